@@ -1,0 +1,47 @@
+# `make demo` and `make test` set up all that they need in .venv; a second run is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-quick lint format bench packages clean
+
+help:
+	@echo "make demo        run the three-stage example on this machine's own Python library"
+	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
+	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
+	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes"
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Job Jar needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python examples/sr/demo.py build/demo
+
+test: lint
+	@$(BIN)/python -m pytest -n 4
+
+test-quick: $(READY)
+	@$(BIN)/python -m pytest -n 4 -m "not slow"
+
+lint: $(READY)
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+format: $(READY)
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+bench: $(READY)
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+packages:
+	apt-get install --yes --no-install-recommends util-linux strace
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,92 @@
+"""Job Jar: a batch queue on a shared disk, with no daemon and no server.
+
+The library. It finds the jar as the programs do: `set_home`, the environment, the configuration files. Everything is
+imported when it is first used, so that `import jobjar` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobjar.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from jobjar.errors import JarError as JarError
+    from jobjar.library import (
+        Job as Job,
+        claimed_jobs as claimed_jobs,
+        completed_jobs as completed_jobs,
+        get_categories as get_categories,
+        get_home as get_home,
+        get_pause_time as get_pause_time,
+        get_worker_home as get_worker_home,
+        job as job,
+        pause_all as pause_all,
+        pause_node as pause_node,
+        pause_worker as pause_worker,
+        running_workers as running_workers,
+        set_categories as set_categories,
+        set_home as set_home,
+        set_pause_time as set_pause_time,
+        set_worker_home as set_worker_home,
+        stop_all as stop_all,
+        stop_node as stop_node,
+        stop_worker as stop_worker,
+        submit_job as submit_job,
+        submit_job_file as submit_job_file,
+        submit_jobs as submit_jobs,
+        unclaimed_jobs as unclaimed_jobs,
+        unique_job_name as unique_job_name,
+        unpause_all as unpause_all,
+        unpause_node as unpause_node,
+        unpause_worker as unpause_worker,
+        wait as wait,
+    )
+
+_LIBRARY = (
+    "Job",
+    "claimed_jobs",
+    "completed_jobs",
+    "get_categories",
+    "get_home",
+    "get_pause_time",
+    "get_worker_home",
+    "job",
+    "pause_all",
+    "pause_node",
+    "pause_worker",
+    "running_workers",
+    "set_categories",
+    "set_home",
+    "set_pause_time",
+    "set_worker_home",
+    "stop_all",
+    "stop_node",
+    "stop_worker",
+    "submit_job",
+    "submit_job_file",
+    "submit_jobs",
+    "unclaimed_jobs",
+    "unique_job_name",
+    "unpause_all",
+    "unpause_node",
+    "unpause_worker",
+    "wait",
+)
+__all__ = ["JarError", "__version__", *_LIBRARY]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LIBRARY:
+        from jobjar import library
+
+        return getattr(library, name)
+    if name == "JarError":
+        from jobjar.errors import JarError
+
+        return JarError
+    raise AttributeError(f"module 'jobjar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,84 @@
+"""What is known of a job that a worker holds, and of an attempt to run it: what the stages hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from jobjar.jar import Jar
+from jobjar.layout import WorkerPaths
+
+# Outcomes of a job; an attempt that did not decide its job ended stranded, interrupted or lost.
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+TIMED_OUT = "timed_out"
+KILLED = "killed"
+CANCELLED = "cancelled"
+CRASHED = "crashed"
+STRANDED = "stranded"
+INTERRUPTED = "interrupted"
+LOST = "lost"
+OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
+# Outcomes after which a job that has retries left is run again.
+RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
+
+
+class Claimer:
+    """Who claims: a worker's name, id and paths, and the categories that it asks, in order ('' is uncategorized)."""
+
+    def __init__(self, jar: Jar, worker_id: str, paths: WorkerPaths, categories: Sequence[str]) -> None:
+        self.jar = jar
+        self.worker_id = worker_id
+        self.paths = paths
+        self.categories = tuple(categories)
+        # Places of jobs that this user may not move: warned of once, passed over.
+        self.not_allowed: set[str] = set()
+
+
+class ClaimedJob(NamedTuple):
+    """A job that a worker holds, and the attempt that it is about to make. Times in seconds."""
+
+    uid: str
+    name: str
+    path: str
+    place: str
+    category: str
+    priority: int
+    submitter: str
+    attempt: int
+    move_number: int
+    retries: int
+    retry_delay_s: float
+    time_limit_s: float
+    link: str
+    claimed_at: float
+
+
+class AttemptEnd(NamedTuple):
+    """How an attempt ended. At most one of `exit_status` and `signal` is not None. `retry_after_s`: an interrupted
+    attempt's job is not to be claimed again earlier."""
+
+    outcome: str
+    exit_status: int | None
+    signal: int | None
+    wall_time_s: float
+    user_cpu_s: float
+    system_cpu_s: float
+    max_rss_kib: int
+    output_file: str | None
+    message: str | None
+    retry_after_s: float = 0.0
+
+
+class Watch(Protocol):
+    """What may end an attempt early."""
+
+    interval_s: float
+
+    def descriptors(self) -> list[int]:
+        """File descriptors that become readable when `reason` should be asked."""
+        ...
+
+    def reason(self, job_name: str) -> str | None:
+        """INTERRUPTED, KILLED, or None; asked at least every `interval_s` seconds."""
+        ...

@@ -1,0 +1,97 @@
+"""The promise, as code: compare a ledger, the journals and the directories. Reads; changes nothing.
+
+The journals and the directories are folded into a private ledger in memory, which must say what the live one says, row
+for row; and each job has to be in exactly one place.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from jobjar.errors import LedgerUnavailable
+from jobjar.jar import Jar
+from jobjar.jobname import id_in_name
+from jobjar.journal import read_journal
+from jobjar.layout import name_in_place
+from jobjar.ledger.fold import fold_journals, journal_paths
+from jobjar.ledger.rebuild import dump_ledger, open_private_copy
+from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
+from jobjar.ledger.store import check_database
+
+
+def check_jar(jar: Jar) -> list[str]:
+    """Each difference between the ledger, the journals and the directories, as a line.
+
+    The live ledger's writers wait meanwhile. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    """
+    if not os.path.exists(jar.ledger_home.database):
+        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
+    lines: list[str] = []
+    with jar.ledger.writing() as connection:
+        check_database(jar.ledger_home.database)
+        fold_journals(connection, jar.layout)
+        places = list_jars(jar.layout)
+        lines += [str(difference) for difference in compare_jars(connection, jar.layout, places)]
+        rebuilt = open_private_copy(jar.layout)
+        if not lines:
+            # Where the directories differ, the rows that follow from them do too: said once is enough.
+            lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
+        rebuilt.close()
+        lines += check_links(jar, places)
+    return lines + check_journals(jar) + check_one_place(places)
+
+
+def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
+    """The rows that only one of two dumps has."""
+    lines = []
+    for table, rows in live.items():
+        ours, theirs = set(rows), set(rebuilt[table])
+        lines += [f"{table}: only in the ledger: {row}" for row in rows if row not in theirs]
+        lines += [f"{table}: only in the journals and directories: {row}" for row in rebuilt[table] if row not in ours]
+    return lines
+
+
+def check_journals(jar: Jar) -> list[str]:
+    """Lines of journals that are torn, or have no newer good line and are not whole."""
+    lines = []
+    for path in journal_paths(jar.layout):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            end = 0
+            for line in read_journal(descriptor, 0):
+                end = line.end
+                if line.entry is None:
+                    lines.append(f"{os.path.basename(path)}: torn line at byte {line.start}, passed over")
+            size = os.fstat(descriptor).st_size
+            if size > end:
+                lines.append(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
+        finally:
+            os.close(descriptor)
+    return lines
+
+
+def check_one_place(places: set[str]) -> list[str]:
+    """Jobs whose name, made here and so given once, is in more than one place."""
+    first: dict[str, str] = {}
+    lines = []
+    for place in sorted(places):
+        uid = id_in_name(name_in_place(place))
+        if uid is not None and first.setdefault(uid, place) != place:
+            lines.append(f"{place}: the same job name is also at {first[uid]}")
+    return lines
+
+
+def check_links(jar: Jar, places: set[str]) -> list[str]:
+    """Links in claimed/ that lead nowhere, and claimed jobs without a link."""
+    lines = []
+    linked = set()
+    for entry in list_directory(jar.layout.claimed):
+        if entry.is_symlink():
+            linked.add(os.readlink(entry.path))
+            if not os.path.exists(entry.path):
+                lines.append(f"claimed/{entry.name}: its job is not there any more")
+    for place in places:
+        if place.startswith("workers/") and jar.layout.path(place) not in linked:
+            lines.append(f"{place}: has no link in claimed/")
+    return lines

@@ -1,0 +1,122 @@
+"""Make a jar: its directories, its programs, its crontabs, its configuration file. Doing it again changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+
+from jobjar.disk import replace_file
+from jobjar.errors import CannotUseJar, DirectoryNotEmpty
+from jobjar.jobname import new_id
+from jobjar.layout import Layout
+from jobjar.settings import SECTION, TABLE
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = f"{_HERE}/scripts"
+CRONTABS = f"{_HERE}/crontabs"
+DOCUMENTS = f"{_HERE}/documents"
+PROGRAMS = (
+    "start_worker",
+    "stop_worker",
+    "pause_worker",
+    "unpause_worker",
+    "check_workers",
+    "submit_job",
+    "unique_job_name",
+    "system_status",
+    "recover_jobs",
+    "jobjar",
+)
+
+
+def create_jar(path: str, for_group: bool = False) -> Layout:
+    """Make a jar at `path`, mode 0700, or 2770 for a group; an existing jar keeps its mode and its files.
+
+    Raises DirectoryNotEmpty where `path` has something else in it, CannotUseJar.
+    """
+    layout = Layout(os.path.abspath(path))
+    is_jar = os.path.isdir(layout.unclaimed) and os.path.isdir(layout.limbo)
+    try:
+        if os.path.isdir(layout.home) and os.listdir(layout.home) and not is_jar:
+            raise DirectoryNotEmpty(path=layout.home)
+        mode = 0o2770 if for_group else 0o700
+        if is_jar and not for_group:
+            mode = stat.S_IMODE(os.stat(layout.home).st_mode)
+        _make_directories(layout, mode, change_existing=for_group or not is_jar)
+        file_mode = 0o660 if mode & 0o020 else 0o600
+        _write_missing(layout.jar_id_file, new_id() + "\n", file_mode)
+        _write_missing(layout.config_file, sample_configuration(), file_mode)
+        for program in PROGRAMS:
+            _write_program(f"{layout.bin}/{program}", program, 0o770 if mode & 0o020 else 0o700)
+        for name in sorted(os.listdir(CRONTABS)):
+            with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
+                _write_missing(f"{layout.crontabs}/{name}", fill_crontab(file.read(), layout), file_mode)
+        if os.path.isdir(DOCUMENTS):
+            shutil.copytree(DOCUMENTS, layout.documents, dirs_exist_ok=True)
+    except OSError as error:
+        raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
+    return layout
+
+
+def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:
+    parent = os.path.dirname(layout.home)
+    os.makedirs(parent, exist_ok=True)
+    for directory in layout.directories():
+        try:
+            os.mkdir(directory, mode)
+        except FileExistsError:
+            if not change_existing:
+                continue
+        os.chmod(directory, mode)  # mkdir leaves out what the umask does, and the setgid bit
+
+
+def _write_missing(path: str, text: str, mode: int) -> None:
+    if not os.path.lexists(path):
+        replace_file(path, text.encode(), mode)
+        os.chmod(path, mode)
+
+
+def _write_program(path: str, name: str, mode: int) -> None:
+    """Write a program that runs with the Python that this package is installed for."""
+    with open(f"{SCRIPTS}/{name}", encoding="utf-8") as file:
+        _, _, body = file.read().partition("\n")
+    text = f"#!{sys.executable}\n{body}"
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return
+    except FileNotFoundError:
+        pass
+    replace_file(path, text.encode(), mode)
+    os.chmod(path, mode)
+
+
+def fill_crontab(text: str, layout: Layout) -> str:
+    """A crontab with this jar's path, and a PATH that has the Python interpreter and the jar's programs."""
+    search_path = ":".join((layout.bin, os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin"))
+    return text.replace("@JJ_HOME@", layout.home).replace("@PATH@", search_path)
+
+
+def sample_configuration() -> str:
+    """The global configuration file of a new jar: every setting that a file may have, as a comment."""
+    lines = [
+        "# Global configuration of this jar. A line `name: value` sets what it names; ~/.jobjar/config.ini and the",
+        "# environment override it. `jobjar config` prints every value and where it comes from.",
+        SECTION,
+    ]
+    for setting in TABLE:
+        if "file" in setting.layers:
+            lines += [
+                "",
+                *(f"# {line}" for line in _wrap(setting.help)),
+                f"# {setting.name}: {setting.default}".rstrip(),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _wrap(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 100)

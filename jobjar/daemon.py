@@ -1,0 +1,129 @@
+"""Start workers in the background: daemonise first, then open files (python-daemon closes inherited ones).
+
+The starting process waits until the worker has its directory, or says why it has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from jobjar.disk import open_common_file
+from jobjar.errors import JarError, LedgerBusy, WorkerFailed
+from jobjar.jar import Jar
+from jobjar.version import VERSION
+
+_READY = b"+"
+_FAILED = b"-"
+
+
+def run_in_foreground(
+    jar: Jar, categories: tuple[str, ...], to_log: bool = False, ready: Callable[[str], None] | None = None
+) -> None:
+    """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log.
+
+    `ready` is called with the worker's name once it has its directory. Raises as Worker.start.
+    """
+    from jobjar.worker import Worker
+
+    log_descriptor = -1
+
+    def say(line: str) -> None:
+        text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n".encode("utf-8", "replace")
+        for descriptor in (2, log_descriptor):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop a worker
+                    os.write(descriptor, text)
+
+    worker = Worker(jar, categories, say)
+    worker.start()
+    descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    if to_log:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    else:
+        log_descriptor = descriptor
+    say(f"worker {worker.name}, version {VERSION}, categories: {' '.join(categories) or 'none'}")
+    if ready is not None:
+        ready(worker.name)
+    reason = "crashed"
+    try:
+        reason = worker.run()
+    finally:
+        worker.finish(reason)
+
+
+def start_worker(jar: Jar, categories: tuple[str, ...]) -> str:
+    """Start a worker in the background; returns its name. Raises WorkerFailed with what it said."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _become_daemon(jar, categories, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    if not answer.startswith(_READY):
+        raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
+    return answer[1:].decode()
+
+
+def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int) -> None:
+    """Never returns: this process, and the two that detaching takes, exit here."""
+    status = 1
+    try:
+        import daemon
+
+        with daemon.DaemonContext(
+            detach_process=True, files_preserve=[writer], umask=jar.umask, working_directory=jar.layout.home
+        ):
+
+            def ready(name: str) -> None:
+                os.write(writer, _READY + name.encode())
+                os.close(writer)
+
+            run_in_foreground(jar, categories, to_log=True, ready=ready)
+        status = 0
+    except JarError as error:
+        with contextlib.suppress(OSError):
+            os.write(writer, _FAILED + str(error).encode())
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            os.write(writer, _FAILED + traceback.format_exc(limit=-1).encode())
+    finally:
+        os._exit(status)
+
+
+def check_workers(jar: Jar, categories: tuple[str, ...]) -> list[str]:
+    """Start workers until this node runs JJ_MAX_WORKERS; returns the names of the new ones.
+
+    Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
+    """
+    import portalocker
+
+    from jobjar.control import running_workers
+    from jobjar.jobname import node_name
+
+    path = jar.ledger_home.check_workers_lock
+    descriptor = open_common_file(path, os.O_RDWR)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+                break
+            except (portalocker.LockException, BlockingIOError):
+                if time.monotonic() > deadline:
+                    raise LedgerBusy(path=path, waited_s=60.0) from None
+                time.sleep(0.05)
+        here = [worker for worker in running_workers(jar.layout) if worker.process.node == node_name()]
+        return [start_worker(jar, categories) for _ in range(jar.settings.max_workers - len(here))]
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,148 @@
+"""Every error that a person can see: one class each, with its message and its exit status.
+
+A message says what is wrong, where, and what to do next. Nothing below `programs/` prints or exits; a program's
+`main()` prints the message and returns `exit_status` (0 done, 1 could not, 2 usage, 124 timed out).
+"""
+
+from __future__ import annotations
+
+
+class JarError(Exception):
+    """Base of all of Job Jar's errors. Keyword arguments fill the class's message template."""
+
+    template = "{reason}"
+    exit_status = 1
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        super().__init__(self.template.format(**fields))
+
+
+class UsageError(JarError):
+    exit_status = 2
+
+
+class BadPriority(UsageError):
+    template = (
+        "priority {value!r} is not an integer between -999999999 and 999999999; "
+        "higher numbers are claimed first, 0 is the default"
+    )
+
+
+class BadCategory(UsageError):
+    template = (
+        "category {value!r} cannot be used: {reason}; use letters, digits and . _ + @ % = -, "
+        "not starting with a dot or a hyphen"
+    )
+
+
+class BadIdentifier(UsageError):
+    template = "identifier {value!r} cannot be used: {reason}; use up to 80 letters, digits and _ + @ % = - ."
+
+
+class BadJobName(UsageError):
+    template = "job name {value!r} cannot be used: {reason}"
+
+
+class BadAttribute(UsageError):
+    template = "{where}: {reason}; the attributes are: {known}"
+
+
+class BadCommand(UsageError):
+    template = "the command cannot be made into a job: {reason}"
+
+
+class ConfigError(JarError):
+    template = "{where}: {reason}"
+
+
+class NoJarNamed(JarError):
+    template = (
+        "no jar is named: set JJ_HOME, name one in {personal_file}, or run the programs in the bin directory of a jar "
+        "(`jobjar init DIR` makes one)"
+    )
+
+
+class NotAJar(JarError):
+    template = "{home} is not a jar ({reason}); `jobjar init {home}` makes one, or set JJ_HOME to the right place"
+
+
+class DirectoryNotEmpty(JarError):
+    template = "{path} is not empty and not a jar; nothing was changed. Name a new directory for the jar"
+
+
+class UnsafeJar(JarError):
+    template = (
+        "{path} is writable by others (mode {mode:04o}); workers run what is put there. "
+        "`chmod o-w {path}`, or make the jar for a group with `jobjar init --group`"
+    )
+
+
+class CannotUseJar(JarError):
+    template = "cannot {action} {path}: {reason}. Check the disk and the permissions of the jar; nothing was lost"
+
+
+class NotExecutable(JarError):
+    template = "{path} is not a job: {reason}; nothing was submitted"
+
+
+class SubmitFailed(JarError):
+    template = "{path} was not submitted: {reason}; nothing of it is in the jar"
+
+
+class NameTaken(JarError):
+    template = "{path} is taken already; nothing was overwritten"
+
+
+class WorkerFailed(JarError):
+    template = "the worker did not start: {reason}"
+
+
+class UnknownWorker(JarError):
+    template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
+
+
+class UnknownJob(JarError):
+    template = "{job}: no job of this name or id in {home}; `system_status` shows what there is"
+
+
+class AmbiguousJob(JarError):
+    template = "{job} names {count} jobs; use one of their ids: {ids}"
+
+
+class NotRunning(JarError):
+    template = "{job} is not running: it is {state}; only a running job can be killed"
+
+
+class NoOutput(JarError):
+    template = "{job}: {reason}"
+
+
+class LedgerBusy(JarError):
+    template = "ledger {path} has been locked for {waited_s:.0f} s by another process of this node; try again later"
+
+
+class LedgerUnavailable(JarError):
+    template = "ledger {path} cannot be used: {reason}. Jobs and journals are safe; `jobjar rebuild` makes it anew"
+
+
+class LedgerCorrupt(LedgerUnavailable):
+    template = "ledger {path} is damaged: {reason}. Jobs and journals are safe; `jobjar rebuild` makes it anew"
+
+
+class NewerLedger(LedgerUnavailable):
+    template = (
+        "ledger {path} was written by a newer Job Jar (its migration {migration} is not known here); "
+        "install that version on this node, or set JJ_LEDGER_HOME to a directory of this version's own"
+    )
+
+
+class UnsafeLedgerHome(LedgerUnavailable):
+    template = (
+        "ledger home {path} cannot be trusted: {reason}; remove it, or set JJ_LEDGER_HOME to a directory of yours"
+    )
+
+
+class TimedOut(JarError):
+    template = "{what} did not happen within {timeout_s:g} s"
+    exit_status = 124

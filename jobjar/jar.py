@@ -1,0 +1,136 @@
+"""One jar as a program sees it: its settings, its paths, its journal and its ledger; and whether it may be used.
+
+Programs and the library open one; stages get what they need from it. Opening reads; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from jobjar.errors import CannotUseJar, NotAJar, UnsafeJar
+from jobjar.layout import Layout
+from jobjar.settings import Settings, Value, load_settings
+
+if TYPE_CHECKING:
+    from jobjar.journal import Journal
+    from jobjar.ledger.home import LedgerHome
+    from jobjar.ledger.store import Ledger
+
+
+class Jar:
+    """A jar that exists. Its journal and its ledger are opened when they are first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.layout = Layout(settings.home, settings.worker_home)
+        self._ledger_home: LedgerHome | None = None
+        self._journal: Journal | None = None
+        self._ledger: Ledger | None = None
+        self.is_for_group = _check_is_jar(self.layout)
+
+    @property
+    def ledger_home(self) -> LedgerHome:
+        """This node's ledger home. Raises CannotUseJar, UnsafeLedgerHome."""
+        if self._ledger_home is None:
+            from jobjar.ledger.home import find_ledger_home
+
+            self._ledger_home = find_ledger_home(self.layout, self.settings.ledger_home)
+        return self._ledger_home
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of this node's ledger home, to append to."""
+        if self._journal is None:
+            self._journal = self.ledger_home.open_journal(self.layout)
+        return self._journal
+
+    @property
+    def ledger(self) -> Ledger:
+        """This node's ledger; opened by its first use."""
+        if self._ledger is None:
+            from jobjar.ledger.store import Ledger
+
+            self._ledger = Ledger(self.layout, self.ledger_home)
+        return self._ledger
+
+    def replace_ledger(self, ledger: Ledger) -> None:
+        """Use another ledger from now on: a private one while the home's cannot be used, or the home's again."""
+        self.close_ledger()
+        self._ledger = ledger
+
+    def close_ledger(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def close(self) -> None:
+        """Give back what is open. The jar can be used again afterwards."""
+        self.close_ledger()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    @property
+    def umask(self) -> int:
+        """The umask of workers, and of all that programs make in this jar."""
+        if self.settings.umask is not None:
+            return self.settings.umask
+        return 0o007 if self.is_for_group else 0o077
+
+    def check_is_safe(self) -> None:
+        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
+        for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
+            check_path_is_safe(path)
+
+    def check_is_writable(self) -> None:
+        """Raise CannotUseJar where this user cannot move jobs here."""
+        for path in (
+            self.layout.limbo,
+            self.layout.unclaimed,
+            self.layout.claimed,
+            self.layout.completed,
+            self.layout.workers,
+        ):
+            if not os.access(path, os.W_OK | os.X_OK):
+                reason = "this user has no write permission, or the disk is read-only"
+                raise CannotUseJar(action="write to", path=path, reason=reason)
+
+
+def open_jar(
+    overrides: Mapping[str, Value] | None = None,
+    program_path: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Jar:
+    """The jar that settings name. Raises NoJarNamed, NotAJar, ConfigError."""
+    return Jar(load_settings(overrides, program_path, environment))
+
+
+def check_path_is_safe(path: str) -> None:
+    """Raise UnsafeJar where others can write to `path`; a missing path is safe."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return
+    if status.st_mode & 0o002:
+        raise UnsafeJar(path=path, mode=status.st_mode & 0o7777)
+
+
+def _check_is_jar(layout: Layout) -> bool:
+    """Raise NotAJar; otherwise whether the jar is a group's."""
+    try:
+        status = os.stat(layout.home)
+    except FileNotFoundError:
+        raise NotAJar(home=layout.home, reason="there is no such directory") from None
+    except OSError as error:
+        raise NotAJar(home=layout.home, reason=error.strerror) from error
+    for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
+        if not os.path.isdir(path):
+            raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
+    return bool(status.st_mode & 0o020)
+
+
+def _subdirectories(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

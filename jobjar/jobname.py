@@ -1,0 +1,150 @@
+"""Names: what a job, a category and an identifier may be called, and what a job's name says.
+
+A job's file name is `<anything>[.<priority>]`. Names made here are
+`<UTC time>-<id>-<node>-<pid>-<counter>-<login>[-<identifier>].<priority>`: the id in the name is the job's id, so that
+every node knows it from the name alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+
+from jobjar.errors import BadCategory, BadIdentifier, BadJobName, BadPriority
+
+MAX_PRIORITY = 999_999_999
+MAX_NAME_BYTES = 255
+_PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
+_PRIORITY = re.compile(r"-?[0-9]{1,18}")
+_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+_NUMBERED = re.compile(r"~[0-9]+(?=$|\.-?[0-9]{1,18}$)")
+_ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_counter = itertools.count(1)
+
+
+def new_id() -> str:
+    """A new job id: 12 letters and digits, 60 random bits."""
+    number = int.from_bytes(os.urandom(8), "big")
+    return "".join(_ID_LETTERS[number >> shift & 31] for shift in range(0, 60, 5))
+
+
+def login() -> str:
+    """The name of the user that this process runs as; its number where there is no name."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def node_name() -> str:
+    """This node's name, as `hostname` prints it: part of worker names and the implicit category."""
+    return os.uname().nodename
+
+
+def make_name(priority: int = 0, identifier: str | None = None) -> str:
+    """A new name that no other call on any node returns. Raises BadPriority or BadIdentifier."""
+    check_priority(priority)
+    parts = [
+        time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+        new_id(),
+        node_name()[:64],
+        str(os.getpid()),
+        str(next(_counter)),
+        login()[:32],
+    ]
+    if identifier:
+        parts.append(check_identifier(identifier))
+    return f"{'-'.join(parts)}.{priority}"
+
+
+def id_in_name(name: str) -> str | None:
+    """The job id in a name that `make_name` made; None in any other name."""
+    found = _MADE_HERE.match(name)
+    return found.group(1) if found else None
+
+
+def priority_in_name(name: str) -> int:
+    """The priority that a job's name gives: its extension where that is an integer, otherwise 0 (guide)."""
+    stem, dot, extension = name.rpartition(".")
+    if stem and dot and _PRIORITY.fullmatch(extension):
+        return int(extension)
+    return 0
+
+
+def numbered_name(name: str, number: int) -> str:
+    """`name` made different by `~number`, before an integer extension so that the priority stays: `x~2.15`."""
+    stem, dot, extension = name.rpartition(".")
+    if stem and dot and _PRIORITY.fullmatch(extension):
+        return f"{stem}~{number}.{extension}"
+    return f"{name}~{number}"
+
+
+def unnumbered_name(name: str) -> str:
+    """The name that `numbered_name` was given."""
+    return _NUMBERED.sub("", name)
+
+
+def parse_priority(text: str) -> int:
+    """A priority from text. Raises BadPriority."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+        raise BadPriority(value=text)
+    return check_priority(int(text))
+
+
+def check_priority(priority: int) -> int:
+    """Return `priority`, or raise BadPriority."""
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MAX_PRIORITY:
+        raise BadPriority(value=priority)
+    return priority
+
+
+def check_category(category: str) -> str:
+    """Return `category`, or raise BadCategory."""
+    if not category:
+        raise BadCategory(value=category, reason="it is empty")
+    if category[0] in ".-":
+        raise BadCategory(value=category, reason=f"it starts with {category[0]!r}")
+    if not _PLAIN.fullmatch(category):
+        raise BadCategory(value=category, reason="it has other characters")
+    if len(category) > 128:
+        raise BadCategory(value=category, reason="it is longer than 128 characters")
+    return category
+
+
+def check_identifier(identifier: str) -> str:
+    """Return `identifier`, or raise BadIdentifier."""
+    if not _PLAIN.fullmatch(identifier):
+        raise BadIdentifier(value=identifier, reason="it has other characters")
+    if len(identifier) > 80:
+        raise BadIdentifier(value=identifier, reason="it is too long")
+    return identifier
+
+
+def check_job_name(name: str) -> str:
+    """Return `name`, or raise BadJobName: what is refused at submission and never run when found in a jar."""
+    reason = oddity_in_name(name)
+    if reason:
+        raise BadJobName(value=name, reason=reason)
+    return name
+
+
+def oddity_in_name(name: str) -> str | None:
+    """Why a file of this name is never run, or None."""
+    if not name:
+        return "it is empty"
+    if name.startswith("."):
+        return "it starts with a dot"
+    if "/" in name:
+        return "it has a slash"
+    if "\n" in name or "\0" in name or "\r" in name:
+        return "it has a line end or a NUL"
+    try:
+        if len(name.encode()) > MAX_NAME_BYTES - 8:
+            return "it is longer than 247 bytes"
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    return None

@@ -1,0 +1,115 @@
+"""Journals: append-only records of moves and outcomes, one JSON object a line, one writing host a file.
+
+An append is one `write` of `"\\n" + object`, without a newline after it. So an append that a crash or a full disk cut
+short never joins the next one, and the part of an object that is there never parses as an object: a reader takes whole
+entries, waits for a tail that does not parse, and passes over it once a good line follows.
+
+Entries (field `entry`): `submitted` a job's name and attributes, written while its file is still in limbo; `moved` a
+rename that happened; `started` and `ended` of an attempt; `worker` a worker's start and end. Every entry of a job names
+it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` are the disk's own (the moved file's ctime).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from jobjar.disk import open_common_file, write_all
+
+Entry = dict[str, Any]
+
+FORMAT = 1
+_CHUNK_BYTES = 1 << 20
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+
+
+class Journal:
+    """The journal that this process's ledger home appends to. Safe for any number of processes of one host."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
+        """Append entries in order, all in one write. Raises OSError: then none of them may be relied on.
+
+        `durable`: return only when they would outlive this node.
+        """
+        data = "".join("\n" + _encode(entry) for entry in entries).encode()
+        if not data:
+            return
+        if self._descriptor < 0:
+            self._descriptor = open_common_file(self.path, os.O_WRONLY | os.O_APPEND)
+        write_all(self._descriptor, data)
+        if durable:
+            os.fdatasync(self._descriptor)
+
+    def sync(self) -> None:
+        """Make all that was appended outlive this node."""
+        if self._descriptor >= 0:
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Line(NamedTuple):
+    """One line of a journal: `entry` is None where it is torn; `end` is the offset after it."""
+
+    entry: Entry | None
+    start: int
+    end: int
+
+
+def parse_line(line: bytes) -> Entry | None:
+    """The entry in a line, or None."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "entry" in entry else None
+
+
+def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterator[Line]:
+    """The lines of an open journal from `offset` on, up to `end` or what is there.
+
+    A torn line is given only once a good one follows it; a tail that does not parse is not given at all.
+    """
+    tail = b""
+    tail_start = offset
+    torn: list[Line] = []
+    position = offset
+    while True:
+        wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
+        chunk = os.pread(descriptor, wanted, position) if wanted > 0 else b""
+        position += len(chunk)
+        data = tail + chunk
+        lines = data.split(b"\n")
+        last = lines.pop()
+        start = tail_start
+        for line in lines:
+            entry_end = start + len(line)
+            yield from _take(line, start, entry_end, torn)
+            start = entry_end + 1
+        tail, tail_start = last, start
+        if not chunk:
+            # The newest entry has no newline after it: it is whole when it parses.
+            if tail and parse_line(tail) is not None:
+                yield from _take(tail, tail_start, tail_start + len(tail), torn)
+            return
+
+
+def _take(line: bytes, start: int, end: int, torn: list[Line]) -> Iterator[Line]:
+    if not line:
+        return
+    entry = parse_line(line)
+    if entry is None:
+        torn.append(Line(None, start, end))
+        return
+    yield from torn
+    torn.clear()
+    yield Line(entry, start, end)

@@ -1,0 +1,123 @@
+"""Every path in a jar. Nobody else joins paths.
+
+A *place* is a path as journals and ledgers write it: relative to the jar, the same on every node, wherever the disk is
+mounted and wherever JJ_WORKER_HOME is: `unclaimed/LINUX/x.5`, `workers/rain.7/jobs/LINUX/x.5`, `completed/x.5`.
+"""
+
+from __future__ import annotations
+
+import os
+
+STATES = ("limbo", "unclaimed", "claimed", "completed", "removed")
+
+
+class WorkerPaths:
+    """The paths of one worker's directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.jobs = f"{path}/jobs"
+        self.scratch = f"{path}/scratch"
+        self.output = f"{path}/output"
+        self.identity_file = f"{path}/worker.json"
+        self.heartbeat = f"{path}/heartbeat"
+        self.log = f"{path}/worker.log"
+        self.stop_file = f"{path}/STOP"
+        self.pause_file = f"{path}/PAUSE"
+
+    def kill_file(self, job_name: str) -> str:
+        return f"{self.path}/KILL.{job_name}"
+
+
+class Layout:
+    """The paths of one jar."""
+
+    def __init__(self, home: str, worker_home: str | None = None) -> None:
+        self.home = home
+        self.workers = worker_home or f"{home}/workers"
+        self.bin = f"{home}/bin"
+        self.crontabs = f"{home}/crontabs"
+        self.documents = f"{home}/documents"
+        self.config_file = f"{home}/config.ini"
+        self.limbo = f"{home}/limbo"
+        self.unclaimed = f"{home}/unclaimed"
+        self.claimed = f"{home}/claimed"
+        self.completed = f"{home}/completed"
+        self.software = f"{home}/software"
+        self.ledger = f"{home}/ledger"
+        self.journals = f"{home}/ledger/journals"
+        self.jar_id_file = f"{home}/ledger/jar_id"
+        self.snapshot = f"{home}/ledger/snapshot.db"
+        self.publishing = f"{home}/ledger/publishing"
+        self.stop_all_file = f"{self.workers}/STOP_ALL"
+        self.pause_all_file = f"{self.workers}/PAUSE_ALL"
+
+    def directories(self) -> list[str]:
+        """The directories that every jar has, parents first."""
+        return [
+            self.home,
+            self.bin,
+            self.crontabs,
+            self.documents,
+            self.limbo,
+            self.unclaimed,
+            self.claimed,
+            self.completed,
+            self.software,
+            self.ledger,
+            self.journals,
+            self.workers,
+        ]
+
+    def jar_directory(self, category: str) -> str:
+        """The directory of the unclaimed jobs of `category`; '' is the uncategorized ones."""
+        return f"{self.unclaimed}/{category}" if category else self.unclaimed
+
+    def clock_file(self, node: str) -> str:
+        """A file that a node touches to read the disk's clock."""
+        return f"{self.ledger}/clock.{node}"
+
+    def worker(self, name: str) -> WorkerPaths:
+        return WorkerPaths(f"{self.workers}/{name}")
+
+    def path(self, place: str) -> str:
+        """Where `place` is on this node."""
+        if place.startswith("workers/"):
+            return f"{self.workers}/{place[8:]}"
+        return f"{self.home}/{place}"
+
+
+def unclaimed_place(category: str, name: str) -> str:
+    return f"unclaimed/{category}/{name}" if category else f"unclaimed/{name}"
+
+
+def held_place(worker: str, category: str, name: str) -> str:
+    """The place of a job that `worker` holds: its category stays readable (`jobs/` has unclaimed's sub-directories)."""
+    return f"workers/{worker}/jobs/{category}/{name}" if category else f"workers/{worker}/jobs/{name}"
+
+
+def name_in_place(place: str) -> str:
+    return place.rpartition("/")[2]
+
+
+def state_of_place(place: str) -> str:
+    """limbo, unclaimed, claimed or completed."""
+    top = place.partition("/")[0]
+    return "claimed" if top == "workers" else top
+
+
+def category_of_place(place: str) -> str | None:
+    """The category that a place shows; None in limbo and completed, which do not show it."""
+    parts = place.split("/")
+    if parts[0] == "unclaimed":
+        return parts[1] if len(parts) == 3 else ""
+    if parts[0] == "workers":
+        return parts[3] if len(parts) == 5 else ""
+    return None
+
+
+def worker_of_place(place: str) -> str | None:
+    """The worker that holds a job at `place`, or None."""
+    parts = place.split("/")
+    return parts[1] if parts[0] == "workers" else None

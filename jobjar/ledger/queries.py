@@ -1,0 +1,175 @@
+"""Questions to the ledger, and the few marks that a claim makes in it.
+
+The functions that a worker calls for each job take the driver's connection and speak SQL; those for people's commands
+take a Ledger and use the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
+from jobjar.ledger.store import Ledger
+
+
+class Candidate(NamedTuple):
+    """A job that the ledger believes claimable, with what its claimer has to know. `uid` None: nobody named it yet."""
+
+    row: int
+    uid: str | None
+    name: str
+    place: str
+    category: str
+    priority: int
+    submitter: str | None
+    submitted_at: float | None
+    retries: int | None
+    retry_delay_s: float | None
+    time_limit_s: float | None
+    move_number: int
+
+
+_CANDIDATE_COLUMNS = (
+    "id, uid, name, place, category, priority, submitter, submitted_at, "
+    "retries, retry_delay_s, time_limit_s, move_number"
+)
+_CANDIDATES = f"""
+SELECT {_CANDIDATE_COLUMNS} FROM job
+WHERE state = 'unclaimed' AND category = ? AND not_before <= ?
+ORDER BY priority DESC, submitted_at, id LIMIT ?"""
+
+
+def claim_candidates(connection: Any, category: str, now: float, limit: int) -> list[Candidate]:
+    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission."""
+    return [Candidate(*row) for row in connection.execute(_CANDIDATES, (category, now, limit))]
+
+
+def candidate_at(connection: Any, place: str) -> Candidate | None:
+    """The job that the ledger knows at a place, or None."""
+    row = connection.execute(
+        f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE place = ? AND state <> 'removed' ORDER BY moved_at DESC LIMIT 1",
+        (place,),
+    ).fetchone()
+    return Candidate(*row) if row else None
+
+
+def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
+    """When the next delayed job of these categories may be claimed, or None."""
+    marks = ",".join("?" * len(categories))
+    row = connection.execute(
+        f"SELECT min(not_before) FROM job WHERE state = 'unclaimed' AND not_before > ? AND category IN ({marks})",
+        (now, *categories),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def mark_removed(connection: Any, row: int) -> None:
+    """Note that a job's file is not where the ledger had it; a scan or an entry that knows better corrects it."""
+    connection.execute("DELETE FROM job WHERE id = ? AND uid IS NULL", (row,))
+    connection.execute("UPDATE job SET state = 'removed' WHERE id = ?", (row,))
+
+
+def uid_is_taken(connection: Any, uid: str) -> bool:
+    return connection.execute("SELECT 1 FROM job WHERE uid = ?", (uid,)).fetchone() is not None
+
+
+def last_attempt_number(connection: Any, uid: str) -> int:
+    """The number of a job's newest attempt; 0 before the first."""
+    row = connection.execute("SELECT max(number) FROM attempt WHERE job_uid = ?", (uid,)).fetchone()
+    return row[0] or 0
+
+
+def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:
+    """How many attempts of a job ended with one of `outcomes`."""
+    wanted = tuple(outcomes)
+    marks = ",".join("?" * len(wanted))
+    row = connection.execute(
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks})", (uid, *wanted)
+    ).fetchone()
+    return int(row[0])
+
+
+class HeldAttempt(NamedTuple):
+    """The attempt for which a worker claimed a job, as far as journals tell."""
+
+    number: int
+    pid: int | None
+    pid_started: float | None
+    outcome: str | None
+    is_final: bool
+
+
+def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt | None:
+    """The newest attempt of a job by a worker, or None."""
+    row = connection.execute(
+        "SELECT number, pid, pid_started, outcome, is_final FROM attempt WHERE job_uid = ? AND worker_uid = ? "
+        "ORDER BY number DESC LIMIT 1",
+        (uid, worker_uid),
+    ).fetchone()
+    return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
+
+
+def unended_attempts(connection: Any, worker_uid: str) -> list[tuple[int, float]]:
+    """(pid, process start) of a worker's attempts that have not ended."""
+    return list(
+        connection.execute(
+            "SELECT pid, pid_started FROM attempt WHERE worker_uid = ? AND ended_at IS NULL AND pid IS NOT NULL",
+            (worker_uid,),
+        )
+    )
+
+
+def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
+    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, or of a place; newest first."""
+    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
+        tries = [JobReport.uid == name_or_id, JobReport.name == name_or_id, JobReport.place == name_or_id]
+        if len(name_or_id) >= 4:
+            tries.append(JobReport.uid.startswith(name_or_id))
+        for condition in tries:
+            found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
+            if found:
+                return found
+    return []
+
+
+def list_jobs(ledger: Ledger, state: str, category: str | None = None) -> list[JobReport]:
+    """The jobs in a state, in the order in which they would be claimed; with `category`, of that one only."""
+    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
+        query = JobReport.select().where(JobReport.state == state)
+        if category is not None:
+            query = query.where(JobReport.category == category)
+        if state == "completed":
+            return list(query.order_by(JobReport.moved_at, JobReport.id))
+        order = (JobReport.category, JobReport.priority.desc(), JobReport.submitted_at, JobReport.id)
+        return list(query.order_by(*order))
+
+
+def list_attempts(ledger: Ledger, uid: str) -> list[Attempt]:
+    """A job's attempts in order."""
+    with ledger.database.bind_ctx(MODELS):
+        return list(Attempt.select().where(Attempt.job_uid == uid).order_by(Attempt.number, Attempt.started_at))
+
+
+def list_moves(ledger: Ledger, uid: str) -> list[Move]:
+    """A job's moves in order."""
+    with ledger.database.bind_ctx(MODELS):
+        return list(Move.select().where(Move.job_uid == uid).order_by(Move.moved_at, Move.number))
+
+
+def count_states(ledger: Ledger) -> dict[str, int]:
+    """How many jobs are in each state."""
+    return dict(ledger.connection.execute("SELECT state, jobs FROM state_report"))
+
+
+def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """State and outcome of each of the jobs of these ids that the ledger knows."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for start in range(0, len(uids), 500):
+        some = uids[start : start + 500]
+        marks = ",".join("?" * len(some))
+        for uid, state, outcome in ledger.connection.execute(
+            f"SELECT uid, state, outcome FROM job_report WHERE uid IN ({marks})", some
+        ):
+            found[uid] = (state, outcome)
+    return found

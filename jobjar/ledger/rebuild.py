@@ -1,0 +1,98 @@
+"""Make a ledger anew from the journals and the directories: the same answers as the one it replaces.
+
+Also the promise's proof: `dump_ledger` writes a ledger without its row numbers, so that two can be compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from jobjar.layout import Layout
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.home import LedgerHome
+from jobjar.ledger.migrate import migrate
+from jobjar.ledger.reconcile import reconcile
+from jobjar.ledger.store import Ledger, driver
+
+# What a ledger says, in an order that does not depend on row numbers.
+_DUMPS = {
+    "job": "SELECT uid, name, state, place, category, priority, submitter, submitted_at, retries, retry_delay_s, "
+    "time_limit_s, not_before, held_reason, moved_at, move_number FROM job WHERE state <> 'removed' ORDER BY uid, place",
+    "removed job": "SELECT uid, name, category, priority, submitter, submitted_at, move_number FROM job "
+    "WHERE state = 'removed' ORDER BY uid",
+    "move": "SELECT job_uid, number, moved_at, origin, destination, reason, actor FROM move "
+    "ORDER BY job_uid, number, moved_at, destination",
+    "attempt": "SELECT job_uid, number, worker, worker_uid, started_at, pid, pid_started, ended_at, outcome, is_final, "
+    "exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message FROM attempt "
+    "ORDER BY job_uid, number, worker_uid",
+    "monitored_variable": "SELECT job_uid, attempt, worker_uid, name, value, number FROM monitored_variable "
+    "ORDER BY job_uid, attempt, worker_uid, name",
+    "stored_file": "SELECT job_uid, attempt, worker_uid, source_name, storage_name, storage_hfn, storage_url, "
+    "storage_size, storage_md5 FROM stored_file ORDER BY job_uid, attempt, worker_uid, source_name",
+    "worker": "SELECT uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, "
+    "end_reason FROM worker ORDER BY uid",
+    "batch": "SELECT name, submitter, submitted_at, description FROM batch ORDER BY name",
+}
+
+
+def dump_ledger(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of each table, without row numbers, in a fixed order."""
+    return {table: connection.execute(query).fetchall() for table, query in _DUMPS.items()}
+
+
+def fill_ledger(ledger: Ledger) -> None:
+    """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock."""
+    with ledger.writing() as connection:
+        fold_journals(connection, ledger.layout)
+        reconcile(connection, ledger.layout)
+
+
+def open_private_copy(layout: Layout, ends: dict[str, int] | None = None) -> Any:
+    """A connection to a ledger in memory, made from the journals (each up to `ends`) and the directories."""
+    connection = driver.connect(":memory:", isolation_level=None)
+    migrate(connection, ":memory:")
+    connection.execute("BEGIN")
+    fold_journals(connection, layout, ends)
+    reconcile(connection, layout)
+    connection.execute("COMMIT")
+    return connection
+
+
+def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
+    """Replace the home's ledger with a new one made from the journals and the directories.
+
+    The new one is filled under a name of its own. Killed midway, the old one is still there; killed between taking the
+    old one away and putting the new one there, the next program to open the ledger makes it from the journals.
+    Processes that have the old one open notice at their next write. Raises LedgerBusy, LedgerUnavailable.
+    """
+    fresh_home = LedgerHome(home.path, home.shared)
+    fresh_home.database = f"{home.database}.{os.getpid()}.new"
+    fresh_home.lock_file = f"{fresh_home.database}.lock"
+    _remove_database(fresh_home.database)
+    fresh = Ledger(layout, fresh_home)
+    try:
+        # Most of the work is done beside the living ledger, the last stretch with its writers waiting.
+        with fresh.writing() as connection:
+            fold_journals(connection, layout)
+        with home.locked():
+            fill_ledger(fresh)
+            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            fresh.close()
+            # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(home.database + suffix)
+            os.rename(fresh_home.database, home.database)
+    finally:
+        fresh.close()
+        _remove_database(fresh_home.database)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh_home.lock_file)
+
+
+def _remove_database(path: str) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)

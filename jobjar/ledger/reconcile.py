@@ -1,0 +1,206 @@
+"""Make the ledger agree with the directories: where a job's file is, is what is true.
+
+Reads the jars (names; the status of files that the ledger does not know); writes rows. It journals nothing: what the
+directories show can be read from them again. Killed midway, the transaction is taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from jobjar.disk import is_job_file, server_time
+from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
+from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
+
+
+class Difference(NamedTuple):
+    """The ledger and the directories disagree. `kind`: moved (the file of `row` is at `place`), new (nobody knows the
+    file at `place`), gone (there is no file for `row`)."""
+
+    kind: str
+    row: int | None
+    uid: str | None
+    place: str
+    was: str
+    moved_at: float
+    owner: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "moved":
+            return f"{self.place}: the ledger has this job ({self.uid or 'no id'}) at {self.was}"
+        if self.kind == "new":
+            return f"{self.place}: the ledger does not know this job"
+        return f"{self.place}: the ledger has a job ({self.uid or 'no id'}) here, but there is no file"
+
+
+def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of a directory that may have gone."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+        yield from entries
+
+
+def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(place, entry) of the regular files in a jar and in its categories; dot files left out."""
+    for entry in list_directory(path):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file(follow_symlinks=False):
+            yield f"{place}/{entry.name}", entry
+        elif entry.is_dir(follow_symlinks=False) and place != "limbo" and place != "completed":
+            for inner in list_directory(entry.path):
+                if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
+                    yield f"{place}/{entry.name}/{inner.name}", inner
+
+
+def list_jars(layout: Layout, with_completed: bool = True) -> set[str]:
+    """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen."""
+    places = {place for place, _ in list_jar(layout.limbo, "limbo")}
+    places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed"))
+    for worker in list_directory(layout.workers):
+        if worker.is_dir(follow_symlinks=False):
+            places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"))
+    if with_completed:
+        places.update(place for place, _ in list_jar(layout.completed, "completed"))
+    return places
+
+
+def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
+    """What a file at `place`, which the ledger does not have there, is; None where it is gone or not a job.
+
+    It is the job of the same place that was thought removed, else the job of the id in its name, else one of its name
+    whose own file is not where it should be (moved by hand), else new.
+    """
+    name = name_in_place(place)
+    try:
+        status = os.lstat(layout.path(place))
+    except OSError:
+        return None
+    if not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
+        return None
+    rows = connection.execute(
+        "SELECT id, uid, state, place FROM job WHERE place = :place OR uid = :uid OR name IN (:name, :unnumbered) "
+        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, id DESC",
+        {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
+    ).fetchall()
+    for row, uid, state, was in rows:
+        if row in ignored:
+            continue
+        if was == place and state != "removed":
+            return None
+        if was == place or state == "removed" or not os.path.lexists(layout.path(was)):
+            return Difference("moved", row, uid, place, was, server_time(status))
+    taken = {uid for _, uid, _, _ in rows}
+    own_id = id_in_name(name)
+    # Not claimed yet: its claimer names it, because two ledgers would give it two ids.
+    uid = None if state_of_place(place) in ("limbo", "unclaimed") or own_id in taken else own_id
+    return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+
+
+def scan_category(connection: Any, layout: Layout, category: str) -> int:
+    """Take what was put into the unclaimed jar by hand into the ledger; returns how many jobs. Removes nothing."""
+    directory = layout.jar_directory(category)
+    prefix = f"unclaimed/{category}/" if category else "unclaimed/"
+    known = {
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM job WHERE state = 'unclaimed' AND category = ?", (category,)
+        )
+    }
+    found = 0
+    for entry in list_directory(directory):
+        if entry.name in known or entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+            continue
+        difference = compare_file(connection, layout, prefix + entry.name)
+        if difference is not None:
+            apply_difference(connection, difference)
+            found += 1
+    return found
+
+
+def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
+    """All differences between the ledger and the jars, of which `places` is a listing (`list_jars`).
+
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
+    """
+    states = "('removed')" if with_completed else "('removed', 'completed')"
+    rows = connection.execute(f"SELECT id, uid, place, name FROM job WHERE state NOT IN {states}").fetchall()
+    known = {place for _, _, place, _ in rows}
+    differences: list[Difference] = []
+    explained: set[int] = set()
+    for place in sorted(places - known):
+        difference = compare_file(connection, layout, place, explained)
+        if difference is not None:
+            differences.append(difference)
+            if difference.row is not None:
+                explained.add(difference.row)
+    for row, uid, place, name in rows:
+        # Looked for again: it may have come back since the listing.
+        if place in places or row in explained or os.path.lexists(layout.path(place)):
+            continue
+        difference = None
+        if not with_completed:
+            difference = compare_file(connection, layout, f"completed/{name}", explained)
+        if difference is None or difference.row != row:
+            difference = Difference("gone", row, uid, place, place, 0.0)
+        differences.append(difference)
+        explained.add(row)
+    return differences
+
+
+def apply_difference(connection: Any, difference: Difference) -> None:
+    """Make the ledger agree with the directories in one point."""
+    place = difference.place
+    if difference.kind == "gone":
+        if difference.uid is None:
+            connection.execute("DELETE FROM job WHERE id = ?", (difference.row,))
+        else:
+            connection.execute("UPDATE job SET state = 'removed' WHERE id = ?", (difference.row,))
+        return
+    name = name_in_place(place)
+    values = {
+        "row": difference.row,
+        "uid": difference.uid,
+        "name": name,
+        "state": state_of_place(place),
+        "place": place,
+        "category": category_of_place(place),
+        "priority": priority_in_name(name),
+        "moved_at": difference.moved_at,
+        "submitter": user_name(difference.owner) if difference.kind == "new" else None,
+    }
+    if difference.kind == "moved":
+        connection.execute(
+            "UPDATE job SET name = :name, state = :state, place = :place, category = coalesce(:category, category), "
+            "priority = :priority, moved_at = :moved_at WHERE id = :row",
+            values,
+        )
+    else:
+        connection.execute(
+            "INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at, moved_at) "
+            "VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, :moved_at)",
+            values,
+        )
+
+
+def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
+    """Compare and apply everything; returns what was different. Inside the caller's transaction.
+
+    Without `with_completed` the completed jar, which may hold millions, is not listed.
+    """
+    differences = compare_jars(connection, layout, list_jars(layout, with_completed), with_completed)
+    for difference in differences:
+        apply_difference(connection, difference)
+    return differences
+
+
+def user_name(number: int) -> str:
+    """A user's login; the number where it has none here."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

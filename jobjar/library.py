@@ -1,0 +1,288 @@
+"""The Python library: submit, control, look, wait. `import jobjar` gives all of it.
+
+The jar is the one that `set_home` names, else the one that the environment or a configuration file names, else the one
+that this package lies in. Every function may raise a `jobjar.JarError`, whose message says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jobjar import control
+from jobjar.errors import JarError
+from jobjar.jar import Jar, open_jar
+from jobjar.jobname import make_name
+from jobjar.settings import Settings, Value, load_settings, parse_option
+from jobjar.stages import submit
+
+_overrides: dict[str, Value] = {}
+_jar: Jar | None = None
+_jar_key: tuple[Any, ...] = ()
+
+
+def _open() -> Jar:
+    """The jar that the settings name now; kept open as long as they name it."""
+    global _jar, _jar_key
+    relevant = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("JJ_")))
+    key = (os.getpid(), tuple(sorted(_overrides.items())), relevant)
+    if _jar is None or key != _jar_key:
+        if _jar is not None:
+            _jar.close()
+        _jar = open_jar(_overrides, _package_place())
+        _jar_key = key
+    return _jar
+
+
+def _package_place() -> str:
+    """A path as a program's in the bin directory of the jar that holds this package, if one does (guide)."""
+    return os.path.abspath(__file__)
+
+
+def _settings() -> Settings:
+    return load_settings(_overrides, _package_place(), need_home=False)
+
+
+# Configuration
+
+
+def set_home(path: str) -> None:
+    """Use the jar at `path` from now on, whatever files and the environment say. Raises ConfigError if not absolute."""
+    _overrides["JJ_HOME"] = parse_option("JJ_HOME", os.fspath(path), "set_home()")
+
+
+def get_home() -> str:
+    """The jar's path; '' where nothing names one."""
+    return _settings().home
+
+
+def set_worker_home(path: str) -> None:
+    """Use `path` as the parent of the workers' directories. Raises ConfigError if it is not absolute."""
+    _overrides["JJ_WORKER_HOME"] = parse_option("JJ_WORKER_HOME", os.fspath(path), "set_worker_home()")
+
+
+def get_worker_home() -> str:
+    """The parent of the workers' directories."""
+    return _settings().worker_home
+
+
+def set_pause_time(seconds: float) -> None:
+    """Set how long workers started from here sleep when they find no job, in seconds. Raises ConfigError."""
+    _overrides["JJ_PAUSE_TIME"] = parse_option("JJ_PAUSE_TIME", f"{seconds}", "set_pause_time()")
+
+
+def get_pause_time() -> float:
+    """How long workers sleep when they find no job, in seconds."""
+    return _settings().pause_time_s
+
+
+def set_categories(categories: Iterable[str]) -> None:
+    """Set the categories that workers started from here ask, in order. Raises ConfigError."""
+    words = [categories] if isinstance(categories, str) else list(categories)
+    _overrides["JJ_CATEGORIES"] = parse_option("JJ_CATEGORIES", " ".join(words), "set_categories()")
+
+
+def get_categories() -> list[str]:
+    """The categories that workers ask, in order."""
+    return list(_settings().categories)
+
+
+# Submission
+
+
+def submit_job(
+    command: str | Sequence[str],
+    priority: int = 0,
+    category: str | None = None,
+    id: str | None = None,
+    **attributes: Any,
+) -> str:
+    """Submit a command as a job; returns the job's name.
+
+    `command` is a line for /bin/sh -f, or words that are joined by single spaces. Higher `priority` is claimed first;
+    `category` is made where missing; `id` is a string put into the name. Attributes: retries (a count), retry_delay and
+    time_limit (seconds, or text such as '5m'). When it returns, the job outlives a crash of this node.
+    Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed (nothing is submitted then).
+    """
+    return submit.submit(_open(), submit.describe_command(command, priority, category, id, attributes))
+
+
+def submit_job_file(
+    path: str, priority: int = 0, category: str | None = None, id: str | None = None, **attributes: Any
+) -> str:
+    """Submit a copy of the executable file at `path`; returns the job's name. Otherwise as `submit_job`.
+
+    Raises NotExecutable, and what `submit_job` raises.
+    """
+    return submit.submit(_open(), submit.describe_file(os.fspath(path), priority, category, id, attributes))
+
+
+def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[str]:
+    """Submit many jobs, faster than one at a time; returns their names in order.
+
+    Each is a command as in `submit_job`, or a dict of the arguments of `submit_job` (with `command`) or of
+    `submit_job_file` (with `path`). Raises what they raise; jobs before the one that failed may have been submitted,
+    and the error's `fields['submitted']` has their names.
+    """
+    return submit.submit_all(_open(), map(_describe, jobs))
+
+
+def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
+    if not isinstance(job, dict):
+        return submit.describe_command(job)
+    rest = dict(job)
+    what = {name: rest.pop(name) for name in ("command", "path") if name in rest}
+    arguments = (rest.pop("priority", 0), rest.pop("category", None), rest.pop("id", None), rest)
+    if set(what) == {"command"}:
+        return submit.describe_command(what["command"], *arguments)
+    if set(what) == {"path"}:
+        return submit.describe_file(os.fspath(what["path"]), *arguments)
+    raise JarError(reason=f"a job has to have either a command or a path: {job!r}")
+
+
+def unique_job_name(priority: int = 0, id: str | None = None) -> str:
+    """A new job name as an absolute path in limbo, for programs that write and move their job files themselves."""
+    return f"{_open().layout.limbo}/{make_name(priority, id)}"
+
+
+# Control
+
+
+def stop_all() -> list[str]:
+    """Have all running workers leave after the job that they run; returns their names."""
+    return control.stop(_open().layout, [control.ALL])[0]
+
+
+def stop_node(node: str) -> list[str]:
+    """Stop all workers of a node; returns their names. Raises UnknownWorker."""
+    return _one(control.stop(_open().layout, [node]))
+
+
+def stop_worker(worker: str) -> list[str]:
+    """Stop one worker, `node.pid`; returns its name in a list. Raises UnknownWorker."""
+    return _one(control.stop(_open().layout, [worker]))
+
+
+def pause_all() -> list[str]:
+    """Have all running workers claim nothing until unpaused; returns their names."""
+    return control.pause(_open().layout, [control.ALL])[0]
+
+
+def pause_node(node: str) -> list[str]:
+    """Pause all workers of a node; returns their names. Raises UnknownWorker."""
+    return _one(control.pause(_open().layout, [node]))
+
+
+def pause_worker(worker: str) -> list[str]:
+    """Pause one worker, `node.pid`; returns its name in a list. Raises UnknownWorker."""
+    return _one(control.pause(_open().layout, [worker]))
+
+
+def unpause_all() -> list[str]:
+    """Let all paused workers go on; returns the names of all running workers."""
+    return control.unpause(_open().layout, [control.ALL])[0]
+
+
+def unpause_node(node: str) -> list[str]:
+    """Let the workers of a node go on; returns their names. Raises UnknownWorker."""
+    return _one(control.unpause(_open().layout, [node]))
+
+
+def unpause_worker(worker: str) -> list[str]:
+    """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker."""
+    return _one(control.unpause(_open().layout, [worker]))
+
+
+def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
+    names, errors = result
+    if errors:
+        raise errors[0]
+    return names
+
+
+# Looking
+
+
+class Job(NamedTuple):
+    """A job as it was when it was looked up. Times are UTC epoch seconds; `attempts` and `moves` are lists of dicts with
+    the names that `jobjar show --format json` uses, and empty in lists of jobs."""
+
+    name: str
+    id: str | None
+    state: str
+    outcome: str | None
+    exit_status: int | None
+    category: str | None
+    priority: int
+    submitter: str | None
+    submitted_at: float | None
+    attempts: list[dict[str, Any]]
+    moves: list[dict[str, Any]]
+
+
+def running_workers() -> list[str]:
+    """The names of the workers that run, as far as this node can tell."""
+    return [worker.name for worker in control.running_workers(_open().layout)]
+
+
+def unclaimed_jobs(category: str | None = None) -> list[Job]:
+    """The jobs that wait, in the order in which they will be claimed; of one category ('': uncategorized) or of all."""
+    return _list("unclaimed", category)
+
+
+def claimed_jobs() -> list[Job]:
+    """The jobs that workers hold."""
+    return _list("claimed")
+
+
+def completed_jobs() -> list[Job]:
+    """The jobs that have ended, oldest first."""
+    return _list("completed")
+
+
+def job(name: str) -> Job:
+    """All that is known of one job: by its name, its id or the beginning of it, or its path.
+
+    Raises UnknownJob, AmbiguousJob.
+    """
+    from jobjar.lookup import describe_job, find_job, refresh_ledger
+
+    jar = _open()
+    refresh_ledger(jar)
+    described = describe_job(jar, find_job(jar, name))
+    return Job(**{field: described[field] for field in Job._fields})
+
+
+def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:
+    """Wait until jobs (names, ids or paths) have ended; returns the outcome of each by its id, None where it was removed.
+
+    `timeout` in seconds. Raises TimedOut, UnknownJob, AmbiguousJob.
+    """
+    from jobjar.lookup import wait_for_jobs
+
+    return wait_for_jobs(_open(), [jobs] if isinstance(jobs, str) else list(jobs), timeout)
+
+
+def _list(state: str, category: str | None = None) -> list[Job]:
+    from jobjar.ledger.queries import list_jobs
+    from jobjar.lookup import refresh_ledger
+
+    jar = _open()
+    refresh_ledger(jar)
+    return [
+        Job(
+            name=row.name,
+            id=row.uid,
+            state=row.state,
+            outcome=row.outcome,
+            exit_status=row.exit_status,
+            category=row.category or None,
+            priority=row.priority,
+            submitter=row.submitter,
+            submitted_at=row.submitted_at,
+            attempts=[],
+            moves=[],
+        )
+        for row in list_jobs(jar.ledger, state, category)
+    ]

@@ -1,0 +1,99 @@
+"""Whether a process is alive, dead or unknown.
+
+On its own node a process is known by its id, the time it started and the boot that it ran in, so that a process id that
+came round again is not taken for the old process. From another node the answer is always unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NamedTuple
+
+from jobjar.jobname import node_name
+
+ALIVE = "alive"
+DEAD = "dead"
+UNKNOWN = "unknown"
+
+
+class ProcessIdentity(NamedTuple):
+    """`started`: on Linux clock ticks since boot (proc(5), stat field 22), elsewhere epoch seconds."""
+
+    node: str
+    pid: int
+    started: float
+    boot_id: str
+
+
+def boot_id() -> str:
+    """What differs from one boot of this node to the next."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        import psutil
+
+        return str(int(psutil.boot_time()))
+
+
+def process_start(pid: int) -> float | None:
+    """When process `pid` started; None where there is none, or only a zombie.
+
+    On Linux in ticks since boot: unlike psutil's epoch seconds they do not change when the clock is set, and a worker
+    that seemed to have another start time would lose its jobs while it runs them.
+    """
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in (b"Z", b"X") else float(fields[19])
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def this_process() -> ProcessIdentity:
+    """Who this process is."""
+    return ProcessIdentity(node_name(), os.getpid(), process_start(os.getpid()) or 0.0, boot_id())
+
+
+def liveness(process: ProcessIdentity) -> str:
+    """ALIVE, DEAD or UNKNOWN: never a guess."""
+    if process.node != node_name():
+        return UNKNOWN
+    if process.boot_id != boot_id():
+        return DEAD
+    return ALIVE if process_start(process.pid) == process.started else DEAD
+
+
+def session_processes(session: int) -> list[int]:
+    """The process ids of a session (setsid(2)), zombies left out."""
+    import psutil
+
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == session and process_start(pid) is not None:
+                found.append(pid)
+    return found
+
+
+def processes_of_jobs(worker_id: str, job_ids: set[str]) -> list[int]:
+    """The process ids that a worker started for these jobs, by their environment (JJ_WORKER_ID and JJ_JOB_ID)."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if environment.get("JJ_WORKER_ID") == worker_id and environment.get("JJ_JOB_ID") in job_ids:
+                found.append(process.pid)
+    return found

@@ -1,0 +1,221 @@
+"""Find jobs and tell all that is known of them. Reads the ledger, brought up to date first; moves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from jobjar.attempt import SUCCEEDED
+from jobjar.control import ASIDE
+from jobjar.errors import AmbiguousJob, LedgerBusy, LedgerUnavailable, NoOutput, NotRunning, TimedOut, UnknownJob
+from jobjar.jar import Jar
+from jobjar.layout import worker_of_place
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.models import Attempt, JobReport
+from jobjar.ledger.queries import find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
+from jobjar.ledger.reconcile import reconcile
+from jobjar.wake import DirectoryWatch, wait_readable
+
+_PATIENCE_S = 10.0
+
+
+def refresh_ledger(jar: Jar) -> None:
+    """Fold what is new and look at the directories. Where this cannot be written, answer from a private ledger.
+
+    Raises LedgerUnavailable only where not even the journals can be read.
+    """
+    try:
+        with jar.ledger.writing(_PATIENCE_S) as connection:
+            fold_journals(connection, jar.layout)
+            reconcile(connection, jar.layout, with_completed=False)
+    except (LedgerBusy, LedgerUnavailable):
+        from jobjar.ledger.store import Ledger
+
+        private = Ledger(jar.layout, jar.ledger_home)
+        private.open_memory()
+        jar.replace_ledger(private)
+        with private.writing() as connection:
+            fold_journals(connection, jar.layout)
+            reconcile(connection, jar.layout)
+
+
+def find_job(jar: Jar, name_or_id: str) -> JobReport:
+    """The one job of a name, an id, the beginning of an id, or a place. Raises UnknownJob, AmbiguousJob."""
+    text = name_or_id
+    for directory in (jar.layout.home, os.path.realpath(jar.layout.home)):
+        if text.startswith(directory + "/"):
+            text = text[len(directory) + 1 :]
+    found = find_jobs(jar.ledger, text)
+    if not found:
+        raise UnknownJob(job=name_or_id, home=jar.layout.home)
+    if len(found) > 1:
+        ids = ", ".join(f"{job.uid or job.place} ({job.state})" for job in found[:10])
+        raise AmbiguousJob(job=name_or_id, count=len(found), ids=ids)
+    return found[0]
+
+
+def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
+    """All that is known of a job, by the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
+    attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
+    return {
+        "name": job.name,
+        "id": job.uid,
+        "state": job.state,
+        "outcome": job.outcome,
+        "exit_status": job.exit_status,
+        "signal": job.signal,
+        "category": job.category or None,
+        "priority": job.priority,
+        "submitter": job.submitter,
+        "submitted_at": job.submitted_at,
+        "place": job.place,
+        "worker": worker_of_place(job.place),
+        "retries": job.retries,
+        "retry_delay_s": job.retry_delay_s,
+        "time_limit_s": job.time_limit_s,
+        "not_before": job.not_before or None,
+        "held_reason": job.held_reason,
+        "attempts": [_describe_attempt(jar, attempt) for attempt in attempts],
+        "moves": [
+            {
+                "number": move.number,
+                "moved_at": move.moved_at,
+                "from": move.origin,
+                "to": move.destination,
+                "reason": move.reason,
+                "by": move.actor,
+            }
+            for move in (list_moves(jar.ledger, job.uid) if job.uid else [])
+        ],
+    }
+
+
+def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
+    names = (
+        "number",
+        "worker",
+        "started_at",
+        "ended_at",
+        "outcome",
+        "exit_status",
+        "signal",
+        "wall_time_s",
+        "user_cpu_s",
+        "system_cpu_s",
+        "max_rss_kib",
+        "message",
+    )
+    return {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+
+
+def output_path(jar: Jar, attempt: Attempt) -> str | None:
+    """Where an attempt's output is, also after its worker's directory was set aside; None where it wrote nothing."""
+    if attempt.ended_at is None:
+        path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
+        return path if os.path.exists(path) else None
+    if attempt.output_file is None:
+        return None
+    aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
+    if os.path.exists(aside):
+        return aside
+    return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
+
+
+def _job_name(jar: Jar, attempt: Attempt) -> str:
+    row = jar.ledger.connection.execute("SELECT name FROM job WHERE uid = ?", (attempt.job_uid,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def find_output(jar: Jar, job: JobReport, number: int | None = None) -> str | None:
+    """The output file of a job's attempt `number`, by default the newest that has one; None where it wrote nothing.
+
+    Raises NoOutput where there was no such attempt yet.
+    """
+    attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
+    if number is not None:
+        attempts = [attempt for attempt in attempts if attempt.number == number]
+    if not attempts:
+        what = "it has not been run yet" if number is None else f"it has no attempt {number}"
+        raise NoOutput(job=job.name, reason=f"{what} (it is {job.state})")
+    return output_path(jar, attempts[-1])
+
+
+def wait_for_jobs(
+    jar: Jar, names: Iterable[str] | None, timeout_s: float | None, progress: Callable[[int, int], None] | None = None
+) -> dict[str, str | None]:
+    """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed).
+
+    `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. `progress` gets
+    how many have ended and how many there are. Raises TimedOut, UnknownJob, AmbiguousJob.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    refresh_ledger(jar)
+    if names is None:
+        wanted = {key for state in ("unclaimed", "claimed") for key in map(_key, list_jobs(jar.ledger, state))}
+    else:
+        wanted = {_key(find_job(jar, name)) for name in names}
+    ended: dict[str, str | None] = {}
+    watch = DirectoryWatch()
+    watch.watch([jar.layout.completed])
+    try:
+        while True:
+            ended.update(_ended_jobs(jar, wanted))
+            if progress is not None:
+                progress(len(ended), len(ended) + len(wanted))
+            if not wanted:
+                return ended
+            left_s = (
+                jar.settings.poll_time_s
+                if deadline is None
+                else min(jar.settings.poll_time_s, deadline - time.monotonic())
+            )
+            if left_s <= 0:
+                raise TimedOut(what=f"the end of {len(wanted)} of {len(ended) + len(wanted)} jobs", timeout_s=timeout_s)
+            wait_readable(watch.descriptors(), left_s)
+            watch.drain()
+            refresh_ledger(jar)
+    finally:
+        watch.close()
+
+
+def _key(job: JobReport) -> str:
+    """What a job is waited for by: its id, or, until it has one, its place."""
+    return job.uid or job.place
+
+
+def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
+    """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed."""
+    for key in [key for key in wanted if "/" in key]:
+        row = jar.ledger.connection.execute(
+            "SELECT job_uid FROM move WHERE origin = ? ORDER BY id DESC", (key,)
+        ).fetchone()
+        if row:
+            wanted.discard(key)
+            wanted.add(row[0])
+        elif not os.path.lexists(jar.layout.path(key)):
+            wanted.discard(key)
+            return {key: None}
+    ended: dict[str, str | None] = {}
+    for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
+        if state in ("completed", "removed"):
+            ended[uid] = outcome if state == "completed" else None
+            wanted.discard(uid)
+    return ended
+
+
+def all_succeeded(outcomes: dict[str, str | None]) -> bool:
+    return all(outcome == SUCCEEDED for outcome in outcomes.values())
+
+
+def request_kill(jar: Jar, job: JobReport) -> str:
+    """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
+    worker = worker_of_place(job.place)
+    if job.state != "claimed" or worker is None:
+        raise NotRunning(job=job.name, state=job.state)
+    path = jar.layout.worker(worker).kill_file(job.name)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+    return worker

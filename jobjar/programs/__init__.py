@@ -1,0 +1,1 @@
+"""One small module a program: parse, call, print. Only these print and exit."""

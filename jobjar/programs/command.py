@@ -1,0 +1,69 @@
+"""What all programs share: the parser's settings, errors to standard error, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from jobjar.errors import JarError
+from jobjar.jar import Jar, open_jar
+from jobjar.settings import Value, parse_option
+
+Body = Callable[[argparse.Namespace], int]
+
+
+def make_parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser with the options that every program has."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", metavar="DIR", help="the jar (default: JJ_HOME, or the one that the program lies in)")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object, **named: object) -> None:
+        from jobjar.version import VERSION
+
+        print(f"Job Jar {VERSION}")
+        parser.exit(0)
+
+
+def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar:
+    """The jar of a program's run; what the program makes there gets the jar's permissions."""
+    overrides: Mapping[str, Value] = {}
+    if options.home:
+        overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
+    jar = open_jar(overrides, program_path)
+    os.umask(jar.umask)
+    return jar
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
+    """Parse, do, and turn an error into one line on standard error; returns the exit status."""
+    options = parser.parse_args(argv)
+    try:
+        status = body(options)
+        sys.stdout.flush()
+        return status
+    except JarError as error:
+        complain(parser.prog, error)
+        return error.exit_status
+    except BrokenPipeError:
+        # Who read our output has seen enough (`system_status | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        where = f" {error.filename}:" if error.filename else ""
+        complain(parser.prog, f"{where} {error.strerror or error}. Check the disk and the permissions".strip())
+        return 1
+
+
+def complain(program: str, message: object) -> None:
+    """A message for people, on standard error."""
+    print(f"{program}: {message}", file=sys.stderr)

@@ -1,0 +1,35 @@
+"""What stop_worker, pause_worker and unpause_worker share: names in, control files made or removed, names out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+
+from jobjar.errors import JarError
+from jobjar.layout import Layout
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
+
+Action = Callable[[Layout, Iterable[str]], tuple[list[str], list[JarError]]]
+
+
+def control_workers(
+    program: str, description: str, action: Action, argv: Sequence[str] | None, program_path: str | None
+) -> int:
+    """Parse worker and node names, do `action` for them, print the workers concerned; 1 if a name was unknown."""
+    parser = make_parser(program, description)
+    parser.add_argument(
+        "name",
+        nargs="+",
+        metavar="NAME",
+        help="all, a node (all of its workers) or a worker (node.pid); several may be mixed",
+    )
+
+    def body(options: argparse.Namespace) -> int:
+        names, errors = action(open_named_jar(options, program_path).layout, options.name)
+        for name in names:
+            print(name)
+        for error in errors:
+            complain(program, error)
+        return 1 if errors else 0
+
+    return run(parser, argv, body)

@@ -1,0 +1,24 @@
+"""jobjar init: make a jar."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from jobjar.programs.command import make_parser, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar init") -> int:
+    parser = make_parser(
+        program, "Make a jar at DIR: its directories, programs, crontabs and configuration file. Harmless to repeat."
+    )
+    parser.add_argument("--group", action="store_true", help="let the directory's group submit and work (mode 2770)")
+    parser.add_argument("directory", metavar="DIR", help="a new or empty directory, or a jar")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.create import create_jar
+
+        print(create_jar(options.directory, for_group=options.group).home)
+        return 0
+
+    return run(parser, argv, body)

@@ -1,0 +1,54 @@
+"""jobjar: every program under one name, and what has no program of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS: dict[str, str] = {
+    "init": "make a jar",
+    "config": "print every setting, its value and where it comes from",
+    "submit_job": "submit a job",
+    "unique_job_name": "print a new job name in limbo",
+    "start_worker": "start a worker on this node",
+    "stop_worker": "stop workers",
+    "pause_worker": "pause workers",
+    "unpause_worker": "let paused workers go on",
+    "check_workers": "start the workers that are missing on this node",
+    "recover_jobs": "take back the jobs of dead workers",
+    "system_status": "print what the jar is doing",
+    "show": "print all that is known of a job",
+    "output": "print a job's output",
+    "wait": "wait until jobs have ended",
+    "kill": "kill running jobs",
+    "check": "compare the ledger, the journals and the directories",
+    "rebuild": "make the ledger anew",
+}
+
+
+def usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:{width}}  {text}" for verb, text in VERBS.items()]
+    return "usage: jobjar VERB [OPTION…] [WORD…]\n\n" + "\n".join(lines) + "\n\n`jobjar VERB --help` says more of each."
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(usage(), file=sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from jobjar.version import VERSION
+
+        print(f"Job Jar {VERSION}")
+        return 0
+    verb = words[0].replace("-", "_")
+    if verb not in VERBS:
+        print(f"jobjar: there is no verb {words[0]!r}; `jobjar help` lists them", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"jobjar.programs.{verb}")
+    return int(module.main(words[1:], program_path, program=f"jobjar {verb}"))

@@ -1,0 +1,29 @@
+"""jobjar kill: kill running jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from jobjar.programs.command import make_parser, open_named_jar, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
+    parser = make_parser(
+        program,
+        "Have the workers that run these jobs kill them: SIGTERM, and SIGKILL after JJ_GRACE_TIME. Each completes with "
+        "outcome killed. Prints the workers' names.",
+    )
+    parser.add_argument("job", nargs="+", metavar="JOB", help="names, ids (or their first letters), or paths")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.lookup import find_job, refresh_ledger, request_kill
+
+        jar = open_named_jar(options, program_path)
+        refresh_ledger(jar)
+        for name in options.job:
+            print(request_kill(jar, find_job(jar, name)))
+        jar.close()
+        return 0
+
+    return run(parser, argv, body)

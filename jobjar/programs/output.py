@@ -1,0 +1,36 @@
+"""jobjar output: print what a job wrote to its standard output and error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from jobjar.programs.command import make_parser, open_named_jar, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar output") -> int:
+    parser = make_parser(
+        program, "Print a job's output (standard output and error, as it came), of its newest attempt."
+    )
+    parser.add_argument("--attempt", type=int, metavar="N", help="the attempt whose output is wanted")
+    parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.lookup import find_job, find_output, refresh_ledger
+
+        jar = open_named_jar(options, program_path)
+        refresh_ledger(jar)
+        path = find_output(jar, find_job(jar, options.job), options.attempt)
+        jar.close()
+        sys.stdout.flush()
+        if path is not None:
+            with open(path, "rb") as file:
+                while chunk := file.read(1 << 20):
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[os.write(1, view) :]
+        return 0
+
+    return run(parser, argv, body)

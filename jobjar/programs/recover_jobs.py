@@ -1,0 +1,34 @@
+"""recover_jobs: take back the jobs of this node's dead workers and reconcile the ledger; print what was done."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "recover_jobs") -> int:
+    parser = make_parser(
+        program,
+        "Return the jobs that crashed workers of this node held, complete those that had ended, end what their jobs left "
+        "running, and reconcile the ledger with the directories. Prints what it did.",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing where there was nothing to do")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.ledger.rebuild import fill_ledger
+        from jobjar.recover import recover_node
+
+        jar = open_named_jar(options, program_path)
+        try:
+            recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, lambda line: complain(program, line))
+        finally:
+            jar.close()
+        for line in recovery.lines:
+            print(line)
+        if recovery.lines or not options.quiet:
+            print(f"{recovery.returned} jobs returned, {recovery.completed} completed")
+        return 0
+
+    return run(parser, argv, body)

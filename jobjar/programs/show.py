@@ -1,0 +1,64 @@
+"""jobjar show: print all that is known of a job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jobjar.errors import UsageError
+from jobjar.programs.command import make_parser, open_named_jar, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
+    parser = make_parser(
+        program, "Print all that is known of a job: where it is, how it ended, its attempts and its moves."
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="text or json (default: text)")
+    parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.lookup import describe_job, find_job, refresh_ledger
+
+        if not options.job:
+            raise UsageError(reason="name a job")
+        jar = open_named_jar(options, program_path)
+        refresh_ledger(jar)
+        description = describe_job(jar, find_job(jar, options.job))
+        jar.close()
+        print(json.dumps(description, indent=1) if options.format == "json" else format_description(description))
+        return 0
+
+    return run(parser, argv, body)
+
+
+def format_description(description: dict[str, Any]) -> str:
+    """A job's description as text: times as local dates, what is not known left out."""
+    from jobjar.report import format_table
+
+    lines = []
+    for name, value in description.items():
+        if name in ("attempts", "moves") or value is None:
+            continue
+        shown = _date(value) if name in ("submitted_at", "not_before") else value
+        lines.append((name.replace("_", " "), str(shown)))
+    sections = [format_table(lines, (), "plain")]
+    for attempt in description["attempts"]:
+        rows = [
+            (name.replace("_", " "), _date(value) if name.endswith("_at") else str(value))
+            for name, value in attempt.items()
+            if value is not None and name != "number"
+        ]
+        sections.append(f"Attempt {attempt['number']}\n" + format_table(rows, (), "plain"))
+    moves = [
+        (_date(move["moved_at"]), move["reason"], move["from"], move["to"], move["by"]) for move in description["moves"]
+    ]
+    if moves:
+        sections.append("Moves\n" + format_table(moves, ("when", "why", "from", "to", "by"), "simple"))
+    return "\n\n".join(sections)
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) + f"{seconds % 1:.3f}"[1:]

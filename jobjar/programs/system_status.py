@@ -1,0 +1,31 @@
+"""system_status: print what the jar is doing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from jobjar.programs.command import make_parser, open_named_jar, run
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "system_status") -> int:
+    parser = make_parser(
+        program, "Print workers, waiting and claimed jobs, outcomes, throughput, and what needs a look."
+    )
+    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.report import check_format, format_status, gather_status
+
+        check_format(options.format)
+        jar = open_named_jar(options, program_path)
+        status = gather_status(jar)
+        jar.close()
+        if options.format == "json":
+            print(json.dumps(status, indent=1))
+        else:
+            print(format_status(jar, status, options.format))
+        return 0
+
+    return run(parser, argv, body)

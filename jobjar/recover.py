@@ -1,0 +1,302 @@
+"""The only backward edges: take the jobs of dead workers back, and put right what a crash left behind.
+
+For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, return
+the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then links, scratch directories, half
+copies, and the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
+not done is done by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.control import ASIDE, WorkerState, list_workers
+from jobjar.disk import is_job_file, move_to_free_name, read_server_clock, replace_file, server_time
+from jobjar.jar import Jar
+from jobjar.jobname import id_in_name, node_name
+from jobjar.journal import Entry
+from jobjar.layout import WorkerPaths, category_of_place, name_in_place
+from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.queries import (
+    Candidate,
+    HeldAttempt,
+    attempt_of_worker,
+    candidate_at,
+    count_attempts,
+    last_attempt_number,
+    uid_is_taken,
+)
+from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, reconcile
+from jobjar.liveness import DEAD, processes_of_jobs
+from jobjar.session import end_session
+from jobjar.stages.complete import Verdict, move_ended_job
+from jobjar.stages.run import remove_tree
+
+_DAY_S = 86400.0
+# A link that is missing for this long is not about to be made by its worker.
+_LINK_OVERDUE_S = 60.0
+
+
+class Recovery:
+    """What a recovery did, in lines for people."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.returned = 0
+        self.completed = 0
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def recover_node(jar: Jar) -> Recovery:
+    """Recover everything that dead workers of this node left, and reconcile the ledger with the directories.
+
+    Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
+    """
+    recovery = Recovery()
+    for worker in list_workers(jar.layout):
+        if worker.alive == DEAD and worker.process.node == node_name():
+            recover_worker(jar, worker, recovery)
+    _tidy_links(jar, recovery)
+    _discard_half_copies(jar, recovery)
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        for difference in reconcile(connection, jar.layout):
+            recovery.say(f"ledger: {difference}")
+    return recovery
+
+
+def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Take back the jobs of one dead worker."""
+    held = list(list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
+    if held:
+        jobs = _identify_held(jar, [place for place, _ in held])
+        _end_orphans(jar, worker, jobs, recovery)
+        for place, _ in held:
+            _recover_job(jar, worker, place, recovery)
+    for entry in list_directory(worker.paths.scratch):
+        remove_tree(entry.path)
+    if not worker.ended:
+        _note_death(jar, worker, recovery)
+
+
+def set_aside(jar: Jar, paths: WorkerPaths) -> None:
+    """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs."""
+    worker = next((w for w in list_workers(jar.layout) if w.paths.path == paths.path), None)
+    if worker is not None:
+        recover_worker(jar, worker, Recovery())
+    suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
+    os.rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
+
+
+def _identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
+    """What the ledger knows of held jobs, by their places; a claim that was not journaled is found by the name."""
+    found = {}
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        for place in places:
+            candidate = candidate_at(connection, place)
+            if candidate is None:
+                difference = compare_file(connection, jar.layout, place)
+                if difference is not None:
+                    apply_difference(connection, difference)
+                    candidate = candidate_at(connection, place)
+            if candidate is not None:
+                found[place] = candidate
+    return found
+
+
+def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], recovery: Recovery) -> None:
+    """End the processes that a dead worker's attempts left: a job must not run twice at once."""
+    grace_time_s = jar.settings.grace_time_s
+    uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
+    with jar.ledger.writing() as connection:
+        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids]
+    for attempt in attempts:
+        if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
+            continue
+        if end_session(attempt.pid, grace_time_s, lambda: None, attempt.pid_started):
+            recovery.say(f"{worker.name}: ended the orphaned session {attempt.pid}")
+    # Killed between the start of a process and the record of it: its environment still tells whose it is.
+    for pid in processes_of_jobs(worker.worker_id, uids):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == os.getsid(0):
+                continue  # an orphaned job that runs recover_jobs itself
+            if not end_session(os.getsid(pid), grace_time_s, lambda: None):
+                os.kill(pid, signal.SIGKILL)
+            recovery.say(f"{worker.name}: ended the orphaned process {pid}")
+
+
+def _recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery) -> None:
+    """Complete a held job whose outcome is journaled; return any other."""
+    with jar.ledger.writing() as connection:
+        candidate = candidate_at(connection, place)
+        if candidate is None or candidate.uid is None:
+            # Nobody but its place ever named it, so nothing is recorded that could be lost.
+            _return_unnamed(jar, place, recovery)
+            return
+        uid = candidate.uid
+        attempt = attempt_of_worker(connection, uid, worker.worker_id)
+        job = _as_claimed(jar, candidate, place, attempt)
+        entries, verdict = _judge(jar, connection, worker, job, attempt)
+        # What follows rests on these words: they have to outlive this node before the file moves.
+        jar.journal.append(entries, durable=not jar.ledger_home.shared)
+        try:
+            moved = move_ended_job(jar.layout, job, verdict, worker.name)
+        except FileNotFoundError:
+            return  # another recovery was quicker
+        moved["reason"] = "recovered" if not verdict.final else "completed"
+        jar.journal.append([moved])
+        fold_journal(connection, jar.journal.path)
+    if verdict.final:
+        recovery.completed += 1
+        recovery.say(f"{worker.name}: completed {job.name} ({verdict.reason})")
+    else:
+        recovery.returned += 1
+        recovery.say(f"{worker.name}: returned {job.name} to {moved['to'].rpartition('/')[0]}")
+
+
+def _as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt | None) -> ClaimedJob:
+    settings = jar.settings
+    return ClaimedJob(
+        uid=str(candidate.uid),
+        name=name_in_place(place),
+        path=jar.layout.path(place),
+        place=place,
+        category=category_of_place(place) or "",
+        priority=candidate.priority,
+        submitter=candidate.submitter or "",
+        attempt=attempt.number if attempt else 0,
+        move_number=candidate.move_number,
+        retries=settings.retries if candidate.retries is None else candidate.retries,
+        retry_delay_s=settings.retry_delay_s if candidate.retry_delay_s is None else candidate.retry_delay_s,
+        time_limit_s=0.0,
+        link="",
+        claimed_at=0.0,
+    )
+
+
+def _judge(
+    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None
+) -> tuple[list[Entry], Verdict]:
+    """Where a held job goes, and what is to be journaled before."""
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    if attempt is not None and attempt.outcome is not None:
+        if attempt.is_final:
+            return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
+        failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+        delay_s = job.retry_delay_s * 2 ** (failures - 1) if attempt.outcome in RETRIED_OUTCOMES and failures else 0
+        return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
+    stranded_before = count_attempts(connection, job.uid, (STRANDED,))
+    limit = jar.settings.crash_limit
+    is_last = bool(limit) and stranded_before + 1 >= limit
+    outcome = CRASHED if is_last else STRANDED
+    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    entry = {
+        "entry": "ended",
+        "job": job.uid,
+        "attempt": number,
+        "worker": worker.name,
+        "worker_uid": worker.worker_id,
+        "ended_at": round(now, 6),
+        "final": is_last,
+        "outcome": outcome,
+        "output_file": _output_left(worker.paths, job.name, number),
+        "message": f"its worker {worker.name} died; stranded {stranded_before + 1} times",
+    }
+    reason = f"stranded {stranded_before + 1} times: crashed" if is_last else "recovered"
+    return [entry], Verdict(is_last, reason, 0)
+
+
+def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
+    name = f"{job_name}.{attempt}.out"
+    try:
+        return name if os.stat(f"{paths.output}/{name}").st_size else None
+    except OSError:
+        return None
+
+
+def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
+    category = category_of_place(place) or ""
+    directory = jar.layout.jar_directory(category)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory)
+    with contextlib.suppress(FileNotFoundError):  # another recovery was quicker
+        move_to_free_name(jar.layout.path(place), directory, name_in_place(place))
+        recovery.returned += 1
+        recovery.say(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
+
+
+def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Write into the ledger and the worker's directory that it died."""
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    note_end(jar, worker, round(now, 6), "died")
+    recovery.say(f"{worker.name}: noted that it died")
+
+
+def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
+    """Record a worker's end in the journal and in its worker.json. Raises OSError."""
+    jar.journal.append(
+        [
+            {
+                "entry": "worker",
+                "worker": worker.name,
+                "worker_uid": worker.worker_id,
+                "node": worker.process.node,
+                "pid": worker.process.pid,
+                "ended_at": ended_at,
+                "end_reason": reason,
+            }
+        ]
+    )
+    with open(worker.paths.identity_file, encoding="utf-8") as file:
+        data = json.load(file)
+    data.update({"ended_at": ended_at, "end_reason": reason})
+    replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def _tidy_links(jar: Jar, recovery: Recovery) -> None:
+    """Make claimed/ hold a link to each claimed job, and no other."""
+    linked = set()
+    for entry in list_directory(jar.layout.claimed):
+        if not entry.is_symlink():
+            continue
+        if os.path.exists(entry.path):
+            linked.add(os.readlink(entry.path))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+                recovery.say(f"removed the stale link claimed/{entry.name}")
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    for worker in list_workers(jar.layout):
+        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
+            with contextlib.suppress(OSError):
+                if entry.path not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
+                    os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
+                    recovery.say(f"made the missing link claimed/{name_in_place(place)}")
+
+
+def _discard_half_copies(jar: Jar, recovery: Recovery) -> None:
+    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    for place, entry in list_jar(jar.layout.limbo, "limbo"):
+        uid = id_in_name(entry.name)
+        try:
+            status = entry.stat(follow_symlinks=False)
+            if uid is None or is_job_file(status) or now - status.st_mtime < _DAY_S:
+                continue
+            with jar.ledger.writing() as connection:
+                fold_journals(connection, jar.layout)
+                if uid_is_taken(connection, uid):
+                    continue
+            os.unlink(entry.path)
+            recovery.say(f"discarded the half copy {place}")
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,329 @@
+"""What a jar is doing, as data and as tables. Reads the ledger's views and the directories; moves nothing.
+
+`gather_status` brings the ledger up to date first (a fold and a look at the directories). Where it is missing, locked or
+unusable, the directories alone answer, and the status says so.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobjar.control import WorkerState, list_workers
+from jobjar.disk import is_job_file
+from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable, UsageError
+from jobjar.jar import Jar
+from jobjar.jobname import node_name, oddity_in_name, priority_in_name
+from jobjar.layout import category_of_place, worker_of_place
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.liveness import ALIVE, DEAD
+from jobjar.units import format_seconds
+
+Status = dict[str, Any]
+_PATIENCE_S = 2.0
+_SHOWN = 20
+
+
+def gather_status(jar: Jar) -> Status:
+    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes`, `throughput`, `warnings`, and `source`, which is
+    `ledger` or `directories`. Ages in seconds."""
+    warnings: list[str] = []
+    try:
+        status = _from_ledger(jar)
+    except (LedgerBusy, LedgerUnavailable, OSError) as error:
+        warnings.append(f"read from the directories alone, without history: {error}")
+        status = _from_directories(jar)
+    workers = list_workers(jar.layout)
+    status["workers"] = _describe_workers(workers, status["jobs"]["claimed_jobs"])
+    _mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    status["warnings"] = warnings + _find_warnings(jar, status, workers)
+    return status
+
+
+def _from_ledger(jar: Jar) -> Status:
+    if not os.path.exists(jar.ledger_home.database):
+        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
+    with jar.ledger.writing(_PATIENCE_S) as connection:
+        fold_journals(connection, jar.layout)
+        reconcile(connection, jar.layout, with_completed=False)
+    connection = jar.ledger.connection
+    states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
+    states.update(
+        (state, count) for state, count in connection.execute("SELECT * FROM state_report") if state in states
+    )
+    now = time.time()
+    return {
+        "source": "ledger",
+        "jobs": {
+            **states,
+            "claimed_jobs": _rows(
+                connection, "SELECT uid AS id, name, category, priority, place, age_s FROM claimed_report"
+            ),
+            "oldest_waiting": next(iter(_rows(connection, "SELECT uid AS id, * FROM oldest_waiting_report")), None),
+            "held": _rows(connection, "SELECT uid AS id, name, held_reason FROM held_report"),
+        },
+        "categories": [
+            {
+                "category": category,
+                "priority": priority,
+                "waiting": waiting,
+                "oldest_age_s": max(0.0, now - (oldest_at or now)),
+            }
+            for category, priority, waiting, oldest_at in connection.execute("SELECT * FROM queue_report")
+        ],
+        "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
+        "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+    }
+
+
+def _rows(connection: Any, query: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description]
+    return [{name: value for name, value in zip(names, row, strict=True) if name != "uid"} for row in cursor]
+
+
+def _from_directories(jar: Jar) -> Status:
+    """What can be said without a ledger: everything but history and reasons."""
+    layout = jar.layout
+    now = time.time()
+    waiting: dict[tuple[str, int], tuple[int, float]] = {}
+    oldest: dict[str, Any] | None = None
+    for place, entry in list_jar(layout.unclaimed, "unclaimed"):
+        status = _status_of_job(entry)
+        if status is None:
+            continue
+        key = category_of_place(place) or "", priority_in_name(entry.name)
+        age_s = max(0.0, now - status.st_ctime)
+        count, oldest_age_s = waiting.get(key, (0, 0.0))
+        waiting[key] = count + 1, max(age_s, oldest_age_s)
+        if oldest is None or age_s > oldest["age_s"]:
+            oldest = {"id": None, "name": entry.name, "category": key[0], "priority": key[1], "age_s": age_s}
+    claimed = []
+    for worker in list_directory(layout.workers):
+        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+            status = _status_of_job(entry)
+            age_s = max(0.0, now - status.st_ctime) if status else 0.0
+            category, priority = category_of_place(place), priority_in_name(entry.name)
+            claimed.append(
+                {
+                    "id": None,
+                    "name": entry.name,
+                    "category": category,
+                    "priority": priority,
+                    "place": place,
+                    "age_s": age_s,
+                }
+            )
+    return {
+        "source": "directories",
+        "jobs": {
+            "limbo": sum(1 for _, entry in list_jar(layout.limbo, "limbo") if _status_of_job(entry)),
+            "unclaimed": sum(count for count, _ in waiting.values()),
+            "claimed": len(claimed),
+            "completed": sum(1 for _ in list_jar(layout.completed, "completed")),
+            "claimed_jobs": claimed,
+            "oldest_waiting": oldest,
+            "held": [],
+        },
+        "categories": [
+            {"category": category, "priority": priority, "waiting": count, "oldest_age_s": age_s}
+            for (category, priority), (count, age_s) in sorted(
+                waiting.items(), key=lambda item: (item[0][0], -item[0][1])
+            )
+        ],
+        "outcomes": [],
+        "throughput": {},
+    }
+
+
+def _status_of_job(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return status if is_job_file(status) and not oddity_in_name(entry.name) else None
+
+
+def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Each worker that has not ended, and how many of each kind there are on each node."""
+    holds: dict[str, str] = {}
+    for job in claimed:
+        holds.setdefault(worker_of_place(job["place"]) or "", job["name"])
+    listed = []
+    nodes: dict[str, dict[str, Any]] = {}
+    for worker in workers:
+        if worker.ended:
+            continue
+        node = nodes.setdefault(
+            worker.process.node,
+            {"node": worker.process.node, "running": 0, "busy": 0, "paused": 0, "dead": 0, "unknown": 0},
+        )
+        held = holds.get(worker.paths.name)
+        if worker.alive == DEAD:
+            state = "dead"
+        elif worker.alive == ALIVE:
+            node["running"] += 1
+            state = "busy" if held else "paused" if worker.is_paused else "idle"
+            if state in node:
+                node[state] += 1
+        else:
+            state = "unknown"
+        if state in ("dead", "unknown"):
+            node[state] += 1
+        listed.append(
+            {
+                "worker": worker.name,
+                "node": worker.process.node,
+                "state": state,
+                "job": held,
+                "user": worker.user,
+                "categories": list(worker.categories),
+                "started_at": worker.started_at,
+            }
+        )
+    return {"nodes": sorted(nodes.values(), key=lambda node: str(node["node"])), "workers": listed}
+
+
+def _mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> None:
+    dead = {worker.paths.name for worker in workers if worker.alive == DEAD}
+    for job in claimed:
+        job["worker"] = worker_of_place(job["place"])
+        job["stranded"] = job["worker"] in dead
+
+
+def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
+    """What a person should look at."""
+    found = []
+    running = [worker for worker in workers if worker.is_running]
+    asked = {""}
+    for worker in running:
+        asked.update((worker.process.node, *worker.categories))
+    if status["jobs"]["unclaimed"] and not running:
+        found.append("no worker is running; `start_worker` starts one")
+    elif running:
+        unasked: dict[str, int] = {}
+        for row in status["categories"]:
+            if row["category"] not in asked:
+                unasked[row["category"]] = unasked.get(row["category"], 0) + row["waiting"]
+        for category, count in unasked.items():
+            found.append(f"category {category}: {_jobs(count)}, but no running worker asks for it")
+    stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
+    for job in stranded[:_SHOWN]:
+        found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
+    if len(stranded) > _SHOWN:
+        found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
+    for job in status["jobs"]["held"][:_SHOWN]:
+        if job["held_reason"]:
+            found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    if os.path.lexists(jar.layout.stop_all_file):
+        found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
+    if os.path.lexists(jar.layout.pause_all_file):
+        found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
+    others = find_other_files(jar)
+    for path, reason in others[:_SHOWN]:
+        found.append(f"{path} is not a job: {reason}")
+    if len(others) > _SHOWN:
+        found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
+    try:
+        jar.check_is_safe()
+    except JarError as error:
+        found.append(str(error))
+    return found
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def find_other_files(jar: Jar) -> list[tuple[str, str]]:
+    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why)."""
+    layout = jar.layout
+    found: list[tuple[str, str]] = []
+    directories = [(layout.limbo, "limbo"), (layout.unclaimed, "unclaimed")]
+    for path, place in directories:
+        for entry in list_directory(path):
+            if place == "unclaimed" and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                directories.append((entry.path, f"{place}/{entry.name}"))
+                continue
+            why_not = _why_not_a_job(entry)
+            if why_not:
+                found.append((f"{place}/{entry.name}", why_not))
+    for entry in list_directory(layout.claimed):
+        if not entry.is_symlink():
+            found.append((f"claimed/{entry.name}", "claimed/ holds links only"))
+    return sorted(found)
+
+
+def _why_not_a_job(entry: os.DirEntry[str]) -> str | None:
+    oddity = oddity_in_name(entry.name)
+    if oddity:
+        return f"its name: {oddity}"
+    try:
+        if entry.is_symlink():
+            return "it is a symbolic link"
+        if not entry.is_file():
+            return "it is not a regular file"
+        if not is_job_file(entry.stat(follow_symlinks=False)):
+            return "it is not executable"
+    except OSError:
+        return None  # gone meanwhile
+    return None
+
+
+def check_format(name: str) -> str:
+    """Return a table format's name, or raise UsageError."""
+    import tabulate
+
+    if name != "json" and name not in tabulate.tabulate_formats:
+        raise UsageError(
+            reason=f"there is no format {name!r}; use json or one of: {' '.join(tabulate.tabulate_formats)}"
+        )
+    return name
+
+
+def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str) -> str:
+    """A table as text."""
+    import tabulate
+
+    return tabulate.tabulate(rows, headers, tablefmt=table_format, disable_numparse=True)
+
+
+def format_status(jar: Jar, status: Status, table_format: str) -> str:
+    """The status as text for people."""
+    jobs = status["jobs"]
+    sections = [f"Jar {jar.layout.home}, seen from {node_name()}"]
+    counts = [[jobs[state] for state in ("limbo", "unclaimed", "claimed", "completed")]]
+    sections.append(format_table(counts, ("limbo", "unclaimed", "claimed", "completed"), table_format))
+    if status["workers"]["nodes"]:
+        headers = ("node", "running", "busy", "paused", "dead", "unknown")
+        rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]
+        sections.append("Workers\n" + format_table(rows, headers, table_format))
+    if status["categories"]:
+        rows = [
+            [row["category"] or "(none)", row["priority"], row["waiting"], format_seconds(row["oldest_age_s"])]
+            for row in status["categories"]
+        ]
+        sections.append("Waiting\n" + format_table(rows, ("category", "priority", "jobs", "oldest"), table_format))
+    if jobs["oldest_waiting"]:
+        oldest = jobs["oldest_waiting"]
+        sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")
+    if jobs["claimed_jobs"]:
+        rows = [
+            [job["name"], job["category"] or "(none)", job["worker"], format_seconds(job["age_s"])]
+            for job in jobs["claimed_jobs"][:_SHOWN]
+        ]
+        text = format_table(rows, ("job", "category", "worker", "age"), table_format)
+        if len(jobs["claimed_jobs"]) > _SHOWN:
+            text += f"\nand {_jobs(len(jobs['claimed_jobs']) - _SHOWN)} more"
+        sections.append("Claimed\n" + text)
+    if status["outcomes"]:
+        rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["outcomes"]]
+        throughput = status["throughput"]
+        rows.append(["jobs per second", f"{throughput['per_s_last_hour']:.3g}", f"{throughput['per_s_last_day']:.3g}"])
+        sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
+    if status["warnings"]:
+        sections.append("Warnings\n" + "\n".join(f"- {line}" for line in status["warnings"]))
+    return "\n\n".join(sections)

@@ -1,0 +1,194 @@
+"""A job's processes: start them in a session of their own, wait for the first of them, end what is left.
+
+A crash in here leaves a session without a worker; recovery on this node ends it (recover.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.liveness import process_start, session_processes
+
+# How long a file that somebody still has open for writing is tried again before its job goes back.
+BUSY_PATIENCE_S = 2.0
+NOT_FOUND_STATUS = 127
+NOT_RUNNABLE_STATUS = 126
+_PR_SET_CHILD_SUBREAPER = 36
+# Python ignores these; a job starts with what any program starts with.
+_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+
+
+class CannotStart(Exception):
+    """The kernel would not run the job's file: its exit status is `status`, as a shell would say."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class StillBusy(Exception):
+    """Somebody has the job's file open for writing (ETXTBSY)."""
+
+
+class Ended(NamedTuple):
+    """How a process ended: exactly one of `exit_status` and `signal` is not None. CPU times in seconds."""
+
+    exit_status: int | None
+    signal: int | None
+    user_cpu_s: float
+    system_cpu_s: float
+    max_rss_kib: int
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its children leave behind, so that nothing is left behind unseen (prctl(2))."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start_session(path: str, directory: str, output_path: str, environment: Mapping[str, str]) -> int:
+    """Start an executable file in a new session; returns its process id.
+
+    Standard input is empty, standard output and error go to `output_path`. Raises CannotStart, StillBusy, OSError.
+    """
+    files: Sequence[Any] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_APPEND, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    before = os.getcwd()
+    # posix_spawn takes no directory: the child gets this process's, which runs one thread here.
+    os.chdir(directory)
+    try:
+        return _spawn(path, [path], files, environment)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            return _spawn_by_shell(path, files, environment)
+        if error.errno == errno.ENOENT:
+            reason = "the interpreter that its first line names is missing" if os.path.exists(path) else "it is gone"
+            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {reason}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
+            raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
+        raise
+    finally:
+        os.chdir(before)
+
+
+def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[str, str]) -> int:
+    deadline = time.monotonic() + BUSY_PATIENCE_S
+    while True:
+        try:
+            return os.posix_spawn(path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            if time.monotonic() > deadline:
+                raise StillBusy() from error
+            time.sleep(0.02)
+
+
+def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[str, str]) -> int:
+    """Run a text file without a `#!` line as execvp(3) does; what is no text is for another machine."""
+    with open(path, "rb") as file:
+        if b"\0" in file.read(512):
+            raise CannotStart(NOT_RUNNABLE_STATUS, "cannot be run: not a program of this kind of machine")
+    return _spawn("/bin/sh", ["/bin/sh", path], files, environment)
+
+
+class Waiter:
+    """Waits for a child, and for whatever else may end the wait early: file descriptors and a time."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+
+    def wait(self, timeout_s: float | None, wake_descriptors: list[int]) -> Ended | None:
+        """How the child ended; None at the time-out or when one of `wake_descriptors` can be read."""
+        ended = reap(self.pid)
+        if ended is not None:
+            return ended
+        poll = select.poll()
+        for descriptor in wake_descriptors:
+            poll.register(descriptor, select.POLLIN)
+        if self._pidfd >= 0:
+            poll.register(self._pidfd, select.POLLIN)
+        else:
+            timeout_s = min(timeout_s or 0.05, 0.05)
+        poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000 + 1)
+        return reap(self.pid)
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def reap(pid: int) -> Ended | None:
+    """How a child ended, or None while it runs."""
+    found, status, usage = os.wait4(pid, os.WNOHANG)
+    if found == 0:
+        return None
+    scale = 1024 if sys.platform == "darwin" else 1
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(
+        exit_status=code if code >= 0 else None,
+        signal=-code if code < 0 else None,
+        user_cpu_s=usage.ru_utime,
+        system_cpu_s=usage.ru_stime,
+        max_rss_kib=usage.ru_maxrss // scale,
+    )
+
+
+def has_leftovers() -> bool:
+    """Whether a job that has ended left processes behind, in whatever session; reaps those that have ended."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True
+
+
+def signal_session(session: int, number: int) -> bool:
+    """Send a signal to every process of a session; returns whether there was one."""
+    any_there = False
+    for pid in session_processes(session):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+            any_there = True
+    return any_there
+
+
+def end_session(
+    session: int, grace_time_s: float, reaped: Callable[[], object] = has_leftovers, leader_start: float | None = None
+) -> bool:
+    """End a session: SIGTERM, and SIGKILL after the grace time. Returns whether anything was there to end.
+
+    With `leader_start`, the session is ended only if its leader is that process or gone: a session id comes round again.
+    """
+    if leader_start is not None and process_start(session) not in (None, leader_start):
+        return False
+    if not signal_session(session, signal.SIGTERM):
+        return False
+    signal_session(session, signal.SIGCONT)
+    deadline = time.monotonic() + grace_time_s
+    pause_s = 0.002
+    while True:
+        reaped()
+        if not session_processes(session):
+            return True
+        if time.monotonic() > deadline:
+            signal_session(session, signal.SIGKILL)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.1)

@@ -1,0 +1,1 @@
+"""One step of a job's way each, in order: submit, claim, run, complete. None imports another."""

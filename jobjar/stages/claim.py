@@ -1,0 +1,236 @@
+"""Move one job from the unclaimed jar to a worker.
+
+Under the ledger home's lock: fold what is new, take the first candidate of the first category that has one, rename it to
+the worker (the commit), journal `moved`. Then the link in claimed/. Killed midway the job is still unclaimed, or held by
+a dead worker, whose jobs recovery returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.attributes import HEADER_BYTES, read_header
+from jobjar.disk import is_job_file, move, move_to_free_name, server_time
+from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
+from jobjar.jar import Jar
+from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
+from jobjar.journal import Entry
+from jobjar.layout import held_place
+from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
+from jobjar.ledger.queries import (
+    Candidate,
+    claim_candidates,
+    last_attempt_number,
+    mark_removed,
+    uid_is_taken,
+)
+from jobjar.ledger.reconcile import user_name
+
+# How many candidates are looked at in one query; more than one only where others are quicker.
+_AT_ONCE = 8
+
+
+def fold_new_entries(jar: Jar, connection: Any) -> None:
+    """Fold what this home's processes journaled, and, once per JJ_POLL_TIME and node, what other nodes did."""
+    fold_journal(connection, jar.journal.path)
+    if jar.ledger.in_memory or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+        fold_journals(connection, jar.layout)
+
+
+def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
+    """Claim the next job, or None where there is none.
+
+    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried.
+    Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
+    """
+    claimed: ClaimedJob | None = None
+    try:
+        with claimer.jar.ledger.writing() as connection:
+            fold_new_entries(claimer.jar, connection)
+            claimed = _claim_first(claimer, connection, now, warn)
+    except LedgerUnavailable as error:
+        if claimed is None:
+            raise
+        # The job is ours, and its claim is journaled: what the ledger could not take it will fold later.
+        warn(f"{error}")
+    return claimed
+
+
+def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
+    for category in claimer.categories:
+        while True:
+            first = claim_candidates(connection, category, now, _AT_ONCE + len(claimer.not_allowed))
+            candidates = [candidate for candidate in first if candidate.place not in claimer.not_allowed]
+            if not candidates:
+                break
+            for candidate in candidates:
+                claimed = _claim(claimer, connection, candidate, warn)
+                if claimed is not None:
+                    return claimed
+    return None
+
+
+def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
+    """Try to get one job; None, and a mark in the ledger, where it is not to be had (any more)."""
+    jar = claimer.jar
+    source = jar.layout.path(candidate.place)
+    if oddity_in_name(candidate.name):
+        mark_removed(connection, candidate.row)
+        return None
+    try:
+        name, path = _move_to_worker(claimer, source, candidate)
+        status = os.lstat(path)
+    except FileNotFoundError:
+        mark_removed(connection, candidate.row)
+        return None
+    except PermissionError as error:
+        if not os.access(os.path.dirname(source), os.W_OK | os.X_OK):
+            raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
+        warn(f"{candidate.place} cannot be claimed by this user: {error.strerror}")
+        claimer.not_allowed.add(candidate.place)
+        return None
+    except OSError as error:
+        raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
+    if not is_job_file(status):
+        # Its run bit went, or somebody put a link here: back where it was, for people to look at.
+        move_to_free_name(path, os.path.dirname(source), candidate.name)
+        mark_removed(connection, candidate.row)
+        return None
+    try:
+        return _record_claim(claimer, connection, candidate, name, path, status)
+    except BadAttribute as error:
+        warn(f"{candidate.place} is held in limbo: {error}")
+        _hold(claimer, connection, candidate, path, str(error))
+        return None
+    except OSError as error:
+        # The journal cannot be written: give the job back, so that a worker who can write gets it.
+        with contextlib.suppress(OSError):
+            move(path, source)
+        raise CannotUseJar(action="journal the claim of", path=source, reason=error.strerror) from error
+
+
+def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tuple[str, str]:
+    """COMMIT: from here the job is this worker's. Returns its file's name and path."""
+    directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
+    try:
+        name = move_to_free_name(source, directory, candidate.name)
+    except FileNotFoundError:
+        if os.path.isdir(directory) or not os.path.lexists(source):
+            raise
+        os.makedirs(directory, exist_ok=True)
+        name = move_to_free_name(source, directory, candidate.name)
+    return name, f"{directory}/{name}"
+
+
+def _record_claim(
+    claimer: Claimer, connection: Any, candidate: Candidate, name: str, path: str, status: os.stat_result
+) -> ClaimedJob:
+    """Journal the claim, and make the link in claimed/."""
+    settings = claimer.jar.settings
+    place = held_place(claimer.paths.name, candidate.category, name)
+    uid, found = _identify(connection, candidate, path, status)
+    entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
+    attempt = last_attempt_number(connection, uid) + 1
+    entry["attempt"] = attempt
+    if found is not None:
+        entry["found"] = found
+    claimer.jar.journal.append([entry])
+    attributes = found or {
+        "retries": candidate.retries,
+        "retry_delay_s": candidate.retry_delay_s,
+        "time_limit_s": candidate.time_limit_s,
+    }
+    # Its own fold would do this too; here it is for the next worker that has the lock before the journal is read again.
+    connection.execute("UPDATE job SET state = 'claimed', place = ? WHERE id = ?", (place, candidate.row))
+    return ClaimedJob(
+        uid=uid,
+        name=name,
+        path=path,
+        place=place,
+        category=candidate.category,
+        priority=candidate.priority,
+        submitter=candidate.submitter or user_name(status.st_uid),
+        attempt=attempt,
+        move_number=entry["number"],
+        retries=_value(attributes.get("retries"), settings.retries),
+        retry_delay_s=_value(attributes.get("retry_delay_s"), settings.retry_delay_s),
+        time_limit_s=_value(attributes.get("time_limit_s"), settings.time_limit_s),
+        link=_link_in_claimed(claimer, name, path),
+        claimed_at=entry["moved_at"],
+    )
+
+
+def _value(own: Any, setting: Any) -> Any:
+    return setting if own is None else own
+
+
+def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_result) -> tuple[str, Entry | None]:
+    """The job's id, and what its claim has to say about it where no `submitted` entry did. Raises BadAttribute."""
+    if candidate.uid is not None and candidate.submitter is not None:
+        return candidate.uid, None
+    own_id = id_in_name(candidate.name)
+    uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
+    with open(path, "rb") as file:
+        attributes = read_header(file.read(HEADER_BYTES), candidate.place)
+    return uid, {
+        "submitter": candidate.submitter or user_name(status.st_uid),
+        "submitted_at": candidate.submitted_at,
+        "category": candidate.category,
+        **attributes,
+    }
+
+
+def _moved_entry(
+    claimer: Claimer, candidate: Candidate, uid: str, place: str, status: os.stat_result, reason: str
+) -> Entry:
+    return {
+        "entry": "moved",
+        "job": uid,
+        "number": candidate.move_number + 1,
+        "from": candidate.place,
+        "to": place,
+        "moved_at": server_time(status),
+        "reason": reason,
+        "by": claimer.paths.name,
+        "worker_uid": claimer.worker_id,
+    }
+
+
+def _hold(claimer: Claimer, connection: Any, candidate: Candidate, path: str, reason: str) -> None:
+    """Put a job that must not run into limbo, with the reason in the report."""
+    name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
+    status = os.lstat(f"{claimer.jar.layout.limbo}/{name}")
+    uid = candidate.uid or new_id()
+    entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")
+    entry["held_reason"] = reason
+    entry["category"] = candidate.category
+    entry["found"] = {
+        "submitter": candidate.submitter or user_name(status.st_uid),
+        "submitted_at": candidate.submitted_at,
+        "category": candidate.category,
+    }
+    claimer.jar.journal.append([entry])
+    fold_journal(connection, claimer.jar.journal.path)
+
+
+def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
+    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
+    link_name, number = name, 2
+    while True:
+        link = f"{claimer.jar.layout.claimed}/{link_name}"
+        try:
+            os.symlink(path, link)
+            return link
+        except FileExistsError:
+            if not os.path.exists(link):
+                with contextlib.suppress(OSError):  # a leftover of a dead worker
+                    os.unlink(link)
+            else:
+                link_name = numbered_name(name, number)
+                number += 1
+        except OSError:
+            return ""

@@ -1,0 +1,165 @@
+"""End an attempt: journal its outcome, then move the job to completed, or back to unclaimed.
+
+`ended` is journaled first. Killed after it, recovery does what the entry says instead of running the job again. The
+rename is the commit. If it finds the file gone, another node recovered the job: the worker lost its lease, journals
+that, and claims no credit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
+from jobjar.disk import move_to_free_name, server_time
+from jobjar.jar import Jar
+from jobjar.journal import Entry, Journal
+from jobjar.layout import Layout
+
+_RETRY_PAUSE_S = 1.0
+
+
+class Verdict(NamedTuple):
+    """Where a job goes after an attempt: `final` to completed, otherwise to unclaimed, not before `not_before`."""
+
+    final: bool
+    reason: str
+    not_before: float
+
+
+def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
+    """What follows from how an attempt ended; `failures_before` earlier ones failed. `now` is the disk's time."""
+    if end.outcome == INTERRUPTED:
+        return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
+    if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
+        delay_s = job.retry_delay_s * 2**failures_before
+        return Verdict(False, "retried", now + delay_s if delay_s else 0)
+    return Verdict(True, "completed", 0)
+
+
+def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
+    """The `ended` entry of an attempt, which says what is to follow."""
+    return {
+        "entry": "ended",
+        "job": job.uid,
+        "attempt": job.attempt,
+        "worker": claimer.paths.name,
+        "worker_uid": claimer.worker_id,
+        "ended_at": round(now, 6),
+        "final": verdict.final,
+        "not_before": verdict.not_before,
+        "outcome": end.outcome,
+        "exit_status": end.exit_status,
+        "signal": end.signal,
+        "wall_time_s": end.wall_time_s,
+        "user_cpu_s": end.user_cpu_s,
+        "system_cpu_s": end.system_cpu_s,
+        "max_rss_kib": end.max_rss_kib,
+        "output_file": end.output_file,
+        "message": end.message,
+    }
+
+
+def complete(
+    claimer: Claimer,
+    job: ClaimedJob,
+    end: AttemptEnd,
+    verdict: Verdict,
+    now: float,
+    may_wait: Callable[[], bool],
+    warn: Callable[[str], None],
+) -> bool:
+    """End an attempt as `verdict` says; returns whether this worker still held the job.
+
+    While the journal cannot be written it waits, as long as `may_wait()`; then the job stays with this worker and is stranded.
+    """
+    ended = ended_entry(claimer, job, end, verdict, now)
+    durable = not claimer.jar.ledger_home.shared
+    if not _insist(lambda: claimer.jar.journal.append([ended], durable), may_wait, warn):
+        return False
+    try:
+        moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+    except FileNotFoundError:
+        lost = {**ended, "outcome": LOST, "final": False, "message": "another node took the job back meanwhile"}
+        claimer.jar.journal.append([lost])
+        warn(f"{job.name} was taken back by another node while it ran; this attempt does not count")
+        remove_link(job.link)
+        return False
+    if not _insist(lambda: claimer.jar.journal.append([moved]), may_wait, warn):
+        warn(f"the move of {job.name} could not be journaled; a scan will find it")
+    remove_link(job.link)
+    return True
+
+
+def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
+    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry.
+
+    Raises FileNotFoundError where the job is not here any more, OSError.
+    """
+    if verdict.final:
+        directory, place = layout.completed, "completed"
+    else:
+        directory = layout.jar_directory(job.category)
+        place = f"unclaimed/{job.category}" if job.category else "unclaimed"
+        if job.category:
+            with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
+                os.mkdir(directory)
+    name = move_to_free_name(job.path, directory, job.name)
+    try:
+        moved_at = server_time(os.lstat(f"{directory}/{name}"))
+    except FileNotFoundError:
+        moved_at = job.claimed_at  # claimed again already; that claim is the later move
+    entry: dict[str, Any] = {
+        "entry": "moved",
+        "job": job.uid,
+        "number": job.move_number + 1,
+        "from": job.place,
+        "to": f"{place}/{name}",
+        "moved_at": moved_at,
+        "reason": verdict.reason,
+        "by": by,
+        "category": job.category,
+    }
+    if verdict.not_before:
+        entry["not_before"] = verdict.not_before
+    return entry
+
+
+def give_back(jar: Jar, job: ClaimedJob, by: str) -> None:
+    """Return a job that was claimed and not run. Raises FileNotFoundError where it is not here any more, OSError."""
+    entry = move_ended_job(jar.layout, job, Verdict(False, "returned", 0), by)
+    remove_link(job.link)
+    with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
+        jar.journal.append([entry])
+
+
+def remove_link(link: str) -> None:
+    """Remove a job's link from claimed/."""
+    if link:
+        with contextlib.suppress(OSError):  # what stays behind recovery removes
+            os.unlink(link)
+
+
+def sync_journal(journal: Journal) -> None:
+    """Make what was journaled outlive this node."""
+    with contextlib.suppress(OSError):
+        journal.sync()
+
+
+def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:
+    """Do it, and while the disk refuses (full, say) do it again; returns whether it was done."""
+    warned = False
+    while True:
+        try:
+            action()
+            return True
+        except OSError as error:
+            if not warned:
+                warned = True
+                warn(f"the journal cannot be written: {error.strerror}; waiting")
+            if not may_wait():
+                return False
+            time.sleep(_RETRY_PAUSE_S)

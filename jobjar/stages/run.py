@@ -1,0 +1,286 @@
+"""Run one attempt of a claimed job: its directory, its environment, its processes, its limits.
+
+Reads the job's file; makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory; journals
+`started`. Killed inside, a session without a worker may go on, which recovery ends first; the job is stranded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+from jobjar.attempt import FAILED, INTERRUPTED, KILLED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer, Watch
+from jobjar.errors import CannotUseJar
+from jobjar.jobname import node_name, numbered_name
+from jobjar.liveness import process_start
+from jobjar.session import (
+    CannotStart,
+    Ended,
+    StillBusy,
+    Waiter,
+    end_session,
+    has_leftovers,
+    start_session,
+)
+
+# A job whose file is busy, or for which there is no process, is not claimed again at once.
+_BUSY_PAUSE_S = 5.0
+
+
+class Workbench:
+    """Where a worker runs its jobs. Keeps an empty scratch directory and output file for the next job, because making
+    and removing them is what costs most on a disk (DESIGN.md, Budget)."""
+
+    def __init__(self, claimer: Claimer, environment: dict[str, str]) -> None:
+        self.claimer = claimer
+        self._base = environment
+        self._spare_scratch: str | None = None
+        self._spare_output: str | None = None
+
+    def environment(self, job: ClaimedJob, scratch: str) -> dict[str, str]:
+        """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
+        return {
+            **self._base,
+            "JJ_JOB": job.name,
+            "JJ_JOB_ID": job.uid,
+            "JJ_JOB_FILE": job.path,
+            "JJ_SCRATCH_DIR": scratch,
+            "JJ_PRIORITY": str(job.priority),
+            "JJ_CATEGORY": job.category,
+            "JJ_ATTEMPT": str(job.attempt),
+            "JJ_SUBMITTER": job.submitter,
+        }
+
+    def make_scratch(self, job: ClaimedJob) -> str:
+        """A fresh empty directory for the job. Raises OSError."""
+        spare, self._spare_scratch = self._spare_scratch, None
+        name, number = job.name, 2
+        while True:
+            path = f"{self.claimer.paths.scratch}/{name}"
+            try:
+                if spare is not None and not os.path.lexists(path):
+                    os.rename(spare, path)
+                else:
+                    os.mkdir(path)
+                return path
+            except FileExistsError:
+                name = numbered_name(job.name, number)
+                number += 1
+
+    def make_output(self, job: ClaimedJob) -> str:
+        """A new empty output file for the attempt. Raises OSError."""
+        spare, self._spare_output = self._spare_output, None
+        stem, number = f"{job.name}.{job.attempt}", 2
+        name = stem
+        while True:
+            path = f"{self.claimer.paths.output}/{name}.out"
+            if not os.path.lexists(path):
+                if spare is not None:
+                    os.rename(spare, path)
+                else:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+                return path
+            name = f"{stem}~{number}"
+            number += 1
+
+    def clear_scratch(self, path: str) -> None:
+        """Remove a job's scratch directory, whatever the job did to it, or keep it for the next where it is as new."""
+        try:
+            if self._spare_scratch is None and os.stat(path).st_mode & 0o700 == 0o700 and not os.listdir(path):
+                spare = f"{self.claimer.paths.scratch}/.spare"
+                os.rename(path, spare)
+                self._spare_scratch = spare
+                return
+        except OSError:
+            pass  # not as new: removed below
+        remove_tree(path)
+
+    def clear_output(self, path: str, reusable: bool) -> str | None:
+        """Keep an attempt's output; returns its file's name. An empty one is no output: None."""
+        try:
+            if os.stat(path).st_size:
+                return os.path.basename(path)
+            if reusable and self._spare_output is None:
+                spare = f"{self.claimer.paths.output}/.spare"
+                os.rename(path, spare)
+                self._spare_output = spare
+            elif reusable:
+                os.unlink(path)
+            else:
+                return os.path.basename(path)  # what the job left running may still write to it
+        except FileNotFoundError:
+            pass  # the job removed it
+        return None
+
+    def discard_spares(self) -> None:
+        """Remove what was kept for a next job that will not come."""
+        if self._spare_scratch is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._spare_scratch)
+        if self._spare_output is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._spare_output)
+        self._spare_scratch = self._spare_output = None
+
+
+def base_environment(claimer: Claimer) -> dict[str, str]:
+    """What all jobs of a worker see: the worker's own environment, JJ_… of the worker, and the jar's programs first."""
+    layout = claimer.jar.layout
+    return {
+        **os.environ,
+        "JJ_HOME": layout.home,
+        "JJ_WORKER_HOME": layout.workers,
+        "JJ_WORKER": claimer.paths.name,
+        "JJ_WORKER_ID": claimer.worker_id,
+        "JJ_WORKER_DIR": claimer.paths.path,
+        "JJ_NODE": node_name(),
+        "PATH": f"{layout.bin}:{os.environ.get('PATH', os.defpath)}",
+    }
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory tree, also one that its job made read-only. What cannot be removed stays for recovery."""
+
+    def open_up(function: Callable[..., object], inner: str, error: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(inner), 0o700)
+            if not os.path.islink(inner) and os.path.isdir(inner):
+                os.chmod(inner, 0o700)
+                shutil.rmtree(inner, ignore_errors=True)
+            else:
+                os.unlink(inner)
+
+    if os.path.lexists(path):
+        shutil.rmtree(path, onerror=open_up)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
+    """Run the job to its end, or until `watch` or its time limit ends it.
+
+    Raises CannotUseJar where the disk refuses the scratch directory or the output file: nothing was run then.
+    """
+    scratch = output = ""
+    try:
+        scratch = bench.make_scratch(job)
+        output = bench.make_output(job)
+    except OSError as error:
+        if scratch:
+            bench.clear_scratch(scratch)
+        raise CannotUseJar(
+            action="make a scratch directory or output file in", path=bench.claimer.paths.path, reason=error.strerror
+        ) from error
+    started = time.monotonic()
+    leftovers = False
+    try:
+        pid = start_session(job.path, scratch, output, bench.environment(job, scratch))
+    except CannotStart as error:
+        return _not_run(bench, scratch, output, FAILED, error.status, str(error))
+    except StillBusy:
+        message = "somebody has the file open for writing; it goes back"
+        return _not_run(bench, scratch, output, INTERRUPTED, None, message)
+    except OSError as error:
+        return _not_run(bench, scratch, output, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
+    _journal_start(bench.claimer, job, pid, warn)
+    cause, ended = _wait_for_end(bench.claimer, job, pid, started, watch)
+    wall_time_s = time.monotonic() - started
+    if has_leftovers():
+        # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
+        if end_session(pid, bench.claimer.jar.settings.grace_time_s):
+            warn(f"{job.name} left background processes, which were ended")
+        leftovers = has_leftovers()
+    output_file = bench.clear_output(output, reusable=not leftovers)
+    bench.clear_scratch(scratch)
+    return AttemptEnd(
+        outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
+        exit_status=ended.exit_status,
+        signal=ended.signal,
+        wall_time_s=round(wall_time_s, 6),
+        user_cpu_s=round(ended.user_cpu_s, 6),
+        system_cpu_s=round(ended.system_cpu_s, 6),
+        max_rss_kib=ended.max_rss_kib,
+        output_file=output_file,
+        message=_explain(cause, job),
+    )
+
+
+def _explain(cause: str | None, job: ClaimedJob) -> str | None:
+    if cause == TIMED_OUT:
+        return f"ended at its time limit of {job.time_limit_s:g} s"
+    if cause == KILLED:
+        return "killed on request"
+    if cause == INTERRUPTED:
+        return "its worker was told to end"
+    return None
+
+
+def _not_run(
+    bench: Workbench, scratch: str, output: str, outcome: str, exit_status: int | None, message: str
+) -> AttemptEnd:
+    bench.clear_scratch(scratch)
+    bench.clear_output(output, reusable=True)
+    retry_after_s = _BUSY_PAUSE_S if outcome == INTERRUPTED else 0.0
+    return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s)
+
+
+def _journal_start(claimer: Claimer, job: ClaimedJob, pid: int, warn: Callable[[str], None]) -> None:
+    entry = {
+        "entry": "started",
+        "job": job.uid,
+        "attempt": job.attempt,
+        "worker": claimer.paths.name,
+        "worker_uid": claimer.worker_id,
+        "pid": pid,
+        "pid_started": process_start(pid),
+    }
+    try:
+        claimer.jar.journal.append([entry])
+    except OSError as error:
+        # Recovery finds the session by its environment too.
+        warn(f"the start of {job.name} could not be journaled: {error.strerror}")
+
+
+def _wait_for_end(
+    claimer: Claimer, job: ClaimedJob, pid: int, started: float, watch: Watch
+) -> tuple[str | None, Ended]:
+    """Wait for the job's main process; returns why it was ended early, if it was, and how it ended."""
+    waiter = Waiter(pid)
+    deadline = started + job.time_limit_s if job.time_limit_s else None
+    cause: str | None = None
+    ended: Ended | None = None
+    try:
+        while ended is None:
+            timeout_s = watch.interval_s
+            if deadline is not None:
+                timeout_s = min(timeout_s, deadline - time.monotonic())
+            ended = waiter.wait(timeout_s, watch.descriptors())
+            if ended is not None:
+                break
+            cause = watch.reason(job.name)
+            if cause is None and deadline is not None and time.monotonic() >= deadline:
+                cause = TIMED_OUT
+            if cause is not None:
+                ended = _end_now(pid, waiter, claimer.jar.settings.grace_time_s)
+    finally:
+        waiter.close()
+    return cause, ended
+
+
+def _end_now(pid: int, waiter: Waiter, grace_time_s: float) -> Ended:
+    """End the job's whole session, its main process too; returns how that ended."""
+    found: list[Ended] = []
+
+    def reap_main() -> None:
+        if not found:
+            ended = waiter.wait(0, [])
+            if ended is not None:
+                found.append(ended)
+
+    end_session(pid, grace_time_s, reap_main)
+    while not found:
+        reap_main()
+    return found[0]

@@ -1,0 +1,260 @@
+"""Put a job into the unclaimed jar.
+
+Write it to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. Killed before the
+rename, a file stays in limbo that the status report names (without its run bit it is a half copy, which recovery
+discards after a day); killed after it, the job is claimable and a scan tells the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
+from jobjar.disk import move, server_time, sync_directory, write_all
+from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
+from jobjar.jar import Jar, check_path_is_safe
+from jobjar.jobname import check_category, id_in_name, login, make_name
+from jobjar.journal import Entry
+from jobjar.layout import unclaimed_place
+
+# How many jobs of one submit_jobs call are between their first and their last step at the same time.
+CHUNK = 200
+_COPY_BYTES = 1 << 20
+
+
+class Submission(NamedTuple):
+    """A job to submit. Exactly one of `command` (a shell line) and `path` (an executable file to copy) is not None."""
+
+    command: str | None
+    path: str | None
+    priority: int
+    category: str
+    identifier: str | None
+    attributes: Mapping[str, Any]
+
+    @property
+    def what(self) -> str:
+        return self.path if self.path is not None else f"the command {self.command!r}"
+
+
+class _Limbo(NamedTuple):
+    name: str
+    path: str
+    descriptor: int
+    submission: Submission
+
+
+def describe_command(
+    command: str | Sequence[str],
+    priority: int = 0,
+    category: str | None = None,
+    identifier: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Submission:
+    """A submission of a command: words are joined by single spaces, and the shell reads the result (guide).
+
+    Raises BadCommand, BadCategory, BadAttribute; priority and identifier are looked at when the name is made.
+    """
+    line = command if isinstance(command, str) else " ".join(command)
+    if not line.strip():
+        raise BadCommand(reason="it is empty")
+    if "\0" in line:
+        raise BadCommand(reason="it has a NUL")
+    values = parse_attributes(attributes or {}, "submission")
+    return Submission(line, None, priority, check_category(category) if category else "", identifier, values)
+
+
+def describe_file(
+    path: str,
+    priority: int = 0,
+    category: str | None = None,
+    identifier: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Submission:
+    """A submission of a copy of an executable file. Raises NotExecutable, BadCategory, BadAttribute."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise NotExecutable(path=path, reason=error.strerror) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise NotExecutable(path=path, reason="it is not a regular file")
+    if not status.st_mode & 0o111:
+        raise NotExecutable(path=path, reason=f"it is not executable (`chmod +x {path}`)")
+    values = parse_attributes(attributes or {}, "submission")
+    return Submission(None, path, priority, check_category(category) if category else "", identifier, values)
+
+
+def submit(jar: Jar, submission: Submission) -> str:
+    """Submit one job; returns its name. When it returns, the job outlives a crash of this node.
+
+    Raises SubmitFailed (nothing of it is in the jar), BadPriority, BadIdentifier, BadAttribute, NotExecutable.
+    """
+    return submit_all(jar, [submission])[0]
+
+
+def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
+    """Submit many jobs in their order; returns their names. Cheaper a job than one at a time.
+
+    Raises as `submit`; then the jobs before the one that failed may have been submitted: the error's field `submitted`
+    has their names.
+    """
+    names: list[str] = []
+    chunk: list[Submission] = []
+    iterator = iter(submissions)
+    try:
+        while True:
+            chunk = list(itertools.islice(iterator, CHUNK))
+            if not chunk:
+                return names
+            names.extend(_submit_chunk(jar, chunk))
+    except JarError as error:
+        error.fields["submitted"] = names
+        raise
+
+
+def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
+    pending: list[_Limbo] = []
+    by = login()
+    try:
+        for submission in chunk:
+            _make_category(jar, submission.category)
+            pending.append(_write_to_limbo(jar, submission))
+        _start_writing(pending)
+        entries = [_sync_file(job, by) for job in pending]
+        # What the file itself does not say has to outlive this node as the file does.
+        durable = any(job.submission.attributes for job in pending)
+        _or_fail(pending[0].submission, lambda: jar.journal.append(entries, durable))
+    except JarError:
+        for job in pending:
+            os.unlink(job.path)
+        raise
+    finally:
+        for job in pending:
+            os.close(job.descriptor)
+    moved = []
+    for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
+        try:
+            moved.append(_move_to_unclaimed(jar, job, entry))
+        except OSError as error:
+            # Those not moved yet are not submitted: nothing of them stays behind.
+            for left in pending[number:]:
+                with contextlib.suppress(OSError):
+                    os.unlink(left.path)
+            jar.journal.append(moved)
+            raise SubmitFailed(path=job.submission.what, reason=error.strerror) from error
+    with contextlib.suppress(OSError):
+        jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
+    for category in {job.submission.category for job in pending}:
+        sync_directory(jar.layout.jar_directory(category))
+    return [job.name for job in pending]
+
+
+def _make_category(jar: Jar, category: str) -> None:
+    if not category:
+        return
+    path = jar.layout.jar_directory(category)
+    try:
+        os.mkdir(path, 0o770 if jar.is_for_group else 0o700)
+        if jar.is_for_group:
+            os.chmod(path, 0o2770)
+    except FileExistsError:
+        check_path_is_safe(path)
+    except OSError as error:
+        raise SubmitFailed(path=f"a job of category {category}", reason=f"{path}: {error.strerror}") from error
+
+
+def _write_to_limbo(jar: Jar, submission: Submission) -> _Limbo:
+    """Make the job's file in limbo, without its run bit until it is whole."""
+    name = make_name(submission.priority, submission.identifier)
+    path = f"{jar.layout.limbo}/{name}"
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SubmitFailed(path=submission.what, reason=f"{jar.layout.limbo}: {error.strerror}") from error
+    try:
+        mode = 0o700
+        if submission.path is not None:
+            mode = _copy_file(submission.path, descriptor)
+        else:
+            write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
+        header = read_header(os.pread(descriptor, HEADER_BYTES, 0), submission.what)
+        os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
+    except (OSError, JarError) as error:
+        os.close(descriptor)
+        os.unlink(path)
+        if isinstance(error, OSError):
+            raise SubmitFailed(path=submission.what, reason=error.strerror) from error
+        raise
+    return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
+
+
+def _copy_file(path: str, target: int) -> int:
+    """Copy the contents; returns the mode for the copy. The file may have changed since it was looked at."""
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotExecutable(path=path, reason=error.strerror) from error
+    try:
+        mode = os.fstat(source).st_mode
+        if not mode & 0o111:
+            raise NotExecutable(path=path, reason=f"it is not executable (`chmod +x {path}`)")
+        while chunk := os.read(source, _COPY_BYTES):
+            write_all(target, chunk)
+    finally:
+        os.close(source)
+    return 0o700 | mode & 0o050
+
+
+def _start_writing(pending: Sequence[_Limbo]) -> None:
+    """Have the kernel write all files at once, so that the fsyncs that follow find little to do."""
+    if len(pending) > 1 and hasattr(os, "posix_fadvise"):
+        for job in pending:
+            os.posix_fadvise(job.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync_file(job: _Limbo, by: str) -> Entry:
+    """Make the file durable; returns its `submitted` entry."""
+    _or_fail(job.submission, lambda: os.fsync(job.descriptor))
+    return {
+        "entry": "submitted",
+        "job": id_in_name(job.name),
+        "name": job.name,
+        "category": job.submission.category,
+        "submitter": by,
+        "submitted_at": server_time(os.fstat(job.descriptor)),
+        **job.submission.attributes,
+    }
+
+
+def _or_fail(submission: Submission, action: Callable[[], Any]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise SubmitFailed(path=submission.what, reason=error.strerror or errno.errorcode[error.errno or 0]) from error
+
+
+def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
+    """Move one file; returns its `moved` entry."""
+    place = unclaimed_place(job.submission.category, job.name)
+    path = jar.layout.path(place)
+    move(job.path, path)  # COMMIT: from here the job is submitted
+    try:
+        moved_at = server_time(os.lstat(path))
+    except FileNotFoundError:
+        moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
+    return {
+        "entry": "moved",
+        "job": submitted["job"],
+        "number": 1,
+        "from": f"limbo/{job.name}",
+        "to": place,
+        "moved_at": moved_at,
+        "reason": "submitted",
+        "by": submitted["submitter"],
+    }

@@ -1,0 +1,33 @@
+"""Times as people write them (`90`, `1m30s`, `2h`) turned into seconds, and back for reports."""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds in `text`: a plain number, or numbers with ms, s, m, h or d. Raises ValueError with the reason."""
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a time such as 90, 1.5, 30s, 1m30s or 2h")
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `0.4 s`, `42 s`, `3 m 20 s`, `5 h 12 m`, `3 d 4 h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} m"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

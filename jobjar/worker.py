@@ -1,0 +1,373 @@
+"""A worker: claim, run, complete, and again, as the guide's pseudocode has it.
+
+`step()` is one turn and never sleeps longer than a job runs; `run()` repeats it and sleeps between. Makes and keeps
+`workers/<node>.<pid>/`. Killed anywhere, its process is gone and its directory says what it held; recovery returns that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from jobjar import control
+from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
+from jobjar.disk import replace_file
+from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
+from jobjar.jar import Jar, check_path_is_safe
+from jobjar.jobname import login, new_id, node_name
+from jobjar.ledger.queries import count_attempts, next_due
+from jobjar.ledger.rebuild import fill_ledger
+from jobjar.ledger.reconcile import scan_category
+from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
+from jobjar.ledger.store import Ledger
+from jobjar.liveness import this_process
+from jobjar.recover import note_end, set_aside
+from jobjar.session import adopt_orphans
+from jobjar.stages.claim import claim_next, fold_new_entries
+from jobjar.stages.complete import complete, decide, give_back, sync_journal
+from jobjar.stages.run import Workbench, base_environment, run_attempt
+from jobjar.version import VERSION
+from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
+
+# What one turn came to.
+RAN = "ran"
+IDLE = "idle"
+PAUSED = "paused"
+STOPPED = "stopped"
+ENDED = "ended"
+LEAVING = "leaving"
+REFUSED = "refused"
+
+END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_AFTER_JOB = signal.SIGUSR1
+# Scanning directories for hand-made submissions takes at most this share of a worker's time.
+_SCAN_SHARE = 0.05
+_PRIVATE_LEDGER_FOR_S = 30.0
+_SYNC_INTERVAL_S = 1.0
+_REFUSED_PAUSE_S = 5.0
+
+
+def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide)."""
+    return tuple(dict.fromkeys((node_name(), *named, "")))
+
+
+class Worker:
+    """One worker process. Make it after daemonising: it opens files and takes signals."""
+
+    def __init__(self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None]) -> None:
+        self.jar = jar
+        self.say = say
+        self.identity = this_process()
+        self.name = f"{self.identity.node}.{self.identity.pid}"
+        self.paths = jar.layout.worker(self.name)
+        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories))
+        self.categories = categories
+        self.interval_s = jar.settings.poll_time_s
+        self._signals = SignalFlags()
+        self._control_watch = DirectoryWatch()
+        self._jar_watch = DirectoryWatch()
+        self._clock_offset_s = 0.0
+        self._next_heartbeat = 0.0
+        self._next_scan = 0.0
+        self._next_sync = 0.0
+        self._next_snapshot = 0.0
+        self._home_ledger_at = 0.0
+        self._bench: Workbench | None = None
+
+    # Beginning and end
+
+    def start(self) -> None:
+        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, WorkerFailed."""
+        self.jar.check_is_safe()
+        self.jar.check_is_writable()
+        os.umask(self.jar.umask)
+        try:
+            self._make_directory()
+        except OSError as error:
+            raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
+        adopt_orphans()
+        self._signals.take((*END_NOW, STOP_AFTER_JOB))
+        self._bench = Workbench(self.claimer, base_environment(self.claimer))
+        self._beat()
+
+    def _make_directory(self) -> None:
+        if os.path.lexists(self.paths.path):
+            set_aside(self.jar, self.paths)
+        for path in (self.paths.path, self.paths.jobs, self.paths.scratch, self.paths.output):
+            os.mkdir(path)
+        started_at = round(time.time(), 6)
+        identity = {
+            "worker": self.name,
+            "worker_id": self.claimer.worker_id,
+            "node": self.identity.node,
+            "pid": self.identity.pid,
+            "boot_id": self.identity.boot_id,
+            "process_started": self.identity.started,
+            "user": login(),
+            "categories": list(self.categories),
+            "version": VERSION,
+            "started_at": started_at,
+        }
+        self.jar.journal.append(
+            [{**identity, "entry": "worker", "worker_uid": self.claimer.worker_id, "worker_id": None}]
+        )
+        replace_file(self.paths.identity_file, (json.dumps(identity, indent=1) + "\n").encode())
+
+    def finish(self, reason: str) -> None:
+        """Say good-bye: the worker's directory stays, and says that it ended and why."""
+        if self._bench is not None:
+            self._bench.discard_spares()
+        state = control.read_worker(self.jar.layout, self.name)
+        if state is not None:
+            try:
+                note_end(self.jar, state, round(self._disk_now(), 6), reason)
+            except OSError as error:
+                self.say(f"the end of this worker could not be recorded: {error.strerror}")
+        sync_journal(self.jar.journal)
+        self.jar.close()
+        self._control_watch.close()
+        self._jar_watch.close()
+        self._signals.close()
+        self.say(f"worker {self.name} ended: {reason}")
+
+    # The loop
+
+    def run(self) -> str:
+        """Work until told to leave; returns why: ENDED, STOPPED or LEAVING."""
+        while True:
+            result = self.step()
+            if result in (ENDED, STOPPED, LEAVING):
+                return result
+            if result == REFUSED:
+                self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+            elif result in (IDLE, PAUSED):
+                self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE)
+
+    def step(self) -> str:
+        """One turn of the lifecycle: at most one job. Returns what it came to."""
+        self._beat()
+        if self._told_to_end():
+            return ENDED
+        if signal.SIGUSR1 in self._signals.raised or control.is_stopped(self.jar.layout, self.paths):
+            return STOPPED
+        if control.is_paused(self.jar.layout, self.paths):
+            return PAUSED
+        try:
+            job = self._claim()
+        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable) as error:
+            self.say(f"{error}")
+            return REFUSED
+        if job is None:
+            return IDLE
+        return self._work(job)
+
+    def _work(self, job: ClaimedJob) -> str:
+        """Run one claimed job and end its attempt."""
+        assert self._bench is not None
+        try:
+            end = run_attempt(self._bench, job, self, self.say)
+        except CannotUseJar as error:
+            self.say(f"{error}")
+            self._give_back(job)
+            return REFUSED
+        now = self._disk_now()
+        verdict = decide(job, end, self._failures_before(job, end), now)
+        complete(self.claimer, job, end, verdict, now, may_wait=lambda: not self._told_to_end(), warn=self.say)
+        if end.outcome != INTERRUPTED:
+            self.say(f"{job.name}: {_describe(end)}{'' if verdict.final else ', to be run again'}")
+        elif end.message:
+            self.say(f"{job.name}: {end.message}")
+        if self._told_to_end():
+            return ENDED
+        if self.jar.settings.exit_on_failure and end.outcome in (FAILED, TIMED_OUT):
+            return LEAVING
+        return RAN
+
+    def _give_back(self, job: ClaimedJob) -> None:
+        try:
+            give_back(self.jar, job, self.name)
+        except OSError as error:
+            self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+
+    def _failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
+        if end.outcome not in RETRIED_OUTCOMES or not job.retries:
+            return 0
+        try:
+            with self.jar.ledger.writing() as connection:
+                fold_new_entries(self.jar, connection)
+                return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+        except (LedgerBusy, LedgerUnavailable):
+            return job.attempt - 1
+
+    # Claiming
+
+    def _claim(self) -> ClaimedJob | None:
+        """The next job; looks through the directories where the ledger knows none, and now and then anyway."""
+        self._use_home_ledger_again()
+        try:
+            return self._claim_with_repair()
+        except (LedgerBusy, LedgerUnavailable) as error:
+            if self.jar.ledger.in_memory:
+                raise
+            self.say(f"{error}. Going on with a private ledger in memory")
+            private = Ledger(self.jar.layout, self.jar.ledger_home)
+            private.open_memory()
+            self.jar.replace_ledger(private)
+            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
+            return self._claim_or_scan()
+
+    def _use_home_ledger_again(self) -> None:
+        if self.jar.ledger.in_memory and time.monotonic() >= self._home_ledger_at:
+            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
+            ledger = Ledger(self.jar.layout, self.jar.ledger_home)
+            try:
+                ledger.open(patience_s=0.1)
+            except (LedgerBusy, LedgerUnavailable):
+                ledger.close()
+                return
+            self.jar.replace_ledger(ledger)
+            self.say("the ledger can be used again")
+
+    def _claim_with_repair(self) -> ClaimedJob | None:
+        return self.jar.ledger.repaired(self._claim_or_scan, fill_ledger, self.say)
+
+    def _claim_or_scan(self) -> ClaimedJob | None:
+        if time.monotonic() >= self._next_scan:
+            self._scan()
+        job = claim_next(self.claimer, self._disk_now(), self.say)
+        if job is None and self._scan():
+            job = claim_next(self.claimer, self._disk_now(), self.say)
+        return job
+
+    def _scan(self) -> int:
+        """Take hand-made submissions into the ledger; returns how many."""
+        started = time.monotonic()
+        found = 0
+        with self.jar.ledger.writing() as connection:
+            fold_new_entries(self.jar, connection)
+            for category in self.claimer.categories:
+                check_path_is_safe(self.jar.layout.jar_directory(category))
+                found += scan_category(connection, self.jar.layout, category)
+        duration_s = time.monotonic() - started
+        self._next_scan = time.monotonic() + max(self.jar.settings.poll_time_s, duration_s / _SCAN_SHARE)
+        return found
+
+    # Sleeping and being woken
+
+    def _pause_time_s(self) -> float:
+        """JJ_PAUSE_TIME, up to 10 % and at most 10 s longer or shorter at random (guide)."""
+        pause_time_s = self.jar.settings.pause_time_s
+        spread_s = min(pause_time_s * 0.1, 10.0)
+        return pause_time_s + random.uniform(-spread_s, spread_s)
+
+    def _sleep(self, seconds: float, wake_for_jobs: bool) -> None:
+        """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission."""
+        sync_journal(self.jar.journal)
+        until = time.monotonic() + seconds
+        if wake_for_jobs:
+            until = min(until, time.monotonic() + self._until_next_due_s())
+        controls = self._controls()
+        self._watch_directories()
+        before = self._look(wake_for_jobs)
+        while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return
+            descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
+            if wake_for_jobs:
+                descriptors += self._jar_watch.descriptors()
+            wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
+            self._signals.drain()
+            self._control_watch.drain()
+            self._beat()
+            if self._controls() != controls:
+                return
+            if wake_for_jobs and (self._jar_watch.drain() or self._look(True) != before):
+                return
+
+    def _controls(self) -> tuple[bool, bool]:
+        return control.is_stopped(self.jar.layout, self.paths), control.is_paused(self.jar.layout, self.paths)
+
+    def _look(self, at_jars: bool) -> list[int]:
+        """When the directories that this worker asks were changed last: one stat each."""
+        changed = []
+        if at_jars:
+            for category in self.claimer.categories:
+                try:
+                    changed.append(os.stat(self.jar.layout.jar_directory(category)).st_mtime_ns)
+                except OSError:
+                    changed.append(0)
+        return changed
+
+    def _watch_directories(self) -> None:
+        self._control_watch.watch([self.paths.path, self.jar.layout.workers])
+        self._jar_watch.watch(self.jar.layout.jar_directory(category) for category in self.claimer.categories)
+
+    def _until_next_due_s(self) -> float:
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
+            due = next_due(connection, self.claimer.categories, self._disk_now())
+            if due is not None:
+                return max(0.0, due - self._disk_now())
+        return float("inf")
+
+    # Watch (attempt.py): what ends a running attempt early
+
+    def descriptors(self) -> list[int]:
+        self._control_watch.watch([self.paths.path])
+        return [*self._signals.descriptors(), *self._control_watch.descriptors()]
+
+    def reason(self, job_name: str) -> str | None:
+        self._signals.drain()
+        self._control_watch.drain()
+        self._beat()
+        if self._told_to_end():
+            return INTERRUPTED
+        if control.take_kill_request(self.paths, job_name):
+            return KILLED
+        return None
+
+    def _told_to_end(self) -> bool:
+        return not self._signals.raised.isdisjoint(END_NOW)
+
+    # Time
+
+    def _beat(self) -> None:
+        """Touch the heartbeat and learn the disk's clock, every JJ_HEARTBEAT_TIME; sync and publish now and then."""
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self.jar.settings.heartbeat_time_s
+            try:
+                descriptor = os.open(self.paths.heartbeat, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)
+                os.utime(descriptor)
+                self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()
+                os.close(descriptor)
+            except OSError as error:
+                self.say(f"heartbeat: {error.strerror}")
+        if now >= self._next_sync:
+            self._next_sync = now + _SYNC_INTERVAL_S
+            sync_journal(self.jar.journal)
+        if now >= self._next_snapshot:
+            self._next_snapshot = now + MAX_AGE_S / 5
+            self._publish()
+
+    def _publish(self) -> None:
+        try:
+            publish_snapshot(self.jar.ledger)
+        except (OSError, LedgerUnavailable) as error:
+            self.say(f"the snapshot was not published: {error}")
+
+    def _disk_now(self) -> float:
+        """The disk's time, without asking the disk."""
+        return time.time() + self._clock_offset_s
+
+
+def _describe(end: AttemptEnd) -> str:
+    how = f"signal {end.signal}" if end.signal is not None else f"exit status {end.exit_status}"
+    text = f"{end.outcome}, {how}, {end.wall_time_s:.3f} s"
+    return f"{text}, {end.message}" if end.message else text
