@@ -1,0 +1,36 @@
+"""Fixtures of all tests: a jar in a temporary directory, the real programs, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A new jar with the real programs; what it started is ended, and nothing may be left, when the test is over."""
+    made = Rig(tmp_path / "jar")
+    yield made
+    made.end_everything()
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in [name for name in os.environ if name.startswith("JJ_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `root` are skipped, with the reason, where namespaces and mounts are not allowed."""
+    if os.geteuid() == 0 and os.uname().sysname == "Linux":
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root on Linux (namespaces, mounts)"))

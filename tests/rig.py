@@ -1,0 +1,156 @@
+"""A jar for a test, and the real programs run on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobjar.create import create_jar
+from jobjar.jar import Jar, open_jar
+
+BIN = Path(sys.executable).parent
+Result = subprocess.CompletedProcess[str]
+PATIENCE_S = 30.0
+
+
+def wait_until(condition: Callable[[], Any], what: str = "the condition", timeout_s: float = PATIENCE_S) -> Any:
+    """The first true value of `condition()`; fails the test after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s:g} s"
+        time.sleep(0.01)
+
+
+class Rig:
+    """A jar at `home`. `environment` is what its programs see; short times make tests quick."""
+
+    def __init__(self, home: Path, make: bool = True) -> None:
+        self.home = home
+        if make:
+            create_jar(str(home))
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("JJ_")},
+            "JJ_HOME": str(home),
+            "JJ_GRACE_TIME": "1",
+            "HOME": str(home.parent),
+        }
+        self._started: list[subprocess.Popen[str]] = []
+        self._jars: list[Jar] = []
+
+    def run(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
+        """Run an installed program to its end; with `check`, it has to succeed. `changes` go to its environment."""
+        result = subprocess.run(
+            [str(BIN / program), *words],
+            env={**self.environment, **changes},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not check or result.returncode == 0, (
+            f"{program} {words}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
+
+    def submit(self, *words: str, **changes: str) -> str:
+        """Submit with submit_job; returns the job's name."""
+        return self.run("submit_job", *words, **changes).stdout.strip()
+
+    def drop(self, name: str, text: str, category: str = "", mode: int = 0o755) -> Path:
+        """Put a job into the unclaimed jar by hand, as the guide says: copy to limbo, move on."""
+        written = self.home / "limbo" / name
+        written.write_text(text)
+        written.chmod(mode)
+        directory = self.home / "unclaimed" / category
+        directory.mkdir(exist_ok=True)
+        return written.rename(directory / name)
+
+    def start_worker(self, *words: str, **changes: str) -> subprocess.Popen[str]:
+        """Start a worker in the foreground of a process of this test, and wait until it has its directory."""
+        process = subprocess.Popen(
+            [str(BIN / "start_worker"), "--foreground", *words],
+            env={**self.environment, **changes},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert line, f"the worker did not start: {process.stderr.read()}"
+        return process
+
+    def stop_worker(self, process: subprocess.Popen[str]) -> str:
+        """Have a worker leave after its job, wait for it, and return what it said on standard error."""
+        process.send_signal(signal.SIGUSR1)
+        return process.communicate(timeout=PATIENCE_S)[1]
+
+    def run_until_idle(self, *words: str, **changes: str) -> str:
+        """One worker from its start until no job that it asks for waits or runs; returns what it said."""
+        process = self.start_worker(*words, **changes)
+        self.run("jobjar", "wait", "--all", "--timeout", "60s", check=False, **changes)
+        return self.stop_worker(process)
+
+    def show(self, job: str) -> dict[str, Any]:
+        """What `jobjar show --format json` says."""
+        described: dict[str, Any] = json.loads(self.run("jobjar", "show", "--format", "json", job).stdout)
+        return described
+
+    def status(self, **changes: str) -> dict[str, Any]:
+        """What `system_status --format json` says."""
+        described: dict[str, Any] = json.loads(self.run("system_status", "--format", "json", **changes).stdout)
+        return described
+
+    def names(self, jar: str) -> list[str]:
+        """The names of the files in a jar ('completed', 'unclaimed/LINUX')."""
+        directory = self.home / jar
+        return sorted(path.name for path in directory.iterdir() if not path.is_dir()) if directory.exists() else []
+
+    def open(self) -> Jar:
+        """The jar, opened in this process; closed when the test is over."""
+        jar = open_jar(environment=self.environment)
+        self._jars.append(jar)
+        return jar
+
+    def assert_clean(self, **changes: str) -> None:
+        """`jobjar check` finds nothing, and a rebuilt ledger is equal to the one it replaces, row for row."""
+        result = self.run("jobjar", "check", check=False, **changes)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that work on this jar: workers, their jobs, and what those left behind."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get("JJ_HOME") == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def end_everything(self) -> None:
+        """End what was started here. Called when the test is over."""
+        for jar in self._jars:
+            jar.close()
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for started in self._started:
+            if started.poll() is None:
+                started.kill()
+            started.communicate()
+        wait_until(lambda: not self.processes(), "the end of all processes of the test")
