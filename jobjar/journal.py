@@ -11,12 +11,13 @@ it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from jobjar.disk import open_common_file, write_all
+from jobjar.disk import open_common_file
 
 Entry = dict[str, Any]
 
@@ -42,7 +43,9 @@ class Journal:
             return
         if self._descriptor < 0:
             self._descriptor = open_common_file(self.path, os.O_WRONLY | os.O_APPEND)
-        write_all(self._descriptor, data)
+        if os.write(self._descriptor, data) < len(data):
+            # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         if durable:
             os.fdatasync(self._descriptor)
 

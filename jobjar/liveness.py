@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jobjar.jobname import node_name
 
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALIVE = "alive"
 DEAD = "dead"
 UNKNOWN = "unknown"
@@ -58,6 +61,21 @@ def process_start(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.NoSuchProcess:
         return None
+
+
+def start_now(action: Callable[[], int]) -> tuple[int, float | None]:
+    """Start a process by `action`, which returns its id; returns the id and when it started, as `process_start` says.
+
+    The kernel stamps a new process with CLOCK_BOOTTIME. Where the same tick shows before and after there is nothing to
+    ask, and asking means waiting for the new process's exec.
+    """
+    if sys.platform != "linux":
+        pid = action()
+        return pid, process_start(pid)
+    before = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+    pid = action()
+    after = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+    return pid, float(before) if before == after else process_start(pid)
 
 
 def this_process() -> ProcessIdentity:

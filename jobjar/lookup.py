@@ -190,7 +190,7 @@ def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
     """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed."""
     for key in [key for key in wanted if "/" in key]:
         row = jar.ledger.connection.execute(
-            "SELECT job_uid FROM move WHERE origin = ? ORDER BY id DESC", (key,)
+            "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC", (key,)
         ).fetchone()
         if row:
             wanted.discard(key)

@@ -224,7 +224,7 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
         found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
     others = find_other_files(jar)
     for path, reason in others[:_SHOWN]:
-        found.append(f"{path} is not a job: {reason}")
+        found.append(f"{path if path.isprintable() else ascii(path)} is not a job: {reason}")
     if len(others) > _SHOWN:
         found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
     try:

@@ -16,13 +16,14 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import replace_file
+from jobjar.disk import move_to_free_name, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
+from jobjar.layout import category_of_place
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.ledger.reconcile import scan_category
+from jobjar.ledger.reconcile import list_jar, scan_category
 from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
 from jobjar.ledger.store import Ledger
 from jobjar.liveness import this_process
@@ -78,6 +79,7 @@ class Worker:
         self._next_sync = 0.0
         self._next_snapshot = 0.0
         self._home_ledger_at = 0.0
+        self._seen: list[int] = []
         self._bench: Workbench | None = None
 
     # Beginning and end
@@ -147,7 +149,7 @@ class Worker:
             if result == REFUSED:
                 self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
             elif result in (IDLE, PAUSED):
-                self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE)
+                self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
 
     def step(self) -> str:
         """One turn of the lifecycle: at most one job. Returns what it came to."""
@@ -164,6 +166,7 @@ class Worker:
             self.say(f"{error}")
             return REFUSED
         if job is None:
+            self._return_strays()
             return IDLE
         return self._work(job)
 
@@ -194,6 +197,14 @@ class Worker:
             give_back(self.jar, job, self.name)
         except OSError as error:
             self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+
+    def _return_strays(self) -> None:
+        """Give back what is in `jobs/` between jobs: left there when the disk refused an earlier way back."""
+        for place, entry in list_jar(self.paths.jobs, f"workers/{self.name}/jobs"):
+            with contextlib.suppress(OSError):
+                directory = self.jar.layout.jar_directory(category_of_place(place) or "")
+                move_to_free_name(entry.path, directory, entry.name)
+                self.say(f"{entry.name} was still here; given back")
 
     def _failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
         if end.outcome not in RETRIED_OUTCOMES or not job.retries:
@@ -249,6 +260,9 @@ class Worker:
         """Take hand-made submissions into the ledger; returns how many."""
         started = time.monotonic()
         found = 0
+        # Before the scan, or what comes between it and a sleep would not wake this worker.
+        self._watch_directories()
+        self._seen = self._look()
         with self.jar.ledger.writing() as connection:
             fold_new_entries(self.jar, connection)
             for category in self.claimer.categories:
@@ -266,15 +280,13 @@ class Worker:
         spread_s = min(pause_time_s * 0.1, 10.0)
         return pause_time_s + random.uniform(-spread_s, spread_s)
 
-    def _sleep(self, seconds: float, wake_for_jobs: bool) -> None:
-        """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission."""
+    def _sleep(self, seconds: float, wake_for_jobs: bool, paused: bool = False) -> None:
+        """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission since the last scan."""
         sync_journal(self.jar.journal)
         until = time.monotonic() + seconds
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._until_next_due_s())
-        controls = self._controls()
         self._watch_directories()
-        before = self._look(wake_for_jobs)
         while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             if left_s <= 0:
@@ -286,23 +298,22 @@ class Worker:
             self._signals.drain()
             self._control_watch.drain()
             self._beat()
-            if self._controls() != controls:
+            if self._controls() != (False, paused):
                 return
-            if wake_for_jobs and (self._jar_watch.drain() or self._look(True) != before):
+            if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
                 return
 
     def _controls(self) -> tuple[bool, bool]:
         return control.is_stopped(self.jar.layout, self.paths), control.is_paused(self.jar.layout, self.paths)
 
-    def _look(self, at_jars: bool) -> list[int]:
+    def _look(self) -> list[int]:
         """When the directories that this worker asks were changed last: one stat each."""
         changed = []
-        if at_jars:
-            for category in self.claimer.categories:
-                try:
-                    changed.append(os.stat(self.jar.layout.jar_directory(category)).st_mtime_ns)
-                except OSError:
-                    changed.append(0)
+        for category in self.claimer.categories:
+            try:
+                changed.append(os.stat(self.jar.layout.jar_directory(category)).st_mtime_ns)
+            except OSError:
+                changed.append(0)
         return changed
 
     def _watch_directories(self) -> None:

@@ -21,11 +21,9 @@ CREATE TABLE job (
 );
 CREATE INDEX job_claimable ON job (category, priority DESC, submitted_at, id) WHERE state = 'unclaimed';
 CREATE INDEX job_state ON job (state) WHERE state <> 'completed';
-CREATE INDEX job_place ON job (place);
 CREATE INDEX job_name ON job (name);
 
 CREATE TABLE move (
-    id INTEGER PRIMARY KEY,
     job_uid TEXT NOT NULL,
     number INTEGER NOT NULL,              -- the job's first move is 1
     moved_at REAL NOT NULL,
@@ -33,11 +31,10 @@ CREATE TABLE move (
     destination TEXT NOT NULL,
     reason TEXT NOT NULL,
     actor TEXT NOT NULL,                  -- the worker or the user
-    UNIQUE (job_uid, number, moved_at, destination)
-);
+    PRIMARY KEY (job_uid, number, moved_at, destination)
+) WITHOUT ROWID;
 
 CREATE TABLE attempt (
-    id INTEGER PRIMARY KEY,
     job_uid TEXT NOT NULL,
     number INTEGER NOT NULL,
     worker TEXT NOT NULL,                 -- node.pid
@@ -56,8 +53,8 @@ CREATE TABLE attempt (
     max_rss_kib INTEGER,
     output_file TEXT,                     -- in the worker's output directory; NULL: it wrote nothing
     message TEXT,
-    UNIQUE (job_uid, number, worker_uid)
-);
+    PRIMARY KEY (job_uid, number, worker_uid)
+) WITHOUT ROWID;
 CREATE INDEX attempt_ended ON attempt (ended_at, outcome) WHERE is_final = 1;
 
 CREATE TABLE monitored_variable (
@@ -113,7 +110,7 @@ CREATE TABLE journal_position (
     journal TEXT PRIMARY KEY,
     offset INTEGER NOT NULL,
     torn_lines INTEGER NOT NULL DEFAULT 0
-);
+) WITHOUT ROWID;
 
 CREATE VIEW queue_report AS
     SELECT category, priority, count(*) AS waiting, min(submitted_at) AS oldest_at
@@ -161,6 +158,7 @@ CREATE VIEW worker_report AS
 -- The attempt that decided a completed job; one that lost its lease decides nothing.
 CREATE VIEW job_report AS
     SELECT job.*, final.outcome, final.exit_status, final.signal, final.ended_at, final.worker AS final_worker
-    FROM job LEFT JOIN attempt AS final ON job.state = 'completed' AND final.id = (
-        SELECT id FROM attempt WHERE attempt.job_uid = job.uid AND attempt.is_final = 1
-        ORDER BY attempt.number DESC, attempt.ended_at DESC LIMIT 1);
+    FROM job LEFT JOIN attempt AS final ON job.state = 'completed' AND final.job_uid = job.uid AND final.is_final = 1
+        AND NOT EXISTS (
+            SELECT 1 FROM attempt AS later WHERE later.job_uid = final.job_uid AND later.is_final = 1
+            AND (later.number, later.ended_at, later.worker_uid) > (final.number, final.ended_at, final.worker_uid));

@@ -46,15 +46,22 @@ ON CONFLICT (uid) DO UPDATE SET
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
     category = CASE WHEN move_number = 0 THEN excluded.category ELSE category END"""
 
-_MOVE_JOB = """
-INSERT INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
-VALUES (:uid, :name, :state, :place, :category, :priority, :not_before, :held_reason, :moved_at, :number)
-ON CONFLICT (uid) DO UPDATE SET
-    name = excluded.name, state = excluded.state, place = excluded.place, category = excluded.category,
-    priority = excluded.priority, not_before = excluded.not_before, held_reason = excluded.held_reason,
-    moved_at = excluded.moved_at, move_number = excluded.move_number
-WHERE (excluded.state = 'completed', excluded.moved_at, excluded.move_number, excluded.state = 'claimed', excluded.place)
+# Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
+# comparison makes SQLite (with STAT4) plan the statement again at each call.
+_LATER = """
+(+:state = 'completed', +:moved_at, +:number, +:state = 'claimed', +:place)
     > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
+_MOVE_JOB = f"""
+UPDATE job SET state = :state, place = :place, category = :category, priority = :priority, not_before = :not_before,
+    held_reason = :held_reason, moved_at = :moved_at, move_number = :number
+WHERE uid = +:uid AND name = +:name AND {_LATER}"""
+_MOVE_AND_RENAME_JOB = f"""
+UPDATE job SET name = :name, state = :state, place = :place, category = :category, priority = :priority,
+    not_before = :not_before, held_reason = :held_reason, moved_at = :moved_at, move_number = :number
+WHERE uid = +:uid AND {_LATER}"""
+_ADD_JOB = """
+INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
+VALUES (:uid, :name, :state, :place, :category, :priority, :not_before, :held_reason, :moved_at, :number)"""
 
 _ADD_MOVE = """
 INSERT OR IGNORE INTO move (job_uid, number, moved_at, origin, destination, reason, actor)
@@ -132,7 +139,10 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
     found = entry.get("found")
     if found is not None:
         # A hand-made submission gets its id with this move; until now the ledger knew it by its place alone.
-        connection.execute("DELETE FROM job WHERE uid IS NULL AND place = ?", (entry["from"],))
+        connection.execute(
+            "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
+            (name_in_place(entry["from"]), entry["from"]),
+        )
         _fold_submitted(connection, {"job": entry["job"], "name": name, **found})
     category = category_of_place(place)
     row = {
@@ -150,7 +160,8 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
         "reason": entry["reason"],
         "actor": entry["by"],
     }
-    connection.execute(_MOVE_JOB, row)
+    if connection.execute(_MOVE_JOB, row).rowcount == 0 and connection.execute(_ADD_JOB, row).rowcount == 0:
+        connection.execute(_MOVE_AND_RENAME_JOB, row)
     connection.execute(_ADD_MOVE, row)
     if "attempt" in entry and entry["reason"] == "claimed":
         connection.execute(

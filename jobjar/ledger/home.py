@@ -105,6 +105,9 @@ class LedgerHome:
         signal.setitimer(signal.ITIMER_REAL, patience_s)
         try:
             portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
+        except LedgerBusy:
+            portalocker.unlock(descriptor)  # the alarm may have come just after the lock
+            raise
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)

@@ -45,7 +45,7 @@ class JobReport(Job):
         table_name = "job_report"
 
 
-class Move(NumberedTable):
+class Move(Table):
     job_uid = peewee.TextField()
     number = peewee.IntegerField()
     moved_at = peewee.FloatField()
@@ -54,8 +54,11 @@ class Move(NumberedTable):
     reason = peewee.TextField()
     actor = peewee.TextField()
 
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "number", "moved_at", "destination")
 
-class Attempt(NumberedTable):
+
+class Attempt(Table):
     job_uid = peewee.TextField()
     number = peewee.IntegerField()
     worker = peewee.TextField()
@@ -74,6 +77,9 @@ class Attempt(NumberedTable):
     max_rss_kib = peewee.IntegerField(null=True)
     output_file = peewee.TextField(null=True)
     message = peewee.TextField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "number", "worker_uid")
 
 
 class MonitoredVariable(NumberedTable):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from jobjar.layout import name_in_place
 from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
 from jobjar.ledger.store import Ledger
 
@@ -34,10 +35,11 @@ _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number"
 )
+# `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
 SELECT {_CANDIDATE_COLUMNS} FROM job
-WHERE state = 'unclaimed' AND category = ? AND not_before <= ?
-ORDER BY priority DESC, submitted_at, id LIMIT ?"""
+WHERE state = 'unclaimed' AND category = +? AND not_before <= +?
+ORDER BY priority DESC, submitted_at, id LIMIT +?"""
 
 
 def claim_candidates(connection: Any, category: str, now: float, limit: int) -> list[Candidate]:
@@ -48,8 +50,9 @@ def claim_candidates(connection: Any, category: str, now: float, limit: int) -> 
 def candidate_at(connection: Any, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(
-        f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE place = ? AND state <> 'removed' ORDER BY moved_at DESC LIMIT 1",
-        (place,),
+        f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE name = ? AND place = ? AND state <> 'removed' "
+        "ORDER BY moved_at DESC LIMIT 1",
+        (name_in_place(place), place),
     ).fetchone()
     return Candidate(*row) if row else None
 
@@ -123,7 +126,11 @@ def unended_attempts(connection: Any, worker_uid: str) -> list[tuple[int, float]
 def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
     """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, or of a place; newest first."""
     with ledger.database.bind_ctx((*MODELS, *VIEWS)):
-        tries = [JobReport.uid == name_or_id, JobReport.name == name_or_id, JobReport.place == name_or_id]
+        tries = [
+            JobReport.uid == name_or_id,
+            JobReport.name == name_or_id,
+            (JobReport.name == name_in_place(name_or_id)) & (JobReport.place == name_or_id),
+        ]
         if len(name_or_id) >= 4:
             tries.append(JobReport.uid.startswith(name_or_id))
         for condition in tries:

@@ -81,7 +81,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
     if not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
         return None
     rows = connection.execute(
-        "SELECT id, uid, state, place FROM job WHERE place = :place OR uid = :uid OR name IN (:name, :unnumbered) "
+        "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
         "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, id DESC",
         {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()

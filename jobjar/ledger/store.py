@@ -25,7 +25,13 @@ T = TypeVar("T")
 
 # Primary result codes of SQLite (sqlite3.h).
 _CORRUPT, _NOT_A_DATABASE = 11, 26
-_PRAGMAS = {"synchronous": "normal", "busy_timeout": 5000, "temp_store": "memory", "cache_size": -16000}
+_PRAGMAS = {
+    "synchronous": "normal",
+    "wal_autocheckpoint": 4000,
+    "busy_timeout": 5000,
+    "temp_store": "memory",
+    "cache_size": -16000,
+}
 
 
 class Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,9 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     """Parse, do, and turn an error into one line on standard error; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be anything
     options = parser.parse_args(argv)
     try:
         status = body(options)

@@ -30,7 +30,7 @@ from jobjar.ledger.queries import (
 )
 from jobjar.ledger.reconcile import user_name
 
-# How many candidates are looked at in one query; more than one only where others are quicker.
+# How many candidates are looked at in one query after the first was not to be had.
 _AT_ONCE = 8
 
 
@@ -62,8 +62,10 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
 
 def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
     for category in claimer.categories:
+        limit = 1
         while True:
-            first = claim_candidates(connection, category, now, _AT_ONCE + len(claimer.not_allowed))
+            first = claim_candidates(connection, category, now, limit + len(claimer.not_allowed))
+            limit = _AT_ONCE
             candidates = [candidate for candidate in first if candidate.place not in claimer.not_allowed]
             if not candidates:
                 break
@@ -106,11 +108,13 @@ def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callab
         warn(f"{candidate.place} is held in limbo: {error}")
         _hold(claimer, connection, candidate, path, str(error))
         return None
-    except OSError as error:
-        # The journal cannot be written: give the job back, so that a worker who can write gets it.
+    except BaseException as error:
+        # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
         with contextlib.suppress(OSError):
             move(path, source)
-        raise CannotUseJar(action="journal the claim of", path=source, reason=error.strerror) from error
+        if isinstance(error, OSError):
+            raise CannotUseJar(action="journal the claim of", path=source, reason=error.strerror) from error
+        raise
 
 
 def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer, Watch
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import node_name, numbered_name
-from jobjar.liveness import process_start
+from jobjar.liveness import start_now
 from jobjar.session import (
     CannotStart,
     Ended,
@@ -177,7 +177,8 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
     started = time.monotonic()
     leftovers = False
     try:
-        pid = start_session(job.path, scratch, output, bench.environment(job, scratch))
+        environment = bench.environment(job, scratch)
+        pid, pid_started = start_now(lambda: start_session(job.path, scratch, output, environment))
     except CannotStart as error:
         return _not_run(bench, scratch, output, FAILED, error.status, str(error))
     except StillBusy:
@@ -185,7 +186,7 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         return _not_run(bench, scratch, output, INTERRUPTED, None, message)
     except OSError as error:
         return _not_run(bench, scratch, output, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
-    _journal_start(bench.claimer, job, pid, warn)
+    _journal_start(bench.claimer, job, pid, pid_started, warn)
     cause, ended = _wait_for_end(bench.claimer, job, pid, started, watch)
     wall_time_s = time.monotonic() - started
     if has_leftovers():
@@ -227,7 +228,9 @@ def _not_run(
     return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s)
 
 
-def _journal_start(claimer: Claimer, job: ClaimedJob, pid: int, warn: Callable[[str], None]) -> None:
+def _journal_start(
+    claimer: Claimer, job: ClaimedJob, pid: int, pid_started: float | None, warn: Callable[[str], None]
+) -> None:
     entry = {
         "entry": "started",
         "job": job.uid,
@@ -235,7 +238,7 @@ def _journal_start(claimer: Claimer, job: ClaimedJob, pid: int, warn: Callable[[
         "worker": claimer.paths.name,
         "worker_uid": claimer.worker_id,
         "pid": pid,
-        "pid_started": process_start(pid),
+        "pid_started": pid_started,
     }
     try:
         claimer.jar.journal.append([entry])

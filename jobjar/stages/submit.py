@@ -132,7 +132,8 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
         _or_fail(pending[0].submission, lambda: jar.journal.append(entries, durable))
     except JarError:
         for job in pending:
-            os.unlink(job.path)
+            with contextlib.suppress(OSError):
+                os.unlink(job.path)
         raise
     finally:
         for job in pending:
@@ -146,7 +147,8 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
             for left in pending[number:]:
                 with contextlib.suppress(OSError):
                     os.unlink(left.path)
-            jar.journal.append(moved)
+            with contextlib.suppress(OSError):
+                jar.journal.append(moved)
             raise SubmitFailed(path=job.submission.what, reason=error.strerror) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
