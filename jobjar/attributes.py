@@ -62,7 +62,10 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     if not data.startswith(b"#") or b"#JJ" not in data:
         return {}
     parsed: dict[str, Any] = {}
-    for number, line in enumerate(data[:HEADER_BYTES].split(b"\n"), 1):
+    lines = data[:HEADER_BYTES].split(b"\n")
+    if len(data) >= HEADER_BYTES:
+        lines.pop()  # cut short: half a value would be another value
+    for number, line in enumerate(lines, 1):
         if not line.startswith(b"#"):
             break
         if not _LINE.match(line):

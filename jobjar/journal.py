@@ -72,7 +72,7 @@ def parse_line(line: bytes) -> Entry | None:
     """The entry in a line, or None."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) and "entry" in entry else None
 

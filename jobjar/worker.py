@@ -181,7 +181,7 @@ class Worker:
             return REFUSED
         now = self._disk_now()
         verdict = decide(job, end, self._failures_before(job, end), now)
-        complete(self.claimer, job, end, verdict, now, may_wait=lambda: not self._told_to_end(), warn=self.say)
+        complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
         if end.outcome != INTERRUPTED:
             self.say(f"{job.name}: {_describe(end)}{'' if verdict.final else ', to be run again'}")
         elif end.message:
@@ -191,6 +191,11 @@ class Worker:
         if self.jar.settings.exit_on_failure and end.outcome in (FAILED, TIMED_OUT):
             return LEAVING
         return RAN
+
+    def _may_wait(self) -> bool:
+        """Whether to go on waiting for a disk that refuses."""
+        self._beat()
+        return not self._told_to_end()
 
     def _give_back(self, job: ClaimedJob) -> None:
         try:

@@ -49,6 +49,8 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be anything
     options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names are printed as the bytes that they are
     try:
         status = body(options)
         sys.stdout.flush()

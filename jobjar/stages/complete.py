@@ -74,21 +74,32 @@ def complete(
 ) -> bool:
     """End an attempt as `verdict` says; returns whether this worker still held the job.
 
-    While the journal cannot be written it waits, as long as `may_wait()`; then the job stays with this worker and is stranded.
+    While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
+    stranded.
     """
     ended = ended_entry(claimer, job, end, verdict, now)
     durable = not claimer.jar.ledger_home.shared
-    if not _insist(lambda: claimer.jar.journal.append([ended], durable), may_wait, warn):
+    moved: list[Entry] = []
+
+    def journal_end() -> None:
+        claimer.jar.journal.append([ended], durable)
+
+    def move_job() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            moved.append(move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name))
+
+    def journal_move() -> None:
+        claimer.jar.journal.append(moved)
+
+    if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
         return False
-    try:
-        moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
-    except FileNotFoundError:
+    if not moved:
         lost = {**ended, "outcome": LOST, "final": False, "message": "another node took the job back meanwhile"}
-        claimer.jar.journal.append([lost])
         warn(f"{job.name} was taken back by another node while it ran; this attempt does not count")
+        _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
         remove_link(job.link)
         return False
-    if not _insist(lambda: claimer.jar.journal.append([moved]), may_wait, warn):
+    if not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     remove_link(job.link)
     return True
@@ -159,7 +170,7 @@ def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Call
         except OSError as error:
             if not warned:
                 warned = True
-                warn(f"the journal cannot be written: {error.strerror}; waiting")
+                warn(f"the end of a job cannot be written: {error.strerror} ({error.filename or 'journal'}); waiting")
             if not may_wait():
                 return False
             time.sleep(_RETRY_PAUSE_S)
