@@ -82,6 +82,13 @@ class CannotUseJar(JarError):
     template = "cannot {action} {path}: {reason}. Check the disk and the permissions of the jar; nothing was lost"
 
 
+class OtherDisk(JarError):
+    template = (
+        "JJ_WORKER_HOME {workers} is on another disk than the jar {home}: jobs are claimed by rename, which does not cross "
+        "disks. Name a directory on the jar's disk"
+    )
+
+
 class NotExecutable(JarError):
     template = "{path} is not a job: {reason}; nothing was submitted"
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jobjar.errors import CannotUseJar, NotAJar, UnsafeJar
+from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
 from jobjar.settings import Settings, Value, load_settings
 
@@ -85,7 +85,15 @@ class Jar:
             check_path_is_safe(path)
 
     def check_is_writable(self) -> None:
-        """Raise CannotUseJar where this user cannot move jobs here."""
+        """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where
+        a claim would not be a rename."""
+        try:
+            if not os.path.isdir(self.layout.workers):
+                os.mkdir(self.layout.workers, 0o770 if self.is_for_group else 0o700)
+            if os.stat(self.layout.workers).st_dev != os.stat(self.layout.unclaimed).st_dev:
+                raise OtherDisk(workers=self.layout.workers, home=self.layout.home)
+        except OSError as error:
+            raise CannotUseJar(action="make", path=self.layout.workers, reason=error.strerror) from error
         for path in (
             self.layout.limbo,
             self.layout.unclaimed,

@@ -32,6 +32,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
         self._descriptor = -1
+        self._is_synced = True
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
         """Append entries in order, all in one write. Raises OSError: then none of them may be relied on.
@@ -43,16 +44,18 @@ class Journal:
             return
         if self._descriptor < 0:
             self._descriptor = open_common_file(self.path, os.O_WRONLY | os.O_APPEND)
+        self._is_synced = False
         if os.write(self._descriptor, data) < len(data):
             # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         if durable:
-            os.fdatasync(self._descriptor)
+            self.sync()
 
     def sync(self) -> None:
-        """Make all that was appended outlive this node."""
-        if self._descriptor >= 0:
+        """Make all that this process appended outlive this node. Raises OSError."""
+        if not self._is_synced:
             os.fdatasync(self._descriptor)
+            self._is_synced = True
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -45,7 +45,7 @@ def gather_status(jar: Jar) -> Status:
 
 def _from_ledger(jar: Jar) -> Status:
     if not os.path.exists(jar.ledger_home.database):
-        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
+        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
     with jar.ledger.writing(_PATIENCE_S) as connection:
         fold_journals(connection, jar.layout)
         reconcile(connection, jar.layout, with_completed=False)

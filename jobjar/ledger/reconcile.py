@@ -174,7 +174,9 @@ def apply_difference(connection: Any, difference: Difference) -> None:
     if difference.kind == "moved":
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, category = coalesce(:category, category), "
-            "priority = :priority, moved_at = :moved_at WHERE id = :row",
+            "priority = :priority, moved_at = :moved_at, "
+            # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
+            "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
         )
     else:

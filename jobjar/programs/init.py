@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
+from jobjar.jar import open_jar
 from jobjar.programs.command import make_parser, run
+from jobjar.settings import parse_option
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar init") -> int:
@@ -18,7 +21,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.create import create_jar
 
-        print(create_jar(options.directory, for_group=options.group).home)
+        layout = create_jar(options.directory, for_group=options.group)
+        # The ledger is there from the beginning, so that one that is missing later is worth a word.
+        jar = open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")})
+        os.umask(jar.umask)
+        jar.ledger.open()
+        jar.close()
+        print(layout.home)
         return 0
 
     return run(parser, argv, body)

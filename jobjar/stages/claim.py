@@ -149,7 +149,7 @@ def _record_claim(
         "time_limit_s": candidate.time_limit_s,
     }
     # Its own fold would do this too; here it is for the next worker that has the lock before the journal is read again.
-    connection.execute("UPDATE job SET state = 'claimed', place = ? WHERE id = ?", (place, candidate.row))
+    connection.execute("UPDATE job SET uid = ?, state = 'claimed', place = ? WHERE id = ?", (uid, place, candidate.row))
     return ClaimedJob(
         uid=uid,
         name=name,
