@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from typing import Any
@@ -33,7 +34,7 @@ from jobjar.ledger.queries import (
     uid_is_taken,
 )
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, reconcile
-from jobjar.liveness import DEAD, processes_of_jobs
+from jobjar.liveness import DEAD, process_start, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.stages.run import remove_tree
@@ -66,6 +67,7 @@ def recover_node(jar: Jar) -> Recovery:
             recover_worker(jar, worker, recovery)
     _tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
+    _discard_half_written(jar, recovery)
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         for difference in reconcile(connection, jar.layout):
@@ -300,3 +302,18 @@ def _discard_half_copies(jar: Jar, recovery: Recovery) -> None:
             recovery.say(f"discarded the half copy {place}")
         except FileNotFoundError:
             continue
+
+
+def _discard_half_written(jar: Jar, recovery: Recovery) -> None:
+    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
+    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
+    for directory, pattern in (
+        (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
+        (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
+    ):
+        for entry in list_directory(directory):
+            found = re.fullmatch(pattern, entry.name)
+            if found and process_start(int(found.group(1))) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+                    recovery.say(f"removed the half-written {entry.name}")

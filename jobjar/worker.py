@@ -257,7 +257,9 @@ class Worker:
         if time.monotonic() >= self._next_scan:
             self._scan()
         job = claim_next(self.claimer, self._disk_now(), self.say)
-        if job is None and self._scan():
+        if job is None:
+            # Whatever the scan itself found: it also folds, and a submission may have come with that.
+            self._scan()
             job = claim_next(self.claimer, self._disk_now(), self.say)
         return job
 

@@ -46,6 +46,9 @@ ON CONFLICT (uid) DO UPDATE SET
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
     category = CASE WHEN move_number = 0 THEN excluded.category ELSE category END"""
 
+# What a claimer found out from the file alone never replaces what its submission said.
+_FOUND = f"{_SUBMIT}\nWHERE submitter IS NULL OR excluded.submitted_at < submitted_at"
+
 # Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
 _LATER = """
@@ -115,9 +118,9 @@ ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
 
 
-def _fold_submitted(connection: Any, entry: Entry) -> None:
+def _fold_submitted(connection: Any, entry: Entry, statement: str = _SUBMIT) -> None:
     connection.execute(
-        _SUBMIT,
+        statement,
         {
             "uid": entry["job"],
             "name": entry["name"],
@@ -143,7 +146,7 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
             "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
             (name_in_place(entry["from"]), entry["from"]),
         )
-        _fold_submitted(connection, {"job": entry["job"], "name": name, **found})
+        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, _FOUND)
     category = category_of_place(place)
     row = {
         "uid": entry["job"],
@@ -154,8 +157,8 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
         "priority": priority_in_name(name),
         "not_before": entry.get("not_before", 0),
         "held_reason": entry.get("held_reason"),
-        "moved_at": entry["moved_at"],
-        "number": entry["number"],
+        "moved_at": float(entry["moved_at"]),
+        "number": int(entry["number"]),
         "origin": entry["from"],
         "reason": entry["reason"],
         "actor": entry["by"],

@@ -37,6 +37,7 @@ class LedgerHome:
         self.polled_file = f"{path}/polled"
         self.check_workers_lock = f"{path}/check_workers.lock"
         self._lock_descriptor = -1
+        self._is_locked = False
 
     def journal_name(self) -> str:
         """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
@@ -72,8 +73,13 @@ class LedgerHome:
 
     @contextlib.contextmanager
     def locked(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
-        """Hold the writer's lock of this home. Raises LedgerBusy after `patience_s`, LedgerUnavailable."""
+        """Hold the writer's lock of this home; inside itself it does nothing. Raises LedgerBusy after `patience_s`,
+        LedgerUnavailable."""
         import portalocker
+
+        if self._is_locked:
+            yield
+            return
 
         try:
             if self._lock_descriptor < 0:
@@ -85,9 +91,11 @@ class LedgerHome:
                 self._wait_for_lock(descriptor, patience_s)
         except OSError as error:
             raise LedgerUnavailable(path=self.path, reason=f"its lock: {error.strerror}") from error
+        self._is_locked = True
         try:
             yield
         finally:
+            self._is_locked = False
             portalocker.unlock(descriptor)
 
     def _wait_for_lock(self, descriptor: int, patience_s: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import peewee
 
 from jobjar.disk import open_common_file
-from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import JarError, LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
@@ -74,6 +74,10 @@ class Ledger:
         self.close()
         is_new = not os.path.exists(self.path)
         if is_new:
+            # Left by whoever removed the database by hand: their content is not that of the one that is made here.
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path + suffix)
             self._start_from_snapshot()
         # Made before SQLite opens it, so that the members of a group jar can all write to it.
         descriptor = open_common_file(self.path, os.O_RDWR)
@@ -130,9 +134,14 @@ class Ledger:
         return self.path == ":memory:"
 
     def close(self) -> None:
-        if not self.database.is_closed():
-            self.database.close()
-        self._identity = None
+        """Close the ledger. Who closes it last writes its WAL back, which is a write as any other: under the lock."""
+        with contextlib.ExitStack() as stack:
+            if self._identity is not None:
+                with contextlib.suppress(LedgerBusy, LedgerUnavailable):
+                    stack.enter_context(self.home.locked())
+            if not self.database.is_closed():
+                self.database.close()
+            self._identity = None
 
     @contextlib.contextmanager
     def writing(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[Any]:
