@@ -97,10 +97,6 @@ class SubmitFailed(JarError):
     template = "{path} was not submitted: {reason}; nothing of it is in the jar"
 
 
-class NameTaken(JarError):
-    template = "{path} is taken already; nothing was overwritten"
-
-
 class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 

@@ -24,13 +24,13 @@ from jobjar.layout import category_of_place
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_jar, scan_category
-from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
 from jobjar.ledger.store import Ledger
 from jobjar.liveness import this_process
+from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next, fold_new_entries
-from jobjar.stages.complete import complete, decide, give_back, sync_journal
+from jobjar.stages.complete import complete, decide, give_back
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -49,7 +49,6 @@ STOP_AFTER_JOB = signal.SIGUSR1
 # Scanning directories for hand-made submissions takes at most this share of a worker's time.
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
-_SYNC_INTERVAL_S = 1.0
 _REFUSED_PAUSE_S = 5.0
 
 
@@ -73,11 +72,8 @@ class Worker:
         self._signals = SignalFlags()
         self._control_watch = DirectoryWatch()
         self._jar_watch = DirectoryWatch()
-        self._clock_offset_s = 0.0
-        self._next_heartbeat = 0.0
+        self._pulse = Pulse(jar, self.paths, say)
         self._next_scan = 0.0
-        self._next_sync = 0.0
-        self._next_snapshot = 0.0
         self._home_ledger_at = 0.0
         self._seen: list[int] = []
         self._bench: Workbench | None = None
@@ -96,7 +92,7 @@ class Worker:
         adopt_orphans()
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
         self._bench = Workbench(self.claimer, base_environment(self.claimer))
-        self._beat()
+        self._pulse.beat()
 
     def _make_directory(self) -> None:
         if os.path.lexists(self.paths.path):
@@ -128,7 +124,7 @@ class Worker:
         state = control.read_worker(self.jar.layout, self.name)
         if state is not None:
             try:
-                note_end(self.jar, state, round(self._disk_now(), 6), reason)
+                note_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
             except OSError as error:
                 self.say(f"the end of this worker could not be recorded: {error.strerror}")
         sync_journal(self.jar.journal)
@@ -153,7 +149,7 @@ class Worker:
 
     def step(self) -> str:
         """One turn of the lifecycle: at most one job. Returns what it came to."""
-        self._beat()
+        self._pulse.beat()
         if self._told_to_end():
             return ENDED
         if signal.SIGUSR1 in self._signals.raised or control.is_stopped(self.jar.layout, self.paths):
@@ -179,7 +175,7 @@ class Worker:
             self.say(f"{error}")
             self._give_back(job)
             return REFUSED
-        now = self._disk_now()
+        now = self._pulse.disk_now()
         verdict = decide(job, end, self._failures_before(job, end), now)
         complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
         if end.outcome != INTERRUPTED:
@@ -194,7 +190,7 @@ class Worker:
 
     def _may_wait(self) -> bool:
         """Whether to go on waiting for a disk that refuses."""
-        self._beat()
+        self._pulse.beat()
         return not self._told_to_end()
 
     def _give_back(self, job: ClaimedJob) -> None:
@@ -256,11 +252,11 @@ class Worker:
     def _claim_or_scan(self) -> ClaimedJob | None:
         if time.monotonic() >= self._next_scan:
             self._scan()
-        job = claim_next(self.claimer, self._disk_now(), self.say)
+        job = claim_next(self.claimer, self._pulse.disk_now(), self.say)
         if job is None:
             # Whatever the scan itself found: it also folds, and a submission may have come with that.
             self._scan()
-            job = claim_next(self.claimer, self._disk_now(), self.say)
+            job = claim_next(self.claimer, self._pulse.disk_now(), self.say)
         return job
 
     def _scan(self) -> int:
@@ -304,7 +300,7 @@ class Worker:
             wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
             self._signals.drain()
             self._control_watch.drain()
-            self._beat()
+            self._pulse.beat()
             if self._controls() != (False, paused):
                 return
             if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
@@ -329,9 +325,9 @@ class Worker:
 
     def _until_next_due_s(self) -> float:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
-            due = next_due(connection, self.claimer.categories, self._disk_now())
+            due = next_due(connection, self.claimer.categories, self._pulse.disk_now())
             if due is not None:
-                return max(0.0, due - self._disk_now())
+                return max(0.0, due - self._pulse.disk_now())
         return float("inf")
 
     # Watch (attempt.py): what ends a running attempt early
@@ -343,7 +339,7 @@ class Worker:
     def reason(self, job_name: str) -> str | None:
         self._signals.drain()
         self._control_watch.drain()
-        self._beat()
+        self._pulse.beat()
         if self._told_to_end():
             return INTERRUPTED
         if control.take_kill_request(self.paths, job_name):
@@ -352,37 +348,6 @@ class Worker:
 
     def _told_to_end(self) -> bool:
         return not self._signals.raised.isdisjoint(END_NOW)
-
-    # Time
-
-    def _beat(self) -> None:
-        """Touch the heartbeat and learn the disk's clock, every JJ_HEARTBEAT_TIME; sync and publish now and then."""
-        now = time.monotonic()
-        if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self.jar.settings.heartbeat_time_s
-            try:
-                descriptor = os.open(self.paths.heartbeat, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)
-                os.utime(descriptor)
-                self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()
-                os.close(descriptor)
-            except OSError as error:
-                self.say(f"heartbeat: {error.strerror}")
-        if now >= self._next_sync:
-            self._next_sync = now + _SYNC_INTERVAL_S
-            sync_journal(self.jar.journal)
-        if now >= self._next_snapshot:
-            self._next_snapshot = now + MAX_AGE_S / 5
-            self._publish()
-
-    def _publish(self) -> None:
-        try:
-            publish_snapshot(self.jar.ledger)
-        except (OSError, LedgerUnavailable) as error:
-            self.say(f"the snapshot was not published: {error}")
-
-    def _disk_now(self) -> float:
-        """The disk's time, without asking the disk."""
-        return time.time() + self._clock_offset_s
 
 
 def _describe(end: AttemptEnd) -> str:

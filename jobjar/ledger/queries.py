@@ -113,16 +113,6 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
     return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
 
 
-def unended_attempts(connection: Any, worker_uid: str) -> list[tuple[int, float]]:
-    """(pid, process start) of a worker's attempts that have not ended."""
-    return list(
-        connection.execute(
-            "SELECT pid, pid_started FROM attempt WHERE worker_uid = ? AND ended_at IS NULL AND pid IS NOT NULL",
-            (worker_uid,),
-        )
-    )
-
-
 def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
     """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, or of a place; newest first."""
     with ledger.database.bind_ctx((*MODELS, *VIEWS)):
@@ -162,11 +152,6 @@ def list_moves(ledger: Ledger, uid: str) -> list[Move]:
     """A job's moves in order."""
     with ledger.database.bind_ctx(MODELS):
         return list(Move.select().where(Move.job_uid == uid).order_by(Move.moved_at, Move.number))
-
-
-def count_states(ledger: Ledger) -> dict[str, int]:
-    """How many jobs are in each state."""
-    return dict(ledger.connection.execute("SELECT state, jobs FROM state_report"))
 
 
 def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:

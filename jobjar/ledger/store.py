@@ -119,16 +119,6 @@ class Ledger:
         self.database.connect()
         migrate(self.connection, self.path)
 
-    def open_readonly(self) -> None:
-        """Open the ledger as it is, for reading only, without any lock. Raises LedgerUnavailable, LedgerCorrupt."""
-        self.close()
-        with self.errors_named():
-            if not os.path.exists(self.path):
-                raise LedgerUnavailable(path=self.path, reason="there is none")
-            self.database.init(f"file:{_quote(self.path)}?mode=ro", uri=True, check_same_thread=False)
-            self.database.connect()
-            check_version(self.connection, self.path)
-
     @property
     def in_memory(self) -> bool:
         return self.path == ":memory:"

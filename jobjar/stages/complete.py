@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import move_to_free_name, server_time
 from jobjar.jar import Jar
-from jobjar.journal import Entry, Journal
+from jobjar.journal import Entry
 from jobjar.layout import Layout
 
 _RETRY_PAUSE_S = 1.0
@@ -152,12 +152,6 @@ def remove_link(link: str) -> None:
     if link:
         with contextlib.suppress(OSError):  # what stays behind recovery removes
             os.unlink(link)
-
-
-def sync_journal(journal: Journal) -> None:
-    """Make what was journaled outlive this node."""
-    with contextlib.suppress(OSError):
-        journal.sync()
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:
