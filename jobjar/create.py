@@ -54,7 +54,8 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
             with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
                 _write_missing(f"{layout.crontabs}/{name}", fill_crontab(file.read(), layout), file_mode)
         if os.path.isdir(DOCUMENTS):
-            shutil.copytree(DOCUMENTS, layout.documents, dirs_exist_ok=True)
+            ignored = shutil.ignore_patterns("*.py", "__pycache__")
+            shutil.copytree(DOCUMENTS, layout.documents, dirs_exist_ok=True, ignore=ignored)
     except OSError as error:
         raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
     return layout

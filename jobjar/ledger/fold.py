@@ -33,9 +33,8 @@ _NOT_AN_ENTRY = (
     driver.DataError,
 )
 
-# How many entries of other journals are folded in one transaction, so that nobody waits long for the lock.
-BATCH_ENTRIES = 5000
 
+# Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
 INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
                  retries, retry_delay_s, time_limit_s)
@@ -43,11 +42,9 @@ VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitt
         :retries, :retry_delay_s, :time_limit_s)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
-    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    category = CASE WHEN move_number = 0 THEN excluded.category ELSE category END"""
-
-# What a claimer found out from the file alone never replaces what its submission said.
-_FOUND = f"{_SUBMIT}\nWHERE submitter IS NULL OR excluded.submitted_at < submitted_at"
+    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
+WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
+    OR (NOT :is_found AND excluded.submitted_at = submitted_at)"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -118,9 +115,9 @@ ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
 
 
-def _fold_submitted(connection: Any, entry: Entry, statement: str = _SUBMIT) -> None:
+def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> None:
     connection.execute(
-        statement,
+        _SUBMIT,
         {
             "uid": entry["job"],
             "name": entry["name"],
@@ -132,6 +129,7 @@ def _fold_submitted(connection: Any, entry: Entry, statement: str = _SUBMIT) -> 
             "retries": entry.get("retries"),
             "retry_delay_s": entry.get("retry_delay_s"),
             "time_limit_s": entry.get("time_limit_s"),
+            "is_found": is_found,
         },
     )
 
@@ -146,7 +144,7 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
             "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
             (name_in_place(entry["from"]), entry["from"]),
         )
-        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, _FOUND)
+        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, is_found=True)
     category = category_of_place(place)
     row = {
         "uid": entry["job"],

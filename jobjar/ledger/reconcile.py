@@ -94,8 +94,8 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
             return Difference("moved", row, uid, place, was, server_time(status))
     taken = {uid for _, uid, _, _ in rows}
     own_id = id_in_name(name)
-    # Not claimed yet: its claimer names it, because two ledgers would give it two ids.
-    uid = None if state_of_place(place) in ("limbo", "unclaimed") or own_id in taken else own_id
+    # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
+    uid = None if own_id in taken else own_id
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
 
 

@@ -143,13 +143,11 @@ def _record_claim(
     if found is not None:
         entry["found"] = found
     claimer.jar.journal.append([entry])
-    attributes = found or {
-        "retries": candidate.retries,
-        "retry_delay_s": candidate.retry_delay_s,
-        "time_limit_s": candidate.time_limit_s,
-    }
+    in_file = found or {}
     # Its own fold would do this too; here it is for the next worker that has the lock before the journal is read again.
-    connection.execute("UPDATE job SET uid = ?, state = 'claimed', place = ? WHERE id = ?", (uid, place, candidate.row))
+    connection.execute("UPDATE job SET state = 'claimed', place = ? WHERE id = ?", (place, candidate.row))
+    # A job that had no id until now: its row is made by the fold, of what `found` says.
+    connection.execute("DELETE FROM job WHERE id = ? AND uid IS NULL", (candidate.row,))
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -160,21 +158,21 @@ def _record_claim(
         submitter=candidate.submitter or user_name(status.st_uid),
         attempt=attempt,
         move_number=entry["number"],
-        retries=_value(attributes.get("retries"), settings.retries),
-        retry_delay_s=_value(attributes.get("retry_delay_s"), settings.retry_delay_s),
-        time_limit_s=_value(attributes.get("time_limit_s"), settings.time_limit_s),
+        retries=_first_given(candidate.retries, in_file.get("retries"), settings.retries),
+        retry_delay_s=_first_given(candidate.retry_delay_s, in_file.get("retry_delay_s"), settings.retry_delay_s),
+        time_limit_s=_first_given(candidate.time_limit_s, in_file.get("time_limit_s"), settings.time_limit_s),
         link=_link_in_claimed(claimer, name, path),
         claimed_at=entry["moved_at"],
     )
 
 
-def _value(own: Any, setting: Any) -> Any:
-    return setting if own is None else own
+def _first_given(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
 def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_result) -> tuple[str, Entry | None]:
     """The job's id, and what its claim has to say about it where no `submitted` entry did. Raises BadAttribute."""
-    if candidate.uid is not None and candidate.submitter is not None:
+    if candidate.uid is not None and candidate.move_number > 0:
         return candidate.uid, None
     own_id = id_in_name(candidate.name)
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
