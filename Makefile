@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import
 
 .PHONY: help demo test test-quick lint format bench packages clean
 
@@ -38,7 +39,8 @@ format: $(READY)
 	@$(BIN)/ruff check --fix --quiet .
 
 bench: $(READY)
-	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --keep || exit 1; done
+	@rm -rf build/bench
 
 packages:
 	apt-get install --yes --no-install-recommends util-linux strace

@@ -30,8 +30,8 @@ def check_jar(jar: Jar) -> list[str]:
     lines: list[str] = []
     with jar.ledger.writing() as connection:
         check_database(jar.ledger_home.database)
-        fold_journals(connection, jar.layout)
         places = list_jars(jar.layout)
+        fold_journals(connection, jar.layout)
         lines += [str(difference) for difference in compare_jars(connection, jar.layout, places)]
         rebuilt = open_private_copy(jar.layout)
         if not lines:

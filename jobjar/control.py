@@ -42,7 +42,8 @@ class WorkerState(NamedTuple):
 
     @property
     def is_paused(self) -> bool:
-        return os.path.lexists(self.paths.pause_file)
+        pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
+        return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
 
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:

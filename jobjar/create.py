@@ -54,8 +54,7 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
             with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
                 _write_missing(f"{layout.crontabs}/{name}", fill_crontab(file.read(), layout), file_mode)
         if os.path.isdir(DOCUMENTS):
-            ignored = shutil.ignore_patterns("*.py", "__pycache__")
-            shutil.copytree(DOCUMENTS, layout.documents, dirs_exist_ok=True, ignore=ignored)
+            _copy_documents(layout.documents, mode, file_mode)
     except OSError as error:
         raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
     return layout
@@ -71,6 +70,16 @@ def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:
             if not change_existing:
                 continue
         os.chmod(directory, mode)  # mkdir leaves out what the umask does, and the setgid bit
+
+
+def _copy_documents(target: str, mode: int, file_mode: int) -> None:
+    """Copy the documents, with the jar's permissions instead of the source's."""
+    ignored = shutil.ignore_patterns("*.py", "__pycache__")
+    shutil.copytree(DOCUMENTS, target, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
+    for directory, _, files in os.walk(target):
+        os.chmod(directory, mode)
+        for name in files:
+            os.chmod(f"{directory}/{name}", file_mode)
 
 
 def _write_missing(path: str, text: str, mode: int) -> None:

@@ -56,7 +56,7 @@ def move(source: str, destination: str) -> None:
 def _move_over_own_placeholder(source: str, destination: str) -> None:
     """`move` where the file system has no rename that refuses to overwrite.
 
-    Killed midway it leaves an empty file without the run bit at the destination, which is not a job; recovery removes it.
+    Killed midway it leaves an empty file without the run bit at the destination, which is not a job.
     """
     descriptor = os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     placeholder = os.fstat(descriptor).st_ino

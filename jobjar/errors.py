@@ -114,7 +114,9 @@ class AmbiguousJob(JarError):
 
 
 class NotRunning(JarError):
-    template = "{job} is not running: it is {state}; only a running job can be killed"
+    template = (
+        "{job} is not running: it is {state}; only a running job can be killed, a waiting one can be removed: rm {path}"
+    )
 
 
 class NoOutput(JarError):

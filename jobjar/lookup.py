@@ -12,11 +12,12 @@ from jobjar.attempt import SUCCEEDED
 from jobjar.control import ASIDE
 from jobjar.errors import AmbiguousJob, LedgerBusy, LedgerUnavailable, NoOutput, NotRunning, TimedOut, UnknownJob
 from jobjar.jar import Jar
-from jobjar.layout import worker_of_place
+from jobjar.jobname import unnumbered_name
+from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.queries import find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
-from jobjar.ledger.reconcile import reconcile
+from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
@@ -188,22 +189,40 @@ def _key(job: JobReport) -> str:
 
 def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
     """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed."""
-    for key in [key for key in wanted if "/" in key]:
+    ended: dict[str, str | None] = {}
+    left = [key for key in wanted if "/" in key and not os.path.lexists(jar.layout.path(key))]
+    # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
+    # went. The journals are read again only then, so that the entry of one that went on from there is seen.
+    held = _held_without_id(jar) if left else set()
+    if left:
+        refresh_ledger(jar)
+    for key in left:
+        if unnumbered_name(name_in_place(key)) in held or os.path.lexists(jar.layout.path(key)):
+            continue
+        wanted.discard(key)
         row = jar.ledger.connection.execute(
             "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC", (key,)
         ).fetchone()
         if row:
-            wanted.discard(key)
             wanted.add(row[0])
-        elif not os.path.lexists(jar.layout.path(key)):
-            wanted.discard(key)
-            return {key: None}
-    ended: dict[str, str | None] = {}
+        else:
+            ended[key] = None
     for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
         if state in ("completed", "removed"):
             ended[uid] = outcome if state == "completed" else None
             wanted.discard(uid)
     return ended
+
+
+def _held_without_id(jar: Jar) -> set[str]:
+    """The names of files that workers hold and of which no claim is known yet."""
+    names = set()
+    for worker in list_directory(jar.layout.workers):
+        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+            row = jar.ledger.connection.execute("SELECT uid FROM job WHERE place = ?", (place,)).fetchone()
+            if row is None or row[0] is None:
+                names.add(unnumbered_name(entry.name))
+    return names
 
 
 def all_succeeded(outcomes: dict[str, str | None]) -> bool:
@@ -214,7 +233,7 @@ def request_kill(jar: Jar, job: JobReport) -> str:
     """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
     worker = worker_of_place(job.place)
     if job.state != "claimed" or worker is None:
-        raise NotRunning(job=job.name, state=job.state)
+        raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
     path = jar.layout.worker(worker).kill_file(job.name)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))

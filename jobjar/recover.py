@@ -211,10 +211,16 @@ def _judge(
         "final": is_last,
         "outcome": outcome,
         "output_file": _output_left(worker.paths, job.name, number),
-        "message": f"its worker {worker.name} died; stranded {stranded_before + 1} times",
+        "message": f"its worker {worker.name} died; stranded for the {_ordinal(stranded_before + 1)} time",
     }
-    reason = f"stranded {stranded_before + 1} times: crashed" if is_last else "recovered"
+    reason = f"crashed: stranded for the {_ordinal(stranded_before + 1)} time" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
 def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:

@@ -72,7 +72,7 @@ class Setting(NamedTuple):
     parse: Callable[[str], Any]
     default: str
     help: str
-    layers: str = "file, environment, library"
+    layers: str = "file, environment"
 
 
 TABLE: tuple[Setting, ...] = (
@@ -83,6 +83,7 @@ TABLE: tuple[Setting, ...] = (
         "",
         "The jar: the parent of unclaimed, claimed, completed and limbo. "
         "Default: the directory above the bin directory that the program is run from.",
+        "file, environment, library",
     ),
     Setting(
         "JJ_WORKER_HOME",
@@ -90,6 +91,7 @@ TABLE: tuple[Setting, ...] = (
         _parse_path,
         "",
         "The parent of the workers' directories. Default: $JJ_HOME/workers.",
+        "file, environment, library",
     ),
     Setting(
         "JJ_CONFIG_FILE",
@@ -106,6 +108,7 @@ TABLE: tuple[Setting, ...] = (
         "60",
         "How long a worker sleeps when it is paused or finds no job, in seconds, made up to 10 % "
         "(at most 10 s) longer or shorter at random. A local submission wakes it at once.",
+        "file, environment, library",
     ),
     Setting(
         "JJ_MAX_WORKERS",
@@ -113,7 +116,6 @@ TABLE: tuple[Setting, ...] = (
         _parse_count,
         "4",
         "How many workers check_workers keeps running on this node.",
-        "file, environment",
     ),
     Setting(
         "JJ_CATEGORIES",
@@ -122,6 +124,7 @@ TABLE: tuple[Setting, ...] = (
         "",
         "The categories that a worker asks for jobs, in order, separated by spaces or commas: after the category named "
         "like its node and before the uncategorized jobs.",
+        "file, environment, library",
     ),
     Setting(
         "JJ_POLL_TIME",
@@ -149,7 +152,8 @@ TABLE: tuple[Setting, ...] = (
         "lease_time_s",
         parse_seconds,
         "0",
-        "Seconds without a heartbeat after which other nodes may take a worker's jobs back. 0: never.",
+        "Seconds without a heartbeat after which other nodes may take a worker's jobs back. 0: never. "
+        "Without effect in this version.",
     ),
     Setting(
         "JJ_CRASH_LIMIT",

@@ -21,6 +21,7 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
 from jobjar.layout import category_of_place
+from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_jar, scan_category
@@ -212,7 +213,8 @@ class Worker:
             return 0
         try:
             with self.jar.ledger.writing() as connection:
-                fold_new_entries(self.jar, connection)
+                # Not only this home's: an earlier attempt may have failed on another node, just now.
+                fold_journals(connection, self.jar.layout)
                 return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
         except (LedgerBusy, LedgerUnavailable):
             return job.attempt - 1

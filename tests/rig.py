@@ -154,3 +154,22 @@ class Rig:
                 started.kill()
             started.communicate()
         wait_until(lambda: not self.processes(), "the end of all processes of the test")
+
+    def shell(self, script: str, directory: Path | None = None, **changes: str) -> Result:
+        """Run lines of /bin/sh as a person would type them, in `directory`; all of them have to succeed."""
+        result = subprocess.run(
+            ["/bin/sh", "-ec", script],
+            env={**self.environment, "PATH": f"{BIN}:{self.environment['PATH']}", **changes},
+            cwd=directory or self.home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+        assert result.returncode == 0, f"{script}\n{result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    def worker_ended(self, name: str) -> bool:
+        """Whether the worker of this name has left, by its own word."""
+        text = (self.home / "workers" / name / "worker.json").read_text()
+        return json.loads(text).get("ended_at") is not None

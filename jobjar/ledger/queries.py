@@ -29,11 +29,12 @@ class Candidate(NamedTuple):
     retry_delay_s: float | None
     time_limit_s: float | None
     move_number: int
+    moved_at: float
 
 
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
-    "retries, retry_delay_s, time_limit_s, move_number"
+    "retries, retry_delay_s, time_limit_s, move_number, moved_at"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
@@ -114,7 +115,8 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
 
 
 def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
-    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, or of a place; newest first."""
+    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, of a place, or
+    of an identifier in their names; newest first."""
     with ledger.database.bind_ctx((*MODELS, *VIEWS)):
         tries = [
             JobReport.uid == name_or_id,
@@ -123,6 +125,7 @@ def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
         ]
         if len(name_or_id) >= 4:
             tries.append(JobReport.uid.startswith(name_or_id))
+        tries.append(JobReport.name.contains(f"-{name_or_id}."))
         for condition in tries:
             found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
             if found:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jobjar.disk import is_job_file, server_time
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
 from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
+from jobjar.ledger.fold import fold_journals
 
 
 class Difference(NamedTuple):
@@ -103,21 +104,26 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
     """Take what was put into the unclaimed jar by hand into the ledger; returns how many jobs. Removes nothing."""
     directory = layout.jar_directory(category)
     prefix = f"unclaimed/{category}/" if category else "unclaimed/"
-    known = {
-        name
-        for (name,) in connection.execute(
-            "SELECT name FROM job WHERE state = 'unclaimed' AND category = ?", (category,)
-        )
-    }
+    seen = [entry for entry in list_directory(directory) if not entry.name.startswith(".")]
+    known = _unclaimed_names(connection, category)
+    if any(entry.name not in known for entry in seen):
+        # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
+        fold_journals(connection, layout)
+        known = _unclaimed_names(connection, category)
     found = 0
-    for entry in list_directory(directory):
-        if entry.name in known or entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+    for entry in seen:
+        if entry.name in known or not entry.is_file(follow_symlinks=False):
             continue
         difference = compare_file(connection, layout, prefix + entry.name)
         if difference is not None:
             apply_difference(connection, difference)
             found += 1
     return found
+
+
+def _unclaimed_names(connection: Any, category: str) -> set[str]:
+    query = "SELECT name FROM job WHERE state = 'unclaimed' AND category = ?"
+    return {name for (name,) in connection.execute(query, (category,))}
 
 
 def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
@@ -173,8 +179,8 @@ def apply_difference(connection: Any, difference: Difference) -> None:
     }
     if difference.kind == "moved":
         connection.execute(
-            "UPDATE job SET name = :name, state = :state, place = :place, category = coalesce(:category, category), "
-            "priority = :priority, moved_at = :moved_at, "
+            "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
+            "category = coalesce(:category, CASE WHEN uid IS NULL THEN '' ELSE category END), "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -192,7 +198,10 @@ def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> l
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """
-    differences = compare_jars(connection, layout, list_jars(layout, with_completed), with_completed)
+    places = list_jars(layout, with_completed)
+    # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
+    fold_journals(connection, layout)
+    differences = compare_jars(connection, layout, places, with_completed)
     for difference in differences:
         apply_difference(connection, difference)
     return differences

@@ -100,16 +100,18 @@ class Ledger:
         if self.home.shared or not os.path.exists(self.layout.snapshot):
             return
         temporary = f"{self.path}.{os.getpid()}.new"
-        with open(self.layout.snapshot, "rb") as source, open(temporary, "wb") as target:
-            while chunk := source.read(1 << 20):
-                target.write(chunk)
         try:
+            with open(self.layout.snapshot, "rb") as source, open(temporary, "wb") as target:
+                while chunk := source.read(1 << 20):
+                    target.write(chunk)
             check_database(temporary)
+            os.rename(temporary, self.path)
         except LedgerUnavailable:
-            # A damaged or newer snapshot is no reason not to start: the journals have everything.
-            os.unlink(temporary)
-            return
-        os.rename(temporary, self.path)
+            pass  # A damaged or newer snapshot is no reason not to start: the journals have everything.
+        finally:
+            for suffix in ("", "-wal", "-shm"):  # reading a WAL database makes the last two
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary + suffix)
 
     def open_memory(self) -> None:
         """Open an empty private ledger in memory: what a worker folds into while its home cannot be used."""

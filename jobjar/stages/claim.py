@@ -61,6 +61,8 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
 
 
 def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
+    # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
+    may_be_stale = not claimer.jar.ledger_home.shared
     for category in claimer.categories:
         limit = 1
         while True:
@@ -70,10 +72,21 @@ def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[
             if not candidates:
                 break
             for candidate in candidates:
+                if may_be_stale and _was_moved_meanwhile(claimer, candidate):
+                    may_be_stale = False
+                    fold_journals(connection, claimer.jar.layout)
+                    break
                 claimed = _claim(claimer, connection, candidate, warn)
                 if claimed is not None:
                     return claimed
     return None
+
+
+def _was_moved_meanwhile(claimer: Claimer, candidate: Candidate) -> bool:
+    """Whether a candidate's file was moved since the last move of it that this ledger knows."""
+    with contextlib.suppress(OSError):
+        return server_time(os.lstat(claimer.jar.layout.path(candidate.place))) != candidate.moved_at
+    return False
 
 
 def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
@@ -172,9 +185,10 @@ def _first_given(*values: Any) -> Any:
 
 def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_result) -> tuple[str, Entry | None]:
     """The job's id, and what its claim has to say about it where no `submitted` entry did. Raises BadAttribute."""
-    if candidate.uid is not None and candidate.move_number > 0:
-        return candidate.uid, None
     own_id = id_in_name(candidate.name)
+    # A hand-made job's file speaks at each claim: one that was held has been corrected since.
+    if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
+        return candidate.uid, None
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
     with open(path, "rb") as file:
         attributes = read_header(file.read(HEADER_BYTES), candidate.place)

@@ -112,13 +112,14 @@ def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
             chunk = list(itertools.islice(iterator, CHUNK))
             if not chunk:
                 return names
-            names.extend(_submit_chunk(jar, chunk))
+            _submit_chunk(jar, chunk, names)
     except JarError as error:
         error.fields["submitted"] = names
         raise
 
 
-def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
+def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> None:
+    """Submit a chunk; the names of the jobs that are in the jar are added to `names`, whatever is raised."""
     pending: list[_Limbo] = []
     by = login()
     try:
@@ -142,6 +143,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
     for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
         try:
             moved.append(_move_to_unclaimed(jar, job, entry))
+            names.append(job.name)
         except OSError as error:
             # Those not moved yet are not submitted: nothing of them stays behind.
             for left in pending[number:]:
@@ -154,7 +156,6 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission]) -> list[str]:
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
     for category in {job.submission.category for job in pending}:
         sync_directory(jar.layout.jar_directory(category))
-    return [job.name for job in pending]
 
 
 def _make_category(jar: Jar, category: str) -> None:

@@ -1,0 +1,215 @@
+"""The documents say what is: programs, settings, variables, links, and the commands of the tour."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jobjar
+from jobjar.attempt import OUTCOMES
+from jobjar.attributes import ATTRIBUTES
+from jobjar.create import PROGRAMS
+from jobjar.jobname import node_name
+from jobjar.ledger.fold import _FOLDS
+from jobjar.programs.jobjar import VERBS
+from jobjar.settings import BY_NAME, read_config_file
+from jobjar.version import VERSION
+from tests.rig import BIN, Rig
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "man"
+DOCUMENTS = [ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md")]
+VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_VARIABLE = re.compile(r"\bJJ_[A-Z]+(?:_[A-Z]+)*")
+
+
+def read_page(name: str) -> str:
+    """A manual page as a reader sees its words: without troff's escapes."""
+    text = (PAGES / name).read_text(encoding="utf-8")
+    return re.sub(r"\\f[BIR]", "", text).replace("\\-", "-")
+
+
+def fenced_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a page's headings get where it is shown."""
+    headings = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for document in DOCUMENTS:
+        for target in _LINK.findall(document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                yield document, target
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_has_a_manual_page_and_help(program: str) -> None:
+    page = read_page(f"{program}.1")
+    assert f".TH {program.upper()} 1 " in page and f"\n{program} - " in page
+    wanted = {"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}
+    wanted.add("VERBS" if program == "jobjar" else "OPTIONS")
+    assert wanted <= set(re.findall(r"(?m)^\.SH (.*)$", page))
+    result = subprocess.run([BIN / program, "--help"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and result.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_is_in_the_page_of_jobjar_and_has_help(verb: str) -> None:
+    page = read_page("jobjar.1")
+    if verb in VERBS_WITHOUT_PROGRAM:
+        assert f"\n.SS {verb}\n" in page
+        assert f'\n.\\" begin options jobjar {verb}\n' in page
+    else:
+        assert re.search(rf"\b{verb}\b", page.partition(".SH VERBS")[0])
+        assert (PAGES / f"{verb}.1").exists()
+    result = subprocess.run([BIN / "jobjar", verb, "--help"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and f"jobjar {verb}" in result.stdout
+
+
+def test_no_manual_page_is_of_a_program_that_does_not_exist() -> None:
+    assert {page.name for page in PAGES.iterdir()} == {f"{program}.1" for program in PROGRAMS} | {"jobjar-config.5"}
+
+
+def test_the_manual_pages_are_what_their_generator_makes() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_manuals.py", "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, f"run docs/make_manuals.py; not up to date: {result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.iterdir()), ids=lambda page: page.name)
+def test_a_manual_page_is_good_troff(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(rf'\.TH [A-Z_-]+ [15] \d{{4}}-\d\d-\d\d "Job Jar {re.escape(VERSION)}" "Job Jar"', lines[0])
+    assert lines[1] == ".SH NAME"
+    assert lines.count(".nf") == lines.count(".fi") and lines.count(".RS") == lines.count(".RE")
+    assert not [line for line in lines if not line.strip()]
+    if shutil.which("groff"):
+        result = subprocess.run(
+            ["groff", "-man", "-ww", "-z", "-Tutf8", page], capture_output=True, text=True, timeout=60
+        )
+        assert result.stderr == ""
+
+
+def test_every_setting_is_in_its_manual_page_and_in_the_guide() -> None:
+    page = read_page("jobjar-config.5")
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    for name, setting in BY_NAME.items():
+        assert f"\n{name} (" in page
+        assert f"`{name}`" in guide
+        if setting.default:
+            assert f"\n{name} (default: {setting.default}; set in: " in page
+
+
+def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_document_exists(rig: Rig) -> None:
+    name = rig.submit("env")
+    rig.run_until_idle()
+    environment = {line.partition("=")[0] for line in rig.run("jobjar", "output", name).stdout.splitlines()}
+    own = {variable for variable in environment if variable.startswith("JJ_")} - (set(rig.environment) - {"JJ_HOME"})
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = guide.partition("### What a job finds")[2].partition("### ")[0]
+    assert set(_VARIABLE.findall(table)) == own
+    for document in [*DOCUMENTS, *PAGES.iterdir()]:
+        named = set(_VARIABLE.findall(document.read_text(encoding="utf-8")))
+        assert named <= own | set(BY_NAME), document.name
+
+
+@pytest.mark.parametrize(("document", "target"), [*links()], ids=lambda value: Path(value).name)
+def test_a_link_in_a_document_leads_somewhere(document: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    found = (document.parent / path).resolve() if path else document
+    assert found.exists()
+    assert not anchor or anchor in anchors(found)
+
+
+def test_the_example_configurations_can_be_read(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    in_guide = re.findall(r"(?m)(?:^    [#\[J].*\n)+", guide.partition("## Configuration")[2])[0]
+    in_page = read_page("jobjar-config.5").partition(".SH EXAMPLES\n.nf\n")[2].partition(".fi")[0]
+    for text in (in_guide, in_page):
+        file = tmp_path / "config.ini"
+        file.write_text(text)
+        assert "JJ_CATEGORIES" in read_config_file(str(file))
+
+
+def test_the_guide_names_every_function_of_the_library() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    for name in jobjar.__all__:
+        stem = re.sub(r"^(unpause_|pause_|get_)", "", name)
+        known = (
+            f"`{name}" in guide or f"`stop_{stem}(" in guide or f"`set_{stem}`" in guide or f"jobjar.{name}" in guide
+        )
+        assert known or name in ("Job", "__version__"), name
+
+
+def test_the_guide_names_every_attribute_and_outcome() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    for name in ATTRIBUTES:
+        assert f"| `{name}` | `--{name.replace('_', '-')} " in guide
+    for outcome in OUTCOMES:
+        assert f"\n| {outcome} |" in guide or outcome == "cancelled"
+
+
+def test_the_design_names_every_entry_table_and_view() -> None:
+    design = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+    entries = re.findall(r"(?m)^\| (`.*?`(?:, `.*?`)*) \|", design.partition("### Entries")[2].partition("### ")[0])
+    assert set(re.findall(r"`(\w+)`", " ".join(entries))) == set(_FOLDS)
+    schema = "\n".join(file.read_text() for file in sorted((ROOT / "schema").iterdir()))
+    for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", schema):
+        assert f"`{name}`" in design
+
+
+def test_the_changelog_s_newest_release_is_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", changelog)[0] == VERSION
+
+
+def test_a_jar_has_the_documents(rig: Rig) -> None:
+    copied = {str(path.relative_to(rig.home / "documents")) for path in (rig.home / "documents").rglob("*")}
+    assert copied == {"guide.md", "man", *(f"man/{page.name}" for page in PAGES.iterdir())}
+
+
+def without_particulars(text: str) -> str:
+    """What a program printed, without what differs from one run to the next: names, ids, nodes, process ids."""
+    text = re.sub(r"\d{8}T\d{6}Z-\S+", "NAME", text)
+    text = re.sub(r"(?m)^(id +)\w{12}$", r"\1ID", text)
+    return re.sub(rf"\b(rain|{re.escape(node_name())})(\.\d+)?\b", "WORKER", text)
+
+
+@pytest.mark.slow
+def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
+    tour = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-minute tour")[2].partition("\n## ")[0]
+    script = "set -e\n" + "\n".join(fenced_blocks(tour, "sh"))
+    rig = Rig(tmp_path / "jar", make=False)
+    environment = {name: value for name, value in rig.environment.items() if name != "JJ_HOME"}
+    environment["PATH"] = f"{BIN}:{environment['PATH']}"
+    try:
+        result = subprocess.run(
+            ["/bin/sh"],
+            input=script,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stderr == ""
+        printed = without_particulars(result.stdout.replace(str(tmp_path), "/tmp/tour")).splitlines()
+        for line in without_particulars("\n".join(fenced_blocks(tour, "text"))).splitlines():
+            # The worker may be killed before its job has a process.
+            if not line.startswith("…") and "orphaned session" not in line:
+                assert line in printed
+    finally:
+        rig.end_everything()
