@@ -7,6 +7,7 @@ for row; and each job has to be in exactly one place.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from jobjar.errors import LedgerUnavailable
@@ -20,8 +21,8 @@ from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
 from jobjar.ledger.store import check_database
 
 
-def check_jar(jar: Jar) -> list[str]:
-    """Each difference between the ledger, the journals and the directories, as a line.
+def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Each difference between the ledger, the journals and the directories, as a line; `note` gets what is none.
 
     The live ledger's writers wait meanwhile. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
     """
@@ -39,7 +40,8 @@ def check_jar(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_journals(jar) + check_one_place(places)
+    note_torn_lines(jar, note)
+    return lines + check_one_place(places)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
@@ -52,9 +54,8 @@ def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, l
     return lines
 
 
-def check_journals(jar: Jar) -> list[str]:
-    """Lines of journals that are torn, or have no newer good line and are not whole."""
-    lines = []
+def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
+    """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it."""
     for path in journal_paths(jar.layout):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -62,13 +63,12 @@ def check_journals(jar: Jar) -> list[str]:
             for line in read_journal(descriptor, 0):
                 end = line.end
                 if line.entry is None:
-                    lines.append(f"{os.path.basename(path)}: torn line at byte {line.start}, passed over")
+                    note(f"{os.path.basename(path)}: torn line at byte {line.start}, passed over")
             size = os.fstat(descriptor).st_size
             if size > end:
-                lines.append(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
+                note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
         finally:
             os.close(descriptor)
-    return lines
 
 
 def check_one_place(places: set[str]) -> list[str]:

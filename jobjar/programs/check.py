@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar check") -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.check import check_jar
 
         jar = open_named_jar(options, program_path)
-        lines = check_jar(jar)
+        lines = check_jar(jar, lambda line: complain(program, line))
         jar.close()
         for line in lines:
             print(line)

@@ -1,0 +1,148 @@
+"""What the benchmarks share: rounds in turn, medians, tables, and a jar on the disk that is measured.
+
+Nothing here or in the benchmarks asserts a time: each prints its figures, what is wanted, and the command that gives them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from jobjar.create import create_jar
+
+# The smallest job there is: what submit_job makes of the command /bin/true.
+COMMAND = "/bin/true"
+SCRIPT = f"#!/bin/sh -f\n{COMMAND}\n"
+READY_PATIENCE_S = 30.0
+PROJECT = Path(__file__).resolve().parent.parent
+
+made: list[Path] = []
+
+
+def make_parser(description: str | None, rounds: int, on_disk: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has; `on_disk` where it makes a jar."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds, taken in turn (default: {rounds})")
+    if on_disk:
+        place = str(PROJECT / "build" / "bench")
+        parser.add_argument("--directory", default=place, help="where to make jars: the disk to measure (build/bench)")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the jars there (removing them slows ext4 for minutes)"
+    )
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options. Prints the command that gives the figures again, with every option in it."""
+    options = parser.parse_args()
+    if not options.keep:
+        atexit.register(remove_directories)
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in vars(options).items() if name != "keep"]
+    script = os.path.relpath(sys.argv[0])
+    print(f"\n{os.path.basename(sys.executable)} {script} {' '.join(words)}   ({os.cpu_count()} cores)", flush=True)
+    for name in [name for name in os.environ if name.startswith("JJ_")]:
+        del os.environ[name]
+    os.environ["JJ_CONFIG_FILE"] = os.devnull
+    return options
+
+
+def make_directory(directory: str) -> Path:
+    """An empty directory on the measured disk. It stays until the benchmark is over: ext4 does not give an inode that was
+    freed a moment ago to a new file, and looking for others makes what is measured next several times slower."""
+    os.makedirs(directory, exist_ok=True)
+    made.append(Path(tempfile.mkdtemp(prefix="bench-", dir=directory)))
+    return made[-1]
+
+
+def remove_directories() -> None:
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary_jar(directory: str) -> Iterator[Path]:
+    """A new jar on the measured disk, which the environment names meanwhile."""
+    before = os.environ.get("JJ_HOME")
+    home = make_directory(directory) / "jar"
+    create_jar(str(home))
+    os.environ["JJ_HOME"] = str(home)
+    try:
+        yield home
+    finally:
+        del os.environ["JJ_HOME"]
+        if before is not None:
+            os.environ["JJ_HOME"] = before
+
+
+@contextlib.contextmanager
+def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Workers of a jar in the foreground of processes of their own; each has its directory. Ended afterwards."""
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for _ in range(count):
+            process = subprocess.Popen(
+                [f"{home}/bin/start_worker", "--foreground"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise SystemExit(f"a worker of {home} did not start; {home}/bin/start_worker --foreground says why")
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.communicate(timeout=READY_PATIENCE_S)
+
+
+def alternate(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Each measure once a round, forwards and backwards in turn, so that what changes on the machine meets all alike."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(rounds):
+        order = list(measures) if number % 2 == 0 else list(reversed(measures))
+        for name in order:
+            values[name].append(measures[name]())
+    return values
+
+
+def median_ratio(values: Sequence[float], baseline: Sequence[float]) -> float:
+    """The median of the rounds' ratios: a round's two figures were taken side by side."""
+    return statistics.median(value / base for value, base in zip(values, baseline, strict=True))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    print(tabulate(rows, headers, disable_numparse=True), flush=True)
+
+
+def shown(value: float, unit: str = "") -> str:
+    """A figure with three significant digits."""
+    digits = max(0, 2 - len(str(int(abs(value)))) + 1) if abs(value) >= 1 else 3
+    return f"{value:,.{digits}f}{' ' + unit if unit else ''}"
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """Median, least and most."""
+    return f"{shown(statistics.median(values), unit)} ({shown(min(values))} to {shown(max(values))})"
+
+
+def verdict(value: float, wanted: float, at_least: bool) -> str:
+    """Whether a figure is what is wanted."""
+    met = value >= wanted if at_least else value <= wanted
+    return f"{'at least' if at_least else 'at most'} {wanted:g}: {'met' if met else 'MISSED'}"

@@ -1,0 +1,104 @@
+"""How many of the smallest jobs two workers run in a second, beside the floor: a bare posix_spawn + waitpid loop of the
+same script on as many processes.
+
+A round counts from the moment both workers, with all jobs queued, are let go, until the last job is in completed/.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from measure import (
+    COMMAND,
+    SCRIPT,
+    alternate,
+    make_directory,
+    make_parser,
+    median_ratio,
+    parse,
+    print_table,
+    running_workers,
+    spread,
+    temporary_jar,
+    verdict,
+)
+
+import jobjar
+
+WANTED = 0.55
+LOOK_INTERVAL_S = 0.05
+
+
+def measure_floor(directory: str, jobs: int, processes: int) -> float:
+    """Scripts a second of `processes` loops."""
+    script = make_directory(directory) / "script"
+    script.write_text(SCRIPT)
+    script.chmod(0o700)
+    started = time.perf_counter()
+    children = [fork_loop(str(script), jobs // processes) for _ in range(processes)]
+    for child in children:
+        os.waitpid(child, 0)
+    return jobs // processes * processes / (time.perf_counter() - started)
+
+
+def fork_loop(script: str, jobs: int) -> int:
+    child = os.fork()
+    if child == 0:
+        for _ in range(jobs):
+            os.waitpid(os.posix_spawn(script, [script], os.environ), 0)
+        os._exit(0)
+    return child
+
+
+def measure_workers(directory: str, jobs: int, workers: int) -> float:
+    """Jobs a second of `workers` workers."""
+    with temporary_jar(directory) as home:
+        pause_file = home / "workers" / "PAUSE_ALL"
+        pause_file.touch()
+        jobjar.submit_jobs([COMMAND] * jobs)
+        with running_workers(home, workers):
+            started_at = time.time()
+            pause_file.unlink()
+            # A new file in it wakes whoever watches the directory; a removed one is seen within JJ_POLL_TIME.
+            (home / "workers" / ".go").touch()
+            ended_at = wait_for_jobs(home / "completed", jobs)
+        failed = [job.name for job in jobjar.completed_jobs() if job.outcome != "succeeded"]
+        if failed:
+            raise SystemExit(f"{len(failed)} jobs did not succeed, among them {failed[0]}")
+        return jobs / (ended_at - started_at)
+
+
+def wait_for_jobs(completed: Path, jobs: int) -> float:
+    """Wait until all are there, without taking much of a core; returns when the last one came."""
+    while len(os.listdir(completed)) < jobs:
+        time.sleep(LOOK_INTERVAL_S)
+    with os.scandir(completed) as entries:
+        return max(entry.stat().st_ctime for entry in entries)
+
+
+def main() -> None:
+    parser = make_parser(__doc__, rounds=5)
+    parser.add_argument("--jobs", type=int, default=2000, help="jobs in each round (default: 2000)")
+    parser.add_argument("--workers", type=int, default=2, help="workers, and processes of the floor (default: 2)")
+    options = parse(parser)
+    values = alternate(
+        options.rounds,
+        {
+            "floor": lambda: measure_floor(options.directory, options.jobs, options.workers),
+            "workers": lambda: measure_workers(options.directory, options.jobs, options.workers),
+        },
+    )
+    ratio = median_ratio(values["workers"], values["floor"])
+    print_table(
+        ("", "jobs a second", "of the floor", "wanted"),
+        [
+            (f"posix_spawn + waitpid, {options.workers} processes", spread(values["floor"]), "1", ""),
+            (f"{options.workers} workers", spread(values["workers"]), f"{ratio:.3f}", verdict(ratio, WANTED, True)),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
