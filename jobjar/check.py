@@ -87,11 +87,11 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
     lines = []
     linked = set()
     for entry in list_directory(jar.layout.claimed):
-        if entry.is_symlink():
-            linked.add(os.readlink(entry.path))
+        if entry.is_symlink() and not entry.name.startswith("."):
+            linked.add(os.path.realpath(entry.path))
             if not os.path.exists(entry.path):
                 lines.append(f"claimed/{entry.name}: its job is not there any more")
     for place in places:
-        if place.startswith("workers/") and jar.layout.path(place) not in linked:
+        if place.startswith("workers/") and os.path.realpath(jar.layout.path(place)) not in linked:
             lines.append(f"{place}: has no link in claimed/")
     return lines

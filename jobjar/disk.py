@@ -65,9 +65,17 @@ def _move_over_own_placeholder(source: str, destination: str) -> None:
         os.rename(source, destination)
     except OSError:
         # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
-        if os.lstat(destination).st_ino == placeholder:
+        if _inode(destination) == placeholder:
             os.unlink(destination)
             raise
+
+
+def _inode(path: str) -> int | None:
+    """The inode at `path`; None where it has gone: a file that came there was moved on already."""
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def move_to_free_name(source: str, directory: str, name: str) -> str:

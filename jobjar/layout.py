@@ -81,6 +81,11 @@ class Layout:
     def worker(self, name: str) -> WorkerPaths:
         return WorkerPaths(f"{self.workers}/{name}")
 
+    def claimed_alias(self, worker: str) -> str:
+        """A hidden link in claimed/ to a worker's jobs, through which the links to its jobs lead: their own targets stay
+        short enough for an inode (59 bytes on ext4; longer ones take a block of their own, at ten times the price)."""
+        return f"{self.claimed}/.{worker}"
+
     def path(self, place: str) -> str:
         """Where `place` is on this node."""
         if place.startswith("workers/"):

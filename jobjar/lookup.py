@@ -147,7 +147,7 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None) -> str | No
 def wait_for_jobs(
     jar: Jar, names: Iterable[str] | None, timeout_s: float | None, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed).
+    """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed, or is held).
 
     `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. `progress` gets
     how many have ended and how many there are. Raises TimedOut, UnknownJob, AmbiguousJob.
@@ -208,7 +208,7 @@ def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
         else:
             ended[key] = None
     for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
-        if state in ("completed", "removed"):
+        if state in ("completed", "removed", "held"):
             ended[uid] = outcome if state == "completed" else None
             wanted.discard(uid)
     return ended

@@ -272,12 +272,17 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
 
 def _tidy_links(jar: Jar, recovery: Recovery) -> None:
     """Make claimed/ hold a link to each claimed job, and no other."""
+    running = {worker.name for worker in list_workers(jar.layout) if worker.is_running}
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if not entry.is_symlink():
             continue
-        if os.path.exists(entry.path):
-            linked.add(os.readlink(entry.path))
+        if entry.name.startswith("."):
+            if entry.name[1:] not in running:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+        elif os.path.exists(entry.path):
+            linked.add(os.path.realpath(entry.path))
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
@@ -286,7 +291,7 @@ def _tidy_links(jar: Jar, recovery: Recovery) -> None:
     for worker in list_workers(jar.layout):
         for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
             with contextlib.suppress(OSError):
-                if entry.path not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
+                if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
                     os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
                     recovery.say(f"made the missing link claimed/{name_in_place(place)}")
 

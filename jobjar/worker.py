@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -91,6 +92,7 @@ class Worker:
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
+        gc.freeze()  # what is here now stays; the collector need not look at it after every few jobs
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
         self._bench = Workbench(self.claimer, base_environment(self.claimer))
         self._pulse.beat()
@@ -100,6 +102,9 @@ class Worker:
             set_aside(self.jar, self.paths)
         for path in (self.paths.path, self.paths.jobs, self.paths.scratch, self.paths.output):
             os.mkdir(path)
+        alias = self.jar.layout.claimed_alias(self.name)
+        with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
+            os.symlink(self.paths.jobs, alias)
         started_at = round(time.time(), 6)
         identity = {
             "worker": self.name,
@@ -122,6 +127,8 @@ class Worker:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
         if self._bench is not None:
             self._bench.discard_spares()
+            with contextlib.suppress(OSError):
+                os.unlink(self.jar.layout.claimed_alias(self.name))
         state = control.read_worker(self.jar.layout, self.name)
         if state is not None:
             try:

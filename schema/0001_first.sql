@@ -19,8 +19,8 @@ CREATE TABLE job (
     moved_at REAL NOT NULL DEFAULT 0,     -- of the latest move, by the disk's clock
     move_number INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX job_claimable ON job (category, priority DESC, submitted_at, id) WHERE state = 'unclaimed';
-CREATE INDEX job_state ON job (state) WHERE state <> 'completed';
+-- Used by queries that say `state <> 'completed'` themselves (SQLite, partial indexes); completed jobs cost it nothing.
+CREATE INDEX job_open ON job (state, category, priority DESC, submitted_at, id) WHERE state <> 'completed';
 CREATE INDEX job_name ON job (name);
 
 CREATE TABLE move (
@@ -114,7 +114,7 @@ CREATE TABLE journal_position (
 
 CREATE VIEW queue_report AS
     SELECT category, priority, count(*) AS waiting, min(submitted_at) AS oldest_at
-    FROM job WHERE state = 'unclaimed'
+    FROM job WHERE state <> 'completed' AND state = 'unclaimed'
     GROUP BY category, priority
     ORDER BY category, priority DESC;
 
@@ -124,17 +124,17 @@ CREATE VIEW state_report AS
 CREATE VIEW claimed_report AS
     SELECT job.uid, job.name, job.category, job.priority, job.place, job.moved_at AS claimed_at,
            max(0, (julianday('now') - 2440587.5) * 86400.0 - job.moved_at) AS age_s
-    FROM job WHERE state = 'claimed'
+    FROM job WHERE state <> 'completed' AND state = 'claimed'
     ORDER BY job.moved_at;
 
 CREATE VIEW oldest_waiting_report AS
     SELECT uid, name, category, priority, submitted_at,
            max(0, (julianday('now') - 2440587.5) * 86400.0 - submitted_at) AS age_s
-    FROM job WHERE state = 'unclaimed'
+    FROM job WHERE state <> 'completed' AND state = 'unclaimed'
     ORDER BY submitted_at LIMIT 1;
 
 CREATE VIEW held_report AS
-    SELECT uid, name, place, held_reason FROM job WHERE state = 'limbo';
+    SELECT uid, name, place, held_reason FROM job WHERE state <> 'completed' AND state = 'limbo';
 
 CREATE VIEW outcome_report AS
     SELECT outcome,
@@ -151,7 +151,7 @@ CREATE VIEW throughput_report AS
 
 CREATE VIEW worker_report AS
     SELECT worker.node, worker.name, worker.uid, worker.user, worker.categories, worker.started_at,
-           (SELECT count(*) FROM job WHERE job.state = 'claimed' AND job.place LIKE 'workers/' || worker.name || '/%') AS holds
+           (SELECT count(*) FROM job WHERE job.state <> 'completed' AND job.state = 'claimed' AND job.place LIKE 'workers/' || worker.name || '/%') AS holds
     FROM worker WHERE worker.ended_at IS NULL
     ORDER BY worker.node, worker.pid;
 

@@ -68,7 +68,7 @@ class Rig:
 
     def submit(self, *words: str, **changes: str) -> str:
         """Submit with submit_job; returns the job's name."""
-        return self.run("submit_job", *words, **changes).stdout.strip()
+        return self.run("submit_job", *words, check=True, **changes).stdout.strip()
 
     def drop(self, name: str, text: str, category: str = "", mode: int = 0o755) -> Path:
         """Put a job into the unclaimed jar by hand, as the guide says: copy to limbo, move on."""
@@ -114,7 +114,9 @@ class Rig:
 
     def status(self, **changes: str) -> dict[str, Any]:
         """What `system_status --format json` says."""
-        described: dict[str, Any] = json.loads(self.run("system_status", "--format", "json", **changes).stdout)
+        described: dict[str, Any] = json.loads(
+            self.run("system_status", "--format", "json", check=True, **changes).stdout
+        )
         return described
 
     def names(self, jar: str) -> list[str]:

@@ -8,6 +8,7 @@ leaves at most an unused journal name.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -75,8 +76,6 @@ class LedgerHome:
     def locked(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
         """Hold the writer's lock of this home; inside itself it does nothing. Raises LedgerBusy after `patience_s`,
         LedgerUnavailable."""
-        import portalocker
-
         if self._is_locked:
             yield
             return
@@ -86,8 +85,9 @@ class LedgerHome:
                 self._lock_descriptor = open_common_file(self.lock_file, os.O_RDWR)
             descriptor = self._lock_descriptor
             try:
-                portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-            except (portalocker.LockException, BlockingIOError):
+                # What portalocker does too, without the tenth of a millisecond that it takes when nobody is in the way.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 self._wait_for_lock(descriptor, patience_s)
         except OSError as error:
             raise LedgerUnavailable(path=self.path, reason=f"its lock: {error.strerror}") from error
@@ -96,7 +96,7 @@ class LedgerHome:
             yield
         finally:
             self._is_locked = False
-            portalocker.unlock(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def _wait_for_lock(self, descriptor: int, patience_s: float) -> None:
         """Wait in the kernel, where waiters are served in order; a holder that was stopped must not stop us too."""

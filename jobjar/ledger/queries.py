@@ -39,7 +39,7 @@ _CANDIDATE_COLUMNS = (
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
 SELECT {_CANDIDATE_COLUMNS} FROM job
-WHERE state = 'unclaimed' AND category = +? AND not_before <= +?
+WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?
 ORDER BY priority DESC, submitted_at, id LIMIT +?"""
 
 
@@ -62,7 +62,8 @@ def next_due(connection: Any, categories: Sequence[str], now: float) -> float | 
     """When the next delayed job of these categories may be claimed, or None."""
     marks = ",".join("?" * len(categories))
     row = connection.execute(
-        f"SELECT min(not_before) FROM job WHERE state = 'unclaimed' AND not_before > ? AND category IN ({marks})",
+        "SELECT min(not_before) FROM job WHERE state <> 'completed' AND state = 'unclaimed' "
+        f"AND not_before > ? AND category IN ({marks})",
         (now, *categories),
     ).fetchone()
     return None if row is None else row[0]
@@ -158,13 +159,15 @@ def list_moves(ledger: Ledger, uid: str) -> list[Move]:
 
 
 def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """State and outcome of each of the jobs of these ids that the ledger knows."""
+    """State and outcome of each of the jobs of these ids that the ledger knows; the state of a held job is `held`."""
     found: dict[str, tuple[str, str | None]] = {}
     for start in range(0, len(uids), 500):
         some = uids[start : start + 500]
         marks = ",".join("?" * len(some))
         for uid, state, outcome in ledger.connection.execute(
-            f"SELECT uid, state, outcome FROM job_report WHERE uid IN ({marks})", some
+            "SELECT uid, CASE WHEN state = 'limbo' AND held_reason IS NOT NULL THEN 'held' ELSE state END, outcome "
+            f"FROM job_report WHERE uid IN ({marks})",
+            some,
         ):
             found[uid] = (state, outcome)
     return found

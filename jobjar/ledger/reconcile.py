@@ -122,7 +122,7 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
 
 
 def _unclaimed_names(connection: Any, category: str) -> set[str]:
-    query = "SELECT name FROM job WHERE state = 'unclaimed' AND category = ?"
+    query = "SELECT name FROM job WHERE state <> 'completed' AND state = 'unclaimed' AND category = ?"
     return {name for (name,) in connection.execute(query, (category,))}
 
 
@@ -131,8 +131,8 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 
     Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
     """
-    states = "('removed')" if with_completed else "('removed', 'completed')"
-    rows = connection.execute(f"SELECT id, uid, place, name FROM job WHERE state NOT IN {states}").fetchall()
+    states = "" if with_completed else "AND state <> 'completed'"
+    rows = connection.execute(f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}").fetchall()
     known = {place for _, _, place, _ in rows}
     differences: list[Difference] = []
     explained: set[int] = set()
@@ -180,7 +180,8 @@ def apply_difference(connection: Any, difference: Difference) -> None:
     if difference.kind == "moved":
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            "category = coalesce(:category, CASE WHEN uid IS NULL THEN '' ELSE category END), "
+            # A place that shows no category has that of the claim before, which is journaled, or none.
+            "category = coalesce(:category, CASE WHEN uid IS NULL OR state <> 'claimed' THEN '' ELSE category END), "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,

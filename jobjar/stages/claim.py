@@ -23,6 +23,7 @@ from jobjar.layout import held_place
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.queries import (
     Candidate,
+    candidate_at,
     claim_candidates,
     last_attempt_number,
     mark_removed,
@@ -92,6 +93,10 @@ def _was_moved_meanwhile(claimer: Claimer, candidate: Candidate) -> bool:
 def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
     """Try to get one job; None, and a mark in the ledger, where it is not to be had (any more)."""
     jar = claimer.jar
+    if candidate.move_number == 0 and id_in_name(candidate.name):
+        # Seen before its submission was read, perhaps: that may say more than the file does.
+        fold_journals(connection, jar.layout)
+        candidate = candidate_at(connection, candidate.place) or candidate
     source = jar.layout.path(candidate.place)
     if oddity_in_name(candidate.name):
         mark_removed(connection, candidate.row)
@@ -157,10 +162,6 @@ def _record_claim(
         entry["found"] = found
     claimer.jar.journal.append([entry])
     in_file = found or {}
-    # Its own fold would do this too; here it is for the next worker that has the lock before the journal is read again.
-    connection.execute("UPDATE job SET state = 'claimed', place = ? WHERE id = ?", (place, candidate.row))
-    # A job that had no id until now: its row is made by the fold, of what `found` says.
-    connection.execute("DELETE FROM job WHERE id = ? AND uid IS NULL", (candidate.row,))
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -239,7 +240,7 @@ def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
     while True:
         link = f"{claimer.jar.layout.claimed}/{link_name}"
         try:
-            os.symlink(path, link)
+            os.symlink(f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}", link)
             return link
         except FileExistsError:
             if not os.path.exists(link):

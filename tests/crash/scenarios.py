@@ -1,0 +1,145 @@
+"""What the children of the crash tests do with the jar that JJ_HOME names. Each function is one order to the nursery."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psutil
+
+from jobjar.check import check_jar
+from jobjar.create import create_jar
+from jobjar.errors import LedgerUnavailable
+from jobjar.jar import Jar, open_jar
+from jobjar.journal import read_journal
+from jobjar.ledger.fold import journal_paths
+from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
+from jobjar.ledger.reconcile import list_jars
+from jobjar.recover import recover_node
+from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
+from jobjar.worker import IDLE, RAN, Worker
+
+T = TypeVar("T")
+
+# Idle turns in a row after which a worker of a test leaves; a delayed job would need more.
+_PATIENCE_TURNS = 2
+
+
+def make_jar() -> None:
+    """Make the jar itself."""
+    create_jar(os.environ["JJ_HOME"])
+
+
+def submit_command(command: str, **options: Any) -> list[str]:
+    """Submit one command; returns its name in a list."""
+    return [_with_jar(lambda jar: submit(jar, describe_command(command, **options)))]
+
+
+def submit_file(path: str, **options: Any) -> list[str]:
+    """Submit one file; returns its name in a list."""
+    return [_with_jar(lambda jar: submit(jar, describe_file(path, **options)))]
+
+
+def submit_commands(commands: list[str]) -> list[str]:
+    """Submit several commands at once; returns their names."""
+    return _with_jar(lambda jar: submit_all(jar, [describe_command(command, 3, "MANY") for command in commands]))
+
+
+def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
+    """Be a worker until there is nothing to do; returns how many jobs it ran."""
+
+    def run(jar: Jar) -> int:
+        said: list[str] = []
+        worker = Worker(jar, tuple(categories), said.append)
+        worker.start()
+        ran = idle = 0
+        while idle < _PATIENCE_TURNS:
+            result = worker.step()
+            assert result in (RAN, IDLE), (result, said)
+            ran += result == RAN
+            idle = idle + 1 if result == IDLE else 0
+        worker.finish("nothing to do")
+        return ran
+
+    return _with_jar(run)
+
+
+def recover() -> list[str]:
+    """recover_jobs, with its repair; returns what it said."""
+
+    def run(jar: Jar) -> list[str]:
+        said: list[str] = []
+        recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, said.append)
+        return said + recovery.lines
+
+    return _with_jar(run)
+
+
+def rebuild() -> None:
+    """jobjar rebuild."""
+    _with_jar(lambda jar: rebuild_ledger(jar.layout, jar.ledger_home))
+
+
+def check() -> list[str]:
+    """jobjar check: each difference, as a line."""
+
+    def run(jar: Jar) -> list[str]:
+        try:
+            return check_jar(jar)
+        except LedgerUnavailable as error:
+            return [str(error)]
+
+    return _with_jar(run)
+
+
+def look() -> dict[str, Any]:
+    """What the directories and the journals say: places, entries, links."""
+
+    def run(jar: Jar) -> dict[str, Any]:
+        entries: list[dict[str, Any]] = []
+        for path in journal_paths(jar.layout):
+            descriptor = os.open(path, os.O_RDONLY)
+            entries += [line.entry for line in read_journal(descriptor, 0) if line.entry is not None]
+            os.close(descriptor)
+        return {
+            "places": sorted(list_jars(jar.layout)),
+            "entries": entries,
+            "links": sorted(os.listdir(jar.layout.claimed)),
+            "ledger": sorted(os.listdir(jar.layout.ledger)),
+        }
+
+    return _with_jar(run)
+
+
+def processes() -> list[str]:
+    """The processes that were started in this jar, by their environment; their command lines."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("JJ_HOME") == os.environ["JJ_HOME"] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(json.dumps(process.cmdline()))
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def _with_jar(action: Callable[[Jar], T]) -> T:
+    jar = open_jar()
+    try:
+        return action(jar)
+    finally:
+        jar.close()
+
+
+def damage_ledger() -> None:
+    """Overwrite the ledger's pages, as a bad disk would."""
+
+    def run(jar: Jar) -> None:
+        path = jar.ledger_home.database
+        size = os.stat(path).st_size
+        with open(path, "r+b") as file:
+            file.write(os.urandom(size))
+
+    _with_jar(run)

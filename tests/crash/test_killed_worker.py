@@ -1,0 +1,70 @@
+"""A worker that is killed before and after each of its writes loses no job, and none completes twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.case import Case, Step, kill_everywhere
+from tests.crash.killer import AFTER, Plan
+from tests.crash.nursery import Nursery
+from tests.rig import wait_until
+
+
+def a_job_that_succeeds(case: Case) -> None:
+    case.submit("echo done")
+    case.do("recover")
+
+
+def a_job_that_fails_once(case: Case) -> None:
+    mark = case.directory / "failed"
+    case.submit(f"test -e {mark} || {{ touch {mark}; exit 3; }}", category="SOME", attributes={"retries": 9})
+    case.do("recover")
+
+
+def a_dropped_job(case: Case) -> None:
+    case.drop("by hand.3", "#JJ retries = 1")
+    case.dropped.append("by hand.3")
+
+
+def a_job_to_hold(case: Case) -> None:
+    case.drop("odd", "#JJ no_such_attribute = 1")
+    case.held.append("odd")
+
+
+def all_kinds(case: Case) -> None:
+    a_job_that_fails_once(case)
+    a_dropped_job(case)
+    a_job_to_hold(case)
+
+
+def test_a_killed_worker_s_jobs_are_run_again_or_completed(nursery: Nursery, template: Path, tmp_path: Path) -> None:
+    kill_everywhere(nursery, template, tmp_path, all_kinds, "work", 13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prepare", "step"),
+    [(a_job_that_succeeds, 1), (a_job_that_fails_once, 2), (a_dropped_job, 2), (a_job_to_hold, 2)],
+)
+def test_a_worker_may_be_killed_at_every_write(
+    nursery: Nursery, template: Path, tmp_path: Path, prepare: Step, step: int
+) -> None:
+    killed = kill_everywhere(nursery, template, tmp_path, prepare, "work", step)
+    assert killed > 80 / step
+
+
+def test_a_process_that_was_started_and_not_journaled_is_ended_before_its_job_goes_back(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    case = Case(nursery, template, tmp_path / "case")
+    case.submit("sleep 60 & sleep 60")
+    assert case.do("work", Plan(match="^posix_spawn", when=AFTER)).killed
+    wait_until(lambda: case.runs() and len(case.do("processes").result) == 3, "the job and its two children")
+    assert not [entry for entry in case.do("look").result["entries"] if entry["entry"] == "started"]
+    said = case.do("recover").result
+    assert case.do("processes").result == []
+    assert any("orphaned" in line for line in said) and any("returned" in line for line in said)
+    assert case.do("look").result["places"] == [f"unclaimed/{name}" for name in case.submitted]
+    assert case.do("check").result == []

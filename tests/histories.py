@@ -1,0 +1,139 @@
+"""Entries that a few jobs leave in the journals of several ledger homes, for tests of folding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from jobjar.journal import Entry
+from jobjar.layout import held_place, unclaimed_place
+
+ENDINGS = ("completed", "retried", "recovered", "recovered twice", "lease lost", "returned", "held", "still running")
+WORKERS = {"rain.7": "wkr1", "rain.8": "wkr2", "sun.7": "wkr3"}
+
+
+class History:
+    """What happens to one job, in order. `clock` is the disk's; two moves may fall on the same tick."""
+
+    def __init__(self, draw: Any, uid: str, clock: float) -> None:
+        self.draw = draw
+        self.uid = uid
+        self.clock = clock
+        self.name = f"20260102T030405Z-{uid}-rain-1-1-ann.{draw(st.integers(-2, 2))}"
+        self.category = draw(st.sampled_from(["", "LINUX"]))
+        self.place = f"limbo/{self.name}"
+        self.number = 0
+        self.entries: list[Entry] = []
+        self.late: list[Entry] = []
+
+    def add(self, kind: str, **fields: Any) -> None:
+        self.entries.append({"entry": kind, "job": self.uid, **fields})
+
+    def tick(self) -> float:
+        self.clock += self.draw(st.sampled_from([0.0, 0.004, 1.5]))
+        return round(self.clock, 6)
+
+    def move(self, to: str, reason: str, by: str, **fields: Any) -> None:
+        self.number += 1
+        self.add(
+            "moved",
+            number=self.number,
+            **{"from": self.place, "to": to},
+            moved_at=self.tick(),
+            reason=reason,
+            by=by,
+            **fields,
+        )
+        self.place = to
+
+    def submit(self) -> None:
+        """Either by submit_job, or by hand: then its first claim says what is known of it."""
+        if self.draw(st.booleans()):
+            fields = self.draw(
+                st.sampled_from([{}, {"retries": 3}, {"retries": 1, "retry_delay_s": 2.0, "time_limit_s": 9.0}])
+            )
+            self.add(
+                "submitted", name=self.name, category=self.category, submitter="ann", submitted_at=self.tick(), **fields
+            )
+            self.move(unclaimed_place(self.category, self.name), "submitted", "ann")
+        else:
+            self.place = unclaimed_place(self.category, self.name)
+
+    def run(self, attempt: int) -> str:
+        """One claim and what came of it."""
+        worker = self.draw(st.sampled_from(sorted(WORKERS)))
+        who = {"attempt": attempt, "worker": worker, "worker_uid": WORKERS[worker]}
+        name = self.place.rpartition("/")[2]
+        found = {"found": {"submitter": "bob", "submitted_at": self.tick(), "category": self.category, "retries": 1}}
+        # A node that saw the file before it read the journals says what it found, of a submitted job too.
+        is_quick = self.number == 1 and self.draw(st.booleans())
+        self.move(
+            held_place(worker, self.category, name),
+            "claimed",
+            worker,
+            worker_uid=WORKERS[worker],
+            attempt=attempt,
+            **(found if self.number == 0 or is_quick else {}),
+        )
+        self.add("started", **who, pid=100 + attempt, pid_started=7.0)
+        if self.draw(st.booleans()):
+            self.add("variables", **who, variables={"loss": 0.25, "stage": "three", "n": attempt})
+        ending: str = self.draw(st.sampled_from(ENDINGS))
+        back = unclaimed_place(self.category, name if self.draw(st.booleans()) else f"{name}~2")
+        if ending == "completed":
+            self.add("stored", **who, source_name="out.h5", storage_name="a.h5", storage_size=9)
+            self.end(who, "succeeded", True, exit_status=0)
+            self.move(f"completed/{name}", "completed", worker, category=self.category)
+        elif ending == "retried":
+            self.end(who, "failed", False, exit_status=3)
+            self.move(back, "retried", worker, category=self.category, not_before=self.clock + 60)
+        elif ending == "returned":
+            self.end(who, "interrupted", False, signal=15)
+            self.move(back, "returned", worker, category=self.category)
+        elif ending.startswith("recovered"):
+            self.end(who, "stranded", False, message="its worker died")
+            if ending.endswith("twice"):
+                self.end(who, "stranded", False, message="its worker died, says another")
+            self.move(back, "recovered", worker, category=self.category)
+        elif ending == "lease lost":
+            self.end(who, "stranded", False, message="its heartbeat stopped")
+            self.move(back, "recovered", worker, category=self.category)
+            # Its worker comes back much later and finds the file gone.
+            before, self.entries = self.entries, []
+            self.end(who, "succeeded", True, exit_status=0)
+            self.end(who, "lost", False, exit_status=0, message="another node took the job back meanwhile")
+            self.late += self.entries
+            self.entries = before
+        elif ending == "held":
+            self.move(
+                f"limbo/{name}", "held", worker, worker_uid=WORKERS[worker], held_reason="bad", category=self.category
+            )
+        return ending
+
+    def end(self, who: dict[str, Any], outcome: str, final: bool, **fields: Any) -> None:
+        self.clock += 0.001  # the end of an attempt is timed to the microsecond
+        self.add("ended", **who, ended_at=round(self.clock, 6), final=final, outcome=outcome, wall_time_s=0.5, **fields)
+
+
+@st.composite
+def histories(draw: Any) -> list[Entry]:
+    """The entries of one to four jobs and of their workers, in an order in which they may have been written."""
+    entries: list[Entry] = []
+    for number in range(draw(st.integers(1, 4))):
+        history = History(draw, f"abcdefghjkm{number}", 1000.0)
+        history.submit()
+        for attempt in range(1, draw(st.integers(1, 5)) + 1):
+            if history.run(attempt) in ("completed", "held", "still running"):
+                break
+        entries += history.entries + history.late
+    for name, uid in WORKERS.items():
+        node, _, pid = name.partition(".")
+        who = {"entry": "worker", "worker": name, "worker_uid": uid, "node": node, "pid": int(pid)}
+        about = {"boot_id": "b", "process_started": 5.0, "user": "ann", "version": "0.1.0", "started_at": 900.0}
+        entries.insert(0, {**who, **about, "categories": ["LINUX"]})
+        if draw(st.booleans()):
+            entries.append({**who, "ended_at": 2000.0, "end_reason": "stopped"})
+            if draw(st.booleans()):
+                entries.append({**who, "ended_at": 2001.5, "end_reason": "died"})
+    return entries

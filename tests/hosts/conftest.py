@@ -1,0 +1,26 @@
+"""Nodes for the tests of this directory; none is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.hosts.nodes import Node
+from tests.rig import Rig
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture
+def make_node(rig: Rig) -> Iterator[MakeNode]:
+    """Starts nodes: `make_node("rain")`. They are killed when the test is over."""
+    made: list[Node] = []
+
+    def make(name: str, **changes: str) -> Node:
+        made.append(Node(rig, name, **changes))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.kill()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobjar.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_header
+from jobjar.errors import BadAttribute
+
+
+def test_attributes_in_the_leading_comments_are_read() -> None:
+    script = b"#!/bin/sh\n# does things\n#JJ retries = 2\n#JJ time_limit=1h\n#JJ  retry_delay =  1m30s \necho\n"
+    assert read_header(script, "x") == {"retries": 2, "time_limit_s": 3600.0, "retry_delay_s": 90.0}
+
+
+def test_the_block_ends_at_the_first_line_that_is_no_comment() -> None:
+    for end in (b"\n", b"echo\n", b" #JJ retries = 1\n"):
+        assert read_header(b"#!/bin/sh\n" + end + b"#JJ retries = 2\n", "x") == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x7fELF\n#JJ retries = 2\n",
+        b"echo\n#JJ retries = 2\n",
+        b"#!/bin/sh\n# JJ retries = 2\n",
+        b"#!/bin/sh\n#JJretries = 2\n",
+        b"#!/bin/sh\n##JJ retries = 2\n",
+    ],
+)
+def test_what_only_looks_like_an_attribute_is_none(data: bytes) -> None:
+    assert read_header(data, "x") == {}
+
+
+def test_the_last_line_needs_no_newline_and_may_end_as_on_other_systems() -> None:
+    assert read_header(b"#!/bin/sh\r\n#JJ retries = 2\r\n#JJ time_limit = 3", "x") == {
+        "retries": 2,
+        "time_limit_s": 3.0,
+    }
+
+
+def test_only_the_beginning_of_a_file_is_searched_and_no_line_is_cut() -> None:
+    start = b"#!/bin/sh\n#JJ retries = 1\n"
+    for before in range(25):
+        padding = b"#" * (HEADER_BYTES - len(start) - before - 1) + b"\n"
+        script = start + padding + b"#JJ retries = 234567\n"
+        for data in (script, script[:HEADER_BYTES]):
+            expected = 234567 if before >= len(b"#JJ retries = 234567\n") else 1
+            assert read_header(data, "x") == {"retries": expected}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"#JJ colour = red", "there is no attribute 'colour'"),
+        (b"#JJ Retries = 2", "there is no attribute 'Retries'"),
+        (b"#JJ retries = -1", "retries: '-1' is not a whole number"),
+        (b"#JJ retries = 1.5", "retries"),
+        (b"#JJ retries =", "retries"),
+        (b"#JJ time_limit = soon", "time_limit: 'soon' is not a time"),
+        (b"#JJ retries 2", "not of the form"),
+        (b"#JJ", "not of the form"),
+    ],
+)
+def test_a_bad_attribute_is_an_error_with_its_line_and_what_there_is(line: bytes, reason: str) -> None:
+    with pytest.raises(BadAttribute, match=reason) as caught:
+        read_header(b"#!/bin/sh\n# text\n" + line + b"\n", "unclaimed/x.5")
+    assert str(caught.value).startswith("unclaimed/x.5, line 3: ")
+    assert all(name in str(caught.value) for name in ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ({"retries": 2}, {"retries": 2}),
+        ({"retries": "2", "retry_delay": None}, {"retries": 2}),
+        ({"time_limit": 90}, {"time_limit_s": 90.0}),
+        ({"time_limit": 0.5}, {"time_limit_s": 0.5}),
+        ({"time_limit": 1e-3}, {"time_limit_s": 0.001}),
+        ({"time_limit": "2m", "retry_delay": "1s"}, {"time_limit_s": 120.0, "retry_delay_s": 1.0}),
+        ({}, {}),
+    ],
+)
+def test_values_of_options_and_of_keyword_arguments_are_read_alike(
+    given: dict[str, Any], parsed: dict[str, Any]
+) -> None:
+    assert parse_attributes(given, "submission") == parsed
+
+
+@pytest.mark.parametrize(
+    "given", [{"retries": True}, {"retries": -1}, {"time_limit": -1.0}, {"time_limit": float("nan")}]
+)
+def test_a_bad_value_of_a_keyword_argument_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(BadAttribute, match="submission"):
+        parse_attributes(given, "submission")

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from jobjar.journal import Entry, Journal
+from jobjar.layout import Layout
+from jobjar.ledger.fold import fold_entry, fold_journal, fold_journals, journal_paths
+from jobjar.ledger.migrate import migrate
+from jobjar.ledger.rebuild import dump_ledger
+from jobjar.ledger.store import driver
+from tests.histories import histories
+from tests.rig import Rig
+
+Dump = dict[str, list[tuple[Any, ...]]]
+CLAIM = {
+    "entry": "moved",
+    "job": "abcdefghjkm1",
+    "number": 2,
+    "from": "unclaimed/x.5",
+    "to": "workers/rain.7/jobs/x.5",
+    "moved_at": 11.0,
+    "reason": "claimed",
+    "by": "rain.7",
+    "worker_uid": "wkr1",
+    "attempt": 1,
+}
+SUBMITTED = {
+    "entry": "submitted",
+    "job": "abcdefghjkm1",
+    "name": "x.5",
+    "category": "",
+    "submitter": "ann",
+    "submitted_at": 10.0,
+    "retries": 3,
+}
+INTO_UNCLAIMED = {
+    "entry": "moved",
+    "job": "abcdefghjkm1",
+    "number": 1,
+    "from": "limbo/x.5",
+    "to": "unclaimed/x.5",
+    "moved_at": 10.0,
+    "reason": "submitted",
+    "by": "ann",
+}
+COMPLETED = {
+    **CLAIM,
+    "number": 3,
+    "from": CLAIM["to"],
+    "to": "completed/x.5",
+    "moved_at": 12.0,
+    "reason": "completed",
+    "category": "",
+}
+ENDED = {
+    "entry": "ended",
+    "job": "abcdefghjkm1",
+    "attempt": 1,
+    "worker": "rain.7",
+    "worker_uid": "wkr1",
+    "ended_at": 12.0,
+    "final": True,
+    "outcome": "succeeded",
+    "exit_status": 0,
+}
+
+
+def new_ledger() -> Any:
+    connection = driver.connect(":memory:", isolation_level=None)
+    migrate(connection, ":memory:")
+    return connection
+
+
+def fold(entries: list[Entry]) -> Dump:
+    connection = new_ledger()
+    connection.execute("BEGIN")
+    for entry in entries:
+        fold_entry(connection, entry)
+    return dump_ledger(connection)
+
+
+def job_row(entries: list[Entry]) -> dict[str, Any]:
+    connection = new_ledger()
+    for entry in entries:
+        fold_entry(connection, entry)
+    cursor = connection.execute("SELECT * FROM job_report")
+    names = [column[0] for column in cursor.description]
+    (row,) = cursor.fetchall()
+    return dict(zip(names, row, strict=True))
+
+
+@pytest.mark.slow
+@settings(max_examples=80, deadline=None)
+@given(histories(), st.lists(st.randoms(use_true_random=False), min_size=3, max_size=3))
+def test_folding_gives_the_same_ledger_in_whatever_order_entries_come(
+    entries: list[Entry], shuffles: list[random.Random]
+) -> None:
+    expected = fold(entries)
+    assert fold(entries[::-1]) == expected
+    for shuffle in shuffles:
+        mixed = entries[:]
+        shuffle.shuffle(mixed)
+        assert fold(mixed) == expected
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_folding_entries_twice_changes_nothing(entries: list[Entry]) -> None:
+    assert fold([*entries, *entries]) == fold(entries)
+    assert fold([entry for entry in entries for _ in range(2)]) == fold(entries)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(histories(), st.data())
+def test_journals_read_in_any_order_and_in_any_pieces_give_the_same_ledger(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[Entry], data: st.DataObject
+) -> None:
+    layout = Layout(str(tmp_path_factory.mktemp("jar")))
+    Path(layout.journals).mkdir(parents=True)
+    written: dict[str, list[Entry]] = {name: [] for name in ("a", "b", "c")}
+    for entry in entries:
+        written[data.draw(st.sampled_from("abc"))].append(entry)
+    for name, some in written.items():
+        journal = Journal(f"{layout.journals}/{name}.jsonl")
+        journal.append(some)
+        journal.close()
+    at_once = new_ledger()
+    at_once.execute("BEGIN")
+    assert fold_journals(at_once, layout) == len(entries)
+    assert dump_ledger(at_once) == fold(entries)
+    bit_by_bit = new_ledger()
+    taken = 0
+    while taken < len(entries):
+        path = data.draw(st.sampled_from(journal_paths(layout)))
+        bit_by_bit.execute("BEGIN")
+        taken += fold_journal(bit_by_bit, path, limit=data.draw(st.integers(1, 10)))
+        bit_by_bit.execute("COMMIT")
+    assert dump_ledger(bit_by_bit) == fold(entries)
+    assert fold_journals(bit_by_bit, layout) == 0
+    assert dump_ledger(bit_by_bit) == fold(entries)
+
+
+def test_a_transaction_that_is_taken_back_leaves_its_entries_to_be_folded_again(tmp_path: Path) -> None:
+    journal = Journal(f"{tmp_path}/a.jsonl")
+    journal.append([SUBMITTED, INTO_UNCLAIMED, CLAIM])
+    journal.close()
+    connection = new_ledger()
+    connection.execute("BEGIN")
+    assert fold_journal(connection, journal.path) == 3
+    connection.execute("ROLLBACK")
+    assert dump_ledger(connection)["job"] == []
+    assert fold_journal(connection, journal.path) == 3
+    assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED, CLAIM])
+
+
+def test_a_job_is_where_its_latest_move_took_it() -> None:
+    for entries in ([SUBMITTED, INTO_UNCLAIMED, CLAIM], [CLAIM, INTO_UNCLAIMED, SUBMITTED]):
+        row = job_row(entries)
+        assert (row["state"], row["place"], row["priority"]) == ("claimed", "workers/rain.7/jobs/x.5", 5)
+        assert (row["submitter"], row["submitted_at"], row["retries"]) == ("ann", 10.0, 3)
+
+
+def test_of_two_moves_on_one_tick_of_the_disk_s_clock_the_later_numbered_counts() -> None:
+    tick = {**CLAIM, "moved_at": 10.0}
+    for entries in ([SUBMITTED, INTO_UNCLAIMED, tick], [tick, INTO_UNCLAIMED, SUBMITTED]):
+        assert job_row(entries)["state"] == "claimed"
+
+
+def test_a_completed_job_stays_completed_whatever_a_clock_says() -> None:
+    late_claim = {**CLAIM, "moved_at": 99.0, "number": 9}
+    for entries in ([SUBMITTED, COMPLETED, late_claim], [late_claim, COMPLETED, SUBMITTED]):
+        assert job_row(entries)["state"] == "completed"
+
+
+def test_an_attempt_that_lost_its_lease_stays_lost_and_decides_nothing() -> None:
+    lost = {**ENDED, "outcome": "lost", "final": False, "message": "taken back"}
+    for entries in ([CLAIM, ENDED, lost], [lost, CLAIM, ENDED], [lost, ENDED, CLAIM]):
+        (attempt,) = fold(entries)["attempt"]
+        assert attempt[8:10] == ("lost", 0)
+
+
+def test_the_outcome_of_a_completed_job_is_that_of_its_final_attempt() -> None:
+    other = {**ENDED, "worker_uid": "wkr2", "attempt": 2, "outcome": "lost", "final": False, "ended_at": 50.0}
+    for entries in ([SUBMITTED, CLAIM, ENDED, COMPLETED, other], [other, COMPLETED, ENDED, CLAIM, SUBMITTED]):
+        row = job_row(entries)
+        assert (row["state"], row["outcome"], row["exit_status"], row["final_worker"]) == (
+            "completed",
+            "succeeded",
+            0,
+            "rain.7",
+        )
+
+
+def test_a_job_given_an_id_by_its_claim_is_not_there_twice() -> None:
+    connection = new_ledger()
+    connection.execute("INSERT INTO job (name, state, place, priority) VALUES ('x.5', 'unclaimed', 'unclaimed/x.5', 5)")
+    fold_entry(connection, {**CLAIM, "number": 1, "found": {"submitter": "ann", "submitted_at": 3.0, "category": ""}})
+    (row,) = dump_ledger(connection)["job"]
+    assert row[:4] == ("abcdefghjkm1", "x.5", "claimed", "workers/rain.7/jobs/x.5")
+
+
+# A node whose look at the directories was quicker than its look at the journals claims a job that was submitted properly:
+# its claim tells what the file alone says.
+FOUND = {**CLAIM, "found": {"submitter": "ann", "submitted_at": 10.0, "category": "", "time_limit_s": 7.0}}
+
+
+def test_what_a_submission_says_goes_before_what_its_claimer_found() -> None:
+    expected = fold([FOUND, INTO_UNCLAIMED, SUBMITTED])
+    assert fold([SUBMITTED, INTO_UNCLAIMED, FOUND]) == expected
+    assert job_row([SUBMITTED, FOUND])["retries"] == 3
+
+
+NOT_OURS: list[Any] = [
+    {"entry": "moved"},
+    {"entry": "moved", "job": "j"},
+    {**CLAIM, "to": "elsewhere/x"},
+    {**CLAIM, "to": 5},
+    {**CLAIM, "moved_at": None},
+    {**CLAIM, "moved_at": {}},
+    {**CLAIM, "number": 10**30},
+    {"entry": "submitted", "job": "j"},
+    {"entry": "submitted", "job": ["j"], "name": "x"},
+    {"entry": "ended", "job": "j", "attempt": 1},
+    {"entry": "started", "job": "j", "attempt": None, "worker": None, "worker_uid": None, "pid": 1, "pid_started": 1},
+    {"entry": "worker", "worker_uid": "w"},
+    {"entry": "variables", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "variables": [1]},
+    {"entry": ["moved"]},
+]
+
+
+@pytest.mark.parametrize("line", NOT_OURS)
+def test_a_line_that_is_not_ours_is_counted_and_passed_over(tmp_path: Path, line: Any) -> None:
+    journal = Journal(f"{tmp_path}/a.jsonl")
+    journal.append([SUBMITTED, line, INTO_UNCLAIMED])
+    journal.close()
+    connection = new_ledger()
+    connection.execute("BEGIN")
+    assert fold_journal(connection, journal.path) == 3
+    assert connection.execute("SELECT torn_lines FROM journal_position").fetchone() == (1,)
+    assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED])
+
+
+def test_an_entry_of_a_kind_that_a_later_version_writes_changes_nothing(tmp_path: Path) -> None:
+    journal = Journal(f"{tmp_path}/a.jsonl")
+    journal.append([SUBMITTED, {"entry": "dreamt", "job": "abcdefghjkm1"}, INTO_UNCLAIMED])
+    journal.close()
+    connection = new_ledger()
+    fold_journal(connection, journal.path)
+    assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED])
+
+
+def test_a_torn_line_is_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    journal = Journal(str(path))
+    connection = new_ledger()
+    journal.append([SUBMITTED])
+    assert fold_journal(connection, str(path)) == 1
+    with path.open("ab") as file:
+        file.write(b'\n{"entry":"mov')
+    assert fold_journal(connection, str(path)) == 0
+    journal.append([INTO_UNCLAIMED])
+    assert fold_journal(connection, str(path)) == 2
+    assert fold_journal(connection, str(path)) == 0
+    journal.close()
+    assert connection.execute("SELECT offset, torn_lines FROM journal_position").fetchall() == [
+        (path.stat().st_size, 1)
+    ]
+
+
+def test_only_journals_are_read_and_in_a_fixed_order(rig: Rig) -> None:
+    layout = rig.open().layout
+    for name in ("b.jsonl", "a.jsonl", ".hidden.jsonl", ".nfs0001", "notes.txt", "c.jsonl~"):
+        Path(f"{layout.journals}/{name}").write_text("")
+    assert [Path(path).name for path in journal_paths(layout)] == ["a.jsonl", "b.jsonl"]
+
+
+def test_variables_keep_their_text_and_are_numbers_where_they_can_be() -> None:
+    who = {"job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
+    rows = fold([{"entry": "variables", **who, "variables": {"loss": 0.25, "name": "x", "n": "7"}}])[
+        "monitored_variable"
+    ]
+    assert [row[3:] for row in rows] == [("loss", "0.25", 0.25), ("n", "7", 7.0), ("name", "x", None)]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobjar.errors import UnsafeLedgerHome
+from jobjar.layout import Layout
+from jobjar.ledger import home as module
+from jobjar.ledger.home import LedgerHome, find_ledger_home, read_jar_id
+from tests.rig import Rig
+
+
+def test_a_jar_on_a_local_disk_is_its_own_ledger_home(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_local", lambda path: True)
+    layout = Layout(str(rig.home))
+    home = find_ledger_home(layout)
+    assert (home.path, home.shared) == (layout.ledger, True)
+
+
+def test_a_named_home_is_made_for_its_owner_alone(rig: Rig, tmp_path: Path) -> None:
+    home = find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/deep/home")
+    assert (home.path, home.shared) == (f"{tmp_path}/deep/home", False)
+    assert os.stat(home.path).st_mode & 0o777 == 0o700
+
+
+def test_naming_the_jar_s_own_ledger_directory_is_as_naming_none(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(rig.home)
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link/ledger").shared
+
+
+def test_a_home_that_others_can_write_to_is_refused(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o777)
+    with pytest.raises(UnsafeLedgerHome, match="writable by others"):
+        find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/home")
+
+
+@pytest.mark.root
+def test_a_home_of_somebody_else_is_refused(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 65534, 65534)
+    with pytest.raises(UnsafeLedgerHome, match="belongs to user 65534"):
+        find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/home")
+
+
+def test_a_link_or_a_file_in_place_of_the_home_is_refused(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "file").write_text("")
+    for name in ("link", "file"):
+        with pytest.raises(UnsafeLedgerHome, match="not a directory"):
+            find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/{name}")
+
+
+def test_every_jar_has_an_id_of_its_own(tmp_path: Path) -> None:
+    ids = {read_jar_id(Layout(str(Rig(tmp_path / name).home))) for name in "ab"}
+    assert len(ids) == 2
+
+
+def test_processes_that_ask_at_once_append_to_one_journal(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom jobjar.ledger.home import LedgerHome\nsys.stdin.read(1)\n"
+        "print(LedgerHome(sys.argv[1], False).journal_name())"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    names = {process.communicate("x", timeout=60)[0].strip() for process in processes}
+    assert len(names) == 1
+    assert LedgerHome(str(tmp_path), False).journal_name() in names
+    assert os.listdir(tmp_path) == ["writer"]
+
+
+def test_two_homes_append_to_two_journals(tmp_path: Path) -> None:
+    names = set()
+    for which in "ab":
+        (tmp_path / which).mkdir()
+        names.add(LedgerHome(f"{tmp_path}/{which}", False).journal_name())
+    assert len(names) == 2
+    assert all(name.startswith(f"{os.uname().nodename}.") for name in names)

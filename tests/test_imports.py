@@ -1,0 +1,143 @@
+"""The code's rooms: who may import whom, and where SQL is spoken."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import jobjar
+
+PACKAGE = Path(jobjar.__file__).parent
+FOUNDATIONS = [
+    "errors",
+    "units",
+    "jobname",
+    "layout",
+    "disk",
+    "attributes",
+    "settings",
+    "journal",
+    "liveness",
+    "session",
+    "wake",
+    "version",
+]
+# Each group may import those before it and itself.
+GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("foundations", frozenset(FOUNDATIONS)),
+    ("ledger", frozenset(["ledger"])),
+    ("jar", frozenset(["jar", "attempt", "control"])),
+    ("stages", frozenset(["stages"])),
+    ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
+    ("library", frozenset(["library", ""])),
+    ("programs", frozenset(["programs"])),
+)
+# Where SQL is spoken outside of ledger/: to become less, never more.
+SQL_ELSEWHERE = {"jobjar.report", "jobjar.lookup"}
+SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
+
+
+def read_modules() -> dict[str, ast.Module]:
+    modules = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        if parts[1] not in ("scripts", "documents"):
+            modules[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return modules
+
+
+MODULES = read_modules()
+
+
+def find_imports(name: str) -> set[str]:
+    """The modules of this package that a module imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+    return {target for target in found if target in MODULES}
+
+
+def room(name: str) -> str:
+    return [*name.split("."), ""][1]
+
+
+def rank(name: str) -> int:
+    for number, (_, rooms) in enumerate(GROUPS):
+        if room(name) in rooms:
+            return number
+    raise AssertionError(f"{name} is in no group of tests/test_imports.py: say where it belongs")
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_what_comes_before_it(name: str) -> None:
+    for target in find_imports(name):
+        assert rank(target) <= rank(name), f"{name} ({GROUPS[rank(name)][0]}) imports {target}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " imports ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for target in sorted(find_imports(name)):
+                follow(target, (*way, name))
+            done.add(name)
+
+    for name in sorted(MODULES):
+        follow(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) == "stages"))
+def test_a_stage_imports_no_other_stage(name: str) -> None:
+    assert not {target for target in find_imports(name) if room(target) == "stages"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) != "programs"))
+def test_only_programs_import_programs(name: str) -> None:
+    assert not {target for target in find_imports(name) if room(target) == "programs"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) != "programs"))
+def test_only_programs_print_exit_or_read_the_command_line(name: str) -> None:
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit", "input"), f"{name}, line {node.lineno}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys":
+            assert node.attr not in ("argv", "exit"), f"{name}, line {node.lineno}"
+
+
+def test_sql_is_spoken_in_the_ledger_and_in_the_named_places_only() -> None:
+    spoken = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(SQL)
+    }
+    assert {name for name in spoken if room(name) == "ledger"}
+    assert {name for name in spoken if room(name) != "ledger"} == SQL_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_says_what_it_is_for_and_is_of_readable_size(name: str) -> None:
+    tree = MODULES[name]
+    if tree.body:
+        assert ast.get_docstring(tree), name
+    path = PACKAGE.parent / Path(*name.split("."))
+    file = path.with_suffix(".py") if not path.is_dir() else path / "__init__.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, f"{name} wants to be two modules"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_error_is_caught_without_a_name(name: str) -> None:
+    for node in ast.walk(MODULES[name]):
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}, line {node.lineno}"

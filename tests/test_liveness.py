@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from jobjar.liveness import (
+    ALIVE,
+    DEAD,
+    UNKNOWN,
+    ProcessIdentity,
+    boot_id,
+    liveness,
+    process_start,
+    processes_of_jobs,
+    session_processes,
+    this_process,
+)
+from tests.rig import wait_until
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        ["sleep", "600"], start_new_session=True, env={**os.environ, "JJ_WORKER_ID": "w1", "JJ_JOB_ID": "j1"}
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def identity_of(pid: int) -> ProcessIdentity:
+    started = process_start(pid)
+    assert started is not None
+    return this_process()._replace(pid=pid, started=started)
+
+
+def test_this_process_is_alive() -> None:
+    assert liveness(this_process()) == ALIVE
+
+
+def test_a_process_is_alive_until_it_ends(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)
+    assert liveness(process) == ALIVE
+    sleeper.kill()
+    sleeper.wait()
+    assert process_start(sleeper.pid) is None
+    assert liveness(process) == DEAD
+
+
+def test_a_process_that_nobody_waited_for_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)
+    sleeper.kill()
+    wait_until(lambda: liveness(process) == DEAD, "the death of a zombie")
+    assert os.path.exists(f"/proc/{sleeper.pid}")
+
+
+def test_a_process_that_has_the_id_of_an_earlier_one_is_not_it(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)
+    assert liveness(process._replace(started=process.started - 1)) == DEAD
+
+
+def test_a_process_of_an_earlier_boot_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    assert liveness(identity_of(sleeper.pid)._replace(boot_id="earlier")) == DEAD
+
+
+def test_a_process_of_another_node_is_unknown_whatever_is_known_of_it(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)._replace(node="somewhere-else")
+    assert liveness(process) == UNKNOWN
+    assert liveness(process._replace(boot_id="earlier", pid=2**22 + 1)) == UNKNOWN
+
+
+def test_the_start_of_a_process_does_not_change(sleeper: subprocess.Popen[bytes]) -> None:
+    assert process_start(sleeper.pid) == process_start(sleeper.pid)
+    assert process_start(sleeper.pid) != process_start(1)
+    assert boot_id() == boot_id() != ""
+
+
+def test_a_program_s_name_cannot_mislead_the_reader_of_its_start(tmp_path: os.PathLike[str]) -> None:
+    program = f"{tmp_path}/x) Z 1 (y"
+    os.symlink("/bin/sleep", program)
+    process = subprocess.Popen([program, "600"])
+    try:
+        assert liveness(identity_of(process.pid)) == ALIVE
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_session_is_all_processes_that_its_leader_started() -> None:
+    process = subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"], start_new_session=True)
+    try:
+        found = wait_until(
+            lambda: pids if len(pids := session_processes(process.pid)) == 3 else None, "three processes"
+        )
+        assert process.pid in found
+        assert os.getpid() not in found
+    finally:
+        for pid in session_processes(process.pid):
+            os.kill(pid, 9)
+        process.wait()
+    wait_until(lambda: not session_processes(process.pid), "the end of the session")
+
+
+def test_the_processes_of_a_job_are_found_by_their_environment(sleeper: subprocess.Popen[bytes]) -> None:
+    wait_until(lambda: sleeper.pid in processes_of_jobs("w1", {"j1", "j2"}), "the process")
+    assert processes_of_jobs("w1", {"j2"}) == []
+    assert processes_of_jobs("w2", {"j1"}) == []

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from jobjar.units import format_seconds, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        (" 7 ", 7),
+        ("0", 0),
+        ("30s", 30),
+        ("250ms", 0.25),
+        ("1m30s", 90),
+        ("2h", 7200),
+        ("1d2h3m4s", 93784),
+        ("1.5h", 5400),
+    ],
+)
+def test_a_time_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1e3", "nan", "inf", "5 m", "m", "5x", "1m30", "1,5", ".5", "5min"])
+def test_what_is_no_time_is_refused_with_the_text_in_the_message(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time") as caught:
+        parse_seconds(text)
+    assert repr(text.strip()) in str(caught.value)
+
+
+@given(st.integers(0, 999), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+def test_the_parts_of_a_time_add_up(days: int, hours: int, minutes: int, seconds: int) -> None:
+    expected = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    assert parse_seconds(f"{days}d{hours}h{minutes}m{seconds}s") == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0.0 s"),
+        (0.44, "0.4 s"),
+        (42.9, "42 s"),
+        (59.99, "59 s"),
+        (60, "1 m 0 s"),
+        (200, "3 m 20 s"),
+        (18720, "5 h 12 m"),
+        (3 * 86400 + 4 * 3600 + 5, "3 d 4 h"),
+    ],
+)
+def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
