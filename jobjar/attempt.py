@@ -33,6 +33,8 @@ class Claimer:
         self.categories = tuple(categories)
         # Places of jobs that this user may not move: warned of once, passed over.
         self.not_allowed: set[str] = set()
+        # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
+        self.spent_links = 0
 
 
 class ClaimedJob(NamedTuple):

@@ -85,6 +85,9 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
             _recover_job(jar, worker, place, recovery)
     for entry in list_directory(worker.paths.scratch):
         remove_tree(entry.path)
+    for entry in list_directory(worker.paths.spent_links):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(entry.path)
     if not worker.ended:
         _note_death(jar, worker, recovery)
 

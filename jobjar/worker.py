@@ -32,7 +32,7 @@ from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next, fold_new_entries
-from jobjar.stages.complete import complete, decide, give_back
+from jobjar.stages.complete import complete, decide, give_back, remove_spent_links
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -100,7 +100,13 @@ class Worker:
     def _make_directory(self) -> None:
         if os.path.lexists(self.paths.path):
             set_aside(self.jar, self.paths)
-        for path in (self.paths.path, self.paths.jobs, self.paths.scratch, self.paths.output):
+        for path in (
+            self.paths.path,
+            self.paths.jobs,
+            self.paths.scratch,
+            self.paths.output,
+            self.paths.spent_links,
+        ):
             os.mkdir(path)
         alias = self.jar.layout.claimed_alias(self.name)
         with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
@@ -126,7 +132,7 @@ class Worker:
     def finish(self, reason: str) -> None:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
         if self._bench is not None:
-            self._bench.discard_spares()
+            self._remove_leavings()
             with contextlib.suppress(OSError):
                 os.unlink(self.jar.layout.claimed_alias(self.name))
         state = control.read_worker(self.jar.layout, self.name)
@@ -163,6 +169,7 @@ class Worker:
         if signal.SIGUSR1 in self._signals.raised or control.is_stopped(self.jar.layout, self.paths):
             return STOPPED
         if control.is_paused(self.jar.layout, self.paths):
+            self._remove_leavings()
             return PAUSED
         try:
             job = self._claim()
@@ -170,6 +177,7 @@ class Worker:
             self.say(f"{error}")
             return REFUSED
         if job is None:
+            self._remove_leavings()
             self._return_strays()
             return IDLE
         return self._work(job)
@@ -203,9 +211,15 @@ class Worker:
 
     def _give_back(self, job: ClaimedJob) -> None:
         try:
-            give_back(self.jar, job, self.name)
+            give_back(self.claimer, job)
         except OSError as error:
             self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+
+    def _remove_leavings(self) -> None:
+        """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
+        if self._bench is not None:
+            self._bench.discard_spares()
+        remove_spent_links(self.claimer)
 
     def _return_strays(self) -> None:
         """Give back what is in `jobs/` between jobs: left there when the disk refused an earlier way back."""

@@ -58,7 +58,9 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
             raise
         # The job is ours, and its claim is journaled: what the ledger could not take it will fold later.
         warn(f"{error}")
-    return claimed
+    if claimed is None:
+        return None
+    return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
 
 
 def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
@@ -151,7 +153,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 def _record_claim(
     claimer: Claimer, connection: Any, candidate: Candidate, name: str, path: str, status: os.stat_result
 ) -> ClaimedJob:
-    """Journal the claim, and make the link in claimed/."""
+    """Journal the claim."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
     uid, found = _identify(connection, candidate, path, status)
@@ -175,7 +177,7 @@ def _record_claim(
         retries=_first_given(candidate.retries, in_file.get("retries"), settings.retries),
         retry_delay_s=_first_given(candidate.retry_delay_s, in_file.get("retry_delay_s"), settings.retry_delay_s),
         time_limit_s=_first_given(candidate.time_limit_s, in_file.get("time_limit_s"), settings.time_limit_s),
-        link=_link_in_claimed(claimer, name, path),
+        link="",
         claimed_at=entry["moved_at"],
     )
 

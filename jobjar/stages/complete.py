@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import move_to_free_name, server_time
-from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import Layout
 
 _RETRY_PAUSE_S = 1.0
+MAX_SPENT_LINKS = 50_000
 
 
 class Verdict(NamedTuple):
@@ -97,11 +97,11 @@ def complete(
         lost = {**ended, "outcome": LOST, "final": False, "message": "another node took the job back meanwhile"}
         warn(f"{job.name} was taken back by another node while it ran; this attempt does not count")
         _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
-        remove_link(job.link)
+        take_link_away(claimer, job.link)
         return False
     if not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
-    remove_link(job.link)
+    take_link_away(claimer, job.link)
     return True
 
 
@@ -139,19 +139,35 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -
     return entry
 
 
-def give_back(jar: Jar, job: ClaimedJob, by: str) -> None:
+def give_back(claimer: Claimer, job: ClaimedJob) -> None:
     """Return a job that was claimed and not run. Raises FileNotFoundError where it is not here any more, OSError."""
-    entry = move_ended_job(jar.layout, job, Verdict(False, "returned", 0), by)
-    remove_link(job.link)
+    entry = move_ended_job(claimer.jar.layout, job, Verdict(False, "returned", 0), claimer.paths.name)
+    take_link_away(claimer, job.link)
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
-        jar.journal.append([entry])
+        claimer.jar.journal.append([entry])
 
 
-def remove_link(link: str) -> None:
-    """Remove a job's link from claimed/."""
-    if link:
+def take_link_away(claimer: Claimer, link: str) -> None:
+    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
+    after an old one was freed, which at a link a job cost half a millisecond a job."""
+    if not link:
+        return
+    try:
+        os.rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
+        claimer.spent_links += 1
+    except OSError:
         with contextlib.suppress(OSError):  # what stays behind recovery removes
             os.unlink(link)
+    if claimer.spent_links >= MAX_SPENT_LINKS:
+        remove_spent_links(claimer)
+
+
+def remove_spent_links(claimer: Claimer) -> None:
+    """Remove the links that were taken out of claimed/; for when there is nothing better to do."""
+    for number in range(claimer.spent_links):
+        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
+            os.unlink(f"{claimer.paths.spent_links}/{number}")
+    claimer.spent_links = 0
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:

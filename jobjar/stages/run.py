@@ -39,6 +39,7 @@ class Workbench:
         self._base = environment
         self._spare_scratch: str | None = None
         self._spare_output: str | None = None
+        self._fresh_mode = 0
 
     def environment(self, job: ClaimedJob, scratch: str) -> dict[str, str]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
@@ -56,47 +57,46 @@ class Workbench:
 
     def make_scratch(self, job: ClaimedJob) -> str:
         """A fresh empty directory for the job. Raises OSError."""
+        path, number = f"{self.claimer.paths.scratch}/{job.name}", 2
+        while path != self._spare_scratch and os.path.lexists(path):
+            path = f"{self.claimer.paths.scratch}/{numbered_name(job.name, number)}"
+            number += 1
         spare, self._spare_scratch = self._spare_scratch, None
-        name, number = job.name, 2
-        while True:
-            path = f"{self.claimer.paths.scratch}/{name}"
+        if spare is not None:
             try:
-                if spare is not None and not os.path.lexists(path):
-                    os.rename(spare, path)
-                else:
-                    os.mkdir(path)
+                os.rename(spare, path)
                 return path
-            except FileExistsError:
-                name = numbered_name(job.name, number)
-                number += 1
+            except OSError:
+                remove_tree(spare)  # somebody was in it
+        os.mkdir(path)
+        self._fresh_mode = os.stat(path).st_mode
+        return path
 
     def make_output(self, job: ClaimedJob) -> str:
         """A new empty output file for the attempt. Raises OSError."""
-        spare, self._spare_output = self._spare_output, None
-        stem, number = f"{job.name}.{job.attempt}", 2
-        name = stem
-        while True:
-            path = f"{self.claimer.paths.output}/{name}.out"
-            if not os.path.lexists(path):
-                if spare is not None:
-                    os.rename(spare, path)
-                else:
-                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
-                return path
-            name = f"{stem}~{number}"
+        stem, number = f"{self.claimer.paths.output}/{job.name}.{job.attempt}", 2
+        path = f"{stem}.out"
+        while os.path.lexists(path):
+            path = f"{stem}~{number}.out"
             number += 1
+        spare, self._spare_output = self._spare_output, None
+        if spare is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(spare, path)
+                return path
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        return path
 
-    def clear_scratch(self, path: str) -> None:
+    def clear_scratch(self, path: str, reusable: bool) -> None:
         """Remove a job's scratch directory, whatever the job did to it, or keep it for the next where it is as new."""
         try:
-            if self._spare_scratch is None and os.stat(path).st_mode & 0o700 == 0o700 and not os.listdir(path):
-                spare = f"{self.claimer.paths.scratch}/.spare"
-                os.rename(path, spare)
-                self._spare_scratch = spare
-                return
+            is_new = os.stat(path).st_mode == self._fresh_mode and not os.listdir(path)
         except OSError:
-            pass  # not as new: removed below
-        remove_tree(path)
+            is_new = False
+        if is_new and reusable and self._spare_scratch is None:
+            self._spare_scratch = path
+        else:
+            remove_tree(path)
 
     def clear_output(self, path: str, reusable: bool) -> str | None:
         """Keep an attempt's output; returns its file's name. An empty one is no output: None."""
@@ -104,9 +104,7 @@ class Workbench:
             if os.stat(path).st_size:
                 return os.path.basename(path)
             if reusable and self._spare_output is None:
-                spare = f"{self.claimer.paths.output}/.spare"
-                os.rename(path, spare)
-                self._spare_output = spare
+                self._spare_output = path
             elif reusable:
                 os.unlink(path)
             else:
@@ -170,7 +168,7 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         output = bench.make_output(job)
     except OSError as error:
         if scratch:
-            bench.clear_scratch(scratch)
+            bench.clear_scratch(scratch, reusable=True)
         raise CannotUseJar(
             action="make a scratch directory or output file in", path=bench.claimer.paths.path, reason=error.strerror
         ) from error
@@ -195,7 +193,7 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
             warn(f"{job.name} left background processes, which were ended")
         leftovers = has_leftovers()
     output_file = bench.clear_output(output, reusable=not leftovers)
-    bench.clear_scratch(scratch)
+    bench.clear_scratch(scratch, reusable=not leftovers)
     return AttemptEnd(
         outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
         exit_status=ended.exit_status,
@@ -222,7 +220,7 @@ def _explain(cause: str | None, job: ClaimedJob) -> str | None:
 def _not_run(
     bench: Workbench, scratch: str, output: str, outcome: str, exit_status: int | None, message: str
 ) -> AttemptEnd:
-    bench.clear_scratch(scratch)
+    bench.clear_scratch(scratch, reusable=True)
     bench.clear_output(output, reusable=True)
     retry_after_s = _BUSY_PAUSE_S if outcome == INTERRUPTED else 0.0
     return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s)
