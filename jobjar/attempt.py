@@ -35,6 +35,8 @@ class Claimer:
         self.not_allowed: set[str] = set()
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
+        # When this home's journal is to be folded next, by the monotonic clock.
+        self.next_fold = 0.0
 
 
 class ClaimedJob(NamedTuple):
@@ -57,7 +59,8 @@ class ClaimedJob(NamedTuple):
 
 
 class AttemptEnd(NamedTuple):
-    """How an attempt ended. At most one of `exit_status` and `signal` is not None. `retry_after_s`: an interrupted
+    """How an attempt ended. At most one of `exit_status` and `signal` is not None; `pid` is None where
+    no process was started. `retry_after_s`: an interrupted
     attempt's job is not to be claimed again earlier."""
 
     outcome: str
@@ -69,6 +72,8 @@ class AttemptEnd(NamedTuple):
     max_rss_kib: int
     output_file: str | None
     message: str | None
+    pid: int | None = None
+    pid_started: float | None = None
     retry_after_s: float = 0.0
 
 

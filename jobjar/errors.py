@@ -124,7 +124,7 @@ class NoOutput(JarError):
 
 
 class LedgerBusy(JarError):
-    template = "the lock of {path} has been held for {waited_s:g} s by another process of this node; try again later"
+    template = "{path} has been locked for {waited_s:g} s by another process of this node; try again later"
 
 
 class LedgerUnavailable(JarError):

@@ -33,6 +33,7 @@ class Journal:
         self.path = path
         self._descriptor = -1
         self._is_synced = True
+        self._looked_until = 0
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
         """Append entries in order, all in one write. Raises OSError: then none of them may be relied on.
@@ -56,6 +57,25 @@ class Journal:
         if not self._is_synced:
             os.fdatasync(self._descriptor)
             self._is_synced = True
+
+    def shows_new(self, mark: bytes) -> bool:
+        """Whether `mark` is in what any process appended since this was last asked. The file is not parsed."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            size = os.fstat(descriptor).st_size
+            data = (
+                os.pread(descriptor, size - self._looked_until, self._looked_until)
+                if size > self._looked_until
+                else b""
+            )
+        finally:
+            os.close(descriptor)
+        # The mark may have been cut in two by the end of the file.
+        self._looked_until = max(self._looked_until, size - len(mark) + 1)
+        return mark in data
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -31,7 +31,7 @@ from jobjar.liveness import this_process
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
-from jobjar.stages.claim import claim_next, fold_new_entries
+from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide, give_back, remove_spent_links
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
@@ -92,7 +92,8 @@ class Worker:
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
-        gc.freeze()  # what is here now stays; the collector need not look at it after every few jobs
+        gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
+        gc.set_threshold(50_000)
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
         self._bench = Workbench(self.claimer, base_environment(self.claimer))
         self._pulse.beat()
@@ -290,7 +291,7 @@ class Worker:
         self._watch_directories()
         self._seen = self._look()
         with self.jar.ledger.writing() as connection:
-            fold_new_entries(self.jar, connection)
+            fold_journals(connection, self.jar.layout)
             for category in self.claimer.categories:
                 check_path_is_safe(self.jar.layout.jar_directory(category))
                 found += scan_category(connection, self.jar.layout, category)

@@ -25,7 +25,7 @@ JOB = ClaimedJob(
 
 
 def ended(outcome: str, retry_after_s: float = 0.0) -> AttemptEnd:
-    return AttemptEnd(outcome, 1, None, 1.0, 0.0, 0.0, 0, None, None, retry_after_s)
+    return AttemptEnd(outcome, 1, None, 1.0, 0.0, 0.0, 0, None, None, retry_after_s=retry_after_s)
 
 
 @pytest.mark.parametrize("outcome", sorted(set(OUTCOMES) - set(RETRIED_OUTCOMES)))

@@ -50,9 +50,9 @@ def start(rig: Rig, *words: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize(
     ("step", "number", "moment"),
     [
-        ("fold_new_entries", 1, "before"),
-        ("fold_new_entries", 2, "before"),
-        ("fold_new_entries", 2, "after"),
+        ("fold_journals", 1, "before"),
+        ("fold_journals", 2, "before"),
+        ("fold_journals", 2, "after"),
         ("claim_next", 1, "after"),
         ("claim_next", 2, "before"),
         ("claim_next", 2, "after"),

@@ -78,11 +78,12 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_
 
 # An attempt that was lost stays lost; otherwise the first word on how it ended stands.
 _END = """
-INSERT INTO attempt (job_uid, number, worker, worker_uid, ended_at, outcome, is_final, exit_status, signal, wall_time_s,
-                     user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
-VALUES (:uid, :attempt, :worker, :worker_uid, :ended_at, :outcome, :is_final, :exit_status, :signal, :wall_time_s,
-        :user_cpu_s, :system_cpu_s, :max_rss_kib, :output_file, :message)
+INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started, ended_at, outcome, is_final,
+                     exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
+VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started, :ended_at, :outcome, :is_final,
+        :exit_status, :signal, :wall_time_s, :user_cpu_s, :system_cpu_s, :max_rss_kib, :output_file, :message)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
+    pid = coalesce(pid, excluded.pid), pid_started = coalesce(pid_started, excluded.pid_started),
     ended_at = excluded.ended_at, outcome = excluded.outcome, is_final = excluded.is_final,
     exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
     user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
@@ -192,6 +193,8 @@ def _fold_started(connection: Any, entry: Entry) -> None:
 
 def _fold_ended(connection: Any, entry: Entry) -> None:
     columns = (
+        "pid",
+        "pid_started",
         "ended_at",
         "outcome",
         "exit_status",

@@ -69,6 +69,15 @@ def next_due(connection: Any, categories: Sequence[str], now: float) -> float | 
     return None if row is None else row[0]
 
 
+def mark_claimed(connection: Any, row: int, uid: str, place: str, is_first: bool) -> None:
+    """Note that a worker has a job, until the entry of its claim is folded, which says the same and more: of a
+    job's `is_first` move also who submitted it, when, and how, where no other entry did."""
+    connection.execute(
+        "UPDATE job SET state = 'claimed', place = +?, uid = +?, submitted_at = iif(+?, NULL, submitted_at) WHERE id = +?",
+        (place, uid, is_first, row),
+    )
+
+
 def mark_removed(connection: Any, row: int) -> None:
     """Note that a job's file is not where the ledger had it; a scan or an entry that knows better corrects it."""
     connection.execute("DELETE FROM job WHERE id = ? AND uid IS NULL", (row,))

@@ -110,15 +110,16 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
         # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
         fold_journals(connection, layout)
         known = _unclaimed_names(connection, category)
-    found = 0
+    new = []
     for entry in seen:
-        if entry.name in known or not entry.is_file(follow_symlinks=False):
-            continue
-        difference = compare_file(connection, layout, prefix + entry.name)
-        if difference is not None:
-            apply_difference(connection, difference)
-            found += 1
-    return found
+        if entry.name not in known and entry.is_file(follow_symlinks=False):
+            difference = compare_file(connection, layout, prefix + entry.name)
+            if difference is not None:
+                new.append(difference)
+    # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
+    for difference in sorted(new, key=lambda difference: (difference.moved_at, difference.place)):
+        apply_difference(connection, difference)
+    return len(new)
 
 
 def _unclaimed_names(connection: Any, category: str) -> set[str]:

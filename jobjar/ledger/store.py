@@ -27,7 +27,6 @@ T = TypeVar("T")
 _CORRUPT, _NOT_A_DATABASE = 11, 26
 _PRAGMAS = {
     "synchronous": "normal",
-    "wal_autocheckpoint": 4000,
     "busy_timeout": 5000,
     "temp_store": "memory",
     "cache_size": -16000,

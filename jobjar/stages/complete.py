@@ -60,6 +60,8 @@ def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Ver
         "max_rss_kib": end.max_rss_kib,
         "output_file": end.output_file,
         "message": end.message,
+        "pid": end.pid,
+        "pid_started": end.pid_started,
     }
 
 

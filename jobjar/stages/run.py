@@ -28,6 +28,10 @@ from jobjar.session import (
 
 # A job whose file is busy, or for which there is no process, is not claimed again at once.
 _BUSY_PAUSE_S = 5.0
+# More than the coarsest step of a disk's clock.
+_TICK_S = 3.0
+# An attempt that is over so soon has its start told by its end.
+_SHORT_S = 0.01
 
 
 class Workbench:
@@ -39,7 +43,8 @@ class Workbench:
         self._base = environment
         self._spare_scratch: str | None = None
         self._spare_output: str | None = None
-        self._fresh_mode = 0
+        self._fresh_mode = self._fresh_mtime_ns = 0
+        self._fresh_since = 0.0
 
     def environment(self, job: ClaimedJob, scratch: str) -> dict[str, str]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
@@ -69,7 +74,9 @@ class Workbench:
             except OSError:
                 remove_tree(spare)  # somebody was in it
         os.mkdir(path)
-        self._fresh_mode = os.stat(path).st_mode
+        status = os.stat(path)
+        self._fresh_mode, self._fresh_mtime_ns = status.st_mode, status.st_mtime_ns
+        self._fresh_since = time.monotonic()
         return path
 
     def make_output(self, job: ClaimedJob) -> str:
@@ -90,7 +97,10 @@ class Workbench:
     def clear_scratch(self, path: str, reusable: bool) -> None:
         """Remove a job's scratch directory, whatever the job did to it, or keep it for the next where it is as new."""
         try:
-            is_new = os.stat(path).st_mode == self._fresh_mode and not os.listdir(path)
+            status = os.stat(path)
+            # The directory's time says that nothing was put there, if not in the very tick in which it was made.
+            is_untouched = status.st_mtime_ns == self._fresh_mtime_ns and time.monotonic() - self._fresh_since > _TICK_S
+            is_new = status.st_mode == self._fresh_mode and (is_untouched or not os.listdir(path))
         except OSError:
             is_new = False
         if is_new and reusable and self._spare_scratch is None:
@@ -184,8 +194,14 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         return _not_run(bench, scratch, output, INTERRUPTED, None, message)
     except OSError as error:
         return _not_run(bench, scratch, output, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
-    _journal_start(bench.claimer, job, pid, pid_started, warn)
-    cause, ended = _wait_for_end(bench.claimer, job, pid, started, watch)
+    waiter = Waiter(pid)
+    try:
+        cause, ended = None, waiter.wait(_SHORT_S, [])
+        if ended is None:
+            _journal_start(bench.claimer, job, pid, pid_started, warn)
+            cause, ended = _wait_for_end(bench.claimer, job, waiter, started, watch)
+    finally:
+        waiter.close()
     wall_time_s = time.monotonic() - started
     if has_leftovers():
         # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
@@ -204,6 +220,8 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         max_rss_kib=ended.max_rss_kib,
         output_file=output_file,
         message=_explain(cause, job),
+        pid=pid,
+        pid_started=pid_started,
     )
 
 
@@ -223,7 +241,7 @@ def _not_run(
     bench.clear_scratch(scratch, reusable=True)
     bench.clear_output(output, reusable=True)
     retry_after_s = _BUSY_PAUSE_S if outcome == INTERRUPTED else 0.0
-    return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s)
+    return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, None, None, retry_after_s)
 
 
 def _journal_start(
@@ -241,37 +259,30 @@ def _journal_start(
     try:
         claimer.jar.journal.append([entry])
     except OSError as error:
-        # Recovery finds the session by its environment too.
+        # Recovery finds the session by its environment too, as it does before this entry.
         warn(f"the start of {job.name} could not be journaled: {error.strerror}")
 
 
 def _wait_for_end(
-    claimer: Claimer, job: ClaimedJob, pid: int, started: float, watch: Watch
+    claimer: Claimer, job: ClaimedJob, waiter: Waiter, started: float, watch: Watch
 ) -> tuple[str | None, Ended]:
     """Wait for the job's main process; returns why it was ended early, if it was, and how it ended."""
-    waiter = Waiter(pid)
     deadline = started + job.time_limit_s if job.time_limit_s else None
-    cause: str | None = None
-    ended: Ended | None = None
-    try:
-        while ended is None:
-            timeout_s = watch.interval_s
-            if deadline is not None:
-                timeout_s = min(timeout_s, deadline - time.monotonic())
-            ended = waiter.wait(timeout_s, watch.descriptors())
-            if ended is not None:
-                break
-            cause = watch.reason(job.name)
-            if cause is None and deadline is not None and time.monotonic() >= deadline:
-                cause = TIMED_OUT
-            if cause is not None:
-                ended = _end_now(pid, waiter, claimer.jar.settings.grace_time_s)
-    finally:
-        waiter.close()
-    return cause, ended
+    while True:
+        timeout_s = watch.interval_s
+        if deadline is not None:
+            timeout_s = min(timeout_s, deadline - time.monotonic())
+        ended = waiter.wait(timeout_s, watch.descriptors())
+        if ended is not None:
+            return None, ended
+        cause = watch.reason(job.name)
+        if cause is None and deadline is not None and time.monotonic() >= deadline:
+            cause = TIMED_OUT
+        if cause is not None:
+            return cause, _end_now(waiter, claimer.jar.settings.grace_time_s)
 
 
-def _end_now(pid: int, waiter: Waiter, grace_time_s: float) -> Ended:
+def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
     """End the job's whole session, its main process too; returns how that ended."""
     found: list[Ended] = []
 
@@ -281,7 +292,7 @@ def _end_now(pid: int, waiter: Waiter, grace_time_s: float) -> Ended:
             if ended is not None:
                 found.append(ended)
 
-    end_session(pid, grace_time_s, reap_main)
+    end_session(waiter.pid, grace_time_s, reap_main)
     while not found:
         reap_main()
     return found[0]

@@ -66,9 +66,9 @@ def test_a_submission_that_cannot_be_journaled_leaves_nothing(small: SpaceRig) -
 @pytest.mark.slow
 def test_a_disk_that_fills_up_under_a_worker_delays_its_jobs_and_loses_none(small: SpaceRig, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    for number in range(60):
-        job = small.inside / "limbo" / f"job{number:02}"
-        job.write_text(f"#!/bin/sh\necho {number:02} >> '{runs}'\n")
+    for number in range(100):
+        job = small.inside / "limbo" / f"job{number:03}"
+        job.write_text(f"#!/bin/sh\necho {number:03} >> '{runs}'\n")
         job.chmod(0o755)
     log = tmp_path / "log"
     worker = small.start_logged_worker(log, JJ_PAUSE_TIME="1")
@@ -76,12 +76,12 @@ def test_a_disk_that_fills_up_under_a_worker_delays_its_jobs_and_loses_none(smal
     for name in small.names("limbo"):
         (small.inside / "limbo" / name).rename(small.inside / "unclaimed" / name)
     wait_until(lambda: FULL in log.read_text(), "the worker's word on the journal")
-    assert len(small.names("completed")) < 60
+    assert len(small.names("completed")) < 100
     filler.unlink()
     small.run("jobjar", "wait", "--all", "--timeout", "60s")
     small.stop_worker(worker)
-    assert len(small.names("completed")) == 60
-    assert sorted(runs.read_text().split()) == [f"{number:02}" for number in range(60)]
+    assert len(small.names("completed")) == 100
+    assert sorted(runs.read_text().split()) == [f"{number:03}" for number in range(100)]
     small.run("recover_jobs")
     small.assert_clean()
 

@@ -110,7 +110,7 @@ def test_a_worker_whose_job_was_taken_back_claims_no_credit(rig: Rig) -> None:
     fill_ledger(slow.jar.ledger)
     job = claim_next(slow)
     assert job is not None
-    complete.give_back(quick.jar, job, "another node")
+    complete.give_back(quick, job)
     again = claim_next(quick)
     assert again is not None and again.uid == job.uid
     held, said = finish(slow, job)
@@ -136,7 +136,7 @@ def test_a_job_taken_back_between_outcome_and_move_is_the_other_worker_s(
     taken: list[ClaimedJob | None] = []
 
     def take_over() -> None:
-        complete.give_back(quick.jar, job, "another node")
+        complete.give_back(quick, job)
         taken.append(claim_next(quick))
 
     before(complete, "move_ended_job", take_over, monkeypatch)
@@ -170,7 +170,7 @@ def test_a_second_claim_counts_on_from_the_first(rig: Rig) -> None:
         job = claim_next(claimer)
         assert job is not None and job.attempt == number
         uids.add(job.uid)
-        complete.give_back(claimer.jar, job, "a.1")
+        complete.give_back(claimer, job)
     [uid] = uids
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
