@@ -36,14 +36,14 @@ from jobjar.ledger.reconcile import user_name
 _AT_ONCE = 8
 # How the entry of a move to unclaimed looks in a journal.
 _CLAIMABLE = b'"to":"unclaimed/'
-_FOLD_INTERVAL_S = 0.03
+_FOLD_INTERVAL_S = 0.25
 
 
 def fold_new_entries(claimer: Claimer, connection: Any) -> None:
     """Fold what bears on the next claim: what this home's processes journaled if a job became claimable by it, and, once
     per JJ_POLL_TIME and node, what other nodes did.
 
-    The rest, how attempts went, is folded some hundredths of a second later, many entries in one transaction: claims are
+    The rest, how attempts went, is folded a quarter of a second later at most, many entries in one transaction: claims are
     marked in the ledger without it.
     """
     jar = claimer.jar
