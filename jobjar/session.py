@@ -56,7 +56,7 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_session(path: str, directory: str, output_path: str, environment: Mapping[str, str]) -> int:
+def start_session(path: str, directory: str, output_path: str, environment: Mapping[bytes, bytes]) -> int:
     """Start an executable file in a new session; returns its process id.
 
     Standard input is empty, standard output and error go to `output_path`. Raises CannotStart, StillBusy, OSError.
@@ -84,7 +84,7 @@ def start_session(path: str, directory: str, output_path: str, environment: Mapp
         os.chdir(before)
 
 
-def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[str, str]) -> int:
+def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
     deadline = time.monotonic() + BUSY_PATIENCE_S
     while True:
         try:
@@ -97,7 +97,7 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
             time.sleep(0.02)
 
 
-def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[str, str]) -> int:
+def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
     """Run a text file without a `#!` line as execvp(3) does; what is no text is for another machine."""
     with open(path, "rb") as file:
         if b"\0" in file.read(512):
@@ -114,15 +114,15 @@ class Waiter:
 
     def wait(self, timeout_s: float | None, wake_descriptors: list[int]) -> Ended | None:
         """How the child ended; None at the time-out or when one of `wake_descriptors` can be read."""
-        ended = reap(self.pid)
-        if ended is not None:
-            return ended
         poll = select.poll()
         for descriptor in wake_descriptors:
             poll.register(descriptor, select.POLLIN)
         if self._pidfd >= 0:
             poll.register(self._pidfd, select.POLLIN)
         else:
+            ended = reap(self.pid)
+            if ended is not None:
+                return ended
             timeout_s = min(timeout_s or 0.05, 0.05)
         poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000 + 1)
         return reap(self.pid)

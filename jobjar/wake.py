@@ -15,9 +15,10 @@ from typing import Any
 
 
 class DirectoryWatch:
-    """Becomes readable when a file appears in, or gets its run bit in, one of some directories."""
+    """Becomes readable when a file appears in, or gets its run bit in, one of some directories; with `removals`, also when
+    one is taken away."""
 
-    def __init__(self) -> None:
+    def __init__(self, removals: bool = False) -> None:
         self._inotify: Any = None
         self._watched: dict[str, int] = {}
         self._flags = 0
@@ -26,6 +27,8 @@ class DirectoryWatch:
 
             flags = inotify_simple.flags
             self._flags = flags.CREATE | flags.MOVED_TO | flags.CLOSE_WRITE | flags.ATTRIB
+            if removals:
+                self._flags |= flags.DELETE | flags.MOVED_FROM
             with contextlib.suppress(OSError):  # fs.inotify.max_user_instances: polling does instead
                 self._inotify = inotify_simple.INotify(nonblocking=True)
 

@@ -72,7 +72,7 @@ class Worker:
         self.categories = categories
         self.interval_s = jar.settings.poll_time_s
         self._signals = SignalFlags()
-        self._control_watch = DirectoryWatch()
+        self._control_watch = DirectoryWatch(removals=True)
         self._jar_watch = DirectoryWatch()
         self._pulse = Pulse(jar, self.paths, say)
         self._next_scan = 0.0
@@ -171,6 +171,7 @@ class Worker:
             return STOPPED
         if control.is_paused(self.jar.layout, self.paths):
             self._remove_leavings()
+            self._keep_up()
             return PAUSED
         try:
             job = self._claim()
@@ -221,6 +222,11 @@ class Worker:
         if self._bench is not None:
             self._bench.discard_spares()
         remove_spent_links(self.claimer)
+
+    def _keep_up(self) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
+            fold_journals(connection, self.jar.layout)
 
     def _return_strays(self) -> None:
         """Give back what is in `jobs/` between jobs: left there when the disk refused an earlier way back."""
@@ -316,7 +322,8 @@ class Worker:
         self._watch_directories()
         while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
-            if left_s <= 0:
+            # Looked at again after the watch was set: what came before raises nothing there.
+            if left_s <= 0 or self._controls() != (False, paused):
                 return
             descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
             if wake_for_jobs:
@@ -325,8 +332,6 @@ class Worker:
             self._signals.drain()
             self._control_watch.drain()
             self._pulse.beat()
-            if self._controls() != (False, paused):
-                return
             if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
                 return
 

@@ -40,25 +40,26 @@ class Workbench:
 
     def __init__(self, claimer: Claimer, environment: dict[str, str]) -> None:
         self.claimer = claimer
-        self._base = environment
+        # Encoded once, not for each job.
+        self._base = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
         self._spare_scratch: str | None = None
         self._spare_output: str | None = None
         self._fresh_mode = self._fresh_mtime_ns = 0
         self._fresh_since = 0.0
 
-    def environment(self, job: ClaimedJob, scratch: str) -> dict[str, str]:
+    def environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
-        return {
-            **self._base,
-            "JJ_JOB": job.name,
-            "JJ_JOB_ID": job.uid,
-            "JJ_JOB_FILE": job.path,
-            "JJ_SCRATCH_DIR": scratch,
-            "JJ_PRIORITY": str(job.priority),
-            "JJ_CATEGORY": job.category,
-            "JJ_ATTEMPT": str(job.attempt),
-            "JJ_SUBMITTER": job.submitter,
+        own = {
+            b"JJ_JOB": job.name,
+            b"JJ_JOB_ID": job.uid,
+            b"JJ_JOB_FILE": job.path,
+            b"JJ_SCRATCH_DIR": scratch,
+            b"JJ_PRIORITY": str(job.priority),
+            b"JJ_CATEGORY": job.category,
+            b"JJ_ATTEMPT": str(job.attempt),
+            b"JJ_SUBMITTER": job.submitter,
         }
+        return {**self._base, **{name: os.fsencode(value) for name, value in own.items()}}
 
     def make_scratch(self, job: ClaimedJob) -> str:
         """A fresh empty directory for the job. Raises OSError."""
