@@ -124,11 +124,12 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
 
 
 def is_stopped(layout: Layout, paths: WorkerPaths) -> bool:
-    return os.path.lexists(paths.stop_file) or os.path.lexists(layout.stop_all_file)
+    # access(2), not lexists(): asked before each job, and a missing file is no exception here.
+    return os.access(paths.stop_file, os.F_OK) or os.access(layout.stop_all_file, os.F_OK)
 
 
 def is_paused(layout: Layout, paths: WorkerPaths) -> bool:
-    return os.path.lexists(paths.pause_file) or os.path.lexists(layout.pause_all_file)
+    return os.access(paths.pause_file, os.F_OK) or os.access(layout.pause_all_file, os.F_OK)
 
 
 def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:

@@ -43,14 +43,18 @@ class Journal:
         data = "".join("\n" + _encode(entry) for entry in entries).encode()
         if not data:
             return
-        if self._descriptor < 0:
-            self._descriptor = open_common_file(self.path, os.O_WRONLY | os.O_APPEND)
+        descriptor = self._open()
         self._is_synced = False
-        if os.write(self._descriptor, data) < len(data):
+        if os.write(descriptor, data) < len(data):
             # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         if durable:
             self.sync()
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = open_common_file(self.path, os.O_RDWR | os.O_APPEND)
+        return self._descriptor
 
     def sync(self) -> None:
         """Make all that this process appended outlive this node. Raises OSError."""
@@ -59,20 +63,11 @@ class Journal:
             self._is_synced = True
 
     def shows_new(self, mark: bytes) -> bool:
-        """Whether `mark` is in what any process appended since this was last asked. The file is not parsed."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            size = os.fstat(descriptor).st_size
-            data = (
-                os.pread(descriptor, size - self._looked_until, self._looked_until)
-                if size > self._looked_until
-                else b""
-            )
-        finally:
-            os.close(descriptor)
+        """Whether `mark` is in what any process appended since this was last asked. The file is not parsed.
+        Raises OSError."""
+        descriptor = self._open()
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, size - self._looked_until, self._looked_until) if size > self._looked_until else b""
         # The mark may have been cut in two by the end of the file.
         self._looked_until = max(self._looked_until, size - len(mark) + 1)
         return mark in data

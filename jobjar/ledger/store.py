@@ -143,24 +143,30 @@ class Ledger:
         if self._turn_connection is not None:
             yield self._turn_connection
             return
-        with contextlib.ExitStack() as stack:
-            if not self.in_memory:
-                stack.enter_context(self.home.locked(patience_s))
-                stack.enter_context(self.errors_named())
-                if self._was_replaced():
-                    self._open_locked()
-            connection = self.connection
-            connection.execute("BEGIN IMMEDIATE")
-            self._turn_connection = connection
-            try:
+        if self.in_memory:
+            with self._transaction() as connection:
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(driver.Error):  # SQLite has rolled back by itself on some errors
-                    connection.execute("ROLLBACK")
-                raise
-            finally:
-                self._turn_connection = None
+            return
+        with self.home.locked(patience_s), self.errors_named():
+            if self._was_replaced():
+                self._open_locked()
+            with self._transaction() as connection:
+                yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        self._turn_connection = connection
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(driver.Error):  # SQLite has rolled back by itself on some errors
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._turn_connection = None
 
     def _was_replaced(self) -> bool:
         """Whether another process deleted, moved aside or rebuilt the file that we have open."""

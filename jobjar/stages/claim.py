@@ -47,7 +47,10 @@ def fold_new_entries(claimer: Claimer, connection: Any) -> None:
     marked in the ledger without it.
     """
     jar = claimer.jar
-    claimable = jar.journal.shows_new(_CLAIMABLE)
+    try:
+        claimable = jar.journal.shows_new(_CLAIMABLE)
+    except OSError as error:
+        raise CannotUseJar(action="use the journal", path=jar.journal.path, reason=error.strerror) from error
     now = time.monotonic()
     if claimable or jar.ledger.in_memory or now >= claimer.next_fold:
         fold_journal(connection, jar.journal.path)
