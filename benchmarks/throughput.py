@@ -28,7 +28,7 @@ from measure import (
 import jobjar
 
 WANTED = 0.55
-LOOK_INTERVAL_S = 0.05
+LOOK_INTERVAL_S = 0.1
 
 
 def measure_floor(directory: str, jobs: int, processes: int) -> float:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
+from jobjar.ledger.queries import Candidate
 
 # Outcomes of a job; an attempt that did not decide its job ended stranded, interrupted or lost.
 SUCCEEDED = "succeeded"
@@ -23,6 +24,19 @@ OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
 
 
+class Proposals:
+    """The next jobs that a claimer may try, as its ledger had them at most a quarter of a second ago (propose.py)."""
+
+    def __init__(self) -> None:
+        self.candidates: list[Candidate] = []
+        # How many of them were tried; places that the journal says were taken since; jobs that turned out to be missing.
+        self.tried = 0
+        self.taken: set[str] = set()
+        self.missing: list[Candidate] = []
+        # When to ask the ledger again, by the monotonic clock.
+        self.stale_at = 0.0
+
+
 class Claimer:
     """Who claims: a worker's name, id and paths, and the categories that it asks, in order ('' is uncategorized)."""
 
@@ -35,8 +49,7 @@ class Claimer:
         self.not_allowed: set[str] = set()
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
-        # When this home's journal is to be folded next, by the monotonic clock.
-        self.next_fold = 0.0
+        self.proposals = Proposals()
 
 
 class ClaimedJob(NamedTuple):
@@ -81,6 +94,10 @@ class Watch(Protocol):
     """What may end an attempt early."""
 
     interval_s: float
+
+    def meanwhile(self) -> None:
+        """Do what need not be done before the job is started; called once, when it was."""
+        ...
 
     def descriptors(self) -> list[int]:
         """File descriptors that become readable when `reason` should be asked."""

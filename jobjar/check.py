@@ -7,9 +7,11 @@ for row; and each job has to be in exactly one place.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.control import running_workers
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
@@ -20,14 +22,27 @@ from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
 from jobjar.ledger.store import check_database
 
+_SECOND_LOOK_S = 0.5
+
 
 def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list[str]:
     """Each difference between the ledger, the journals and the directories, as a line; `note` gets what is none.
 
-    The live ledger's writers wait meanwhile. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    Where there are some, it looks again: what workers are just doing is journaled a moment after it is done. Raises
+    LedgerBusy, LedgerCorrupt, LedgerUnavailable.
     """
     if not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
+    lines = _look(jar)
+    if lines and running_workers(jar.layout):
+        time.sleep(_SECOND_LOOK_S)
+        still = set(_look(jar))
+        lines = [line for line in lines if line in still]
+    note_torn_lines(jar, note)
+    return lines
+
+
+def _look(jar: Jar) -> list[str]:
     lines: list[str] = []
     with jar.ledger.writing() as connection:
         check_database(jar.ledger_home.database)
@@ -40,7 +55,6 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    note_torn_lines(jar, note)
     return lines + check_one_place(places)
 
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 
 from jobjar.disk import open_common_file
-from jobjar.errors import JarError, LedgerBusy, WorkerFailed
+from jobjar.errors import JarError, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.version import VERSION
 
 _READY = b"+"
 _FAILED = b"-"
+_TURN_PATIENCE_S = 60.0
 
 
 def run_in_foreground(
@@ -106,23 +107,14 @@ def check_workers(jar: Jar, categories: tuple[str, ...]) -> list[str]:
 
     Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
     """
-    import portalocker
-
     from jobjar.control import running_workers
     from jobjar.jobname import node_name
+    from jobjar.ledger.home import poll_for_lock
 
     path = jar.ledger_home.check_workers_lock
     descriptor = open_common_file(path, os.O_RDWR)
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-                break
-            except (portalocker.LockException, BlockingIOError):
-                if time.monotonic() > deadline:
-                    raise LedgerBusy(path=path, waited_s=60.0) from None
-                time.sleep(0.05)
+        poll_for_lock(descriptor, path, _TURN_PATIENCE_S)
         here = [worker for worker in running_workers(jar.layout) if worker.process.node == node_name()]
         return [start_worker(jar, categories) for _ in range(jar.settings.max_workers - len(here))]
     finally:

@@ -40,10 +40,6 @@ class BadIdentifier(UsageError):
     template = "identifier {value!r} cannot be used: {reason}; use up to 80 letters, digits and _ + @ % = - ."
 
 
-class BadJobName(UsageError):
-    template = "job name {value!r} cannot be used: {reason}"
-
-
 class BadAttribute(UsageError):
     template = "{where}: {reason}; the attributes are: {known}"
 

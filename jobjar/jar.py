@@ -60,6 +60,15 @@ class Jar:
         self.close_ledger()
         self._ledger = ledger
 
+    def use_private_ledger(self) -> Ledger:
+        """Use an empty ledger in memory from now on; returns it."""
+        from jobjar.ledger.store import Ledger
+
+        private = Ledger(self.layout, self.ledger_home)
+        private.open_memory()
+        self.replace_ledger(private)
+        return private
+
     def close_ledger(self) -> None:
         if self._ledger is not None:
             self._ledger.close()

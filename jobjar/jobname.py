@@ -12,7 +12,7 @@ import os
 import re
 import time
 
-from jobjar.errors import BadCategory, BadIdentifier, BadJobName, BadPriority
+from jobjar.errors import BadCategory, BadIdentifier, BadPriority
 
 MAX_PRIORITY = 999_999_999
 MAX_NAME_BYTES = 255
@@ -122,14 +122,6 @@ def check_identifier(identifier: str) -> str:
     if len(identifier) > 80:
         raise BadIdentifier(value=identifier, reason="it is too long")
     return identifier
-
-
-def check_job_name(name: str) -> str:
-    """Return `name`, or raise BadJobName: what is refused at submission and never run when found in a jar."""
-    reason = oddity_in_name(name)
-    if reason:
-        raise BadJobName(value=name, reason=reason)
-    return name
 
 
 def oddity_in_name(name: str) -> str | None:

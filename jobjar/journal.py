@@ -21,9 +21,9 @@ from jobjar.disk import open_common_file
 
 Entry = dict[str, Any]
 
-FORMAT = 1
 _CHUNK_BYTES = 1 << 20
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+_decode = json.JSONDecoder().decode
 
 
 class Journal:
@@ -33,7 +33,7 @@ class Journal:
         self.path = path
         self._descriptor = -1
         self._is_synced = True
-        self._looked_until = 0
+        self._read_until = 0
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
         """Append entries in order, all in one write. Raises OSError: then none of them may be relied on.
@@ -62,15 +62,16 @@ class Journal:
             os.fdatasync(self._descriptor)
             self._is_synced = True
 
-    def shows_new(self, mark: bytes) -> bool:
-        """Whether `mark` is in what any process appended since this was last asked. The file is not parsed.
-        Raises OSError."""
+    def read_new(self) -> bytes:
+        """What any process appended since this was last asked, unparsed; an entry that is only partly there is given
+        again, whole, the next time. Raises OSError."""
         descriptor = self._open()
         size = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, size - self._looked_until, self._looked_until) if size > self._looked_until else b""
-        # The mark may have been cut in two by the end of the file.
-        self._looked_until = max(self._looked_until, size - len(mark) + 1)
-        return mark in data
+        if size <= self._read_until:
+            return b""
+        data = os.pread(descriptor, size - self._read_until, self._read_until)
+        self._read_until += len(data) if data.endswith(b"}") else max(0, data.rfind(b"\n"))
+        return data
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -89,7 +90,7 @@ class Line(NamedTuple):
 def parse_line(line: bytes) -> Entry | None:
     """The entry in a line, or None."""
     try:
-        entry = json.loads(line)
+        entry = _decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) and "entry" in entry else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from jobjar.attempt import SUCCEEDED
@@ -14,9 +14,8 @@ from jobjar.errors import AmbiguousJob, LedgerBusy, LedgerUnavailable, NoOutput,
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
-from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.models import Attempt, JobReport
-from jobjar.ledger.queries import find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
+from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.wake import DirectoryWatch, wait_readable
 
@@ -30,16 +29,9 @@ def refresh_ledger(jar: Jar) -> None:
     """
     try:
         with jar.ledger.writing(_PATIENCE_S) as connection:
-            fold_journals(connection, jar.layout)
             reconcile(connection, jar.layout, with_completed=False)
     except (LedgerBusy, LedgerUnavailable):
-        from jobjar.ledger.store import Ledger
-
-        private = Ledger(jar.layout, jar.ledger_home)
-        private.open_memory()
-        jar.replace_ledger(private)
-        with private.writing() as connection:
-            fold_journals(connection, jar.layout)
+        with jar.use_private_ledger().writing() as connection:
             reconcile(connection, jar.layout)
 
 
@@ -144,13 +136,11 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None) -> str | No
     return output_path(jar, attempts[-1])
 
 
-def wait_for_jobs(
-    jar: Jar, names: Iterable[str] | None, timeout_s: float | None, progress: Callable[[int, int], None] | None = None
-) -> dict[str, str | None]:
+def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None) -> dict[str, str | None]:
     """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed, or is held).
 
-    `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. `progress` gets
-    how many have ended and how many there are. Raises TimedOut, UnknownJob, AmbiguousJob.
+    `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. Raises TimedOut,
+    UnknownJob, AmbiguousJob.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     refresh_ledger(jar)
@@ -164,8 +154,6 @@ def wait_for_jobs(
     try:
         while True:
             ended.update(_ended_jobs(jar, wanted))
-            if progress is not None:
-                progress(len(ended), len(ended) + len(wanted))
             if not wanted:
                 return ended
             left_s = (
@@ -219,8 +207,8 @@ def _held_without_id(jar: Jar) -> set[str]:
     names = set()
     for worker in list_directory(jar.layout.workers):
         for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
-            row = jar.ledger.connection.execute("SELECT uid FROM job WHERE place = ?", (place,)).fetchone()
-            if row is None or row[0] is None:
+            known = candidate_at(jar.ledger.connection, place)
+            if known is None or known.uid is None:
                 names.add(unnumbered_name(entry.name))
     return names
 

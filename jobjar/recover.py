@@ -69,7 +69,6 @@ def recover_node(jar: Jar) -> Recovery:
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
     with jar.ledger.writing() as connection:
-        fold_journals(connection, jar.layout)
         for difference in reconcile(connection, jar.layout):
             recovery.say(f"ledger: {difference}")
     return recovery

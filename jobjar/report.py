@@ -17,7 +17,6 @@ from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable, UsageError
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
-from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.units import format_seconds
@@ -47,7 +46,6 @@ def _from_ledger(jar: Jar) -> Status:
     if not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
     with jar.ledger.writing(_PATIENCE_S) as connection:
-        fold_journals(connection, jar.layout)
         reconcile(connection, jar.layout, with_completed=False)
     connection = jar.ledger.connection
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}

@@ -28,6 +28,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_jar, scan_category
 from jobjar.ledger.store import Ledger
 from jobjar.liveness import this_process
+from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
@@ -258,9 +259,7 @@ class Worker:
             if self.jar.ledger.in_memory:
                 raise
             self.say(f"{error}. Going on with a private ledger in memory")
-            private = Ledger(self.jar.layout, self.jar.ledger_home)
-            private.open_memory()
-            self.jar.replace_ledger(private)
+            self.jar.use_private_ledger()
             self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
             return self._claim_or_scan()
 
@@ -289,10 +288,9 @@ class Worker:
             job = claim_next(self.claimer, self._pulse.disk_now(), self.say)
         return job
 
-    def _scan(self) -> int:
-        """Take hand-made submissions into the ledger; returns how many."""
+    def _scan(self) -> None:
+        """Take hand-made submissions into the ledger."""
         started = time.monotonic()
-        found = 0
         # Before the scan, or what comes between it and a sleep would not wake this worker.
         self._watch_directories()
         self._seen = self._look()
@@ -300,10 +298,9 @@ class Worker:
             fold_journals(connection, self.jar.layout)
             for category in self.claimer.categories:
                 check_path_is_safe(self.jar.layout.jar_directory(category))
-                found += scan_category(connection, self.jar.layout, category)
+                scan_category(connection, self.jar.layout, category)
         duration_s = time.monotonic() - started
         self._next_scan = time.monotonic() + max(self.jar.settings.poll_time_s, duration_s / _SCAN_SHARE)
-        return found
 
     # Sleeping and being woken
 
@@ -360,6 +357,9 @@ class Worker:
         return float("inf")
 
     # Watch (attempt.py): what ends a running attempt early
+
+    def meanwhile(self) -> None:
+        refresh(self.claimer, self._pulse.disk_now())
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])

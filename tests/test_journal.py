@@ -186,3 +186,19 @@ def test_a_line_is_plain_json_that_other_programs_can_read(tmp_path: Path) -> No
     assert path.read_bytes().count(b"\n") == 1
     assert path.read_bytes().isascii()
     assert json.loads(path.read_bytes()) == entry
+
+
+def test_what_others_appended_is_read_once_and_what_is_only_partly_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(str(path))
+    append(path, number(1), number(2))
+    assert journal.read_new().splitlines() == path.read_bytes().splitlines()
+    assert journal.read_new() == b""
+    whole = path.stat().st_size
+    append(path, number(3))
+    new = path.read_bytes()[whole:]
+    path.write_bytes(path.read_bytes()[:-4])
+    assert journal.read_new() == new[:-4]
+    path.write_bytes(path.read_bytes() + new[-4:])
+    assert journal.read_new() == new
+    journal.close()

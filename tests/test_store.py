@@ -8,12 +8,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable, NewerLedger
+from jobjar.ledger import store
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
+from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, rebuild_ledger
 from jobjar.ledger.store import Ledger, check_database, driver
 from tests.rig import Rig
@@ -273,3 +276,20 @@ def test_a_transaction_of_a_killed_process_is_taken_back(ledger: Ledger) -> None
     assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=60).returncode == -9
     with ledger.writing():
         assert count_jobs(ledger) == 1
+
+
+def test_a_ledger_that_is_removed_while_it_is_opened_is_made_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = rig.open().ledger
+    removals: list[str] = []
+
+    def remove_first(connection: Any, path: str) -> None:
+        if len(removals) < 2:
+            removals.append(path)
+            os.unlink(path)
+        migrate(connection, path)
+
+    monkeypatch.setattr(store, "migrate", remove_first)
+    with ledger.writing() as connection:
+        connection.execute("INSERT INTO batch (name) VALUES ('b')")
+    assert len(removals) == 2
+    check_database(ledger.path)

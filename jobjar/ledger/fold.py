@@ -266,11 +266,9 @@ def fold_entry(connection: Any, entry: Entry) -> None:
         fold(connection, entry)
 
 
-def fold_journal(connection: Any, path: str, end: int | None = None, limit: int | None = None) -> int:
-    """Fold what is new in one journal and record how far; returns the number of lines taken.
-
-    `end`: fold up to this offset only. `limit`: take at most so many lines. Inside the caller's transaction.
-    """
+def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
+    """Fold what is new in one journal, at most `limit` lines, and record how far; returns the number of lines taken.
+    Inside the caller's transaction."""
     name = os.path.basename(path)
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
     offset = row[0] if row else 0
@@ -282,7 +280,7 @@ def fold_journal(connection: Any, path: str, end: int | None = None, limit: int 
         if os.fstat(descriptor).st_size <= offset:
             return 0
         taken = torn = 0
-        for line in read_journal(descriptor, offset, end):
+        for line in read_journal(descriptor, offset):
             if line.entry is None:
                 torn += 1
             else:
@@ -315,21 +313,9 @@ def journal_paths(layout: Layout) -> list[str]:
     )
 
 
-def fold_journals(connection: Any, layout: Layout, ends: dict[str, int] | None = None, limit: int | None = None) -> int:
-    """Fold what is new in all journals, each up to `ends[its name]` where given; returns the number of lines taken.
-
-    With `limit` it stops after about so many; the rest is there for the next call.
-    """
-    taken = 0
-    for path in journal_paths(layout):
-        if ends is not None and os.path.basename(path) not in ends:
-            continue
-        end = None if ends is None else ends[os.path.basename(path)]
-        left = None if limit is None else limit - taken
-        if left is not None and left <= 0:
-            break
-        taken += fold_journal(connection, path, end, left)
-    return taken
+def fold_journals(connection: Any, layout: Layout) -> int:
+    """Fold what is new in all journals; returns the number of lines taken."""
+    return sum(fold_journal(connection, path) for path in journal_paths(layout))
 
 
 def others_are_due(polled_file: str, poll_time_s: float) -> bool:

@@ -75,8 +75,8 @@ class LedgerHome:
 
     @contextlib.contextmanager
     def locked(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
-        """Hold the writer's lock of this home; inside itself it does nothing. Raises LedgerBusy after `patience_s`,
-        LedgerUnavailable."""
+        """Hold the writer's lock of this home; inside itself it does nothing. Raises LedgerBusy after `patience_s` (0: at
+        once), LedgerUnavailable."""
         if self._is_locked:
             yield
             return
@@ -89,6 +89,8 @@ class LedgerHome:
                 # What portalocker does too, without the tenth of a millisecond that it takes when nobody is in the way.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if patience_s <= 0:
+                    raise LedgerBusy(path=self.path, waited_s=0) from None
                 if not _try_for(descriptor, SPIN_S):
                     self._wait_for_lock(descriptor, patience_s)
         except OSError as error:
@@ -105,7 +107,7 @@ class LedgerHome:
         import portalocker
 
         if threading.current_thread() is not threading.main_thread():
-            self._poll_for_lock(descriptor, patience_s)
+            poll_for_lock(descriptor, self.path, patience_s)
             return
 
         def give_up(number: int, frame: FrameType | None) -> None:
@@ -122,19 +124,20 @@ class LedgerHome:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
-    def _poll_for_lock(self, descriptor: int, patience_s: float) -> None:
-        """`_wait_for_lock` outside the main thread, where no signal can end a wait in the kernel."""
-        import portalocker
 
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-                return
-            except (portalocker.LockException, BlockingIOError):
-                if time.monotonic() > deadline:
-                    raise LedgerBusy(path=self.path, waited_s=patience_s) from None
-                time.sleep(0.005)
+def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
+    """Lock an open file, asking again and again: where no signal can end a wait in the kernel. Raises LedgerBusy."""
+    import portalocker
+
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            return
+        except (portalocker.LockException, BlockingIOError):
+            if time.monotonic() > deadline:
+                raise LedgerBusy(path=path, waited_s=patience_s) from None
+            time.sleep(0.005)
 
 
 def _try_for(descriptor: int, seconds: float) -> bool:

@@ -30,11 +30,13 @@ class Candidate(NamedTuple):
     time_limit_s: float | None
     move_number: int
     moved_at: float
+    attempts: int
 
 
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
-    "retries, retry_delay_s, time_limit_s, move_number, moved_at"
+    "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0)"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
@@ -69,19 +71,10 @@ def next_due(connection: Any, categories: Sequence[str], now: float) -> float | 
     return None if row is None else row[0]
 
 
-def mark_claimed(connection: Any, row: int, uid: str, place: str, is_first: bool) -> None:
-    """Note that a worker has a job, until the entry of its claim is folded, which says the same and more: of a
-    job's `is_first` move also who submitted it, when, and how, where no other entry did."""
-    connection.execute(
-        "UPDATE job SET state = 'claimed', place = +?, uid = +?, submitted_at = iif(+?, NULL, submitted_at) WHERE id = +?",
-        (place, uid, is_first, row),
-    )
-
-
-def mark_removed(connection: Any, row: int) -> None:
-    """Note that a job's file is not where the ledger had it; a scan or an entry that knows better corrects it."""
-    connection.execute("DELETE FROM job WHERE id = ? AND uid IS NULL", (row,))
-    connection.execute("UPDATE job SET state = 'removed' WHERE id = ?", (row,))
+def mark_removed(connection: Any, row: int, place: str) -> None:
+    """Note that a job that the ledger has at a place is not there; a scan or an entry that knows better corrects it."""
+    connection.execute("DELETE FROM job WHERE id = ? AND place = ? AND uid IS NULL", (row, place))
+    connection.execute("UPDATE job SET state = 'removed' WHERE id = ? AND place = ?", (row, place))
 
 
 def uid_is_taken(connection: Any, uid: str) -> bool:

@@ -45,16 +45,14 @@ def dump_ledger(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
 def fill_ledger(ledger: Ledger) -> None:
     """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock."""
     with ledger.writing() as connection:
-        fold_journals(connection, ledger.layout)
         reconcile(connection, ledger.layout)
 
 
-def open_private_copy(layout: Layout, ends: dict[str, int] | None = None) -> Any:
-    """A connection to a ledger in memory, made from the journals (each up to `ends`) and the directories."""
+def open_private_copy(layout: Layout) -> Any:
+    """A connection to a ledger in memory, made from the journals and the directories."""
     connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")
     connection.execute("BEGIN")
-    fold_journals(connection, layout, ends)
     reconcile(connection, layout)
     connection.execute("COMMIT")
     return connection

@@ -22,6 +22,8 @@ from jobjar.ledger.migrate import check_version, migrate
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 T = TypeVar("T")
+# How often a ledger that somebody removes while it is opened is opened again.
+_TRIES = 3
 
 # Primary result codes of SQLite (sqlite3.h).
 _CORRUPT, _NOT_A_DATABASE = 11, 26
@@ -64,10 +66,16 @@ class Ledger:
             self.open()
 
     def _open_locked(self) -> None:
-        try:
-            self._open_file()
-        except OSError as error:
-            raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._open_file()
+                return
+            except OSError as error:
+                raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
+            except (driver.Error, peewee.PeeweeException):
+                # SQLite does not write to a file that somebody removed after it was opened; there is another now.
+                if not tries_left or not self._was_replaced():
+                    raise
 
     def _open_file(self) -> None:
         self.close()
@@ -144,19 +152,31 @@ class Ledger:
             yield self._turn_connection
             return
         if self.in_memory:
+            self.connection.execute("BEGIN")
             with self._transaction() as connection:
                 yield connection
             return
         with self.home.locked(patience_s), self.errors_named():
-            if self._was_replaced():
-                self._open_locked()
+            self._begin()
             with self._transaction() as connection:
                 yield connection
 
+    def _begin(self) -> None:
+        """Begin a transaction in the file that is there now."""
+        for tries_left in reversed(range(_TRIES)):
+            if self._was_replaced():
+                self._open_locked()
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                return
+            except driver.Error:
+                if not tries_left or not self._was_replaced():
+                    raise
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
+        """The transaction that has begun: committed at the end, rolled back on an error."""
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
         self._turn_connection = connection
         try:
             yield connection

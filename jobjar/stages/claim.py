@@ -1,15 +1,13 @@
 """Move one job from the unclaimed jar to a worker.
 
-Under the ledger home's lock: fold what is new, take the first candidate of the first category that has one, rename it to
-the worker (the commit), journal `moved`. Then the link in claimed/. Killed midway the job is still unclaimed, or held by
-a dead worker, whose jobs recovery returns.
+Take what is proposed (propose.py), rename it to the worker (the commit: of two that try, one gets it), journal `moved`,
+make the link in claimed/. Killed midway the job is still unclaimed, or held by a dead worker, whose jobs recovery returns.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,43 +18,10 @@ from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry
 from jobjar.layout import held_place
-from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
-from jobjar.ledger.queries import (
-    Candidate,
-    candidate_at,
-    claim_candidates,
-    last_attempt_number,
-    mark_claimed,
-    mark_removed,
-    uid_is_taken,
-)
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
-
-# How many candidates are looked at in one query after the first was not to be had.
-_AT_ONCE = 8
-# How the entry of a move to unclaimed looks in a journal.
-_CLAIMABLE = b'"to":"unclaimed/'
-_FOLD_INTERVAL_S = 0.25
-
-
-def fold_new_entries(claimer: Claimer, connection: Any) -> None:
-    """Fold what bears on the next claim: what this home's processes journaled if a job became claimable by it, and, once
-    per JJ_POLL_TIME and node, what other nodes did.
-
-    The rest, how attempts went, is folded a quarter of a second later at most, many entries in one transaction: claims are
-    marked in the ledger without it.
-    """
-    jar = claimer.jar
-    try:
-        claimable = jar.journal.shows_new(_CLAIMABLE)
-    except OSError as error:
-        raise CannotUseJar(action="use the journal", path=jar.journal.path, reason=error.strerror) from error
-    now = time.monotonic()
-    if claimable or jar.ledger.in_memory or now >= claimer.next_fold:
-        fold_journal(connection, jar.journal.path)
-        claimer.next_fold = now + _FOLD_INTERVAL_S
-    if jar.ledger.in_memory or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
-        fold_journals(connection, jar.layout)
+from jobjar.propose import propose, renew
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
@@ -65,41 +30,21 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried.
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
-    claimed: ClaimedJob | None = None
-    try:
-        with claimer.jar.ledger.writing() as connection:
-            fold_new_entries(claimer, connection)
-            claimed = _claim_first(claimer, connection, now, warn)
-    except LedgerUnavailable as error:
-        if claimed is None:
-            raise
-        # The job is ours, and its claim is journaled: what the ledger could not take it will fold later.
-        warn(f"{error}")
-    if claimed is None:
-        return None
-    return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
-
-
-def _claim_first(claimer: Claimer, connection: Any, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
     may_be_stale = not claimer.jar.ledger_home.shared
-    for category in claimer.categories:
-        limit = 1
-        while True:
-            first = claim_candidates(connection, category, now, limit + len(claimer.not_allowed))
-            limit = _AT_ONCE
-            candidates = [candidate for candidate in first if candidate.place not in claimer.not_allowed]
-            if not candidates:
-                break
-            for candidate in candidates:
-                if may_be_stale and _was_moved_meanwhile(claimer, candidate):
-                    may_be_stale = False
-                    fold_journals(connection, claimer.jar.layout)
-                    break
-                claimed = _claim(claimer, connection, candidate, warn)
-                if claimed is not None:
-                    return claimed
-    return None
+    while True:
+        candidate = propose(claimer, now)
+        if candidate is None:
+            return None
+        if may_be_stale and _was_moved_meanwhile(claimer, candidate):
+            may_be_stale = False
+            renew(claimer, now, everything=True)
+            continue
+        claimed = (
+            _claim_unnamed(claimer, candidate, warn) if _is_unnamed(candidate) else _claim(claimer, candidate, warn)
+        )
+        if claimed is not None:
+            return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
 
 
 def _was_moved_meanwhile(claimer: Claimer, candidate: Candidate) -> bool:
@@ -109,22 +54,45 @@ def _was_moved_meanwhile(claimer: Claimer, candidate: Candidate) -> bool:
     return False
 
 
-def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
-    """Try to get one job; None, and a mark in the ledger, where it is not to be had (any more)."""
-    jar = claimer.jar
-    if candidate.move_number == 0 and id_in_name(candidate.name):
-        # Seen before its submission was read, perhaps: that may say more than the file does.
-        fold_journals(connection, jar.layout)
-        candidate = candidate_at(connection, candidate.place) or candidate
-    source = jar.layout.path(candidate.place)
+def _is_unnamed(candidate: Candidate) -> bool:
+    """Whether no entry that was read yet names the job: it was put there by hand, or its submission is still to be read."""
+    return candidate.uid is None or candidate.move_number == 0
+
+
+def _claim_unnamed(claimer: Claimer, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
+    """`_claim` under the home's lock, so that no scan here sees the job between its rename and the entry that names it."""
+    claimed: ClaimedJob | None = None
+    try:
+        with claimer.jar.ledger.writing() as connection:
+            if id_in_name(candidate.name):
+                # Seen before its submission was read, perhaps: that may say more than the file does.
+                fold_journals(connection, claimer.jar.layout)
+                candidate = candidate_at(connection, candidate.place) or candidate
+            claimed = _claim(claimer, candidate, warn, connection)
+    except LedgerUnavailable as error:
+        if claimed is None:
+            raise
+        # The job is ours, and its claim is journaled: what the ledger could not take it will fold later.
+        warn(f"{error}")
+    return claimed
+
+
+def _claim(
+    claimer: Claimer, candidate: Candidate, warn: Callable[[str], None], connection: Any = None
+) -> ClaimedJob | None:
+    """Try to get one job; None where it is not to be had (any more). Raises CannotUseJar, LedgerUnavailable.
+
+    `connection` is needed for a job without an id.
+    """
+    source = claimer.jar.layout.path(candidate.place)
     if oddity_in_name(candidate.name):
-        mark_removed(connection, candidate.row)
+        claimer.proposals.missing.append(candidate)
         return None
     try:
         name, path = _move_to_worker(claimer, source, candidate)
         status = os.lstat(path)
     except FileNotFoundError:
-        mark_removed(connection, candidate.row)
+        claimer.proposals.missing.append(candidate)
         return None
     except PermissionError as error:
         if not os.access(os.path.dirname(source), os.W_OK | os.X_OK):
@@ -134,23 +102,24 @@ def _claim(claimer: Claimer, connection: Any, candidate: Candidate, warn: Callab
         return None
     except OSError as error:
         raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
-    if not is_job_file(status):
-        # Its run bit went, or somebody put a link here: back where it was, for people to look at.
-        move_to_free_name(path, os.path.dirname(source), candidate.name)
-        mark_removed(connection, candidate.row)
-        return None
     try:
-        return _record_claim(claimer, connection, candidate, name, path, status)
-    except BadAttribute as error:
-        warn(f"{candidate.place} is held in limbo: {error}")
-        _hold(claimer, connection, candidate, path, str(error))
-        return None
+        if not is_job_file(status):
+            # Its run bit went, or somebody put a link here: back where it was, for people to look at.
+            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            claimer.proposals.missing.append(candidate)
+            return None
+        try:
+            return _record_claim(claimer, connection, candidate, name, path, status)
+        except BadAttribute as error:
+            warn(f"{candidate.place} is held in limbo: {error}")
+            _hold(claimer, candidate, path, str(error))
+            return None
     except BaseException as error:
         # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
         with contextlib.suppress(OSError):
             move(path, source)
         if isinstance(error, OSError):
-            raise CannotUseJar(action="journal the claim of", path=source, reason=error.strerror) from error
+            raise CannotUseJar(action="record the claim of", path=source, reason=error.strerror) from error
         raise
 
 
@@ -175,14 +144,12 @@ def _record_claim(
     place = held_place(claimer.paths.name, candidate.category, name)
     uid, found = _identify(connection, candidate, path, status)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
-    attempt = last_attempt_number(connection, uid) + 1
-    entry["attempt"] = attempt
+    attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
+    attempt = entry["attempt"] = attempts + 1
     if found is not None:
         entry["found"] = found
     claimer.jar.journal.append([entry])
     in_file = found or {}
-    # The entry's own fold, a little later, will say the same and more; nobody must choose the job until then.
-    mark_claimed(connection, candidate.row, uid, place, candidate.move_number == 0)
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -245,7 +212,7 @@ def _moved_entry(
     }
 
 
-def _hold(claimer: Claimer, connection: Any, candidate: Candidate, path: str, reason: str) -> None:
+def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:
     """Put a job that must not run into limbo, with the reason in the report."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
     status = os.lstat(f"{claimer.jar.layout.limbo}/{name}")
@@ -259,7 +226,6 @@ def _hold(claimer: Claimer, connection: Any, candidate: Candidate, path: str, re
         "category": candidate.category,
     }
     claimer.jar.journal.append([entry])
-    fold_journal(connection, claimer.jar.journal.path)
 
 
 def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:

@@ -41,8 +41,8 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
-    """The `ended` entry of an attempt, which says what is to follow."""
-    return {
+    """The `ended` entry of an attempt, which says what is to follow. What there is nothing to say of is left out."""
+    entry = {
         "entry": "ended",
         "job": job.uid,
         "attempt": job.attempt,
@@ -63,6 +63,7 @@ def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Ver
         "pid": end.pid,
         "pid_started": end.pid_started,
     }
+    return {name: value for name, value in entry.items() if value is not None}
 
 
 def complete(

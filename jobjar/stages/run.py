@@ -28,8 +28,9 @@ from jobjar.session import (
 
 # A job whose file is busy, or for which there is no process, is not claimed again at once.
 _BUSY_PAUSE_S = 5.0
-# More than the coarsest step of a disk's clock.
+# More than a step of a disk's clock: of the coarsest, and of one whose times show fractions of a millisecond.
 _TICK_S = 3.0
+_FINE_TICK_S = 0.1
 # An attempt that is over so soon has its start told by its end.
 _SHORT_S = 0.01
 
@@ -100,7 +101,8 @@ class Workbench:
         try:
             status = os.stat(path)
             # The directory's time says that nothing was put there, if not in the very tick in which it was made.
-            is_untouched = status.st_mtime_ns == self._fresh_mtime_ns and time.monotonic() - self._fresh_since > _TICK_S
+            tick_s = _FINE_TICK_S if self._fresh_mtime_ns % 1_000_000 else _TICK_S
+            is_untouched = status.st_mtime_ns == self._fresh_mtime_ns and time.monotonic() - self._fresh_since > tick_s
             is_new = status.st_mode == self._fresh_mode and (is_untouched or not os.listdir(path))
         except OSError:
             is_new = False
@@ -197,6 +199,7 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         return _not_run(bench, scratch, output, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
     waiter = Waiter(pid)
     try:
+        watch.meanwhile()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
             _journal_start(bench.claimer, job, pid, pid_started, warn)

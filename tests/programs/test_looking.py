@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from jobjar import create
 from tests.rig import BIN, Rig, wait_until
 
-PROGRAMS = [
-    "start_worker",
-    "stop_worker",
-    "pause_worker",
-    "unpause_worker",
-    "check_workers",
-    "submit_job",
-    "unique_job_name",
-    "system_status",
-    "recover_jobs",
-]
+PROGRAMS = [name for name in create.PROGRAMS if name != "jobjar"]
 VERBS = [*PROGRAMS, "init", "config", "show", "output", "wait", "kill", "check", "rebuild"]
 
 

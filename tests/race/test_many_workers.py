@@ -87,12 +87,12 @@ def test_a_ledger_rebuilt_and_removed_under_four_workers_loses_nothing(rig: Rig,
     jar = rig.open()
     names = submit_all(jar, [describe_file(str(script), priority=n % 5) for n in range(400)])
     workers = [rig.start_worker() for _ in range(4)]
-    for quarter in range(1, 7):
-        wait_for_completed(rig, quarter * 55)
-        if quarter % 2:
-            rebuild_ledger(jar.layout, jar.ledger_home)
-        else:
+    for part in range(1, 7):
+        wait_for_completed(rig, part * 55)
+        if part % 2:
             (rig.home / "ledger" / "ledger.db").unlink()
+        else:
+            rebuild_ledger(jar.layout, jar.ledger_home)
     wait_for_completed(rig, 400)
     said = [rig.stop_worker(worker) for worker in workers]
     assert Counter(line[0] for line in read_log(log)) == Counter(names)

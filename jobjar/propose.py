@@ -1,0 +1,114 @@
+"""Which job to try next: what the ledger proposes, kept for a moment, less what the journal says was taken since.
+
+Between two questions to the ledger a claim costs it nothing: no lock, no transaction. The journal of this home is looked
+through before each claim (its bytes, not parsed), so that what other workers of the home claimed is passed over, and a
+job that became claimable has the ledger asked again at once. Writes the ledger; moves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from typing import Any
+
+from jobjar.attempt import Claimer
+from jobjar.disk import is_job_file
+from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
+from jobjar.jobname import oddity_in_name
+from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
+from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed
+
+# How the entries of a move to unclaimed and of one from there look in a journal.
+_CLAIMABLE = b'"to":"unclaimed/'
+_CLAIMED = re.compile(rb'"from":("unclaimed/(?:[^"\\]|\\.)*")')
+# How long what the ledger said is believed without a sign to the contrary: hand-made submissions and delayed retries
+# are taken into it without an entry in this home's journal.
+_MAX_AGE_S = 0.25
+_FEWEST, _MOST = 4, 256
+
+
+def propose(claimer: Claimer, now: float) -> Candidate | None:
+    """The job to try next, or None where there is none: categories in order, highest priority first, then oldest.
+
+    `now` is the disk's time. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar.
+    """
+    proposals = claimer.proposals
+    appended = _read_journal(claimer)
+    if _CLAIMABLE not in appended and time.monotonic() < proposals.stale_at:
+        proposals.taken.update(map(_unquote, _CLAIMED.findall(appended)))
+        candidate = _next_untaken(claimer)
+        if candidate is not None:
+            return candidate
+    renew(claimer, now)
+    return _next_untaken(claimer)
+
+
+def _unquote(text: bytes) -> str:
+    """A JSON string; most have nothing in them that JSON writes otherwise."""
+    return str(json.loads(text)) if b"\\" in text else text[1:-1].decode()
+
+
+def _read_journal(claimer: Claimer) -> bytes:
+    journal = claimer.jar.journal
+    try:
+        return journal.read_new()
+    except OSError as error:
+        raise CannotUseJar(action="use the journal", path=journal.path, reason=error.strerror) from error
+
+
+def _next_untaken(claimer: Claimer) -> Candidate | None:
+    proposals = claimer.proposals
+    while proposals.tried < len(proposals.candidates):
+        candidate = proposals.candidates[proposals.tried]
+        proposals.tried += 1
+        if candidate.place not in proposals.taken:
+            return candidate
+    return None
+
+
+def refresh(claimer: Claimer, now: float) -> None:
+    """`renew` if that will be due soon and nobody is in the way; for while a job runs."""
+    if time.monotonic() >= claimer.proposals.stale_at - _MAX_AGE_S / 2:
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar):
+            claimer.jar.journal.read_new()
+            renew(claimer, now, patience_s=0)
+
+
+def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
+    """Bring the ledger up to date and ask it again: fold this home's journal and, once per JJ_POLL_TIME and node or for
+    `everything`, those of the others. Raises as `propose`."""
+    jar, proposals = claimer.jar, claimer.proposals
+    # As many as were used up since the last time, and as many again: few while submissions keep coming in.
+    wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
+    with jar.ledger.writing(patience_s) as connection:
+        if everything or jar.ledger.in_memory or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+            fold_journals(connection, jar.layout)
+        else:
+            fold_journal(connection, jar.journal.path)
+        _mark_missing(claimer, connection)
+        candidates: list[Candidate] = []
+        for category in claimer.categories:
+            if len(candidates) < wanted:
+                limit = wanted - len(candidates) + len(claimer.not_allowed)
+                candidates += claim_candidates(connection, category, now, limit)
+    proposals.candidates = [candidate for candidate in candidates if candidate.place not in claimer.not_allowed]
+    proposals.tried = 0
+    proposals.taken.clear()
+    proposals.stale_at = time.monotonic() + _MAX_AGE_S
+
+
+def _mark_missing(claimer: Claimer, connection: Any) -> None:
+    """Note in the ledger which of its candidates were no jobs that are there, and still are not."""
+    for candidate in claimer.proposals.missing:
+        try:
+            status = os.lstat(claimer.jar.layout.path(candidate.place))
+            is_there = is_job_file(status) and not oddity_in_name(candidate.name)
+        except OSError:
+            is_there = False
+        if not is_there:
+            mark_removed(connection, candidate.row, candidate.place)
+    claimer.proposals.missing.clear()
