@@ -13,6 +13,7 @@ from collections.abc import Callable
 from jobjar.disk import open_common_file
 from jobjar.errors import JarError, WorkerFailed
 from jobjar.jar import Jar
+from jobjar.jobname import printable
 from jobjar.version import VERSION
 
 _READY = b"+"
@@ -32,7 +33,8 @@ def run_in_foreground(
     log_descriptor = -1
 
     def say(line: str) -> None:
-        text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n".encode("utf-8", "replace")
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        text = f"{now} {line if line.isprintable() else printable(line)}\n".encode("utf-8", "replace")
         for descriptor in (2, log_descriptor):
             if descriptor >= 0:
                 with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop a worker

@@ -19,6 +19,8 @@ MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+# Control characters but the newline: C0, DEL, C1 (ECMA-48).
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _NUMBERED = re.compile(r"~[0-9]+(?=$|\.-?[0-9]{1,18}$)")
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 _counter = itertools.count(1)
@@ -122,6 +124,11 @@ def check_identifier(identifier: str) -> str:
     if len(identifier) > 80:
         raise BadIdentifier(value=identifier, reason="it is too long")
     return identifier
+
+
+def printable(text: str) -> str:
+    """Text for a terminal or a log: what would move the cursor or ring a bell is shown as `\\x1b`. Lines stay lines."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
 def oddity_in_name(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         lines = check_jar(jar, lambda line: complain(program, line))
         jar.close()
         for line in lines:
-            print(line)
+            print(printable(line))
         return 1 if lines else 0
 
     return run(parser, argv, body)

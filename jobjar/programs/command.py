@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
+from jobjar.jobname import printable
 from jobjar.settings import Value, parse_option
 
 Body = Callable[[argparse.Namespace], int]
@@ -72,4 +73,4 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
 
 def complain(program: str, message: object) -> None:
     """A message for people, on standard error."""
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {printable(str(message))}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         finally:
             jar.close()
         for line in recovery.lines:
-            print(line)
+            print(printable(line))
         if recovery.lines or not options.quiet:
             print(f"{recovery.returned} jobs returned, {recovery.completed} completed")
         return 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.errors import UsageError
+from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run
 
 
@@ -28,7 +29,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         refresh_ledger(jar)
         description = describe_job(jar, find_job(jar, options.job))
         jar.close()
-        print(json.dumps(description, indent=1) if options.format == "json" else format_description(description))
+        if options.format == "json":
+            print(json.dumps(description, indent=1))
+        else:
+            print(printable(format_description(description)))
         return 0
 
     return run(parser, argv, body)

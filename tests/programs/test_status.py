@@ -107,3 +107,13 @@ def test_output_cut_short_by_its_reader_is_no_error(rig: Rig) -> None:
         result = rig.shell(f"{program} | head -n 1; {program} | true")
         assert len(result.stdout.splitlines()) == 1
         assert result.stderr == ""
+
+
+def test_a_name_that_would_clear_the_screen_is_shown_and_does_not(rig: Rig) -> None:
+    name = "evil\x1b[2J.5"
+    rig.drop(name, "#!/bin/sh\n")
+    rig.drop(name + "x", "not a job", mode=0o644)
+    said = rig.run("system_status").stdout + rig.run_until_idle() + rig.run("jobjar", "show", name).stdout
+    said += next(rig.home.glob("workers/*/worker.log")).read_text()
+    assert "evil\\x1b[2J.5" in said and "\x1b" not in said
+    assert rig.names("completed") == [name]
