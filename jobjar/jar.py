@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobjar.disk import is_directory, make_directory, may_write_to
 from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
-from jobjar.patience import patience, patiently
+from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def open_jar(
 def check_path_is_safe(path: str) -> None:
     """Raise UnsafeJar where others can write to `path`; a missing path is safe."""
     try:
-        status = _stat(path)
+        status = patiently(lambda: os.stat(path), path, FLICKER_S)  # a worker asks with its ledger's lock held
     except FileNotFoundError:
         return
     if status.st_mode & 0o002:

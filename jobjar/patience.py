@@ -73,6 +73,28 @@ def _nothing(line: str) -> None:
 patience = Patience()
 
 
+class Refusals:
+    """What a worker was refused since its last turn that went well: each kind is said once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def tell(self, error: Exception) -> None:
+        """Say it, unless that was said already."""
+        kind = f"errno {error.errno}" if isinstance(error, OSError) else str(error)
+        if kind not in self._said:
+            self._said.add(kind)
+            where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            self._say(f"{where}{error.strerror}; waiting" if isinstance(error, OSError) else str(error))
+
+    def end(self) -> None:
+        """It goes on."""
+        if self._said:
+            self._said.clear()
+            self._say("going on")
+
+
 def is_transient(error: OSError) -> bool:
     return error.errno in TRANSIENT
 

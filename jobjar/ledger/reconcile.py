@@ -40,9 +40,9 @@ class Difference(NamedTuple):
 
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
     """The entries of a directory that may have gone. Raises OSError where the disk is in trouble: it is not empty."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        with patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
-            yield from entries
+    missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
+        yield from entries
 
 
 def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
