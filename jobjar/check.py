@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobjar.control import running_workers
+from jobjar.disk import look
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
@@ -21,6 +22,7 @@ from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
 from jobjar.ledger.store import check_database
+from jobjar.patience import patiently
 
 _SECOND_LOOK_S = 0.5
 
@@ -71,7 +73,7 @@ def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, l
 def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
     """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it."""
     for path in journal_paths(jar.layout):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = patiently(lambda path=path: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)  # type: ignore[misc]
         try:
             end = 0
             for line in read_journal(descriptor, 0):
@@ -103,7 +105,7 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
     for entry in list_directory(jar.layout.claimed):
         if entry.is_symlink() and not entry.name.startswith("."):
             linked.add(os.path.realpath(entry.path))
-            if not os.path.exists(entry.path):
+            if look(os.path.realpath(entry.path)) is None:
                 lines.append(f"claimed/{entry.name}: its job is not there any more")
     for place in places:
         if place.startswith("workers/") and os.path.realpath(jar.layout.path(place)) not in linked:

@@ -6,15 +6,16 @@ ends a running job. Reads the workers' directories; a crash in here leaves some 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jobjar.disk import read_file, remove_file
 from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, liveness
+from jobjar.patience import FLICKER_S, is_transient, patiently
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
@@ -47,11 +48,11 @@ class WorkerState(NamedTuple):
 
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:
-    """The worker of a directory under JJ_WORKER_HOME; None where it is none, or not one yet."""
+    """The worker of a directory under JJ_WORKER_HOME; None where it is none, or not one yet. Raises OSError where the disk
+    is in trouble: the worker is not gone."""
     paths = layout.worker(directory)
     try:
-        with open(paths.identity_file, encoding="utf-8") as file:
-            data = json.load(file)
+        data = json.loads(read_file(paths.identity_file, FLICKER_S))
         process = ProcessIdentity(data["node"], int(data["pid"]), float(data["process_started"]), data["boot_id"])
         ended = data.get("ended_at") is not None
         return WorkerState(
@@ -66,14 +67,18 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             alive=DEAD if ended else liveness(process),
             set_aside=ASIDE in directory,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        if is_transient(error):
+            raise
+        return None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def list_workers(layout: Layout) -> list[WorkerState]:
     """All workers that have a directory, by name."""
     try:
-        names = sorted(os.listdir(layout.workers))
+        names = sorted(patiently(lambda: os.listdir(layout.workers), layout.workers, FLICKER_S))
     except FileNotFoundError:
         return []
     found = (read_worker(layout, name) for name in names if not name.startswith("."))
@@ -118,8 +123,7 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
     """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(worker.paths.pause_file)
+        remove_file(worker.paths.pause_file)
     return [worker.name for worker in workers], errors
 
 
@@ -137,12 +141,12 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
     try:
         os.unlink(paths.kill_file(job_name))
         return True
-    except FileNotFoundError:
+    except OSError:  # none there; or the disk is away, and it is looked for again in a moment
         return False
 
 
 def _touch(path: str) -> None:
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        patiently(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)), path)
     except OSError as error:
         raise CannotUseJar(action="write", path=path, reason=error.strerror) from error

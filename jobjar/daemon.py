@@ -14,6 +14,7 @@ from jobjar.disk import open_common_file
 from jobjar.errors import JarError, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import printable
+from jobjar.patience import patiently
 from jobjar.version import VERSION
 
 _READY = b"+"
@@ -42,7 +43,8 @@ def run_in_foreground(
 
     worker = Worker(jar, categories, say)
     worker.start()
-    descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o660), worker.paths.log)
     if to_log:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -91,8 +93,8 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int) -> None:
 
             run_in_foreground(jar, categories, to_log=True, ready=ready)
         status = 0
-    except JarError as error:
-        with contextlib.suppress(OSError):
+    except (JarError, OSError) as error:
+        with contextlib.suppress(OSError):  # the worker had begun: nobody listens any more
             os.write(writer, _FAILED + str(error).encode())
     except Exception:
         import traceback

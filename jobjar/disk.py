@@ -1,6 +1,24 @@
 """What touches the shared disk: moves that never overwrite, durable writes, which disks are local.
 
 A move is one rename. Killed at any instant, a file is at its old place or its new one, never at both, never at none.
+
+A network disk may report an error for what it did: an answer is lost, the request is sent again, and is answered as if
+somebody else had been quicker. What is believed then (patience.py tells which errors are transient):
+
+| call | error | what may have happened | what is believed |
+|---|---|---|---|
+| renameat2 | transient | anything | the source is there: tried again; it has gone: the destination |
+| renameat2, again | ENOENT, EEXIST | the first one was done | done if the destination is the file that was seen at the source |
+| open with O_EXCL | transient, then EEXIST | it was ours | the name is taken; an empty file stays, which is no job |
+| rename over our placeholder | any | it was done | done if that is not there any more, and the source has gone |
+| the same | transient to the end | it is done later | the error; the placeholder stays: it may become the job |
+| unlink, rmdir, again | ENOENT | the first one was done | done |
+| mkdir, link, symlink, again | EEXIST | the first one was done | done, where nobody else makes that name |
+| write of a journal | transient | a part, or all | written again: an entry folded twice is one, a part never parses |
+| fsync | transient | pages were dropped | what was written since the last good one is written again |
+
+That a file lies at the destination does not say who moved it there. Into a worker's own directory only that worker moves;
+of a job that is completed after trouble, the journals tell whether somebody else had taken it back (stages/complete.py).
 """
 
 from __future__ import annotations
@@ -13,6 +31,7 @@ import sys
 from collections.abc import Callable
 
 from jobjar.jobname import numbered_name
+from jobjar.patience import FLICKER_S, TRANSIENT, do_once, is_transient, keep_trying, patience, patiently as patiently
 
 LOCAL_FILE_SYSTEMS = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "zfs", "f2fs", "jfs", "bcachefs")
@@ -40,17 +59,50 @@ def move(source: str, destination: str) -> None:
 
     Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
     """
-    rename = _load_renameat2()
-    if rename is not None:
-        import ctypes
-
-        if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), _RENAME_NOREPLACE) == 0:
+    if _load_renameat2() is not None:
+        error = _rename_unless_taken(source, destination)
+        if error is None:
             return
-        number = ctypes.get_errno()
+        if error.errno in TRANSIENT:
+            _move_after_trouble(error, source, destination)
+            return
         # NFS and others refuse the flag: the name is taken with O_EXCL instead, which one process wins everywhere.
-        if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise OSError(number, os.strerror(number), source, None, destination)
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise error
     _move_over_own_placeholder(source, destination)
+
+
+def _rename_unless_taken(source: str, destination: str) -> OSError | None:
+    import ctypes
+
+    call = _load_renameat2()
+    assert call is not None
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), _RENAME_NOREPLACE) == 0:
+        return None
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), source, None, destination)
+
+
+def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
+    """`move` by renameat2 from its second try on: the first failed with a transient error, and may have happened."""
+    seen: int | None = None  # the file's inode, once it was seen at its source after the trouble began
+
+    def move_again() -> None:
+        nonlocal seen
+        at_source = _inode(source)
+        failure: OSError | None = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source, None, destination)
+        if at_source is not None:
+            seen = at_source
+            failure = _rename_unless_taken(source, destination)
+        if failure is None:
+            return
+        if failure.errno in (errno.ENOENT, errno.EEXIST) and _inode(source) is None:
+            found = _inode(destination)
+            if found is not None and seen in (None, found):
+                return
+        raise failure
+
+    keep_trying(error, move_again, source)
 
 
 def _move_over_own_placeholder(source: str, destination: str) -> None:
@@ -58,24 +110,58 @@ def _move_over_own_placeholder(source: str, destination: str) -> None:
 
     Killed midway it leaves an empty file without the run bit at the destination, which is not a job.
     """
-    descriptor = os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    placeholder = os.fstat(descriptor).st_ino
-    os.close(descriptor)
+    placeholder = patiently(lambda: _make_placeholder(destination), destination)
+
+    def rename_over() -> None:
+        try:
+            os.rename(source, destination)
+        except OSError:
+            # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+            found = _inode(destination)
+            if found == placeholder:
+                raise
+            at_source = _inode(source)
+            if at_source is not None and at_source != found:
+                # A server that was started anew forgot the placeholder: the name is not ours any more.
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, destination) from None
+
     try:
-        os.rename(source, destination)
-    except OSError:
-        # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
-        if _inode(destination) == placeholder:
-            os.unlink(destination)
-            raise
+        patiently(rename_over, source)
+    except OSError as error:
+        # After a transient error the rename may still be done, late: the job would be removed, not the placeholder.
+        if not is_transient(error) and _inode(destination) == placeholder:
+            do_once(lambda: os.unlink(destination), destination)
+        raise
+
+
+def _make_placeholder(path: str) -> int:
+    """Take a name; returns the inode that it has now."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def _inode(path: str) -> int | None:
-    """The inode at `path`; None where it has gone: a file that came there was moved on already."""
+    """The inode at `path`; None where it has gone: a file that came there was moved on already.
+
+    By opening it: after a rename that failed, what NFS remembers of a name may be from before.
+    """
     try:
-        return os.lstat(path).st_ino
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if is_transient(error):
+            raise
+        with contextlib.suppress(FileNotFoundError):  # a link, or not ours to read
+            return os.lstat(path).st_ino
+        return None
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def move_to_free_name(source: str, directory: str, name: str) -> str:
@@ -91,6 +177,64 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
             number += 1
 
 
+def rename(source: str, destination: str) -> None:
+    """Rename, replacing what is at `destination`: for names that no other process moves. Raises OSError."""
+    try:
+        os.rename(source, destination)
+    except OSError as error:
+        if error.errno not in TRANSIENT:
+            raise
+        try:
+            keep_trying(error, lambda: os.rename(source, destination), source)
+        except FileNotFoundError:
+            if look(destination) is None:
+                raise
+
+
+def look(path: str) -> os.stat_result | None:
+    """What is at `path` (lstat); None where nothing is, or nothing that this user may see. Unlike os.path.lexists it does
+    not take a disk in trouble for a missing file: raises OSError after a moment."""
+    try:
+        return patiently(lambda: os.lstat(path), path, FLICKER_S)
+    except OSError as error:
+        if is_transient(error):
+            raise
+        return None
+
+
+def is_directory(path: str) -> bool:
+    """os.path.isdir with patience for a disk in trouble."""
+    try:
+        return stat.S_ISDIR(patiently(lambda: os.stat(path), path).st_mode)
+    except OSError as error:
+        if is_transient(error):
+            raise
+        return False
+
+
+def may_write_to(path: str) -> bool:
+    """Whether this user may make and move files in a directory."""
+    for _ in range(3):  # access(2) gives a disk in trouble as a no
+        if os.access(path, os.W_OK | os.X_OK):
+            return True
+        troubles = patience.troubles
+        patiently(lambda: os.stat(path), path)
+        if patience.troubles == troubles:
+            break
+    return os.access(path, os.W_OK | os.X_OK)
+
+
+def make_directory(path: str, mode: int = 0o777) -> None:
+    """mkdir; one that failed with a transient error and had happened is fine. Raises FileExistsError, OSError."""
+    do_once(lambda: os.mkdir(path, mode), path, FileExistsError)
+
+
+def remove_file(path: str) -> None:
+    """unlink; a file that has gone is fine. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        patiently(lambda: os.unlink(path), path)
+
+
 def server_time(status: os.stat_result) -> float:
     """When the file was last moved, by the clock of the disk that holds it (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)
@@ -99,18 +243,30 @@ def server_time(status: os.stat_result) -> float:
 def open_common_file(path: str, flags: int) -> int:
     """Open a file that all users of a jar write to, made where missing: its group may write it if its directory's may,
     whatever this process's umask is. Raises OSError."""
+    return patiently(lambda: _open_or_make(path, flags | os.O_CLOEXEC), path)
+
+
+def _open_or_make(path: str, flags: int) -> int:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return os.open(path, flags | os.O_CLOEXEC)
+            return os.open(path, flags)
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if os.stat(os.path.dirname(path)).st_mode & 0o020:
-                os.fchmod(descriptor, 0o660)
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                if os.stat(os.path.dirname(path)).st_mode & 0o020:
+                    os.fchmod(descriptor, 0o660)
+            except OSError:
+                os.close(descriptor)
+                raise
             return descriptor
 
 
 def read_server_clock(path: str) -> float:
     """The disk's own time now, read by touching the file at `path` (made where missing)."""
+    return patiently(lambda: _touch_and_read(path), path)
+
+
+def _touch_and_read(path: str) -> float:
     descriptor = open_common_file(path, os.O_WRONLY)
     try:
         os.utime(descriptor)
@@ -121,6 +277,10 @@ def read_server_clock(path: str) -> float:
 
 def sync_directory(path: str) -> None:
     """Make the renames into and out of a directory durable."""
+    patiently(lambda: _sync_directory(path), path)
+
+
+def _sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -138,17 +298,33 @@ def write_all(descriptor: int, data: bytes) -> None:
 def replace_file(path: str, data: bytes, mode: int = 0o640) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
     temporary = f"{path}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-        os.rename(temporary, path)
+        # Written anew where the fsync fails: a second one would not write what the first one dropped.
+        patiently(lambda: _write_durably(temporary, data, mode), temporary)
+        rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             os.unlink(temporary)
         raise
+
+
+def _write_durably(path: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_file(path: str, deadline_s: float | None = None) -> bytes:
+    """All of a small file. Raises OSError."""
+
+    def read() -> bytes:
+        with open(path, "rb") as file:
+            return file.read()
+
+    return patiently(read, path, deadline_s)
 
 
 def is_job_file(status: os.stat_result) -> bool:

@@ -9,8 +9,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from jobjar.disk import is_directory, make_directory, may_write_to
 from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
+from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Jar:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        patience.limit_s = settings.disk_patience_s
         self.layout = Layout(settings.home, settings.worker_home)
         self._ledger_home: LedgerHome | None = None
         self._journal: Journal | None = None
@@ -97,9 +100,9 @@ class Jar:
         """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where
         a claim would not be a rename."""
         try:
-            if not os.path.isdir(self.layout.workers):
-                os.mkdir(self.layout.workers, 0o770 if self.is_for_group else 0o700)
-            if os.stat(self.layout.workers).st_dev != os.stat(self.layout.unclaimed).st_dev:
+            if not is_directory(self.layout.workers):
+                make_directory(self.layout.workers, 0o770 if self.is_for_group else 0o700)
+            if _stat(self.layout.workers).st_dev != _stat(self.layout.unclaimed).st_dev:
                 raise OtherDisk(workers=self.layout.workers, home=self.layout.home)
         except OSError as error:
             raise CannotUseJar(action="make", path=self.layout.workers, reason=error.strerror) from error
@@ -110,7 +113,7 @@ class Jar:
             self.layout.completed,
             self.layout.workers,
         ):
-            if not os.access(path, os.W_OK | os.X_OK):
+            if not may_write_to(path):
                 reason = "this user has no write permission, or the disk is read-only"
                 raise CannotUseJar(action="write to", path=path, reason=reason)
 
@@ -127,27 +130,31 @@ def open_jar(
 def check_path_is_safe(path: str) -> None:
     """Raise UnsafeJar where others can write to `path`; a missing path is safe."""
     try:
-        status = os.stat(path)
+        status = patiently(lambda: os.stat(path), path, FLICKER_S)  # a worker asks with its ledger's lock held
     except FileNotFoundError:
         return
     if status.st_mode & 0o002:
         raise UnsafeJar(path=path, mode=status.st_mode & 0o7777)
 
 
+def _stat(path: str) -> os.stat_result:
+    return patiently(lambda: os.stat(path), path)
+
+
 def _check_is_jar(layout: Layout) -> bool:
     """Raise NotAJar; otherwise whether the jar is a group's."""
     try:
-        status = os.stat(layout.home)
+        status = _stat(layout.home)
     except FileNotFoundError:
         raise NotAJar(home=layout.home, reason="there is no such directory") from None
     except OSError as error:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
-        if not os.path.isdir(path):
+        if not is_directory(path):
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     return bool(status.st_mode & 0o020)
 
 
 def _subdirectories(path: str) -> list[str]:
-    with os.scandir(path) as entries:
+    with patiently(lambda: os.scandir(path), path) as entries:
         return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -7,10 +7,14 @@ entries, waits for a tail that does not parse, and passes over it once a good li
 Entries (field `entry`): `submitted` a job's name and attributes, written while its file is still in limbo; `moved` a
 rename that happened; `started` and `ended` of an attempt; `worker` a worker's start and end. Every entry of a job names
 it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` are the disk's own (the moved file's ctime).
+
+A network disk that is away: an append, and a sync with all that was appended since the last one, is written again until
+it is there. So an entry may be there twice, or a part of it before the whole; folding one twice changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,10 +22,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
+from jobjar.patience import FLICKER_S, is_transient, keep_trying, patiently
 
 Entry = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
+# What was appended since the last sync is kept, to be appended again when the next one fails; not more than this.
+_UNSYNCED_BYTES = 4 << 20
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 _decode = json.JSONDecoder().decode
 
@@ -32,7 +39,8 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
         self._descriptor = -1
-        self._is_synced = True
+        self._unsynced: list[bytes] = []
+        self._unsynced_bytes = 0
         self._read_until = 0
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
@@ -43,28 +51,46 @@ class Journal:
         data = "".join("\n" + _encode(entry) for entry in entries).encode()
         if not data:
             return
-        descriptor = self._open()
-        self._is_synced = False
-        if os.write(descriptor, data) < len(data):
+        patiently(lambda: self._write(data), self.path, mend=self.close)
+        self._unsynced.append(data)
+        self._unsynced_bytes += len(data)
+        if durable or self._unsynced_bytes > _UNSYNCED_BYTES:
+            self.sync()
+
+    def _write(self, data: bytes) -> None:
+        if os.write(self._open(), data) < len(data):
             # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-        if durable:
-            self.sync()
 
     def _open(self) -> int:
         if self._descriptor < 0:
             self._descriptor = open_common_file(self.path, os.O_RDWR | os.O_APPEND)
         return self._descriptor
 
-    def sync(self) -> None:
+    def sync(self, deadline_s: float | None = None) -> None:
         """Make all that this process appended outlive this node. Raises OSError."""
-        if not self._is_synced:
-            os.fdatasync(self._descriptor)
-            self._is_synced = True
+        if self._unsynced:
+            try:
+                os.fdatasync(self._open())
+            except OSError as error:
+                if not is_transient(error):
+                    raise
+                keep_trying(error, self._write_again_and_sync, self.path, deadline_s)
+            self._unsynced.clear()
+            self._unsynced_bytes = 0
+
+    def _write_again_and_sync(self) -> None:
+        """After a sync that failed a second one says nothing of what the first one dropped."""
+        self.close()
+        self._write(b"".join(self._unsynced))
+        os.fdatasync(self._open())
 
     def read_new(self) -> bytes:
         """What any process appended since this was last asked, unparsed; an entry that is only partly there is given
         again, whole, the next time. Raises OSError."""
+        return patiently(self._read_new, self.path, FLICKER_S, self.close)
+
+    def _read_new(self) -> bytes:
         descriptor = self._open()
         size = os.fstat(descriptor).st_size
         if size <= self._read_until:
@@ -75,8 +101,9 @@ class Journal:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):  # NFS tells here of what it could not write: sync asks for that
+                os.close(descriptor)
 
 
 class Line(NamedTuple):
@@ -107,7 +134,7 @@ def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterat
     position = offset
     while True:
         wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
-        chunk = os.pread(descriptor, wanted, position) if wanted > 0 else b""
+        chunk = _read(descriptor, wanted, position) if wanted > 0 else b""
         position += len(chunk)
         data = tail + chunk
         lines = data.split(b"\n")
@@ -123,6 +150,10 @@ def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterat
             if tail and parse_line(tail) is not None:
                 yield from _take(tail, tail_start, tail_start + len(tail), torn)
             return
+
+
+def _read(descriptor: int, wanted: int, position: int) -> bytes:
+    return patiently(lambda: os.pread(descriptor, wanted, position), "a journal", FLICKER_S)
 
 
 def _take(line: bytes, start: int, end: int, torn: list[Line]) -> Iterator[Line]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobjar.attempt import SUCCEEDED
 from jobjar.control import ASIDE
+from jobjar.disk import look
 from jobjar.errors import AmbiguousJob, LedgerBusy, LedgerUnavailable, NoOutput, NotRunning, TimedOut, UnknownJob
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
@@ -17,6 +18,7 @@ from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.patience import patiently
 from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
@@ -165,7 +167,7 @@ def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None
                 raise TimedOut(what=f"the end of {len(wanted)} of {len(ended) + len(wanted)} jobs", timeout_s=timeout_s)
             wait_readable(watch.descriptors(), left_s)
             watch.drain()
-            refresh_ledger(jar)
+            patiently(lambda: refresh_ledger(jar), jar.layout.home)
     finally:
         watch.close()
 
@@ -178,14 +180,14 @@ def _key(job: JobReport) -> str:
 def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
     """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed."""
     ended: dict[str, str | None] = {}
-    left = [key for key in wanted if "/" in key and not os.path.lexists(jar.layout.path(key))]
+    left = [key for key in wanted if "/" in key and look(jar.layout.path(key)) is None]
     # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
     # went. The journals are read again only then, so that the entry of one that went on from there is seen.
     held = _held_without_id(jar) if left else set()
     if left:
         refresh_ledger(jar)
     for key in left:
-        if unnumbered_name(name_in_place(key)) in held or os.path.lexists(jar.layout.path(key)):
+        if unnumbered_name(name_in_place(key)) in held or look(jar.layout.path(key)) is not None:
             continue
         wanted.discard(key)
         row = jar.ledger.connection.execute(
@@ -224,5 +226,6 @@ def request_kill(jar: Jar, job: JobReport) -> str:
         raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
     path = jar.layout.worker(worker).kill_file(job.name)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        patiently(lambda: os.close(os.open(path, flags, 0o660)), path)
     return worker

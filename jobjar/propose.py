@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from typing import Any
 
 from jobjar.attempt import Claimer
-from jobjar.disk import is_job_file
+from jobjar.disk import is_job_file, look
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
@@ -73,14 +72,14 @@ def _next_untaken(claimer: Claimer) -> Candidate | None:
 def refresh(claimer: Claimer, now: float) -> None:
     """`renew` if that will be due soon and nobody is in the way; for while a job runs."""
     if time.monotonic() >= claimer.proposals.stale_at - _MAX_AGE_S / 2:
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar):
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar, OSError):
             claimer.jar.journal.read_new()
             renew(claimer, now, patience_s=0)
 
 
 def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
     """Bring the ledger up to date and ask it again: fold this home's journal and, once per JJ_POLL_TIME and node or for
-    `everything`, those of the others. Raises as `propose`."""
+    `everything`, those of the others. Raises as `propose`, OSError."""
     jar, proposals = claimer.jar, claimer.proposals
     # As many as were used up since the last time, and as many again: few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
@@ -104,11 +103,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
 def _mark_missing(claimer: Claimer, connection: Any) -> None:
     """Note in the ledger which of its candidates were no jobs that are there, and still are not."""
     for candidate in claimer.proposals.missing:
-        try:
-            status = os.lstat(claimer.jar.layout.path(candidate.place))
-            is_there = is_job_file(status) and not oddity_in_name(candidate.name)
-        except OSError:
-            is_there = False
-        if not is_there:
+        status = look(claimer.jar.layout.path(candidate.place))
+        if status is None or not is_job_file(status) or oddity_in_name(candidate.name):
             mark_removed(connection, candidate.row, candidate.place)
     claimer.proposals.missing.clear()

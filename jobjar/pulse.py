@@ -15,6 +15,7 @@ from jobjar.jar import Jar
 from jobjar.journal import Journal
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
+from jobjar.patience import FLICKER_S
 
 # On a local disk a crash of the machine costs at most this much of what was journaled.
 SYNC_INTERVAL_S = 1.0
@@ -67,4 +68,4 @@ class Pulse:
 def sync_journal(journal: Journal) -> None:
     """Make what was journaled outlive this node."""
     with contextlib.suppress(OSError):
-        journal.sync()
+        journal.sync(FLICKER_S)

@@ -18,7 +18,18 @@ from typing import Any
 
 from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, list_workers
-from jobjar.disk import is_job_file, move_to_free_name, read_server_clock, replace_file, server_time
+from jobjar.disk import (
+    is_job_file,
+    look,
+    make_directory,
+    move_to_free_name,
+    read_file,
+    read_server_clock,
+    remove_file,
+    rename,
+    replace_file,
+    server_time,
+)
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, node_name
 from jobjar.journal import Entry
@@ -85,8 +96,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     for entry in list_directory(worker.paths.scratch):
         remove_tree(entry.path)
     for entry in list_directory(worker.paths.spent_links):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(entry.path)
+        remove_file(entry.path)
     if not worker.ended:
         _note_death(jar, worker, recovery)
 
@@ -97,7 +107,7 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     if worker is not None:
         recover_worker(jar, worker, Recovery())
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
-    os.rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
+    rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
 
 
 def _identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
@@ -237,7 +247,7 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
     category = category_of_place(place) or ""
     directory = jar.layout.jar_directory(category)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(directory)
+        make_directory(directory)
     with contextlib.suppress(FileNotFoundError):  # another recovery was quicker
         move_to_free_name(jar.layout.path(place), directory, name_in_place(place))
         recovery.returned += 1
@@ -266,8 +276,7 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
             }
         ]
     )
-    with open(worker.paths.identity_file, encoding="utf-8") as file:
-        data = json.load(file)
+    data = json.loads(read_file(worker.paths.identity_file))
     data.update({"ended_at": ended_at, "end_reason": reason})
     replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
 
@@ -281,14 +290,12 @@ def _tidy_links(jar: Jar, recovery: Recovery) -> None:
             continue
         if entry.name.startswith("."):
             if entry.name[1:] not in running:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-        elif os.path.exists(entry.path):
+                remove_file(entry.path)
+        elif look(os.path.realpath(entry.path)) is not None:
             linked.add(os.path.realpath(entry.path))
         else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
-                recovery.say(f"removed the stale link claimed/{entry.name}")
+            remove_file(entry.path)
+            recovery.say(f"removed the stale link claimed/{entry.name}")
     now = read_server_clock(jar.layout.clock_file(node_name()))
     for worker in list_workers(jar.layout):
         for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
@@ -311,7 +318,7 @@ def _discard_half_copies(jar: Jar, recovery: Recovery) -> None:
                 fold_journals(connection, jar.layout)
                 if uid_is_taken(connection, uid):
                     continue
-            os.unlink(entry.path)
+            remove_file(entry.path)
             recovery.say(f"discarded the half copy {place}")
         except FileNotFoundError:
             continue

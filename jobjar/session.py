@@ -81,7 +81,15 @@ def start_session(path: str, directory: str, output_path: str, environment: Mapp
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
     finally:
-        os.chdir(before)
+        _return_to(before)
+
+
+def _return_to(directory: str) -> None:
+    """An error here would hide that the child runs: where the disk does not let us back, anywhere is good enough."""
+    try:
+        os.chdir(directory)
+    except OSError:
+        os.chdir("/")
 
 
 def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:

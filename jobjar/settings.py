@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, JarError, NoJarNamed
 from jobjar.jobname import check_category
 from jobjar.units import parse_seconds
@@ -198,6 +199,14 @@ TABLE: tuple[Setting, ...] = (
         "The umask of workers and their jobs, in octal. Default: 007 in a jar made with --group, 077 in any other.",
     ),
     Setting(
+        "JJ_DISK_PATIENCE",
+        "disk_patience_s",
+        parse_seconds,
+        "150",
+        "Seconds for which a program tries again what a network disk refuses for the moment (its server is away, say) before "
+        "it gives up; workers go on trying. 0: not at all.",
+    ),
+    Setting(
         "JJ_LEDGER_HOME",
         "ledger_home",
         _parse_path,
@@ -235,6 +244,7 @@ class Settings:
     time_limit_s: float
     exit_on_failure: bool
     umask: int | None
+    disk_patience_s: float
     ledger_home: str
 
     def __init__(self, values: Mapping[str, Value]) -> None:
@@ -273,8 +283,7 @@ def read_config_file(path: str) -> dict[str, Value]:
     `name = value` lines of names and values that the table knows (guide, "Configuring a System With INI Files").
     """
     try:
-        with open(path, encoding="utf-8") as lines:
-            text = lines.read()
+        text = read_file(path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -324,7 +333,7 @@ def home_of_program(program_path: str | None) -> str | None:
     if not program_path:
         return None
     above = os.path.dirname(os.path.dirname(os.path.realpath(program_path)))
-    return above if os.path.isdir(f"{above}/unclaimed") and os.path.isdir(f"{above}/limbo") else None
+    return above if is_directory(f"{above}/unclaimed") and is_directory(f"{above}/limbo") else None
 
 
 def load_settings(

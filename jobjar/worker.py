@@ -17,23 +17,23 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import move_to_free_name, replace_file
+from jobjar.disk import look, make_directory, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
-from jobjar.layout import category_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.ledger.reconcile import list_jar, scan_category
+from jobjar.ledger.reconcile import scan_category
 from jobjar.ledger.store import Ledger
 from jobjar.liveness import this_process
+from jobjar.patience import Refusals, patience, patiently
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import complete, decide, give_back, remove_spent_links
+from jobjar.stages.complete import complete, decide, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -80,11 +80,14 @@ class Worker:
         self._home_ledger_at = 0.0
         self._seen: list[int] = []
         self._bench: Workbench | None = None
+        self._refusals = Refusals(say)
+        self._has_strays = False
 
     # Beginning and end
 
     def start(self) -> None:
         """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, WorkerFailed."""
+        patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
         os.umask(self.jar.umask)
@@ -100,7 +103,7 @@ class Worker:
         self._pulse.beat()
 
     def _make_directory(self) -> None:
-        if os.path.lexists(self.paths.path):
+        if look(self.paths.path) is not None:
             set_aside(self.jar, self.paths)
         for path in (
             self.paths.path,
@@ -109,10 +112,10 @@ class Worker:
             self.paths.output,
             self.paths.spent_links,
         ):
-            os.mkdir(path)
+            make_directory(path)
         alias = self.jar.layout.claimed_alias(self.name)
         with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
-            os.symlink(self.paths.jobs, alias)
+            patiently(lambda: os.symlink(self.paths.jobs, alias), alias)
         started_at = round(time.time(), 6)
         identity = {
             "worker": self.name,
@@ -137,17 +140,18 @@ class Worker:
             self._remove_leavings()
             with contextlib.suppress(OSError):
                 os.unlink(self.jar.layout.claimed_alias(self.name))
-        state = control.read_worker(self.jar.layout, self.name)
-        if state is not None:
-            try:
+        try:
+            state = control.read_worker(self.jar.layout, self.name)
+            if state is not None:
                 note_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
-            except OSError as error:
-                self.say(f"the end of this worker could not be recorded: {error.strerror}")
+        except OSError as error:
+            self.say(f"the end of this worker could not be recorded: {error.strerror}")
         sync_journal(self.jar.journal)
         self.jar.close()
         self._control_watch.close()
         self._jar_watch.close()
         self._signals.close()
+        patience.may_wait = lambda: True
         self.say(f"worker {self.name} ended: {reason}")
 
     # The loop
@@ -164,7 +168,19 @@ class Worker:
                 self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
 
     def step(self) -> str:
-        """One turn of the lifecycle: at most one job. Returns what it came to."""
+        """One turn of the lifecycle: at most one job. Returns what it came to; REFUSED, once said, while the disk refuses."""
+        try:
+            result = self._turn()
+        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+            # What a claim left in jobs/ on its way back goes first: a rename is judged by what lies there.
+            self._has_strays = True
+            self._refusals.tell(error)
+            return REFUSED
+        if result in (RAN, IDLE):
+            self._refusals.end()
+        return result
+
+    def _turn(self) -> str:
         self._pulse.beat()
         if self._told_to_end():
             return ENDED
@@ -174,14 +190,13 @@ class Worker:
             self._remove_leavings()
             self._keep_up()
             return PAUSED
-        try:
-            job = self._claim()
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable) as error:
-            self.say(f"{error}")
-            return REFUSED
+        if self._has_strays:
+            return_strays(self.claimer, self.say)
+            self._has_strays = False
+        job = self._claim()
         if job is None:
             self._remove_leavings()
-            self._return_strays()
+            return_strays(self.claimer, self.say)
             return IDLE
         return self._work(job)
 
@@ -190,10 +205,9 @@ class Worker:
         assert self._bench is not None
         try:
             end = run_attempt(self._bench, job, self, self.say)
-        except CannotUseJar as error:
-            self.say(f"{error}")
+        except CannotUseJar:
             self._give_back(job)
-            return REFUSED
+            raise
         now = self._pulse.disk_now()
         verdict = decide(job, end, self._failures_before(job, end), now)
         complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
@@ -229,14 +243,6 @@ class Worker:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
             fold_journals(connection, self.jar.layout)
 
-    def _return_strays(self) -> None:
-        """Give back what is in `jobs/` between jobs: left there when the disk refused an earlier way back."""
-        for place, entry in list_jar(self.paths.jobs, f"workers/{self.name}/jobs"):
-            with contextlib.suppress(OSError):
-                directory = self.jar.layout.jar_directory(category_of_place(place) or "")
-                move_to_free_name(entry.path, directory, entry.name)
-                self.say(f"{entry.name} was still here; given back")
-
     def _failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
         if end.outcome not in RETRIED_OUTCOMES or not job.retries:
             return 0
@@ -245,7 +251,7 @@ class Worker:
                 # Not only this home's: an earlier attempt may have failed on another node, just now.
                 fold_journals(connection, self.jar.layout)
                 return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        except (LedgerBusy, LedgerUnavailable):
+        except (LedgerBusy, LedgerUnavailable, OSError):
             return job.attempt - 1
 
     # Claiming
@@ -350,7 +356,7 @@ class Worker:
         self._jar_watch.watch(self.jar.layout.jar_directory(category) for category in self.claimer.categories)
 
     def _until_next_due_s(self) -> float:
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self.jar.ledger.writing() as connection:
             due = next_due(connection, self.claimer.categories, self._pulse.disk_now())
             if due is not None:
                 return max(0.0, due - self._pulse.disk_now())

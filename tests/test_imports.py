@@ -15,6 +15,7 @@ FOUNDATIONS = [
     "units",
     "jobname",
     "layout",
+    "patience",
     "disk",
     "attributes",
     "settings",

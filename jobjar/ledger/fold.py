@@ -20,6 +20,7 @@ from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry, read_journal
 from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.store import driver
+from jobjar.patience import FLICKER_S, patiently
 
 _NOT_AN_ENTRY = (
     KeyError,
@@ -273,7 +274,7 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
     offset = row[0] if row else 0
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, FLICKER_S)
     except FileNotFoundError:
         return 0
     try:
@@ -308,7 +309,7 @@ def journal_paths(layout: Layout) -> list[str]:
     """Every journal of the jar."""
     return sorted(
         f"{layout.journals}/{name}"
-        for name in os.listdir(layout.journals)
+        for name in patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
         if name.endswith(".jsonl") and name[0] != "."
     )
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from jobjar.disk import is_local, open_common_file, write_all
+from jobjar.disk import is_local, open_common_file, read_file, write_all
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
@@ -188,7 +188,6 @@ def _private_home(path: str) -> LedgerHome:
 def read_jar_id(layout: Layout) -> str:
     """What tells this jar from every other, however it is mounted."""
     try:
-        with open(layout.jar_id_file, encoding="utf-8") as file:
-            return file.read().strip()
+        return read_file(layout.jar_id_file).decode().strip()
     except OSError as error:
         raise CannotUseJar(action="read", path=layout.jar_id_file, reason=error.strerror) from error

@@ -87,6 +87,15 @@ def last_attempt_number(connection: Any, uid: str) -> int:
     return row[0] or 0
 
 
+def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str) -> bool:
+    """Whether somebody else ended a worker's attempt, or made a later one, as far as was folded."""
+    query = (
+        "SELECT 1 FROM attempt WHERE job_uid = ? AND (number > ? OR (number = ? AND worker_uid <> ?) "
+        "OR (worker_uid = ? AND number = ? AND outcome IN ('stranded', 'crashed', 'lost')))"
+    )
+    return connection.execute(query, (uid, number, number, worker_uid, worker_uid, number)).fetchone() is not None
+
+
 def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:
     """How many attempts of a job ended with one of `outcomes`."""
     wanted = tuple(outcomes)

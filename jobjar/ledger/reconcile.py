@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from jobjar.disk import is_job_file, server_time
+from jobjar.disk import is_job_file, look, server_time
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
 from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
+from jobjar.patience import FLICKER_S, patiently
 
 
 class Difference(NamedTuple):
@@ -38,8 +39,9 @@ class Difference(NamedTuple):
 
 
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory that may have gone."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+    """The entries of a directory that may have gone. Raises OSError where the disk is in trouble: it is not empty."""
+    missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
         yield from entries
 
 
@@ -75,11 +77,8 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
     whose own file is not where it should be (moved by hand), else new.
     """
     name = name_in_place(place)
-    try:
-        status = os.lstat(layout.path(place))
-    except OSError:
-        return None
-    if not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
+    status = look(layout.path(place))
+    if status is None or not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
         return None
     rows = connection.execute(
         "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
@@ -91,7 +90,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
             continue
         if was == place and state != "removed":
             return None
-        if was == place or state == "removed" or not os.path.lexists(layout.path(was)):
+        if was == place or state == "removed" or look(layout.path(was)) is None:
             return Difference("moved", row, uid, place, was, server_time(status))
     taken = {uid for _, uid, _, _ in rows}
     own_id = id_in_name(name)
@@ -145,7 +144,7 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
                 explained.add(difference.row)
     for row, uid, place, name in rows:
         # Looked for again: it may have come back since the listing.
-        if place in places or row in explained or os.path.lexists(layout.path(place)):
+        if place in places or row in explained or look(layout.path(place)) is not None:
             continue
         difference = None
         if not with_completed:

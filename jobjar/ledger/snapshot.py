@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from jobjar.disk import read_server_clock
+from jobjar.disk import read_server_clock, rename
 from jobjar.jobname import node_name
 from jobjar.ledger.store import Ledger, driver
+from jobjar.patience import FLICKER_S, patiently
 
 MAX_AGE_S = 300.0
 _ABANDONED_AFTER_S = 600.0
@@ -21,7 +22,7 @@ _ABANDONED_AFTER_S = 600.0
 def snapshot_age_s(ledger: Ledger) -> float | None:
     """How old the published snapshot is, by the disk's clock; None where there is none."""
     try:
-        published_at = os.stat(ledger.layout.snapshot).st_mtime
+        published_at = patiently(lambda: os.stat(ledger.layout.snapshot), ledger.layout.snapshot, FLICKER_S).st_mtime
     except FileNotFoundError:
         return None
     return max(0.0, _disk_now(ledger) - published_at)
@@ -53,10 +54,10 @@ def publish_snapshot(ledger: Ledger, older_than_s: float = MAX_AGE_S) -> bool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(temporary, ledger.layout.snapshot)
+        rename(temporary, ledger.layout.snapshot)
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # nothing yet, or the disk is away: recovery removes it
                 os.unlink(temporary + suffix)
         with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
             os.rmdir(ledger.layout.publishing)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import printable
+from jobjar.patience import patience
 from jobjar.settings import Value, parse_option
 
 Body = Callable[[argparse.Namespace], int]
@@ -50,6 +51,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be anything
     options = parser.parse_args(argv)
+    patience.say = lambda line: complain(parser.prog, line)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names are printed as the bytes that they are
     try:

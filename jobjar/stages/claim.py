@@ -13,7 +13,7 @@ from typing import Any
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import is_job_file, move, move_to_free_name, server_time
+from jobjar.disk import is_directory, is_job_file, look, make_directory, move, move_to_free_name, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry
@@ -21,6 +21,7 @@ from jobjar.layout import held_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
+from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
 
 
@@ -90,7 +91,7 @@ def _claim(
         return None
     try:
         name, path = _move_to_worker(claimer, source, candidate)
-        status = os.lstat(path)
+        status = patiently(lambda: os.lstat(path), path)
     except FileNotFoundError:
         claimer.proposals.missing.append(candidate)
         return None
@@ -116,7 +117,7 @@ def _claim(
             return None
     except BaseException as error:
         # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # then it stays here, and the worker gives it back before it claims another
             move(path, source)
         if isinstance(error, OSError):
             raise CannotUseJar(action="record the claim of", path=source, reason=error.strerror) from error
@@ -129,9 +130,13 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     try:
         name = move_to_free_name(source, directory, candidate.name)
     except FileNotFoundError:
-        if os.path.isdir(directory) or not os.path.lexists(source):
+        # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
+        if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
+            return candidate.name, f"{directory}/{candidate.name}"
+        if is_directory(directory) or look(source) is None:
             raise
-        os.makedirs(directory, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            make_directory(directory)
         name = move_to_free_name(source, directory, candidate.name)
     return name, f"{directory}/{name}"
 
@@ -179,8 +184,7 @@ def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_
     if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
         return candidate.uid, None
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
-    with open(path, "rb") as file:
-        attributes = read_header(file.read(HEADER_BYTES), candidate.place)
+    attributes = read_header(patiently(lambda: _read_header(path), path), candidate.place)
     given = {
         "retries": candidate.retries,
         "retry_delay_s": candidate.retry_delay_s,
@@ -194,6 +198,11 @@ def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_
         # What was said at its submission goes before what its file says; a hand-made job has only its file.
         **({**attributes, **known} if uid == own_id else {**known, **attributes}),
     }
+
+
+def _read_header(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEADER_BYTES)
 
 
 def _moved_entry(
@@ -215,7 +224,8 @@ def _moved_entry(
 def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:
     """Put a job that must not run into limbo, with the reason in the report."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
-    status = os.lstat(f"{claimer.jar.layout.limbo}/{name}")
+    path = f"{claimer.jar.layout.limbo}/{name}"
+    status = patiently(lambda: os.lstat(path), path)
     uid = candidate.uid or new_id()
     entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")
     entry["held_reason"] = reason
@@ -231,12 +241,16 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
 def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
     """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
     link_name, number = name, 2
+    target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
     while True:
         link = f"{claimer.jar.layout.claimed}/{link_name}"
+        troubles = patience.troubles
         try:
-            os.symlink(f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}", link)
+            patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
             return link
         except FileExistsError:
+            if patience.troubles != troubles and _leads_to(link, target):
+                return link  # the try that failed had made it
             if not os.path.exists(link):
                 with contextlib.suppress(OSError):  # a leftover of a dead worker
                     os.unlink(link)
@@ -245,3 +259,10 @@ def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
                 number += 1
         except OSError:
             return ""
+
+
+def _leads_to(link: str, target: str) -> bool:
+    try:
+        return os.readlink(link) == target
+    except OSError:
+        return False

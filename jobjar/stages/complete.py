@@ -14,9 +14,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import move_to_free_name, server_time
+from jobjar.disk import look, make_directory, move_to_free_name, rename, server_time
+from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
-from jobjar.layout import Layout
+from jobjar.layout import Layout, category_of_place
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.queries import was_taken_back
+from jobjar.ledger.reconcile import list_jar
+from jobjar.patience import is_transient, patience, patiently
 
 _RETRY_PAUSE_S = 1.0
 MAX_SPENT_LINKS = 50_000
@@ -88,8 +93,20 @@ def complete(
         claimer.jar.journal.append([ended], durable)
 
     def move_job() -> None:
-        with contextlib.suppress(FileNotFoundError):
-            moved.append(move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name))
+        troubles = patience.troubles
+        try:
+            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+        except FileNotFoundError:
+            # Answered so, perhaps, because it had happened: then the file is there, and nobody else told of it.
+            path = f"{claimer.jar.layout.completed}/{job.name}"
+            if not verdict.final or look(path) is None or _was_taken_back(claimer, job, unknown=True):
+                return
+            entry = _moved_entry(job, verdict, claimer.paths.name, path, f"completed/{job.name}")
+        else:
+            # After an error the destination was believed; that the file is there does not say who moved it.
+            if patience.troubles != troubles and _was_taken_back(claimer, job, unknown=False):
+                return
+        moved.append(entry)
 
     def journal_move() -> None:
         claimer.jar.journal.append(moved)
@@ -108,6 +125,15 @@ def complete(
     return True
 
 
+def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
+    """Whether the journals tell that somebody else ended this attempt or made a later one; `unknown` where they cannot be
+    read. Who takes a job back journals that, durably, before the file moves."""
+    with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), claimer.jar.ledger.writing() as connection:
+        fold_journals(connection, claimer.jar.layout)
+        return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id)
+    return unknown
+
+
 def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
     """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry.
 
@@ -120,18 +146,22 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -
         place = f"unclaimed/{job.category}" if job.category else "unclaimed"
         if job.category:
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
-                os.mkdir(directory)
+                make_directory(directory)
     name = move_to_free_name(job.path, directory, job.name)
+    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}")
+
+
+def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str) -> Entry:
     try:
-        moved_at = server_time(os.lstat(f"{directory}/{name}"))
-    except FileNotFoundError:
-        moved_at = job.claimed_at  # claimed again already; that claim is the later move
+        moved_at = server_time(patiently(lambda: os.lstat(path), path))
+    except OSError:
+        moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
     entry: dict[str, Any] = {
         "entry": "moved",
         "job": job.uid,
         "number": job.move_number + 1,
         "from": job.place,
-        "to": f"{place}/{name}",
+        "to": place,
         "moved_at": moved_at,
         "reason": verdict.reason,
         "by": by,
@@ -150,13 +180,26 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
         claimer.jar.journal.append([entry])
 
 
+def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
+    """Give back what is in a worker's `jobs/` between jobs: left there when the disk refused an earlier way back. Raises
+    OSError while the disk is in trouble."""
+    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs"):
+        directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
+        try:
+            move_to_free_name(entry.path, directory, entry.name)
+            say(f"{entry.name} was still here; given back")
+        except OSError as error:
+            if is_transient(error):
+                raise
+
+
 def take_link_away(claimer: Claimer, link: str) -> None:
     """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
     after an old one was freed, which at a link a job cost half a millisecond a job."""
     if not link:
         return
     try:
-        os.rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
+        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
         claimer.spent_links += 1
     except OSError:
         with contextlib.suppress(OSError):  # what stays behind recovery removes

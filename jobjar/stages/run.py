@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer, Watch
+from jobjar.disk import make_directory, rename
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import node_name, numbered_name
 from jobjar.liveness import start_now
+from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.session import (
     CannotStart,
     Ended,
@@ -71,12 +73,12 @@ class Workbench:
         spare, self._spare_scratch = self._spare_scratch, None
         if spare is not None:
             try:
-                os.rename(spare, path)
+                rename(spare, path)
                 return path
             except OSError:
                 remove_tree(spare)  # somebody was in it
-        os.mkdir(path)
-        status = os.stat(path)
+        make_directory(path)
+        status = patiently(lambda: os.stat(path), path)
         self._fresh_mode, self._fresh_mtime_ns = status.st_mode, status.st_mtime_ns
         self._fresh_since = time.monotonic()
         return path
@@ -91,15 +93,16 @@ class Workbench:
         spare, self._spare_output = self._spare_output, None
         if spare is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.rename(spare, path)
+                rename(spare, path)
                 return path
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        do_once(lambda: os.close(os.open(path, flags, 0o660)), path, FileExistsError)
         return path
 
     def clear_scratch(self, path: str, reusable: bool) -> None:
         """Remove a job's scratch directory, whatever the job did to it, or keep it for the next where it is as new."""
         try:
-            status = os.stat(path)
+            status = patiently(lambda: os.stat(path), path, FLICKER_S)
             # The directory's time says that nothing was put there, if not in the very tick in which it was made.
             tick_s = _FINE_TICK_S if self._fresh_mtime_ns % 1_000_000 else _TICK_S
             is_untouched = status.st_mtime_ns == self._fresh_mtime_ns and time.monotonic() - self._fresh_since > tick_s
@@ -114,7 +117,7 @@ class Workbench:
     def clear_output(self, path: str, reusable: bool) -> str | None:
         """Keep an attempt's output; returns its file's name. An empty one is no output: None."""
         try:
-            if os.stat(path).st_size:
+            if patiently(lambda: os.stat(path), path, FLICKER_S).st_size:
                 return os.path.basename(path)
             if reusable and self._spare_output is None:
                 self._spare_output = path
@@ -124,6 +127,8 @@ class Workbench:
                 return os.path.basename(path)  # what the job left running may still write to it
         except FileNotFoundError:
             pass  # the job removed it
+        except OSError:
+            return os.path.basename(path)  # the disk is away: there may be something in it
         return None
 
     def discard_spares(self) -> None:

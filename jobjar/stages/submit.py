@@ -13,16 +13,18 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
-from jobjar.disk import move, server_time, sync_directory, write_all
+from jobjar.disk import is_directory, look, make_directory, move, server_time, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, id_in_name, login, make_name
 from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
+from jobjar.patience import is_transient, keep_trying, patiently
 
+T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
 CHUNK = 200
 _COPY_BYTES = 1 << 20
@@ -127,7 +129,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
             _make_category(jar, submission.category)
             pending.append(_write_to_limbo(jar, submission))
         _start_writing(pending)
-        entries = [_sync_file(job, by) for job in pending]
+        entries = [_sync_file(jar, job, by) for job in pending]
         # What the file itself does not say has to outlive this node as the file does.
         durable = any(job.submission.attributes for job in pending)
         _or_fail(pending[0].submission, lambda: jar.journal.append(entries, durable))
@@ -138,7 +140,8 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
         raise
     finally:
         for job in pending:
-            os.close(job.descriptor)
+            with contextlib.suppress(OSError):  # what was to be written was synced
+                os.close(job.descriptor)
     moved = []
     for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
         try:
@@ -163,9 +166,9 @@ def _make_category(jar: Jar, category: str) -> None:
         return
     path = jar.layout.jar_directory(category)
     try:
-        os.mkdir(path, 0o770 if jar.is_for_group else 0o700)
+        make_directory(path, 0o770 if jar.is_for_group else 0o700)
         if jar.is_for_group:
-            os.chmod(path, 0o2770)
+            patiently(lambda: os.chmod(path, 0o2770), path)
     except FileExistsError:
         check_path_is_safe(path)
     except OSError as error:
@@ -177,9 +180,17 @@ def _write_to_limbo(jar: Jar, submission: Submission) -> _Limbo:
     name = make_name(submission.priority, submission.identifier)
     path = f"{jar.layout.limbo}/{name}"
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        raise SubmitFailed(path=submission.what, reason=f"{jar.layout.limbo}: {error.strerror}") from error
+        where = f"{jar.layout.limbo}: " if error.filename == path else ""
+        raise SubmitFailed(path=submission.what, reason=f"{where}{error.strerror}") from error
+    return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
+
+
+def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any]]:
+    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor and
+    the attributes in it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         mode = 0o700
         if submission.path is not None:
@@ -188,13 +199,12 @@ def _write_to_limbo(jar: Jar, submission: Submission) -> _Limbo:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
         header = read_header(os.pread(descriptor, HEADER_BYTES, 0), submission.what)
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
-    except (OSError, JarError) as error:
-        os.close(descriptor)
-        os.unlink(path)
-        if isinstance(error, OSError):
-            raise SubmitFailed(path=submission.what, reason=error.strerror) from error
+    except (OSError, JarError):
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            os.close(descriptor)
+            os.unlink(path)
         raise
-    return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
+    return descriptor, header
 
 
 def _copy_file(path: str, target: int) -> int:
@@ -221,23 +231,42 @@ def _start_writing(pending: Sequence[_Limbo]) -> None:
             os.posix_fadvise(job.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _sync_file(job: _Limbo, by: str) -> Entry:
+def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
     """Make the file durable; returns its `submitted` entry."""
-    _or_fail(job.submission, lambda: os.fsync(job.descriptor))
+
+    def write_again_and_sync() -> None:
+        # A second fsync would not write what the one that failed dropped.
+        descriptor, _ = _write_file(jar, job.submission, job.path)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync() -> os.stat_result:
+        try:
+            os.fsync(job.descriptor)
+        except OSError as error:
+            if not is_transient(error):
+                raise
+            keep_trying(error, write_again_and_sync, job.path)
+            return patiently(lambda: os.lstat(job.path), job.path)
+        return os.fstat(job.descriptor)
+
+    status = _or_fail(job.submission, sync)
     return {
         "entry": "submitted",
         "job": id_in_name(job.name),
         "name": job.name,
         "category": job.submission.category,
         "submitter": by,
-        "submitted_at": server_time(os.fstat(job.descriptor)),
+        "submitted_at": server_time(status),
         **job.submission.attributes,
     }
 
 
-def _or_fail(submission: Submission, action: Callable[[], Any]) -> None:
+def _or_fail(submission: Submission, action: Callable[[], T]) -> T:
     try:
-        action()
+        return action()
     except OSError as error:
         raise SubmitFailed(path=submission.what, reason=error.strerror or errno.errorcode[error.errno or 0]) from error
 
@@ -246,10 +275,15 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
     """Move one file; returns its `moved` entry."""
     place = unclaimed_place(job.submission.category, job.name)
     path = jar.layout.path(place)
-    move(job.path, path)  # COMMIT: from here the job is submitted
     try:
-        moved_at = server_time(os.lstat(path))
+        move(job.path, path)  # COMMIT: from here the job is submitted
     except FileNotFoundError:
+        # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
+        if look(job.path) is not None or not is_directory(os.path.dirname(path)):
+            raise
+    try:
+        moved_at = server_time(patiently(lambda: os.lstat(path), path))
+    except OSError:
         moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
     return {
         "entry": "moved",
