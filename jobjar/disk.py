@@ -97,16 +97,20 @@ def server_time(status: os.stat_result) -> float:
 
 
 def open_common_file(path: str, flags: int) -> int:
-    """Open a file that all users of a jar write to, made where missing: its group may write it if its directory's may,
-    whatever this process's umask is. Raises OSError."""
+    """Open a file that all users of a jar write to, made where missing: who may read its directory may read it, and
+    its group may write it if its directory's may, whatever this process's umask is. Raises OSError."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags | os.O_CLOEXEC)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if os.stat(os.path.dirname(path)).st_mode & 0o020:
-                os.fchmod(descriptor, 0o660)
+            os.fchmod(descriptor, common_mode(os.path.dirname(path)))
             return descriptor
+
+
+def common_mode(directory: str) -> int:
+    """The mode of a file in `directory` that its users share: who may read or write the one may do so with the other."""
+    return 0o600 | os.stat(directory).st_mode & 0o064
 
 
 def read_server_clock(path: str) -> float:
@@ -135,7 +139,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: str, data: bytes, mode: int = 0o640) -> None:
+def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
     temporary = f"{path}.{os.getpid()}.new"
     descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)

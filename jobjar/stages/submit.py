@@ -163,7 +163,7 @@ def _make_category(jar: Jar, category: str) -> None:
         return
     path = jar.layout.jar_directory(category)
     try:
-        os.mkdir(path, 0o770 if jar.is_for_group else 0o700)
+        os.mkdir(path, 0o777 & ~jar.umask)
         if jar.is_for_group:
             os.chmod(path, 0o2770)
     except FileExistsError:
