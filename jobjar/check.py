@@ -22,6 +22,7 @@ from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
 from jobjar.ledger.store import check_database
+from jobjar.lookup import refresh_private_ledger
 from jobjar.patience import patiently
 
 _SECOND_LOOK_S = 0.5
@@ -33,7 +34,10 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
     Where there are some, it looks again: what workers are just doing is journaled a moment after it is done. Raises
     LedgerBusy, LedgerCorrupt, LedgerUnavailable.
     """
-    if not os.path.exists(jar.ledger_home.database):
+    if not os.access(jar.layout.journals, os.W_OK):
+        # Who only reads checks what the jar's own ledger or the snapshot knows, with what was journaled since.
+        refresh_private_ledger(jar)
+    elif not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
     lines = _look(jar)
     if lines and running_workers(jar.layout):
@@ -47,7 +51,8 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
 def _look(jar: Jar) -> list[str]:
     lines: list[str] = []
     with jar.ledger.writing() as connection:
-        check_database(jar.ledger_home.database)
+        if not jar.ledger.is_private:
+            check_database(jar.ledger_home.database)
         places = list_jars(jar.layout)
         fold_journals(connection, jar.layout)
         lines += [str(difference) for difference in compare_jars(connection, jar.layout, places)]

@@ -241,8 +241,8 @@ def server_time(status: os.stat_result) -> float:
 
 
 def open_common_file(path: str, flags: int) -> int:
-    """Open a file that all users of a jar write to, made where missing: its group may write it if its directory's may,
-    whatever this process's umask is. Raises OSError."""
+    """Open a file that all users of a jar write to, made where missing: who may read its directory may read it, and
+    its group may write it if its directory's may, whatever this process's umask is. Raises OSError."""
     return patiently(lambda: _open_or_make(path, flags | os.O_CLOEXEC), path)
 
 
@@ -253,12 +253,16 @@ def _open_or_make(path: str, flags: int) -> int:
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                if os.stat(os.path.dirname(path)).st_mode & 0o020:
-                    os.fchmod(descriptor, 0o660)
+                os.fchmod(descriptor, common_mode(os.path.dirname(path)))
             except OSError:
                 os.close(descriptor)
                 raise
             return descriptor
+
+
+def common_mode(directory: str) -> int:
+    """The mode of a file in `directory` that its users share: who may read or write the one may do so with the other."""
+    return 0o600 | os.stat(directory).st_mode & 0o064
 
 
 def read_server_clock(path: str) -> float:
@@ -295,7 +299,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: str, data: bytes, mode: int = 0o640) -> None:
+def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
     temporary = f"{path}.{os.getpid()}.new"
     try:

@@ -140,7 +140,8 @@ class NewerLedger(LedgerUnavailable):
 
 class UnsafeLedgerHome(LedgerUnavailable):
     template = (
-        "ledger home {path} cannot be trusted: {reason}; remove it, or set JJ_LEDGER_HOME to a directory of yours"
+        "ledger home {path} cannot be trusted: {reason}; remove it, or set JJ_LEDGER_HOME to a directory of yours, for this "
+        "jar alone, on a disk of this node"
     )
 
 

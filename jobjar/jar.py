@@ -6,7 +6,7 @@ Programs and the library open one; stages get what they need from it. Opening re
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
@@ -31,7 +31,9 @@ class Jar:
         self._ledger_home: LedgerHome | None = None
         self._journal: Journal | None = None
         self._ledger: Ledger | None = None
-        self.is_for_group = _check_is_jar(self.layout)
+        self._mode = _check_is_jar(self.layout)
+        self.is_for_group = bool(self._mode & 0o020)
+        self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
     @property
     def ledger_home(self) -> LedgerHome:
@@ -55,7 +57,7 @@ class Jar:
         if self._ledger is None:
             from jobjar.ledger.store import Ledger
 
-            self._ledger = Ledger(self.layout, self.ledger_home)
+            self._ledger = Ledger(self.layout, self.ledger_home, self.say)
         return self._ledger
 
     def replace_ledger(self, ledger: Ledger) -> None:
@@ -63,12 +65,12 @@ class Jar:
         self.close_ledger()
         self._ledger = ledger
 
-    def use_private_ledger(self) -> Ledger:
-        """Use an empty ledger in memory from now on; returns it."""
-        from jobjar.ledger.store import Ledger
+    def use_private_ledger(self, from_live: bool = False, from_copy: bool = True) -> Ledger:
+        """Use a private ledger from now on, with what the jar's own ledger (`from_live`) or the snapshot knows, or, without
+        `from_copy`, an empty one; returns it."""
+        from jobjar.ledger.private import open_private_ledger
 
-        private = Ledger(self.layout, self.ledger_home)
-        private.open_memory()
+        private = open_private_ledger(self.layout, self.say, from_live, from_copy)
         self.replace_ledger(private)
         return private
 
@@ -89,7 +91,8 @@ class Jar:
         """The umask of workers, and of all that programs make in this jar."""
         if self.settings.umask is not None:
             return self.settings.umask
-        return 0o007 if self.is_for_group else 0o077
+        # Who may read the jar may read what is made in it.
+        return ~self._mode & 0o077 | 0o002
 
     def check_is_safe(self) -> None:
         """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
@@ -101,7 +104,7 @@ class Jar:
         a claim would not be a rename."""
         try:
             if not is_directory(self.layout.workers):
-                make_directory(self.layout.workers, 0o770 if self.is_for_group else 0o700)
+                make_directory(self.layout.workers, 0o777 & ~self.umask)
             if _stat(self.layout.workers).st_dev != _stat(self.layout.unclaimed).st_dev:
                 raise OtherDisk(workers=self.layout.workers, home=self.layout.home)
         except OSError as error:
@@ -141,8 +144,8 @@ def _stat(path: str) -> os.stat_result:
     return patiently(lambda: os.stat(path), path)
 
 
-def _check_is_jar(layout: Layout) -> bool:
-    """Raise NotAJar; otherwise whether the jar is a group's."""
+def _check_is_jar(layout: Layout) -> int:
+    """Raise NotAJar; otherwise the jar's mode."""
     try:
         status = _stat(layout.home)
     except FileNotFoundError:
@@ -152,7 +155,7 @@ def _check_is_jar(layout: Layout) -> bool:
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
         if not is_directory(path):
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
-    return bool(status.st_mode & 0o020)
+    return status.st_mode
 
 
 def _subdirectories(path: str) -> list[str]:

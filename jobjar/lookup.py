@@ -11,30 +11,74 @@ from typing import Any
 from jobjar.attempt import SUCCEEDED
 from jobjar.control import ASIDE
 from jobjar.disk import look
-from jobjar.errors import AmbiguousJob, LedgerBusy, LedgerUnavailable, NoOutput, NotRunning, TimedOut, UnknownJob
+from jobjar.errors import (
+    AmbiguousJob,
+    CannotUseJar,
+    LedgerBusy,
+    LedgerUnavailable,
+    NoOutput,
+    NotRunning,
+    TimedOut,
+    UnknownJob,
+)
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.patience import patiently
+from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
 
 
 def refresh_ledger(jar: Jar) -> None:
-    """Fold what is new and look at the directories. Where this cannot be written, answer from a private ledger.
+    """Fold what is new and look at the directories. Where this cannot be written, or this user may only read the jar, answer
+    from a private ledger, which starts from a copy of the jar's own or of the snapshot.
 
     Raises LedgerUnavailable only where not even the journals can be read.
     """
     try:
         with jar.ledger.writing(_PATIENCE_S) as connection:
             reconcile(connection, jar.layout, with_completed=False)
-    except (LedgerBusy, LedgerUnavailable):
-        with jar.use_private_ledger().writing() as connection:
-            reconcile(connection, jar.layout)
+    except (LedgerBusy, LedgerUnavailable, CannotUseJar):
+        refresh_private_ledger(jar)
+
+
+def refresh_private_ledger(jar: Jar) -> None:
+    """Use a private ledger from now on, brought up to date; writes nothing into the jar. Raises as `refresh_ledger`."""
+    try:
+        _fill_private_ledger(jar, jar.use_private_ledger(from_live=True))
+    except LedgerUnavailable:
+        # The copy turned out to be damaged.
+        _fill_private_ledger(jar, jar.use_private_ledger(from_copy=False))
+
+
+def _fill_private_ledger(jar: Jar, ledger: Ledger) -> None:
+    with ledger.writing() as connection:
+        reconcile(connection, jar.layout, with_completed=ledger.source == FROM_JOURNALS)
+
+
+def describe_source(jar: Jar) -> dict[str, Any]:
+    """Where answers come from: `source` (ledger, snapshot, journals), and how old the snapshot is in seconds, if it is that.
+
+    By this node's clock: who only reads the jar's disk cannot ask for its time.
+    """
+    made_at = jar.ledger.made_at
+    return {
+        "source": jar.ledger.source,
+        "snapshot_age_s": None if made_at is None else round(max(0.0, time.time() - made_at), 3),
+    }
+
+
+def name_source(source: str, snapshot_age_s: float | None) -> str | None:
+    """For people: what a private ledger was made from; None where the answer is a ledger's."""
+    if source == FROM_SNAPSHOT and snapshot_age_s is not None:
+        return f"from the snapshot of {format_seconds(snapshot_age_s)} ago and the journals since"
+    return "from the journals alone: no snapshot could be used" if source == FROM_JOURNALS else None
 
 
 def find_job(jar: Jar, name_or_id: str) -> JobReport:

@@ -36,18 +36,22 @@ class Pulse:
     def beat(self) -> None:
         """Do what is due. Costs next to nothing where nothing is."""
         now = time.monotonic()
-        if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self._jar.settings.heartbeat_time_s
-            self._touch_heartbeat()
+        self._beat_meanwhile()
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL_S
             sync_journal(self._jar.journal)
         if now >= self._next_snapshot:
             self._next_snapshot = now + MAX_AGE_S / 5
             try:
-                publish_snapshot(self._jar.ledger)
+                publish_snapshot(self._jar.ledger, meanwhile=self._beat_meanwhile)
             except (OSError, LedgerBusy, LedgerUnavailable) as error:
                 self._say(f"the snapshot was not published: {error}")
+
+    def _beat_meanwhile(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._jar.settings.heartbeat_time_s
+            self._touch_heartbeat()
 
     def disk_now(self) -> float:
         """The disk's time, by the offset that the last heartbeat showed."""

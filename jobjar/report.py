@@ -13,12 +13,13 @@ from typing import Any
 
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
-from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable, UsageError
+from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable, UsageError
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.liveness import ALIVE, DEAD
+from jobjar.lookup import describe_source, name_source, refresh_private_ledger
 from jobjar.units import format_seconds
 
 Status = dict[str, Any]
@@ -28,11 +29,11 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `categories`, `workers`, `outcomes`, `throughput`, `warnings`, and `source`, which is
-    `ledger` or `directories`. Ages in seconds."""
+    `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
-    except (LedgerBusy, LedgerUnavailable, OSError) as error:
+    except (LedgerBusy, LedgerUnavailable, CannotUseJar, OSError) as error:
         warnings.append(f"read from the directories alone, without history: {error}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)
@@ -42,11 +43,25 @@ def gather_status(jar: Jar) -> Status:
     return status
 
 
+def _refresh(jar: Jar) -> None:
+    """Bring a ledger up to date: the home's, or a private one for who may only read the jar, or where the home is not in the
+    jar and cannot be used."""
+    is_in_jar = False
+    try:
+        if os.access(jar.layout.journals, os.W_OK):
+            is_in_jar = jar.ledger_home.shared
+            if is_in_jar and not os.path.exists(jar.ledger_home.database):
+                raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
+        with jar.ledger.writing(_PATIENCE_S) as connection:
+            reconcile(connection, jar.layout, with_completed=False)
+    except (LedgerBusy, LedgerUnavailable, CannotUseJar):
+        if is_in_jar:
+            raise
+        refresh_private_ledger(jar)
+
+
 def _from_ledger(jar: Jar) -> Status:
-    if not os.path.exists(jar.ledger_home.database):
-        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-    with jar.ledger.writing(_PATIENCE_S) as connection:
-        reconcile(connection, jar.layout, with_completed=False)
+    _refresh(jar)
     connection = jar.ledger.connection
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
     states.update(
@@ -54,7 +69,7 @@ def _from_ledger(jar: Jar) -> Status:
     )
     now = time.time()
     return {
-        "source": "ledger",
+        **describe_source(jar),
         "jobs": {
             **states,
             "claimed_jobs": _rows(
@@ -117,6 +132,7 @@ def _from_directories(jar: Jar) -> Status:
             )
     return {
         "source": "directories",
+        "snapshot_age_s": None,
         "jobs": {
             "limbo": sum(1 for _, entry in list_jar(layout.limbo, "limbo") if _status_of_job(entry)),
             "unclaimed": sum(count for count, _ in waiting.values()),
@@ -292,7 +308,8 @@ def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_fo
 def format_status(jar: Jar, status: Status, table_format: str) -> str:
     """The status as text for people."""
     jobs = status["jobs"]
-    sections = [f"Jar {jar.layout.home}, seen from {node_name()}"]
+    source = name_source(status["source"], status["snapshot_age_s"])
+    sections = [f"Jar {jar.layout.home}, seen from {node_name()}{', ' + source if source else ''}"]
     counts = [[jobs[state] for state in ("limbo", "unclaimed", "claimed", "completed")]]
     sections.append(format_table(counts, ("limbo", "unclaimed", "claimed", "completed"), table_format))
     if status["workers"]["nodes"]:

@@ -25,7 +25,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import scan_category
-from jobjar.ledger.store import Ledger
+from jobjar.ledger.store import FROM_JOURNALS, Ledger
 from jobjar.liveness import this_process
 from jobjar.patience import Refusals, patience, patiently
 from jobjar.propose import refresh
@@ -65,7 +65,7 @@ class Worker:
 
     def __init__(self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None]) -> None:
         self.jar = jar
-        self.say = say
+        self.say = self.jar.say = say
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
@@ -262,17 +262,18 @@ class Worker:
         try:
             return self._claim_with_repair()
         except (LedgerBusy, LedgerUnavailable) as error:
-            if self.jar.ledger.in_memory:
+            was_private = self.jar.ledger.is_private
+            if was_private and self.jar.ledger.source == FROM_JOURNALS:
                 raise
-            self.say(f"{error}. Going on with a private ledger in memory")
-            self.jar.use_private_ledger()
+            self.say(f"{error}. Going on with a private ledger")
+            self.jar.use_private_ledger(from_copy=not was_private)
             self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
             return self._claim_or_scan()
 
     def _use_home_ledger_again(self) -> None:
-        if self.jar.ledger.in_memory and time.monotonic() >= self._home_ledger_at:
+        if self.jar.ledger.is_private and time.monotonic() >= self._home_ledger_at:
             self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
-            ledger = Ledger(self.jar.layout, self.jar.ledger_home)
+            ledger = Ledger(self.jar.layout, self.jar.ledger_home, self.say)
             try:
                 ledger.open(patience_s=0.1)
             except (LedgerBusy, LedgerUnavailable):

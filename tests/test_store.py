@@ -188,7 +188,7 @@ def test_a_ledger_in_memory_knows_what_the_journals_say_and_touches_no_file(ledg
     private.open_memory()
     fill_ledger(private)
     assert count_jobs(private) == 1
-    assert private.in_memory
+    assert private.is_private
     private.close()
     assert sorted(os.listdir(ledger.home.path)) == before
 

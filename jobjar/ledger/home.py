@@ -2,7 +2,8 @@
 
 On a local disk the home is the jar's `ledger/`; where the jar is on a network disk it is a directory of this node.
 JJ_LEDGER_HOME overrides both. A home holds `ledger.db`, `lock` and `writer` (the name of its journal). A crash in here
-leaves at most an unused journal name.
+leaves at most an unused journal name. A home outside of its jar also holds `jar`, which says whose it is, and is made
+again when it was removed: what it knew is in the journals.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import stat
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from types import FrameType
 
-from jobjar.disk import is_local, open_common_file, read_file, write_all
+from jobjar.disk import is_local, open_common_file, read_file, replace_file, write_all
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
@@ -25,6 +28,7 @@ from jobjar.layout import Layout
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
+HOMES = "/var/tmp"
 
 
 class LedgerHome:
@@ -36,6 +40,7 @@ class LedgerHome:
         self.database = f"{path}/ledger.db"
         self.lock_file = f"{path}/lock"
         self.writer_file = f"{path}/writer"
+        self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
         self.check_workers_lock = f"{path}/check_workers.lock"
         self._lock_descriptor = -1
@@ -43,13 +48,9 @@ class LedgerHome:
 
     def journal_name(self) -> str:
         """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
-        try:
-            with open(self.writer_file, encoding="utf-8") as file:
-                name = file.read().strip()
-            if name:
-                return name
-        except FileNotFoundError:
-            pass
+        name = self._read_writer()
+        if name:
+            return name
         name = f"{node_name()}.{new_id()[:8]}"
         temporary = f"{self.writer_file}.{os.getpid()}.new"
         descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
@@ -65,6 +66,21 @@ class LedgerHome:
         finally:
             os.unlink(temporary)
         return name
+
+    def _read_writer(self) -> str:
+        """The name in the writer file; '' where there is none that can be used, and no such file any more."""
+        try:
+            with open(self.writer_file, encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
+        except FileNotFoundError:
+            return ""
+        # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
+        is_own = self.shared or name.startswith(f"{node_name()}.")
+        if is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name):
+            return name
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.writer_file)
+        return ""
 
     def open_journal(self, layout: Layout) -> Journal:
         """This home's journal, ready to append to."""
@@ -82,17 +98,21 @@ class LedgerHome:
             return
 
         try:
-            if self._lock_descriptor < 0:
-                self._lock_descriptor = open_common_file(self.lock_file, os.O_RDWR)
-            descriptor = self._lock_descriptor
-            try:
-                # What portalocker does too, without the tenth of a millisecond that it takes when nobody is in the way.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if patience_s <= 0:
-                    raise LedgerBusy(path=self.path, waited_s=0) from None
-                if not _try_for(descriptor, SPIN_S):
-                    self._wait_for_lock(descriptor, patience_s)
+            while True:
+                descriptor = self._open_lock()
+                try:
+                    # What portalocker does too, without the tenth of a millisecond that it takes when nobody is in the way.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if patience_s <= 0:
+                        raise LedgerBusy(path=self.path, waited_s=0) from None
+                    if not _try_for(descriptor, SPIN_S):
+                        self._wait_for_lock(descriptor, patience_s)
+                # A home of this node may be removed under its workers: who comes next locks another file of that name.
+                if self.shared or os.fstat(descriptor).st_nlink:
+                    break
+                os.close(descriptor)
+                self._lock_descriptor = -1
         except OSError as error:
             raise LedgerUnavailable(path=self.path, reason=f"its lock: {error.strerror}") from error
         self._is_locked = True
@@ -101,6 +121,13 @@ class LedgerHome:
         finally:
             self._is_locked = False
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _open_lock(self) -> int:
+        if self._lock_descriptor < 0:
+            if not self.shared and not os.path.isdir(self.path):
+                os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self._lock_descriptor = open_common_file(self.lock_file, os.O_RDWR)
+        return self._lock_descriptor
 
     def _wait_for_lock(self, descriptor: int, patience_s: float) -> None:
         """Wait in the kernel, where waiters are served in order; a holder that was stopped must not stop us too."""
@@ -155,22 +182,41 @@ def _try_for(descriptor: int, seconds: float) -> bool:
 def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     """The ledger home of this node for a jar, made where it is missing.
 
-    Raises UnsafeLedgerHome where somebody else could write to it, CannotUseJar.
+    Raises UnsafeLedgerHome where it is not this user's and this jar's own, CannotUseJar; that too where none is named and
+    this user may not write to the jar: who only reads leaves nothing behind.
     """
     if override:
         if os.path.realpath(override) == os.path.realpath(layout.ledger):
             return LedgerHome(layout.ledger, shared=True)
-        return _private_home(override)
+        return _private_home(layout, override)
     if is_local(layout.ledger):
         return LedgerHome(layout.ledger, shared=True)
-    return _private_home(f"/var/tmp/jobjar-{os.geteuid()}/{read_jar_id(layout)}")
+    if not os.access(layout.journals, os.W_OK):
+        reason = "this user has no write permission, or the disk is read-only"
+        raise CannotUseJar(action="write to", path=layout.journals, reason=reason)
+    parent = f"{HOMES}/jobjar-{os.geteuid()}"
+    _make_own_directory(parent)
+    # By the path too: a jar that was copied with all its files, its id among them, is another jar.
+    place = zlib.crc32(os.fsencode(os.path.realpath(layout.home)))
+    return _private_home(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
 
 
-def _private_home(path: str) -> LedgerHome:
-    parent = os.path.dirname(path)
+def _private_home(layout: Layout, path: str) -> LedgerHome:
     try:
-        if not os.path.isdir(parent):
-            os.makedirs(parent, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotUseJar(action="make the ledger home", path=path, reason=error.strerror) from error
+    _make_own_directory(path)
+    if not is_local(path):
+        raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
+    home = LedgerHome(path, shared=False)
+    _check_is_of_jar(home, layout)
+    return home
+
+
+def _make_own_directory(path: str) -> None:
+    """Make a directory that nobody else writes to. Raises UnsafeLedgerHome where it is there and is none, CannotUseJar."""
+    try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
         status = os.lstat(path)
@@ -182,7 +228,27 @@ def _private_home(path: str) -> LedgerHome:
         raise UnsafeLedgerHome(path=path, reason=f"it belongs to user {status.st_uid}")
     if status.st_mode & 0o002:
         raise UnsafeLedgerHome(path=path, reason=f"it is writable by others (mode {status.st_mode & 0o7777:04o})")
-    return LedgerHome(path, shared=False)
+
+
+def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
+    """Raise UnsafeLedgerHome where a home is another jar's, as one setting for two jars makes it; else note whose it is."""
+    ours = (read_jar_id(layout), os.path.realpath(layout.home))
+    try:
+        with open(home.jar_file, encoding="utf-8", errors="surrogateescape") as file:
+            noted = tuple(file.read().splitlines())
+    except FileNotFoundError:
+        noted = ()
+    except OSError as error:
+        raise CannotUseJar(action="read", path=home.jar_file, reason=error.strerror) from error
+    if noted == ours:
+        return
+    if len(noted) == 2:
+        # The same id elsewhere: the jar was moved, or is mounted in two places, or was copied with its id.
+        is_other = noted[0] != ours[0] or (os.path.isdir(noted[1]) and not os.path.samefile(noted[1], ours[1]))
+        if is_other:
+            raise UnsafeLedgerHome(path=home.path, reason=f"it is that of another jar, {noted[1]}")
+    with contextlib.suppress(OSError):  # a full disk: its first use says that
+        replace_file(home.jar_file, os.fsencode("\n".join((*ours, ""))))
 
 
 def read_jar_id(layout: Layout) -> str:

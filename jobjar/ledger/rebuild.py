@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from jobjar.layout import Layout
+from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import migrate
@@ -68,8 +69,9 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
     fresh_home = LedgerHome(home.path, home.shared)
     fresh_home.database = f"{home.database}.{os.getpid()}.new"
     fresh_home.lock_file = f"{fresh_home.database}.lock"
-    _remove_database(fresh_home.database)
+    remove_database(fresh_home.database)
     fresh = Ledger(layout, fresh_home)
+    fresh.starts_from_snapshot = False
     try:
         # Most of the work is done beside the living ledger, the last stretch with its writers waiting.
         with fresh.writing() as connection:
@@ -79,18 +81,10 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
             fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             fresh.close()
             # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(home.database + suffix)
+            remove_database(home.database, sidecars_only=True)
             os.rename(fresh_home.database, home.database)
     finally:
         fresh.close()
-        _remove_database(fresh_home.database)
+        remove_database(fresh_home.database)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh_home.lock_file)
-
-
-def _remove_database(path: str) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)

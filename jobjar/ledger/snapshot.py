@@ -1,22 +1,28 @@
 """Publish a copy of a node-local ledger on the shared disk, for nodes that start and people who only read.
 
-Reads the live ledger by SQLite's backup interface; writes a temporary name beside `ledger/snapshot.db` and renames it.
-One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays and is taken
-over after ten minutes; the old snapshot stays whole.
+It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it is.
+Reads the live ledger by SQLite's backup interface, without its lock; writes a temporary name beside `ledger/snapshot.db`
+and renames it. One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays
+and is taken over after ten minutes; the old snapshot stays whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
-from jobjar.disk import read_server_clock, rename
+from jobjar.disk import common_mode, read_server_clock, rename
+from jobjar.errors import LedgerUnavailable, NewerLedger
 from jobjar.jobname import node_name
-from jobjar.ledger.store import Ledger, driver
+from jobjar.ledger.database import check_size, driver, quote_path, remove_database
+from jobjar.ledger.migrate import check_version
+from jobjar.ledger.store import Ledger
 from jobjar.patience import FLICKER_S, patiently
 
 MAX_AGE_S = 300.0
 _ABANDONED_AFTER_S = 600.0
+_STEP_PAGES = 4096
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
@@ -28,15 +34,18 @@ def snapshot_age_s(ledger: Ledger) -> float | None:
     return max(0.0, _disk_now(ledger) - published_at)
 
 
-def publish_snapshot(ledger: Ledger, older_than_s: float = MAX_AGE_S) -> bool:
-    """Publish this home's ledger if the snapshot is older than `older_than_s`; returns whether it did.
+def publish_snapshot(
+    ledger: Ledger, older_than_s: float = MAX_AGE_S, meanwhile: Callable[[], None] = lambda: None
+) -> bool:
+    """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something; returns whether it did.
 
-    A home in the jar itself needs no snapshot. Raises OSError where the disk is full or read-only, LedgerUnavailable.
+    Holds no lock, and calls `meanwhile` several times a second. A home in the jar itself needs no snapshot. Raises OSError
+    where the disk is full or read-only, LedgerUnavailable.
     """
-    if ledger.home.shared or ledger.in_memory:
+    if ledger.home.shared or ledger.is_private:
         return False
     age_s = snapshot_age_s(ledger)
-    if age_s is not None and age_s < older_than_s:
+    if age_s is not None and (age_s < older_than_s or not _has_news(ledger)):
         return False
     if not _take_role(ledger):
         return False
@@ -44,24 +53,57 @@ def publish_snapshot(ledger: Ledger, older_than_s: float = MAX_AGE_S) -> bool:
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            target = driver.connect(temporary)
-            try:
-                ledger.connection.backup(target)
-            finally:
-                target.close()
+            _write_copy(ledger, temporary, meanwhile)
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            os.fchmod(descriptor, common_mode(ledger.layout.ledger))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         rename(temporary, ledger.layout.snapshot)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            with contextlib.suppress(OSError):  # nothing yet, or the disk is away: recovery removes it
-                os.unlink(temporary + suffix)
+        remove_database(temporary)
         with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
             os.rmdir(ledger.layout.publishing)
     return True
+
+
+def _write_copy(ledger: Ledger, path: str, meanwhile: Callable[[], None]) -> None:
+    """Back up a ledger as it is now, in steps. Not in WAL mode: who may only read the disk can open it by any program."""
+    remove_database(path)
+    source = driver.connect(f"file:{quote_path(ledger.path)}?mode=ro", uri=True, isolation_level=None)
+    target = driver.connect(path)
+    try:
+        # Held through all steps: a backup would begin again at each write of another process.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM journal_position").fetchone()
+        # SQLite's own sync would come at its end, in one piece; the caller's is enough.
+        target.execute("PRAGMA synchronous = off")
+        source.backup(target, pages=_STEP_PAGES, progress=lambda *_: meanwhile())
+        target.execute("PRAGMA journal_mode = delete")
+    finally:
+        target.close()
+        source.close()
+
+
+def _has_news(ledger: Ledger) -> bool:
+    """Whether this ledger has folded something that the snapshot has not. One of a newer version is left alone; one that
+    cannot be read is as good as none."""
+    path = ledger.layout.snapshot
+    query = "SELECT journal, offset FROM journal_position"
+    try:
+        check_size(path)
+        with contextlib.closing(driver.connect(f"file:{quote_path(path)}?immutable=1", uri=True)) as connection:
+            check_version(connection, path)
+            published = dict(connection.execute(query))
+    except NewerLedger:
+        return False
+    except (LedgerUnavailable, OSError, driver.Error):
+        return True
+    with ledger.errors_named():
+        ledger.ensure_open()
+        ours = dict(ledger.connection.execute(query))
+    return any(offset > published.get(journal, 0) for journal, offset in ours.items())
 
 
 def _take_role(ledger: Ledger) -> bool:

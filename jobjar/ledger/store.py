@@ -15,36 +15,48 @@ from typing import Any, TypeVar
 import peewee
 
 from jobjar.disk import open_common_file
-from jobjar.errors import JarError, LedgerBusy, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from jobjar.layout import Layout
+from jobjar.ledger.database import check_database, copy_snapshot, driver, name_error, remove_database
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 
-driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
+__all__ = ["Ledger", "check_database", "driver"]
+
 T = TypeVar("T")
 # How often a ledger that somebody removes while it is opened is opened again.
 _TRIES = 3
 
-# Primary result codes of SQLite (sqlite3.h).
-_CORRUPT, _NOT_A_DATABASE = 11, 26
 _PRAGMAS = {
     "synchronous": "normal",
     "busy_timeout": 5000,
     "temp_store": "memory",
     "cache_size": -16000,
 }
+_PRIVATE_PRAGMAS = {**_PRAGMAS, "synchronous": "off", "journal_mode": "memory"}
+# What a ledger was made from, beside the journals: a home's is brought up to date and has no age.
+FROM_LEDGER, FROM_SNAPSHOT, FROM_JOURNALS = "ledger", "snapshot", "journals"
 
 
 class Ledger:
-    """A ledger home's database. Not for sharing between threads."""
+    """A ledger home's database, or a private one of this process. Not for sharing between threads.
 
-    def __init__(self, layout: Layout, home: LedgerHome) -> None:
+    `say` gets what a person should know of how it was made. `source` is one of the FROM_ names; `made_at` is when a
+    private one's source was published (the disk's time), None where the source is as of now.
+    """
+
+    def __init__(self, layout: Layout, home: LedgerHome, say: Callable[[str], None] = lambda line: None) -> None:
         self.layout = layout
         self.home = home
         self.path = home.database
         self.database = peewee.SqliteDatabase(None)
         self._identity: tuple[int, int] | None = None
         self._turn_connection: Any = None
+        self._say = say
+        self.is_private = False
+        self.source = FROM_LEDGER
+        self.made_at: float | None = None
+        self.starts_from_snapshot = not home.shared
 
     @property
     def connection(self) -> Any:
@@ -62,13 +74,13 @@ class Ledger:
 
     def ensure_open(self) -> None:
         """Open the ledger if it is not, or if its file was replaced. Raises as `open`."""
-        if not self.in_memory and self._was_replaced():
+        if not self.is_private and self._was_replaced():
             self.open()
 
-    def _open_locked(self) -> None:
+    def _open_locked(self, is_repair: bool = False) -> None:
         for tries_left in reversed(range(_TRIES)):
             try:
-                self._open_file()
+                self._open_file(is_repair)
                 return
             except OSError as error:
                 raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
@@ -77,15 +89,13 @@ class Ledger:
                 if not tries_left or not self._was_replaced():
                     raise
 
-    def _open_file(self) -> None:
+    def _open_file(self, is_repair: bool = False) -> None:
         self.close()
-        is_new = not os.path.exists(self.path)
+        is_new = not os.path.exists(self.path) or not os.path.getsize(self.path)
         if is_new:
             # Left by whoever removed the database by hand: their content is not that of the one that is made here.
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path + suffix)
-            self._start_from_snapshot()
+            remove_database(self.path, sidecars_only=True)
+            self._start_from_snapshot(thorough=is_repair)
         # Made before SQLite opens it, so that the members of a group jar can all write to it.
         descriptor = open_common_file(self.path, os.O_RDWR)
         status = os.fstat(descriptor)
@@ -103,34 +113,43 @@ class Ledger:
                 raise LedgerUnavailable(path=self.path, reason=f"SQLite cannot use WAL here (answers {mode})")
         migrate(self.connection, self.path)
 
-    def _start_from_snapshot(self) -> None:
-        if self.home.shared or not os.path.exists(self.layout.snapshot):
+    def _start_from_snapshot(self, thorough: bool) -> None:
+        """Put a copy of the published snapshot where the ledger is to be. A damaged or newer one is no reason not to start:
+        the journals have everything."""
+        if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
             return
         temporary = f"{self.path}.{os.getpid()}.new"
         try:
-            with open(self.layout.snapshot, "rb") as source, open(temporary, "wb") as target:
-                while chunk := source.read(1 << 20):
-                    target.write(chunk)
-            check_database(temporary)
+            copy_snapshot(self.layout.snapshot, temporary, thorough)
+            with contextlib.closing(driver.connect(temporary)) as connection:
+                connection.execute("PRAGMA journal_mode = wal")  # a living ledger is never anything else
             os.rename(temporary, self.path)
-        except LedgerUnavailable:
-            pass  # A damaged or newer snapshot is no reason not to start: the journals have everything.
+        except (LedgerUnavailable, OSError, driver.Error) as error:
+            self._say(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
         finally:
-            for suffix in ("", "-wal", "-shm"):  # reading a WAL database makes the last two
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary + suffix)
+            remove_database(temporary)
 
     def open_memory(self) -> None:
-        """Open an empty private ledger in memory: what a worker folds into while its home cannot be used."""
-        self.close()
-        self.path = ":memory:"
-        self.database.init(":memory:", pragmas=_PRAGMAS, check_same_thread=False)
-        self.database.connect()
-        migrate(self.connection, self.path)
+        """Open an empty private ledger in memory."""
+        self._open_private(":memory:")
+        self.source, self.made_at = FROM_JOURNALS, None
 
-    @property
-    def in_memory(self) -> bool:
-        return self.path == ":memory:"
+    def open_copy(self, path: str, source: str, made_at: float | None) -> None:
+        """Open a private ledger that is the copy at `path`, which is removed: it goes with this process."""
+        try:
+            self._open_private(path)
+        finally:
+            remove_database(path)
+        self.source, self.made_at = source, made_at
+
+    def _open_private(self, path: str) -> None:
+        self.close()
+        self.is_private = True
+        self.path = path
+        with self.errors_named():
+            self.database.init(path, pragmas=_PRIVATE_PRAGMAS, check_same_thread=False)
+            self.database.connect()
+            migrate(self.connection, path)
 
     def close(self) -> None:
         """Close the ledger. Who closes it last writes its WAL back, which is a write as any other: under the lock."""
@@ -151,10 +170,11 @@ class Ledger:
         if self._turn_connection is not None:
             yield self._turn_connection
             return
-        if self.in_memory:
-            self.connection.execute("BEGIN")
-            with self._transaction() as connection:
-                yield connection
+        if self.is_private:
+            with self.errors_named():
+                self.connection.execute("BEGIN")
+                with self._transaction() as connection:
+                    yield connection
             return
         with self.home.locked(patience_s), self.errors_named():
             self._begin()
@@ -209,7 +229,7 @@ class Ledger:
         try:
             return action()
         except LedgerCorrupt as error:
-            if self.in_memory:
+            if self.is_private:
                 raise
             aside = self.set_aside()
             say(f"{error}. It was moved to {aside}; rebuilding it from the journals and the directories")
@@ -225,36 +245,5 @@ class Ledger:
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + suffix, aside + suffix)
-            self._open_locked()
+            self._open_locked(is_repair=True)
         return aside
-
-
-def check_database(path: str) -> None:
-    """Run SQLite's quick_check and compare the schema's version. Raises LedgerCorrupt, NewerLedger."""
-    connection = None
-    try:
-        connection = driver.connect(f"file:{_quote(path)}?mode=ro", uri=True)
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if answer != "ok":
-            raise LedgerCorrupt(path=path, reason=answer)
-        check_version(connection, path)
-    except driver.Error as error:
-        raise name_error(error, path) from error
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def name_error(error: Exception, path: str) -> JarError:
-    """The error of ours that says what one of SQLite's or peewee's means."""
-    cause = error.__cause__ if isinstance(error, peewee.PeeweeException) and error.__cause__ else error
-    code = getattr(cause, "sqlite_errorcode", None)
-    reason = str(error)
-    damaged = code is not None and code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
-    if damaged or "malformed" in reason or "not a database" in reason or "no such table" in reason:
-        return LedgerCorrupt(path=path, reason=reason)
-    return LedgerUnavailable(path=path, reason=reason)
-
-
-def _quote(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

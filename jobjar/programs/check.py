@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.jobname import printable
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar check") -> int:
@@ -18,9 +18,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.check import check_jar
+        from jobjar.lookup import describe_source
 
         jar = open_named_jar(options, program_path)
         lines = check_jar(jar, lambda line: complain(program, line))
+        say_source(program, describe_source(jar))
         jar.close()
         for line in lines:
             print(printable(line))

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
@@ -41,6 +42,7 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
     if options.home:
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
     jar = open_jar(overrides, program_path)
+    jar.say = lambda line: complain(os.path.basename(sys.argv[0]), line)
     os.umask(jar.umask)
     return jar
 
@@ -71,6 +73,15 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
         where = f" {error.filename}:" if error.filename else ""
         complain(parser.prog, f"{where} {error.strerror or error}. Check the disk and the permissions".strip())
         return 1
+
+
+def say_source(program: str, source: Mapping[str, Any]) -> None:
+    """Tell people what the answer was read from, where that was not this node's own ledger (`lookup.describe_source`)."""
+    from jobjar.lookup import name_source
+
+    text = name_source(source["source"], source["snapshot_age_s"])
+    if text is not None:
+        complain(program, text)
 
 
 def complain(program: str, message: object) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar output") -> int:
@@ -18,11 +18,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import find_job, find_output, refresh_ledger
+        from jobjar.lookup import describe_source, find_job, find_output, refresh_ledger
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
         path = find_output(jar, find_job(jar, options.job), options.attempt)
+        say_source(program, describe_source(jar))
         jar.close()
         sys.stdout.flush()
         if path is not None:

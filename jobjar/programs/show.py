@@ -10,7 +10,7 @@ from typing import Any
 
 from jobjar.errors import UsageError
 from jobjar.jobname import printable
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
@@ -21,18 +21,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import describe_job, find_job, refresh_ledger
+        from jobjar.lookup import describe_job, describe_source, find_job, refresh_ledger
 
         if not options.job:
             raise UsageError(reason="name a job")
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
         description = describe_job(jar, find_job(jar, options.job))
+        source = describe_source(jar)
         jar.close()
         if options.format == "json":
-            print(json.dumps(description, indent=1))
+            print(json.dumps({**description, **source}, indent=1))
         else:
             print(printable(format_description(description)))
+            say_source(program, source)
         return 0
 
     return run(parser, argv, body)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 from jobjar.units import parse_seconds
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", nargs="*", metavar="JOB", help="names, ids (or their first letters), or paths")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import all_succeeded, wait_for_jobs
+        from jobjar.lookup import all_succeeded, describe_source, wait_for_jobs
 
         if bool(options.job) == options.all:
             raise UsageError(reason="name the jobs to wait for, or use --all")
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             raise UsageError(reason=f"--timeout: {error}") from error
         jar = open_named_jar(options, program_path)
         outcomes = wait_for_jobs(jar, None if options.all else options.job, timeout_s)
+        say_source(program, describe_source(jar))
         jar.close()
         return 0 if all_succeeded(outcomes) else 1
 

@@ -166,7 +166,7 @@ def _make_category(jar: Jar, category: str) -> None:
         return
     path = jar.layout.jar_directory(category)
     try:
-        make_directory(path, 0o770 if jar.is_for_group else 0o700)
+        make_directory(path, 0o777 & ~jar.umask)
         if jar.is_for_group:
             patiently(lambda: os.chmod(path, 0o2770), path)
     except FileExistsError:

@@ -1,0 +1,162 @@
+"""A SQLite file as such: the driver, what its errors mean, whether a file is sound, copies of one.
+
+Reads the file that it is asked about; writes only copies, under the names that callers give. A crash leaves a part of a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import Any
+
+import peewee
+
+from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
+from jobjar.ledger.migrate import check_version
+
+driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
+# Primary result codes of SQLite (sqlite3.h).
+_CORRUPT, _NOT_A_DATABASE = 11, 26
+_MAGIC = b"SQLite format 3\0"
+# One row from the end of each large table, and all of the small ones: what a copy that stopped midway does not have.
+_SAMPLES = (
+    "SELECT count(*) FROM sqlite_master",
+    "SELECT count(*) FROM journal_position",
+    "SELECT * FROM job ORDER BY id DESC LIMIT 1",
+    "SELECT * FROM move ORDER BY job_uid DESC LIMIT 1",
+    "SELECT * FROM attempt ORDER BY job_uid DESC LIMIT 1",
+)
+_TRIES = 5
+
+
+def name_error(error: Exception, path: str) -> JarError:
+    """The error of ours that says what one of SQLite's or peewee's means."""
+    cause = error.__cause__ if isinstance(error, peewee.PeeweeException) and error.__cause__ else error
+    code = getattr(cause, "sqlite_errorcode", None)
+    reason = str(error)
+    damaged = code is not None and code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
+    if damaged or "malformed" in reason or "not a database" in reason or "no such table" in reason:
+        return LedgerCorrupt(path=path, reason=reason)
+    return LedgerUnavailable(path=path, reason=reason)
+
+
+def check_database(path: str) -> None:
+    """Run SQLite's quick_check and compare the schema's version. Raises LedgerCorrupt, NewerLedger, LedgerUnavailable."""
+    _look_into(path, ("PRAGMA quick_check(1)",))
+
+
+def probe_database(path: str) -> None:
+    """What is cheap at any size and shows a copy that is not whole: the size against the header's, the schema's version, a
+    few reads. Raises as `check_database`, and OSError."""
+    check_size(path)
+    _look_into(path, _SAMPLES)
+
+
+def check_size(path: str) -> None:
+    """Compare a file's size with what its header says. Raises LedgerCorrupt, OSError."""
+    with open(path, "rb") as file:
+        header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    if len(header) < 100 or not header.startswith(_MAGIC):
+        raise LedgerCorrupt(path=path, reason="it is not a database")
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    # The count of pages holds where these two agree (SQLite's file format, 1.3.7).
+    if header[24:28] == header[92:96] and pages * (65536 if page_size == 1 else page_size) != size:
+        raise LedgerCorrupt(path=path, reason=f"it has {size} bytes instead of {pages * page_size}: half a copy")
+
+
+def _look_into(path: str, questions: tuple[str, ...]) -> None:
+    connection = None
+    try:
+        connection = driver.connect(f"file:{quote_path(path)}?mode=ro", uri=True)
+        for question in questions:
+            answer = connection.execute(question).fetchone()
+            if "quick_check" in question and answer[0] != "ok":
+                raise LedgerCorrupt(path=path, reason=answer[0])
+        check_version(connection, path)
+    except driver.Error as error:
+        raise name_error(error, path) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
+    """Copy a snapshot, which nobody changes, and see that the copy is whole; with `thorough`, look at every page of it.
+
+    Raises LedgerCorrupt, NewerLedger, LedgerUnavailable, OSError; then there is nothing at `target`.
+    """
+    try:
+        check_size(path)
+        shutil.copyfile(path, target)  # in the kernel, where it can
+        probe_database(target)
+        if thorough:
+            check_database(target)
+    except BaseException:
+        remove_database(target)
+        raise
+    remove_database(target, sidecars_only=True)
+
+
+def copy_live(path: str, target: str) -> None:
+    """Copy a ledger that others may be writing to, with read permission alone, without touching a file beside it.
+
+    Raises as `copy_snapshot`.
+    """
+    try:
+        for tries_left in reversed(range(_TRIES)):
+            before = _state(path)
+            uri = f"file:{quote_path(path)}?mode=ro&readonly_shm=1"
+            if not _has_content(f"{path}-wal") and not os.path.exists(f"{path}-shm"):
+                # Nobody has it open, all of it is in the one file, and SQLite could not make the others for a reader.
+                uri += "&immutable=1"
+            try:
+                _back_up(uri, target)
+            except driver.Error as error:
+                if not tries_left:
+                    raise name_error(error, path) from error
+                remove_database(target)
+                continue
+            if "immutable" not in uri or (_state(path) == before and not _has_content(f"{path}-wal")):
+                break
+            if not tries_left:
+                raise LedgerUnavailable(path=path, reason="it changed while it was read")
+        probe_database(target)
+    except BaseException:
+        remove_database(target)
+        raise
+
+
+def _back_up(uri: str, target: str) -> None:
+    with (
+        contextlib.closing(driver.connect(uri, uri=True)) as source,
+        contextlib.closing(driver.connect(target)) as copy,
+    ):
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = delete")
+
+
+def _state(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def remove_database(path: str, sidecars_only: bool = False) -> None:
+    """Remove a database file that nobody uses, and what SQLite made beside it."""
+    for suffix in ("-wal", "-shm", "-journal") if sidecars_only else ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            os.unlink(path + suffix)
+
+
+def quote_path(path: str) -> str:
+    """A path as SQLite's URIs write it."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,54 @@
+"""Private ledgers: what a process uses that may only read, or whose ledger home cannot be used.
+
+Reads the jar's own ledger where it lies there, else the published snapshot; writes nothing into the jar, only a temporary
+file of this process, which has no name any more once it is open. Killed before that, it leaves that one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+
+from jobjar.disk import is_local
+from jobjar.errors import LedgerUnavailable
+from jobjar.layout import Layout
+from jobjar.ledger.database import copy_live, copy_snapshot
+from jobjar.ledger.home import LedgerHome
+from jobjar.ledger.store import FROM_LEDGER, FROM_SNAPSHOT, Ledger
+
+
+def open_private_ledger(
+    layout: Layout, say: Callable[[str], None], from_live: bool = True, from_copy: bool = True
+) -> Ledger:
+    """A private ledger, open: a copy of the jar's own ledger (`from_live`) or of the snapshot, as far as they can be used
+    and `from_copy` allows it; else an empty one in memory. The journals' tails are still to be folded.
+
+    `say` gets why a snapshot was not used.
+    """
+    ledger = Ledger(layout, LedgerHome(layout.ledger, shared=True), say)
+    live = f"{layout.ledger}/ledger.db"
+    if from_copy and from_live and os.path.exists(live) and is_local(layout.ledger):
+        with contextlib.suppress(LedgerUnavailable, OSError):  # the next one may do
+            target = _temporary_file()
+            copy_live(live, target)
+            ledger.open_copy(target, FROM_LEDGER, None)
+            return ledger
+    if from_copy and os.path.exists(layout.snapshot):
+        try:
+            target = _temporary_file()
+            published_at = os.stat(layout.snapshot).st_mtime
+            copy_snapshot(layout.snapshot, target)
+            ledger.open_copy(target, FROM_SNAPSHOT, published_at)
+            return ledger
+        except (LedgerUnavailable, OSError) as error:
+            say(f"the snapshot is not used, which takes longer: {error}. Reading the journals from their beginning")
+    ledger.open_memory()
+    return ledger
+
+
+def _temporary_file() -> str:
+    descriptor, path = tempfile.mkstemp(prefix="jobjar-", suffix=".db")
+    os.close(descriptor)
+    return path
