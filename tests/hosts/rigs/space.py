@@ -57,12 +57,14 @@ class Space:
         """The command line that runs `words` on this computer."""
         return ["nsenter", "--target", str(self.init), "--uts", "--pid", "--net", "--mount", *words]
 
-    def start(self, *words: str, environment: Mapping[str, str] | None = None) -> Running:
+    def start(
+        self, *words: str, environment: Mapping[str, str] | None = None, input: int = subprocess.DEVNULL
+    ) -> Running:
         """Start a program here. Its standard output and error can be read from the process."""
         process = subprocess.Popen(
             self.words(*words),
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=input,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
