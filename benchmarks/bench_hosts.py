@@ -156,7 +156,9 @@ def lost_share(workers: list[Running]) -> float:
 def main() -> None:
     parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--jobs", type=int, default=2000, help="jobs in each round (default: 2000)")
-    parser.add_argument("--workers", type=int, default=4, help="workers, and processes of the floor, a host (default: 4)")
+    parser.add_argument(
+        "--workers", type=int, default=4, help="workers, and processes of the floor, a host (default: 4)"
+    )
     options = parse(parser)
     reason = why_no_moosefs()
     if reason is not None:

@@ -91,6 +91,24 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
             number += 1
 
 
+def move_to_own(source: str, directory: str, name: str) -> str:
+    """`move_to_free_name` into a directory that only this process puts files into: looking whether the name is free is
+    enough there, where a rename that refuses to overwrite costs a network disk a file made and removed."""
+    taken_name = name
+    number = 2
+    while os.path.lexists(f"{directory}/{taken_name}"):
+        taken_name = numbered_name(name, number)
+        number += 1
+    destination = f"{directory}/{taken_name}"
+    try:
+        os.rename(source, destination)
+    except OSError:
+        # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+        if not os.path.lexists(destination):
+            raise
+    return taken_name
+
+
 def server_time(status: os.stat_result) -> float:
     """When the file was last moved, by the clock of the disk that holds it (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)
@@ -115,6 +133,22 @@ def read_server_clock(path: str) -> float:
     try:
         os.utime(descriptor)
         return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def look_afresh(directory: str) -> os.stat_result | None:
+    """A directory's status as its server has it now; None where it cannot be opened.
+
+    An NFS client answers stat(2) from what it remembers, for up to a minute, and goes on believing that a name is missing
+    until it learns that the directory changed. Opening the directory asks the server.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 

@@ -48,7 +48,8 @@ def spread(candidates: Iterable[Candidate], workers: Sequence[str], worker: str,
     own_number = workers.index(worker)
     ordered: list[Candidate] = []
     for _, equals in itertools.groupby(candidates, key=lambda candidate: (candidate.category, candidate.priority)):
-        own, others = [], []
+        own: list[Candidate] = []
+        others: list[Candidate] = []
         for candidate in equals:
             number = zlib.crc32(f"{epoch} {candidate.name}".encode("utf-8", "surrogateescape")) % len(workers)
             (own if number == own_number else others).append(candidate)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import is_job_file, move, move_to_free_name, server_time
+from jobjar.disk import is_job_file, move, move_to_free_name, move_to_own, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry
@@ -145,13 +145,14 @@ def _claim(
 def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tuple[str, str]:
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
+    take = move_to_free_name if claimer.jar.ledger_home.shared else move_to_own
     try:
-        name = move_to_free_name(source, directory, candidate.name)
+        name = take(source, directory, candidate.name)
     except FileNotFoundError:
         if os.path.isdir(directory) or not os.path.lexists(source):
             raise
         os.makedirs(directory, exist_ok=True)
-        name = move_to_free_name(source, directory, candidate.name)
+        name = take(source, directory, candidate.name)
     return name, f"{directory}/{name}"
 
 

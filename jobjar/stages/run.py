@@ -65,16 +65,16 @@ class Workbench:
     def make_scratch(self, job: ClaimedJob) -> str:
         """A fresh empty directory for the job. Raises OSError."""
         path, number = f"{self.claimer.paths.scratch}/{job.name}", 2
-        while path != self._spare_scratch and os.path.lexists(path):
-            path = f"{self.claimer.paths.scratch}/{numbered_name(job.name, number)}"
-            number += 1
         spare, self._spare_scratch = self._spare_scratch, None
         if spare is not None:
             try:
-                os.rename(spare, path)
+                os.rename(spare, path)  # over nothing, or over another empty directory
                 return path
             except OSError:
                 remove_tree(spare)  # somebody was in it
+        while os.path.lexists(path):
+            path = f"{self.claimer.paths.scratch}/{numbered_name(job.name, number)}"
+            number += 1
         os.mkdir(path)
         status = os.stat(path)
         self._fresh_mode, self._fresh_mtime_ns = status.st_mode, status.st_mtime_ns

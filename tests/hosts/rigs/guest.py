@@ -1,8 +1,8 @@
 """Runs programs inside a guest of nfs.py for who asks over the network: one connection, one program.
 
-    guest.py serve ADDRESS                      in the guest
-    guest.py call ADDRESS ENVIRONMENT WORD…     on its network: ENVIRONMENT is a JSON object; the program's output and errors
-                                                come to standard output, and its exit status becomes this one's
+guest.py serve ADDRESS                      in the guest
+guest.py call ADDRESS ENVIRONMENT WORD…     on its network: ENVIRONMENT is a JSON object; the program's output and errors
+                                            come to standard output, and its exit status becomes this one's
 """
 
 from __future__ import annotations

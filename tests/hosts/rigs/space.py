@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 _INIT = 'hostname "$1" && ip link set lo up && echo up; read line'
+_UNSHARE = "unshare --uts --pid --net --mount --fork --mount-proc --kill-child".split()
 NETWORK = "10.77.0"
 Running = subprocess.Popen[str]
 
@@ -33,8 +34,7 @@ class Space:
         self.address = f"{NETWORK}.{address}"
         self._started: list[Running] = []
         self._unshare = subprocess.Popen(
-            ["unshare", "--uts", "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
-            + ["sh", "-c", _INIT, "sh", name],
+            [*_UNSHARE, "sh", "-c", _INIT, "sh", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
