@@ -35,6 +35,10 @@ class Proposals:
         self.missing: list[Candidate] = []
         # When to ask the ledger again, by the monotonic clock.
         self.stale_at = 0.0
+        # The disk's time when the other nodes' journals were last folded by this process.
+        self.others_folded_at = 0.0
+        # Workers that were seen to claim jobs, and when last, by the monotonic clock (spread.py).
+        self.claiming_workers: dict[str, float] = {}
 
 
 class Claimer:
@@ -49,6 +53,8 @@ class Claimer:
         self.not_allowed: set[str] = set()
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
+        # How many claims succeeded, and how many found the job gone: another claimer was quicker.
+        self.claims = self.lost_tries = 0
         self.proposals = Proposals()
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jobjar.disk import read_file, remove_file
+from jobjar.disk import look_afresh, read_file, remove_file
 from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, liveness
@@ -127,13 +128,39 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
     return [worker.name for worker in workers], errors
 
 
-def is_stopped(layout: Layout, paths: WorkerPaths) -> bool:
-    # access(2), not lexists(): asked before each job, and a missing file is no exception here.
-    return os.access(paths.stop_file, os.F_OK) or os.access(layout.stop_all_file, os.F_OK)
+class Orders:
+    """What control files tell a worker. On a network disk they are looked at once per `interval_s`, not before each job."""
 
+    def __init__(self, layout: Layout, paths: WorkerPaths, interval_s: float, is_network: bool) -> None:
+        self._layout = layout
+        self._paths = paths
+        self._interval_s = interval_s
+        self._is_network = is_network
+        self._next_look = 0.0
+        self._seen = (False, False)
 
-def is_paused(layout: Layout, paths: WorkerPaths) -> bool:
-    return os.access(paths.pause_file, os.F_OK) or os.access(layout.pause_all_file, os.F_OK)
+    def look(self, at_once: bool = False) -> tuple[bool, bool]:
+        """Whether this worker is to leave, and whether it is to pause."""
+        if self._is_network:
+            now = time.monotonic()
+            if now < self._next_look and not at_once:
+                return self._seen
+            self._next_look = now + self._interval_s
+            look_afresh(self._layout.workers)
+            look_afresh(self._paths.path)
+        # access(2), not lexists(): asked before each job, and a missing file is no exception here.
+        stopped = os.access(self._paths.stop_file, os.F_OK) or os.access(self._layout.stop_all_file, os.F_OK)
+        paused = not stopped and (
+            os.access(self._paths.pause_file, os.F_OK) or os.access(self._layout.pause_all_file, os.F_OK)
+        )
+        self._seen = (stopped, paused)
+        return self._seen
+
+    def take_kill_request(self, job_name: str) -> bool:
+        """Whether somebody asked for this running job to be killed; the request is used up."""
+        if self._is_network:
+            look_afresh(self._paths.path)
+        return take_kill_request(self._paths, job_name)
 
 
 def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:

@@ -235,6 +235,24 @@ def remove_file(path: str) -> None:
         patiently(lambda: os.unlink(path), path)
 
 
+def move_to_own(source: str, directory: str, name: str) -> str:
+    """`move_to_free_name` into a directory that only this process puts files into: looking whether the name is free is
+    enough there, where a rename that refuses to overwrite costs a network disk a file made and removed."""
+    taken_name = name
+    number = 2
+    while look(f"{directory}/{taken_name}") is not None:
+        taken_name = numbered_name(name, number)
+        number += 1
+    destination = f"{directory}/{taken_name}"
+    try:
+        rename(source, destination)
+    except OSError:
+        # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+        if look(destination) is None:
+            raise
+    return taken_name
+
+
 def server_time(status: os.stat_result) -> float:
     """When the file was last moved, by the clock of the disk that holds it (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)
@@ -275,6 +293,22 @@ def _touch_and_read(path: str) -> float:
     try:
         os.utime(descriptor)
         return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def look_afresh(directory: str) -> os.stat_result | None:
+    """A directory's status as its server has it now; None where it cannot be opened.
+
+    An NFS client answers stat(2) from what it remembers, for up to a minute, and goes on believing that a name is missing
+    until it learns that the directory changed. Opening the directory asks the server.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 

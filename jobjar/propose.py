@@ -20,6 +20,7 @@ from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed
+from jobjar.spread import claiming_workers, spread
 
 # How the entries of a move to unclaimed and of one from there look in a journal.
 _CLAIMABLE = b'"to":"unclaimed/'
@@ -28,6 +29,8 @@ _CLAIMED = re.compile(rb'"from":("unclaimed/(?:[^"\\]|\\.)*")')
 # are taken into it without an entry in this home's journal.
 _MAX_AGE_S = 0.25
 _FEWEST, _MOST = 4, 256
+# On a network disk, for each worker that claims.
+_FOR_EACH = 32
 
 
 def propose(claimer: Claimer, now: float) -> Candidate | None:
@@ -83,18 +86,26 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     jar, proposals = claimer.jar, claimer.proposals
     # As many as were used up since the last time, and as many again: few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
+    workers = [claimer.paths.name]
     with jar.ledger.writing(patience_s) as connection:
         if everything or jar.ledger.is_private or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
             fold_journals(connection, jar.layout)
+            proposals.others_folded_at = now
         else:
             fold_journal(connection, jar.journal.path)
         _mark_missing(claimer, connection)
+        if not jar.ledger_home.shared:
+            workers = claiming_workers(claimer, connection, now)
+            if len(workers) > 1:
+                # The first are those that other nodes claimed already, as will be read in a moment.
+                wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
         candidates: list[Candidate] = []
         for category in claimer.categories:
             if len(candidates) < wanted:
                 limit = wanted - len(candidates) + len(claimer.not_allowed)
                 candidates += claim_candidates(connection, category, now, limit)
-    proposals.candidates = [candidate for candidate in candidates if candidate.place not in claimer.not_allowed]
+    allowed = [candidate for candidate in candidates if candidate.place not in claimer.not_allowed]
+    proposals.candidates = spread(allowed, workers, claimer.paths.name, now)
     proposals.tried = 0
     proposals.taken.clear()
     proposals.stale_at = time.monotonic() + _MAX_AGE_S

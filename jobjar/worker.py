@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import look, make_directory, replace_file
+from jobjar.disk import look, look_afresh, make_directory, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
@@ -53,6 +53,8 @@ STOP_AFTER_JOB = signal.SIGUSR1
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
 _REFUSED_PAUSE_S = 5.0
+# For how long a change that a disk tells in whole seconds may be followed by another in the same second.
+_COARSE_S = 2.0
 
 
 def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -72,6 +74,8 @@ class Worker:
         self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories))
         self.categories = categories
         self.interval_s = jar.settings.poll_time_s
+        self._is_network = not jar.ledger_home.shared
+        self._orders = control.Orders(jar.layout, self.paths, self.interval_s, self._is_network)
         self._signals = SignalFlags()
         self._control_watch = DirectoryWatch(removals=True)
         self._jar_watch = DirectoryWatch()
@@ -147,6 +151,7 @@ class Worker:
         except OSError as error:
             self.say(f"the end of this worker could not be recorded: {error.strerror}")
         sync_journal(self.jar.journal)
+        self.say(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
         self.jar.close()
         self._control_watch.close()
         self._jar_watch.close()
@@ -184,9 +189,10 @@ class Worker:
         self._pulse.beat()
         if self._told_to_end():
             return ENDED
-        if signal.SIGUSR1 in self._signals.raised or control.is_stopped(self.jar.layout, self.paths):
+        stopped, paused = self._orders.look()
+        if signal.SIGUSR1 in self._signals.raised or stopped:
             return STOPPED
-        if control.is_paused(self.jar.layout, self.paths):
+        if paused:
             self._remove_leavings()
             self._keep_up()
             return PAUSED
@@ -327,7 +333,7 @@ class Worker:
         while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             # Looked at again after the watch was set: what came before raises nothing there.
-            if left_s <= 0 or self._controls() != (False, paused):
+            if left_s <= 0 or self._orders.look(at_once=True) != (False, paused):
                 return
             descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
             if wake_for_jobs:
@@ -339,17 +345,21 @@ class Worker:
             if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
                 return
 
-    def _controls(self) -> tuple[bool, bool]:
-        return control.is_stopped(self.jar.layout, self.paths), control.is_paused(self.jar.layout, self.paths)
-
     def _look(self) -> list[int]:
-        """When the directories that this worker asks were changed last: one stat each."""
+        """When the directories that this worker asks were changed last: one look each."""
         changed = []
         for category in self.claimer.categories:
-            try:
-                changed.append(os.stat(self.jar.layout.jar_directory(category)).st_mtime_ns)
-            except OSError:
-                changed.append(0)
+            path = self.jar.layout.jar_directory(category)
+            status = None
+            if self._is_network:
+                status = look_afresh(path)
+            else:
+                with contextlib.suppress(OSError):
+                    status = os.stat(path)
+            changed_ns = status.st_mtime_ns if status is not None else 0
+            if changed_ns and changed_ns % 1_000_000_000 == 0 and self._pulse.disk_now() - changed_ns / 1e9 < _COARSE_S:
+                changed_ns += 1 + time.monotonic_ns() % 999_999_999  # in whole seconds: more may come in the same one
+            changed.append(changed_ns)
         return changed
 
     def _watch_directories(self) -> None:
@@ -378,7 +388,7 @@ class Worker:
         self._pulse.beat()
         if self._told_to_end():
             return INTERRUPTED
-        if control.take_kill_request(self.paths, job_name):
+        if self._orders.take_kill_request(job_name):
             return KILLED
         return None
 

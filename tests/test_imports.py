@@ -29,7 +29,7 @@ FOUNDATIONS = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose"])),
+    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
     ("library", frozenset(["library", ""])),

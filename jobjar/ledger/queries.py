@@ -50,6 +50,12 @@ def claim_candidates(connection: Any, category: str, now: float, limit: int) -> 
     return [Candidate(*row) for row in connection.execute(_CANDIDATES, (category, now, limit))]
 
 
+def recent_claims(connection: Any, since: float) -> list[str]:
+    """The places of the jobs that were claimed at `since` (the disk's time) or later and are still held."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed' AND moved_at >= ?"
+    return [place for (place,) in connection.execute(query, (since,))]
+
+
 def candidate_at(connection: Any, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(

@@ -13,7 +13,16 @@ from typing import Any
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import is_directory, is_job_file, look, make_directory, move, move_to_free_name, server_time
+from jobjar.disk import (
+    is_directory,
+    is_job_file,
+    look,
+    make_directory,
+    move,
+    move_to_free_name,
+    move_to_own,
+    server_time,
+)
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry
@@ -32,27 +41,45 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
-    may_be_stale = not claimer.jar.ledger_home.shared
+    is_network, may_be_stale = not claimer.jar.ledger_home.shared, True
     while True:
         candidate = propose(claimer, now)
         if candidate is None:
             return None
-        if may_be_stale and _was_moved_meanwhile(claimer, candidate):
-            may_be_stale = False
-            renew(claimer, now, everything=True)
-            continue
+        if is_network:
+            moved_at = _moved_at(claimer, candidate)
+            if moved_at is None:
+                continue
+            if may_be_stale and _may_have_moved(claimer, candidate, moved_at):
+                may_be_stale = False
+                renew(claimer, now, everything=True)
+                continue
         claimed = (
             _claim_unnamed(claimer, candidate, warn) if _is_unnamed(candidate) else _claim(claimer, candidate, warn)
         )
         if claimed is not None:
+            claimer.claims += 1
             return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
 
 
-def _was_moved_meanwhile(claimer: Claimer, candidate: Candidate) -> bool:
-    """Whether a candidate's file was moved since the last move of it that this ledger knows."""
-    with contextlib.suppress(OSError):
-        return server_time(os.lstat(claimer.jar.layout.path(candidate.place))) != candidate.moved_at
-    return False
+def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
+    """When a candidate's file was last moved; None where it is gone, which one look tells cheaper than a move that fails."""
+    try:
+        return server_time(os.lstat(claimer.jar.layout.path(candidate.place)))
+    except FileNotFoundError:
+        claimer.lost_tries += 1
+        claimer.proposals.missing.append(candidate)
+        return None
+    except OSError:
+        return candidate.moved_at  # the claim itself tells what is wrong
+
+
+def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> bool:
+    """Whether a candidate's file was, or on a disk whose times are whole seconds may have been, moved since the last move of
+    it that this ledger knows."""
+    if moved_at != candidate.moved_at:
+        return True
+    return moved_at == int(moved_at) and claimer.proposals.others_folded_at < moved_at + 1.0
 
 
 def _is_unnamed(candidate: Candidate) -> bool:
@@ -93,6 +120,7 @@ def _claim(
         name, path = _move_to_worker(claimer, source, candidate)
         status = patiently(lambda: os.lstat(path), path)
     except FileNotFoundError:
+        claimer.lost_tries += 1
         claimer.proposals.missing.append(candidate)
         return None
     except PermissionError as error:
@@ -127,8 +155,9 @@ def _claim(
 def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tuple[str, str]:
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
+    take = move_to_free_name if claimer.jar.ledger_home.shared else move_to_own
     try:
-        name = move_to_free_name(source, directory, candidate.name)
+        name = take(source, directory, candidate.name)
     except FileNotFoundError:
         # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
         if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
@@ -137,7 +166,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
-        name = move_to_free_name(source, directory, candidate.name)
+        name = take(source, directory, candidate.name)
     return name, f"{directory}/{name}"
 
 

@@ -199,6 +199,9 @@ def take_link_away(claimer: Claimer, link: str) -> None:
     if not link:
         return
     try:
+        if not claimer.jar.ledger_home.shared:
+            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
+            return
         rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
         claimer.spent_links += 1
     except OSError:

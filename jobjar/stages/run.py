@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer, Watch
-from jobjar.disk import make_directory, rename
+from jobjar.disk import look, make_directory, rename
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import node_name, numbered_name
 from jobjar.liveness import start_now
@@ -67,16 +67,16 @@ class Workbench:
     def make_scratch(self, job: ClaimedJob) -> str:
         """A fresh empty directory for the job. Raises OSError."""
         path, number = f"{self.claimer.paths.scratch}/{job.name}", 2
-        while path != self._spare_scratch and os.path.lexists(path):
-            path = f"{self.claimer.paths.scratch}/{numbered_name(job.name, number)}"
-            number += 1
         spare, self._spare_scratch = self._spare_scratch, None
         if spare is not None:
             try:
-                rename(spare, path)
+                rename(spare, path)  # over nothing, or over another empty directory
                 return path
             except OSError:
                 remove_tree(spare)  # somebody was in it
+        while look(path) is not None:
+            path = f"{self.claimer.paths.scratch}/{numbered_name(job.name, number)}"
+            number += 1
         make_directory(path)
         status = patiently(lambda: os.stat(path), path)
         self._fresh_mode, self._fresh_mtime_ns = status.st_mode, status.st_mtime_ns
