@@ -17,12 +17,20 @@ from jobjar.ledger.migrate import migrate
 from jobjar.ledger.reconcile import reconcile
 from jobjar.ledger.store import Ledger, driver
 
+# When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
+# file of any other, which may be earlier or later than another saw it.
+_RECORDED = (
+    "CASE WHEN uid IS NULL OR place = (SELECT destination FROM move WHERE job_uid = uid "
+    "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
+    "destination DESC LIMIT 1)"
+)
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": "SELECT uid, name, state, place, category, priority, submitter, submitted_at, retries, retry_delay_s, "
-    "time_limit_s, not_before, held_reason, moved_at, move_number FROM job WHERE state <> 'removed' ORDER BY uid, place",
+    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END FROM job "
+    "WHERE state <> 'removed' ORDER BY uid, place",
     "removed job": "SELECT uid, name, category, priority, submitter, submitted_at, move_number FROM job "
-    "WHERE state = 'removed' ORDER BY uid",
+    "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
     "move": "SELECT job_uid, number, moved_at, origin, destination, reason, actor FROM move "
     "ORDER BY job_uid, number, moved_at, destination",
     "attempt": "SELECT job_uid, number, worker, worker_uid, started_at, pid, pid_started, ended_at, outcome, is_final, "

@@ -133,9 +133,10 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
     """
     states = "" if with_completed else "AND state <> 'completed'"
     rows = connection.execute(f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}").fetchall()
-    known = {place for _, _, place, _ in rows}
     differences: list[Difference] = []
-    explained: set[int] = set()
+    explained = _doubtful_rows(layout, rows, places)
+    rows = [row for row in rows if row[0] not in explained]
+    known = {place for _, _, place, _ in rows}
     for place in sorted(places - known):
         difference = compare_file(connection, layout, place, explained)
         if difference is not None:
@@ -154,6 +155,20 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
         differences.append(difference)
         explained.add(row)
     return differences
+
+
+def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]) -> set[int]:
+    """The rows without an id that may be jobs which have one: such a job was seen after a hand had moved it, and before
+    the entry of the claim that named it was read."""
+    unnamed = [(row, name) for row, uid, _, name in rows if uid is None]
+    if not unnamed:
+        return set()
+    missing = {
+        name
+        for _, uid, place, name in rows
+        if uid is not None and place not in places and not os.path.lexists(layout.path(place))
+    }
+    return {row for row, name in unnamed if name in missing or unnumbered_name(name) in missing}
 
 
 def apply_difference(connection: Any, difference: Difference) -> None:
@@ -177,11 +192,13 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "moved_at": difference.moved_at,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,
     }
+    connection.execute("DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values)
     if difference.kind == "moved":
+        if values["category"] is None:
+            values["category"] = _recorded_category(connection, difference.uid)
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            # A place that shows no category has that of the claim before, which is journaled, or none.
-            "category = coalesce(:category, CASE WHEN uid IS NULL OR state <> 'claimed' THEN '' ELSE category END), "
+            "category = :category, "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -192,6 +209,20 @@ def apply_difference(connection: Any, difference: Difference) -> None:
             "VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, :moved_at)",
             values,
         )
+
+
+def _recorded_category(connection: Any, uid: str | None) -> str:
+    """The category of a job at a place that shows none: that of its last move that showed one. It follows from the journals,
+    not from what this ledger happened to see of the directories."""
+    moves = connection.execute(
+        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC", (uid,)
+    )
+    for origin, destination in moves:
+        for place in (destination, origin):
+            category = category_of_place(place)
+            if category is not None:
+                return category
+    return ""
 
 
 def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:

@@ -1,0 +1,190 @@
+"""Random histories of a jar: submit, claim, complete, crash, recover, fold, hands; the promise is checked after each step.
+
+`JJ_TEST_MODEL_EXAMPLES` and `JJ_TEST_MODEL_STEPS` make it longer (`make faults`). A failure prints its steps, as short as
+they could be made, and a line that runs them again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from tests.model.faults import Fault
+from tests.model.world import CATEGORIES, NODES, World
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "17"))
+STEPS = int(os.environ.get("MODEL_STEPS", "30"))
+SHM = Path("/dev/shm")
+
+NODE = st.sampled_from(NODES)
+CATEGORY = st.sampled_from(CATEGORIES)
+NUMBER = st.integers(0, 7)
+KILL = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 9))
+ATTRIBUTES = st.sampled_from(({}, {}, {"retries": "2"}, {"retries": "1", "retry_delay": "1h"}))
+OUTCOME = st.sampled_from(("succeeded", "succeeded", "failed", "failed", "interrupted", "killed"))
+PLACE = st.sampled_from(("limbo", "unclaimed", "unclaimed/LINUX", "completed"))
+OTHERS = ("fold", "reconcile", "recover", "take back", "claim", "move", "delete")
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="jobjar-model-", dir=SHM if os.access(SHM, os.W_OK) else None))
+        self.world = World(self.directory)
+        self.is_sound = True
+
+    def teardown(self) -> None:
+        try:
+            if self.is_sound:
+                self.world.settle()
+        finally:
+            self.world.close()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def others(self, what: str, node: str, number: int, away_from: str) -> Callable[[], None]:
+        """What somebody at another home does in the middle of an action."""
+        world = self.world
+
+        def act() -> None:
+            elsewhere = node if node != away_from else NODES[NODES.index(node) - 1]
+            body = world.pick(number)
+            if what == "fold":
+                world.fold(elsewhere, number, None)
+            elif what == "reconcile":
+                world.reconcile(elsewhere, True)
+            elif what == "recover":
+                world.recover(elsewhere, None)
+            elif what == "take back" and body is not None:
+                world.take_back(elsewhere, body)
+            elif what == "claim" and body is not None and body.node != away_from:
+                world.claim(body, True, None)
+            elif what == "move":
+                world.move_by_hand(number, "limbo", None)
+            elif what == "delete":
+                world.delete_by_hand(number)
+
+        return act
+
+    @rule(node=NODE, category=CATEGORY, priority=st.integers(-1, 1), attributes=ATTRIBUTES, fault=KILL)
+    def submit(self, node: str, category: str, priority: int, attributes: dict[str, str], fault: Fault | None) -> None:
+        self.world.submit(node, category, priority, attributes, fault)
+
+    @rule(name=st.sampled_from(("x", "x.5", "y~2.5")), category=CATEGORY)
+    def drop(self, name: str, category: str) -> None:
+        self.world.drop(name, category)
+
+    @rule(node=NODE, pid=st.integers(1, 2), fault=KILL)
+    def start_worker(self, node: str, pid: int, fault: Fault | None) -> None:
+        # Process ids of several nodes are told apart here, so that one table of processes serves all.
+        self.world.start_worker(node, 10 * NODES.index(node) + pid, fault)
+
+    @rule(number=NUMBER, late=st.booleans(), fault=KILL)
+    def claim(self, number: int, late: bool, fault: Fault | None) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.claim(body, late, fault)
+
+    @rule(number=NUMBER, what=st.sampled_from(OTHERS), node=NODE, other=NUMBER, at=NUMBER)
+    def claim_while_others_act(self, number: int, what: str, node: str, other: int, at: int) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.claim(body, True, Fault("meanwhile", at), self.others(what, node, other, body.node))
+
+    @rule(number=NUMBER, outcome=OUTCOME, fault=KILL)
+    def complete(self, number: int, outcome: str, fault: Fault | None) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.complete(body, outcome, fault)
+
+    @rule(number=NUMBER, outcome=OUTCOME, what=st.sampled_from(OTHERS), node=NODE, other=NUMBER, at=NUMBER)
+    def complete_while_others_act(self, number: int, outcome: str, what: str, node: str, other: int, at: int) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.complete(body, outcome, Fault("meanwhile", at), self.others(what, node, other, body.node))
+
+    @rule(number=NUMBER)
+    def kill_worker(self, number: int) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.kill(body)
+
+    @rule(number=NUMBER)
+    def look_again(self, number: int) -> None:
+        """A quarter of a second passes."""
+        body = self.world.pick(number)
+        if body is not None:
+            body.claimer.proposals.stale_at = 0
+
+    @rule(node=NODE, fault=KILL)
+    def recover(self, node: str, fault: Fault | None) -> None:
+        self.world.recover(node, fault)
+
+    @rule(node=NODE, what=st.sampled_from(OTHERS), elsewhere=NODE, other=NUMBER, at=NUMBER)
+    def recover_while_others_act(self, node: str, what: str, elsewhere: str, other: int, at: int) -> None:
+        self.world.recover(node, Fault("meanwhile", at), self.others(what, elsewhere, other, node))
+
+    @rule(node=NODE, number=NUMBER, fault=KILL)
+    def take_back(self, node: str, number: int, fault: Fault | None) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.take_back(node, body, fault)
+
+    @rule(node=NODE, number=NUMBER, limit=st.none() | st.integers(1, 4))
+    def fold(self, node: str, number: int, limit: int | None) -> None:
+        self.world.fold(node, number, limit)
+
+    @rule(node=NODE, with_completed=st.booleans())
+    def reconcile(self, node: str, with_completed: bool) -> None:
+        self.world.reconcile(node, with_completed)
+
+    @rule(node=NODE, with_wal=st.booleans())
+    def delete_ledger(self, node: str, with_wal: bool) -> None:
+        self.world.delete_ledger(node, with_wal)
+
+    @rule(node=NODE)
+    def delete_home(self, node: str) -> None:
+        self.world.delete_home(node)
+
+    @rule(node=NODE, fault=KILL)
+    def rebuild(self, node: str, fault: Fault | None) -> None:
+        self.world.rebuild(node, fault)
+
+    @rule(node=NODE, fault=KILL)
+    def publish_snapshot(self, node: str, fault: Fault | None) -> None:
+        self.world.publish(node, fault)
+
+    @rule(number=NUMBER, to=PLACE, new_name=st.none() | st.sampled_from(("x", "z.1")))
+    def move_by_hand(self, number: int, to: str, new_name: str | None) -> None:
+        self.world.move_by_hand(number, to, new_name)
+
+    @rule(number=NUMBER)
+    def delete_by_hand(self, number: int) -> None:
+        self.world.delete_by_hand(number)
+
+    @invariant()
+    def no_job_is_lost_and_ledgers_agree(self) -> None:
+        self.is_sound = False
+        self.world.check_jobs()
+        self.world.check_ledgers()
+        self.is_sound = True
+
+
+@pytest.mark.slow
+def test_a_jar_keeps_its_promise_whatever_happens_to_it() -> None:
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
