@@ -7,6 +7,9 @@ entries, waits for a tail that does not parse, and passes over it once a good li
 Entries (field `entry`): `submitted` a job's name and attributes, written while its file is still in limbo; `moved` a
 rename that happened; `started` and `ended` of an attempt; `worker` a worker's start and end. Every entry of a job names
 it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` are the disk's own (the moved file's ctime).
+
+A journal that was rotated (rotation.py) may be compressed: `X.jsonl` becomes `X.<end>.jsonl.gz`, where `end` is the offset
+up to which there are entries. Offsets are those of the uncompressed bytes, and it is known by the name `X.jsonl` still.
 """
 
 from __future__ import annotations
@@ -14,23 +17,36 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import IO, Any, NamedTuple
 
 from jobjar.disk import open_common_file
 
 Entry = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
+# How often a process looks whether its home names another journal by now; and for how long after that some may not have.
+_LOOK_INTERVAL_S = 1.0
+_CHANGE_TAKES_S = 60.0
+_COMPRESSED = re.compile(r"(.+)\.([0-9]+)\.jsonl\.gz")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 _decode = json.JSONDecoder().decode
 
 
 class Journal:
-    """The journal that this process's ledger home appends to. Safe for any number of processes of one host."""
+    """The journal that this process's ledger home appends to. Safe for any number of processes of one host.
 
-    def __init__(self, path: str) -> None:
+    `find_path` says which file that is now: a rotation names another, and this follows.
+    """
+
+    def __init__(self, path: str, find_path: Callable[[], str] | None = None) -> None:
         self.path = path
+        self._find_path = find_path
+        self._looked_at = time.time()
+        self._changed_at: float | None = None
         self._descriptor = -1
         self._is_synced = True
         self._read_until = 0
@@ -43,13 +59,58 @@ class Journal:
         data = "".join("\n" + _encode(entry) for entry in entries).encode()
         if not data:
             return
+        if self._is_look_due():
+            self.follow()
+        self._write(data)
+        if self._is_look_due() and self._is_removed():
+            # This process was stopped for so long that its journal was compressed meanwhile: what was written is gone.
+            self._leave()
+            self.follow()
+            self._write(data)
+        if durable:
+            self.sync()
+
+    def _write(self, data: bytes) -> None:
         descriptor = self._open()
         self._is_synced = False
         if os.write(descriptor, data) < len(data):
             # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-        if durable:
-            self.sync()
+
+    def _is_look_due(self) -> bool:
+        # By the wall clock: it goes on while this process, or its node, is stopped.
+        return self._find_path is not None and abs(time.time() - self._looked_at) >= _LOOK_INTERVAL_S
+
+    def follow(self) -> None:
+        """Append to the journal that the home names now. Raises OSError: then the old one stays in use."""
+        if self._find_path is None:
+            return
+        self._looked_at = time.time()
+        path = self._find_path()
+        if path != self.path:
+            if self._descriptor >= 0:
+                self.sync()
+            self._leave()
+            self.path = path
+            self._changed_at = time.monotonic()
+
+    def changed_lately(self) -> bool:
+        """Whether this process has just followed to another journal: others of its home may not have yet."""
+        return self._changed_at is not None and time.monotonic() < self._changed_at + _CHANGE_TAKES_S
+
+    def _leave(self) -> None:
+        self.close()
+        self._is_synced = True
+        self._read_until = 0
+
+    def _is_removed(self) -> bool:
+        """Whether the file that is open has another name by now, or none. (On NFS its link count would not say.)"""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        ours = os.fstat(self._descriptor)
+        return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _open(self) -> int:
         if self._descriptor < 0:
@@ -79,6 +140,88 @@ class Journal:
             self._descriptor = -1
 
 
+class JournalFile:
+    """A journal that is open to be read, compressed or not."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = -1
+        self._file: IO[bytes] | None = None
+        if path.endswith(".gz"):
+            import gzip
+
+            self._file = gzip.open(path, "rb")
+        else:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> JournalFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        else:
+            os.close(self._descriptor)
+
+    def read_at(self, wanted: int, position: int) -> bytes:
+        """Up to `wanted` uncompressed bytes. Raises OSError."""
+        if self._file is None:
+            return os.pread(self._descriptor, wanted, position)
+        try:
+            self._file.seek(position)
+            return self._file.read(wanted)
+        except EOFError as error:
+            raise OSError(errno.EIO, "it ends too early") from error
+
+    def has_more(self, offset: int) -> bool:
+        """Whether there are bytes after `offset`."""
+        return bool(self.read_at(1, offset)) if self._file is not None else self.size() > offset
+
+    def size(self) -> int:
+        """How many uncompressed bytes there are."""
+        return os.fstat(self._descriptor).st_size if self._file is None else self._file.seek(0, os.SEEK_END)
+
+
+def open_to_read(path: str) -> JournalFile:
+    """Open a journal; one that is compressed at this moment is found by its other name. Raises FileNotFoundError."""
+    try:
+        return JournalFile(path)
+    except FileNotFoundError:
+        directory, key = os.path.dirname(path), journal_key(path)
+        for other in list_journals(directory):
+            if journal_key(other) == key and other != path:
+                return JournalFile(other)
+        raise
+
+
+def journal_key(path: str) -> str:
+    """The name that a journal is known by, compressed or not: `X.jsonl`."""
+    name = os.path.basename(path)
+    found = _COMPRESSED.fullmatch(name)
+    return f"{found.group(1)}.jsonl" if found else name
+
+
+def folded_end(path: str) -> int:
+    """The offset up to which a compressed journal has entries; 0 for one that may still grow."""
+    found = _COMPRESSED.fullmatch(os.path.basename(path))
+    return int(found.group(2)) if found else 0
+
+
+def compressed_path(path: str, end: int) -> str:
+    """What the journal at `path` is called when it is compressed."""
+    return f"{path.removesuffix('.jsonl')}.{end}.jsonl.gz"
+
+
+def list_journals(directory: str) -> list[str]:
+    """The paths of all journals of a directory: each once, not compressed where it is there as both."""
+    found: dict[str, str] = {}
+    for name in sorted(os.listdir(directory), key=lambda name: (name.endswith(".jsonl"), folded_end(name))):
+        if name[0] != "." and (name.endswith(".jsonl") or _COMPRESSED.fullmatch(name)):
+            found[journal_key(name)] = f"{directory}/{name}"
+    return sorted(found.values())
+
+
 class Line(NamedTuple):
     """One line of a journal: `entry` is None where it is torn; `end` is the offset after it."""
 
@@ -96,8 +239,8 @@ def parse_line(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) and "entry" in entry else None
 
 
-def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterator[Line]:
-    """The lines of an open journal from `offset` on, up to `end` or what is there.
+def read_journal(journal: int | JournalFile, offset: int, end: int | None = None) -> Iterator[Line]:
+    """The lines of an open journal (or of a descriptor of one) from `offset` on, up to `end` or what is there.
 
     A torn line is given only once a good one follows it; a tail that does not parse is not given at all.
     """
@@ -107,7 +250,12 @@ def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterat
     position = offset
     while True:
         wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
-        chunk = os.pread(descriptor, wanted, position) if wanted > 0 else b""
+        if wanted <= 0:
+            chunk = b""
+        else:
+            chunk = (
+                os.pread(journal, wanted, position) if isinstance(journal, int) else journal.read_at(wanted, position)
+            )
         position += len(chunk)
         data = tail + chunk
         lines = data.split(b"\n")

@@ -85,7 +85,8 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     # As many as were used up since the last time, and as many again: few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
     with jar.ledger.writing(patience_s) as connection:
-        if everything or jar.ledger.in_memory or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+        everything = everything or jar.ledger.in_memory or jar.journal.changed_lately()
+        if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
             fold_journals(connection, jar.layout)
         else:
             fold_journal(connection, jar.journal.path)

@@ -23,6 +23,8 @@ FOUNDATIONS = [
     "session",
     "wake",
     "version",
+    "role",
+    "values",
 ]
 # Each group may import those before it and itself.
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -30,7 +32,24 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     ("jar", frozenset(["jar", "attempt", "control", "propose"])),
     ("stages", frozenset(["stages"])),
-    ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
+    (
+        "work",
+        frozenset(
+            [
+                "recover",
+                "pulse",
+                "worker",
+                "report",
+                "lookup",
+                "rotation",
+                "archive",
+                "nightly",
+                "check",
+                "daemon",
+                "create",
+            ]
+        ),
+    ),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )

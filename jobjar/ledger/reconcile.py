@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, server_time
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
-from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
+from jobjar.layout import Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 
 
@@ -50,7 +50,7 @@ def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             continue
         if entry.is_file(follow_symlinks=False):
             yield f"{place}/{entry.name}", entry
-        elif entry.is_dir(follow_symlinks=False) and place != "limbo" and place != "completed":
+        elif entry.is_dir(follow_symlinks=False) and place.startswith(("unclaimed", "workers/")):
             for inner in list_directory(entry.path):
                 if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
                     yield f"{place}/{entry.name}/{inner.name}", inner
@@ -65,6 +65,10 @@ def list_jars(layout: Layout, with_completed: bool = True) -> set[str]:
             places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"))
     if with_completed:
         places.update(place for place, _ in list_jar(layout.completed, "completed"))
+        for date in list_directory(layout.archive):
+            places.update(
+                place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name))
+            )
     return places
 
 
@@ -181,8 +185,9 @@ def apply_difference(connection: Any, difference: Difference) -> None:
     if difference.kind == "moved":
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            # A place that shows no category has that of the claim before, which is journaled, or none.
-            "category = coalesce(:category, CASE WHEN uid IS NULL OR state <> 'claimed' THEN '' ELSE category END), "
+            # A place that shows no category has that of the claim before, which is journaled, or none. Archiving keeps it.
+            "category = coalesce(:category, CASE WHEN uid IS NULL OR NOT (state = 'claimed' OR state = 'completed' "
+            "AND :place LIKE 'archive/%') THEN '' ELSE category END), "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,

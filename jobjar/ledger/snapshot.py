@@ -13,9 +13,9 @@ import os
 from jobjar.disk import read_server_clock
 from jobjar.jobname import node_name
 from jobjar.ledger.store import Ledger, driver
+from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
-_ABANDONED_AFTER_S = 600.0
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
@@ -58,23 +58,12 @@ def publish_snapshot(ledger: Ledger, older_than_s: float = MAX_AGE_S) -> bool:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary + suffix)
-        with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
-            os.rmdir(ledger.layout.publishing)
+        give_back_role(ledger.layout.publishing)
     return True
 
 
 def _take_role(ledger: Ledger) -> bool:
-    path = ledger.layout.publishing
-    for _ in range(2):
-        try:
-            os.mkdir(path)
-            return True
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if _disk_now(ledger) - os.stat(path).st_mtime < _ABANDONED_AFTER_S:
-                    return False
-                os.rmdir(path)
-    return False
+    return take_role(ledger.layout.publishing, lambda: _disk_now(ledger))
 
 
 def _disk_now(ledger: Ledger) -> float:

@@ -31,7 +31,8 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
-    may_be_stale = not claimer.jar.ledger_home.shared
+    # And for a moment after a rotation, while not all processes of this home append to the same journal.
+    may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately()
     while True:
         candidate = propose(claimer, now)
         if candidate is None:
