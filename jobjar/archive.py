@@ -200,7 +200,7 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
     except FileNotFoundError:
         return False
     with open(target.identity_file, encoding="utf-8") as file:
-        is_the_one = json.load(file)["worker_id"] == worker.worker_id
+        is_the_one = bool(json.load(file)["worker_id"] == worker.worker_id)
     if not is_the_one:
         # Its process id came round again at this very moment: that is the directory of a worker that lives.
         os.rename(target.path, worker.paths.path)

@@ -21,9 +21,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.disk import open_common_file
+
+if TYPE_CHECKING:
+    from gzip import GzipFile
 
 Entry = dict[str, Any]
 
@@ -144,14 +147,13 @@ class JournalFile:
     """A journal that is open to be read, compressed or not."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = -1
-        self._file: IO[bytes] | None = None
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._unpacked: GzipFile | None = None
         if path.endswith(".gz"):
-            import gzip
+            from gzip import GzipFile
 
-            self._file = gzip.open(path, "rb")
-        else:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._unpacked = GzipFile(fileobj=os.fdopen(self._descriptor, "rb", closefd=False), mode="rb")
 
     def __enter__(self) -> JournalFile:
         return self
@@ -159,28 +161,46 @@ class JournalFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        else:
-            os.close(self._descriptor)
+        self.close()
+
+    def close(self) -> None:
+        if self._unpacked is not None:
+            self._unpacked.close()
+        os.close(self._descriptor)
 
     def read_at(self, wanted: int, position: int) -> bytes:
         """Up to `wanted` uncompressed bytes. Raises OSError."""
-        if self._file is None:
+        try:
+            return self._read(wanted, position)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        # Another node compressed it at this moment: the same bytes are there by another name.
+        other = open_to_read(self._path)
+        self.close()
+        self._path, self._descriptor, self._unpacked = other._path, other._descriptor, other._unpacked
+        return self._read(wanted, position)
+
+    def _read(self, wanted: int, position: int) -> bytes:
+        if self._unpacked is None:
             return os.pread(self._descriptor, wanted, position)
         try:
-            self._file.seek(position)
-            return self._file.read(wanted)
+            self._unpacked.seek(position)
+            return self._unpacked.read(wanted)
         except EOFError as error:
-            raise OSError(errno.EIO, "it ends too early") from error
+            raise OSError(errno.EIO, "it ends too early", self._path) from error
 
     def has_more(self, offset: int) -> bool:
         """Whether there are bytes after `offset`."""
-        return bool(self.read_at(1, offset)) if self._file is not None else self.size() > offset
+        if self._unpacked is None:
+            return os.fstat(self._descriptor).st_size > offset
+        return bool(self.read_at(1, offset))
 
     def size(self) -> int:
         """How many uncompressed bytes there are."""
-        return os.fstat(self._descriptor).st_size if self._file is None else self._file.seek(0, os.SEEK_END)
+        if self._unpacked is None:
+            return os.fstat(self._descriptor).st_size
+        return self._unpacked.seek(0, os.SEEK_END)
 
 
 def open_to_read(path: str) -> JournalFile:

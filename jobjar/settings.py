@@ -220,6 +220,9 @@ class Settings:
     retry_delay_s: float
     time_limit_s: float
     exit_on_failure: bool
+    archive_after_days: float
+    keep_completed_days: float
+    keep_workers_days: float
     umask: int | None
     ledger_home: str
 
