@@ -16,14 +16,13 @@ from jobjar.disk import look
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
-from jobjar.journal import read_journal
+from jobjar.journal import open_to_read, read_journal
 from jobjar.layout import name_in_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
 from jobjar.ledger.store import check_database
 from jobjar.lookup import refresh_private_ledger
-from jobjar.patience import patiently
 
 _SECOND_LOOK_S = 0.5
 
@@ -40,7 +39,8 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
     elif not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
     lines = _look(jar)
-    if lines and running_workers(jar.layout):
+    # A job that is being archived is seen twice, or at its old place, by a listing of that moment: look again.
+    if lines and (running_workers(jar.layout) or os.path.isdir(jar.layout.archiving)):
         time.sleep(_SECOND_LOOK_S)
         still = set(_look(jar))
         lines = [line for line in lines if line in still]
@@ -78,18 +78,15 @@ def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, l
 def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
     """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it."""
     for path in journal_paths(jar.layout):
-        descriptor = patiently(lambda path=path: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)  # type: ignore[misc]
-        try:
+        with open_to_read(path) as journal:
             end = 0
-            for line in read_journal(descriptor, 0):
+            for line in read_journal(journal, 0):
                 end = line.end
                 if line.entry is None:
                     note(f"{os.path.basename(path)}: torn line at byte {line.start}, passed over")
-            size = os.fstat(descriptor).st_size
+            size = journal.size()
             if size > end:
                 note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
-        finally:
-            os.close(descriptor)
 
 
 def check_one_place(places: set[str]) -> list[str]:

@@ -10,6 +10,9 @@ it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` 
 
 A network disk that is away: an append, and a sync with all that was appended since the last one, is written again until
 it is there. So an entry may be there twice, or a part of it before the whole; folding one twice changes nothing.
+
+A journal that was rotated (rotation.py) may be compressed: `X.jsonl` becomes `X.<end>.jsonl.gz`, where `end` is the offset
+up to which there are entries. Offsets are those of the uncompressed bytes, and it is known by the name `X.jsonl` still.
 """
 
 from __future__ import annotations
@@ -18,26 +21,42 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobjar.disk import open_common_file
+from jobjar.disk import look, open_common_file
 from jobjar.patience import FLICKER_S, is_transient, keep_trying, patiently
+
+if TYPE_CHECKING:
+    from gzip import GzipFile
 
 Entry = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
 # What was appended since the last sync is kept, to be appended again when the next one fails; not more than this.
 _UNSYNCED_BYTES = 4 << 20
+# How often a process looks whether its home names another journal by now; and for how long after that some may not have.
+_LOOK_INTERVAL_S = 1.0
+_CHANGE_TAKES_S = 60.0
+_COMPRESSED = re.compile(r"(.+)\.([0-9]+)\.jsonl\.gz")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 _decode = json.JSONDecoder().decode
 
 
 class Journal:
-    """The journal that this process's ledger home appends to. Safe for any number of processes of one host."""
+    """The journal that this process's ledger home appends to. Safe for any number of processes of one host.
 
-    def __init__(self, path: str) -> None:
+    `find_path` says which file that is now: a rotation names another, and this follows.
+    """
+
+    def __init__(self, path: str, find_path: Callable[[], str] | None = None) -> None:
         self.path = path
+        self._find_path = find_path
+        self._looked_at = time.time()
+        self._changed_at: float | None = None
         self._descriptor = -1
         self._unsynced: list[bytes] = []
         self._unsynced_bytes = 0
@@ -51,7 +70,15 @@ class Journal:
         data = "".join("\n" + _encode(entry) for entry in entries).encode()
         if not data:
             return
+        if self._is_look_due():
+            with contextlib.suppress(OSError):  # the old one will do
+                self.follow()
         patiently(lambda: self._write(data), self.path, mend=self.close)
+        if self._is_look_due() and self._is_removed():
+            # This process was stopped for so long that its journal was compressed meanwhile: what was written is gone.
+            self._leave()
+            self.follow()
+            patiently(lambda: self._write(data), self.path, mend=self.close)
         self._unsynced.append(data)
         self._unsynced_bytes += len(data)
         if durable or self._unsynced_bytes > _UNSYNCED_BYTES:
@@ -61,6 +88,38 @@ class Journal:
         if os.write(self._open(), data) < len(data):
             # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+
+    def _is_look_due(self) -> bool:
+        # By the wall clock: it goes on while this process, or its node, is stopped.
+        return self._find_path is not None and abs(time.time() - self._looked_at) >= _LOOK_INTERVAL_S
+
+    def follow(self) -> None:
+        """Append to the journal that the home names now. Raises OSError: then the old one stays in use."""
+        if self._find_path is None:
+            return
+        self._looked_at = time.time()
+        path = self._find_path()
+        if path != self.path:
+            self.sync()
+            self._leave()
+            self.path = path
+            self._changed_at = time.monotonic()
+
+    def changed_lately(self) -> bool:
+        """Whether this process has just followed to another journal: others of its home may not have yet."""
+        return self._changed_at is not None and time.monotonic() < self._changed_at + _CHANGE_TAKES_S
+
+    def _leave(self) -> None:
+        self.close()
+        self._unsynced.clear()
+        self._unsynced_bytes = 0
+        self._read_until = 0
+
+    def _is_removed(self) -> bool:
+        """Whether the file that is open has another name by now, or none. (On NFS its link count would not say.)"""
+        there = look(self.path)
+        ours = os.fstat(self._open())
+        return there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _open(self) -> int:
         if self._descriptor < 0:
@@ -106,6 +165,106 @@ class Journal:
                 os.close(descriptor)
 
 
+class JournalFile:
+    """A journal that is open to be read, compressed or not."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, FLICKER_S)
+        self._unpacked: GzipFile | None = None
+        if path.endswith(".gz"):
+            from gzip import GzipFile
+
+            self._unpacked = GzipFile(fileobj=os.fdopen(self._descriptor, "rb", closefd=False), mode="rb")
+
+    def __enter__(self) -> JournalFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._unpacked is not None:
+            self._unpacked.close()
+        os.close(self._descriptor)
+
+    def read_at(self, wanted: int, position: int) -> bytes:
+        """Up to `wanted` uncompressed bytes. Raises OSError."""
+        try:
+            return self._read(wanted, position)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        # Another node compressed it at this moment: the same bytes are there by another name.
+        other = open_to_read(self._path)
+        self.close()
+        self._path, self._descriptor, self._unpacked = other._path, other._descriptor, other._unpacked
+        return self._read(wanted, position)
+
+    def _read(self, wanted: int, position: int) -> bytes:
+        if self._unpacked is None:
+            return _read(self._descriptor, wanted, position)
+        try:
+            self._unpacked.seek(position)
+            return self._unpacked.read(wanted)
+        except EOFError as error:
+            raise OSError(errno.EIO, "it ends too early", self._path) from error
+
+    def has_more(self, offset: int) -> bool:
+        """Whether there are bytes after `offset`."""
+        if self._unpacked is None:
+            return os.fstat(self._descriptor).st_size > offset
+        return bool(self.read_at(1, offset))
+
+    def size(self) -> int:
+        """How many uncompressed bytes there are."""
+        if self._unpacked is None:
+            return os.fstat(self._descriptor).st_size
+        return self._unpacked.seek(0, os.SEEK_END)
+
+
+def open_to_read(path: str) -> JournalFile:
+    """Open a journal; one that is compressed at this moment is found by its other name. Raises FileNotFoundError."""
+    try:
+        return JournalFile(path)
+    except FileNotFoundError:
+        directory, key = os.path.dirname(path), journal_key(path)
+        for other in list_journals(directory):
+            if journal_key(other) == key and other != path:
+                return JournalFile(other)
+        raise
+
+
+def journal_key(path: str) -> str:
+    """The name that a journal is known by, compressed or not: `X.jsonl`."""
+    name = os.path.basename(path)
+    found = _COMPRESSED.fullmatch(name)
+    return f"{found.group(1)}.jsonl" if found else name
+
+
+def folded_end(path: str) -> int:
+    """The offset up to which a compressed journal has entries; 0 for one that may still grow."""
+    found = _COMPRESSED.fullmatch(os.path.basename(path))
+    return int(found.group(2)) if found else 0
+
+
+def compressed_path(path: str, end: int) -> str:
+    """What the journal at `path` is called when it is compressed."""
+    return f"{path.removesuffix('.jsonl')}.{end}.jsonl.gz"
+
+
+def list_journals(directory: str) -> list[str]:
+    """The paths of all journals of a directory: each once, not compressed where it is there as both."""
+    found: dict[str, str] = {}
+    names = patiently(lambda: os.listdir(directory), directory, FLICKER_S)
+    for name in sorted(names, key=lambda name: (name.endswith(".jsonl"), folded_end(name))):
+        if name[0] != "." and (name.endswith(".jsonl") or _COMPRESSED.fullmatch(name)):
+            found[journal_key(name)] = f"{directory}/{name}"
+    return sorted(found.values())
+
+
 class Line(NamedTuple):
     """One line of a journal: `entry` is None where it is torn; `end` is the offset after it."""
 
@@ -123,8 +282,8 @@ def parse_line(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) and "entry" in entry else None
 
 
-def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterator[Line]:
-    """The lines of an open journal from `offset` on, up to `end` or what is there.
+def read_journal(journal: int | JournalFile, offset: int, end: int | None = None) -> Iterator[Line]:
+    """The lines of an open journal (or of a descriptor of one) from `offset` on, up to `end` or what is there.
 
     A torn line is given only once a good one follows it; a tail that does not parse is not given at all.
     """
@@ -134,7 +293,10 @@ def read_journal(descriptor: int, offset: int, end: int | None = None) -> Iterat
     position = offset
     while True:
         wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
-        chunk = _read(descriptor, wanted, position) if wanted > 0 else b""
+        if wanted <= 0:
+            chunk = b""
+        else:
+            chunk = _read(journal, wanted, position) if isinstance(journal, int) else journal.read_at(wanted, position)
         position += len(chunk)
         data = tail + chunk
         lines = data.split(b"\n")

@@ -45,12 +45,14 @@ class Layout:
         self.unclaimed = f"{home}/unclaimed"
         self.claimed = f"{home}/claimed"
         self.completed = f"{home}/completed"
+        self.archive = f"{home}/archive"
         self.software = f"{home}/software"
         self.ledger = f"{home}/ledger"
         self.journals = f"{home}/ledger/journals"
         self.jar_id_file = f"{home}/ledger/jar_id"
         self.snapshot = f"{home}/ledger/snapshot.db"
         self.publishing = f"{home}/ledger/publishing"
+        self.archiving = f"{home}/ledger/archiving"
         self.stop_all_file = f"{self.workers}/STOP_ALL"
         self.pause_all_file = f"{self.workers}/PAUSE_ALL"
 
@@ -70,6 +72,10 @@ class Layout:
             self.journals,
             self.workers,
         ]
+
+    def archived_workers(self, date: str) -> str:
+        """Where the directories of the workers that were archived on `date` (YYYY-MM-DD) are."""
+        return f"{self.archive}/{date}/workers"
 
     def jar_directory(self, category: str) -> str:
         """The directory of the unclaimed jobs of `category`; '' is the uncategorized ones."""
@@ -94,6 +100,11 @@ class Layout:
         return f"{self.home}/{place}"
 
 
+def archive_place(date: str) -> str:
+    """The place of the jobs that were archived on `date` (YYYY-MM-DD)."""
+    return f"archive/{date}/completed"
+
+
 def unclaimed_place(category: str, name: str) -> str:
     return f"unclaimed/{category}/{name}" if category else f"unclaimed/{name}"
 
@@ -110,11 +121,11 @@ def name_in_place(place: str) -> str:
 def state_of_place(place: str) -> str:
     """limbo, unclaimed, claimed or completed."""
     top = place.partition("/")[0]
-    return "claimed" if top == "workers" else top
+    return {"workers": "claimed", "archive": "completed"}.get(top, top)
 
 
 def category_of_place(place: str) -> str | None:
-    """The category that a place shows; None in limbo and completed, which do not show it."""
+    """The category that a place shows; None in limbo, completed and archive, which do not show it."""
     parts = place.split("/")
     if parts[0] == "unclaimed":
         return parts[1] if len(parts) == 3 else ""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from jobjar.archive import find_archived_worker
 from jobjar.attempt import SUCCEEDED
 from jobjar.control import ASIDE
 from jobjar.disk import look
@@ -151,7 +152,7 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
-    """Where an attempt's output is, also after its worker's directory was set aside; None where it wrote nothing."""
+    """Where an attempt's output is, also after its worker's directory was set aside or archived; None where it wrote nothing."""
     if attempt.ended_at is None:
         path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
@@ -160,6 +161,9 @@ def output_path(jar: Jar, attempt: Attempt) -> str | None:
     aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
     if os.path.exists(aside):
         return aside
+    archived = find_archived_worker(jar, attempt.worker + ASIDE + attempt.worker_uid)
+    if archived is not None:
+        return f"{archived.output}/{attempt.output_file}"
     return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
 
 

@@ -88,7 +88,8 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
     workers = [claimer.paths.name]
     with jar.ledger.writing(patience_s) as connection:
-        if everything or jar.ledger.is_private or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+        everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
+        if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
             fold_journals(connection, jar.layout)
             proposals.others_folded_at = now
         else:

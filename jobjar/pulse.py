@@ -40,6 +40,8 @@ class Pulse:
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL_S
             sync_journal(self._jar.journal)
+            with contextlib.suppress(OSError):  # the home cannot be read: the old journal will do
+                self._jar.journal.follow()
         if now >= self._next_snapshot:
             self._next_snapshot = now + MAX_AGE_S / 5
             try:

@@ -107,7 +107,8 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     if worker is not None:
         recover_worker(jar, worker, Recovery())
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
-    rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
+    with contextlib.suppress(FileNotFoundError):  # archived at this moment
+        rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
 
 
 def _identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:

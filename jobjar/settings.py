@@ -13,56 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_directory, read_file
-from jobjar.errors import ConfigError, JarError, NoJarNamed
-from jobjar.jobname import check_category
+from jobjar.errors import ConfigError, NoJarNamed
 from jobjar.units import parse_seconds
+from jobjar.values import (
+    parse_categories,
+    parse_count,
+    parse_days,
+    parse_flag,
+    parse_path,
+    parse_positive_seconds,
+    parse_umask,
+)
 
 SECTION = "[Job Jar]"
-_TRUE = frozenset(("yes", "true", "on", "1"))
-_FALSE = frozenset(("no", "false", "off", "0"))
-
-
-def _parse_count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ValueError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
-
-
-def _parse_flag(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError(f"{text!r} is neither yes nor no")
-
-
-def _parse_path(text: str) -> str:
-    path = os.path.expanduser(text)
-    if not os.path.isabs(path):
-        raise ValueError(f"{text!r} is not an absolute path")
-    return os.path.normpath(path)
-
-
-def _parse_categories(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(check_category(word) for word in re.split(r"[\s,]+", text) if word)
-    except JarError as error:
-        raise ValueError(str(error)) from error
-
-
-def _parse_umask(text: str) -> int | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ValueError(f"{text!r} is not a umask such as 077 or 007")
-    return int(text, 8)
-
-
-def _parse_positive_seconds(text: str) -> float:
-    seconds = parse_seconds(text)
-    if seconds <= 0:
-        raise ValueError(f"{text!r} is not more than 0 seconds")
-    return seconds
 
 
 class Setting(NamedTuple):
@@ -80,7 +43,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_HOME",
         "home",
-        _parse_path,
+        parse_path,
         "",
         "The jar: the parent of unclaimed, claimed, completed and limbo. "
         "Default: the directory above the bin directory that the program is run from.",
@@ -89,7 +52,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_WORKER_HOME",
         "worker_home",
-        _parse_path,
+        parse_path,
         "",
         "The parent of the workers' directories. Default: $JJ_HOME/workers.",
         "file, environment, library",
@@ -97,7 +60,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_CONFIG_FILE",
         "config_file",
-        _parse_path,
+        parse_path,
         "",
         "The personal configuration file. Default: ~/.jobjar/config.ini.",
         "environment",
@@ -105,7 +68,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_PAUSE_TIME",
         "pause_time_s",
-        _parse_positive_seconds,
+        parse_positive_seconds,
         "60",
         "How long a worker sleeps when it is paused or finds no job, in seconds, made up to 10 % "
         "(at most 10 s) longer or shorter at random. A local submission wakes it at once.",
@@ -114,14 +77,14 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_MAX_WORKERS",
         "max_workers",
-        _parse_count,
+        parse_count,
         "4",
         "How many workers check_workers keeps running on this node.",
     ),
     Setting(
         "JJ_CATEGORIES",
         "categories",
-        _parse_categories,
+        parse_categories,
         "",
         "The categories that a worker asks for jobs, in order, separated by spaces or commas: after the category named "
         "like its node and before the uncategorized jobs.",
@@ -130,7 +93,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_POLL_TIME",
         "poll_time_s",
-        _parse_positive_seconds,
+        parse_positive_seconds,
         "1",
         "How often, in seconds, a node looks at what other nodes did.",
     ),
@@ -144,7 +107,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_HEARTBEAT_TIME",
         "heartbeat_time_s",
-        _parse_positive_seconds,
+        parse_positive_seconds,
         "30",
         "How often, in seconds, a worker touches its heartbeat file.",
     ),
@@ -159,14 +122,14 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_CRASH_LIMIT",
         "crash_limit",
-        _parse_count,
+        parse_count,
         "5",
         "How often a job may be stranded before it completes with outcome crashed. 0: without limit.",
     ),
     Setting(
         "JJ_RETRIES",
         "retries",
-        _parse_count,
+        parse_count,
         "0",
         "How often a job that failed is run again, where it says nothing itself.",
     ),
@@ -187,14 +150,37 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_EXIT_ON_FAILURE",
         "exit_on_failure",
-        _parse_flag,
+        parse_flag,
         "no",
         "Whether a worker leaves after a job that failed.",
     ),
     Setting(
+        "JJ_ARCHIVE_AFTER",
+        "archive_after_days",
+        parse_days,
+        "30",
+        "Days after which the nightly job moves a completed job, and the directory of a worker that ended, to archive/. "
+        "0: never.",
+    ),
+    Setting(
+        "JJ_KEEP_COMPLETED",
+        "keep_completed_days",
+        parse_days,
+        "0",
+        "Days after its end at which the nightly job deletes a completed job's file; its history stays. 0: kept for ever.",
+    ),
+    Setting(
+        "JJ_KEEP_WORKERS",
+        "keep_workers_days",
+        parse_days,
+        "0",
+        "Days after which the nightly job deletes the directory of a worker that ended, with its log and its jobs' output. "
+        "0: kept for ever.",
+    ),
+    Setting(
         "JJ_UMASK",
         "umask",
-        _parse_umask,
+        parse_umask,
         "",
         "The umask of workers and their jobs, in octal. Default: 007 in a jar made with --group, 077 in any other.",
     ),
@@ -209,7 +195,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_LEDGER_HOME",
         "ledger_home",
-        _parse_path,
+        parse_path,
         "",
         "Where this node keeps its ledger. Default: the jar's ledger directory on a local disk, "
         "/var/tmp/jobjar-<uid>/<jar id> where the jar is on a network disk.",
@@ -243,6 +229,9 @@ class Settings:
     retry_delay_s: float
     time_limit_s: float
     exit_on_failure: bool
+    archive_after_days: float
+    keep_completed_days: float
+    keep_workers_days: float
     umask: int | None
     disk_patience_s: float
     ledger_home: str
@@ -265,7 +254,7 @@ class Settings:
 
 
 def _as_text(setting: Setting, value: Any) -> str:
-    if setting.parse is _parse_umask:
+    if setting.parse is parse_umask:
         return "" if value is None else f"{value:03o}"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -382,7 +371,7 @@ def load_settings(
 
 
 def _default(setting: Setting) -> Value:
-    if setting.parse is _parse_path and not setting.default:
+    if setting.parse is parse_path and not setting.default:
         return Value("", "default")
     return Value(setting.parse(setting.default), "default")
 

@@ -24,6 +24,8 @@ FOUNDATIONS = [
     "session",
     "wake",
     "version",
+    "role",
+    "values",
 ]
 # Each group may import those before it and itself.
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -31,7 +33,24 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
     ("stages", frozenset(["stages"])),
-    ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
+    (
+        "work",
+        frozenset(
+            [
+                "recover",
+                "pulse",
+                "worker",
+                "report",
+                "lookup",
+                "rotation",
+                "archive",
+                "nightly",
+                "check",
+                "daemon",
+                "create",
+            ]
+        ),
+    ),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )

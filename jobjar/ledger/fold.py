@@ -17,10 +17,9 @@ from typing import Any
 
 from jobjar.disk import open_common_file
 from jobjar.jobname import priority_in_name
-from jobjar.journal import Entry, read_journal
+from jobjar.journal import Entry, folded_end, journal_key, list_journals, open_to_read, read_journal
 from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.store import driver
-from jobjar.patience import FLICKER_S, patiently
 
 _NOT_AN_ENTRY = (
     KeyError,
@@ -270,18 +269,20 @@ def fold_entry(connection: Any, entry: Entry) -> None:
 def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     """Fold what is new in one journal, at most `limit` lines, and record how far; returns the number of lines taken.
     Inside the caller's transaction."""
-    name = os.path.basename(path)
+    name = journal_key(path)
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
     offset = row[0] if row else 0
+    if offset and folded_end(path) == offset:
+        return 0  # compressed, and all of it known
     try:
-        descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, FLICKER_S)
+        journal = open_to_read(path)
     except FileNotFoundError:
         return 0
-    try:
-        if os.fstat(descriptor).st_size <= offset:
+    with journal:
+        if not journal.has_more(offset):
             return 0
         taken = torn = 0
-        for line in read_journal(descriptor, offset):
+        for line in read_journal(journal, offset):
             if line.entry is None:
                 torn += 1
             else:
@@ -294,8 +295,6 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
             taken += 1
             if limit is not None and taken >= limit:
                 break
-    finally:
-        os.close(descriptor)
     if taken:
         connection.execute(
             "INSERT INTO journal_position VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET "
@@ -307,11 +306,7 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
 
 def journal_paths(layout: Layout) -> list[str]:
     """Every journal of the jar."""
-    return sorted(
-        f"{layout.journals}/{name}"
-        for name in patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
-        if name.endswith(".jsonl") and name[0] != "."
-    )
+    return list_journals(layout.journals)
 
 
 def fold_journals(connection: Any, layout: Layout) -> int:

@@ -43,6 +43,8 @@ class LedgerHome:
         self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
         self.check_workers_lock = f"{path}/check_workers.lock"
+        self.nightly_lock = f"{path}/nightly.lock"
+        self.copies = f"{path}/copies"
         self._lock_descriptor = -1
         self._is_locked = False
 
@@ -52,12 +54,7 @@ class LedgerHome:
         if name:
             return name
         name = f"{node_name()}.{new_id()[:8]}"
-        temporary = f"{self.writer_file}.{os.getpid()}.new"
-        descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
-        try:
-            write_all(descriptor, name.encode())
-        finally:
-            os.close(descriptor)
+        temporary = self._write_name(name)
         try:
             # link, not rename: of two processes that get here at once the first one's name stands.
             os.link(temporary, self.writer_file)
@@ -82,10 +79,28 @@ class LedgerHome:
             os.unlink(self.writer_file)
         return ""
 
-    def open_journal(self, layout: Layout) -> Journal:
-        """This home's journal, ready to append to."""
+    def name_next_journal(self, name: str) -> None:
+        """Have this home's processes append to the journal `name` from now on. Under the lock."""
+        os.rename(self._write_name(name), self.writer_file)
+
+    def _write_name(self, name: str) -> str:
+        temporary = f"{self.writer_file}.{os.getpid()}.new"
+        descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
         try:
-            return Journal(f"{layout.journals}/{self.journal_name()}.jsonl")
+            write_all(descriptor, name.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return temporary
+
+    def open_journal(self, layout: Layout) -> Journal:
+        """This home's journal, ready to append to; it follows when a rotation names another."""
+
+        def find_path() -> str:
+            return f"{layout.journals}/{self.journal_name()}.jsonl"
+
+        try:
+            return Journal(find_path(), find_path)
         except OSError as error:
             raise CannotUseJar(action="write to the ledger home", path=self.path, reason=error.strerror) from error
 

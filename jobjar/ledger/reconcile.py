@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
-from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
+from jobjar.layout import Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.patience import FLICKER_S, patiently
 
@@ -52,7 +52,7 @@ def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             continue
         if entry.is_file(follow_symlinks=False):
             yield f"{place}/{entry.name}", entry
-        elif entry.is_dir(follow_symlinks=False) and place != "limbo" and place != "completed":
+        elif entry.is_dir(follow_symlinks=False) and place.startswith(("unclaimed", "workers/")):
             for inner in list_directory(entry.path):
                 if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
                     yield f"{place}/{entry.name}/{inner.name}", inner
@@ -67,6 +67,10 @@ def list_jars(layout: Layout, with_completed: bool = True) -> set[str]:
             places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"))
     if with_completed:
         places.update(place for place, _ in list_jar(layout.completed, "completed"))
+        for date in list_directory(layout.archive):
+            places.update(
+                place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name))
+            )
     return places
 
 
@@ -192,7 +196,9 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "moved_at": difference.moved_at,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,
     }
-    connection.execute("DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values)
+    connection.execute(
+        "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
+    )
     if difference.kind == "moved":
         if values["category"] is None:
             values["category"] = _recorded_category(connection, difference.uid)
@@ -215,7 +221,8 @@ def _recorded_category(connection: Any, uid: str | None) -> str:
     """The category of a job at a place that shows none: that of its last move that showed one. It follows from the journals,
     not from what this ledger happened to see of the directories."""
     moves = connection.execute(
-        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC", (uid,)
+        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC",
+        (uid,),
     )
     for origin, destination in moves:
         for place in (destination, origin):

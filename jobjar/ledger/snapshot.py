@@ -19,9 +19,9 @@ from jobjar.ledger.database import check_size, driver, quote_path, remove_databa
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
-_ABANDONED_AFTER_S = 600.0
 _STEP_PAGES = 4096
 
 
@@ -63,8 +63,7 @@ def publish_snapshot(
         rename(temporary, ledger.layout.snapshot)
     finally:
         remove_database(temporary)
-        with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
-            os.rmdir(ledger.layout.publishing)
+        give_back_role(ledger.layout.publishing)
     return True
 
 
@@ -107,17 +106,7 @@ def _has_news(ledger: Ledger) -> bool:
 
 
 def _take_role(ledger: Ledger) -> bool:
-    path = ledger.layout.publishing
-    for _ in range(2):
-        try:
-            os.mkdir(path)
-            return True
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if _disk_now(ledger) - os.stat(path).st_mtime < _ABANDONED_AFTER_S:
-                    return False
-                os.rmdir(path)
-    return False
+    return take_role(ledger.layout.publishing, lambda: _disk_now(ledger))
 
 
 def _disk_now(ledger: Ledger) -> float:

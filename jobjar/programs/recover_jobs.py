@@ -1,10 +1,12 @@
-"""recover_jobs: take back the jobs of this node's dead workers and reconcile the ledger; print what was done."""
+"""recover_jobs: take back the jobs of this node's dead workers and reconcile the ledger; print what was done. With
+--nightly, also what is done once a night (nightly.py)."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
+from jobjar.jar import Jar
 from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
@@ -16,12 +18,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "running, and reconcile the ledger with the directories. Prints what it did.",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing where there was nothing to do")
+    parser.add_argument(
+        "--nightly",
+        action="store_true",
+        help="also archive what is old, compress journals, check and copy the ledger; exit status 1 where something is wrong",
+    )
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.recover import recover_node
 
         jar = open_named_jar(options, program_path)
+        if options.nightly:
+            return _do_nightly(jar, options.quiet)
         try:
             recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, lambda line: complain(program, line))
         finally:
@@ -33,3 +42,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         return 0
 
     return run(parser, argv, body)
+
+
+def _do_nightly(jar: Jar, quiet: bool) -> int:
+    """All that is done at night, with a report that cron can mail: what was done, warnings last."""
+    from jobjar.nightly import run_nightly
+
+    try:
+        night = run_nightly(jar)
+    finally:
+        jar.close()
+    if night.mattered or not quiet:
+        for line in night.lines:
+            print(line)
+        for line in night.warnings:
+            print(f"warning: {line}")
+    return 1 if night.warnings else 0

@@ -41,12 +41,13 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
-    is_network, may_be_stale = not claimer.jar.ledger_home.shared, True
+    # And for a moment after a rotation, while not all processes of this home append to the same journal.
+    looks_first, may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately(), True
     while True:
         candidate = propose(claimer, now)
         if candidate is None:
             return None
-        if is_network:
+        if looks_first:
             moved_at = _moved_at(claimer, candidate)
             if moved_at is None:
                 continue

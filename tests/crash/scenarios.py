@@ -13,7 +13,7 @@ from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
-from jobjar.journal import read_journal
+from jobjar.journal import open_to_read, read_journal
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
 from jobjar.ledger.reconcile import list_jars
@@ -100,9 +100,8 @@ def look() -> dict[str, Any]:
     def run(jar: Jar) -> dict[str, Any]:
         entries: list[dict[str, Any]] = []
         for path in journal_paths(jar.layout):
-            descriptor = os.open(path, os.O_RDONLY)
-            entries += [line.entry for line in read_journal(descriptor, 0) if line.entry is not None]
-            os.close(descriptor)
+            with open_to_read(path) as journal:
+                entries += [line.entry for line in read_journal(journal, 0) if line.entry is not None]
         return {
             "places": sorted(list_jars(jar.layout)),
             "entries": entries,

@@ -1,0 +1,48 @@
+"""Questions of the nightly job to the ledger: which completed jobs are old, how far a journal was folded. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+# A job's end is its last move to completed/; where that was not journaled, the last that is known of it.
+_AGED = """
+SELECT id, uid, name, place, category, move_number FROM job
+WHERE id > ? AND state = 'completed' AND uid IS NOT NULL AND place LIKE ? AND moved_at < ?
+    AND coalesce((SELECT max(move.moved_at) FROM move
+                  WHERE move.job_uid = job.uid AND move.destination LIKE 'completed/%'), moved_at) < ?
+ORDER BY id LIMIT ?"""
+_ARCHIVED = _AGED.replace("AND moved_at < ?", "")
+
+
+class AgedJob(NamedTuple):
+    """A completed job: what a move of its file has to know."""
+
+    row: int
+    uid: str
+    name: str
+    place: str
+    category: str
+    move_number: int
+
+
+def completed_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
+    """The next `limit` jobs in completed/ that ended before a moment of the disk's clock."""
+    rows = connection.execute(_AGED, (after_row, "completed/%", ended_before, ended_before, limit))
+    return [AgedJob(*row) for row in rows]
+
+
+def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
+    """The next `limit` archived jobs that ended before a moment of the disk's clock."""
+    return [AgedJob(*row) for row in connection.execute(_ARCHIVED, (after_row, "archive/%", ended_before, limit))]
+
+
+def folded_until(connection: Any, journal: str) -> int:
+    """The offset up to which a journal (`X.jsonl`) was folded."""
+    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def checkpoint(connection: Any) -> bool:
+    """Write the WAL back into the database and cut it; returns whether all of it could be. Under the home's lock."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

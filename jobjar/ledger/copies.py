@@ -1,0 +1,70 @@
+"""Dated copies of a ledger home's database, made by SQLite's backup interface while it is in use.
+
+Reads the live ledger; writes `<home>/copies/ledger-YYYY-MM-DD.db` under a temporary name, fsync, rename. Killed midway a
+temporary file stays, which `sweep_copies` of a later night removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from jobjar.disk import sync_directory
+from jobjar.ledger.store import Ledger, check_database, driver
+from jobjar.liveness import process_start
+
+KEPT = 7
+_COPY = re.compile(r"ledger-[0-9]{4}-[0-9]{2}-[0-9]{2}\.db")
+_TEMPORARY = re.compile(r"ledger-.*\.db\.([0-9]+)\.new.*")
+
+
+def copy_database(ledger: Ledger, path: str) -> None:
+    """Copy the live ledger to `path`, whole or not at all. Raises OSError, LedgerUnavailable."""
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        with ledger.errors_named():
+            ledger.ensure_open()
+            target = driver.connect(temporary)
+            try:
+                ledger.connection.backup(target)
+            finally:
+                target.close()
+        check_database(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+        sync_directory(os.path.dirname(path))
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary + suffix)
+
+
+def make_dated_copy(ledger: Ledger, date: str) -> str:
+    """Copy the live ledger as that of `date` (YYYY-MM-DD); keep the newest seven. Returns the copy's path."""
+    directory = ledger.home.copies
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, os.stat(ledger.home.path).st_mode & 0o770)
+    path = f"{directory}/ledger-{date}.db"
+    copy_database(ledger, path)
+    for name in sorted(name for name in os.listdir(directory) if _COPY.fullmatch(name))[:-KEPT]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{name}")
+    return path
+
+
+def sweep_copies(ledger: Ledger) -> list[str]:
+    """Remove what killed processes left half-copied; returns the names."""
+    swept = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(ledger.home.copies):
+            found = _TEMPORARY.fullmatch(name)
+            if found and process_start(int(found.group(1))) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{ledger.home.copies}/{name}")
+                    swept.append(name)
+    return swept

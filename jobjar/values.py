@@ -1,0 +1,62 @@
+"""What a setting's value may be: text as people write it, turned into a value. Each parser raises ValueError with the reason."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from jobjar.errors import JarError
+from jobjar.jobname import check_category
+from jobjar.units import parse_seconds
+
+_TRUE = frozenset(("yes", "true", "on", "1"))
+_FALSE = frozenset(("no", "false", "off", "0"))
+
+
+def parse_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def parse_days(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text):
+        raise ValueError(f"{text!r} is not a number of days, 0 or more")
+    return float(text)
+
+
+def parse_flag(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def parse_path(text: str) -> str:
+    path = os.path.expanduser(text)
+    if not os.path.isabs(path):
+        raise ValueError(f"{text!r} is not an absolute path")
+    return os.path.normpath(path)
+
+
+def parse_categories(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(check_category(word) for word in re.split(r"[\s,]+", text) if word)
+    except JarError as error:
+        raise ValueError(str(error)) from error
+
+
+def parse_umask(text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"{text!r} is not a umask such as 077 or 007")
+    return int(text, 8)
+
+
+def parse_positive_seconds(text: str) -> float:
+    seconds = parse_seconds(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not more than 0 seconds")
+    return seconds
