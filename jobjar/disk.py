@@ -91,6 +91,17 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
             number += 1
 
 
+def is_taken_away(path: str) -> bool:
+    """Whether what was at `path` is certainly not there any more; what the disk does not tell now is not certain."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def server_time(status: os.stat_result) -> float:
     """When the file was last moved, by the clock of the disk that holds it (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)

@@ -30,7 +30,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     ("jar", frozenset(["jar", "attempt", "control", "propose"])),
     ("stages", frozenset(["stages"])),
-    ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
+    ("work", frozenset(["recover", "lease", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )

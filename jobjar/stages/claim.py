@@ -131,7 +131,8 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     except FileNotFoundError:
         if os.path.isdir(directory) or not os.path.lexists(source):
             raise
-        os.makedirs(directory, exist_ok=True)
+        # Not its parents: a worker whose own directory is gone must not claim into one that nobody knows.
+        os.mkdir(directory)
         name = move_to_free_name(source, directory, candidate.name)
     return name, f"{directory}/{name}"
 
