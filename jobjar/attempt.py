@@ -109,6 +109,6 @@ class Watch(Protocol):
         """File descriptors that become readable when `reason` should be asked."""
         ...
 
-    def reason(self, job_name: str) -> str | None:
-        """INTERRUPTED, KILLED, or None; asked at least every `interval_s` seconds."""
+    def reason(self, job: ClaimedJob) -> str | None:
+        """INTERRUPTED, KILLED, LOST, or None; asked at least every `interval_s` seconds."""
         ...

@@ -21,6 +21,8 @@ from jobjar.patience import FLICKER_S, is_transient, patiently
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
 ASIDE = "~"
+# How often a worker beats that does not say it.
+_HEARTBEAT_TIME_S = 30.0
 
 
 class WorkerState(NamedTuple):
@@ -36,6 +38,7 @@ class WorkerState(NamedTuple):
     ended: bool
     alive: str
     set_aside: bool
+    heartbeat_time_s: float
 
     @property
     def is_running(self) -> bool:
@@ -67,6 +70,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             ended=ended,
             alive=DEAD if ended else liveness(process),
             set_aside=ASIDE in directory,
+            heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
         )
     except OSError as error:
         if is_transient(error):

@@ -1,12 +1,16 @@
 """A worker's pulse: its heartbeat, the disk's clock, the journal made durable, the snapshot published, each in its time.
 
-Touches `workers/<node>.<pid>/heartbeat`. A crash in here leaves nothing.
+Touches `workers/<node>.<pid>/heartbeat`. With leases a thread does that, so that nothing that a living worker may be busy
+with for long (a big scratch directory to remove, a ledger to fold anew, somebody who keeps a lock) costs it its job.
+A crash in here leaves nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,11 +18,14 @@ from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.journal import Journal
 from jobjar.layout import WorkerPaths
+from jobjar.lease import heartbeat_interval_s
 from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
 from jobjar.patience import FLICKER_S
 
 # On a local disk a crash of the machine costs at most this much of what was journaled.
 SYNC_INTERVAL_S = 1.0
+# How soon a heartbeat that the disk refused is tried again, where a lease depends on it.
+_REFUSED_PAUSE_S = 1.0
 
 
 class Pulse:
@@ -32,6 +39,28 @@ class Pulse:
         self._next_heartbeat = 0.0
         self._next_sync = 0.0
         self._next_snapshot = 0.0
+        self._interval_s = heartbeat_interval_s(jar.settings)
+        self._is_ending = threading.Event()
+        self._is_beating_alone = False
+        self._is_refused = False
+
+    def start(self) -> None:
+        """Beat once, and with leases from now on until `stop`, whatever this process's main thread does."""
+        self.beat()
+        if self._jar.settings.lease_time_s:
+            self._is_beating_alone = True
+            threading.Thread(target=self._beat_alone, daemon=True).start()
+
+    def stop(self) -> None:
+        self._is_ending.set()
+
+    def _beat_alone(self) -> None:
+        # Signals are for the main thread, which waits for them, and whose wait for a lock an alarm ends.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while not self._is_ending.wait(
+            min(self._interval_s, _REFUSED_PAUSE_S) if self._is_refused else self._interval_s
+        ):
+            self._touch_heartbeat()
 
     def beat(self) -> None:
         """Do what is due. Costs next to nothing where nothing is."""
@@ -51,8 +80,8 @@ class Pulse:
 
     def _beat_meanwhile(self) -> None:
         now = time.monotonic()
-        if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self._jar.settings.heartbeat_time_s
+        if now >= self._next_heartbeat and not self._is_beating_alone:
+            self._next_heartbeat = now + self._interval_s
             self._touch_heartbeat()
 
     def disk_now(self) -> float:
@@ -67,8 +96,11 @@ class Pulse:
                 self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()
             finally:
                 os.close(descriptor)
+            self._is_refused = False
         except OSError as error:
-            self._say(f"heartbeat: {error.strerror}")
+            if not self._is_refused:
+                self._say(f"heartbeat: {error.strerror}")
+            self._is_refused = True
 
 
 def sync_journal(journal: Journal) -> None:

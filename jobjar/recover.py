@@ -76,7 +76,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
-    _tidy_links(jar, recovery)
+    tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
     with jar.ledger.writing() as connection:
@@ -89,10 +89,10 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Take back the jobs of one dead worker."""
     held = list(list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
     if held:
-        jobs = _identify_held(jar, [place for place, _ in held])
+        jobs = identify_held(jar, [place for place, _ in held])
         _end_orphans(jar, worker, jobs, recovery)
         for place, _ in held:
-            _recover_job(jar, worker, place, recovery)
+            recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for entry in list_directory(worker.paths.scratch):
         remove_tree(entry.path)
     for entry in list_directory(worker.paths.spent_links):
@@ -111,7 +111,7 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
         rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
 
 
-def _identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
+def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
     """What the ledger knows of held jobs, by their places; a claim that was not journaled is found by the name."""
     found = {}
     with jar.ledger.writing() as connection:
@@ -149,8 +149,8 @@ def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], reco
             recovery.say(f"{worker.name}: ended the orphaned process {pid}")
 
 
-def _recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery) -> None:
-    """Complete a held job whose outcome is journaled; return any other."""
+def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
+    """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
     with jar.ledger.writing() as connection:
         candidate = candidate_at(connection, place)
         if candidate is None or candidate.uid is None:
@@ -160,7 +160,7 @@ def _recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery) 
         uid = candidate.uid
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         job = _as_claimed(jar, candidate, place, attempt)
-        entries, verdict = _judge(jar, connection, worker, job, attempt)
+        entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
         # What follows rests on these words: they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=not jar.ledger_home.shared)
         try:
@@ -199,7 +199,7 @@ def _as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt
 
 
 def _judge(
-    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None
+    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
     """Where a held job goes, and what is to be journaled before."""
     now = read_server_clock(jar.layout.clock_file(node_name()))
@@ -224,7 +224,7 @@ def _judge(
         "final": is_last,
         "outcome": outcome,
         "output_file": _output_left(worker.paths, job.name, number),
-        "message": f"its worker {worker.name} died; stranded for the {_ordinal(stranded_before + 1)} time",
+        "message": f"{cause}; stranded for the {_ordinal(stranded_before + 1)} time",
     }
     reason = f"crashed: stranded for the {_ordinal(stranded_before + 1)} time" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)
@@ -282,7 +282,7 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
     replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
 
 
-def _tidy_links(jar: Jar, recovery: Recovery) -> None:
+def tidy_links(jar: Jar, recovery: Recovery) -> None:
     """Make claimed/ hold a link to each claimed job, and no other."""
     running = {worker.name for worker in list_workers(jar.layout) if worker.is_running}
     linked = set()

@@ -28,6 +28,13 @@ from jobjar.values import (
 SECTION = "[Job Jar]"
 
 
+def _parse_lease(text: str) -> float:
+    seconds = parse_seconds(text)
+    if 0 < seconds < 1:
+        raise ValueError(f"{text!r} is less than 1 second, in which no heartbeat can be relied on; 0 turns leases off")
+    return seconds
+
+
 class Setting(NamedTuple):
     """One row of the table. `default` is text, as a person would write it in a file."""
 
@@ -109,15 +116,16 @@ TABLE: tuple[Setting, ...] = (
         "heartbeat_time_s",
         parse_positive_seconds,
         "30",
-        "How often, in seconds, a worker touches its heartbeat file.",
+        "How often, in seconds, a worker touches its heartbeat file; more often where JJ_LEASE_TIME needs it.",
     ),
     Setting(
         "JJ_LEASE_TIME",
         "lease_time_s",
-        parse_seconds,
+        _parse_lease,
         "0",
-        "Seconds without a heartbeat after which other nodes may take a worker's jobs back. 0: never. "
-        "Without effect in this version.",
+        "Seconds without a heartbeat after which any node's recover_jobs, and workers that have nothing to do, take a "
+        "worker's jobs back. Workers then touch their heartbeats at least four times in that time. 0: never; only a "
+        "worker's own node takes its jobs back.",
     ),
     Setting(
         "JJ_CRASH_LIMIT",

@@ -17,10 +17,12 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import look, look_afresh, make_directory, replace_file
+from jobjar.disk import look, look_afresh, make_directory, replace_file, is_taken_away, move_to_free_name
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
+from jobjar.layout import category_of_place
+from jobjar.lease import Leases, heartbeat_interval_s
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
@@ -33,7 +35,7 @@ from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import complete, decide, give_back, remove_spent_links, return_strays
+from jobjar.stages.complete import complete, decide, give_back, remove_spent_links, return_strays, end_unrun
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -80,6 +82,7 @@ class Worker:
         self._control_watch = DirectoryWatch(removals=True)
         self._jar_watch = DirectoryWatch()
         self._pulse = Pulse(jar, self.paths, say)
+        self._leases = Leases(jar, self.claimer.worker_id, say)
         self._next_scan = 0.0
         self._home_ledger_at = 0.0
         self._seen: list[int] = []
@@ -104,7 +107,7 @@ class Worker:
         gc.set_threshold(50_000)
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
         self._bench = Workbench(self.claimer, base_environment(self.claimer))
-        self._pulse.beat()
+        self._pulse.start()
 
     def _make_directory(self) -> None:
         if look(self.paths.path) is not None:
@@ -132,6 +135,7 @@ class Worker:
             "categories": list(self.categories),
             "version": VERSION,
             "started_at": started_at,
+            "heartbeat_time_s": heartbeat_interval_s(self.jar.settings),
         }
         self.jar.journal.append(
             [{**identity, "entry": "worker", "worker_uid": self.claimer.worker_id, "worker_id": None}]
@@ -140,6 +144,7 @@ class Worker:
 
     def finish(self, reason: str) -> None:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
+        self._pulse.stop()
         if self._bench is not None:
             self._remove_leavings()
             with contextlib.suppress(OSError):
@@ -148,6 +153,8 @@ class Worker:
             state = control.read_worker(self.jar.layout, self.name)
             if state is not None:
                 note_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
+            elif is_taken_away(self.paths.path):
+                self.say(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         except OSError as error:
             self.say(f"the end of this worker could not be recorded: {error.strerror}")
         sync_journal(self.jar.journal)
@@ -199,8 +206,16 @@ class Worker:
         if self._has_strays:
             return_strays(self.claimer, self.say)
             self._has_strays = False
-        job = self._claim()
+        try:
+            job = self._claim()
+        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+            if not is_taken_away(self.paths.jobs):
+                raise
+            self.say(f"{error}")
+            return LEAVING
         if job is None:
+            if is_taken_away(self.paths.jobs):
+                return LEAVING
             self._remove_leavings()
             return_strays(self.claimer, self.say)
             return IDLE
@@ -216,14 +231,14 @@ class Worker:
             raise
         now = self._pulse.disk_now()
         verdict = decide(job, end, self._failures_before(job, end), now)
-        complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
-        if end.outcome != INTERRUPTED:
+        held = complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
+        if held and end.outcome != INTERRUPTED:
             self.say(f"{job.name}: {_describe(end)}{'' if verdict.final else ', to be run again'}")
-        elif end.message:
+        elif held and end.message:
             self.say(f"{job.name}: {end.message}")
         if self._told_to_end():
             return ENDED
-        if self.jar.settings.exit_on_failure and end.outcome in (FAILED, TIMED_OUT):
+        if held and self.jar.settings.exit_on_failure and end.outcome in (FAILED, TIMED_OUT):
             return LEAVING
         return RAN
 
@@ -235,6 +250,8 @@ class Worker:
     def _give_back(self, job: ClaimedJob) -> None:
         try:
             give_back(self.claimer, job)
+        except FileNotFoundError:
+            end_unrun(self.claimer, job, self._pulse.disk_now(), self._may_wait, self.say)
         except OSError as error:
             self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
 
@@ -342,6 +359,8 @@ class Worker:
             self._signals.drain()
             self._control_watch.drain()
             self._pulse.beat()
+            if wake_for_jobs and self._leases.take_back_expired():
+                return
             if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
                 return
 
@@ -382,15 +401,15 @@ class Worker:
         self._control_watch.watch([self.paths.path])
         return [*self._signals.descriptors(), *self._control_watch.descriptors()]
 
-    def reason(self, job_name: str) -> str | None:
+    def reason(self, job: ClaimedJob) -> str | None:
         self._signals.drain()
         self._control_watch.drain()
         self._pulse.beat()
         if self._told_to_end():
             return INTERRUPTED
-        if self._orders.take_kill_request(job_name):
+        if self._orders.take_kill_request(job.name):
             return KILLED
-        return None
+        return self._leases.check_held(job)
 
     def _told_to_end(self) -> bool:
         return not self._signals.raised.isdisjoint(END_NOW)

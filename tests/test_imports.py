@@ -27,30 +27,28 @@ FOUNDATIONS = [
     "role",
     "values",
 ]
+WORK = [
+    "recover",
+    "lease",
+    "rotation",
+    "archive",
+    "nightly",
+    "pulse",
+    "worker",
+    "report",
+    "lookup",
+    "check",
+    "doctor",
+    "daemon",
+    "create",
+]
 # Each group may import those before it and itself.
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
     ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
     ("stages", frozenset(["stages"])),
-    (
-        "work",
-        frozenset(
-            [
-                "recover",
-                "pulse",
-                "worker",
-                "report",
-                "lookup",
-                "rotation",
-                "archive",
-                "nightly",
-                "check",
-                "daemon",
-                "create",
-            ]
-        ),
-    ),
+    ("work", frozenset(WORK)),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )

@@ -76,7 +76,9 @@ INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started)
 VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
 
-# An attempt that was lost stays lost; otherwise the first word on how it ended stands.
+# An attempt that was lost stays lost. Then a word that completed the job goes before one that did not (a recovery that was
+# about to return a job may find that its worker has just completed it), and what a worker says of its own attempt before
+# what a recovery guessed; of equals the first word stands.
 _END = """
 INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started, ended_at, outcome, is_final,
                      exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
@@ -88,8 +90,9 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
     exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
     user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
     output_file = excluded.output_file, message = excluded.message
-WHERE excluded.outcome = 'lost' OR ended_at IS NULL
-   OR (outcome <> 'lost' AND (excluded.ended_at, excluded.outcome) < (ended_at, outcome))"""
+WHERE ended_at IS NULL
+   OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
+       excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
 
 _WORKER = """
 INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)

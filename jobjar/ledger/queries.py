@@ -112,6 +112,18 @@ def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:
     return int(row[0])
 
 
+def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_completed: bool) -> bool:
+    """Whether a job that is completed (or that the caller found there) was, from its attempt `number` on, decided by a
+    worker and by no other."""
+    row = connection.execute(
+        "SELECT (state = 'completed' OR ?), "
+        "(SELECT group_concat(DISTINCT worker_uid) FROM attempt WHERE job_uid = uid AND number >= ? AND is_final = 1) "
+        "FROM job WHERE uid = ?",
+        (is_completed, number, uid),
+    ).fetchone()
+    return row is not None and bool(row[0]) and row[1] == worker_uid
+
+
 class HeldAttempt(NamedTuple):
     """The attempt for which a worker claimed a job, as far as journals tell."""
 

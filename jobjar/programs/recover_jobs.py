@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser = make_parser(
         program,
         "Return the jobs that crashed workers of this node held, complete those that had ended, end what their jobs left "
-        "running, and reconcile the ledger with the directories. Prints what it did.",
+        "running, and reconcile the ledger with the directories. With JJ_LEASE_TIME, also watch the workers of all nodes "
+        "that hold jobs and whose heartbeats are older than that, and take back the jobs of those whose heartbeats do not "
+        "move for that long. Prints what it did.",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing where there was nothing to do")
     parser.add_argument(
@@ -25,14 +27,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.lease import recover_expired
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.recover import recover_node
+
+        def warn(line: str) -> None:
+            complain(program, line)
 
         jar = open_named_jar(options, program_path)
         if options.nightly:
             return _do_nightly(jar, options.quiet)
         try:
-            recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, lambda line: complain(program, line))
+            recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, warn)
+            jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
         finally:
             jar.close()
         for line in recovery.lines:

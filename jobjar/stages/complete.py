@@ -2,7 +2,7 @@
 
 `ended` is journaled first. Killed after it, recovery does what the entry says instead of running the job again. The
 rename is the commit. If it finds the file gone, another node recovered the job: the worker lost its lease, journals
-that, and claims no credit.
+that, and claims no credit. That rename is the fence; the looks before it only spare a lost attempt its trouble.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import look, make_directory, move_to_free_name, rename, server_time
+from jobjar.disk import look, make_directory, move_to_free_name, rename, server_time, is_taken_away
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import was_taken_back
-from jobjar.ledger.reconcile import list_jar
+from jobjar.ledger.queries import was_taken_back, is_decided_by
+from jobjar.ledger.reconcile import list_jar, compare_file
 from jobjar.patience import is_transient, patience, patiently
 
 _RETRY_PAUSE_S = 1.0
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
 def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
     """What follows from how an attempt ended; `failures_before` earlier ones failed. `now` is the disk's time."""
-    if end.outcome == INTERRUPTED:
+    if end.outcome in (INTERRUPTED, LOST):
         return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
         delay_s = job.retry_delay_s * 2**failures_before
@@ -89,6 +89,10 @@ def complete(
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
 
+    if may_be_taken_back(claimer) and is_taken_away(job.path):
+        note_loss(claimer, job, ended, may_wait, warn)
+        return False
+
     def journal_end() -> None:
         claimer.jar.journal.append([ended], durable)
 
@@ -114,10 +118,7 @@ def complete(
     if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
         return False
     if not moved:
-        lost = {**ended, "outcome": LOST, "final": False, "message": "another node took the job back meanwhile"}
-        warn(f"{job.name} was taken back by another node while it ran; this attempt does not count")
-        _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
-        take_link_away(claimer, job.link)
+        note_loss(claimer, job, ended, may_wait, warn)
         return False
     if not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
@@ -132,6 +133,40 @@ def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
         fold_journals(connection, claimer.jar.layout)
         return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id)
     return unknown
+def may_be_taken_back(claimer: Claimer) -> bool:
+    """Whether leases or other nodes may take a living worker's jobs, so that it is worth a look."""
+    return claimer.jar.settings.lease_time_s > 0 or not claimer.jar.ledger_home.shared
+
+
+def note_loss(
+    claimer: Claimer, job: ClaimedJob, ended: Entry, may_wait: Callable[[], bool], warn: Callable[[str], None]
+) -> None:
+    """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
+    the attempt decided it, and a `lost` would take that away."""
+    _take_own_link_away(claimer, job.link)
+    try:
+        was_decided_here = _is_decided_here(claimer, job)
+    except (LedgerBusy, LedgerUnavailable) as error:
+        warn(f"{job.name} was taken back while it ran here; which attempt counts cannot be looked up: {error}")
+        return
+    if was_decided_here:
+        warn(f"{job.name} was completed by recovery with what is journaled of the attempt here")
+        return
+    message = "its worker lost the lease: the job was taken back meanwhile"
+    lost = {**ended, "outcome": LOST, "final": False, "message": message}
+    warn(f"{job.name} was taken back while it ran here: the lease is lost, and this attempt does not count")
+    _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
+
+
+def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
+    """Whether the job is completed, with the attempt of this worker. Raises LedgerBusy, LedgerUnavailable."""
+    layout = claimer.jar.layout
+    with claimer.jar.ledger.writing() as connection:
+        fold_journals(connection, layout)
+        # Whoever moved it may have been killed before that move was journaled.
+        difference = compare_file(connection, layout, f"completed/{job.name}")
+        is_there = difference is not None and difference.uid == job.uid
+        return is_decided_by(connection, job.uid, job.attempt, claimer.worker_id, is_there)
 
 
 def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
@@ -191,6 +226,12 @@ def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
         except OSError as error:
             if is_transient(error):
                 raise
+def end_unrun(
+    claimer: Claimer, job: ClaimedJob, now: float, may_wait: Callable[[], bool], warn: Callable[[str], None]
+) -> None:
+    """Say that a job was taken back before it was run, and could not be given back for that."""
+    end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
+    note_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
 
 
 def take_link_away(claimer: Claimer, link: str) -> None:
@@ -209,6 +250,13 @@ def take_link_away(claimer: Claimer, link: str) -> None:
             os.unlink(link)
     if claimer.spent_links >= MAX_SPENT_LINKS:
         remove_spent_links(claimer)
+
+
+def _take_own_link_away(claimer: Claimer, link: str) -> None:
+    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
+    with contextlib.suppress(OSError):
+        if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
+            take_link_away(claimer, link)
 
 
 def remove_spent_links(claimer: Claimer) -> None:

@@ -12,7 +12,18 @@ import shutil
 import time
 from collections.abc import Callable
 
-from jobjar.attempt import FAILED, INTERRUPTED, KILLED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer, Watch
+from jobjar.attempt import (
+    FAILED,
+    INTERRUPTED,
+    KILLED,
+    LOST,
+    SUCCEEDED,
+    TIMED_OUT,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+    Watch,
+)
 from jobjar.disk import look, make_directory, rename
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import node_name, numbered_name
@@ -241,6 +252,8 @@ def _explain(cause: str | None, job: ClaimedJob) -> str | None:
         return "killed on request"
     if cause == INTERRUPTED:
         return "its worker was told to end"
+    if cause == LOST:
+        return "ended when its worker saw that it had lost its lease"
     return None
 
 
@@ -284,7 +297,7 @@ def _wait_for_end(
         ended = waiter.wait(timeout_s, watch.descriptors())
         if ended is not None:
             return None, ended
-        cause = watch.reason(job.name)
+        cause = watch.reason(job)
         if cause is None and deadline is not None and time.monotonic() >= deadline:
             cause = TIMED_OUT
         if cause is not None:

@@ -1,0 +1,223 @@
+"""Leases: the jobs of a worker whose heartbeat stands still go back, whatever node it is on, and whether it is dead or not.
+
+Reads the heartbeats of the workers that hold jobs, and the disk's clock by touching this node's own file; recover.py does
+the moves. With JJ_LEASE_TIME 0 nothing in here does anything. No node's own clock is compared with the disk's. A worker
+that comes back finds its job gone, by the rename that would complete it (stages/complete.py): that is the fence, and it
+needs nothing of what is here to be right. Killed anywhere, a job is held as before or is unclaimed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from jobjar.attempt import LOST, ClaimedJob
+from jobjar.control import WorkerState, read_worker
+from jobjar.disk import is_taken_away, read_server_clock
+from jobjar.errors import JarError
+from jobjar.jar import Jar
+from jobjar.jobname import node_name
+from jobjar.ledger.rebuild import fill_ledger
+from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.liveness import DEAD
+from jobjar.recover import Recovery, identify_held, recover_job, recover_worker, tidy_links
+from jobjar.settings import Settings
+from jobjar.units import format_seconds
+
+# In a lease fall at least so many heartbeats, and so many looks at them.
+_BEATS = 4
+_LOOKS = 10
+# What one pair of looks counts for, at most, is this share of a lease: whatever stood still between them (the file server,
+# the node, this process), everybody has the rest of the lease to beat again.
+_MOST = 1 / 8
+# How many leases long `recover_jobs` watches before it gives up.
+_PATIENCE = 5
+# Looking takes at most this share of a worker's idle time.
+_SHARE = 0.05
+
+
+def heartbeat_interval_s(settings: Settings) -> float:
+    """How often a worker beats: JJ_HEARTBEAT_TIME, and with leases at least four times in one."""
+    if not settings.lease_time_s:
+        return settings.heartbeat_time_s
+    return min(settings.heartbeat_time_s, settings.lease_time_s / _BEATS)
+
+
+class HeartbeatWatch:
+    """For how long heartbeats were seen to stand still. Knows no disk and no clock: it is told what they show."""
+
+    def __init__(self, lease_time_s: float) -> None:
+        self._most_s = lease_time_s * _MOST
+        self._still: dict[str, tuple[int, float]] = {}
+        self._server_now = self._ended = float("inf")
+
+    def observe(self, heartbeats: Mapping[str, int], server_now: float, began: float, ended: float) -> None:
+        """Take in one look: each worker's heartbeat (its mtime), the file server's time read before them, and this
+        process's monotonic clock before and after it all.
+
+        Time counts only where both clocks went on between two looks, the lesser of the two, and no pair of looks counts
+        for more than its share. A worker that is not in a look is watched anew from the next one on.
+        """
+        passed_s = max(0.0, min(server_now - self._server_now, began - self._ended, self._most_s))
+        self._server_now, self._ended = server_now, ended
+        still = {}
+        for worker_id, beat in heartbeats.items():
+            before = self._still.get(worker_id)
+            is_still = before is not None and before[0] == beat
+            still[worker_id] = (beat, before[1] + passed_s if before is not None and is_still else 0.0)
+        self._still = still
+
+    def still_s(self, worker_id: str) -> float:
+        """For how many seconds a worker's heartbeat was seen to stand still."""
+        return self._still.get(worker_id, (0, 0.0))[1]
+
+
+class Holder(NamedTuple):
+    """A worker that holds jobs, and its heartbeat: the file's mtime in nanoseconds."""
+
+    worker: WorkerState
+    heartbeat_ns: int
+
+
+def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
+    """All workers that hold jobs and whose heartbeat can be read, but for one's own."""
+    found = []
+    for entry in list_directory(jar.layout.workers):
+        paths = jar.layout.worker(entry.name)
+        if not any(True for _ in list_jar(paths.jobs, "")):
+            continue
+        worker = read_worker(jar.layout, entry.name)
+        if worker is None or worker.worker_id == own_worker_id:
+            continue
+        with contextlib.suppress(OSError):  # what cannot be read is not watched
+            found.append(Holder(worker, read_heartbeat_ns(worker.paths.heartbeat)))
+    return found
+
+
+def read_heartbeat_ns(path: str) -> int:
+    """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
+    again only then. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
+
+
+class Leases:
+    """The leases of the other workers of a jar, watched by one process."""
+
+    def __init__(self, jar: Jar, own_worker_id: str, say: Callable[[str], None]) -> None:
+        self._jar = jar
+        self._own_worker_id = own_worker_id
+        self._say = say
+        self.lease_time_s = jar.settings.lease_time_s
+        self.interval_s = min(self.lease_time_s / _LOOKS, jar.settings.heartbeat_time_s)
+        self._watch = HeartbeatWatch(self.lease_time_s)
+        self._next_look = 0.0
+
+    def check_held(self, job: ClaimedJob) -> str | None:
+        """LOST if the job that this process runs was taken from it, else None."""
+        return LOST if self.lease_time_s and is_taken_away(job.path) else None
+
+    def time_of(self, worker: WorkerState) -> float:
+        """A worker's lease in seconds: this process's JJ_LEASE_TIME, if the worker beats often enough for that."""
+        return max(self.lease_time_s, _BEATS * worker.heartbeat_time_s)
+
+    def look(self) -> list[Holder]:
+        """Look at the heartbeats of those that hold jobs; returns who they are. Raises OSError."""
+        began = time.monotonic()
+        server_now = read_server_clock(self._jar.layout.clock_file(node_name()))
+        holders = find_holders(self._jar, self._own_worker_id)
+        heartbeats = {holder.worker.worker_id: holder.heartbeat_ns for holder in holders}
+        ended = time.monotonic()
+        self._watch.observe(heartbeats, server_now, began, ended)
+        self._next_look = ended + max(self.interval_s, (ended - began) / _SHARE)
+        return holders
+
+    def still_s(self, worker: WorkerState) -> float:
+        return self._watch.still_s(worker.worker_id)
+
+    def has_expired(self, worker: WorkerState) -> bool:
+        return self.still_s(worker) >= self.time_of(worker)
+
+    def take_back_expired(self) -> bool:
+        """For a worker with nothing to do: look, if that is due, and take back what has expired. Returns whether any job
+        was moved. Errors are said: the next look tries again."""
+        if not self.lease_time_s or time.monotonic() < self._next_look:
+            return False
+        recovery = Recovery()
+        try:
+            for holder in self.look():
+                if self.has_expired(holder.worker):
+                    self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._say)
+        except (JarError, OSError) as error:
+            self._next_look = time.monotonic() + self.interval_s
+            self._say(f"leases: {error}")
+        for line in recovery.lines:
+            self._say(line)
+        return recovery.returned + recovery.completed > 0
+
+    def take_back(self, holder: Holder, recovery: Recovery) -> None:
+        """Return (or complete, where that is journaled) what an expired worker holds. Raises LedgerBusy,
+        LedgerUnavailable, CannotUseJar, OSError.
+
+        Nothing else of it is touched: it may be alive, and come back.
+        """
+        worker = holder.worker
+        with contextlib.suppress(FileNotFoundError):
+            if read_heartbeat_ns(worker.paths.heartbeat) != holder.heartbeat_ns:
+                return  # just now
+        silence = f"stood still for {format_seconds(self.still_s(worker))}"
+        if worker.alive == DEAD and worker.process.node == node_name():
+            recover_worker(self._jar, worker, recovery)
+        else:
+            recovery.say(f"{worker.name}: its heartbeat {silence}")
+            cause = (
+                f"the heartbeat of its worker {worker.name} {silence} (JJ_LEASE_TIME {self.lease_time_s:g}); "
+                f"taken back by {node_name()}.{os.getpid()}"
+            )
+            places = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+            identify_held(self._jar, places)
+            for place in places:
+                recover_job(self._jar, worker, place, recovery, cause)
+        tidy_links(self._jar, recovery)
+
+
+def recover_expired(jar: Jar, recovery: Recovery, say: Callable[[str], None]) -> None:
+    """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock, and
+    take back what those hold that stand still all the while. Returns at once where there is none.
+
+    A heartbeat's age decides only whom to watch. Raises LedgerBusy, LedgerUnavailable, CannotUseJar, OSError.
+    """
+    leases = Leases(jar, "", say)
+    if not leases.lease_time_s:
+        return
+    holders = leases.look()
+    server_now = read_server_clock(jar.layout.clock_file(node_name()))
+    suspects = [
+        holder
+        for holder in holders
+        # One from the future was touched by another clock, which says nothing of its age.
+        if not 0 <= server_now - holder.heartbeat_ns / 1e9 < leases.time_of(holder.worker)
+    ]
+    if not suspects:
+        return
+    longest_s = max(leases.time_of(holder.worker) for holder in suspects)
+    say(f"watching {', '.join(holder.worker.name for holder in suspects)} for {format_seconds(longest_s)}")
+    give_up_at = time.monotonic() + _PATIENCE * longest_s
+    while suspects:
+        if time.monotonic() > give_up_at:
+            say(f"the file server's clock hardly moves: left {', '.join(holder.worker.name for holder in suspects)}")
+            return
+        time.sleep(leases.interval_s)
+        seen = leases.look()
+        # Who has moved since, or holds nothing any more, is left alone.
+        suspects = [holder for holder in suspects if holder in seen]
+        for holder in [holder for holder in suspects if leases.has_expired(holder.worker)]:
+            suspects.remove(holder)
+            leases.take_back(holder, recovery)
