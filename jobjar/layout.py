@@ -51,6 +51,7 @@ class Layout:
         self.jar_id_file = f"{home}/ledger/jar_id"
         self.snapshot = f"{home}/ledger/snapshot.db"
         self.publishing = f"{home}/ledger/publishing"
+        self.doctor = f"{home}/doctor"
         self.stop_all_file = f"{self.workers}/STOP_ALL"
         self.pause_all_file = f"{self.workers}/PAUSE_ALL"
 

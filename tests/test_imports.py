@@ -31,6 +31,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("jar", frozenset(["jar", "attempt", "control", "propose"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(["recover", "pulse", "worker", "report", "lookup", "check", "daemon", "create"])),
+    ("doctor", frozenset(["doctor"])),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )
