@@ -38,11 +38,17 @@ _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 @contextlib.contextmanager
 def own_directory(layout: Layout) -> Iterator[str]:
     """A directory in the jar for the doctor's own files; removed afterwards. Raises OSError."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(layout.doctor)
     path = f"{layout.doctor}/{node_name()}.{os.getpid()}.{new_id()}"
     try:
-        os.mkdir(path)
+        for tries_left in reversed(range(5)):
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(layout.doctor)
+                os.mkdir(path)
+                break
+            except FileNotFoundError:  # another doctor was ready and removed the empty directory
+                if not tries_left:
+                    raise
         sweep(layout, path)
         yield path
     finally:
