@@ -32,9 +32,7 @@ def look_at_space(places: dict[str, str]) -> Iterator[Finding]:
         status = os.statvfs(path)
         what = ", ".join(purposes)
         holds_jobs = "jar" in purposes or "workers" in purposes
-        yield judge_space(
-            what, path, status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, holds_jobs
-        )
+        yield judge_space(what, path, status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, holds_jobs)
         if status.f_files:  # some file systems (btrfs) do not count them
             yield judge_inodes(what, path, status.f_favail, status.f_files, holds_jobs)
 
