@@ -12,11 +12,13 @@ from jobjar.doctor.filesystem import find_mount, judge_options, look_at_file_sys
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding, examine, format_findings, worst_verdict
 from jobjar.doctor.ledger_home import judge_sqlite, look_at_ledger
 from jobjar.doctor.meeting import FIRST, SECOND, Meeting
+from jobjar.doctor.peer import compare_ledger_homes, compare_names
 from jobjar.doctor.probe import judge_clock
 from jobjar.doctor.races import ROUNDS, _race, _take_by_creating, _take_by_mkdir, _take_by_rename, judge_race
 from jobjar.doctor.space import judge_inodes, judge_space
 from jobjar.doctor.staleness import CHANGES, judge_change
 from jobjar.doctor.system import programs_called
+from jobjar.doctor.workers import look_at_lease
 from jobjar.ledger.store import driver
 from tests.rig import Rig
 
@@ -40,6 +42,8 @@ def mount_line(kind: str, options: str, own: str = "rw,relatime", point: str = "
         ("ext4", "rw", "ro", {"ro": DANGER}),
         ("xfs", "ro", "rw", {"ro": DANGER}),
         ("cifs", "rw,noserverino,cache=loose", "rw", {"noserverino": WARNING, "cache=loose": WARNING}),
+        ("fuse.sshfs", "rw,user_id=0", "rw", {"no allow_other": NOTE}),
+        ("fuse.mfs", "rw,user_id=0,allow_other", "rw", {}),
         ("9p", "rw,cache=loose", "rw", {"cache=loose": WARNING}),
         ("ext4", "rw", "rw,nosuid,nodev,noatime", {}),
     ],
@@ -200,3 +204,21 @@ def test_delays_are_judged_and_a_short_lease_is_a_danger() -> None:
     finding = judge_change("pair", missing, -1.0, 0.0, 0.0)
     assert finding.verdict == NOTE and "not within" in finding.measured
     assert judge_change("pair", by_word["an appended line"], -2.0, 0.0, 0.0).verdict == DANGER
+    assert [look_at_lease(lease, 30.0).verdict for lease in (0.0, 60.0, 300.0)] == [FINE, DANGER, FINE]
+
+
+def test_two_machines_with_one_name_or_one_ledger_home_are_a_danger_and_containers_of_one_machine_are_told_apart() -> (
+    None
+):
+    me = {"node": "rain", "boot_id": "1", "pid_namespace": "pid:[1]", "writer": "rain.abc"}
+    for changes, name_verdict, home_verdict in (
+        ({"node": "snow", "writer": "snow.abc", "boot_id": "2"}, FINE, FINE),
+        ({"boot_id": "2"}, DANGER, DANGER),
+        ({"pid_namespace": "pid:[2]"}, DANGER, FINE),
+        ({"node": "snow", "boot_id": "2"}, FINE, DANGER),
+        ({}, WARNING, FINE),
+        ({"writer": "", "boot_id": "2"}, DANGER, FINE),
+    ):
+        peer = {**me, **changes}
+        assert compare_names("pair", me, peer).verdict == name_verdict, changes
+        assert compare_ledger_homes("pair", me, peer).verdict == home_verdict, changes

@@ -49,6 +49,8 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
         "make the jar on another disk",
     ),
 }
+# Network disks on which renames, links, O_EXCL and mkdir were seen to have one winner in every race.
+_MEASURED = ("nfs", "nfs4", "fuse.mfs", "fuse.glusterfs")
 
 
 class Mount(NamedTuple):
@@ -108,9 +110,12 @@ def look_at_file_system(group: str, path: str) -> Iterator[Finding]:
     if mount is None:
         yield Finding(group, "file system", NOTE, "unknown", "this system has no /proc/self/mountinfo")
         return
-    where = "local" if is_local(path) else "network disk: each node keeps a ledger of its own"
+    local = is_local(path)
+    where = "local" if local else "network disk: each node keeps a ledger of its own"
     measured = f"{mount.kind} ({mount.source}) on {mount.point}, {where}"
     verdict, meaning, advice = _KNOWN.get(mount.kind, (FINE, "", ""))
+    if not local and verdict == FINE and mount.kind not in _MEASURED:
+        verdict, meaning, advice = NOTE, "not among the network disks that Job Jar was measured on", _MEASURE
     yield Finding(group, "file system", verdict, measured, meaning, advice)
     hurting = list(judge_options(group, mount))
     yield from hurting
@@ -156,6 +161,10 @@ def judge_options(group: str, mount: Mount) -> Iterator[Finding]:
             )
         if options.get("cache") == "loose":
             yield finding(WARNING, "cache=loose", "other nodes' changes may not be seen", "mount with cache=strict")
+    elif mount.kind.startswith("fuse") and "allow_other" not in options:
+        yield finding(
+            NOTE, "no allow_other", "only the user who mounted it sees it", "mount with allow_other, if others do"
+        )
     elif mount.kind == "9p" and options.get("cache") in ("loose", "fscache", "mmap"):
         yield finding(
             WARNING, f"cache={options['cache']}", "other nodes' changes may not be seen", "mount with cache=none"

@@ -46,7 +46,8 @@ def look_at_ledger(jar: Jar) -> Iterator[Finding]:
         yield Finding(GROUP, "ledger home", DANGER, str(error), meaning, "or set JJ_LEDGER_HOME to a local directory")
         return
     yield look_at_home(jar, home)
-    yield look_at_lock(home)
+    if os.access(home.path, os.W_OK):
+        yield look_at_lock(home)
     yield look_at_database(home)
     if not home.shared:
         yield look_at_snapshot(jar)

@@ -15,6 +15,7 @@ from jobjar.doctor.meeting import FIRST, Meeting, Message, PeerFailed, meet, tak
 from jobjar.doctor.probe import clock_offset, judge_clock
 from jobjar.doctor.races import run_races
 from jobjar.doctor.staleness import measure_staleness
+from jobjar.errors import JarError
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.ledger.home import read_jar_id
@@ -71,9 +72,19 @@ def describe_self(jar: Jar, meeting: Meeting) -> Message:
         "version": VERSION,
         "home": jar.layout.home,
         "jar_id": read_jar_id(jar.layout),
+        "writer": _writer(jar),
         "clock_offset_s": offset_s,
         "clock_doubt_s": doubt_s,
     }
+
+
+def _writer(jar: Jar) -> str:
+    """The name of the journal that this node's ledger home writes; empty where it has none yet."""
+    try:
+        with open(jar.ledger_home.writer_file, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, JarError):
+        return ""
 
 
 def _pid_namespace() -> str:
@@ -93,6 +104,7 @@ def compare_nodes(group: str, me: Message, peer: Message) -> Iterator[Finding]:
         yield Finding(
             group, "jar", DANGER, f"{me['jar_id']} here, {peer['jar_id']} there", meaning, "look at the mounts"
         )
+    yield compare_ledger_homes(group, me, peer)
     same_path = me["home"] == peer["home"]
     measured = me["home"] if same_path else f"{me['home']} here, {peer['home']} there"
     meaning = (
@@ -132,6 +144,20 @@ def compare_names(group: str, me: Message, peer: Message) -> Finding:
     return Finding(group, check, DANGER, f"both are called {me['node']}: {kind}", meaning, advice)
 
 
+def compare_ledger_homes(group: str, me: Message, peer: Message) -> Finding:
+    """One home belongs to the processes of one kernel: SQLite's WAL and its lock are in that kernel's memory."""
+    check = "ledger homes"
+    if not me["writer"] or me["writer"] != peer["writer"]:
+        return Finding(
+            group, check, FINE, "each node has its own" if me["writer"] and peer["writer"] else "not yet made"
+        )
+    if me["boot_id"] == peer["boot_id"]:
+        return Finding(group, check, FINE, "one for both, which are one machine")
+    meaning = "two machines write one SQLite ledger and one journal: both will be damaged"
+    advice = "unset JJ_LEDGER_HOME, or name a directory on a disk of each node's own"
+    return Finding(group, check, DANGER, f"both nodes use the one that writes {me['writer']}", meaning, advice)
+
+
 def look_at_owner(group: str, meeting: Meeting, peer: Message) -> Finding:
     """Whose a file is that the peer made, as this node sees it."""
     check = "users"
@@ -144,8 +170,8 @@ def look_at_owner(group: str, meeting: Meeting, peer: Message) -> Finding:
         meaning = "users are mapped (root squash, idmapd, containers): files of one node may not be moved on the other"
         return Finding(group, check, WARNING, measured, meaning, "use one uid on every node, or correct the mapping")
     if peer["uid"] != os.geteuid():
-        meaning = "jobs of one user are run by the other's workers"
-        return Finding(group, check, NOTE, f"{os.geteuid()} here, {whose} there", meaning, "only in a group's jar")
+        meaning = "jobs of one user are run as the other by the other's workers; that is what a group's jar is for"
+        return Finding(group, check, NOTE, f"{os.geteuid()} here, {whose} there", meaning)
     return Finding(group, check, FINE, f"{whose} on both nodes")
 
 

@@ -123,7 +123,7 @@ def look_at_running(own: str) -> Finding:
     finally:
         os.close(descriptor)
     try:
-        status = subprocess.run([path], stdin=subprocess.DEVNULL, capture_output=True, timeout=30).returncode
+        status = _run_patiently(path)
     except OSError as error:
         return Finding(
             GROUP,
@@ -140,6 +140,18 @@ def look_at_running(own: str) -> Finding:
             GROUP, "running a job", DANGER, f"exit status {status}", "another status than the script's was seen"
         )
     return Finding(GROUP, "running a job", FINE, "a script from the jar runs")
+
+
+def _run_patiently(path: str) -> int:
+    """Run a program; as workers do, try again where the disk says that it is still open for writing."""
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            return subprocess.run([path], stdin=subprocess.DEVNULL, capture_output=True, timeout=30).returncode
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def look_at_moving(own: str) -> Finding:

@@ -20,6 +20,7 @@ from jobjar.units import format_seconds
 
 GROUP = "workers"
 OLD_HEARTBEATS = 10
+FEWEST_HEARTBEATS_A_LEASE = 3
 # Clocks of a node and of the disk, and a node's own start, are not known better.
 _BOOT_DOUBT_S = 30.0
 
@@ -31,6 +32,7 @@ def look_at_workers(jar: Jar, clock_offset_s: float) -> Iterator[Finding]:
     yield look_at_dead(workers)
     yield look_at_namesakes(workers, now)
     yield look_at_heartbeats(workers, now, jar.settings.heartbeat_time_s)
+    yield look_at_lease(jar.settings.lease_time_s, jar.settings.heartbeat_time_s)
     yield look_at_control(jar)
     yield look_at_held(jar)
 
@@ -102,6 +104,20 @@ def look_at_heartbeats(workers: list[WorkerState], now: float, heartbeat_time_s:
         f"they hold {jobs} jobs; whether they are dead is known only on their nodes" if jobs else "they hold no job"
     )
     return Finding(GROUP, check, WARNING if jobs else NOTE, measured, meaning, f"run recover_jobs on {nodes}")
+
+
+def look_at_lease(lease_time_s: float, heartbeat_time_s: float) -> Finding:
+    """A lease has to outlast some heartbeats."""
+    check = "lease"
+    if not lease_time_s:
+        meaning = "jobs of a node that does not come back wait for it"
+        return Finding(GROUP, check, FINE, f"off: {meaning}")
+    measured = f"JJ_LEASE_TIME {format_seconds(lease_time_s)}, JJ_HEARTBEAT_TIME {format_seconds(heartbeat_time_s)}"
+    if lease_time_s < FEWEST_HEARTBEATS_A_LEASE * heartbeat_time_s:
+        meaning = "a living worker may seem dead between two heartbeats: its jobs are taken back and run twice"
+        advice = f"set JJ_LEASE_TIME to {2 * FEWEST_HEARTBEATS_A_LEASE * heartbeat_time_s:g} or more"
+        return Finding(GROUP, check, DANGER, measured, meaning, advice)
+    return Finding(GROUP, check, FINE, measured)
 
 
 def look_at_control(jar: Jar) -> Finding:
