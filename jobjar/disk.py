@@ -251,6 +251,8 @@ def move_to_own(source: str, directory: str, name: str) -> str:
         if look(destination) is None:
             raise
     return taken_name
+
+
 def is_taken_away(path: str) -> bool:
     """Whether what was at `path` is certainly not there any more; what the disk does not tell now is not certain."""
     try:

@@ -53,6 +53,7 @@ class Layout:
         self.snapshot = f"{home}/ledger/snapshot.db"
         self.publishing = f"{home}/ledger/publishing"
         self.archiving = f"{home}/ledger/archiving"
+        self.doctor = f"{home}/doctor"
         self.stop_all_file = f"{self.workers}/STOP_ALL"
         self.pause_all_file = f"{self.workers}/PAUSE_ALL"
 

@@ -17,11 +17,10 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import look, look_afresh, make_directory, replace_file, is_taken_away, move_to_free_name
+from jobjar.disk import is_taken_away, look, look_afresh, make_directory, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
-from jobjar.layout import category_of_place
 from jobjar.lease import Leases, heartbeat_interval_s
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
@@ -35,7 +34,7 @@ from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end, set_aside
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import complete, decide, give_back, remove_spent_links, return_strays, end_unrun
+from jobjar.stages.complete import complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable

@@ -38,7 +38,6 @@ WORK = [
     "report",
     "lookup",
     "check",
-    "doctor",
     "daemon",
     "create",
 ]
@@ -49,6 +48,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),
+    ("doctor", frozenset(["doctor"])),
     ("library", frozenset(["library", ""])),
     ("programs", frozenset(["programs"])),
 )

@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "kill": "kill running jobs",
     "check": "compare the ledger, the journals and the directories",
     "rebuild": "make the ledger anew",
+    "doctor": "look at this node, and at a pair of nodes, for what endangers jobs",
 }
 
 

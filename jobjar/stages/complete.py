@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import look, make_directory, move_to_free_name, rename, server_time, is_taken_away
+from jobjar.disk import is_taken_away, look, make_directory, move_to_free_name, rename, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import was_taken_back, is_decided_by
-from jobjar.ledger.reconcile import list_jar, compare_file
+from jobjar.ledger.queries import is_decided_by, was_taken_back
+from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.patience import is_transient, patience, patiently
 
 _RETRY_PAUSE_S = 1.0
@@ -133,6 +133,8 @@ def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
         fold_journals(connection, claimer.jar.layout)
         return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id)
     return unknown
+
+
 def may_be_taken_back(claimer: Claimer) -> bool:
     """Whether leases or other nodes may take a living worker's jobs, so that it is worth a look."""
     return claimer.jar.settings.lease_time_s > 0 or not claimer.jar.ledger_home.shared
@@ -226,6 +228,8 @@ def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
         except OSError as error:
             if is_transient(error):
                 raise
+
+
 def end_unrun(
     claimer: Claimer, job: ClaimedJob, now: float, may_wait: Callable[[], bool], warn: Callable[[str], None]
 ) -> None:

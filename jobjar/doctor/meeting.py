@@ -1,0 +1,213 @@
+"""Two doctors find each other through the jar's disk, and pass messages: files that are renamed into place and listed.
+
+`$JJ_HOME/doctor/pair` is made by whoever comes first (mkdir), `pair/second` by the other (mkdir too). Who ends last removes it.
+A message is `pair/messages/<from>.<number>.<word>`, a JSON object; it is looked for by listdir, never by its name. Killed
+midway, the other stops waiting after its time-out and removes everything; where both were killed, the next doctor does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobjar.disk import write_all
+from jobjar.doctor.probe import remove_all, remove_if_empty
+from jobjar.errors import JarError
+from jobjar.jobname import new_id
+from jobjar.layout import Layout
+
+FIRST, SECOND = "first", "second"
+POLL_S = 0.005
+# How long who comes second waits for a sign of who came first before it takes it for dead.
+FIRST_IS_ALIVE_WITHIN_S = 10.0
+# Longer than any measurement is silent.
+SILENT_S = 45.0
+_GOODBYE_S = 5.0
+
+Message = dict[str, Any]
+
+
+class PeerFailed(JarError):
+    """The pair could not be measured; `reason` says why, and what to do."""
+
+
+class Meeting:
+    """What one of two doctors holds of their meeting: its side, and the directory that both use."""
+
+    def __init__(self, path: str, side: str, timeout_s: float) -> None:
+        self.path = path
+        self.side = side
+        self.other = SECOND if side == FIRST else FIRST
+        self.timeout_s = timeout_s
+        self.messages = f"{path}/messages"
+        self._sent = 0
+        self._received = 0
+
+    def send(self, word: str, **content: Any) -> None:
+        """Send a message. Raises PeerFailed where the other has ended the meeting."""
+        self._sent += 1
+        name = f"{self.side}.{self._sent}.{word}"
+        temporary = f"{self.messages}/.{name}"
+        try:
+            write_file(temporary, json.dumps(content).encode())
+            os.rename(temporary, f"{self.messages}/{name}")
+        except FileNotFoundError:
+            raise self._ended() from None
+
+    def receive(self, word: str, timeout_s: float | None = None) -> Message:
+        """Wait for the other's next message, which has to be `word`. Raises PeerFailed where it does not come in time."""
+        expected = f"{self.other}.{self._received + 1}.{word}"
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                if expected in os.listdir(self.messages):
+                    with open(f"{self.messages}/{expected}", encoding="utf-8") as file:
+                        content: Message = json.load(file)
+                    self._received += 1
+                    return content
+            except FileNotFoundError:
+                raise self._ended() from None
+            except (ValueError, OSError):
+                pass  # listed, and not yet there for this node
+            if time.monotonic() > deadline:
+                raise PeerFailed(
+                    reason=f"the peer was there, and did not answer within {timeout_s:g} s: it was ended, or the disk shows its "
+                    "files later than that. Run it again on both nodes, with a longer --timeout"
+                )
+            time.sleep(POLL_S)
+
+    def swap(self, word: str, **content: Any) -> Message:
+        """Send a message and wait for the other's of the same word: both are here afterwards."""
+        self.send(word, **content)
+        return self.receive(word)
+
+    def _ended(self) -> PeerFailed:
+        return PeerFailed(reason="the peer ended the meeting. Run `jobjar doctor --peer` again on both nodes")
+
+    def end(self) -> None:
+        """Say goodbye; who hears the other's, or waits in vain, removes everything. Raises nothing."""
+        with contextlib.suppress(JarError, OSError):
+            self.send("goodbye")
+            if self.side == FIRST:
+                self.receive("goodbye", _GOODBYE_S)
+            else:
+                wait_for(lambda: not _lists(os.path.dirname(self.path), os.path.basename(self.path)), _GOODBYE_S)
+        take_away(self.path)
+
+
+def meet(layout: Layout, timeout_s: float, say: Callable[[str], None]) -> Meeting:
+    """Wait for a peer. Raises PeerFailed where none comes in time, OSError where the jar cannot be written to."""
+    path = f"{layout.doctor}/pair"
+    deadline = time.monotonic() + timeout_s
+    said = False
+    while True:
+        for directory in (layout.doctor, path):
+            made = _make(directory)
+        if made:
+            return _wait_for_second(path, deadline, timeout_s, say)
+        if _make(f"{path}/{SECOND}"):
+            meeting = Meeting(path, SECOND, timeout_s)
+            try:
+                wait_for(lambda: _lists(path, "messages"), FIRST_IS_ALIVE_WITHIN_S)
+                meeting.send("hello")
+                meeting.receive("hello", FIRST_IS_ALIVE_WITHIN_S)
+                return meeting
+            except (PeerFailed, OSError):
+                take_away(path)  # left by one that was killed
+        elif not said and _lists(layout.doctor, "pair"):
+            said = True
+            say("another pair is being measured; waiting for its end")
+            _take_away_if_silent(path, deadline)
+        if time.monotonic() > deadline:
+            raise _nobody(timeout_s)
+        time.sleep(POLL_S)
+
+
+def _wait_for_second(path: str, deadline: float, timeout_s: float, say: Callable[[str], None]) -> Meeting:
+    meeting = Meeting(path, FIRST, timeout_s)
+    say(f"waiting for a peer: run `jobjar doctor --peer` on another node within {timeout_s:g} s")
+    try:
+        os.mkdir(meeting.messages)
+        meeting.receive("hello", max(0.0, deadline - time.monotonic()))
+        meeting.send("hello")
+    except PeerFailed:
+        take_away(path)
+        raise _nobody(timeout_s) from None
+    except BaseException:
+        take_away(path)
+        raise
+    return meeting
+
+
+def _nobody(timeout_s: float) -> PeerFailed:
+    return PeerFailed(
+        reason=f"no peer came within {timeout_s:g} s. Run `jobjar doctor --peer` on another node at about the same time; where "
+        "it says the same, the two do not see one directory: compare JJ_HOME and the mounts"
+    )
+
+
+def _take_away_if_silent(path: str, deadline: float) -> None:
+    """Remove a meeting whose messages do not change any more: both were killed."""
+
+    def listing() -> list[str]:
+        with contextlib.suppress(OSError):
+            return sorted(os.listdir(f"{path}/messages"))
+        return []
+
+    before, since = listing(), time.monotonic()
+    while _lists(os.path.dirname(path), "pair") and time.monotonic() < deadline:
+        now = listing()
+        if now != before:
+            before, since = now, time.monotonic()
+        elif time.monotonic() - since > SILENT_S:
+            take_away(path)
+            return
+        time.sleep(0.1)
+
+
+def take_away(path: str) -> None:
+    """Remove a meeting: one rename, so that only one of two does it and nobody meets in what is left of it."""
+    aside = f"{os.path.dirname(path)}/ended.{new_id()}"
+    with contextlib.suppress(OSError):
+        os.rename(path, aside)
+        remove_all(aside)
+    remove_if_empty(os.path.dirname(path))
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until `condition()`; whether it came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def write_file(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o660)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(path: str) -> bool:
+    """Whether this process made the directory; where its parent went meanwhile, it did not."""
+    try:
+        os.mkdir(path)
+        return True
+    except (FileExistsError, FileNotFoundError):
+        return False
+
+
+def _lists(directory: str, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return name in os.listdir(directory)
+    return False

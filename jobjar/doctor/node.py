@@ -1,0 +1,31 @@
+"""All that one node can see of a jar, in order. Reads and tries; see the modules that it calls."""
+
+from __future__ import annotations
+
+import contextlib
+
+from jobjar.doctor import filesystem, ledger_home, permissions, probe, space, system, workers
+from jobjar.doctor.findings import Finding, examine
+from jobjar.errors import JarError
+from jobjar.jar import Jar
+
+
+def examine_node(jar: Jar) -> list[Finding]:
+    """Every finding of this node."""
+    layout = jar.layout
+    places = {"jar": layout.home, "workers": layout.workers, "/tmp": "/tmp"}
+    with contextlib.suppress(JarError):  # said where the ledger is looked at
+        places["ledger home"] = jar.ledger_home.path
+    findings = [
+        *examine(probe.GROUP, "file system", lambda: filesystem.look_at_file_system(probe.GROUP, layout.home)),
+        *examine(probe.GROUP, "disk", lambda: probe.look_at_disk(layout)),
+        *examine(space.GROUP, "space", lambda: space.look_at_space(places)),
+        *examine(permissions.GROUP, "permissions", lambda: permissions.look_at_permissions(jar)),
+        *examine(ledger_home.GROUP, "ledger", lambda: ledger_home.look_at_ledger(jar)),
+        *examine(system.GROUP, "node", lambda: system.look_at_node(jar)),
+    ]
+    offset_s = 0.0
+    with contextlib.suppress(OSError), probe.own_directory(layout) as own:
+        offset_s, _ = probe.clock_offset(f"{own}/clock")
+    findings += examine(workers.GROUP, "workers", lambda: workers.look_at_workers(jar, offset_s))
+    return findings

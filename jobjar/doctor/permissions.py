@@ -1,0 +1,146 @@
+"""Who may do what in a jar: what others could write to, what this user cannot move or run. Reads; writes nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+
+from jobjar.disk import is_job_file
+from jobjar.doctor.filesystem import find_mount
+from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.jar import Jar
+from jobjar.ledger.reconcile import list_directory
+
+GROUP = "permissions"
+# A directory of a million jobs is not read to its end.
+MOST_JOBS_LOOKED_AT = 20_000
+
+
+def look_at_permissions(jar: Jar) -> Iterator[Finding]:
+    yield look_at_others(jar)
+    yield look_at_access(jar)
+    if jar.is_for_group:
+        yield look_at_group(jar)
+    yield look_at_umask(jar)
+    yield look_at_waiting_jobs(jar)
+    yield look_at_one_disk(jar)
+
+
+def categories_of(jar: Jar) -> list[str]:
+    """The directories of unclaimed/."""
+    return sorted(
+        entry.path
+        for entry in list_directory(jar.layout.unclaimed)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    )
+
+
+def look_at_others(jar: Jar) -> Finding:
+    """What anybody can write to: workers run what is put there."""
+    layout = jar.layout
+    paths = [*layout.directories(), *categories_of(jar), layout.config_file]
+    paths += [entry.path for entry in list_directory(layout.bin)]
+    found = [path for path in paths if _mode(path) & 0o002]
+    if found:
+        meaning = "whoever puts a file there has it run as the workers' user; workers refuse to start"
+        return Finding(GROUP, "writable by others", DANGER, _some(found), meaning, f"chmod o-w {' '.join(found[:5])}")
+    return Finding(GROUP, "writable by others", FINE, "nothing")
+
+
+def look_at_access(jar: Jar) -> Finding:
+    """Whether this user may move jobs."""
+    layout = jar.layout
+    needed = [layout.limbo, layout.unclaimed, *categories_of(jar), layout.claimed, layout.completed, layout.workers]
+    refused = [path for path in [*needed, layout.journals] if not os.access(path, os.R_OK | os.W_OK | os.X_OK)]
+    if refused:
+        meaning = "programs of this user cannot submit, claim or complete"
+        advice = "run as the jar's owner, or make the jar its group's: jobjar init --group DIR"
+        return Finding(GROUP, "access", DANGER, f"no right to write to {_some(refused)}", meaning, advice)
+    return Finding(GROUP, "access", FINE, f"user {os.geteuid()} may move jobs")
+
+
+def look_at_group(jar: Jar) -> Finding:
+    """A group's jar: its directories must hand on the group and let it write."""
+    directories = [*jar.layout.directories(), *categories_of(jar)]
+    group = os.stat(jar.layout.home).st_gid
+    wrong = []
+    for path in directories:
+        if os.path.isdir(path):
+            status = os.stat(path)
+            if not status.st_mode & stat.S_ISGID or status.st_mode & 0o070 != 0o070 or status.st_gid != group:
+                wrong.append(path)
+    if wrong:
+        meaning = "what some members make there, others cannot move"
+        advice = f"chgrp {group} and chmod g+rwxs {' '.join(wrong[:5])}"
+        return Finding(GROUP, "group", WARNING, f"not the group's, or not setgid: {_some(wrong)}", meaning, advice)
+    return Finding(GROUP, "group", FINE, f"group {group} may write everywhere")
+
+
+def look_at_umask(jar: Jar) -> Finding:
+    umask = jar.umask
+    measured = f"{umask:03o} ({jar.settings.origin('JJ_UMASK')})"
+    if not umask & 0o002:
+        meaning = "what programs make in the jar is writable by others, and workers refuse such a jar"
+        return Finding(GROUP, "umask", DANGER, measured, meaning, "set JJ_UMASK to 077, or 007 for a group's jar")
+    if jar.is_for_group and umask & 0o070:
+        meaning = "the jar is its group's, but what programs make in it is not"
+        return Finding(GROUP, "umask", WARNING, measured, meaning, "set JJ_UMASK to 007, or leave it unset")
+    return Finding(GROUP, "umask", FINE, measured)
+
+
+def look_at_waiting_jobs(jar: Jar) -> Finding:
+    """Waiting jobs that this user's workers could not move or run."""
+    refused, seen = [], 0
+    directories = [jar.layout.unclaimed, *categories_of(jar)]
+    entries = itertools.chain.from_iterable(map(list_directory, directories))
+    for entry in itertools.islice(entries, MOST_JOBS_LOOKED_AT):
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if entry.name.startswith(".") or not is_job_file(status):
+            continue
+        seen += 1
+        sticky = _mode(os.path.dirname(entry.path)) & stat.S_ISVTX
+        may_move = not sticky or os.geteuid() in (0, status.st_uid)
+        if not may_move or not os.access(entry.path, os.R_OK | os.X_OK):
+            refused.append(entry.path)
+    if refused:
+        meaning = "workers of this user cannot take them, or would complete them as failed with status 126"
+        advice = "chmod g+rx the files, take the sticky bit off the directory, or have their owner run a worker"
+        return Finding(GROUP, "waiting jobs", WARNING, f"{len(refused)}: {_some(refused)}", meaning, advice)
+    return Finding(GROUP, "waiting jobs", FINE, f"this user may move and run all {seen} that were looked at")
+
+
+def look_at_one_disk(jar: Jar) -> Finding:
+    """A claim is a rename, which crosses neither disks nor mounts."""
+    layout = jar.layout
+    check = "one disk"
+    if not os.path.isdir(layout.workers):
+        return Finding(GROUP, check, NOTE, f"{layout.workers} is not there", "the first worker makes it")
+    here = find_mount(layout.unclaimed)
+    apart = []
+    for path in (layout.limbo, *categories_of(jar), layout.completed, layout.workers):
+        there = find_mount(path)
+        other_mount = here is not None and there is not None and here.mount_id != there.mount_id
+        if other_mount or os.stat(path).st_dev != os.stat(layout.unclaimed).st_dev:
+            apart.append(path)
+    if apart:
+        meaning = "jobs move by rename, which does not cross disks or mounts: they cannot be claimed or completed"
+        advice = "put them on the jar's own mount (JJ_WORKER_HOME, where it is the workers)"
+        return Finding(GROUP, check, DANGER, f"not on the mount of {layout.unclaimed}: {_some(apart)}", meaning, advice)
+    return Finding(GROUP, check, FINE, "jobs move from limbo to completed on one mount")
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _some(paths: list[str]) -> str:
+    shown = [path if path.isprintable() else ascii(path) for path in paths[:3]]
+    return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
