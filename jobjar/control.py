@@ -139,6 +139,9 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError:
+        # A disk that refuses (read-only) says so before it looks whether there is such a file.
+        return os.path.lexists(paths.kill_file(job_name))
 
 
 def _touch(path: str) -> None:

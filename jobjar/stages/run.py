@@ -124,6 +124,8 @@ class Workbench:
                 return os.path.basename(path)  # what the job left running may still write to it
         except FileNotFoundError:
             pass  # the job removed it
+        except OSError:
+            return os.path.basename(path)  # a disk that refuses now: whether there is anything in it remains to be seen
         return None
 
     def discard_spares(self) -> None:

@@ -58,6 +58,7 @@ class Site:
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # util-linux 2.38 complains of its own --kill-child when it is killed
                 text=True,
                 start_new_session=True,
                 cwd="/",

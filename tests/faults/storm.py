@@ -141,10 +141,14 @@ class Storm:
             self.submitter.wanted = self.jobs * number // len(self.plan)
             self._wait(waits.uniform(0.2, 1.8) * self.gap_s)
             rng = random.Random(f"{self.seed}-{number}")
+            tries = 0
             while not FAULTS[name].harm(self, rng):
-                # There was nothing to harm in this way just now: another kind, or this one a little later.
-                self._wait(0.2)
-                name = make_plan(rng, 1)[0]
+                # There is nothing to harm in this way just now: a little later, and then another kind.
+                self._wait(0.3)
+                tries += 1
+                if tries % 10 == 0:
+                    self.note(f"no occasion for: {name}")
+                    name = make_plan(rng, 1)[0]
             self.counts[name] += 1
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
