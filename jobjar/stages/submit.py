@@ -190,7 +190,9 @@ def _write_to_limbo(jar: Jar, submission: Submission) -> _Limbo:
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError) as error:
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # the disk has just become read-only: it is a half copy, which nobody can claim
+        with contextlib.suppress(
+            OSError
+        ):  # the disk has just become read-only: it is a half copy, which nobody can claim
             os.unlink(path)
         if isinstance(error, OSError):
             raise SubmitFailed(path=submission.what, reason=error.strerror) from error

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,7 +156,7 @@ def freeze_node(storm: Storm, rng: random.Random) -> bool:
 def recover_at_once(storm: Storm, rng: random.Random) -> bool:
     sites = [rng.choice(storm.sites) for _ in range(3)]
     for site in sites:
-        storm.spawn(lambda site=site: site.run("recover_jobs"))
+        storm.spawn(partial(site.run, "recover_jobs"))
     return any(site.is_up() for site in sites)
 
 

@@ -54,7 +54,19 @@ class Site:
             if self.is_up():
                 return
             self._unshare = subprocess.Popen(
-                ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", _INIT, "sh", self.name],
+                [
+                    "unshare",
+                    "--uts",
+                    "--pid",
+                    "--fork",
+                    "--mount-proc",
+                    "--kill-child",
+                    "sh",
+                    "-c",
+                    _INIT,
+                    "sh",
+                    self.name,
+                ],
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -172,9 +184,9 @@ class Site:
         found = {}
         for worker in list_workers(self.layout):
             pid = inner.get(worker.process.pid, 0)
-            if worker.process.node == self.name and not worker.set_aside and not worker.ended and pid:
-                if process_start(pid) == worker.process.started:
-                    found[worker.name] = pid
+            is_here = worker.process.node == self.name and not worker.set_aside and not worker.ended
+            if is_here and pid and process_start(pid) == worker.process.started:
+                found[worker.name] = pid
         return found
 
     def wait_for_no_workers(self, timeout_s: float) -> None:

@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tests.faults.submitter import Submitter
 CANNOT_RUN = 77
 NODES = ("rain", "snow", "hail")
 WORKERS = {"rain": 3, "snow": 3, "hail": 2}
-CRON_TIME_S = 3.0
+CRON_TIME_S = 0.7
 _INSIDE = "--inside"
 
 
@@ -134,7 +135,7 @@ class Storm:
     def rage(self) -> None:
         """Faults, one after the other, while jobs are submitted and run."""
         for site in self.sites:
-            self.spawn(lambda site=site: self._be_cron(site))
+            self.spawn(partial(self._be_cron, site))
         self.submitter.start()
         waits = random.Random(self.seed + 1)
         for number, name in enumerate(self.plan, 1):
@@ -167,14 +168,14 @@ class Storm:
                 time.sleep(max(0.0, min(until, self._heals[0][0] if self._heals else until) - now))
 
     def _be_cron(self, site: Site) -> None:
-        """What cron does on a node: recovery, and as many workers as are wanted."""
+        """What cron does on a node: as many workers as are wanted, and recovery."""
         while not self._is_over.is_set():
-            for words in (("recover_jobs",), ("check_workers",)):
+            for program in ("check_workers", "check_workers", "recover_jobs"):
                 with contextlib.suppress(OSError):
-                    said = site.run(*words)
+                    said = site.run(program)
                     if said is not None and said.status:
-                        self.note(f"{words[0]}: {said.errors.strip()}")
-            self._is_over.wait(CRON_TIME_S)
+                        self.note(f"{program}: {said.errors.strip()}")
+                self._is_over.wait(CRON_TIME_S)
 
     def heal(self, timeout_s: float) -> bool:
         """Undo every fault, submit what is left, and wait until all is completed; returns whether it is."""
@@ -275,7 +276,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--faults", type=int, default=500)
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier storm")
-    parser.add_argument("--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all")
+    parser.add_argument(
+        "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"
+    )
     parser.add_argument("--gap", type=float, default=0.7, help="mean time between faults, in seconds")
     parser.add_argument("--lock-time", type=float, default=30.0, help="how long a ledger is locked, in seconds")
     parser.add_argument("--deadline", type=float, default=600.0, help="for the jobs that are left when all is healed")
@@ -298,14 +301,18 @@ def main(words: list[str]) -> int:
         enter = ["unshare", "--pid", "--mount", "--propagation", "private", "--fork", "--mount-proc", "--kill-child"]
         me = [sys.executable, "-m", "tests.faults.storm", _INSIDE, "--seed", str(options.seed), *words]
         return subprocess.run([*enter, *me], check=False).returncode
-    print(f"storm: seed {options.seed}, {options.jobs} jobs, {options.faults} faults, homes: {options.homes}", flush=True)
+    print(
+        f"storm: seed {options.seed}, {options.jobs} jobs, {options.faults} faults, homes: {options.homes}", flush=True
+    )
     result = run_storm(options)
     if options.result is not None:
         options.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "problems"}, indent=1))
     for problem in result["problems"]:
         print(f"!!! {problem}")
-    print(f"storm: seed {options.seed}: " + ("the promise was NOT kept" if result["problems"] else "the promise was kept"))
+    print(
+        f"storm: seed {options.seed}: " + ("the promise was NOT kept" if result["problems"] else "the promise was kept")
+    )
     return 1 if result["problems"] else 0
 
 

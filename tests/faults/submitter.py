@@ -32,6 +32,16 @@ except jobjar.JarError as error:
 print("\\n".join(names))
 """
 
+_SUBMIT_ONE_BY_ONE = """
+import json, sys
+import jobjar
+try:
+    for _ in range(3):
+        print(jobjar.submit_job(**json.loads(sys.argv[1])), flush=True)
+except jobjar.JarError as error:
+    print(error, file=sys.stderr)
+"""
+
 
 class Submitter:
     """Submits jobs in a thread of its own, as many as `wanted` says at the time."""
@@ -166,9 +176,9 @@ class Submitter:
     def submit_and_kill(self, rng: random.Random) -> bool:
         """A submission that is killed at a random moment; what it printed until then counts."""
         job, outcome = self.make_job()
-        code = f"import jobjar\ntry:\n for job in {[job] * 3!r}:\n  print(jobjar.submit_job(**job), flush=True)\nexcept jobjar.JarError:\n pass"
+
         site = rng.choice(self.storm.sites)
-        program = site.start(str(BIN / "python"), "-c", code)
+        program = site.start(str(BIN / "python"), "-c", _SUBMIT_ONE_BY_ONE, json.dumps(job))
         if program is None:
             return False
         time.sleep(rng.uniform(0.05, 0.6))
@@ -187,5 +197,3 @@ class Submitter:
 def _parent(pid: int) -> int:
     with open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read().rpartition(b") ")[2].split()[1])
-
-

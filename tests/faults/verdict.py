@@ -160,9 +160,7 @@ def judge_history(ledger: dict[str, list[tuple[Any, ...]]], runs: list[Run], pla
     """Attempts of completed jobs that ran and have no row."""
     known = {(row[0], row[1], row[3]) for row in ledger["attempt"]}
     return [
-        run
-        for run in runs
-        if f"completed/{run.name}" in places and (run.uid, run.attempt, run.worker_uid) not in known
+        run for run in runs if f"completed/{run.name}" in places and (run.uid, run.attempt, run.worker_uid) not in known
     ]
 
 
@@ -233,7 +231,10 @@ def tell_history(storm: Storm, name: str, places: set[str], ledger: dict[str, li
                 lines.append(f"  {os.path.basename(path)}: {entry}")
     lines += [f"  ledger: {row}" for table in ledger.values() for row in table if uids & set(map(str, row))]
     for worker in sorted(os.listdir(storm.layout.workers)):
-        with contextlib.suppress(OSError), open(f"{storm.layout.workers}/{worker}/worker.log", errors="replace") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(f"{storm.layout.workers}/{worker}/worker.log", errors="replace") as file,
+        ):
             lines += [f"  {worker}: {line.rstrip()}" for line in file if name in line]
     return "\n".join(lines[:80])
 
@@ -252,7 +253,10 @@ def bad_lines_of_logs(storm: Storm) -> list[str]:
     """Tracebacks in workers' logs: an error that has no words of its own."""
     found = []
     for worker in sorted(os.listdir(storm.layout.workers)):
-        with contextlib.suppress(OSError), open(f"{storm.layout.workers}/{worker}/worker.log", errors="replace") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(f"{storm.layout.workers}/{worker}/worker.log", errors="replace") as file,
+        ):
             text = file.read()
             at = text.find("Traceback")
             if at >= 0:
