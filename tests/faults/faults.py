@@ -284,12 +284,14 @@ def make_read_only(storm: Storm, rng: random.Random) -> bool:
     if site.name in storm.frozen or site.name in storm.read_only:
         return False
     disk = storm.jar_disk
-    if not site.shell_as_root(f"mount --bind {disk} {disk} && mount -o remount,ro,bind {disk}"):
+    if not site.is_up() or not site.shell_as_root(f"mount --bind {disk} {disk} && mount -o remount,ro,bind {disk}"):
         return False
     storm.read_only.add(site.name)
+    boots = site.boots
 
     def make_writable() -> None:
-        site.shell_as_root(f"umount --lazy {disk}")  # the node may have been killed meanwhile, and its mounts with it
+        if site.boots == boots:  # otherwise the node was killed meanwhile, and its mounts with it
+            site.shell_as_root(f"umount --lazy {disk}")
         storm.read_only.discard(site.name)
 
     storm.later(rng.uniform(1.0, 4.0), make_writable)

@@ -43,6 +43,7 @@ class Site:
         self.complaints: list[str] = []
         # While it is held nobody starts a program here, or kills or boots the node.
         self.power = threading.RLock()
+        self.boots = 0
         self._unshare: subprocess.Popen[str] | None = None
         self._init = 0
         self._programs: set[subprocess.Popen[str]] = set()
@@ -53,6 +54,7 @@ class Site:
         with self.power:
             if self.is_up():
                 return
+            self.boots += 1
             self._unshare = subprocess.Popen(
                 [
                     "unshare",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 import sys
 from collections import Counter, defaultdict
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tests.faults.site import Site
     from tests.faults.storm import Storm
 
+# What a ledger says: the rows of each table (rebuild.py).
+Dump = dict[str, list[tuple[Any, ...]]]
 _MOST_TOLD = 5
 
 
@@ -47,14 +50,15 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     ledger = dumps[storm.sites[0].name]
     lost, twice_there = judge_places(storm, places)
     never_ran = sorted(set(storm.submitter.submitted) - {run.name for run in runs})
-    twice_final = judge_finals(ledger, storm, problems)
+    twice_final, wrong = judge_finals(ledger, storm)
     no_history = judge_history(ledger, runs, places)
-    blamed = [*lost, *twice_there, *never_ran, *(row for row in twice_final), *(run.name for run in no_history)]
+    blamed = [*lost, *twice_there, *never_ran, *twice_final, *(run.name for run in no_history), *wrong]
     for what, names in (
         ("lost", lost),
         ("in more than one place", twice_there),
         ("never ran", never_ran),
         ("completed twice", twice_final),
+        ("completed without the outcome that they have to have", list(wrong.values())),
         ("attempts without a row", [f"{run.name} attempt {run.attempt} of {run.worker_uid}" for run in no_history]),
     ):
         if names:
@@ -86,11 +90,17 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         "completed_twice": len(set(twice_final) | set(twice_there)),
         "history_lost": len(no_history),
         "run_more_than_once": sum(count > 1 for count in repeated.values()),
-        "attempts": dict(outcomes),
+        "attempts": {str(outcome): count for outcome, count in outcomes.most_common()},
+        "messages": dict(messages_of(ledger).most_common(15)),
         "all_completed_in_time": is_done,
         "problems": problems,
         "notes": dict(storm.notes.most_common(40)),
     }
+
+
+def messages_of(ledger: Dump) -> Counter[str]:
+    """How often attempts ended with which words, the numbers and names in them left out."""
+    return Counter(f"{row[8]}: {re.sub('[0-9]+', '…', str(row[-1]))[:100]}" for row in ledger["attempt"] if row[-1])
 
 
 def versions() -> dict[str, str]:
@@ -110,7 +120,7 @@ def read_runs(storm: Storm) -> list[Run]:
     return runs
 
 
-def dump_home(storm: Storm, site: Site) -> dict[str, list[tuple[Any, ...]]]:
+def dump_home(storm: Storm, site: Site) -> Dump:
     """All that a node's ledger says, once it has folded what there is."""
     from jobjar.ledger.fold import fold_journals
 
@@ -134,14 +144,14 @@ def judge_places(storm: Storm, places: set[str]) -> tuple[list[str], list[str]]:
     return lost, twice
 
 
-def judge_finals(ledger: dict[str, list[tuple[Any, ...]]], storm: Storm, problems: list[str]) -> list[str]:
-    """Jobs with more than one final attempt; complains of those with none or with an outcome that cannot be."""
+def judge_finals(ledger: Dump, storm: Storm) -> tuple[list[str], dict[str, str]]:
+    """Jobs with more than one final attempt; and those with none, or with an outcome that cannot be, and what it is."""
     finals = defaultdict(list)
     for row in ledger["attempt"]:
         if row[9]:
             finals[row[0]].append(row[8])
     twice = []
-    wrong = []
+    wrong = {}
     for row in ledger["job"]:
         uid, name, state = row[0], row[1], row[2]
         if state != "completed":
@@ -150,13 +160,11 @@ def judge_finals(ledger: dict[str, list[tuple[Any, ...]]], storm: Storm, problem
             twice.append(name)
         wanted = storm.submitter.submitted.get(name, "")
         if not finals[uid] or (wanted and finals[uid][0] not in (wanted, "killed", "crashed")):
-            wrong.append(f"{name}: {finals[uid]} instead of {wanted or 'one'}")
-    if wrong:
-        problems.append(f"{len(wrong)} completed jobs without the outcome of theirs: {wrong[:_MOST_TOLD]}")
-    return twice
+            wrong[name] = f"{name}: {finals[uid]} instead of {wanted or 'one'}"
+    return twice, wrong
 
 
-def judge_history(ledger: dict[str, list[tuple[Any, ...]]], runs: list[Run], places: set[str]) -> list[Run]:
+def judge_history(ledger: Dump, runs: list[Run], places: set[str]) -> list[Run]:
     """Attempts of completed jobs that ran and have no row."""
     known = {(row[0], row[1], row[3]) for row in ledger["attempt"]}
     return [
@@ -164,7 +172,7 @@ def judge_history(ledger: dict[str, list[tuple[Any, ...]]], runs: list[Run], pla
     ]
 
 
-def judge_ledgers(storm: Storm, dumps: dict[str, dict[str, list[tuple[Any, ...]]]]) -> list[str]:
+def judge_ledgers(storm: Storm, dumps: dict[str, Dump]) -> list[str]:
     """All homes say the same; `jobjar check` is clean on each; a rebuilt ledger is equal."""
     problems = []
     first = dumps[storm.sites[0].name]
@@ -197,7 +205,8 @@ def judge_leftovers(storm: Storm) -> list[str]:
         with contextlib.suppress(OSError):
             problems += [f"left in {worker}/scratch: {name}" for name in os.listdir(scratch)]
     for home in {storm.layout.ledger, *map(str, storm.ledger_homes())}:
-        problems += [f"left in {home}: {name}" for name in os.listdir(home) if ".new" in name or name == "publishing"]
+        # A node killed while it published leaves the directory `publishing`, which is taken over after ten minutes.
+        problems += [f"left in {home}: {name}" for name in os.listdir(home) if ".new" in name]
         for name in ("lock", "check_workers.lock"):
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(f"{home}/{name}", os.O_RDWR)
@@ -218,7 +227,7 @@ def processes_left(storm: Storm) -> list[str]:
     return problems
 
 
-def tell_history(storm: Storm, name: str, places: set[str], ledger: dict[str, list[tuple[Any, ...]]]) -> str:
+def tell_history(storm: Storm, name: str, places: set[str], ledger: Dump) -> str:
     """Everything that is known of a job."""
     uids = {row[0] for row in ledger["job"] + ledger["removed job"] if row[1] == name and row[0]}
     uids |= {run.uid for run in read_runs(storm) if run.name == name}
