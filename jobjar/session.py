@@ -66,7 +66,10 @@ def start_session(path: str, directory: str, output_path: str, environment: Mapp
         (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_APPEND, 0),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    before = os.getcwd()
+    try:
+        before = os.getcwd()
+    except OSError:
+        before = "/"  # where this process was started is gone: unmounted, or removed
     # posix_spawn takes no directory: the child gets this process's, which runs one thread here.
     os.chdir(directory)
     try:
@@ -81,7 +84,10 @@ def start_session(path: str, directory: str, output_path: str, environment: Mapp
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
     finally:
-        os.chdir(before)
+        try:
+            os.chdir(before)
+        except OSError:
+            os.chdir("/")  # not an error of the job, which may run by now
 
 
 def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
