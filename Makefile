@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import
 
-.PHONY: help demo test test-quick lint format bench packages clean
+.PHONY: help demo test test-quick faults lint format bench packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
 	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
+	@echo "make faults      break everything for ten minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes"
 
@@ -28,6 +29,9 @@ test: lint
 
 test-quick: $(READY)
 	@$(BIN)/python -m pytest -n 4 -m "not slow"
+
+faults: $(READY)
+	@$(BIN)/python -m tests.faults.everything
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet .

@@ -174,6 +174,9 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
         return True
     except OSError:  # none there; or the disk is away, and it is looked for again in a moment
         return False
+    except OSError:
+        # A disk that refuses (read-only) says so before it looks whether there is such a file.
+        return os.path.lexists(paths.kill_file(job_name))
 
 
 def _touch(path: str) -> None:

@@ -1,8 +1,13 @@
-"""Make a jar: its directories, its programs, its crontabs, its configuration file. Doing it again changes nothing."""
+"""Make a jar: its directories, its programs, its crontabs, its configuration file. Doing it again changes nothing.
+
+Killed midway it leaves a part of a jar, which doing it again completes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -11,6 +16,7 @@ from jobjar.disk import replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
+from jobjar.liveness import process_start
 from jobjar.settings import SECTION, TABLE
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -39,7 +45,7 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
     layout = Layout(os.path.abspath(path))
     is_jar = os.path.isdir(layout.unclaimed) and os.path.isdir(layout.limbo)
     try:
-        if os.path.isdir(layout.home) and os.listdir(layout.home) and not is_jar:
+        if os.path.isdir(layout.home) and not is_jar and not _is_beginning_of_jar(layout):
             raise DirectoryNotEmpty(path=layout.home)
         mode = 0o2770 if for_group else 0o700
         if is_jar and not for_group:
@@ -55,9 +61,33 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
                 _write_missing(f"{layout.crontabs}/{name}", fill_crontab(file.read(), layout), file_mode)
         if os.path.isdir(DOCUMENTS):
             _copy_documents(layout.documents, mode, file_mode)
+        _discard_half_written(layout)
     except OSError as error:
         raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
     return layout
+
+
+def _is_beginning_of_jar(layout: Layout) -> bool:
+    """Whether an existing directory is empty, or what a killed init left: the first of a jar's directories, in their
+    order, all still empty."""
+    directories = layout.directories()[1:]
+    made = {f"{layout.home}/{name}" for name in os.listdir(layout.home)}
+    return made == set(directories[: len(made)]) and not any(os.listdir(path) for path in made)
+
+
+def _discard_half_written(layout: Layout) -> None:
+    """Remove what a killed init of this node was writing under a temporary name."""
+    for directory, pattern in (
+        (layout.home, r"config\.ini\.([0-9]+)\.new"),
+        (layout.ledger, r"jar_id\.([0-9]+)\.new"),
+        (layout.bin, r".+\.([0-9]+)\.new"),
+        (layout.crontabs, r".+\.([0-9]+)\.new"),
+    ):
+        for name in os.listdir(directory):
+            found = re.fullmatch(pattern, name)
+            if found and process_start(int(found.group(1))) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{directory}/{name}")
 
 
 def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:

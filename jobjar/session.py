@@ -66,7 +66,10 @@ def start_session(path: str, directory: str, output_path: str, environment: Mapp
         (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_APPEND, 0),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    before = os.getcwd()
+    try:
+        before = os.getcwd()
+    except OSError:
+        before = "/"  # where this process was started is gone: unmounted, or removed
     # posix_spawn takes no directory: the child gets this process's, which runs one thread here.
     os.chdir(directory)
     try:

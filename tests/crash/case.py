@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -98,13 +100,29 @@ def id_of(name: str, seen: dict[str, Any]) -> str | None:
     return id_in_name(name) or next((entry["job"] for entry in moves), None)
 
 
+def _tally(scenario: str, killed: int, failed: int) -> None:
+    """Count what was killed, for `make faults`, in the file that FAULTS_TALLY names."""
+    path = os.environ.get("FAULTS_TALLY")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"scenario": scenario.replace("_", " "), "killed": killed, "failed": failed}) + "\n")
+
+
 def kill_everywhere(
-    nursery: Nursery, template: Path, directory: Path, prepare: Step, scenario: str, step: int, **arguments: Any
+    nursery: Nursery,
+    template: Path,
+    directory: Path,
+    prepare: Step,
+    scenario: str,
+    step: int,
+    heal: Step | None = None,
+    **arguments: Any,
 ) -> int:
     """Kill `scenario` before and after each of its writes (each `step`-th of these cases), each time in the same jar,
     which `prepare` made ready; returns how many times it was killed. Arguments may be functions of the case.
 
     With step 2 the cases after a write are left out: what is on the disk is the same before the next write.
+    `heal` is done before each case is looked at: what a person does after the crash.
     """
     case = Case(nursery, template, directory / "case")
     prepare(case)
@@ -112,6 +130,8 @@ def kill_everywhere(
     saved = directory / "saved"
     shutil.copytree(case.directory, saved, symlinks=True)
     points = case.do(scenario, Plan(), **values).points
+    if heal is not None:
+        heal(case)
     case.assert_recovered_and_done()
     plans = [Plan(number, when) for number in range(1, len(points) + 1) for when in (BEFORE, AFTER)]
     killed = 0
@@ -122,10 +142,13 @@ def kill_everywhere(
         answer = case.do(scenario, plan, **values)
         killed += answer.killed
         try:
+            if heal is not None:
+                heal(case)
             case.assert_recovered_and_done()
         except AssertionError as error:
             label = answer.points[-1].replace(str(directory), "…")
             failures.append(f"killed {plan.when} point {plan.number}, {label}: {error}")
+    _tally(f"{scenario}: {prepare.__name__}", killed, len(failures))
     assert not failures, f"{len(failures)} of {killed} cases:\n" + "\n".join(failures[:10])
     assert case.do("processes").result == []
     # How often a loop goes round differs a little from run to run; most points have to be there each time.

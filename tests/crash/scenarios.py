@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psutil
 
+from jobjar import control
 from jobjar.check import check_jar
 from jobjar.create import create_jar
+from jobjar.daemon import run_in_foreground
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.journal import open_to_read, read_journal
+from jobjar.layout import Layout
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
 from jobjar.ledger.reconcile import list_jars
-from jobjar.recover import recover_node
+from jobjar.ledger.snapshot import publish_snapshot
+from jobjar.ledger.store import check_database
+from jobjar.liveness import process_start
+from jobjar.recover import recover_node, set_aside
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.worker import IDLE, RAN, Worker
 
@@ -60,6 +68,9 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
             assert result in (RAN, IDLE), (result, said)
             ran += result == RAN
             idle = idle + 1 if result == IDLE else 0
+            if result == IDLE and (due_s := worker._until_next_due_s()) < 60:
+                time.sleep(due_s)  # a retry that is delayed
+                idle = 0
         worker.finish("nothing to do")
         return ran
 
@@ -75,6 +86,83 @@ def recover() -> list[str]:
         return said + recovery.lines
 
     return _with_jar(run)
+
+
+def be_a_worker_that_is_stopped() -> None:
+    """start_worker in the foreground, from its start to its end, when all workers are to stop."""
+
+    def run(jar: Jar) -> None:
+        with open(jar.layout.stop_all_file, "w", encoding="utf-8"):
+            pass
+        run_in_foreground(jar, ())
+        os.unlink(jar.layout.stop_all_file)
+
+    _with_jar(run)
+
+
+def let_workers_start() -> None:
+    """Take back what a killed `be_a_worker_that_is_stopped` left in the way."""
+
+    def run(jar: Jar) -> None:
+        for path in (jar.layout.stop_all_file, jar.layout.pause_all_file):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    _with_jar(run)
+
+
+def control_workers(verb: str) -> list[str]:
+    """stop_worker, pause_worker, unpause_worker of all: two workers that this process pretends to be."""
+
+    def run(jar: Jar) -> list[str]:
+        verbs = {"stop": control.stop, "pause": control.pause, "unpause": control.unpause}
+        return verbs[verb](jar.layout, [control.ALL])[0]
+
+    return _with_jar(run)
+
+
+def make_two_workers() -> None:
+    """Two workers' directories whose worker is the nursery: alive for as long as the test runs."""
+
+    def run(jar: Jar) -> None:
+        process = psutil.Process(os.getppid())
+        for number in (1, 2):
+            worker = Worker(jar, (), lambda line: None)
+            worker.name = f"{worker.identity.node}.{process.pid}{number}"
+            worker.paths = jar.layout.worker(worker.name)
+            started = process_start(process.pid)
+            assert started is not None
+            worker.identity = worker.identity._replace(pid=process.pid, started=started)
+            worker._make_directory()
+
+    _with_jar(run)
+
+
+def set_dead_workers_aside() -> None:
+    """What a worker does that finds a directory of its own name: recover it and set it aside."""
+
+    def run(jar: Jar) -> None:
+        for worker in control.list_workers(jar.layout):
+            if not worker.set_aside:
+                set_aside(jar, worker.paths)
+
+    _with_jar(run)
+
+
+def publish() -> bool:
+    """Publish a snapshot from a ledger home outside of the jar."""
+    os.environ["JJ_LEDGER_HOME"] = f"{os.path.dirname(os.environ['JJ_HOME'])}/home"
+    return _with_jar(lambda jar: publish_snapshot(jar.ledger, older_than_s=0))
+
+
+def publish_again() -> bool:
+    """Publish when what a killed publication left has become old."""
+    layout = Layout(os.environ["JJ_HOME"])
+    if os.path.isdir(layout.publishing):
+        os.utime(layout.publishing, (0, 0))
+    assert publish()
+    check_database(layout.snapshot)
+    return not os.path.lexists(layout.publishing)
 
 
 def rebuild() -> None:

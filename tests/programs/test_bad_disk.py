@@ -227,3 +227,32 @@ def test_a_ledger_home_on_a_read_only_disk_is_named(space: SpaceRig, tmp_path: P
     assert space.names("completed") == sorted([name, second])
     space.run("recover_jobs")
     space.assert_clean()
+
+
+@pytest.mark.slow
+def test_a_jar_that_is_read_only_for_a_while_ends_no_worker_and_costs_no_job(space: SpaceRig, tmp_path: Path) -> None:
+    gate, runs = tmp_path / "gate", tmp_path / "runs"
+    os.mkfifo(gate)
+    first = space.submit(f"echo run >> '{runs}'; read line < '{gate}'")
+    log = tmp_path / "log"
+    worker = space.start_logged_worker(log, JJ_HEARTBEAT_TIME="0.1", JJ_POLL_TIME="0.1")
+    wait_until(runs.exists, "the job's start")
+    said = len(log.read_text())
+    space.mount_read_only(space.home)
+    wait_until(lambda: "Read-only file system" in log.read_text()[said:], "the worker's word on its heartbeat")
+    result = space.run("submit_job", "true", check=False)
+    assert result.returncode == 1 and "Read-only file system" in result.stderr
+    gate.write_text("on\n")
+    wait_until(lambda: "cannot be written" in log.read_text(), "the worker's word on the end of the job")
+    assert worker.poll() is None
+    space.unmount(space.home)
+    second = space.submit("true")
+    wait_until(lambda: len(space.names("completed")) == 2, "both jobs' completion")
+    space.stop_worker(worker)
+    assert "Traceback" not in log.read_text()
+    assert runs.read_text() == "run\n"
+    assert space.names("completed") == sorted([first, second])
+    assert space.show(first)["outcome"] == space.show(second)["outcome"] == "succeeded"
+    assert [attempt["outcome"] for attempt in space.show(second)["attempts"]] == ["succeeded"]
+    space.run("recover_jobs")
+    space.assert_clean()
