@@ -172,10 +172,10 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
     try:
         os.unlink(paths.kill_file(job_name))
         return True
-    except OSError:  # none there; or the disk is away, and it is looked for again in a moment
+    except FileNotFoundError:
         return False
     except OSError:
-        # A disk that refuses (read-only) says so before it looks whether there is such a file.
+        # A disk that refuses (read-only) says so before it looks whether there is such a file; one that is away says no.
         return os.path.lexists(paths.kill_file(job_name))
 
 

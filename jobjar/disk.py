@@ -1,4 +1,4 @@
-"""What touches the shared disk: moves that never overwrite, durable writes, which disks are local.
+"""What touches the shared disk: moves that never overwrite, durable writes, a look at what is there.
 
 A move is one rename. Killed at any instant, a file is at its old place or its new one, never at both, never at none.
 
@@ -32,10 +32,6 @@ from collections.abc import Callable
 
 from jobjar.jobname import numbered_name
 from jobjar.patience import FLICKER_S, TRANSIENT, do_once, is_transient, keep_trying, patience, patiently as patiently
-
-LOCAL_FILE_SYSTEMS = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "zfs", "f2fs", "jfs", "bcachefs")
-)
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -379,26 +375,3 @@ def read_file(path: str, deadline_s: float | None = None) -> bytes:
 def is_job_file(status: os.stat_result) -> bool:
     """A regular file with a run bit: all that a job has to be."""
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
-
-
-def is_local(path: str) -> bool:
-    """Whether the disk under `path` is this host's own. Unknown file systems count as network disks."""
-    if sys.platform != "linux":
-        return True
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return _is_local_in(os.path.realpath(path), lines.read().splitlines())
-
-
-def _is_local_in(path: str, mountinfo: list[str]) -> bool:
-    """`is_local` by the lines of a mountinfo table (proc(5)): the last of the longest mount points wins."""
-    longest = -1
-    file_system = ""
-    for line in mountinfo:
-        before, _, after = line.partition(" - ")
-        mount_point = before.split()[4].replace("\\040", " ").replace("\\011", "\t")
-        inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
-        if inside and len(mount_point) >= longest:
-            longest = len(mount_point)
-            file_system = after.split()[0]
-    # What is written to an overlay goes to its upper layer, and overlayfs refuses a network disk as that.
-    return file_system in LOCAL_FILE_SYSTEMS or file_system == "overlay"

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 
 from jobjar import control
+from jobjar.arrivals import Arrivals
 from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import is_taken_away, look, look_afresh, make_directory, replace_file
+from jobjar.disk import is_taken_away, look, make_directory, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import login, new_id, node_name
@@ -54,8 +55,6 @@ STOP_AFTER_JOB = signal.SIGUSR1
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
 _REFUSED_PAUSE_S = 5.0
-# For how long a change that a disk tells in whole seconds may be followed by another in the same second.
-_COARSE_S = 2.0
 
 
 def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -75,16 +74,16 @@ class Worker:
         self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories))
         self.categories = categories
         self.interval_s = jar.settings.poll_time_s
-        self._is_network = not jar.ledger_home.shared
-        self._orders = control.Orders(jar.layout, self.paths, self.interval_s, self._is_network)
+        is_network = not jar.ledger_home.shared
+        self._orders = control.Orders(jar.layout, self.paths, self.interval_s, is_network)
         self._signals = SignalFlags()
         self._control_watch = DirectoryWatch(removals=True)
-        self._jar_watch = DirectoryWatch()
         self._pulse = Pulse(jar, self.paths, say)
+        asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
+        self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
         self._next_scan = 0.0
         self._home_ledger_at = 0.0
-        self._seen: list[int] = []
         self._bench: Workbench | None = None
         self._refusals = Refusals(say)
         self._has_strays = False
@@ -160,7 +159,7 @@ class Worker:
         self.say(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
         self.jar.close()
         self._control_watch.close()
-        self._jar_watch.close()
+        self._arrivals.close()
         self._signals.close()
         patience.may_wait = lambda: True
         self.say(f"worker {self.name} ended: {reason}")
@@ -320,9 +319,7 @@ class Worker:
     def _scan(self) -> None:
         """Take hand-made submissions into the ledger."""
         started = time.monotonic()
-        # Before the scan, or what comes between it and a sleep would not wake this worker.
-        self._watch_directories()
-        self._seen = self._look()
+        self._arrivals.begin_scan()
         with self.jar.ledger.writing() as connection:
             fold_journals(connection, self.jar.layout)
             for category in self.claimer.categories:
@@ -353,36 +350,19 @@ class Worker:
                 return
             descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
             if wake_for_jobs:
-                descriptors += self._jar_watch.descriptors()
+                descriptors += self._arrivals.descriptors()
             wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
             self._signals.drain()
             self._control_watch.drain()
             self._pulse.beat()
             if wake_for_jobs and self._leases.take_back_expired():
                 return
-            if wake_for_jobs and (self._jar_watch.drain() or self._look() != self._seen):
+            if wake_for_jobs and self._arrivals.any():
                 return
-
-    def _look(self) -> list[int]:
-        """When the directories that this worker asks were changed last: one look each."""
-        changed = []
-        for category in self.claimer.categories:
-            path = self.jar.layout.jar_directory(category)
-            status = None
-            if self._is_network:
-                status = look_afresh(path)
-            else:
-                with contextlib.suppress(OSError):
-                    status = os.stat(path)
-            changed_ns = status.st_mtime_ns if status is not None else 0
-            if changed_ns and changed_ns % 1_000_000_000 == 0 and self._pulse.disk_now() - changed_ns / 1e9 < _COARSE_S:
-                changed_ns += 1 + time.monotonic_ns() % 999_999_999  # in whole seconds: more may come in the same one
-            changed.append(changed_ns)
-        return changed
 
     def _watch_directories(self) -> None:
         self._control_watch.watch([self.paths.path, self.jar.layout.workers])
-        self._jar_watch.watch(self.jar.layout.jar_directory(category) for category in self.claimer.categories)
+        self._arrivals.watch()
 
     def _until_next_due_s(self) -> float:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self.jar.ledger.writing() as connection:

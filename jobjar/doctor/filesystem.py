@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from jobjar.disk import is_local
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.mounts import is_local
 
 MOUNTINFO = "/proc/self/mountinfo"
 # Longer than this, other nodes' heartbeats and directories are seen later than people expect.

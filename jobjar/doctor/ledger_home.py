@@ -15,17 +15,17 @@ from typing import Any
 
 import peewee
 
-from jobjar.disk import is_local
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.errors import JarError, LedgerCorrupt
 from jobjar.jar import Jar
 from jobjar.jobname import new_id
 from jobjar.journal import read_journal
+from jobjar.ledger.database import driver, name_error
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.snapshot import MAX_AGE_S
-from jobjar.ledger.store import driver, name_error
+from jobjar.mounts import is_local
 from jobjar.units import format_seconds
 
 GROUP = "ledger"

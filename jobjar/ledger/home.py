@@ -20,11 +20,12 @@ import zlib
 from collections.abc import Iterator
 from types import FrameType
 
-from jobjar.disk import is_local, open_common_file, read_file, replace_file, write_all
+from jobjar.disk import open_common_file, read_file, replace_file, write_all
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
 from jobjar.layout import Layout
+from jobjar.mounts import is_local
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001

@@ -11,12 +11,12 @@ import os
 import tempfile
 from collections.abc import Callable
 
-from jobjar.disk import is_local
 from jobjar.errors import LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import copy_live, copy_snapshot
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.store import FROM_LEDGER, FROM_SNAPSHOT, Ledger
+from jobjar.mounts import is_local
 
 
 def open_private_ledger(
