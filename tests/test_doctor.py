@@ -65,6 +65,8 @@ def test_the_mount_of_a_path_is_the_longest_and_the_last() -> None:
     for path, kind in (("/da ta/file", "nfs4"), ("/da ta/x", "xfs"), ("/da tab", "ext4"), ("/da ta/xy", "nfs4")):
         mount = find_mount(path, table)
         assert mount is not None and mount.kind == kind
+    (mount,) = parse_mounts("240 27 0:50 / /a rw - fuse mfs\\04310.0.0.1:9421 rw,allow_other")
+    assert (mount.kind, mount.source) == ("fuse.mfs", "mfs#10.0.0.1:9421")
 
 
 def test_a_jar_in_memory_is_a_danger() -> None:
