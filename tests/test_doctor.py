@@ -12,7 +12,7 @@ from jobjar.doctor.filesystem import find_mount, judge_options, look_at_file_sys
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding, examine, format_findings, worst_verdict
 from jobjar.doctor.ledger_home import judge_sqlite, look_at_ledger
 from jobjar.doctor.meeting import FIRST, SECOND, Meeting
-from jobjar.doctor.peer import compare_ledger_homes, compare_names
+from jobjar.doctor.peer import compare_ledger_homes, compare_names, compare_nodes
 from jobjar.doctor.probe import judge_clock
 from jobjar.doctor.races import ROUNDS, _race, _take_by_creating, _take_by_mkdir, _take_by_rename, judge_race
 from jobjar.doctor.space import judge_inodes, judge_space
@@ -65,6 +65,8 @@ def test_the_mount_of_a_path_is_the_longest_and_the_last() -> None:
     for path, kind in (("/da ta/file", "nfs4"), ("/da ta/x", "xfs"), ("/da tab", "ext4"), ("/da ta/xy", "nfs4")):
         mount = find_mount(path, table)
         assert mount is not None and mount.kind == kind
+    (mount,) = parse_mounts("240 27 0:50 / /a rw - fuse mfs\\04310.0.0.1:9421 rw,allow_other")
+    assert (mount.kind, mount.source) == ("fuse.mfs", "mfs#10.0.0.1:9421")
 
 
 def test_a_jar_in_memory_is_a_danger() -> None:
@@ -222,3 +224,28 @@ def test_two_machines_with_one_name_or_one_ledger_home_are_a_danger_and_containe
         peer = {**me, **changes}
         assert compare_names("pair", me, peer).verdict == name_verdict, changes
         assert compare_ledger_homes("pair", me, peer).verdict == home_verdict, changes
+
+
+def test_a_pair_with_other_jars_versions_paths_or_clocks_is_told() -> None:
+    me = {
+        "node": "rain",
+        "boot_id": "1",
+        "writer": "",
+        "jar_id": "a",
+        "home": "/jar",
+        "version": "1",
+        "clock_offset_s": 0.0,
+        "clock_doubt_s": 0.01,
+    }
+    same = {**me, "node": "snow", "boot_id": "2"}
+
+    def differing(**changes: object) -> dict[str, str]:
+        found = compare_nodes("pair", me, {**same, **changes})
+        return {finding.check: finding.verdict for finding in found if finding.verdict != FINE}
+
+    assert differing() == {}
+    assert differing(jar_id="b") == {"jar": DANGER}
+    assert differing(version="2") == {"version": WARNING}
+    assert differing(home="/mnt/jar") == {"mount path": NOTE}
+    assert differing(clock_offset_s=-600.0) == {"clocks": WARNING}
+    assert differing(clock_offset_s=3.0) == {"clocks": NOTE}

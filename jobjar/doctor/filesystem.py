@@ -83,7 +83,10 @@ def parse_mounts(text: str) -> list[Mount]:
         words = fields[5].split(",") + (rest[2].split(",") if len(rest) > 2 else [])
         options = {name: value for name, _, value in (word.partition("=") for word in words)}
         # The file system's own "rw" must not hide that this mount of it is read-only.
-        mounts.append(Mount(fields[0], _plain(fields[4]), rest[0], _plain(rest[1]), options))
+        kind, source = rest[0], _plain(rest[1])
+        if kind == "fuse" and "#" in source:  # MooseFS and others: mfs#10.0.0.1:9421
+            kind = f"fuse.{source.partition('#')[0]}"
+        mounts.append(Mount(fields[0], _plain(fields[4]), kind, source, options))
     return mounts
 
 

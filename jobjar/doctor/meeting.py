@@ -53,7 +53,7 @@ class Meeting:
         name = f"{self.side}.{self._sent}.{word}"
         temporary = f"{self.messages}/.{name}"
         try:
-            write_file(temporary, json.dumps(content).encode())
+            write_file(temporary, json.dumps(content).encode(), durable=False)
             os.rename(temporary, f"{self.messages}/{name}")
         except FileNotFoundError:
             raise self._ended() from None
@@ -189,11 +189,12 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def write_file(path: str, data: bytes) -> None:
+def write_file(path: str, data: bytes, durable: bool = True) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o660)
     try:
         write_all(descriptor, data)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

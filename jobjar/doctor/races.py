@@ -7,6 +7,7 @@ are apart by about one operation of the disk. Writes under the meeting's directo
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 
@@ -86,10 +87,12 @@ def _line_up(meeting: Meeting, marks: str, before: str, number: int, is_last: bo
             pass
     start = time.monotonic()
     while True:
+        looked_at = time.monotonic()
         for name in os.listdir(marks):
             words = name.split(".")
             # The other may be one round further already.
             if words[0] == meeting.other and int(words[1]) >= number:
+                _hesitate(time.monotonic() - looked_at)
                 return mark, name
         waited_s = time.monotonic() - start
         if waited_s > meeting.timeout_s:
@@ -98,6 +101,13 @@ def _line_up(meeting: Meeting, marks: str, before: str, number: int, is_last: bo
             os.sched_yield()
         else:
             time.sleep(0.001)
+
+
+def _hesitate(listing_s: float) -> None:
+    """Go up to three listings later: else the same side would be first in every round, and nothing would be tried."""
+    go_at = time.monotonic() + random.uniform(0, 3 * min(listing_s, _SPIN_S))
+    while time.monotonic() < go_at:
+        pass
 
 
 def judge_race(

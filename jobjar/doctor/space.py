@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from jobjar.doctor.findings import DANGER, FINE, WARNING, Finding
+from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 
 GROUP = "space"
 MIB, GIB = 1 << 20, 1 << 30
@@ -41,9 +41,9 @@ def judge_space(what: str, path: str, free: int, total: int, holds_jobs: bool = 
     share = free / total if total else 0.0
     measured = f"{format_bytes(free)} free of {format_bytes(total)} ({share:.0%}) for {what}"
     if free < SPACE_DANGER_FLOOR or (free < SPACE_DANGER[0] and share < SPACE_DANGER[1]):
-        return _scarce("space", DANGER if holds_jobs else WARNING, measured, path)
+        return _scarce("space", holds_jobs, DANGER, measured, path)
     if free < SPACE_WARNING_FLOOR or (free < SPACE_WARNING[0] and share < SPACE_WARNING[1]):
-        return _scarce("space", WARNING, measured, path)
+        return _scarce("space", holds_jobs, WARNING, measured, path)
     return Finding(GROUP, "space", FINE, measured)
 
 
@@ -51,14 +51,18 @@ def judge_inodes(what: str, path: str, free: int, total: int, holds_jobs: bool =
     share = free / total
     measured = f"{free:,} inodes free of {total:,} ({share:.0%}) for {what}"
     if free < INODES_DANGER_FLOOR or (free < INODES_DANGER[0] and share < INODES_DANGER[1]):
-        return _scarce("inodes", DANGER if holds_jobs else WARNING, measured, path)
+        return _scarce("inodes", holds_jobs, DANGER, measured, path)
     if free < INODES_WARNING_FLOOR or (free < INODES_WARNING[0] and share < INODES_WARNING[1]):
-        return _scarce("inodes", WARNING, measured, path)
+        return _scarce("inodes", holds_jobs, WARNING, measured, path)
     return Finding(GROUP, "inodes", FINE, measured)
 
 
-def _scarce(check: str, verdict: str, measured: str, path: str) -> Finding:
-    meaning = "when it is used up, submissions fail and workers wait with the end of their jobs; no job is lost"
+def _scarce(check: str, holds_jobs: bool, verdict: str, measured: str, path: str) -> Finding:
+    if holds_jobs:
+        meaning = "when it is used up, submissions fail and workers wait with the end of their jobs; no job is lost"
+    else:
+        meaning = "when it is used up, this node's ledger and jobs' temporary files cannot grow; no job is lost"
+        verdict = WARNING if verdict == DANGER else NOTE
     return Finding(GROUP, check, verdict, measured, meaning, f"make room on the disk of {path}")
 
 

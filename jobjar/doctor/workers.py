@@ -29,8 +29,12 @@ def look_at_workers(jar: Jar, clock_offset_s: float) -> Iterator[Finding]:
     """`clock_offset_s`: this node's clock minus the disk's."""
     workers = [worker for worker in list_workers(jar.layout) if not worker.ended]
     now = time.time() - clock_offset_s
-    yield look_at_dead(workers)
-    yield look_at_namesakes(workers, now)
+    namesakes = find_namesakes(workers, now)
+    yield look_at_namesakes(namesakes)
+    # Taking back what a living namesake holds would have it run twice.
+    theirs = {worker.paths.path for worker in namesakes or ()}
+    others = [worker for worker in workers if worker.paths.path not in theirs]
+    yield look_at_dead(others, now, jar.settings.heartbeat_time_s)
     yield look_at_heartbeats(workers, now, jar.settings.heartbeat_time_s)
     yield look_at_lease(jar.settings.lease_time_s, jar.settings.heartbeat_time_s)
     yield look_at_control(jar)
@@ -41,7 +45,7 @@ def held_jobs(worker: WorkerState) -> list[str]:
     return [entry.name for _, entry in list_jar(worker.paths.jobs, "")]
 
 
-def look_at_dead(workers: list[WorkerState]) -> Finding:
+def look_at_dead(workers: list[WorkerState], now: float, heartbeat_time_s: float) -> Finding:
     """Workers of this node that died, and the jobs that they hold."""
     dead = [worker for worker in workers if worker.alive == DEAD and worker.process.node == node_name()]
     alive = sum(1 for worker in workers if worker.alive != DEAD)
@@ -50,6 +54,12 @@ def look_at_dead(workers: list[WorkerState]) -> Finding:
         some = ", ".join(f"{name} with {worker}" for worker, name in stranded[:3])
         more = f" and {len(stranded) - 3} more" if len(stranded) > 3 else ""
         meaning = "their workers died; they wait until somebody takes them back"
+        youngest_s = min(now - (heartbeat_of(worker) or 0.0) for worker in dead)
+        if youngest_s < 2 * heartbeat_time_s:
+            # In another container of this machine and this name it would look just so.
+            meaning += (
+                f" (one beat {format_seconds(youngest_s)} ago: is it in a container that is called like this node?)"
+            )
         return Finding(GROUP, "stranded jobs", DANGER, f"{len(stranded)}: {some}{more}", meaning, "recover_jobs")
     if dead:
         some = ", ".join(worker.name for worker in dead[:3])
@@ -57,22 +67,32 @@ def look_at_dead(workers: list[WorkerState]) -> Finding:
     return Finding(GROUP, "dead workers", FINE, f"none; {alive} running (all nodes)")
 
 
-def look_at_namesakes(workers: list[WorkerState], now: float) -> Finding:
-    """A heartbeat that beat in this boot of the node, by a worker of another boot, is another node's of the same name."""
-    check = "another node of this name"
+def find_namesakes(workers: list[WorkerState], now: float) -> list[WorkerState] | None:
+    """Workers of other nodes with this name: a heartbeat that beat in this boot of the node, by a worker of another boot.
+
+    None where this system does not say when it started.
+    """
     try:
         booted_at = now - time.clock_gettime(time.CLOCK_BOOTTIME)
         boot = boot_id()
     except (OSError, AttributeError):
+        return None
+    same_name = [worker for worker in workers if worker.process.node == node_name()]
+    return [
+        worker
+        for worker in same_name
+        if worker.process.boot_id != boot and (heartbeat_of(worker) or 0.0) > booted_at + _BOOT_DOUBT_S
+    ]
+
+
+def look_at_namesakes(namesakes: list[WorkerState] | None) -> Finding:
+    check = "another node of this name"
+    if namesakes is None:
         return Finding(GROUP, check, NOTE, "not known", "this system does not say when it started")
-    for worker in workers:
-        if worker.process.node != node_name() or worker.process.boot_id == boot:
-            continue
-        beat_at = heartbeat_of(worker)
-        if beat_at is not None and beat_at > booted_at + _BOOT_DOUBT_S:
-            meaning = "recover_jobs on each of them takes the other's jobs while they run: they run twice"
-            advice = "give every node a name of its own (hostnamectl), and start its workers again"
-            return Finding(GROUP, check, DANGER, f"{worker.name} is not of this machine", meaning, advice)
+    if namesakes:
+        meaning = "recover_jobs on each of them takes the other's jobs while they run: they run twice"
+        advice = "give every node a name of its own (hostnamectl), and start its workers again; no recover_jobs before"
+        return Finding(GROUP, check, DANGER, f"{namesakes[0].name} is not of this machine", meaning, advice)
     return Finding(GROUP, check, FINE, "not seen; --peer tells of a pair")
 
 

@@ -21,6 +21,8 @@ PROGRAMS: list[list[str]] = [
     ["recover_jobs"],
     ["jobjar", "check"],
     ["jobjar", "rebuild"],
+    ["jobjar", "doctor"],
+    ["jobjar", "doctor", "--peer"],
     ["jobjar", "show", "x"],
     ["jobjar", "output", "x"],
     ["jobjar", "wait", "x"],

@@ -257,10 +257,12 @@ def test_a_living_worker_of_another_machine_with_this_name_is_a_danger(space: Sp
     other_boot.write_text("11111111-2222-3333-4444-555555555555\n")
     space.root_shell(f"mount --bind '{other_boot}' /proc/sys/kernel/random/boot_id")
     worker = space.start_worker()
+    name = space.submit("sleep", "300")
+    wait_until(lambda: space.names("claimed") == [name], "the claim")
     here = Rig(space.home, make=False)
     status, found = examine(here)
     assert status == 1
-    assert dangers(found) == {"another node of this name"}
+    assert dangers(found) == {"another node of this name"}  # and not: stranded jobs, recover_jobs
     assert dangers(examine(space)[1]) == set()
     worker.kill()
     worker.communicate()
