@@ -178,17 +178,13 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
 
 
 def rename(source: str, destination: str) -> None:
-    """Rename, replacing what is at `destination`: for names that no other process moves. Raises OSError."""
+    """Rename, replacing what is at `destination`, for names that no other process moves: a missing source has been moved
+    if the destination is there. Raises OSError."""
     try:
-        os.rename(source, destination)
-    except OSError as error:
-        if error.errno not in TRANSIENT:
+        patiently(lambda: os.rename(source, destination), source)
+    except FileNotFoundError:
+        if look(destination) is None:
             raise
-        try:
-            keep_trying(error, lambda: os.rename(source, destination), source)
-        except FileNotFoundError:
-            if look(destination) is None:
-                raise
 
 
 def look(path: str) -> os.stat_result | None:

@@ -234,23 +234,23 @@ def _start_writing(pending: Sequence[_Limbo]) -> None:
 def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
     """Make the file durable; returns its `submitted` entry."""
 
-    def write_again_and_sync() -> None:
+    def write_again_and_sync() -> os.stat_result:
         # A second fsync would not write what the one that failed dropped.
         descriptor, _ = _write_file(jar, job.submission, job.path)
         try:
             os.fsync(descriptor)
+            return os.fstat(descriptor)
         finally:
             os.close(descriptor)
 
     def sync() -> os.stat_result:
         try:
             os.fsync(job.descriptor)
+            return os.fstat(job.descriptor)
         except OSError as error:
             if not is_transient(error):
                 raise
-            keep_trying(error, write_again_and_sync, job.path)
-            return patiently(lambda: os.lstat(job.path), job.path)
-        return os.fstat(job.descriptor)
+            return keep_trying(error, write_again_and_sync, job.path)
 
     status = _or_fail(job.submission, sync)
     return {
