@@ -128,7 +128,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
     try:
-        name = move_to_free_name(source, directory, candidate.name)
+        name = move_to_free_name(source, directory, candidate.name, is_own_directory=True)
     except FileNotFoundError:
         # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
         if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
@@ -137,7 +137,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
-        name = move_to_free_name(source, directory, candidate.name)
+        name = move_to_free_name(source, directory, candidate.name, is_own_directory=True)
     return name, f"{directory}/{name}"
 
 
