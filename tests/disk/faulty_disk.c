@@ -4,6 +4,7 @@
  * FAULTY_LATE   of those that change something, how many in a hundred fail after having been done
  * FAULTY_LIES   of those renames, how many in a hundred say ENOENT, as a request that was sent again does
  * FAULTY_PLAIN  set: renameat2 with flags is refused (EINVAL), as NFS does
+ * FAULTY_AWAY   a file: while it is there, the server is away: every call fails
  * FAULTY_COUNT  a file that gets one byte for each fault: 'e' before, 'l' late, 'n' an ENOENT that is not true
  */
 #define _GNU_SOURCE
@@ -23,6 +24,7 @@ static int ready = -1;
 static unsigned long long state;
 static const char *prefix;
 static size_t length;
+static const char *away;
 static int per_mille, late, lies, count = -1;
 
 static int number(const char *name) {
@@ -40,6 +42,7 @@ static void begin(void) {
     prefix = getenv("FAULTY_PATH");
     if (!prefix || strncmp(program_invocation_short_name, "python", 6) != 0) return;
     length = strlen(prefix);
+    away = getenv("FAULTY_AWAY");
     per_mille = number("FAULTY_PER_MILLE"), late = number("FAULTY_LATE"), lies = number("FAULTY_LIES");
     state = 88172645463325252ULL ^ ((unsigned long long)number("FAULTY_SEED") << 32) ^ ((unsigned long long)getpid() * 2654435761u);
     for (int i = 0; i < 20; i++) next_random();
@@ -69,7 +72,9 @@ static void note(char kind) {
     if (count >= 0) (void)!syscall(SYS_write, count, &kind, 1);
 }
 
-static int fails(void) { return (int)(next_random() % 1000) < per_mille; }
+static int is_away(void) { return away && syscall(SYS_faccessat, AT_FDCWD, away, F_OK) == 0; }
+
+static int fails(void) { return is_away() || (int)(next_random() % 1000) < per_mille; }
 
 static int refuse(void) {
     static const int kinds[] = {EIO, ESTALE, ETIMEDOUT};
@@ -78,7 +83,7 @@ static int refuse(void) {
     return -1;
 }
 
-static int is_late(void) { return (int)(next_random() % 100) < late; }
+static int is_late(void) { return !is_away() && (int)(next_random() % 100) < late; }
 
 static int refuse_late(int may_lie) {
     if (may_lie && (int)(next_random() % 100) < lies) {
