@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -234,7 +235,7 @@ def test_a_move_whose_source_goes_elsewhere_during_trouble_is_lost(
     def take_away(seconds: float) -> None:
         (tmp_path / "a").unlink(missing_ok=True)
 
-    monkeypatch.setattr(patience.time, "sleep", take_away)
+    monkeypatch.setattr("jobjar.patience.time.sleep", take_away)
     with pytest.raises(FileNotFoundError):
         move(f"{tmp_path}/a", f"{tmp_path}/b")
     assert os.listdir(tmp_path) == []
@@ -254,10 +255,11 @@ def test_a_forgotten_placeholder_does_not_let_another_file_be_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_text("a")
+    (tmp_path / "c").write_text("another's")
 
     def fail(source: str, destination: str) -> None:
-        os.unlink(destination)
-        (tmp_path / "b").write_text("another's")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(tmp_path / "c", destination)
         raise OSError(errno.EIO, "the server was started anew")
 
     monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
