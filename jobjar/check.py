@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobjar.control import running_workers
-from jobjar.disk import look
+from jobjar.disk import is_job_file, look
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
@@ -62,7 +62,7 @@ def _look(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(places)
+    return lines + check_one_place(jar, places)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
@@ -89,14 +89,20 @@ def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
                 note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
 
 
-def check_one_place(places: set[str]) -> list[str]:
-    """Jobs whose name, made here and so given once, is in more than one place."""
+def check_one_place(jar: Jar, places: set[str]) -> list[str]:
+    """Jobs whose name, made here and so given once, is in more than one place. An empty file without a run bit, which a move
+    that was cut short leaves (disk.py), is no job."""
     first: dict[str, str] = {}
     lines = []
     for place in sorted(places):
         uid = id_in_name(name_in_place(place))
-        if uid is not None and first.setdefault(uid, place) != place:
+        if uid is None or first.setdefault(uid, place) == place:
+            continue
+        both = [look(jar.layout.path(where)) for where in (place, first[uid])]
+        if all(status is None or status.st_size or is_job_file(status) for status in both):
             lines.append(f"{place}: the same job name is also at {first[uid]}")
+        elif both[1] is not None and not is_job_file(both[1]):
+            first[uid] = place
     return lines
 
 

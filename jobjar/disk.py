@@ -50,8 +50,8 @@ def _load_renameat2() -> Callable[..., int] | None:
     return _renameat2
 
 
-def move(source: str, destination: str) -> None:
-    """Rename `source` to `destination`, which must not exist.
+def move(source: str, destination: str, is_own_name: bool = False) -> None:
+    """Rename `source` to `destination`, which must not exist. `is_own_name`: no other process makes a file of that name.
 
     Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
     """
@@ -65,7 +65,7 @@ def move(source: str, destination: str) -> None:
         # NFS and others refuse the flag: the name is taken with O_EXCL instead, which one process wins everywhere.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise error
-    _move_over_own_placeholder(source, destination)
+    _move_over_own_placeholder(source, destination, is_own_name)
 
 
 def _rename_unless_taken(source: str, destination: str) -> OSError | None:
@@ -101,12 +101,19 @@ def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
     keep_trying(error, move_again, source)
 
 
-def _move_over_own_placeholder(source: str, destination: str) -> None:
+def _move_over_own_placeholder(source: str, destination: str, is_own_name: bool) -> None:
     """`move` where the file system has no rename that refuses to overwrite.
 
     Killed midway it leaves an empty file without the run bit at the destination, which is not a job.
     """
-    placeholder = patiently(lambda: _make_placeholder(destination), destination)
+    troubles = patience.troubles
+    try:
+        placeholder = patiently(lambda: _make_placeholder(destination), destination)
+    except FileExistsError:
+        status = look(destination) if is_own_name and patience.troubles != troubles else None
+        if status is None or status.st_size or is_job_file(status):
+            raise
+        placeholder = status.st_ino  # made by the try that failed
 
     def rename_over() -> None:
         try:
@@ -160,13 +167,14 @@ def _inode(path: str) -> int | None:
         os.close(descriptor)
 
 
-def move_to_free_name(source: str, directory: str, name: str) -> str:
-    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got."""
+def move_to_free_name(source: str, directory: str, name: str, is_own_directory: bool = False) -> str:
+    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got.
+    `is_own_directory`: no other process makes files there."""
     taken_name = name
     number = 2
     while True:
         try:
-            move(source, f"{directory}/{taken_name}")
+            move(source, f"{directory}/{taken_name}", is_own_directory)
             return taken_name
         except FileExistsError:
             taken_name = numbered_name(name, number)
@@ -174,17 +182,13 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
 
 
 def rename(source: str, destination: str) -> None:
-    """Rename, replacing what is at `destination`: for names that no other process moves. Raises OSError."""
+    """Rename, replacing what is at `destination`, for names that no other process moves: a missing source has been moved
+    if the destination is there. Raises OSError."""
     try:
-        os.rename(source, destination)
-    except OSError as error:
-        if error.errno not in TRANSIENT:
+        patiently(lambda: os.rename(source, destination), source)
+    except FileNotFoundError:
+        if look(destination) is None:
             raise
-        try:
-            keep_trying(error, lambda: os.rename(source, destination), source)
-        except FileNotFoundError:
-            if look(destination) is None:
-                raise
 
 
 def look(path: str) -> os.stat_result | None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from jobjar.errors import JarError
+
 T = TypeVar("T")
 
 # What a disk says that may be good again: a server that is away or was started anew (ESTALE: the handle is no longer known;
@@ -82,7 +84,9 @@ class Refusals:
 
     def tell(self, error: Exception) -> None:
         """Say it, unless that was said already."""
-        kind = f"errno {error.errno}" if isinstance(error, OSError) else str(error)
+        # Not by the whole text: the next job is refused for the same reason.
+        named = error.fields.get("reason") if isinstance(error, JarError) else None
+        kind = f"errno {error.errno}" if isinstance(error, OSError) else f"{type(error).__name__} {named}"
         if kind not in self._said:
             self._said.add(kind)
             where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, NoJarNamed
+from jobjar.patience import patience
 from jobjar.units import parse_seconds
 from jobjar.values import (
     parse_categories,
@@ -354,6 +355,8 @@ def load_settings(
         if environment.get(setting.name)
     }
     upper = {**from_personal, **from_environment, **(overrides or {})}
+    if "JJ_DISK_PATIENCE" in upper:
+        patience.limit_s = upper["JJ_DISK_PATIENCE"].value  # what is read next lies on the jar's disk
 
     installation = home_of_program(program_path)
     from_installation = read_config_file(f"{installation}/config.ini") if installation else {}

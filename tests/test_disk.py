@@ -17,6 +17,7 @@ from jobjar.disk import (
     replace_file,
     server_time,
 )
+from jobjar.patience import patience
 
 
 @pytest.fixture(params=["renameat2", "placeholder"])
@@ -135,18 +136,20 @@ def test_a_rename_that_failed_but_happened_is_believed(tmp_path: Path, monkeypat
     assert (tmp_path / "b").read_text() == "text"
 
 
-def test_a_rename_that_failed_leaves_the_file_and_no_placeholder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_rename_that_failed_leaves_the_file_and_a_placeholder_only_where_it_may_still_happen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fail(source: str, destination: str) -> None:
-        raise OSError(errno.EIO, "no")
+        raise OSError(number, "no")
 
     monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(patience, "limit_s", 0.1)
     monkeypatch.setattr(os, "rename", fail)
     (tmp_path / "a").write_text("text")
     with pytest.raises(OSError, match="no"):
         move(f"{tmp_path}/a", f"{tmp_path}/b")
-    assert os.listdir(tmp_path) == ["a"]
+    assert sorted(os.listdir(tmp_path)) == ["a"] + ["b"] * (number == errno.EIO)
 
 
 def test_a_placeholder_that_is_left_behind_is_not_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,9 +156,14 @@ def _claim(
 def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tuple[str, str]:
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
-    take = move_to_free_name if claimer.jar.ledger_home.shared else move_to_own
+
+    def take() -> str:
+        if claimer.jar.ledger_home.shared:
+            return move_to_free_name(source, directory, candidate.name, is_own_directory=True)
+        return move_to_own(source, directory, candidate.name)
+
     try:
-        name = take(source, directory, candidate.name)
+        name = take()
     except FileNotFoundError:
         # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
         if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
@@ -167,7 +172,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
-        name = take(source, directory, candidate.name)
+        name = take()
     return name, f"{directory}/{name}"
 
 

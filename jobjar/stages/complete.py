@@ -14,7 +14,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import is_taken_away, look, make_directory, move_to_free_name, rename, server_time
+from jobjar.disk import (
+    is_job_file,
+    is_taken_away,
+    look,
+    make_directory,
+    move_to_free_name,
+    remove_file,
+    rename,
+    server_time,
+)
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.layout import Layout, category_of_place
@@ -223,6 +232,10 @@ def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
     for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs"):
         directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
         try:
+            status = look(entry.path)
+            if status is not None and not status.st_size and not is_job_file(status):
+                remove_file(entry.path)  # the placeholder of a claim that came to nothing (disk.py)
+                continue
             move_to_free_name(entry.path, directory, entry.name)
             say(f"{entry.name} was still here; given back")
         except OSError as error:

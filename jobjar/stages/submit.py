@@ -234,23 +234,23 @@ def _start_writing(pending: Sequence[_Limbo]) -> None:
 def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
     """Make the file durable; returns its `submitted` entry."""
 
-    def write_again_and_sync() -> None:
+    def write_again_and_sync() -> os.stat_result:
         # A second fsync would not write what the one that failed dropped.
         descriptor, _ = _write_file(jar, job.submission, job.path)
         try:
             os.fsync(descriptor)
+            return os.fstat(descriptor)
         finally:
             os.close(descriptor)
 
     def sync() -> os.stat_result:
         try:
             os.fsync(job.descriptor)
+            return os.fstat(job.descriptor)
         except OSError as error:
             if not is_transient(error):
                 raise
-            keep_trying(error, write_again_and_sync, job.path)
-            return patiently(lambda: os.lstat(job.path), job.path)
-        return os.fstat(job.descriptor)
+            return keep_trying(error, write_again_and_sync, job.path)
 
     status = _or_fail(job.submission, sync)
     return {
@@ -276,7 +276,7 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
     place = unclaimed_place(job.submission.category, job.name)
     path = jar.layout.path(place)
     try:
-        move(job.path, path)  # COMMIT: from here the job is submitted
+        move(job.path, path, is_own_name=True)  # COMMIT: from here the job is submitted
     except FileNotFoundError:
         # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
         if look(job.path) is not None or not is_directory(os.path.dirname(path)):
