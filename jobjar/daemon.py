@@ -40,7 +40,7 @@ def run_in_foreground(
 
     worker = Worker(jar, categories, say)
     worker.start()
-    descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o664)
     if to_log:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)

@@ -93,7 +93,7 @@ class Workbench:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(spare, path)
                 return path
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o664))
         return path
 
     def clear_scratch(self, path: str, reusable: bool) -> None:
