@@ -129,6 +129,7 @@ class Ledger:
         try:
             copy_snapshot(self.layout.snapshot, temporary, thorough)
             with contextlib.closing(driver.connect(temporary)) as connection:
+                connection.execute("PRAGMA synchronous = off")  # what a crash leaves of it can be made again
                 connection.execute("PRAGMA journal_mode = wal")  # a living ledger is never anything else
             os.rename(temporary, self.path)
         except (LedgerUnavailable, OSError, driver.Error) as error:
@@ -154,7 +155,9 @@ class Ledger:
         self.is_private = True
         self.path = path
         with self.errors_named():
-            self.database.init(path, pragmas={**_PRIVATE_PRAGMAS, "cache_size": _FILLING_CACHE}, check_same_thread=False)
+            self.database.init(
+                path, pragmas={**_PRIVATE_PRAGMAS, "cache_size": _FILLING_CACHE}, check_same_thread=False
+            )
             self.database.connect()
             migrate(self.connection, path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.errors import CannotUseJar, UnsafeLedgerHome
+from jobjar.errors import CannotUseJar, LedgerBusy, UnsafeLedgerHome
 from jobjar.layout import Layout
 from jobjar.ledger import home as module
 from jobjar.ledger.home import LedgerHome, find_ledger_home
@@ -128,7 +128,7 @@ def test_processes_that_hold_a_removed_home_s_lock_and_new_ones_exclude_each_oth
     with old.locked():
         pass
     shutil.rmtree(path)
-    with new.locked(), pytest.raises(module.LedgerBusy), old.locked(patience_s=0):
+    with new.locked(), pytest.raises(LedgerBusy), old.locked(patience_s=0):
         raise AssertionError("two hold one lock")
     assert path.stat().st_mode & 0o777 == 0o700
 

@@ -87,7 +87,7 @@ class ReadableRig(Rig):
         return result
 
     def read_status(self, **changes: str) -> dict[str, Any]:
-        described: dict[str, Any] = json.loads(self.read("system_status", "--format", "json", **changes).stdout)
+        described: dict[str, Any] = json.loads(self.read("system_status", "--format", "json", check=True, user=NOBODY, **changes).stdout)
         return described
 
     def open_at(self, home: Path) -> Jar:
@@ -98,7 +98,7 @@ class ReadableRig(Rig):
 
 def tree_of(top: Path) -> dict[str, tuple[int, ...]]:
     """Every file and directory, and what changes of them when somebody writes."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for directory, directories, files in os.walk(top):
         for name in (".", *directories, *files):
             status = os.lstat(f"{directory}/{name}")
