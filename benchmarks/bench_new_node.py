@@ -1,8 +1,9 @@
 """How soon a node that comes new to a jar with a long history claims its first job.
 
 The jar has N completed jobs in a snapshot, as a node publishes it that has folded them. Their files in completed/ are left
-out: nothing that is measured here lists that directory. In a second jar fewer of them are in a journal and in no snapshot. The ledger home is new each time; the time is
-that of a process which opens the jar, claims one waiting job, and has read all Python code before.
+out: nothing that is measured here lists that directory. In a second jar fewer of them are in a journal and in no snapshot.
+The ledger home is new each time; the time is that of a process which opens the jar and claims one waiting job, and has
+read all Python code before.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
 from tests.rig import BIN, Result, Rig
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 NOBODY = 65534
 PROJECT = Path(jobjar.__file__).parent.parent
 # A program as it runs where the jar is on a network disk, and homes are made below a directory of the test.
@@ -157,6 +157,8 @@ def test_without_a_home_the_answer_comes_from_the_snapshot_and_the_tails_and_say
     home = readable.home.parent / "home"
     names = run_three_jobs(readable, JJ_LEDGER_HOME=str(home))
     jar = readable.open_at(home)
+    with jar.ledger.writing() as folded:
+        fold_journals(folded, jar.layout)
     publish_snapshot(jar.ledger, older_than_s=0)
     snapshot = Path(jar.layout.snapshot)
     os.utime(snapshot, (snapshot.stat().st_mtime - 200,) * 2)
