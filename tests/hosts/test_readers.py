@@ -87,7 +87,9 @@ class ReadableRig(Rig):
         return result
 
     def read_status(self, **changes: str) -> dict[str, Any]:
-        described: dict[str, Any] = json.loads(self.read("system_status", "--format", "json", check=True, user=NOBODY, **changes).stdout)
+        described: dict[str, Any] = json.loads(
+            self.read("system_status", "--format", "json", check=True, user=NOBODY, **changes).stdout
+        )
         return described
 
     def open_at(self, home: Path) -> Jar:
@@ -161,10 +163,10 @@ def test_without_a_home_the_answer_comes_from_the_snapshot_and_the_tails_and_say
         fold_journals(folded, jar.layout)
     publish_snapshot(jar.ledger, older_than_s=0)
     snapshot = Path(jar.layout.snapshot)
-    os.utime(snapshot, (snapshot.stat().st_mtime - 200,) * 2)
     with driver.connect(jar.layout.snapshot) as connection:
         connection.execute("UPDATE job SET submitter = 'of the snapshot' WHERE name = ?", (names[2],))
     connection.close()
+    os.utime(snapshot, (snapshot.stat().st_mtime - 200,) * 2)
     names.append(readable.submit("-i", "later", "true", JJ_LEDGER_HOME=str(home)))
     status = readable.read_status()
     assert status["source"] == "snapshot"
