@@ -90,7 +90,7 @@ class Pulse:
 
     def _touch_heartbeat(self) -> None:
         try:
-            descriptor = os.open(self._paths.heartbeat, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)
+            descriptor = os.open(self._paths.heartbeat, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o664)
             try:
                 os.utime(descriptor)
                 self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()

@@ -94,6 +94,9 @@ def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
         probe_database(target)
         if thorough:
             check_database(target)
+    except LedgerUnavailable as error:
+        remove_database(target)
+        raise type(error)(**{**error.fields, "path": path}) from error  # the copy is nobody's concern
     except BaseException:
         remove_database(target)
         raise

@@ -37,7 +37,8 @@ def snapshot_age_s(ledger: Ledger) -> float | None:
 def publish_snapshot(
     ledger: Ledger, older_than_s: float = MAX_AGE_S, meanwhile: Callable[[], None] = lambda: None
 ) -> bool:
-    """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something; returns whether it did.
+    """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something (0: in any case); returns
+    whether it did.
 
     Holds no lock, and calls `meanwhile` several times a second. A home in the jar itself needs no snapshot. Raises OSError
     where the disk is full or read-only, LedgerUnavailable.
@@ -45,7 +46,7 @@ def publish_snapshot(
     if ledger.home.shared or ledger.is_private:
         return False
     age_s = snapshot_age_s(ledger)
-    if age_s is not None and (age_s < older_than_s or not _has_news(ledger)):
+    if age_s is not None and (age_s < older_than_s or (older_than_s and not _has_news(ledger))):
         return False
     if not _take_role(ledger):
         return False

@@ -107,7 +107,7 @@ class Workbench:
                 rename(spare, path)
                 return path
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        do_once(lambda: os.close(os.open(path, flags, 0o660)), path, FileExistsError)
+        do_once(lambda: os.close(os.open(path, flags, 0o664)), path, FileExistsError)
         return path
 
     def clear_scratch(self, path: str, reusable: bool) -> None:
