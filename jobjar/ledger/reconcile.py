@@ -193,7 +193,9 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "moved_at": difference.moved_at,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,
     }
-    connection.execute("DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values)
+    connection.execute(
+        "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
+    )
     if difference.kind == "moved":
         if values["category"] is None:
             values["category"] = _recorded_category(connection, difference.uid)
@@ -216,7 +218,8 @@ def _recorded_category(connection: Any, uid: str | None) -> str:
     """The category of a job at a place that shows none: that of its last move that showed one. It follows from the journals,
     not from what this ledger happened to see of the directories."""
     moves = connection.execute(
-        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC", (uid,)
+        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC",
+        (uid,),
     )
     for origin, destination in moves:
         for place in (destination, origin):
