@@ -306,6 +306,8 @@ _OTHERS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
     "variables": _variable_rows,
     "stored": _stored_rows,
 }
+# The kinds of entries that this version knows.
+KINDS = ("submitted", "moved", "started", "ended", *_OTHERS)
 
 
 def apply_entry(connection: Any, entry: Entry) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
 from jobjar.journal import Entry, read_journal, read_whole_lines
@@ -16,6 +17,8 @@ from jobjar.ledger.apply import apply_entries, apply_entry
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
+# So many entries of several journals are applied together.
+_BATCH = 5_000
 
 
 def fold_entry(connection: Any, entry: Entry) -> None:
@@ -23,46 +26,83 @@ def fold_entry(connection: Any, entry: Entry) -> None:
     apply_entry(connection, entry)
 
 
+class _Read(NamedTuple):
+    """What was read of a journal: its entries, how many lines they and torn ones were, and the offset after them."""
+
+    journal: str
+    entries: list[Entry]
+    taken: int
+    torn: int
+    end: int
+
+
 def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     """Fold what is new in one journal, at most `limit` lines, and record how far; returns the number of lines taken.
     Inside the caller's transaction."""
     name = os.path.basename(path)
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
-    return _fold_from(connection, path, row[0] if row else 0, limit)
+    taken = 0
+    for read in _read_new(path, row[0] if row else 0, limit):
+        taken += _apply(connection, [read])
+    return taken
 
 
-def _fold_from(connection: Any, path: str, offset: int, limit: int | None = None) -> int:
+def fold_journals(connection: Any, layout: Layout) -> int:
+    """Fold what is new in all journals; returns the number of lines taken."""
+    positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
+    taken = waiting = 0
+    reads: list[_Read] = []
+    for path in journal_paths(layout):
+        for read in _read_new(path, positions.get(os.path.basename(path), 0)):
+            reads.append(read)
+            waiting += len(read.entries)
+            if waiting >= _BATCH:
+                taken += _apply(connection, reads)
+                reads, waiting = [], 0
+    return taken + _apply(connection, reads)
+
+
+def _apply(connection: Any, reads: list[_Read]) -> int:
+    """Apply what was read, of all journals at once: a job's entries come from several."""
+    if not reads:
+        return 0
+    together = [entry for read in reads for entry in read.entries] if len(reads) > 1 else reads[0].entries
+    refused = apply_entries(connection, together)
+    for read in reads:
+        torn = read.torn
+        if refused:  # which are in which journal? Applying what was applied changes nothing.
+            torn += refused if len(reads) == 1 else apply_entries(connection, read.entries)
+        connection.execute(
+            "INSERT INTO journal_position VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET "
+            "offset = excluded.offset, torn_lines = torn_lines + excluded.torn_lines",
+            (read.journal, read.end, torn),
+        )
+    return sum(read.taken for read in reads)
+
+
+def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Read]:
+    """What a journal has from `offset` on, in pieces; with `limit`, one piece of at most so many lines."""
+    journal = os.path.basename(path)
     try:
         # Opened afresh each time: a network disk shows what another node appended to those who open the file.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return 0
-    taken = torn = 0
+        return
     try:
         size = os.fstat(descriptor).st_size
         while offset < size:
             entries, end = ([], offset) if limit is not None else read_whole_lines(descriptor, offset, _CHUNK_BYTES)
+            taken, torn = len(entries), 0
             if end == offset:
-                lines, torn_lines, end = _read_one_by_one(descriptor, entries, offset, limit)
-                if not lines:
-                    break
-                taken += lines
-                torn += torn_lines
-            else:
-                taken += len(entries)
-            torn += apply_entries(connection, entries)
+                taken, torn, end = _read_one_by_one(descriptor, entries, offset, limit)
+            if not taken:
+                return
+            yield _Read(journal, entries, taken, torn, end)
             offset = end
             if limit is not None:
-                break
+                return
     finally:
         os.close(descriptor)
-    if taken:
-        connection.execute(
-            "INSERT INTO journal_position VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET "
-            "offset = excluded.offset, torn_lines = torn_lines + excluded.torn_lines",
-            (os.path.basename(path), offset, torn),
-        )
-    return taken
 
 
 def _read_one_by_one(descriptor: int, entries: list[Entry], offset: int, limit: int | None) -> tuple[int, int, int]:
@@ -87,12 +127,6 @@ def journal_paths(layout: Layout) -> list[str]:
         for name in os.listdir(layout.journals)
         if name.endswith(".jsonl") and name[0] != "."
     )
-
-
-def fold_journals(connection: Any, layout: Layout) -> int:
-    """Fold what is new in all journals; returns the number of lines taken."""
-    positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
-    return sum(_fold_from(connection, path, positions.get(os.path.basename(path), 0)) for path in journal_paths(layout))
 
 
 def others_are_due(polled_file: str, poll_time_s: float) -> bool:

@@ -197,8 +197,11 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
     )
     if difference.kind == "moved":
+        recorded_at, category = _recorded_move(connection, difference.uid, place)
+        if recorded_at is not None:
+            values["moved_at"] = recorded_at
         if values["category"] is None:
-            values["category"] = _recorded_category(connection, difference.uid)
+            values["category"] = category
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
             "category = :category, "
@@ -214,19 +217,18 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         )
 
 
-def _recorded_category(connection: Any, uid: str | None) -> str:
-    """The category of a job at a place that shows none: that of its last move that showed one. It follows from the journals,
-    not from what this ledger happened to see of the directories."""
+def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[float | None, str]:
+    """When the last journaled move of a job took it to `place`, or None where that took it elsewhere; and the category of
+    the last place that showed one. They follow from the journals, not from what this ledger happened to see."""
     moves = connection.execute(
-        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC",
+        "SELECT moved_at, origin, destination FROM move WHERE job_uid = ? "
+        "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
+        "destination DESC",
         (uid,),
-    )
-    for origin, destination in moves:
-        for place in (destination, origin):
-            category = category_of_place(place)
-            if category is not None:
-                return category
-    return ""
+    ).fetchall()
+    recorded_at = moves[0][0] if moves and moves[0][2] == place else None
+    shown = (category_of_place(there) for _, origin, destination in moves for there in (destination, origin))
+    return recorded_at, next((category for category in shown if category is not None), "")
 
 
 def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
