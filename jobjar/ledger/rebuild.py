@@ -33,7 +33,7 @@ _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
     f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
-    "removed job": f"SELECT uid, name, category, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
+    "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
     "move": "SELECT job_uid, number, moved_at, origin, destination, reason, actor FROM move "
     "ORDER BY job_uid, number, moved_at, destination",

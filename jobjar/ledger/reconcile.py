@@ -161,7 +161,7 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]) -> set[int]:
     """The rows without an id that may be jobs which have one: such a job was seen after a hand had moved it, and before
     the entry of the claim that named it was read."""
-    unnamed = [(row, name) for row, uid, _, name in rows if uid is None]
+    unnamed = [(row, name) for row, uid, place, name in rows if uid is None and place in places]
     if not unnamed:
         return set()
     missing = {

@@ -25,12 +25,12 @@ from jobjar.create import create_jar
 from jobjar.disk import is_job_file, read_server_clock, replace_file
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import new_id
-from jobjar.layout import Layout, category_of_place, name_in_place
+from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
-from jobjar.ledger.reconcile import compare_jars, list_jars, reconcile, scan_category
+from jobjar.ledger.reconcile import apply_difference, compare_jars, list_jars, reconcile, scan_category
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
 from jobjar.recover import Recovery, recover_node, recover_worker, set_aside
@@ -280,6 +280,11 @@ class World:
         with self.on(node) as jar, jar.ledger.writing() as connection:
             reconcile(connection, self.layout, with_completed)
 
+    def scan(self, connection: Any) -> None:
+        """Look at the directories without reading a journal."""
+        for difference in compare_jars(connection, self.layout, list_jars(self.layout)):
+            apply_difference(connection, difference)
+
     def delete_ledger(self, node: str, with_wal: bool) -> None:
         path = str(self.directory / f"home of {node}" / "ledger.db")
         for suffix in ("", "-wal", "-shm") if with_wal else ("",):
@@ -436,7 +441,3 @@ class World:
             with self.on(node) as jar:
                 fill_ledger(jar.ledger)
                 assert check_jar(jar) == [], node
-
-
-def category_at(place: str) -> str:
-    return category_of_place(place) or ""
