@@ -43,7 +43,7 @@ def test_a_job_that_a_hand_took_from_a_worker_before_its_claim_was_read_keeps_it
     world.drop("x.5", "LINUX")
     body = world.bodies[started(world, "rain", 1)]
     world.claim(body, True, None)
-    world.move_by_hand(0, "unclaimed/LINUX", None)
+    world.move_by_hand(0, "unclaimed", None)
     with world.on("snow") as jar, jar.ledger.writing() as connection:
         world.scan(connection)  # without the journals, as where a network disk does not show them yet
     check(world)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobjar import liveness, propose, recover
+from jobjar import disk, liveness, propose, recover
 from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.check import check_jar
 from jobjar.control import read_worker
@@ -62,7 +62,7 @@ class Body:
 class World:
     """The jar, its nodes, and what has to be true of its jobs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, can_refuse: bool = True) -> None:
         self.patch = pytest.MonkeyPatch()
         self.directory = directory
         self.layout = Layout(str(directory / "jar"))
@@ -78,6 +78,8 @@ class World:
         self.keys = 0
         self.starts = 0
         self._play_processes()
+        if not can_refuse:
+            self.patch.setattr(disk, "_load_renameat2", lambda: None)
         create_jar(self.layout.home)
 
     def _play_processes(self) -> None:
