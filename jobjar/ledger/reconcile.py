@@ -191,20 +191,21 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "category": category_of_place(place),
         "priority": priority_in_name(name),
         "moved_at": difference.moved_at,
+        "number": None,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,
     }
     connection.execute(
         "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
     )
     if difference.kind == "moved":
-        recorded_at, category = _recorded_move(connection, difference.uid, place)
-        if recorded_at is not None:
-            values["moved_at"] = recorded_at
+        recorded, category = _recorded_move(connection, difference.uid, place)
+        if recorded is not None:
+            values["moved_at"], values["number"] = recorded
         if values["category"] is None:
             values["category"] = category
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            "category = :category, "
+            "category = :category, move_number = coalesce(:number, move_number), "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -217,18 +218,18 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         )
 
 
-def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[float | None, str]:
-    """When the last journaled move of a job took it to `place`, or None where that took it elsewhere; and the category of
-    the last place that showed one. They follow from the journals, not from what this ledger happened to see."""
+def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
+    """Time and number of the last journaled move of a job if that took it to `place`, else None; and the category of the
+    last place that showed one. They follow from the journals, not from what this ledger happened to see."""
     moves = connection.execute(
-        "SELECT moved_at, origin, destination FROM move WHERE job_uid = ? "
+        "SELECT moved_at, number, origin, destination FROM move WHERE job_uid = ? "
         "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
         "destination DESC",
         (uid,),
     ).fetchall()
-    recorded_at = moves[0][0] if moves and moves[0][2] == place else None
-    shown = (category_of_place(there) for _, origin, destination in moves for there in (destination, origin))
-    return recorded_at, next((category for category in shown if category is not None), "")
+    recorded = moves[0][:2] if moves and moves[0][3] == place else None
+    shown = (category_of_place(there) for _, _, origin, destination in moves for there in (destination, origin))
+    return recorded, next((category for category in shown if category is not None), "")
 
 
 def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:

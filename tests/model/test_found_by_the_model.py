@@ -107,3 +107,15 @@ def test_an_unnamed_job_that_is_gone_where_a_named_one_of_its_name_is_gone_too_i
     world.delete_by_hand(0)
     world.delete_by_hand(0)
     check(world)
+
+
+def test_a_job_that_hands_completed_and_put_back_is_where_its_claim_took_it(world: World) -> None:
+    world.submit("rain", "", 0, {}, None)
+    world.move_by_hand(0, "completed", None)
+    world.reconcile("wind", True)
+    world.move_by_hand(0, "unclaimed/LINUX", None)
+    body = world.bodies[started(world, "snow", 11)]
+    world.claim(body, True, None)
+    assert body.job is not None
+    world.reconcile("wind", True)
+    check(world)
