@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jobjar.control import running_workers
+from jobjar.disk import is_job_file
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
 from jobjar.journal import read_journal
-from jobjar.layout import name_in_place
+from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
@@ -55,7 +56,7 @@ def _look(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(places)
+    return lines + check_one_place(jar.layout, places)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
@@ -85,15 +86,27 @@ def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
             os.close(descriptor)
 
 
-def check_one_place(places: set[str]) -> list[str]:
-    """Jobs whose name, made here and so given once, is in more than one place."""
+def check_one_place(layout: Layout, places: set[str]) -> list[str]:
+    """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
+    hold a name for a move that was killed, where a rename cannot refuse to overwrite (disk.py)."""
     first: dict[str, str] = {}
     lines = []
     for place in sorted(places):
         uid = id_in_name(name_in_place(place))
-        if uid is not None and first.setdefault(uid, place) != place:
+        if uid is None or first.setdefault(uid, place) == place or not _is_job(layout, place):
+            continue
+        if _is_job(layout, first[uid]):
             lines.append(f"{place}: the same job name is also at {first[uid]}")
+        else:
+            first[uid] = place
     return lines
+
+
+def _is_job(layout: Layout, place: str) -> bool:
+    try:
+        return is_job_file(os.lstat(layout.path(place)))
+    except FileNotFoundError:
+        return False
 
 
 def check_links(jar: Jar, places: set[str]) -> list[str]:

@@ -91,13 +91,20 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
             continue
         if was == place and state != "removed":
             return None
-        if was == place or state == "removed" or not os.path.lexists(layout.path(was)):
+        if was == place or state == "removed" or not _is_job_at(layout.path(was)):
             return Difference("moved", row, uid, place, was, server_time(status))
     taken = {uid for _, uid, _, _ in rows}
     own_id = id_in_name(name)
     # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
     uid = None if own_id in taken else own_id
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+
+
+def _is_job_at(path: str) -> bool:
+    # An empty file without its run bit may hold a name for a move that was killed (disk.py): the job is elsewhere.
+    with contextlib.suppress(OSError):
+        return is_job_file(os.lstat(path))
+    return False
 
 
 def scan_category(connection: Any, layout: Layout, category: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.faults import Fault
 from tests.model.world import World
 
 
@@ -119,3 +120,17 @@ def test_a_job_that_hands_completed_and_put_back_is_where_its_claim_took_it(worl
     assert body.job is not None
     world.reconcile("wind", True)
     check(world)
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_name_held_for_a_move_that_was_killed_is_no_second_job(tmp_path: Path, at: int) -> None:
+    world = World(tmp_path, can_refuse=False)
+    world.submit("rain", "", 0, {}, Fault("killed", at))
+    world.submit("rain", "", 0, {}, None)
+    body = world.bodies[started(world, "snow", 11)]
+    world.claim(body, True, Fault("killed", at))
+    check(world)
+    world.settle()
+    assert not any((tmp_path / "jar/workers/snow.11/jobs").iterdir())
+    assert not [name for name in (tmp_path / "jar/unclaimed").iterdir() if "~2" in name.name]
+    world.close()

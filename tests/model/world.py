@@ -442,4 +442,5 @@ class World:
         for node in NODES:
             with self.on(node) as jar:
                 fill_ledger(jar.ledger)
-                assert check_jar(jar) == [], node
+                lines = check_jar(jar)
+                assert not lines, f"check at {node}: {lines}"
