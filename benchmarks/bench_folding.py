@@ -123,7 +123,7 @@ class Others:
 def main() -> None:
     parser = make_parser(__doc__, rounds=9)
     parser.add_argument("--rate", type=int, default=1_000, help="jobs that the others end in a second (default: 1000)")
-    parser.add_argument("--history", type=int, default=20_000, help="jobs in the ledger before (default: 20000)")
+    parser.add_argument("--history", type=int, default=5_000, help="jobs in the ledger before (default: 5000)")
     parser.add_argument("--writers", default="2,4,16,64", help="numbers of journals (default: 2,4,16,64)")
     options = parse(parser)
     directory = make_directory(options.directory)
