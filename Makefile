@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import
+BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding
 
 .PHONY: help demo test test-quick faults lint format bench packages clean
 

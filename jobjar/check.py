@@ -17,7 +17,7 @@ from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
 from jobjar.journal import open_to_read, read_journal
-from jobjar.layout import name_in_place
+from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
@@ -62,7 +62,7 @@ def _look(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(jar, places)
+    return lines + check_one_place(jar.layout, places)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
@@ -89,21 +89,25 @@ def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
                 note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
 
 
-def check_one_place(jar: Jar, places: set[str]) -> list[str]:
-    """Jobs whose name, made here and so given once, is in more than one place. An empty file without a run bit, which a move
-    that was cut short leaves (disk.py), is no job."""
+def check_one_place(layout: Layout, places: set[str]) -> list[str]:
+    """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
+    hold a name for a move that was killed, where a rename cannot refuse to overwrite (disk.py)."""
     first: dict[str, str] = {}
     lines = []
     for place in sorted(places):
         uid = id_in_name(name_in_place(place))
-        if uid is None or first.setdefault(uid, place) == place:
+        if uid is None or first.setdefault(uid, place) == place or not _is_job(layout, place):
             continue
-        both = [look(jar.layout.path(where)) for where in (place, first[uid])]
-        if all(status is None or status.st_size or is_job_file(status) for status in both):
+        if _is_job(layout, first[uid]):
             lines.append(f"{place}: the same job name is also at {first[uid]}")
-        elif both[1] is not None and not is_job_file(both[1]):
+        else:
             first[uid] = place
     return lines
+
+
+def _is_job(layout: Layout, place: str) -> bool:
+    status = look(layout.path(place))
+    return status is not None and is_job_file(status)
 
 
 def check_links(jar: Jar, places: set[str]) -> list[str]:

@@ -282,6 +282,26 @@ def parse_line(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) and "entry" in entry else None
 
 
+def read_whole_lines(journal: JournalFile, offset: int, at_most: int) -> tuple[list[Entry], int]:
+    """The entries of an open journal from `offset` on, and the offset after them; parsed in one go, which costs half as much
+    as line by line. No entry, and `offset` again, where a line among them is torn: `read_journal` tells which.
+
+    A last line without a newline after it is taken where it is whole, as `read_journal` does.
+    """
+    data = journal.read_at(at_most, offset)
+    if not data.endswith(b"}") or len(data) == at_most:
+        data = data[: max(0, data.rfind(b"\n"))]
+    try:
+        lines = data.decode().split("\n")
+        lines = [line for line in lines if line]
+        entries = _decode(f"[{','.join(lines)}]")
+    except (ValueError, RecursionError):
+        return [], offset
+    if len(entries) != len(lines) or not all(isinstance(entry, dict) and "entry" in entry for entry in entries):
+        return [], offset
+    return entries, offset + len(data)
+
+
 def read_journal(journal: int | JournalFile, offset: int, end: int | None = None) -> Iterator[Line]:
     """The lines of an open journal (or of a descriptor of one) from `offset` on, up to `end` or what is there.
 

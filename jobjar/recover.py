@@ -87,7 +87,11 @@ def recover_node(jar: Jar) -> Recovery:
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Take back the jobs of one dead worker."""
-    held = list(list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
+    held = [
+        (place, entry)
+        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")
+        if not _was_placeholder(entry)
+    ]
     if held:
         jobs = identify_held(jar, [place for place, _ in held])
         _end_orphans(jar, worker, jobs, recovery)
@@ -99,6 +103,16 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         remove_file(entry.path)
     if not worker.ended:
         _note_death(jar, worker, recovery)
+
+
+def _was_placeholder(entry: os.DirEntry[str]) -> bool:
+    """Remove what only held a name for a claim that was killed before its rename (disk.py); returns whether it was that."""
+    with contextlib.suppress(FileNotFoundError):
+        status = entry.stat(follow_symlinks=False)
+        if status.st_size == 0 and not is_job_file(status):
+            os.unlink(entry.path)
+            return True
+    return False
 
 
 def set_aside(jar: Jar, paths: WorkerPaths) -> None:

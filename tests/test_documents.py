@@ -16,7 +16,7 @@ from jobjar.attempt import OUTCOMES
 from jobjar.attributes import ATTRIBUTES
 from jobjar.create import PROGRAMS
 from jobjar.jobname import node_name
-from jobjar.ledger.fold import _FOLDS
+from jobjar.ledger.apply import KINDS
 from jobjar.programs.jobjar import VERBS
 from jobjar.settings import BY_NAME, read_config_file
 from jobjar.version import VERSION
@@ -164,7 +164,7 @@ def test_the_guide_names_every_attribute_and_outcome() -> None:
 def test_the_design_names_every_entry_table_and_view() -> None:
     design = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
     entries = re.findall(r"(?m)^\| (`.*?`(?:, `.*?`)*) \|", design.partition("### Entries")[2].partition("### ")[0])
-    assert set(re.findall(r"`(\w+)`", " ".join(entries))) == set(_FOLDS)
+    assert set(re.findall(r"`(\w+)`", " ".join(entries))) == set(KINDS)
     schema = "\n".join(file.read_text() for file in sorted((ROOT / "schema").iterdir()))
     for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", schema):
         assert f"`{name}`" in design

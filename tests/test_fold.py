@@ -9,10 +9,12 @@ from hypothesis import given, settings, strategies as st
 
 from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
+from jobjar.ledger.apply import apply_entries
 from jobjar.ledger.fold import fold_entry, fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger
 from jobjar.ledger.store import driver
+from tests import folding
 from tests.histories import histories
 from tests.rig import Rig
 
@@ -145,6 +147,42 @@ def test_journals_read_in_any_order_and_in_any_pieces_give_the_same_ledger(
     assert dump_ledger(bit_by_bit) == fold(entries)
     assert fold_journals(bit_by_bit, layout) == 0
     assert dump_ledger(bit_by_bit) == fold(entries)
+
+
+@pytest.mark.slow
+@settings(max_examples=80, deadline=None)
+@given(histories(), st.randoms(use_true_random=False), st.data())
+def test_folding_in_batches_of_any_size_gives_what_entries_one_at_a_time_give(
+    entries: list[Entry], shuffle: random.Random, data: st.DataObject
+) -> None:
+    reference = new_ledger()
+    reference.execute("BEGIN")
+    for entry in entries:
+        folding.fold_entry(reference, entry)
+    expected = dump_ledger(reference)
+    mixed = entries[:]
+    shuffle.shuffle(mixed)
+    for some in (entries, mixed):
+        connection = new_ledger()
+        connection.execute("BEGIN")
+        position = 0
+        while position < len(some):
+            size = data.draw(st.integers(1, 2 * len(some)))
+            assert apply_entries(connection, some[position : position + size]) == 0
+            position += size
+        assert dump_ledger(connection) == expected
+        report = connection.execute("SELECT * FROM job ORDER BY uid").fetchall()
+        assert [row[1:] for row in report] == [
+            row[1:] for row in reference.execute("SELECT * FROM job ORDER BY uid").fetchall()
+        ]
+
+
+def test_an_entry_that_no_row_can_hold_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
+    connection = new_ledger()
+    connection.execute("BEGIN")
+    impossible = {**CLAIM, "job": "abcdefghjkm2", "number": 10**30}
+    assert apply_entries(connection, [SUBMITTED, impossible, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED]) == 1
+    assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED])
 
 
 def test_a_transaction_that_is_taken_back_leaves_its_entries_to_be_folded_again(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Random histories of a jar: submit, claim, complete, crash, recover, fold, hands; the promise is checked after each step.
 
-`JJ_TEST_MODEL_EXAMPLES` and `JJ_TEST_MODEL_STEPS` make it longer (`make faults`). A failure prints its steps, as short as
-they could be made, and a line that runs them again.
+The environment variables MODEL_EXAMPLES and MODEL_STEPS make it longer (`make faults`). A failure prints its steps, as short
+as they could be made, and a line that runs them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.model.faults import Fault
 from tests.model.world import CATEGORIES, NODES, World
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "17"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 SHM = Path("/dev/shm")
 
@@ -34,10 +34,14 @@ OTHERS = ("fold", "reconcile", "recover", "take back", "claim", "move", "delete"
 
 
 class Machine(RuleBasedStateMachine):
+    """On a disk whose renames can refuse to overwrite."""
+
+    can_refuse = True
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="jobjar-model-", dir=SHM if os.access(SHM, os.W_OK) else None))
-        self.world = World(self.directory)
+        self.world = World(self.directory, self.can_refuse)
         self.is_sound = True
 
     def teardown(self) -> None:
@@ -176,10 +180,17 @@ class Machine(RuleBasedStateMachine):
         self.is_sound = True
 
 
+class NetworkMachine(Machine):
+    """On a disk whose renames always overwrite, as NFS."""
+
+    can_refuse = False
+
+
 @pytest.mark.slow
-def test_a_jar_keeps_its_promise_whatever_happens_to_it() -> None:
+@pytest.mark.parametrize("machine", [Machine, NetworkMachine])
+def test_a_jar_keeps_its_promise_whatever_happens_to_it(machine: type[Machine]) -> None:
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,

@@ -1,320 +1,136 @@
-"""Fold journals into the ledger: each entry once, with the same result in whatever order journals are read.
+"""Fold journals into the ledger: each entry once, with the same result in whatever order journals are read (apply.py).
 
 Reads journals from the positions that the ledger records; writes rows and the new positions in the same transaction.
-Why it converges: history rows have keys that come from the entry, so writing one twice changes nothing; the row of a job
-takes the *latest* of its moves (`completed` before all, then the disk's time of the move, then its number; ties by what
-it moved to), which does not depend on the order of arrival; and what an attempt has once become (lost, final) is never
-taken back.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
-from jobjar.jobname import priority_in_name
-from jobjar.journal import Entry, folded_end, journal_key, list_journals, open_to_read, read_journal
-from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
-from jobjar.ledger.store import driver
-
-_NOT_AN_ENTRY = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    driver.IntegrityError,
-    driver.InterfaceError,
-    driver.ProgrammingError,
-    driver.DataError,
+from jobjar.journal import (
+    Entry,
+    JournalFile,
+    folded_end,
+    journal_key,
+    list_journals,
+    open_to_read,
+    read_journal,
+    read_whole_lines,
 )
+from jobjar.layout import Layout
+from jobjar.ledger.apply import apply_entries, apply_entry
 
-
-# Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
-_SUBMIT = """
-INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
-                 retries, retry_delay_s, time_limit_s)
-VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
-        :retries, :retry_delay_s, :time_limit_s)
-ON CONFLICT (uid) DO UPDATE SET
-    submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
-    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
-WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
-    OR (NOT :is_found AND excluded.submitted_at = submitted_at)"""
-
-# Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
-# comparison makes SQLite (with STAT4) plan the statement again at each call.
-_LATER = """
-(+:state = 'completed', +:moved_at, +:number, +:state = 'claimed', +:place)
-    > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
-_MOVE_JOB = f"""
-UPDATE job SET state = :state, place = :place, category = :category, priority = :priority, not_before = :not_before,
-    held_reason = :held_reason, moved_at = :moved_at, move_number = :number
-WHERE uid = +:uid AND name = +:name AND {_LATER}"""
-_MOVE_AND_RENAME_JOB = f"""
-UPDATE job SET name = :name, state = :state, place = :place, category = :category, priority = :priority,
-    not_before = :not_before, held_reason = :held_reason, moved_at = :moved_at, move_number = :number
-WHERE uid = +:uid AND {_LATER}"""
-_ADD_JOB = """
-INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
-VALUES (:uid, :name, :state, :place, :category, :priority, :not_before, :held_reason, :moved_at, :number)"""
-
-_ADD_MOVE = """
-INSERT OR IGNORE INTO move (job_uid, number, moved_at, origin, destination, reason, actor)
-VALUES (:uid, :number, :moved_at, :origin, :place, :reason, :actor)"""
-
-_CLAIM_ATTEMPT = """
-INSERT INTO attempt (job_uid, number, worker, worker_uid, started_at) VALUES (:uid, :attempt, :worker, :worker_uid, :started_at)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET started_at = coalesce(started_at, excluded.started_at)"""
-
-_START = """
-INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started)
-VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
-
-# An attempt that was lost stays lost. Then a word that completed the job goes before one that did not (a recovery that was
-# about to return a job may find that its worker has just completed it), and what a worker says of its own attempt before
-# what a recovery guessed; of equals the first word stands.
-_END = """
-INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started, ended_at, outcome, is_final,
-                     exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
-VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started, :ended_at, :outcome, :is_final,
-        :exit_status, :signal, :wall_time_s, :user_cpu_s, :system_cpu_s, :max_rss_kib, :output_file, :message)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
-    pid = coalesce(pid, excluded.pid), pid_started = coalesce(pid_started, excluded.pid_started),
-    ended_at = excluded.ended_at, outcome = excluded.outcome, is_final = excluded.is_final,
-    exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
-    user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
-    output_file = excluded.output_file, message = excluded.message
-WHERE ended_at IS NULL
-   OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
-       excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
-
-_WORKER = """
-INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
-VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
-ON CONFLICT (uid) DO UPDATE SET
-    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
-    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
-    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
-    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
-    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
-
-_VARIABLE = """
-INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
-VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
-ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
-
-_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
-_STORED = f"""
-INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
-VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
-ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
-
-
-def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> None:
-    connection.execute(
-        _SUBMIT,
-        {
-            "uid": entry["job"],
-            "name": entry["name"],
-            "place": f"limbo/{entry['name']}",
-            "category": entry.get("category", ""),
-            "priority": priority_in_name(entry["name"]),
-            "submitter": entry.get("submitter"),
-            "submitted_at": entry.get("submitted_at"),
-            "retries": entry.get("retries"),
-            "retry_delay_s": entry.get("retry_delay_s"),
-            "time_limit_s": entry.get("time_limit_s"),
-            "is_found": is_found,
-        },
-    )
-
-
-def _fold_moved(connection: Any, entry: Entry) -> None:
-    place = entry["to"]
-    name = name_in_place(place)
-    found = entry.get("found")
-    if found is not None:
-        # A hand-made submission gets its id with this move; until now the ledger knew it by its place alone.
-        connection.execute(
-            "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
-            (name_in_place(entry["from"]), entry["from"]),
-        )
-        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, is_found=True)
-    category = category_of_place(place)
-    row = {
-        "uid": entry["job"],
-        "name": name,
-        "state": state_of_place(place),
-        "place": place,
-        "category": entry.get("category", "") if category is None else category,
-        "priority": priority_in_name(name),
-        "not_before": entry.get("not_before", 0),
-        "held_reason": entry.get("held_reason"),
-        "moved_at": float(entry["moved_at"]),
-        "number": int(entry["number"]),
-        "origin": entry["from"],
-        "reason": entry["reason"],
-        "actor": entry["by"],
-    }
-    if connection.execute(_MOVE_JOB, row).rowcount == 0 and connection.execute(_ADD_JOB, row).rowcount == 0:
-        connection.execute(_MOVE_AND_RENAME_JOB, row)
-    connection.execute(_ADD_MOVE, row)
-    if "attempt" in entry and entry["reason"] == "claimed":
-        connection.execute(
-            _CLAIM_ATTEMPT,
-            {
-                "uid": entry["job"],
-                "attempt": entry["attempt"],
-                "worker": entry["by"],
-                "worker_uid": entry["worker_uid"],
-                "started_at": entry["moved_at"],
-            },
-        )
-
-
-def _attempt_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "uid": entry["job"],
-        "attempt": entry["attempt"],
-        "worker": entry["worker"],
-        "worker_uid": entry["worker_uid"],
-    }
-
-
-def _fold_started(connection: Any, entry: Entry) -> None:
-    connection.execute(_START, {**_attempt_row(entry), "pid": entry["pid"], "pid_started": entry["pid_started"]})
-
-
-def _fold_ended(connection: Any, entry: Entry) -> None:
-    columns = (
-        "pid",
-        "pid_started",
-        "ended_at",
-        "outcome",
-        "exit_status",
-        "signal",
-        "wall_time_s",
-        "user_cpu_s",
-        "system_cpu_s",
-        "max_rss_kib",
-        "output_file",
-        "message",
-    )
-    row = {**_attempt_row(entry), **{name: entry.get(name) for name in columns}}
-    row["is_final"] = int(entry.get("final", False) and entry["outcome"] != "lost")
-    connection.execute(_END, row)
-
-
-def _fold_worker(connection: Any, entry: Entry) -> None:
-    columns = (
-        "boot_id",
-        "process_started",
-        "user",
-        "version",
-        "started_at",
-        "ended_at",
-        "end_reason",
-    )
-    categories = entry.get("categories")
-    connection.execute(
-        _WORKER,
-        {
-            "uid": entry["worker_uid"],
-            "name": entry["worker"],
-            "node": entry["node"],
-            "pid": entry["pid"],
-            "categories": None if categories is None else " ".join(categories),
-            **{name: entry.get(name) for name in columns},
-        },
-    )
-
-
-def _fold_variables(connection: Any, entry: Entry) -> None:
-    for name, value in entry["variables"].items():
-        number = None
-        with contextlib.suppress(ValueError):
-            number = float(value)
-        connection.execute(_VARIABLE, {**_attempt_row(entry), "name": name, "value": str(value), "number": number})
-
-
-def _fold_stored(connection: Any, entry: Entry) -> None:
-    values = {name: entry.get(name) for name in _STORED_COLUMNS}
-    connection.execute(_STORED, {**_attempt_row(entry), "source_name": entry["source_name"], **values})
-
-
-_FOLDS: dict[str, Callable[[Any, Entry], None]] = {
-    "submitted": _fold_submitted,
-    "moved": _fold_moved,
-    "started": _fold_started,
-    "ended": _fold_ended,
-    "worker": _fold_worker,
-    "variables": _fold_variables,
-    "stored": _fold_stored,
-}
+# So much of a journal is put together in memory at a time.
+_CHUNK_BYTES = 1 << 20
+# So many entries of several journals are applied together.
+_BATCH = 5_000
 
 
 def fold_entry(connection: Any, entry: Entry) -> None:
     """Apply one entry. Entries of kinds that this version does not know change nothing."""
-    fold = _FOLDS.get(entry["entry"])
-    if fold is not None:
-        fold(connection, entry)
+    apply_entry(connection, entry)
+
+
+class _Read(NamedTuple):
+    """What was read of a journal: its entries, how many lines they and torn ones were, and the offset after them."""
+
+    journal: str
+    entries: list[Entry]
+    taken: int
+    torn: int
+    end: int
 
 
 def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     """Fold what is new in one journal, at most `limit` lines, and record how far; returns the number of lines taken.
     Inside the caller's transaction."""
-    name = journal_key(path)
-    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
-    offset = row[0] if row else 0
-    if offset and folded_end(path) == offset:
-        return 0  # compressed, and all of it known
-    try:
-        journal = open_to_read(path)
-    except FileNotFoundError:
+    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
+    taken = 0
+    for read in _read_new(path, row[0] if row else 0, limit):
+        taken += _apply(connection, [read])
+    return taken
+
+
+def fold_journals(connection: Any, layout: Layout) -> int:
+    """Fold what is new in all journals; returns the number of lines taken."""
+    positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
+    taken = waiting = 0
+    reads: list[_Read] = []
+    for path in journal_paths(layout):
+        for read in _read_new(path, positions.get(journal_key(path), 0)):
+            reads.append(read)
+            waiting += len(read.entries)
+            if waiting >= _BATCH:
+                taken += _apply(connection, reads)
+                reads, waiting = [], 0
+    return taken + _apply(connection, reads)
+
+
+def _apply(connection: Any, reads: list[_Read]) -> int:
+    """Apply what was read, of all journals at once: a job's entries come from several."""
+    if not reads:
         return 0
-    with journal:
-        if not journal.has_more(offset):
-            return 0
-        taken = torn = 0
-        for line in read_journal(journal, offset):
-            if line.entry is None:
-                torn += 1
-            else:
-                try:
-                    fold_entry(connection, line.entry)
-                except _NOT_AN_ENTRY:
-                    # Parses, but is not one of ours: somebody's editor. Counted as torn, named by `jobjar check`.
-                    torn += 1
-            offset = line.end
-            taken += 1
-            if limit is not None and taken >= limit:
-                break
-    if taken:
+    together = [entry for read in reads for entry in read.entries] if len(reads) > 1 else reads[0].entries
+    refused = apply_entries(connection, together)
+    for read in reads:
+        torn = read.torn
+        if refused:  # which are in which journal? Applying what was applied changes nothing.
+            torn += refused if len(reads) == 1 else apply_entries(connection, read.entries)
         connection.execute(
             "INSERT INTO journal_position VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET "
             "offset = excluded.offset, torn_lines = torn_lines + excluded.torn_lines",
-            (name, offset, torn),
+            (read.journal, read.end, torn),
         )
-    return taken
+    return sum(read.taken for read in reads)
+
+
+def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Read]:
+    """What a journal has from `offset` on, in pieces; with `limit`, one piece of at most so many lines."""
+    if offset and folded_end(path) == offset:
+        return  # compressed, and all of it known
+    try:
+        # Opened afresh each time: a network disk shows what another node appended to those who open the file.
+        journal = open_to_read(path)
+    except FileNotFoundError:
+        return
+    with journal:
+        while journal.has_more(offset):
+            entries, end = ([], offset) if limit is not None else read_whole_lines(journal, offset, _CHUNK_BYTES)
+            taken, torn = len(entries), 0
+            if end == offset:
+                taken, torn, end = _read_one_by_one(journal, entries, offset, limit)
+            if not taken:
+                return
+            yield _Read(journal_key(path), entries, taken, torn, end)
+            offset = end
+            if limit is not None:
+                return
+
+
+def _read_one_by_one(
+    journal: JournalFile, entries: list[Entry], offset: int, limit: int | None
+) -> tuple[int, int, int]:
+    """Where a part of a journal does not parse as a whole: take what does into `entries`. Returns how many lines were taken,
+    how many of them are torn, and the offset after them."""
+    taken = torn = 0
+    for line in read_journal(journal, offset):
+        if line.entry is None:
+            torn += 1
+        else:
+            entries.append(line.entry)
+        taken, offset = taken + 1, line.end
+        if taken == (limit or 1000):
+            break
+    return taken, torn, offset
 
 
 def journal_paths(layout: Layout) -> list[str]:
     """Every journal of the jar."""
     return list_journals(layout.journals)
-
-
-def fold_journals(connection: Any, layout: Layout) -> int:
-    """Fold what is new in all journals; returns the number of lines taken."""
-    return sum(fold_journal(connection, path) for path in journal_paths(layout))
 
 
 def others_are_due(polled_file: str, poll_time_s: float) -> bool:

@@ -20,16 +20,21 @@ from jobjar.ledger.store import Ledger, driver
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
 # file of any other, which may be earlier or later than another saw it.
 _RECORDED = (
-    "CASE WHEN uid IS NULL OR place = (SELECT destination FROM move WHERE job_uid = uid "
+    "CASE WHEN place = (SELECT destination FROM move WHERE job_uid = uid "
     "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
     "destination DESC LIMIT 1)"
 )
+# Of a job put there by hand a ledger knows when it first saw its file there, which is not the same for all.
+_SUBMITTED_AT = (
+    "CASE WHEN EXISTS (SELECT 1 FROM move WHERE job_uid = uid AND number = 1 AND reason = 'submitted') "
+    "THEN submitted_at END"
+)
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
-    "job": "SELECT uid, name, state, place, category, priority, submitter, submitted_at, retries, retry_delay_s, "
+    "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
     f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
-    "removed job": "SELECT uid, name, category, priority, submitter, submitted_at, move_number FROM job "
+    "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
     "move": "SELECT job_uid, number, moved_at, origin, destination, reason, actor FROM move "
     "ORDER BY job_uid, number, moved_at, destination",

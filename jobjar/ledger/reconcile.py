@@ -94,13 +94,19 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
             continue
         if was == place and state != "removed":
             return None
-        if was == place or state == "removed" or look(layout.path(was)) is None:
+        if was == place or state == "removed" or not _is_job_at(layout.path(was)):
             return Difference("moved", row, uid, place, was, server_time(status))
     taken = {uid for _, uid, _, _ in rows}
     own_id = id_in_name(name)
     # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
     uid = None if own_id in taken else own_id
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+
+
+def _is_job_at(path: str) -> bool:
+    # An empty file without its run bit may hold a name for a move that was killed (disk.py): the job is elsewhere.
+    status = look(path)
+    return status is not None and is_job_file(status)
 
 
 def scan_category(connection: Any, layout: Layout, category: str) -> int:
@@ -164,7 +170,7 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]) -> set[int]:
     """The rows without an id that may be jobs which have one: such a job was seen after a hand had moved it, and before
     the entry of the claim that named it was read."""
-    unnamed = [(row, name) for row, uid, _, name in rows if uid is None]
+    unnamed = [(row, name) for row, uid, place, name in rows if uid is None and place in places]
     if not unnamed:
         return set()
     missing = {
@@ -194,17 +200,21 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "category": category_of_place(place),
         "priority": priority_in_name(name),
         "moved_at": difference.moved_at,
+        "number": None,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,
     }
     connection.execute(
         "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
     )
     if difference.kind == "moved":
+        recorded, category = _recorded_move(connection, difference.uid, place)
+        if recorded is not None:
+            values["moved_at"], values["number"] = recorded
         if values["category"] is None:
-            values["category"] = _recorded_category(connection, difference.uid)
+            values["category"] = category
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            "category = :category, "
+            "category = :category, move_number = coalesce(:number, move_number), "
             # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -217,19 +227,19 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         )
 
 
-def _recorded_category(connection: Any, uid: str | None) -> str:
-    """The category of a job at a place that shows none: that of its last move that showed one. It follows from the journals,
-    not from what this ledger happened to see of the directories."""
+def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
+    """Time and number of the last journaled move of a job if that took it to `place`, else None; and the category of the
+    last place that showed one. They follow from the journals, not from what this ledger happened to see."""
     moves = connection.execute(
-        "SELECT origin, destination FROM move WHERE job_uid = ? ORDER BY moved_at DESC, number DESC, destination DESC",
+        "SELECT moved_at, number, origin, destination FROM move WHERE job_uid = ? "
+        "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
+        "destination LIKE 'workers/%' DESC, "
+        "destination DESC",
         (uid,),
-    )
-    for origin, destination in moves:
-        for place in (destination, origin):
-            category = category_of_place(place)
-            if category is not None:
-                return category
-    return ""
+    ).fetchall()
+    recorded = moves[0][:2] if moves and moves[0][3] == place else None
+    shown = (category_of_place(there) for _, _, origin, destination in moves for there in (destination, origin))
+    return recorded, next((category for category in shown if category is not None), "")
 
 
 def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:

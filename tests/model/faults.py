@@ -16,7 +16,7 @@ import pytest
 
 from jobjar import disk
 
-_CHANGES = ("rename", "link", "unlink", "mkdir", "rmdir", "symlink", "write", "utime")
+_CHANGES = ("rename", "link", "unlink", "mkdir", "rmdir", "symlink", "write", "utime", "open")
 
 
 class Killed(BaseException):
@@ -45,6 +45,8 @@ def fault_in(fault: Fault | None, act: Callable[[], None] | None = None) -> Iter
         def calling(*arguments: Any, **options: Any) -> Any:
             nonlocal count, is_dead, is_acting
             if threading.get_ident() != thread or is_acting:
+                return call(*arguments, **options)
+            if name == "open" and not arguments[1] & os.O_EXCL:
                 return call(*arguments, **options)
             if is_dead:
                 raise Killed(name)

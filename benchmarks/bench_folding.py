@@ -1,0 +1,163 @@
+"""What folding costs a node: the journals of n other ledger homes grow by so many jobs a second, this one folds them once
+per JJ_POLL_TIME.
+
+A job is five entries: submitted, moved to unclaimed (in the journal of a home), moved to a worker, ended, moved to
+completed (in that of another). The floor, in the same rounds: json.loads of the same lines, and an insert of one row a line
+into a bare table of the same database. "Idle" is a fold of journals in which nothing is new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import alternate, make_directory, make_parser, parse, print_table, shown, spread, verdict
+
+from jobjar.create import create_jar
+from jobjar.jar import Jar, open_jar
+from jobjar.journal import Entry, Journal
+from jobjar.ledger.fold import fold_journals, journal_paths
+
+WANTED_US = 50.0
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def job_entries(number: int, now: float) -> tuple[list[Entry], list[Entry]]:
+    """What a job's submitter and its worker journal."""
+    uid = "".join(_ALPHABET[(number * 2654435761 >> shift) & 31] for shift in range(0, 60, 5))
+    name = f"20260102T030405Z-{uid}-rain{number % 64}-4711-{number}-ann.{number % 3}"
+    worker = {"worker": f"snow{number % 64}.1234", "worker_uid": f"w{number % 64:011}"}
+    held = f"workers/{worker['worker']}/jobs/{name}"
+
+    def moved(count: int, origin: str, to: str, reason: str, by: str, **fields: Any) -> Entry:
+        move = {"number": count, "from": origin, "to": to, "moved_at": round(now + count * 1e-3, 6)}
+        return {"entry": "moved", "job": uid, **move, "reason": reason, "by": by, **fields}
+
+    submitted = {
+        "entry": "submitted",
+        "job": uid,
+        "name": name,
+        "category": "",
+        "submitter": "ann",
+        "submitted_at": now,
+    }
+    uses = {"wall_time_s": 0.001234, "user_cpu_s": 0.000456, "system_cpu_s": 0.000789, "max_rss_kib": 28900}
+    ended = {
+        "entry": "ended",
+        "job": uid,
+        "attempt": 1,
+        **worker,
+        "ended_at": round(now + 2e-3, 6),
+        "final": True,
+        "not_before": 0,
+        "outcome": "succeeded",
+        "exit_status": 0,
+        **uses,
+        "pid": 4712,
+        "pid_started": 123456.0,
+    }
+    return (
+        [submitted, moved(1, f"limbo/{name}", f"unclaimed/{name}", "submitted", "ann")],
+        [
+            moved(
+                2, f"unclaimed/{name}", held, "claimed", worker["worker"], worker_uid=worker["worker_uid"], attempt=1
+            ),
+            ended,
+            moved(3, held, f"completed/{name}", "completed", worker["worker"], category=""),
+        ],
+    )
+
+
+class Others:
+    """The journals of n other homes, and the ledger that folds them."""
+
+    def __init__(self, directory: Path, writers: int) -> None:
+        home = directory / f"jar-{writers}"
+        create_jar(str(home))
+        environment = {"JJ_HOME": str(home), "JJ_LEDGER_HOME": str(home) + ".ledger", "JJ_CONFIG_FILE": os.devnull}
+        self.jar: Jar = open_jar(environment=environment)
+        self.journals = [Journal(f"{self.jar.layout.journals}/rain{n}.jsonl") for n in range(writers)]
+        self.jar.ledger.open()
+        with self.jar.ledger.writing() as connection:
+            connection.execute("CREATE TABLE floor (line INTEGER PRIMARY KEY, text TEXT)")
+        self.jobs = 0
+        self.lines: list[str] = []
+
+    def grow(self, jobs: int) -> None:
+        self.lines = []
+        now = time.time()
+        for number in range(self.jobs, self.jobs + jobs):
+            submitted, worked = job_entries(number, now + number * 1e-4)
+            for journal, entries in ((number, submitted), (number * 7 + 1, worked)):
+                self.journals[journal % len(self.journals)].append(entries)
+                self.lines += [json.dumps(entry, separators=(",", ":")) for entry in entries]
+        self.jobs += jobs
+
+    def fold(self, jobs: int) -> float:
+        """Microseconds of processor time a job."""
+        started = time.process_time()
+        with self.jar.ledger.writing() as connection:
+            taken = fold_journals(connection, self.jar.layout)
+        assert taken == len(self.lines) == 5 * jobs, taken
+        return (time.process_time() - started) / jobs * 1e6
+
+    def floor(self, jobs: int) -> float:
+        started = time.process_time()
+        with self.jar.ledger.writing() as connection:
+            for line in self.lines:
+                json.loads(line)
+                connection.execute("INSERT INTO floor (text) VALUES (?)", (line,))
+        return (time.process_time() - started) / jobs * 1e6
+
+    def idle(self) -> float:
+        """Milliseconds that a fold takes when nothing is new."""
+        started = time.perf_counter()
+        with self.jar.ledger.writing() as connection:
+            fold_journals(connection, self.jar.layout)
+        return (time.perf_counter() - started) * 1e3
+
+
+def main() -> None:
+    parser = make_parser(__doc__, rounds=9)
+    parser.add_argument("--rate", type=int, default=1_000, help="jobs that the others end in a second (default: 1000)")
+    parser.add_argument("--history", type=int, default=5_000, help="jobs in the ledger before (default: 5000)")
+    parser.add_argument("--writers", default="2,4,16,64", help="numbers of journals (default: 2,4,16,64)")
+    options = parse(parser)
+    directory = make_directory(options.directory)
+    rows = []
+    for writers in (int(text) for text in options.writers.split(",")):
+        others = Others(directory, writers)
+        others.grow(options.history)
+        others.fold(options.history)
+
+        def fold(others: Others = others) -> float:
+            others.grow(options.rate)
+            return others.fold(options.rate)
+
+        values = alternate(
+            options.rounds,
+            {"fold": fold, "floor": lambda o=others: o.floor(options.rate), "idle": others.idle},  # type: ignore[misc]
+        )
+        cost = sorted(values["fold"])[len(values["fold"]) // 2]
+        rows.append(
+            (
+                len(journal_paths(others.jar.layout)),
+                spread(values["fold"], "µs"),
+                spread(values["floor"], "µs"),
+                f"{cost * options.rate / 1e4:.1f} %",
+                verdict(cost, WANTED_US, False),
+                shown(sorted(values["idle"])[len(values["idle"]) // 2], "ms"),
+            )
+        )
+        others.jar.close()
+        for journal in others.journals:
+            journal.close()
+    share = f"of a core at {options.rate:,} jobs/s"
+    print_table(("writers", "folding a job", "floor a job", share, "µs a job, wanted", "idle fold"), rows)
+
+
+if __name__ == "__main__":
+    main()

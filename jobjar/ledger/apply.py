@@ -1,0 +1,353 @@
+"""Apply entries of journals to a ledger, a batch at a time, with the same result in whatever order they come.
+
+Why it converges: history rows have keys that come from the entry, so writing one twice changes nothing; the row of a job
+takes the *latest* of its moves (`completed` before all, then the disk's time of the move, then its number; ties by what
+it moved to), which does not depend on the order of arrival; and what an attempt has once become (lost, final) is never
+taken back. That is also why a batch may be put together in memory first: of a job's moves only the latest is compared
+with its row, and an attempt that began and ended in the batch is written once. Writes rows, inside the caller's
+transaction; reads nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jobjar.jobname import priority_in_name
+from jobjar.journal import Entry
+from jobjar.layout import category_of_place, name_in_place
+from jobjar.ledger.store import driver
+
+_NOT_AN_ENTRY = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    driver.IntegrityError,
+    driver.InterfaceError,
+    driver.ProgrammingError,
+    driver.DataError,
+)
+_STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}
+_STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
+
+_JOB_COLUMNS = (
+    "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
+    "submitter, submitted_at, retries, retry_delay_s, time_limit_s"
+)
+_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+# Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
+_SUBMIT = """
+INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, name, state, place, category, priority)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'limbo', 'limbo/' || ?7, ?8, ?9)
+ON CONFLICT (uid) DO UPDATE SET
+    submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
+    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
+WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
+    OR (NOT ?10 AND excluded.submitted_at = submitted_at)"""
+
+# Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
+# comparison makes SQLite (with STAT4) plan the statement again at each call.
+_LATER = """
+(+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
+_MOVE_JOB = f"""
+UPDATE job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
+    move_number = ?10
+WHERE uid = +?1 AND name = +?2 AND {_LATER}"""
+_MOVE_AND_RENAME_JOB = f"""
+UPDATE job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
+    moved_at = ?9, move_number = ?10
+WHERE uid = +?1 AND {_LATER}"""
+_ADD_JOB = """
+INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# A hand-made submission gets its id with its first claim; until then a ledger knows it by its place alone.
+_FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
+
+_ADD_MOVE = """
+INSERT OR IGNORE INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+
+_CLAIM_ATTEMPT = """
+INSERT INTO attempt (job_uid, number, worker_uid, worker, started_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET started_at = coalesce(started_at, excluded.started_at)"""
+
+_START = """
+INSERT INTO attempt (job_uid, number, worker_uid, worker, pid, pid_started) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
+
+# An attempt that was lost stays lost. Then a word that completed the job goes before one that did not (a recovery that was
+# about to return a job may find that its worker has just completed it), and what a worker says of its own attempt before
+# what a recovery guessed; of equals the first word stands.
+_END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
+wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
+_END = f"""
+INSERT INTO attempt ({_END_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
+    pid = coalesce(pid, excluded.pid), pid_started = coalesce(pid_started, excluded.pid_started),
+    ended_at = excluded.ended_at, outcome = excluded.outcome, is_final = excluded.is_final,
+    exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
+    user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
+    output_file = excluded.output_file, message = excluded.message
+WHERE ended_at IS NULL
+   OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
+       excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
+_ADD_WHOLE_ATTEMPT = f"""
+INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_WORKER = """
+INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
+VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
+ON CONFLICT (uid) DO UPDATE SET
+    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
+    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
+    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
+    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+
+_VARIABLE = """
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
+
+_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
+_STORED = f"""
+INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
+VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
+ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
+
+
+class _Batch:
+    """Rows that a batch of entries comes to. Adding an entry that is none of ours raises and adds nothing."""
+
+    def __init__(self) -> None:
+        # By job: the latest move, as the order in which moves are compared and its entry; what is said of its submission.
+        self.latest: dict[str, tuple[tuple[Any, ...], Entry]] = {}
+        self.submissions: list[tuple[Any, ...]] = []
+        self.moves: list[tuple[Any, ...]] = []
+        self.claims: list[tuple[Any, ...]] = []
+        self.starts: list[tuple[Any, ...]] = []
+        self.ends: list[tuple[Any, ...]] = []
+        self.origins: list[str] = []
+        # Of workers, variables, stored files.
+        self.others: list[tuple[str, dict[str, Any]]] = []
+
+    def add(self, entry: Entry) -> None:
+        kind = entry["entry"]
+        if kind == "moved":
+            self._add_moved(entry)
+        elif kind == "ended":
+            get = entry.get
+            outcome = entry["outcome"]
+            is_final = 1 if get("final") and outcome != "lost" else 0
+            self.ends.append(
+                (entry["job"], entry["attempt"], entry["worker_uid"], entry["worker"], get("pid"), get("pid_started"),
+                 get("ended_at"), outcome, is_final, get("exit_status"), get("signal"), get("wall_time_s"),
+                 get("user_cpu_s"), get("system_cpu_s"), get("max_rss_kib"), get("output_file"), get("message"))
+            )  # fmt: skip
+        elif kind == "submitted":
+            self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
+        elif kind == "started":
+            self.starts.append((*_attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
+        else:
+            rows = _OTHERS.get(kind)
+            if rows is not None:
+                self.others += rows(entry)
+
+    def _add_moved(self, entry: Entry) -> None:
+        uid, place, origin = entry["job"], entry["to"], entry["from"]
+        state = _STATE_OF_TOP[place.partition("/")[0]]
+        moved_at, number, reason, actor = float(entry["moved_at"]), int(entry["number"]), entry["reason"], entry["by"]
+        order = (state == "completed", moved_at, number, state == "claimed", place)
+        latest = self.latest.get(uid)
+        found = entry.get("found")
+        submission = None if found is None else _submission(uid, name_in_place(place), found, True)
+        if reason == "claimed" and "attempt" in entry:
+            self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, entry["moved_at"]))
+        if latest is None or order > latest[0]:
+            self.latest[uid] = (order, entry)
+        self.moves.append((uid, number, moved_at, place, origin, reason, actor))
+        if submission is not None:
+            self.submissions.append(submission)
+            self.origins.append(origin)
+
+    def write(self, connection: Any) -> None:
+        """Apply all to the ledger."""
+        self._forget_unnamed(connection)
+        rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
+        if self.submissions:
+            self._write_submissions(connection, rows)
+        if rows:
+            _write_moves(connection, list(rows.values()))
+        if self.moves:
+            connection.executemany(_ADD_MOVE, self.moves)
+        self._write_attempts(connection)
+        for statement, values in self.others:
+            connection.execute(statement, values)
+
+    def _forget_unnamed(self, connection: Any) -> None:
+        """Jobs that this ledger knows by their places alone, because it saw a file before it read who had named it."""
+        if not self.moves or not connection.execute("SELECT 1 FROM job WHERE uid IS NULL LIMIT 1").fetchone():
+            return
+        places = {*self.origins, *(move[3] for move in self.moves)}
+        connection.executemany(_FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
+
+    def _write_submissions(self, connection: Any, rows: dict[str, tuple[Any, ...]]) -> None:
+        """Write what is said of submissions. Jobs that are new and were moved, as most, are written whole, and are taken
+        out of `rows`."""
+        said = {submission[0]: submission for submission in self.submissions}
+        whole = [(*rows[uid], *submission[1:6]) for uid, submission in said.items() if uid in rows]
+        if len(said) == len(self.submissions) and connection.executemany(_ADD_WHOLE_JOB, whole).rowcount == len(whole):
+            connection.executemany(_SUBMIT, [submission for uid, submission in said.items() if uid not in rows])
+            for row in whole:
+                del rows[row[0]]
+        else:
+            connection.executemany(_SUBMIT, self.submissions)
+
+    def _write_attempts(self, connection: Any) -> None:
+        """Write attempts: those that are new and ended, as most, whole."""
+        claims, starts, ends = self.claims, self.starts, self.ends
+        start_of, end_of = {row[:3]: row for row in starts}, {row[:3]: row for row in ends}
+        if claims and len(start_of) == len(starts) and len(end_of) == len(ends):
+            whole = {}
+            for claim in claims:
+                end, start = end_of.get(claim[:3]), start_of.get(claim[:3])
+                if end is not None:
+                    whole[claim[:3]] = (*(end if start is None else (*end[:4], *start[4:], *end[6:])), claim[4])
+            if connection.executemany(_ADD_WHOLE_ATTEMPT, list(whole.values())).rowcount == len(whole):
+                claims, starts, ends = (
+                    [row for row in rows if row[:3] not in whole] for rows in (claims, starts, ends)
+                )
+        for statement, rows in ((_CLAIM_ATTEMPT, claims), (_START, starts), (_END, ends)):
+            if rows:
+                connection.executemany(statement, rows)
+
+
+def _write_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+    """Take jobs where their latest moves took them, if those are later than what the ledger has."""
+    if connection.executemany(_MOVE_JOB, rows).rowcount < len(rows):
+        connection.executemany(_ADD_JOB, rows)
+        connection.executemany(_MOVE_AND_RENAME_JOB, rows)
+
+
+def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
+    place = order[4]
+    name = name_in_place(place)
+    category = category_of_place(place)
+    return (
+        entry["job"],
+        name,
+        _STATE_OF_TOP[place.partition("/")[0]],
+        place,
+        entry.get("category", "") if category is None else category,
+        priority_in_name(name),
+        entry.get("not_before", 0),
+        entry.get("held_reason"),
+        order[1],
+        order[2],
+    )
+
+
+def _submission(uid: str, name: str, said: Entry, is_found: bool) -> tuple[Any, ...]:
+    return (
+        uid,
+        said.get("submitter"),
+        said.get("submitted_at"),
+        said.get("retries"),
+        said.get("retry_delay_s"),
+        said.get("time_limit_s"),
+        name,
+        said.get("category", ""),
+        priority_in_name(name),
+        is_found,
+    )
+
+
+def _attempt_key(entry: Entry) -> tuple[str, int, str]:
+    return entry["job"], entry["attempt"], entry["worker_uid"]
+
+
+def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    columns = ("boot_id", "process_started", "user", "version", "started_at", "ended_at", "end_reason")
+    categories = entry.get("categories")
+    row = {
+        "uid": entry["worker_uid"],
+        "name": entry["worker"],
+        "node": entry["node"],
+        "pid": entry["pid"],
+        "categories": None if categories is None else " ".join(categories),
+        **{name: entry.get(name) for name in columns},
+    }
+    return [(_WORKER, row)]
+
+
+def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = _attempt_key(entry)
+    rows = []
+    for name, value in entry["variables"].items():
+        number = None
+        with contextlib.suppress(ValueError):
+            number = float(value)
+        row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "name": name, "value": str(value)}
+        rows.append((_VARIABLE, {**row, "number": number}))
+    return rows
+
+
+def _stored_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = _attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "source_name": entry["source_name"]}
+    return [(_STORED, {**row, **{name: entry.get(name) for name in _STORED_COLUMNS}})]
+
+
+_OTHERS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
+    "worker": _worker_rows,
+    "variables": _variable_rows,
+    "stored": _stored_rows,
+}
+# The kinds of entries that this version knows.
+KINDS = ("submitted", "moved", "started", "ended", *_OTHERS)
+
+
+def apply_entry(connection: Any, entry: Entry) -> None:
+    """Apply one entry. Entries of kinds that this version does not know change nothing."""
+    batch = _Batch()
+    batch.add(entry)
+    batch.write(connection)
+
+
+def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
+    """Apply entries; returns how many of them are none of ours (parse, but do not make sense) and were passed over."""
+    batch = _Batch()
+    refused = 0
+    for entry in entries:
+        try:
+            batch.add(entry)
+        except _NOT_AN_ENTRY:
+            refused += 1
+    connection.execute("SAVEPOINT batch")
+    try:
+        batch.write(connection)
+    except _NOT_AN_ENTRY:
+        # One of them holds what no row can: which, is seen when they come one at a time.
+        connection.execute("ROLLBACK TO batch")
+        refused = sum(not _try_entry(connection, entry) for entry in entries)
+    connection.execute("RELEASE batch")
+    return refused
+
+
+def _try_entry(connection: Any, entry: Entry) -> bool:
+    connection.execute("SAVEPOINT entry")
+    try:
+        apply_entry(connection, entry)
+        return True
+    except _NOT_AN_ENTRY:
+        connection.execute("ROLLBACK TO entry")
+        return False
+    finally:
+        connection.execute("RELEASE entry")

@@ -1,0 +1,242 @@
+"""How entries are applied one at a time, each by statements of its own: what apply.py has to be equal to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from jobjar.jobname import priority_in_name
+from jobjar.journal import Entry
+from jobjar.layout import category_of_place, name_in_place, state_of_place
+
+# Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
+_SUBMIT = """
+INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
+                 retries, retry_delay_s, time_limit_s)
+VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
+        :retries, :retry_delay_s, :time_limit_s)
+ON CONFLICT (uid) DO UPDATE SET
+    submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
+    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
+WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
+    OR (NOT :is_found AND excluded.submitted_at = submitted_at)"""
+
+# Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
+# comparison makes SQLite (with STAT4) plan the statement again at each call.
+_LATER = """
+(+:state = 'completed', +:moved_at, +:number, +:state = 'claimed', +:place)
+    > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
+_MOVE_JOB = f"""
+UPDATE job SET state = :state, place = :place, category = :category, priority = :priority, not_before = :not_before,
+    held_reason = :held_reason, moved_at = :moved_at, move_number = :number
+WHERE uid = +:uid AND name = +:name AND {_LATER}"""
+_MOVE_AND_RENAME_JOB = f"""
+UPDATE job SET name = :name, state = :state, place = :place, category = :category, priority = :priority,
+    not_before = :not_before, held_reason = :held_reason, moved_at = :moved_at, move_number = :number
+WHERE uid = +:uid AND {_LATER}"""
+_ADD_JOB = """
+INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
+VALUES (:uid, :name, :state, :place, :category, :priority, :not_before, :held_reason, :moved_at, :number)"""
+
+_ADD_MOVE = """
+INSERT OR IGNORE INTO move (job_uid, number, moved_at, origin, destination, reason, actor)
+VALUES (:uid, :number, :moved_at, :origin, :place, :reason, :actor)"""
+
+_CLAIM_ATTEMPT = """
+INSERT INTO attempt (job_uid, number, worker, worker_uid, started_at) VALUES (:uid, :attempt, :worker, :worker_uid, :started_at)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET started_at = coalesce(started_at, excluded.started_at)"""
+
+_START = """
+INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started)
+VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
+
+# An attempt that was lost stays lost; otherwise the first word on how it ended stands.
+_END = """
+INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started, ended_at, outcome, is_final,
+                     exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
+VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started, :ended_at, :outcome, :is_final,
+        :exit_status, :signal, :wall_time_s, :user_cpu_s, :system_cpu_s, :max_rss_kib, :output_file, :message)
+ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
+    pid = coalesce(pid, excluded.pid), pid_started = coalesce(pid_started, excluded.pid_started),
+    ended_at = excluded.ended_at, outcome = excluded.outcome, is_final = excluded.is_final,
+    exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
+    user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
+    output_file = excluded.output_file, message = excluded.message
+WHERE excluded.outcome = 'lost' OR ended_at IS NULL
+   OR (outcome <> 'lost' AND (excluded.ended_at, excluded.outcome) < (ended_at, outcome))"""
+
+_WORKER = """
+INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
+VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
+ON CONFLICT (uid) DO UPDATE SET
+    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
+    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
+    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
+    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+
+_VARIABLE = """
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
+
+_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
+_STORED = f"""
+INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
+VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
+ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
+
+
+def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> None:
+    connection.execute(
+        _SUBMIT,
+        {
+            "uid": entry["job"],
+            "name": entry["name"],
+            "place": f"limbo/{entry['name']}",
+            "category": entry.get("category", ""),
+            "priority": priority_in_name(entry["name"]),
+            "submitter": entry.get("submitter"),
+            "submitted_at": entry.get("submitted_at"),
+            "retries": entry.get("retries"),
+            "retry_delay_s": entry.get("retry_delay_s"),
+            "time_limit_s": entry.get("time_limit_s"),
+            "is_found": is_found,
+        },
+    )
+
+
+def _fold_moved(connection: Any, entry: Entry) -> None:
+    place = entry["to"]
+    name = name_in_place(place)
+    found = entry.get("found")
+    if found is not None:
+        # A hand-made submission gets its id with this move; until now the ledger knew it by its place alone.
+        connection.execute(
+            "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
+            (name_in_place(entry["from"]), entry["from"]),
+        )
+        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, is_found=True)
+    category = category_of_place(place)
+    row = {
+        "uid": entry["job"],
+        "name": name,
+        "state": state_of_place(place),
+        "place": place,
+        "category": entry.get("category", "") if category is None else category,
+        "priority": priority_in_name(name),
+        "not_before": entry.get("not_before", 0),
+        "held_reason": entry.get("held_reason"),
+        "moved_at": float(entry["moved_at"]),
+        "number": int(entry["number"]),
+        "origin": entry["from"],
+        "reason": entry["reason"],
+        "actor": entry["by"],
+    }
+    if connection.execute(_MOVE_JOB, row).rowcount == 0 and connection.execute(_ADD_JOB, row).rowcount == 0:
+        connection.execute(_MOVE_AND_RENAME_JOB, row)
+    connection.execute(_ADD_MOVE, row)
+    if "attempt" in entry and entry["reason"] == "claimed":
+        connection.execute(
+            _CLAIM_ATTEMPT,
+            {
+                "uid": entry["job"],
+                "attempt": entry["attempt"],
+                "worker": entry["by"],
+                "worker_uid": entry["worker_uid"],
+                "started_at": entry["moved_at"],
+            },
+        )
+
+
+def _attempt_row(entry: Entry) -> dict[str, Any]:
+    return {
+        "uid": entry["job"],
+        "attempt": entry["attempt"],
+        "worker": entry["worker"],
+        "worker_uid": entry["worker_uid"],
+    }
+
+
+def _fold_started(connection: Any, entry: Entry) -> None:
+    connection.execute(_START, {**_attempt_row(entry), "pid": entry["pid"], "pid_started": entry["pid_started"]})
+
+
+def _fold_ended(connection: Any, entry: Entry) -> None:
+    columns = (
+        "pid",
+        "pid_started",
+        "ended_at",
+        "outcome",
+        "exit_status",
+        "signal",
+        "wall_time_s",
+        "user_cpu_s",
+        "system_cpu_s",
+        "max_rss_kib",
+        "output_file",
+        "message",
+    )
+    row = {**_attempt_row(entry), **{name: entry.get(name) for name in columns}}
+    row["is_final"] = int(entry.get("final", False) and entry["outcome"] != "lost")
+    connection.execute(_END, row)
+
+
+def _fold_worker(connection: Any, entry: Entry) -> None:
+    columns = (
+        "boot_id",
+        "process_started",
+        "user",
+        "version",
+        "started_at",
+        "ended_at",
+        "end_reason",
+    )
+    categories = entry.get("categories")
+    connection.execute(
+        _WORKER,
+        {
+            "uid": entry["worker_uid"],
+            "name": entry["worker"],
+            "node": entry["node"],
+            "pid": entry["pid"],
+            "categories": None if categories is None else " ".join(categories),
+            **{name: entry.get(name) for name in columns},
+        },
+    )
+
+
+def _fold_variables(connection: Any, entry: Entry) -> None:
+    for name, value in entry["variables"].items():
+        number = None
+        with contextlib.suppress(ValueError):
+            number = float(value)
+        connection.execute(_VARIABLE, {**_attempt_row(entry), "name": name, "value": str(value), "number": number})
+
+
+def _fold_stored(connection: Any, entry: Entry) -> None:
+    values = {name: entry.get(name) for name in _STORED_COLUMNS}
+    connection.execute(_STORED, {**_attempt_row(entry), "source_name": entry["source_name"], **values})
+
+
+_FOLDS: dict[str, Callable[[Any, Entry], None]] = {
+    "submitted": _fold_submitted,
+    "moved": _fold_moved,
+    "started": _fold_started,
+    "ended": _fold_ended,
+    "worker": _fold_worker,
+    "variables": _fold_variables,
+    "stored": _fold_stored,
+}
+
+
+def fold_entry(connection: Any, entry: Entry) -> None:
+    """Apply one entry. Entries of kinds that this version does not know change nothing."""
+    fold = _FOLDS.get(entry["entry"])
+    if fold is not None:
+        fold(connection, entry)

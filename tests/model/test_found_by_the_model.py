@@ -1,0 +1,136 @@
+"""What the model found, each as the shortest history that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model.faults import Fault
+from tests.model.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.settle()
+    made.close()
+
+
+def check(world: World) -> None:
+    world.check_jobs()
+    world.check_ledgers()
+
+
+def started(world: World, node: str, pid: int) -> int:
+    world.start_worker(node, pid, None)
+    return len(world.bodies) - 1
+
+
+def test_a_job_of_which_nothing_is_recorded_and_that_is_gone_is_in_no_ledger(world: World) -> None:
+    world.submit("rain", "", 0, {}, None)
+    [place] = world.files().values()
+    name = place.rpartition("/")[2].replace("Z-", "Z-zzz", 1)
+    world.drop(name[:28] + name[31:], "")  # a name made by unique_job_name, and no entry of its own
+    world.reconcile("snow", True)
+    world.delete_by_hand(1)
+    world.reconcile("snow", True)
+    check(world)
+
+
+def test_a_job_that_a_hand_took_from_a_worker_before_its_claim_was_read_keeps_its_history(world: World) -> None:
+    world.drop("x.5", "LINUX")
+    body = world.bodies[started(world, "rain", 1)]
+    world.claim(body, True, None)
+    world.move_by_hand(0, "unclaimed", None)
+    with world.on("snow") as jar, jar.ledger.writing() as connection:
+        world.scan(connection)  # without the journals, as where a network disk does not show them yet
+    check(world)
+    world.reconcile("snow", True)
+    check(world)
+
+
+def test_a_job_seen_at_a_worker_before_its_claim_was_read_is_one_job(world: World) -> None:
+    world.drop("x", "")
+    body = world.bodies[started(world, "rain", 1)]
+    world.claim(body, True, None)
+    with world.on("snow") as jar, jar.ledger.writing() as connection:
+        world.scan(connection)
+    check(world)
+    world.fold("snow", 0, None)
+    check(world)
+
+
+def test_the_category_of_a_job_that_a_hand_completed_is_that_of_its_last_recorded_place(world: World) -> None:
+    world.drop("y~2.5", "LINUX")
+    body = world.bodies[started(world, "rain", 1)]
+    world.claim(body, True, None)
+    world.move_by_hand(0, "unclaimed", None)
+    world.reconcile("rain", True)
+    world.move_by_hand(0, "completed", None)
+    check(world)
+
+
+def test_a_job_that_hands_moved_away_and_back_came_there_when_its_recorded_move_says(world: World) -> None:
+    world.submit("rain", "LINUX", 0, {}, None)
+    world.move_by_hand(0, "limbo", None)
+    world.reconcile("snow", True)
+    world.move_by_hand(0, "unclaimed/LINUX", None)
+    world.reconcile("snow", True)
+    check(world)
+
+
+def test_a_completed_job_that_a_hand_put_back_runs_and_completes_again(world: World) -> None:
+    world.submit("rain", "", 0, {}, None)
+    first = world.bodies[started(world, "rain", 1)]
+    world.claim(first, True, None)
+    assert world.complete(first, "succeeded", None)
+    check(world)
+    world.move_by_hand(0, "unclaimed", None)
+    check(world)
+    second = world.bodies[started(world, "snow", 11)]
+    world.claim(second, True, None)
+    assert second.job is not None and second.job.attempt == 2
+    check(world)
+    world.reconcile("rain", True)
+    assert world.complete(second, "failed", None)
+    check(world)
+
+
+def test_an_unnamed_job_that_is_gone_where_a_named_one_of_its_name_is_gone_too_is_forgotten(world: World) -> None:
+    world.drop("x", "")
+    body = world.bodies[started(world, "rain", 1)]
+    world.claim(body, True, None)
+    world.drop("x", "LINUX")
+    world.reconcile("snow", True)
+    world.delete_by_hand(0)
+    world.delete_by_hand(0)
+    check(world)
+
+
+def test_a_job_that_hands_completed_and_put_back_is_where_its_claim_took_it(world: World) -> None:
+    world.submit("rain", "", 0, {}, None)
+    world.move_by_hand(0, "completed", None)
+    world.reconcile("wind", True)
+    world.move_by_hand(0, "unclaimed/LINUX", None)
+    body = world.bodies[started(world, "snow", 11)]
+    world.claim(body, True, None)
+    assert body.job is not None
+    world.reconcile("wind", True)
+    check(world)
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_name_held_for_a_move_that_was_killed_is_no_second_job(tmp_path: Path, at: int) -> None:
+    world = World(tmp_path, can_refuse=False)
+    world.submit("rain", "", 0, {}, Fault("killed", at))
+    world.submit("rain", "", 0, {}, None)
+    body = world.bodies[started(world, "snow", 11)]
+    world.claim(body, True, Fault("killed", at))
+    check(world)
+    world.settle()
+    assert not any((tmp_path / "jar/workers/snow.11/jobs").iterdir())
+    assert not [name for name in (tmp_path / "jar/unclaimed").iterdir() if "~2" in name.name]
+    world.close()
