@@ -10,13 +10,14 @@ taken back.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-from jobjar.disk import open_common_file
-from jobjar.jobname import priority_in_name
+from jobjar.disk import is_local, open_common_file
+from jobjar.jobname import node_name, priority_in_name
 from jobjar.journal import Entry, read_journal
 from jobjar.layout import Layout, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.store import driver
@@ -273,14 +274,17 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (name,)).fetchone()
     offset = row[0] if row else 0
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor, may_be_lost = _open_to_read(path)
     except FileNotFoundError:
         return 0
     try:
-        if os.fstat(descriptor).st_size <= offset:
+        size = os.fstat(descriptor).st_size
+        if size <= offset:
             return 0
+        if may_be_lost:
+            os.fdatasync(descriptor)
         taken = torn = 0
-        for line in read_journal(descriptor, offset):
+        for line in read_journal(descriptor, offset, size if may_be_lost else None):
             if line.entry is None:
                 torn += 1
             else:
@@ -302,6 +306,22 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
             (name, offset, torn),
         )
     return taken
+
+
+def _open_to_read(path: str) -> tuple[int, bool]:
+    """Open a journal; also whether what is read from it may not have reached its disk yet.
+
+    So it is where this node writes it to a network disk: a crash of the node would take back what its ledger, on a disk of
+    its own, had folded already. Such a journal is synced up to where it is then read.
+    """
+    if os.path.basename(path).startswith(f"{node_name()}.") and not _is_local(os.path.dirname(path)):
+        with contextlib.suppress(PermissionError):
+            # For writing: a file that is open for reading alone MooseFS does not sync.
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
+
+
+_is_local = functools.cache(is_local)
 
 
 def journal_paths(layout: Layout) -> list[str]:

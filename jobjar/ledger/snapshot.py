@@ -1,6 +1,7 @@
 """Publish a copy of a node-local ledger on the shared disk, for nodes that start and people who only read.
 
-Reads the live ledger by SQLite's backup interface; writes a temporary name beside `ledger/snapshot.db` and renames it.
+Reads the live ledger by SQLite's backup interface into the home; copies that to a temporary name beside
+`ledger/snapshot.db` and renames it.
 One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays and is taken
 over after ten minutes; the old snapshot stays whole.
 """
@@ -40,27 +41,33 @@ def publish_snapshot(ledger: Ledger, older_than_s: float = MAX_AGE_S) -> bool:
     if not _take_role(ledger):
         return False
     temporary = f"{ledger.layout.snapshot}.{node_name()}.{os.getpid()}.new"
+    # SQLite locks what it writes, and nothing is locked on the shared disk: it writes to the home, the bytes are copied.
+    own = f"{ledger.home.database}.{os.getpid()}.new"
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            target = driver.connect(temporary)
+            target = driver.connect(own)
             try:
                 ledger.connection.backup(target)
             finally:
                 target.close()
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _copy_durably(own, temporary)
         os.rename(temporary, ledger.layout.snapshot)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for path in (temporary, own, f"{own}-wal", f"{own}-shm", f"{own}-journal"):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary + suffix)
+                os.unlink(path)
         with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
             os.rmdir(ledger.layout.publishing)
     return True
+
+
+def _copy_durably(source: str, target: str) -> None:
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while chunk := reader.read(1 << 20):
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def _take_role(ledger: Ledger) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 _INIT = 'hostname "$1" && ip link set lo up && echo up; read line'
-_UNSHARE = "unshare --uts --pid --net --mount --fork --mount-proc --kill-child".split()
+_UNSHARE = ["unshare", "--uts", "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
 NETWORK = "10.77.0"
 Running = subprocess.Popen[str]
 
