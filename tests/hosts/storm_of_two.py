@@ -120,8 +120,8 @@ class Storm:
     def completed(self) -> list[str]:
         return self.second.run("ls", f"{self.jar}/completed").split()
 
-    def wait_for(self, count: int) -> None:
-        wait_until(lambda: len(self.completed()) >= count, f"{count} completed jobs", PATIENCE_S)
+    def wait_for(self, count: int, timeout_s: float = PATIENCE_S) -> None:
+        wait_until(lambda: len(self.completed()) >= count, f"{count} completed jobs", timeout_s)
 
     def server_goes_away(self, stop: Callable[[], None], start: Callable[[], None]) -> None:
         """The server stops; when a host has seen that nothing answers any more, it starts again."""
