@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
+	user-mode-linux nfs-kernel-server nfs-common rpcbind
 BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import
 
 .PHONY: help demo test test-quick lint format bench packages clean
@@ -11,7 +13,7 @@ help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
 	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
-	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes"
+	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,8 +44,11 @@ bench: $(READY)
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --keep || exit 1; done
 	@rm -rf build/bench
 
+# None of them leaves a service running that was not: policy-rc.d forbids it while they are installed.
 packages:
-	apt-get install --yes --no-install-recommends util-linux strace
+	@test -e /usr/sbin/policy-rc.d || { printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; \
+	  chmod +x /usr/sbin/policy-rc.d; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }; \
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(PACKAGES)
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

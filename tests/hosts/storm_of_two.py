@@ -27,6 +27,12 @@ with jar.ledger.writing() as connection:
     fold_journals(connection, jar.layout)
     print(json.dumps(dump_ledger(connection)))
 """
+# All processes of this jar but the shell itself.
+_KILL_ALL = """
+for p in /proc/[0-9]*; do
+  test $p = /proc/$$ || ! tr '\\0' '\\n' <$p/environ | grep -qx "JJ_HOME=$JJ_HOME" || kill -9 ${p#/proc/}
+done 2>/dev/null
+"""
 # The first attempt of every tenth job fails, and is retried.
 _SUBMIT = """
 import json, sys
@@ -102,6 +108,15 @@ class Host:
             process.communicate()
         self._workers.clear()
 
+    def kill_workers(self) -> None:
+        """End the workers that were started here, with their jobs."""
+        if self._workers:
+            self.start("sh", "-c", _KILL_ALL).communicate(timeout=60)
+        for process in self._workers:
+            process.kill()
+            process.communicate()
+        self._workers.clear()
+
 
 class Storm:
     """Jobs of two hosts in one jar, and what became of them."""
@@ -122,6 +137,11 @@ class Storm:
 
     def wait_for(self, count: int, timeout_s: float = PATIENCE_S) -> None:
         wait_until(lambda: len(self.completed()) >= count, f"{count} completed jobs", timeout_s)
+
+    def end_workers(self) -> None:
+        """Have no worker stay behind when the test is over, however it ended."""
+        for host in (self.first, self.second):
+            host.kill_workers()
 
     def server_goes_away(self, stop: Callable[[], None], start: Callable[[], None]) -> None:
         """The server stops; when a host has seen that nothing answers any more, it starts again."""

@@ -9,31 +9,38 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.rigs.moosefs import MooseFS, why_no_moosefs
-from tests.hosts.storm_of_two import Host, Storm
+from tests.hosts.storm_of_two import Host, Machine, Storm
 from tests.rig import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.moosefs]
 
 
-@pytest.fixture
-def moosefs(tmp_path: Path) -> Iterator[MooseFS]:
+@pytest.fixture(scope="module")
+def moosefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MooseFS]:
+    """A file system that two hosts have mounted; each test makes a jar of its own on it."""
     reason = why_no_moosefs()
     if reason is not None:
         pytest.skip(f"MooseFS: {reason}")
-    rig = MooseFS(tmp_path / "moosefs")
-    yield rig
-    rig.close()
+    rig = MooseFS(tmp_path_factory.mktemp("moosefs"))
+    try:
+        rig.start_host("rain")
+        rig.start_host("snow")
+        yield rig
+    finally:
+        rig.close()
 
 
-def start_host(rig: MooseFS, name: str, tmp_path: Path) -> Host:
+def as_host(machine: Machine, rig: MooseFS, tmp_path: Path) -> Host:
     """A host; its ledger home is what it was before, as on the disk of a host that was started again."""
-    return Host(rig.start_host(name), rig.mount_point / "jar", str(tmp_path / f"home-{name}"))
+    return Host(machine, rig.mount_point / tmp_path.name / "jar", str(tmp_path / f"home-{machine.name}"))
 
 
 @pytest.fixture
-def storm(moosefs: MooseFS, tmp_path: Path) -> Storm:
-    rain, snow = (start_host(moosefs, name, tmp_path) for name in ("rain", "snow"))
-    return Storm(rain, snow, moosefs.mount_point / "log")
+def storm(moosefs: MooseFS, tmp_path: Path) -> Iterator[Storm]:
+    rain, snow = (as_host(moosefs.hosts[name], moosefs, tmp_path) for name in ("rain", "snow"))
+    made = Storm(rain, snow, moosefs.mount_point / tmp_path.name / "log")
+    yield made
+    made.end_workers()
 
 
 def run_storm(storm: Storm, rig: MooseFS, tmp_path: Path, jobs: int, stops: int) -> None:
@@ -45,7 +52,7 @@ def run_storm(storm: Storm, rig: MooseFS, tmp_path: Path, jobs: int, stops: int)
     storm.wait_for(jobs // 5)
     storm.first.kill()
     storm.submit(storm.second, jobs // 4)
-    storm.first = start_host(rig, "rain", tmp_path)
+    storm.first = as_host(rig.start_host("rain"), rig, tmp_path)
     storm.first.run("recover_jobs")
     storm.first.start_workers(4)
     storm.submit(storm.first, jobs // 4)
@@ -59,7 +66,7 @@ def run_storm(storm: Storm, rig: MooseFS, tmp_path: Path, jobs: int, stops: int)
 def test_nothing_is_lost_when_the_server_goes_away_and_a_host_dies(
     storm: Storm, moosefs: MooseFS, tmp_path: Path
 ) -> None:
-    run_storm(storm, moosefs, tmp_path, jobs=200, stops=1)
+    run_storm(storm, moosefs, tmp_path, jobs=120, stops=1)
 
 
 @pytest.mark.faults
