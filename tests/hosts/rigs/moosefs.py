@@ -73,6 +73,7 @@ class MooseFS:
         self.hosts[name] = space
         plug_in(self.server, space)
         space.run("mfsmount", str(self.mount_point), "-H", self.server.address)
+        space.end_mount_with_host(self.mount_point)
         self._wait_until_writable(space)
         return space
 
