@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
 	user-mode-linux nfs-kernel-server nfs-common rpcbind
-BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import
+BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_hosts
 
 .PHONY: help demo test test-quick lint format bench packages clean
 
