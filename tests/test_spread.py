@@ -69,7 +69,7 @@ def test_a_job_is_not_left_to_the_same_worker_for_long() -> None:
 
 def make_claimer(rig: Rig, name: str, home: Path) -> Claimer:
     """A claimer with a ledger home of its own, as on another node of a network disk."""
-    jar = open_jar(environment={**rig.environment, "JJ_LEDGER_HOME": str(home)})
+    jar = open_jar(environment={**rig.environment, "JJ_POLL_TIME": "3600", "JJ_LEDGER_HOME": str(home)})
     paths = jar.layout.worker(name)
     for path in (paths.path, paths.jobs):
         Path(path).mkdir()
@@ -107,9 +107,9 @@ def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_tim
     for module in (disk, claim, complete, submit):
         monkeypatch.setattr(module, "server_time", whole)
     rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
-    submit_all(rain.jar, [describe_command("true")])
-    with snow.jar.ledger.writing() as connection:
-        claim_candidates(connection, "", NOW, 9)
+    submit_all(rain.jar, [describe_command("true", priority=priority) for priority in (1, 0)])
+    # Snow knows both from now on, and looks at rain's journal no more for an hour.
+    assert claim_next(snow, 3.9e9, print) is not None
     got = claim_next(rain, 3.9e9, print)
     assert got is not None
     give_back(rain, got)
