@@ -5,12 +5,15 @@ Reads journals from the positions that the ledger records; writes rows and the n
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
+from jobjar.jobname import node_name
 from jobjar.journal import (
     Entry,
     JournalFile,
@@ -23,6 +26,7 @@ from jobjar.journal import (
 )
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.mounts import is_local
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
@@ -98,11 +102,16 @@ def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Rea
     except FileNotFoundError:
         return
     with journal:
-        while journal.has_more(offset):
-            entries, end = ([], offset) if limit is not None else read_whole_lines(journal, offset, _CHUNK_BYTES)
+        if not journal.has_more(offset):
+            return
+        end_of_all = _sync_own(path)
+        while offset < end_of_all and journal.has_more(offset):
+            entries, end = [], offset
+            if limit is None:
+                entries, end = read_whole_lines(journal, offset, min(_CHUNK_BYTES, end_of_all - offset))
             taken, torn = len(entries), 0
             if end == offset:
-                taken, torn, end = _read_one_by_one(journal, entries, offset, limit)
+                taken, torn, end = _read_one_by_one(journal, entries, offset, limit, end_of_all)
             if not taken:
                 return
             yield _Read(journal_key(path), entries, taken, torn, end)
@@ -111,13 +120,35 @@ def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Rea
                 return
 
 
+def _sync_own(path: str) -> int:
+    """Up to where a journal may be read. One that this node writes to a network disk is synced first: a crash of the node
+    would take back what its ledger, on a disk of its own, had folded already."""
+    is_own = os.path.basename(path).startswith(f"{node_name()}.") and path.endswith(".jsonl")
+    if not is_own or _is_local(os.path.dirname(path)):
+        return sys.maxsize
+    try:
+        # For writing: a file that is open for reading alone MooseFS does not sync.
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return sys.maxsize
+    try:
+        size = os.fstat(descriptor).st_size
+        os.fdatasync(descriptor)
+        return size
+    finally:
+        os.close(descriptor)
+
+
+_is_local = functools.cache(is_local)
+
+
 def _read_one_by_one(
-    journal: JournalFile, entries: list[Entry], offset: int, limit: int | None
+    journal: JournalFile, entries: list[Entry], offset: int, limit: int | None, end: int
 ) -> tuple[int, int, int]:
     """Where a part of a journal does not parse as a whole: take what does into `entries`. Returns how many lines were taken,
     how many of them are torn, and the offset after them."""
     taken = torn = 0
-    for line in read_journal(journal, offset):
+    for line in read_journal(journal, offset, None if end == sys.maxsize else end):
         if line.entry is None:
             torn += 1
         else:

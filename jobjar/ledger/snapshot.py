@@ -1,8 +1,8 @@
 """Publish a copy of a node-local ledger on the shared disk, for nodes that start and people who only read.
 
 It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it is.
-Reads the live ledger by SQLite's backup interface, without its lock; writes a temporary name beside `ledger/snapshot.db`
-and renames it. One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays
+Reads the live ledger by SQLite's backup interface, without its lock, into the home; copies that to a temporary name beside
+`ledger/snapshot.db` and renames it. One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays
 and is taken over after ten minutes; the old snapshot stays whole.
 """
 
@@ -23,6 +23,7 @@ from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
 _STEP_PAGES = 4096
+_CHUNK_BYTES = 8 << 20
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
@@ -51,18 +52,17 @@ def publish_snapshot(
     if not _take_role(ledger):
         return False
     temporary = f"{ledger.layout.snapshot}.{node_name()}.{os.getpid()}.new"
+    # SQLite locks what it writes, and nothing is locked on the shared disk: it writes to the home, the bytes are copied.
+    own = f"{ledger.home.database}.{os.getpid()}.new"
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            _write_copy(ledger, temporary, meanwhile)
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fchmod(descriptor, common_mode(ledger.layout.ledger))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            _write_copy(ledger, own, meanwhile)
+        _copy_durably(own, temporary, meanwhile)
+        os.chmod(temporary, common_mode(ledger.layout.ledger))
         rename(temporary, ledger.layout.snapshot)
     finally:
+        remove_database(own)
         remove_database(temporary)
         give_back_role(ledger.layout.publishing)
     return True
@@ -104,6 +104,15 @@ def _has_news(ledger: Ledger) -> bool:
         ledger.ensure_open()
         ours = dict(ledger.connection.execute(query))
     return any(offset > published.get(journal, 0) for journal, offset in ours.items())
+
+
+def _copy_durably(source: str, target: str, meanwhile: Callable[[], None]) -> None:
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while chunk := reader.read(_CHUNK_BYTES):
+            writer.write(chunk)
+            meanwhile()
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def _take_role(ledger: Ledger) -> bool:

@@ -26,7 +26,7 @@ class MooseFS:
         self.mount_point = directory / "net"
         for name in ("meta", "chunks", "disk", "net"):
             (directory / name).mkdir(parents=True)
-        self._hosts: dict[str, Space] = {}
+        self.hosts: dict[str, Space] = {}
         self.server = Space("store", 1)
         try:
             make_network(self.server)
@@ -65,14 +65,15 @@ class MooseFS:
 
     def start_host(self, name: str) -> Space:
         """A computer that mounts the file system; one of the same name that was killed is replaced."""
-        before = self._hosts.pop(name, None)
+        before = self.hosts.pop(name, None)
         if before is not None:
             before.kill()
-        address = int(before.address.rpartition(".")[2]) if before else 2 + len(self._hosts)
+        address = int(before.address.rpartition(".")[2]) if before else 2 + len(self.hosts)
         space = Space(name, address)
-        self._hosts[name] = space
+        self.hosts[name] = space
         plug_in(self.server, space)
         space.run("mfsmount", str(self.mount_point), "-H", self.server.address)
+        space.end_mount_with_host(self.mount_point)
         self._wait_until_writable(space)
         return space
 
@@ -91,7 +92,7 @@ class MooseFS:
 
     def close(self) -> None:
         """End everything."""
-        for space in (*self._hosts.values(), self.server):
+        for space in (*self.hosts.values(), self.server):
             space.kill()
 
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from tests.hosts.rigs.space import NETWORK, CannotRun, Running, Space, make_network, why_not
 
 PROGRAMS = ("linux.uml", "rpc.nfsd", "rpc.mountd", "rpcbind", "exportfs", "mount.nfs", "mkfs.ext4", "modprobe")
@@ -30,6 +32,7 @@ class Guest:
         self.name = name
         self.address = address
         self._outside = outside
+        self._calls: list[Running] = []
         self._log = directory / f"{name}.{time.monotonic_ns()}.log"
         tap = f"tap-{name}"
         kernel = (
@@ -57,7 +60,9 @@ class Guest:
     def start(self, *words: str, environment: Mapping[str, str] | None = None) -> Running:
         """Start a program in the guest. What it writes can be read from the process's standard output."""
         call = ("env", "-i", sys.executable, "-S", "-E", str(HERE / "guest.py"), "call", self.address)
-        return self._outside.start(*call, json.dumps(dict(environment or {})), *words)
+        process = self._outside.start(*call, json.dumps(dict(environment or {})), *words)
+        self._calls.append(process)
+        return process
 
     def run(self, *words: str, timeout_s: float = PATIENCE_S) -> str:
         """Run a program in the guest to its end, which has to be a good one; returns what it wrote."""
@@ -75,6 +80,12 @@ class Guest:
         if pids:
             self._outside.start("kill", "-9", *pids).communicate()
         self._kernel.wait(20)
+        for call in self._calls:
+            # A connection to what is gone is never told so.
+            if call.poll() is None:
+                for process in psutil.Process(call.pid).children(recursive=True):
+                    process.kill()
+        self._calls.clear()
 
 
 class NFS:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-_INIT = 'hostname "$1" && ip link set lo up && echo up; read line'
+# Waits until this process closes the pipe, or is gone. The last line that it gets names what to write to at the end.
+_INIT = 'hostname "$1" && ip link set lo up && echo up; last=/dev/null; while read line; do last=$line; done; echo 1 > $last'
 _UNSHARE = ["unshare", "--uts", "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
 NETWORK = "10.77.0"
 Running = subprocess.Popen[str]
@@ -48,6 +49,7 @@ class Space:
             rest = self._unshare.communicate()[0]
             raise CannotRun(f"no namespaces here: {(answer + rest).strip()}")
         self.init = psutil.Process(self._unshare.pid).children()[0].pid
+        self._abort = -1
 
     @property
     def is_up(self) -> bool:
@@ -85,12 +87,28 @@ class Space:
         """Where this process sees a path of this computer, with its mounts."""
         return Path(f"/proc/{self.init}/root{path}")
 
+    def end_mount_with_host(self, mount_point: Path) -> None:
+        """Have a FUSE mount's requests end when this computer does. Its own process may wait for one, and what waits there
+        is not killed until the connection is aborted."""
+        control = "/sys/fs/fuse/connections"
+        self.run("mount", "-t", "fusectl", "none", control)
+        abort = f"{control}/{os.minor(os.stat(self.path(mount_point)).st_dev)}/abort"
+        self._abort = os.open(self.path(abort), os.O_WRONLY | os.O_CLOEXEC)
+        assert self._unshare.stdin is not None
+        self._unshare.stdin.write(f"{abort}\n")
+        self._unshare.stdin.flush()
+
     def kill(self) -> None:
         """The power fails: every process here is gone at once."""
         if self.is_up:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
-        self._unshare.communicate()
+        if self._abort >= 0:
+            with contextlib.suppress(OSError):  # gone by itself
+                os.write(self._abort, b"1")
+            os.close(self._abort)
+            self._abort = -1
+        self._unshare.communicate(timeout=60)
         for process in self._started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=20)
