@@ -72,7 +72,7 @@ class Case:
         for place in after["places"]:
             if name_in_place(place) not in (*self.submitted, *self.dropped, *self.held):
                 # Its submission was killed: it is wholly in, and then it ran, or it is in limbo.
-                if place.startswith("completed/"):
+                if place.startswith(("completed/", "archive/")):
                     self._assert_completed_once(name_in_place(place), after)
                 else:
                     assert place.startswith("limbo/") and self.runs()[name_in_place(place)] == 0, place
@@ -82,7 +82,8 @@ class Case:
                 assert self.runs()[name] == runs_before[name], f"{name} ran again after its outcome was journaled"
 
     def _assert_completed_once(self, name: str, after: dict[str, Any]) -> None:
-        assert f"completed/{name}" in after["places"], f"{name}: {after['places']}"
+        ended = [place for place in after["places"] if place.startswith(("completed/", "archive/"))]
+        assert name in map(name_in_place, ended), f"{name}: {after['places']}"
         assert self.runs()[name] >= 1, f"{name} never ran"
         final = {
             (entry["attempt"], entry["worker_uid"])
@@ -99,10 +100,18 @@ def id_of(name: str, seen: dict[str, Any]) -> str | None:
 
 
 def kill_everywhere(
-    nursery: Nursery, template: Path, directory: Path, prepare: Step, scenario: str, step: int, **arguments: Any
+    nursery: Nursery,
+    template: Path,
+    directory: Path,
+    prepare: Step,
+    scenario: str,
+    step: int,
+    then: Step = lambda case: None,
+    **arguments: Any,
 ) -> int:
     """Kill `scenario` before and after each of its writes (each `step`-th of these cases), each time in the same jar,
-    which `prepare` made ready; returns how many times it was killed. Arguments may be functions of the case.
+    which `prepare` made ready; returns how many times it was killed. Arguments may be functions of the case. `then` is done
+    with each jar in the end.
 
     With step 2 the cases after a write are left out: what is on the disk is the same before the next write.
     """
@@ -113,6 +122,7 @@ def kill_everywhere(
     shutil.copytree(case.directory, saved, symlinks=True)
     points = case.do(scenario, Plan(), **values).points
     case.assert_recovered_and_done()
+    then(case)
     plans = [Plan(number, when) for number in range(1, len(points) + 1) for when in (BEFORE, AFTER)]
     killed = 0
     failures = []
@@ -123,6 +133,7 @@ def kill_everywhere(
         killed += answer.killed
         try:
             case.assert_recovered_and_done()
+            then(case)
         except AssertionError as error:
             label = answer.points[-1].replace(str(directory), "…")
             failures.append(f"killed {plan.when} point {plan.number}, {label}: {error}")

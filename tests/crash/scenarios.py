@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from jobjar import rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.errors import LedgerUnavailable
@@ -17,6 +18,7 @@ from jobjar.journal import open_to_read, read_journal
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
 from jobjar.ledger.reconcile import list_jars
+from jobjar.nightly import run_nightly
 from jobjar.recover import recover_node
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.worker import IDLE, RAN, Worker
@@ -75,6 +77,14 @@ def recover() -> list[str]:
         return said + recovery.lines
 
     return _with_jar(run)
+
+
+def nightly() -> list[str]:
+    """recover_jobs --nightly, with everything that has ended archived, large or small journals rotated and those that
+    ended compressed; returns its warnings."""
+    os.environ.update({"JJ_ARCHIVE_AFTER": "0.000000001"})
+    rotation.ROTATE_BYTES, rotation.QUIET_S = 1, -1.0
+    return _with_jar(lambda jar: run_nightly(jar).warnings)
 
 
 def rebuild() -> None:
