@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -277,9 +278,7 @@ def test_a_worker_goes_on_over_rotations_and_loses_nothing(rig: Rig, jar: Jar) -
         rig.run("jobjar", "wait", "--all")
         # An idle worker follows too, so that it sees at once what others append there.
         names.append(rig.submit("true"))
-        wait_until(
-            lambda path=new: '"ended"' in path.read_text() if path.exists() else False, "the worker's entry there"
-        )
+        wait_until(functools.partial(tells_of_an_end, new), "the worker's entry there")
     rig.run("jobjar", "wait", "--all")
     make_old(jar)
     assert compress_journals(jar, time.time()).journals == 3

@@ -79,10 +79,10 @@ def recover() -> list[str]:
     return _with_jar(run)
 
 
-def nightly() -> list[str]:
+def nightly(keep_days: str = "0") -> list[str]:
     """recover_jobs --nightly, with everything that has ended archived, large or small journals rotated and those that
     ended compressed; returns its warnings."""
-    os.environ.update({"JJ_ARCHIVE_AFTER": "0.000000001"})
+    os.environ.update({"JJ_ARCHIVE_AFTER": "0.000000001", "JJ_KEEP_COMPLETED": keep_days, "JJ_KEEP_WORKERS": keep_days})
     rotation.ROTATE_BYTES, rotation.QUIET_S = 1, -1.0
     return _with_jar(lambda jar: run_nightly(jar).warnings)
 

@@ -14,11 +14,14 @@ from tests.crash.nursery import Nursery
 
 
 def a_jar_with_a_past(case: Case) -> None:
-    """Two jobs ended, one waits; a journal has ended; a worker died with a job whose outcome was journaled."""
+    """Some jobs ended and were archived, some ended since, one waits; a journal has ended; a worker died with a job
+    whose outcome was journaled."""
     case.submit()
-    case.submit("exit 3", category="SOME")
     case.do("work")
     case.do("nightly")
+    case.submit("exit 3", category="SOME")
+    case.submit()
+    case.do("work")
     case.submit("exit 0", priority=9)
     assert case.do("work", Plan(match="^renameat2 .*/completed/", when=BEFORE)).killed
     case.submit()
@@ -52,6 +55,26 @@ def test_a_killed_night_is_done_again(nursery: Nursery, template: Path, tmp_path
 @pytest.mark.slow
 def test_a_night_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp_path: Path) -> None:
     assert kill_nights(nursery, template, tmp_path, 2) > 50
+
+
+@pytest.mark.slow
+def test_deleting_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp_path: Path) -> None:
+    for number in range(1, 200, 3):
+        case = Case(nursery, template, tmp_path / f"case {number}")
+        a_jar_with_a_past(case)
+        answer = case.do("nightly", Plan(number, AFTER), keep_days="0.000000001")
+        case.do("recover")
+        assert case.do("check").result == []
+        after_the_next_night(case)
+        case.do("nightly", keep_days="0.000000001")
+        seen = case.do("look").result
+        assert seen["places"] == [f"unclaimed/{case.submitted[-1]}"]
+        assert sum(entry["entry"] == "ended" for entry in seen["entries"]) == 4
+        assert case.do("check").result == []
+        if not answer.killed:
+            assert number > 60
+            return
+    raise AssertionError("more writes than thought")
 
 
 @pytest.mark.slow

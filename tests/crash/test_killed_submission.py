@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,12 @@ def test_a_submission_into_a_new_jar_may_be_killed_at_every_write(
 def test_a_submission_of_a_file_with_category_and_attributes_may_be_killed_at_every_write(
     nursery: Nursery, template: Path, tmp_path: Path
 ) -> None:
-    options = {"category": "SOME", "priority": 5, "identifier": "mine", "attributes": {"time_limit": "1h"}}
+    options: dict[str, Any] = {
+        "category": "SOME",
+        "priority": 5,
+        "identifier": "mine",
+        "attributes": {"time_limit": "1h"},
+    }
     killed = kill_everywhere(nursery, template, tmp_path, one_job_before, "submit_file", 1, path=a_file, **options)
     assert killed > 12
 
