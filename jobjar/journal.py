@@ -73,12 +73,15 @@ class Journal:
         if self._is_look_due():
             with contextlib.suppress(OSError):  # the old one will do
                 self.follow()
+        path = self.path
         patiently(lambda: self._write(data), self.path, mend=self.close)
-        if self._is_look_due() and self._is_removed():
-            # This process was stopped for so long that its journal was compressed meanwhile: what was written is gone.
-            self._leave()
-            self.follow()
-            patiently(lambda: self._write(data), self.path, mend=self.close)
+        if self._is_look_due():
+            # This process was stopped since it looked, perhaps for so long that its journal was compressed meanwhile, and
+            # what it wrote is in a file that nobody reads. Folding an entry twice is as once.
+            with contextlib.suppress(OSError):
+                self.follow()
+            if self.path != path:
+                patiently(lambda: self._write(data), self.path, mend=self.close)
         self._unsynced.append(data)
         self._unsynced_bytes += len(data)
         if durable or self._unsynced_bytes > _UNSYNCED_BYTES:
@@ -101,25 +104,14 @@ class Journal:
         path = self._find_path()
         if path != self.path:
             self.sync()
-            self._leave()
+            self.close()
+            self._read_until = 0
             self.path = path
             self._changed_at = time.monotonic()
 
     def changed_lately(self) -> bool:
         """Whether this process has just followed to another journal: others of its home may not have yet."""
         return self._changed_at is not None and time.monotonic() < self._changed_at + _CHANGE_TAKES_S
-
-    def _leave(self) -> None:
-        self.close()
-        self._unsynced.clear()
-        self._unsynced_bytes = 0
-        self._read_until = 0
-
-    def _is_removed(self) -> bool:
-        """Whether the file that is open has another name by now, or none. (On NFS its link count would not say.)"""
-        there = look(self.path)
-        ours = os.fstat(self._open())
-        return there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _open(self) -> int:
         if self._descriptor < 0:
@@ -257,12 +249,19 @@ def compressed_path(path: str, end: int) -> str:
 
 def list_journals(directory: str) -> list[str]:
     """The paths of all journals of a directory: each once, not compressed where it is there as both."""
-    found: dict[str, str] = {}
-    names = patiently(lambda: os.listdir(directory), directory, FLICKER_S)
-    for name in sorted(names, key=lambda name: (name.endswith(".jsonl"), folded_end(name))):
-        if name[0] != "." and (name.endswith(".jsonl") or _COMPRESSED.fullmatch(name)):
-            found[journal_key(name)] = f"{directory}/{name}"
-    return sorted(found.values())
+    names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S))
+    found = {name: name for name in names if name.endswith(".jsonl") and name[0] != "."}
+    for name in sorted((name for name in names if name.endswith(".jsonl.gz") and name[0] != "."), key=folded_end):
+        key = journal_key(name)
+        if key not in names or (key != name and _is_shorter(f"{directory}/{key}", folded_end(name))):
+            found[key] = name
+    return sorted(f"{directory}/{name}" for name in found.values())
+
+
+def _is_shorter(path: str, end: int) -> bool:
+    """Whether a journal is not the one that was compressed, but was made anew since by a process that was stopped."""
+    status = look(path)
+    return status is None or status.st_size < end
 
 
 class Line(NamedTuple):

@@ -44,7 +44,7 @@ from jobjar.ledger.queries import (
     last_attempt_number,
     uid_is_taken,
 )
-from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, reconcile
+from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
 from jobjar.liveness import DEAD, process_start, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
@@ -79,8 +79,9 @@ def recover_node(jar: Jar) -> Recovery:
     tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
+    places = list_jars(jar.layout)
     with jar.ledger.writing() as connection:
-        for difference in reconcile(connection, jar.layout):
+        for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
     return recovery
 

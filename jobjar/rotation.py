@@ -78,6 +78,8 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
     current = jar.ledger_home.journal_name()
     base, _ = _split(current)
     for path in list_journals(jar.layout.journals):
+        if path.endswith(".gz") and _split(journal_key(path).removesuffix(".jsonl"))[0] == base:
+            _remove_stray(f"{jar.layout.journals}/{journal_key(path)}", now)
         name = os.path.basename(path).removesuffix(".jsonl")
         if path.endswith(".gz") or name == current or _split(name)[0] != base:
             continue
@@ -86,6 +88,14 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
             done += saved is not None
             freed += saved or 0
     return Compressed(done, freed)
+
+
+def _remove_stray(path: str, now: float) -> None:
+    """Remove what a process that was stopped made under the name of a journal that was compressed before it went on. It
+    has written the same to the current one."""
+    with contextlib.suppress(FileNotFoundError):
+        if now - os.stat(path).st_mtime >= QUIET_S:
+            os.unlink(path)
 
 
 def _compress(jar: Jar, path: str, now: float) -> int | None:

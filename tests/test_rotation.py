@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -38,6 +39,10 @@ def entries_of(jar: Jar) -> list[Entry]:
 
 def journal_names(jar: Jar) -> list[str]:
     return sorted(name for name in os.listdir(jar.layout.journals))
+
+
+def tells_of_an_end(path: Path) -> bool:
+    return path.exists() and '"ended"' in path.read_text()
 
 
 def make_old(jar: Jar) -> None:
@@ -190,8 +195,9 @@ def test_what_is_appended_at_the_last_moment_goes_to_the_current_journal(
     late.close()
 
 
+@pytest.mark.parametrize("has_to_be_made", [False, True])
 def test_a_process_that_was_stopped_until_its_journal_was_compressed_writes_to_the_new_one(
-    jar: Jar, monkeypatch: pytest.MonkeyPatch
+    jar: Jar, monkeypatch: pytest.MonkeyPatch, has_to_be_made: bool
 ) -> None:
     stopped = Jar(jar.settings)
     submit(stopped, describe_command("true"))
@@ -205,12 +211,25 @@ def test_a_process_that_was_stopped_until_its_journal_was_compressed_writes_to_t
         make_old(jar)
         assert compress_journals(jar, time.time()).journals == 1
         stopped.journal._looked_at -= 2 * 86400
-        return write(descriptor, data)
+        if has_to_be_made:  # it was about to open the file
+            descriptor = os.open(old_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        try:
+            return write(descriptor, data)
+        finally:
+            if has_to_be_made:
+                os.close(descriptor)
 
     monkeypatch.setattr(os, "write", stop_and_write)
     stopped.journal.append([{"entry": "late"}])
     assert stopped.journal.path != old_path
+    assert Path(old_path).exists() == has_to_be_made
     assert [entry["entry"] for entry in entries_of(jar)].count("late") == 1
+    assert len(entries_of(jar)) == 3
+    assert_rebuild_is_equal(jar)
+    make_old(jar)
+    compress_journals(jar, time.time())
+    assert not Path(old_path).exists()
+    assert len(entries_of(jar)) == 3
     stopped.close()
 
 
@@ -233,7 +252,12 @@ def test_a_process_that_lives_long_goes_over_to_the_new_journal(rig: Rig, jar: J
         rotate_journal(jar, at_bytes=1)
         new = Path(jar.journal.path)
         assert new != old
-        wait_until(lambda: names.append(submit_one()) or new.exists(), "the first entry in the new journal")
+
+        def is_new_used() -> bool:
+            names.append(submit_one())
+            return new.exists()
+
+        wait_until(is_new_used, "the first entry in the new journal")
         size = old.stat().st_size
         names.append(submit_one())
         assert old.stat().st_size == size
@@ -254,9 +278,7 @@ def test_a_worker_goes_on_over_rotations_and_loses_nothing(rig: Rig, jar: Jar) -
         rig.run("jobjar", "wait", "--all")
         # An idle worker follows too, so that it sees at once what others append there.
         names.append(rig.submit("true"))
-        wait_until(
-            lambda path=new: '"ended"' in path.read_text() if path.exists() else False, "the worker's entry there"
-        )
+        wait_until(functools.partial(tells_of_an_end, new), "the worker's entry there")
     rig.run("jobjar", "wait", "--all")
     make_old(jar)
     assert compress_journals(jar, time.time()).journals == 3

@@ -106,7 +106,8 @@ def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Rea
             return
         end_of_all = _sync_own(path)
         while offset < end_of_all and journal.has_more(offset):
-            entries, end = [], offset
+            entries: list[Entry] = []
+            end = offset
             if limit is None:
                 entries, end = read_whole_lines(journal, offset, min(_CHUNK_BYTES, end_of_all - offset))
             taken, torn = len(entries), 0

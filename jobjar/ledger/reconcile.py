@@ -242,12 +242,17 @@ def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[
     return recorded, next((category for category in shown if category is not None), "")
 
 
-def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
+def reconcile(
+    connection: Any, layout: Layout, with_completed: bool = True, places: set[str] | None = None
+) -> list[Difference]:
     """Compare and apply everything; returns what was different. Inside the caller's transaction.
+
+    `places` is a listing (`list_jars`) of a moment before, for who does not want to make others wait while it is made.
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """
-    places = list_jars(layout, with_completed)
+    if places is None:
+        places = list_jars(layout, with_completed)
     # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
     fold_journals(connection, layout)
     differences = compare_jars(connection, layout, places, with_completed)

@@ -1,9 +1,9 @@
 """Publish a copy of a node-local ledger on the shared disk, for nodes that start and people who only read.
 
 It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it is.
-Reads the live ledger by SQLite's backup interface, without its lock, into the home; copies that to a temporary name beside
-`ledger/snapshot.db` and renames it. One node does it at a time: who makes the directory `ledger/publishing`. Killed midway, the directory stays
-and is taken over after ten minutes; the old snapshot stays whole.
+Reads the live ledger by SQLite's backup interface, without its lock, into the home; copies that to a temporary name
+beside `ledger/snapshot.db` and renames it. One node does it at a time (role.py). Killed midway, the old snapshot stays
+whole.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Case:
         for place in after["places"]:
             if name_in_place(place) not in (*self.submitted, *self.dropped, *self.held):
                 # Its submission was killed: it is wholly in, and then it ran, or it is in limbo.
-                if place.startswith("completed/"):
+                if place.startswith(("completed/", "archive/")):
                     self._assert_completed_once(name_in_place(place), after)
                 else:
                     assert place.startswith("limbo/") and self.runs()[name_in_place(place)] == 0, place
@@ -84,7 +84,8 @@ class Case:
                 assert self.runs()[name] == runs_before[name], f"{name} ran again after its outcome was journaled"
 
     def _assert_completed_once(self, name: str, after: dict[str, Any]) -> None:
-        assert f"completed/{name}" in after["places"], f"{name}: {after['places']}"
+        ended = [place for place in after["places"] if place.startswith(("completed/", "archive/"))]
+        assert name in map(name_in_place, ended), f"{name}: {after['places']}"
         assert self.runs()[name] >= 1, f"{name} never ran"
         final = {
             (entry["attempt"], entry["worker_uid"])
@@ -116,10 +117,12 @@ def kill_everywhere(
     scenario: str,
     step: int,
     heal: Step | None = None,
+    then: Step = lambda case: None,
     **arguments: Any,
 ) -> int:
     """Kill `scenario` before and after each of its writes (each `step`-th of these cases), each time in the same jar,
-    which `prepare` made ready; returns how many times it was killed. Arguments may be functions of the case.
+    which `prepare` made ready; returns how many times it was killed. Arguments may be functions of the case. `then` is done
+    with each jar in the end.
 
     With step 2 the cases after a write are left out: what is on the disk is the same before the next write.
     `heal` is done before each case is looked at: what a person does after the crash.
@@ -133,6 +136,7 @@ def kill_everywhere(
     if heal is not None:
         heal(case)
     case.assert_recovered_and_done()
+    then(case)
     plans = [Plan(number, when) for number in range(1, len(points) + 1) for when in (BEFORE, AFTER)]
     killed = 0
     failures = []
@@ -145,6 +149,7 @@ def kill_everywhere(
             if heal is not None:
                 heal(case)
             case.assert_recovered_and_done()
+            then(case)
         except AssertionError as error:
             label = answer.points[-1].replace(str(directory), "…")
             failures.append(f"killed {plan.when} point {plan.number}, {label}: {error}")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control
+from jobjar import control, rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
@@ -25,6 +25,7 @@ from jobjar.ledger.reconcile import list_jars
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import check_database
 from jobjar.liveness import process_start
+from jobjar.nightly import run_nightly
 from jobjar.recover import recover_node, set_aside
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.worker import IDLE, RAN, Worker
@@ -163,6 +164,14 @@ def publish_again() -> bool:
     assert publish()
     check_database(layout.snapshot)
     return not os.path.lexists(layout.publishing)
+
+
+def nightly(keep_days: str = "0") -> list[str]:
+    """recover_jobs --nightly, with everything that has ended archived, large or small journals rotated and those that
+    ended compressed; returns its warnings."""
+    os.environ.update({"JJ_ARCHIVE_AFTER": "0.000000001", "JJ_KEEP_COMPLETED": keep_days, "JJ_KEEP_WORKERS": keep_days})
+    rotation.ROTATE_BYTES, rotation.QUIET_S = 1, -1.0
+    return _with_jar(lambda jar: run_nightly(jar).warnings)
 
 
 def rebuild() -> None:
