@@ -27,8 +27,8 @@ _SHOWN = 20
 
 
 def gather_status(jar: Jar) -> Status:
-    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes`, `throughput`, `warnings`, and `source`, which is
-    `ledger` or `directories`. Ages in seconds."""
+    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes` (of jobs), `undecided_attempts` (those that completed no
+    job), `throughput`, `warnings`, and `source`, which is `ledger` or `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
@@ -73,6 +73,7 @@ def _from_ledger(jar: Jar) -> Status:
             for category, priority, waiting, oldest_at in connection.execute("SELECT * FROM queue_report")
         ],
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
+        "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
     }
 
@@ -133,6 +134,7 @@ def _from_directories(jar: Jar) -> Status:
             )
         ],
         "outcomes": [],
+        "undecided_attempts": [],
         "throughput": {},
     }
 
@@ -322,6 +324,11 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         throughput = status["throughput"]
         rows.append(["jobs per second", f"{throughput['per_s_last_hour']:.3g}", f"{throughput['per_s_last_day']:.3g}"])
         sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
+    if status["undecided_attempts"]:
+        rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]
+        sections.append(
+            "Attempts that completed no job\n" + format_table(rows, ("ended", "last hour", "last day"), table_format)
+        )
     if status["warnings"]:
         sections.append("Warnings\n" + "\n".join(f"- {line}" for line in status["warnings"]))
     return "\n\n".join(sections)

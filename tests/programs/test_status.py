@@ -26,7 +26,16 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
     rig.submit("-p", "3", "-c", "SUN", "true")
     rig.submit("-p", "1", "-c", "SUN", "true")
     status = rig.status()
-    assert set(status) == {"source", "jobs", "categories", "workers", "outcomes", "throughput", "warnings"}
+    assert set(status) == {
+        "source",
+        "jobs",
+        "categories",
+        "workers",
+        "outcomes",
+        "undecided_attempts",
+        "throughput",
+        "warnings",
+    }
     assert status["source"] == "ledger"
     counts = {state: status["jobs"][state] for state in ("limbo", "unclaimed", "claimed", "completed")}
     assert counts == {"limbo": 0, "unclaimed": 3, "claimed": 1, "completed": 2}
