@@ -390,6 +390,24 @@ def test_the_winner_s_output_is_shown_although_the_loser_s_attempt_has_the_same_
     assert failed.returncode == 1 and "it has no attempt 7 by rain.7" in failed.stderr
 
 
+def test_a_lost_attempt_s_output_is_shown_only_where_it_is_named_or_the_only_one(leased: Rig) -> None:
+    dead, back = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
+    name = submit(dead.jar, describe_command("true"))
+    claim(dead)
+    Path(f"{dead.paths.output}/{name}.1.out").write_text("of the crash\n")
+    take_back(back, dead)
+    job = claim(back)
+    take_back(dead, back)
+    output = f"{name}.2.out"
+    Path(f"{back.paths.output}/{output}").write_text("of the loser\n")
+    end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output, None)
+    now = time.time()
+    complete.complete(back, job, end, complete.decide(job, end, 0, now), now, lambda: False, lambda line: None)
+    assert [outcome for _, _, outcome in attempts_of(leased, name)] == [STRANDED, LOST]
+    assert leased.run("jobjar", "output", name).stdout == "of the crash\n"
+    assert leased.run("jobjar", "output", "--attempt", "2", name).stdout == "of the loser\n"
+
+
 # What entries say of one attempt, in any order: the fence's last word is the one that stands.
 def _end(outcome: str, final: bool, at: float) -> dict[str, object]:
     who = {"job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "w"}
