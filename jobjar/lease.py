@@ -215,9 +215,9 @@ def recover_expired(jar: Jar, recovery: Recovery, say: Callable[[str], None]) ->
             say(f"the file server's clock hardly moves: left {', '.join(holder.worker.name for holder in suspects)}")
             return
         time.sleep(leases.interval_s)
-        seen = leases.look()
+        seen = {holder.worker.worker_id: holder.heartbeat_ns for holder in leases.look()}
         # Who has moved since, or holds nothing any more, is left alone.
-        suspects = [holder for holder in suspects if holder in seen]
+        suspects = [holder for holder in suspects if seen.get(holder.worker.worker_id) == holder.heartbeat_ns]
         for holder in [holder for holder in suspects if leases.has_expired(holder.worker)]:
             suspects.remove(holder)
             leases.take_back(holder, recovery)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import SUCCEEDED
+from jobjar.attempt import LOST, SUCCEEDED
 from jobjar.control import ASIDE
 from jobjar.disk import look
 from jobjar.errors import (
@@ -172,18 +172,25 @@ def _job_name(jar: Jar, attempt: Attempt) -> str:
     return str(row[0]) if row else ""
 
 
-def find_output(jar: Jar, job: JobReport, number: int | None = None) -> str | None:
-    """The output file of a job's attempt `number`, by default the newest that has one; None where it wrote nothing.
+def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str | None = None) -> str | None:
+    """The output file of a job's attempt, of those with that `number` and by that `worker` where they are given: of the one
+    that completed the job, else the newest, but one that lost its lease only where there is no other. None where it wrote
+    nothing.
 
     Raises NoOutput where there was no such attempt yet.
     """
     attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
-    if number is not None:
-        attempts = [attempt for attempt in attempts if attempt.number == number]
-    if not attempts:
-        what = "it has not been run yet" if number is None else f"it has no attempt {number}"
+    chosen = [attempt for attempt in attempts if number in (None, attempt.number) and worker in (None, attempt.worker)]
+    if not chosen:
+        named = f"attempt{'' if number is None else f' {number}'}{'' if worker is None else f' by {worker}'}"
+        what = f"it has no {named}" if attempts else "it has not been run yet"
         raise NoOutput(job=job.name, reason=f"{what} (it is {job.state})")
-    return output_path(jar, attempts[-1])
+    is_completed = job.state == "completed"
+    # Two attempts have one number where a node claimed the job before it read that another had.
+    best = max(
+        enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
+    )
+    return output_path(jar, best[1])
 
 
 def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None) -> dict[str, str | None]:

@@ -28,8 +28,9 @@ _SHOWN = 20
 
 
 def gather_status(jar: Jar) -> Status:
-    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes`, `throughput`, `warnings`, and `source`, which is
-    `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or `directories`. Ages in seconds."""
+    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes` (of jobs), `undecided_attempts` (those that completed no
+    job), `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals
+    since), `journals` or `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
@@ -88,6 +89,7 @@ def _from_ledger(jar: Jar) -> Status:
             for category, priority, waiting, oldest_at in connection.execute("SELECT * FROM queue_report")
         ],
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
+        "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
     }
 
@@ -149,6 +151,7 @@ def _from_directories(jar: Jar) -> Status:
             )
         ],
         "outcomes": [],
+        "undecided_attempts": [],
         "throughput": {},
     }
 
@@ -339,6 +342,11 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         throughput = status["throughput"]
         rows.append(["jobs per second", f"{throughput['per_s_last_hour']:.3g}", f"{throughput['per_s_last_day']:.3g}"])
         sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
+    if status["undecided_attempts"]:
+        rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]
+        sections.append(
+            "Attempts that completed no job\n" + format_table(rows, ("ended", "last hour", "last day"), table_format)
+        )
     if status["warnings"]:
         sections.append("Warnings\n" + "\n".join(f"- {line}" for line in status["warnings"]))
     return "\n\n".join(sections)

@@ -56,6 +56,8 @@ CREATE TABLE attempt (
     PRIMARY KEY (job_uid, number, worker_uid)
 ) WITHOUT ROWID;
 CREATE INDEX attempt_ended ON attempt (ended_at, outcome) WHERE is_final = 1;
+-- Those that did not complete their job: few, and an attempt that does never gets into it.
+CREATE INDEX attempt_undecided ON attempt (ended_at, outcome) WHERE is_final = 0 AND ended_at IS NOT NULL;
 
 CREATE TABLE monitored_variable (
     id INTEGER PRIMARY KEY,
@@ -142,6 +144,16 @@ CREATE VIEW outcome_report AS
            count(*) AS last_day
     FROM attempt
     WHERE is_final = 1 AND ended_at > (julianday('now') - 2440587.5) * 86400.0 - 86400
+    GROUP BY outcome ORDER BY outcome;
+
+-- Attempts that ended without completing their job, apart from the jobs' outcomes: a lost lease (lost), a crash (stranded),
+-- a worker told to end (interrupted), a failure that is tried again (failed, timed_out).
+CREATE VIEW attempt_report AS
+    SELECT outcome,
+           sum(ended_at > (julianday('now') - 2440587.5) * 86400.0 - 3600) AS last_hour,
+           count(*) AS last_day
+    FROM attempt
+    WHERE is_final = 0 AND ended_at IS NOT NULL AND ended_at > (julianday('now') - 2440587.5) * 86400.0 - 86400
     GROUP BY outcome ORDER BY outcome;
 
 CREATE VIEW throughput_report AS

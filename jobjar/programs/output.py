@@ -12,9 +12,12 @@ from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar output") -> int:
     parser = make_parser(
-        program, "Print a job's output (standard output and error, as it came), of its newest attempt."
+        program,
+        "Print a job's output (standard output and error, as it came): of the attempt that completed it, or of its newest "
+        "one. An attempt that lost its job to another is printed only where it is named.",
     )
     parser.add_argument("--attempt", type=int, metavar="N", help="the attempt whose output is wanted")
+    parser.add_argument("--worker", metavar="NAME", help="the worker whose attempt is wanted")
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
@@ -22,7 +25,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
-        path = find_output(jar, find_job(jar, options.job), options.attempt)
+        path = find_output(jar, find_job(jar, options.job), options.attempt, options.worker)
         say_source(program, describe_source(jar))
         jar.close()
         sys.stdout.flush()

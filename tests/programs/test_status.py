@@ -33,6 +33,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "categories",
         "workers",
         "outcomes",
+        "undecided_attempts",
         "throughput",
         "warnings",
     }
