@@ -52,7 +52,7 @@ class Storm:
         self.shared = options.homes == "jar"
         self.directory = directory
         self.lease_time_s = 3.0
-        self.plan = make_plan(random.Random(self.seed), options.faults)
+        self.plan = make_plan(random.Random(self.seed), options.faults, self.shared)
         self.jar_disk = directory / "disk"
         self.home_disk = directory / "local"
         self.log = directory / "log"
@@ -149,7 +149,7 @@ class Storm:
                 tries += 1
                 if tries % 10 == 0:
                     self.note(f"no occasion for: {name}")
-                    name = make_plan(rng, 1)[0]
+                    name = make_plan(rng, 1, self.shared)[0]
             self.counts[name] += 1
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
@@ -279,7 +279,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"
     )
-    parser.add_argument("--gap", type=float, default=0.7, help="mean time between faults, in seconds")
+    parser.add_argument("--gap", type=float, default=0.45, help="mean time between faults, in seconds")
     parser.add_argument("--lock-time", type=float, default=30.0, help="how long a ledger is locked, in seconds")
     parser.add_argument("--deadline", type=float, default=600.0, help="for the jobs that are left when all is healed")
     parser.add_argument("--result", type=Path, default=None, help="write the result there as JSON")
