@@ -38,6 +38,9 @@ CANNOT_RUN = 77
 NODES = ("rain", "snow", "hail")
 WORKERS = {"rain": 3, "snow": 3, "hail": 2}
 CRON_TIME_S = 0.7
+# Before each fault the storm waits so long at most for so many jobs at most to wait.
+_MOST_PATIENCE_S = 0.7
+_MOST_WAITING = 60
 _INSIDE = "--inside"
 
 
@@ -141,6 +144,7 @@ class Storm:
         for number, name in enumerate(self.plan, 1):
             self.submitter.wanted = self.jobs * number // len(self.plan)
             self._wait(waits.uniform(0.2, 1.8) * self.gap_s)
+            self._wait_for_jobs()
             rng = random.Random(f"{self.seed}-{number}")
             tries = 0
             while not FAULTS[name].harm(self, rng):
@@ -154,6 +158,15 @@ class Storm:
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
                 self.say(f"{number} faults, {len(self.submitter.submitted)} submitted, {completed} completed")
+
+    def _wait_for_jobs(self) -> None:
+        """Let the workers come after a little, so that the faults meet all of the jobs and not only the first."""
+        until = time.monotonic() + _MOST_PATIENCE_S
+        while time.monotonic() < until:
+            waiting = len(self.submitter.submitted) - len(os.listdir(self.layout.completed))
+            if waiting <= _MOST_WAITING:
+                return
+            self._wait(0.1)
 
     def _wait(self, seconds: float) -> None:
         """Heal what is due meanwhile."""
