@@ -40,7 +40,10 @@ def run_in_foreground(
 
     worker = Worker(jar, categories, say)
     worker.start()
-    descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    try:
+        descriptor = os.open(worker.paths.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o660)
+    except OSError as error:
+        raise WorkerFailed(reason=f"{worker.paths.log}: {error.strerror}") from error
     if to_log:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
