@@ -44,7 +44,10 @@ def run_in_foreground(
     worker = Worker(jar, categories, say)
     worker.start()
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-    descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o664), worker.paths.log)
+    try:
+        descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o664), worker.paths.log)
+    except OSError as error:
+        raise WorkerFailed(reason=f"{worker.paths.log}: {error.strerror}") from error
     if to_log:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)

@@ -29,27 +29,28 @@ Harm = Callable[["Storm", random.Random], bool]
 
 
 class Fault(NamedTuple):
-    """A kind of fault. `weight`: how often, of all faults."""
+    """A kind of fault. `weight`: how often, of all faults; `of_own_homes`: only where each node has a ledger home of its own."""
 
     name: str
     weight: float
     harm: Harm
+    of_own_homes: bool
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, weight: float) -> Callable[[Harm], Harm]:
+def fault(name: str, weight: float, of_own_homes: bool = False) -> Callable[[Harm], Harm]:
     def add(harm: Harm) -> Harm:
-        FAULTS[name] = Fault(name, weight, harm)
+        FAULTS[name] = Fault(name, weight, harm, of_own_homes)
         return harm
 
     return add
 
 
-def make_plan(rng: random.Random, count: int) -> list[str]:
+def make_plan(rng: random.Random, count: int, shared: bool = False) -> list[str]:
     """The kinds of `count` faults in a random order; every kind is among them if there are enough."""
-    names = list(FAULTS)
+    names = [name for name in FAULTS if not (shared and FAULTS[name].of_own_homes)]
     plan = names[:count] if count >= len(names) else rng.sample(names, count)
     plan += rng.choices(names, [FAULTS[name].weight for name in names], k=count - len(plan))
     rng.shuffle(plan)
@@ -107,10 +108,10 @@ def kill_node(storm: Storm, rng: random.Random) -> bool:
     return True
 
 
-@fault("node killed whole, its ledger home lost with it", 2)
+@fault("node killed whole, its ledger home lost with it", 2, of_own_homes=True)
 def kill_node_and_home(storm: Storm, rng: random.Random) -> bool:
     site = rng.choice(storm.sites)
-    if storm.shared or not site.is_up() or site.name in storm.frozen or site.name in storm.locked:
+    if not site.is_up() or site.name in storm.frozen or site.name in storm.locked:
         return False
     with site.power:
         site.kill()
@@ -206,7 +207,7 @@ def overwrite_ledger(storm: Storm, rng: random.Random) -> bool:
     return _overwrite(f"{rng.choice(storm.ledger_homes())}/ledger.db", rng)
 
 
-@fault("snapshot overwritten with noise", 1)
+@fault("snapshot overwritten with noise", 1, of_own_homes=True)
 def overwrite_snapshot(storm: Storm, rng: random.Random) -> bool:
     return _overwrite(storm.layout.snapshot, rng)
 
@@ -259,9 +260,9 @@ def fill_jar(storm: Storm, rng: random.Random) -> bool:
     return _fill(storm, storm.jar_disk, rng)
 
 
-@fault("disk of the ledger homes full, then freed", 3)
+@fault("disk of the ledger homes full, then freed", 3, of_own_homes=True)
 def fill_homes(storm: Storm, rng: random.Random) -> bool:
-    return not storm.shared and _fill(storm, storm.home_disk, rng)
+    return _fill(storm, storm.home_disk, rng)
 
 
 def _fill(storm: Storm, disk: Path, rng: random.Random) -> bool:

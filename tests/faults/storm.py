@@ -38,6 +38,9 @@ CANNOT_RUN = 77
 NODES = ("rain", "snow", "hail")
 WORKERS = {"rain": 3, "snow": 3, "hail": 2}
 CRON_TIME_S = 0.7
+# Before each fault the storm waits so long at most for so many jobs at most to wait.
+_MOST_PATIENCE_S = 0.7
+_MOST_WAITING = 60
 _INSIDE = "--inside"
 
 
@@ -52,7 +55,7 @@ class Storm:
         self.shared = options.homes == "jar"
         self.directory = directory
         self.lease_time_s = 3.0
-        self.plan = make_plan(random.Random(self.seed), options.faults)
+        self.plan = make_plan(random.Random(self.seed), options.faults, self.shared)
         self.jar_disk = directory / "disk"
         self.home_disk = directory / "local"
         self.log = directory / "log"
@@ -141,6 +144,7 @@ class Storm:
         for number, name in enumerate(self.plan, 1):
             self.submitter.wanted = self.jobs * number // len(self.plan)
             self._wait(waits.uniform(0.2, 1.8) * self.gap_s)
+            self._wait_for_jobs()
             rng = random.Random(f"{self.seed}-{number}")
             tries = 0
             while not FAULTS[name].harm(self, rng):
@@ -149,11 +153,20 @@ class Storm:
                 tries += 1
                 if tries % 10 == 0:
                     self.note(f"no occasion for: {name}")
-                    name = make_plan(rng, 1)[0]
+                    name = make_plan(rng, 1, self.shared)[0]
             self.counts[name] += 1
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
                 self.say(f"{number} faults, {len(self.submitter.submitted)} submitted, {completed} completed")
+
+    def _wait_for_jobs(self) -> None:
+        """Let the workers come after a little, so that the faults meet all of the jobs and not only the first."""
+        until = time.monotonic() + _MOST_PATIENCE_S
+        while time.monotonic() < until:
+            waiting = len(self.submitter.submitted) - len(os.listdir(self.layout.completed))
+            if waiting <= _MOST_WAITING:
+                return
+            self._wait(0.1)
 
     def _wait(self, seconds: float) -> None:
         """Heal what is due meanwhile."""
@@ -279,7 +292,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"
     )
-    parser.add_argument("--gap", type=float, default=0.7, help="mean time between faults, in seconds")
+    parser.add_argument("--gap", type=float, default=0.45, help="mean time between faults, in seconds")
     parser.add_argument("--lock-time", type=float, default=30.0, help="how long a ledger is locked, in seconds")
     parser.add_argument("--deadline", type=float, default=600.0, help="for the jobs that are left when all is healed")
     parser.add_argument("--result", type=Path, default=None, help="write the result there as JSON")

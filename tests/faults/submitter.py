@@ -101,12 +101,12 @@ class Submitter:
         # Those that write into the jar may fail there, and succeed or fail ("") as they should.
         say = f'echo "$JJ_JOB_ID $JJ_ATTEMPT $JJ_WORKER_ID $JJ_JOB" >> {self.storm.log}'
         kind = self.random.choices(
-            ("quick", "sleeps", "long", "fails", "retried", "children", "writes"), (30, 40, 4, 5, 5, 6, 10)
+            ("quick", "sleeps", "long", "fails", "retried", "children", "writes"), (40, 35, 2, 5, 4, 5, 9)
         )[0]
         if kind == "quick":
             return {**job, "command": say}, "succeeded"
         if kind == "sleeps":
-            return {**job, "command": f"{say}; sleep 0.{self.random.randint(1, 60):02}"}, "succeeded"
+            return {**job, "command": f"{say}; sleep 0.{self.random.randint(1, 40):02}"}, "succeeded"
         if kind == "long":
             return {**job, "command": f"{say}; sleep {self.random.randint(2, 5)}"}, "succeeded"
         if kind == "fails":

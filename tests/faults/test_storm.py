@@ -66,7 +66,7 @@ def test_the_verdict_sees_two_outcomes_a_wrong_one_and_attempts_without_a_row(tm
     storm = make_storm(tmp_path)
 
     def attempt(uid: str, number: int, worker_uid: str, outcome: str | None, final: int) -> tuple[object, ...]:
-        return (uid, number, "w", worker_uid, None, None, None, None, outcome, final)
+        return (uid, number, "w", worker_uid, 1.5, None, None, None, outcome, final)
 
     ledger: verdict.Dump = {
         "job": [("u1", "a.1", "completed"), ("u2", "b", "completed")],

@@ -59,7 +59,10 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         ("never ran", never_ran),
         ("completed twice", twice_final),
         ("completed without the outcome that they have to have", list(wrong.values())),
-        ("attempts without a row", [f"{run.name} attempt {run.attempt} of {run.worker_uid}" for run in no_history]),
+        (
+            "attempts without a row, or without their claim",
+            [f"{run.name} attempt {run.attempt} of {run.worker_uid}" for run in no_history],
+        ),
     ):
         if names:
             problems.append(f"{len(names)} jobs {what}: {names[:_MOST_TOLD]}")
@@ -165,8 +168,8 @@ def judge_finals(ledger: Dump, storm: Storm) -> tuple[list[str], dict[str, str]]
 
 
 def judge_history(ledger: Dump, runs: list[Run], places: set[str]) -> list[Run]:
-    """Attempts of completed jobs that ran and have no row."""
-    known = {(row[0], row[1], row[3]) for row in ledger["attempt"]}
+    """Attempts of completed jobs that ran and have no row, or one that does not know of their claim."""
+    known = {(row[0], row[1], row[3]) for row in ledger["attempt"] if row[4] is not None}
     return [
         run for run in runs if f"completed/{run.name}" in places and (run.uid, run.attempt, run.worker_uid) not in known
     ]
