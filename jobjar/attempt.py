@@ -96,6 +96,13 @@ class AttemptEnd(NamedTuple):
     retry_after_s: float = 0.0
 
 
+def describe_end(end: AttemptEnd) -> str:
+    """How an attempt ended, as a line of a log says it."""
+    how = f"signal {end.signal}" if end.signal is not None else f"exit status {end.exit_status}"
+    text = f"{end.outcome}, {how}, {end.wall_time_s:.3f} s"
+    return f"{text}, {end.message}" if end.message else text
+
+
 class Watch(Protocol):
     """What may end an attempt early."""
 

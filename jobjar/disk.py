@@ -314,14 +314,13 @@ def look_afresh(directory: str) -> os.stat_result | None:
     An NFS client answers stat(2) from what it remembers, for up to a minute, and goes on believing that a name is missing
     until it learns that the directory changed. Opening the directory asks the server.
     """
-    try:
+    with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def sync_directory(path: str) -> None:

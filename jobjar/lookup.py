@@ -34,6 +34,9 @@ from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
+# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
+# keeps what was appended to itself.
+_TOLD_WITHIN_S = 5.0
 
 
 def refresh_ledger(jar: Jar) -> None:
@@ -208,9 +211,10 @@ def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None
     ended: dict[str, str | None] = {}
     watch = DirectoryWatch()
     watch.watch([jar.layout.completed])
+    unexplained: dict[str, float] = {}
     try:
         while True:
-            ended.update(_ended_jobs(jar, wanted))
+            ended.update(_ended_jobs(jar, wanted, unexplained))
             if not wanted:
                 return ended
             left_s = (
@@ -232,8 +236,11 @@ def _key(job: JobReport) -> str:
     return job.uid or job.place
 
 
-def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
-    """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed."""
+def _ended_jobs(jar: Jar, wanted: set[str], unexplained: dict[str, float]) -> dict[str, str | None]:
+    """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed.
+
+    `unexplained` keeps since when (monotonic) a job has been gone, or completed, without a word of how.
+    """
     ended: dict[str, str | None] = {}
     left = [key for key in wanted if "/" in key and look(jar.layout.path(key)) is None]
     # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
@@ -253,8 +260,15 @@ def _ended_jobs(jar: Jar, wanted: set[str]) -> dict[str, str | None]:
         else:
             ended[key] = None
     for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
-        if state in ("completed", "removed", "held"):
-            ended[uid] = outcome if state == "completed" else None
+        if state not in ("completed", "removed", "held"):
+            unexplained.pop(uid, None)
+            continue
+        if state != "completed":
+            outcome = None
+        # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
+        since = unexplained.setdefault(uid, time.monotonic())
+        if outcome is not None or state == "held" or time.monotonic() - since > _TOLD_WITHIN_S:
+            ended[uid] = outcome
             wanted.discard(uid)
     return ended
 

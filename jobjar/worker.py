@@ -17,7 +17,17 @@ from collections.abc import Callable
 
 from jobjar import control
 from jobjar.arrivals import Arrivals
-from jobjar.attempt import FAILED, INTERRUPTED, KILLED, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempt import (
+    FAILED,
+    INTERRUPTED,
+    KILLED,
+    RETRIED_OUTCOMES,
+    TIMED_OUT,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+    describe_end,
+)
 from jobjar.disk import is_taken_away, look, make_directory, replace_file
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
@@ -172,10 +182,14 @@ class Worker:
             result = self.step()
             if result in (ENDED, STOPPED, LEAVING):
                 return result
-            if result == REFUSED:
-                self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
-            elif result in (IDLE, PAUSED):
-                self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
+            try:
+                if result == REFUSED:
+                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+                elif result in (IDLE, PAUSED):
+                    self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
+            except OSError as error:
+                self._refusals.tell(error)
+                wait_readable(self._signals.descriptors(), self.interval_s)
 
     def step(self) -> str:
         """One turn of the lifecycle: at most one job. Returns what it came to; REFUSED, once said, while the disk refuses."""
@@ -231,7 +245,7 @@ class Worker:
         verdict = decide(job, end, self._failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
         if held and end.outcome != INTERRUPTED:
-            self.say(f"{job.name}: {_describe(end)}{'' if verdict.final else ', to be run again'}")
+            self.say(f"{job.name}: {describe_end(end)}{'' if verdict.final else ', to be run again'}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
         if self._told_to_end():
@@ -392,9 +406,3 @@ class Worker:
 
     def _told_to_end(self) -> bool:
         return not self._signals.raised.isdisjoint(END_NOW)
-
-
-def _describe(end: AttemptEnd) -> str:
-    how = f"signal {end.signal}" if end.signal is not None else f"exit status {end.exit_status}"
-    text = f"{end.outcome}, {how}, {end.wall_time_s:.3f} s"
-    return f"{text}, {end.message}" if end.message else text

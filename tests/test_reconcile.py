@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from jobjar.jobname import make_name
+from jobjar.ledger import reconcile as module
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.rebuild import dump_ledger, open_private_copy
+from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy
 from jobjar.ledger.reconcile import Difference, reconcile, scan_category
+from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"
@@ -252,3 +255,28 @@ def test_a_directory_that_vanishes_is_an_empty_one(rig: Rig, book: Book) -> None
     os.unlink(rig.home / "unclaimed/A/x")
     os.rmdir(rig.home / "unclaimed/A")
     assert [difference.kind for difference in book.reconcile()] == ["gone"]
+
+
+@pytest.mark.parametrize("with_completed", [True, False])
+def test_a_job_that_goes_back_while_the_jars_are_listed_is_not_taken_for_removed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, with_completed: bool
+) -> None:
+    jar = rig.open()
+    name = submit(jar, describe_command("true"))
+    held = rig.home / "workers" / "rain.7" / "jobs"
+    held.mkdir(parents=True)
+    (rig.home / "unclaimed" / name).rename(held / name)
+    fill_ledger(jar.ledger)
+    scan = module.list_directory
+
+    def go_back(path: str) -> Iterator[os.DirEntry[str]]:
+        # Between the listing of unclaimed and that of the worker's jobs.
+        if path == jar.layout.workers and (held / name).exists():
+            (held / name).rename(rig.home / "unclaimed" / name)
+        return scan(path)
+
+    monkeypatch.setattr(module, "list_directory", go_back)
+    with jar.ledger.writing() as connection:
+        assert reconcile(connection, jar.layout, with_completed) == []
+        [difference] = reconcile(connection, jar.layout, with_completed)
+    assert difference.place == f"unclaimed/{name}"

@@ -101,10 +101,10 @@ def test_a_move_that_fails_leaves_those_before_it_and_nothing_of_those_after(
     moved: list[str] = []
     move: Any = vars(module)["move"]
 
-    def fail_once(source: str, destination: str) -> None:
+    def fail_once(source: str, destination: str, **options: Any) -> None:
         if len(moved) == failing - 1:
             raise OSError(5, "Input/output error")
-        move(source, destination)
+        move(source, destination, **options)
         moved.append(os.path.basename(destination))
 
     with monkeypatch.context() as patch:

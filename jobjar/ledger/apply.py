@@ -67,8 +67,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A hand-made submission gets its id with its first claim; until then a ledger knows it by its place alone.
 _FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
 
+# Two may tell of one move: who made it, and who found that it had happened.
 _ADD_MOVE = """
-INSERT OR IGNORE INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET origin = excluded.origin, reason = excluded.reason, actor = excluded.actor
+WHERE (excluded.reason, excluded.actor, excluded.origin) < (reason, actor, origin)"""
 
 _CLAIM_ATTEMPT = """
 INSERT INTO attempt (job_uid, number, worker_uid, worker, started_at) VALUES (?, ?, ?, ?, ?)

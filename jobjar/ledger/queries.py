@@ -93,13 +93,15 @@ def last_attempt_number(connection: Any, uid: str) -> int:
     return row[0] or 0
 
 
-def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str) -> bool:
-    """Whether somebody else ended a worker's attempt, or made a later one, as far as was folded."""
+def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether somebody else ended a worker's attempt, made a later one, or moved the job on from its move `move_number`, as
+    far as was folded."""
     query = (
-        "SELECT 1 FROM attempt WHERE job_uid = ? AND (number > ? OR (number = ? AND worker_uid <> ?) "
-        "OR (worker_uid = ? AND number = ? AND outcome IN ('stranded', 'crashed', 'lost')))"
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3) "
+        "OR (worker_uid = ?3 AND number = ?2 AND outcome IN ('stranded', 'crashed', 'lost'))) "
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4"
     )
-    return connection.execute(query, (uid, number, number, worker_uid, worker_uid, number)).fetchone() is not None
+    return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
 def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:

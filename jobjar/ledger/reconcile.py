@@ -164,7 +164,28 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
             difference = Difference("gone", row, uid, place, place, 0.0)
         differences.append(difference)
         explained.add(row)
-    return differences
+    return _without_jobs_on_their_way(layout, differences, known | places, with_completed)
+
+
+def _without_jobs_on_their_way(
+    layout: Layout, differences: list[Difference], seen: set[str], with_completed: bool
+) -> list[Difference]:
+    """The differences without the missing jobs that a second listing shows: they went back, as a job does that could not be
+    started, or on, behind the back of the first. The entries of their moves are about to be read."""
+    if not any(difference.kind == "gone" for difference in differences):
+        return differences
+    shown = {unnumbered_name(name_in_place(place)) for place in list_jars(layout, with_completed) - seen}
+    return [
+        difference
+        for difference in differences
+        if difference.kind != "gone"
+        or difference.uid is None
+        or not (
+            unnumbered_name(name_in_place(difference.place)) in shown
+            or look(layout.path(difference.place)) is not None
+            or (not with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None)
+        )
+    ]
 
 
 def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]) -> set[int]:

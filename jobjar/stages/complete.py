@@ -140,7 +140,7 @@ def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
     read. Who takes a job back journals that, durably, before the file moves."""
     with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
-        return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id)
+        return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id, job.move_number)
     return unknown
 
 
