@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import random
 import signal
@@ -28,27 +27,27 @@ from jobjar.attempt import (
     Claimer,
     describe_end,
 )
-from jobjar.disk import is_taken_away, look, make_directory, replace_file
+from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar, check_path_is_safe
-from jobjar.jobname import login, new_id, node_name
-from jobjar.lease import Leases, heartbeat_interval_s
+from jobjar.jobname import new_id, node_name
+from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import scan_category
 from jobjar.ledger.store import FROM_JOURNALS, Ledger
 from jobjar.liveness import this_process
-from jobjar.patience import Refusals, patience, patiently
+from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
-from jobjar.recover import note_end, set_aside
+from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import Workbench, base_environment, run_attempt
-from jobjar.version import VERSION
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
+from jobjar.worker_directory import make_worker_directory
 
 # What one turn came to.
 RAN = "ran"
@@ -107,7 +106,7 @@ class Worker:
         self.jar.check_is_writable()
         os.umask(self.jar.umask)
         try:
-            self._make_directory()
+            make_worker_directory(self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories)
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
@@ -116,39 +115,6 @@ class Worker:
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
         self._bench = Workbench(self.claimer, base_environment(self.claimer))
         self._pulse.start()
-
-    def _make_directory(self) -> None:
-        if look(self.paths.path) is not None:
-            set_aside(self.jar, self.paths)
-        for path in (
-            self.paths.path,
-            self.paths.jobs,
-            self.paths.scratch,
-            self.paths.output,
-            self.paths.spent_links,
-        ):
-            make_directory(path)
-        alias = self.jar.layout.claimed_alias(self.name)
-        with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
-            patiently(lambda: os.symlink(self.paths.jobs, alias), alias)
-        started_at = round(time.time(), 6)
-        identity = {
-            "worker": self.name,
-            "worker_id": self.claimer.worker_id,
-            "node": self.identity.node,
-            "pid": self.identity.pid,
-            "boot_id": self.identity.boot_id,
-            "process_started": self.identity.started,
-            "user": login(),
-            "categories": list(self.categories),
-            "version": VERSION,
-            "started_at": started_at,
-            "heartbeat_time_s": heartbeat_interval_s(self.jar.settings),
-        }
-        self.jar.journal.append(
-            [{**identity, "entry": "worker", "worker_uid": self.claimer.worker_id, "worker_id": None}]
-        )
-        replace_file(self.paths.identity_file, (json.dumps(identity, indent=1) + "\n").encode())
 
     def finish(self, reason: str) -> None:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
@@ -161,7 +127,7 @@ class Worker:
             state = control.read_worker(self.jar.layout, self.name)
             if state is not None:
                 note_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
-            elif is_taken_away(self.paths.path):
+            elif is_taken_away(self.paths.identity_file):
                 self.say(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         except OSError as error:
             self.say(f"the end of this worker could not be recorded: {error.strerror}")

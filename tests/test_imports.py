@@ -36,6 +36,7 @@ WORK = [
     "archive",
     "nightly",
     "pulse",
+    "worker_directory",
     "worker",
     "report",
     "lookup",

@@ -444,4 +444,5 @@ def test_a_worker_whose_directory_was_taken_away_says_so_and_leaves(rig: Rig, re
     name = rig.submit("true")
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 0 and "was moved or removed" in said and "Traceback" not in said
-    assert rig.names("unclaimed") == [name] and not path.exists()
+    # A heartbeat may have come between, so that the directory itself is still there.
+    assert rig.names("unclaimed") == [name] and not (path / "jobs").exists()

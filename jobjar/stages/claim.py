@@ -168,7 +168,8 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
         # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
         if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
             return candidate.name, f"{directory}/{candidate.name}"
-        if is_directory(directory) or look(source) is None:
+        # A worker whose own directory is gone must not claim into one that nobody knows.
+        if not candidate.category or is_directory(directory) or look(source) is None:
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
