@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from jobjar.jobname import id_in_name
 from jobjar.layout import name_in_place
 from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
 from jobjar.ledger.store import Ledger
@@ -155,6 +156,8 @@ def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
             JobReport.name == name_or_id,
             (JobReport.name == name_in_place(name_or_id)) & (JobReport.place == name_or_id),
         ]
+        if own_id := id_in_name(name_in_place(name_or_id)):
+            tries.append(JobReport.uid == own_id)  # it has another name by now: `x~2` where `x` was taken
         if len(name_or_id) >= 4:
             tries.append(JobReport.uid.startswith(name_or_id))
         tries.append(JobReport.name.contains(f"-{name_or_id}."))

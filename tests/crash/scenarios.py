@@ -29,6 +29,7 @@ from jobjar.nightly import run_nightly
 from jobjar.recover import recover_node, set_aside
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.worker import IDLE, RAN, Worker
+from jobjar.worker_directory import make_worker_directory
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ def make_two_workers() -> None:
             started = process_start(process.pid)
             assert started is not None
             worker.identity = worker.identity._replace(pid=process.pid, started=started)
-            worker._make_directory()
+            make_worker_directory(jar, worker.paths, worker.identity, worker.claimer.worker_id, ())
 
     _with_jar(run)
 

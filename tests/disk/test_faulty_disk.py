@@ -72,9 +72,12 @@ def test_jobs_on_a_disk_that_errs_at_random_complete_once_each(
     assert "could not be recorded" not in "".join(said)
     # A placeholder that had been made when its making failed stays: an empty file without the run bit, no job; the job
     # has the next name then.
-    jobs = [name for name in rig.names("completed") if (rig.home / "completed" / name).stat().st_mode & 0o100]
-    assert sorted(map(unnumbered_name, jobs)) == sorted(names), said
-    assert rig.names("unclaimed") == []
+    completed, unclaimed = (
+        [name for name in rig.names(jar) if (rig.home / jar / name).stat().st_mode & 0o100]
+        for jar in ("completed", "unclaimed")
+    )
+    assert sorted(map(unnumbered_name, completed)) == sorted(names), said
+    assert unclaimed == []
     ran = Counter(runs.read_text().split())
     assert len(ran) == JOBS
     rig.run("recover_jobs")
