@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobjar.control import running_workers
-from jobjar.disk import is_job_file, look
+from jobjar.disk import is_job_file, link_target, look
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
@@ -116,8 +116,10 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if entry.is_symlink() and not entry.name.startswith("."):
-            linked.add(os.path.realpath(entry.path))
-            if look(os.path.realpath(entry.path)) is None:
+            target = link_target(entry.path)
+            if target is not None:
+                linked.add(target)
+            elif look(entry.path) is not None:
                 lines.append(f"claimed/{entry.name}: its job is not there any more")
     for place in places:
         if place.startswith("workers/") and os.path.realpath(jar.layout.path(place)) not in linked:

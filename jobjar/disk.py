@@ -253,6 +253,15 @@ def move_to_own(source: str, directory: str, name: str) -> str:
     return taken_name
 
 
+def link_target(path: str) -> str | None:
+    """Where a symbolic link leads, through whatever others; None where it has gone, or leads nowhere."""
+    try:
+        target = os.path.realpath(path)
+    except FileNotFoundError:  # between realpath's two looks at it
+        return None
+    return None if look(target) is None else target
+
+
 def is_taken_away(path: str) -> bool:
     """Whether what was at `path` is certainly not there any more; what the disk does not tell now is not certain."""
     try:

@@ -7,6 +7,7 @@ came round again is not taken for the old process. From another node the answer 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -39,6 +40,12 @@ def boot_id() -> str:
         import psutil
 
         return str(int(psutil.boot_time()))
+
+
+@functools.cache
+def node_run() -> str:
+    """What differs from one run of this node to the next: of a machine its boot, of a container its first process too."""
+    return f"{boot_id()}.{process_start(1) or 0:.0f}"
 
 
 def process_start(pid: int) -> float | None:

@@ -20,7 +20,7 @@ from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
-    look,
+    link_target,
     make_directory,
     move_to_free_name,
     read_file,
@@ -307,8 +307,8 @@ def tidy_links(jar: Jar, recovery: Recovery) -> None:
         if entry.name.startswith("."):
             if entry.name[1:] not in running:
                 remove_file(entry.path)
-        elif look(os.path.realpath(entry.path)) is not None:
-            linked.add(os.path.realpath(entry.path))
+        elif target := link_target(entry.path):
+            linked.add(target)
         else:
             remove_file(entry.path)
             recovery.say(f"removed the stale link claimed/{entry.name}")

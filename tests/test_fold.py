@@ -12,7 +12,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.ledger.fold import fold_entry, fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.rebuild import dump_ledger
+from jobjar.ledger.rebuild import dump_ledger, fill_ledger
 from jobjar.ledger.store import driver
 from tests import folding
 from tests.histories import histories
@@ -325,3 +325,18 @@ def test_variables_keep_their_text_and_are_numbers_where_they_can_be() -> None:
         "monitored_variable"
     ]
     assert [row[3:] for row in rows] == [("loss", "0.25", 0.25), ("n", "7", 7.0), ("name", "x", None)]
+
+
+@pytest.mark.parametrize("later", [b"", b'\n{"entry":"worker","later":"than the crash"}' * 9])
+def test_a_ledger_that_knows_more_than_its_journal_after_a_crash_is_made_anew(rig: Rig, later: bytes) -> None:
+    jar = rig.open()
+    rig.submit("true")
+    rig.submit("true")
+    fill_ledger(jar.ledger)
+    journal = Path(jar.journal.path)
+    jar.close()
+    # What a crash of the node took back: the end of the file, which was never written to the disk.
+    journal.write_bytes(journal.read_bytes()[:-150] + later)
+    result = rig.run("recover_jobs")
+    assert "a crash took some back" in result.stderr and "rebuilding it" in result.stderr
+    rig.assert_clean()

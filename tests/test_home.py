@@ -85,3 +85,20 @@ def test_two_homes_append_to_two_journals(tmp_path: Path) -> None:
         names.add(LedgerHome(f"{tmp_path}/{which}", False).journal_name())
     assert len(names) == 2
     assert all(name.startswith(f"{os.uname().nodename}.") for name in names)
+
+
+def test_after_a_start_of_the_node_its_home_appends_to_another_journal(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/home")
+    names = [home.journal_name(), home.journal_name()]
+    for run in ("second", "third"):
+        monkeypatch.setattr(module, "node_run", lambda run=run: run)
+        names += [home.journal_name(), home.journal_name()]
+    first = names[0]
+    assert names == [first, first, f"{first}-2", f"{first}-2", f"{first}-3", f"{first}-3"]
+    # On a disk of the node's own what was appended is there or not, and nothing comes late.
+    shared = find_ledger_home(Layout(str(rig.home)), f"{rig.home}/ledger")
+    name = shared.journal_name()
+    monkeypatch.setattr(module, "node_run", lambda: "fourth")
+    assert shared.journal_name() == name

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
+from jobjar.errors import LedgerCorrupt
 from jobjar.jobname import node_name
 from jobjar.journal import (
     Entry,
@@ -102,6 +103,8 @@ def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Rea
     except FileNotFoundError:
         return
     with journal:
+        if offset and _is_own(path):
+            _check_end(journal, path, offset)
         if not journal.has_more(offset):
             return
         end_of_all = _sync_own(path)
@@ -121,15 +124,28 @@ def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Rea
                 return
 
 
+def _is_own(path: str) -> bool:
+    """Whether this node appends to a journal, or did."""
+    return os.path.basename(path).startswith(f"{node_name()}.") and path.endswith(".jsonl")
+
+
+def _check_end(journal: JournalFile, path: str, offset: int) -> None:
+    """Raise LedgerCorrupt where no line of this node's own journal ends at `offset`: a crash of the node took back what the
+    ledger has folded, whatever a sync had promised, and the ledger says more than could be made again."""
+    around = journal.read_at(2, offset - 1)
+    if not around or around[1:] not in (b"", b"\n"):
+        reason = f"it has folded {offset} bytes of {os.path.basename(path)}, of which a crash took some back"
+        raise LedgerCorrupt(path=path, reason=reason)
+
+
 def _sync_own(path: str) -> int:
     """Up to where a journal may be read. One that this node writes to a network disk is synced first: a crash of the node
     would take back what its ledger, on a disk of its own, had folded already."""
-    is_own = os.path.basename(path).startswith(f"{node_name()}.") and path.endswith(".jsonl")
-    if not is_own or _is_local(os.path.dirname(path)):
+    if not _is_own(path) or _is_local(os.path.dirname(path)):
         return sys.maxsize
     try:
-        # For writing: a file that is open for reading alone MooseFS does not sync.
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # For writing alone: MooseFS does not sync through a descriptor that may read and has not written.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError):
         return sys.maxsize
     try:

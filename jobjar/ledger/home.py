@@ -25,11 +25,18 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLed
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
 from jobjar.layout import Layout
+from jobjar.liveness import node_run
 from jobjar.mounts import is_local
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
 HOMES = "/var/tmp"
+
+
+def next_journal_name(name: str) -> str:
+    """What the journal after the one of this name is called: `x`, `x-2`, `x-3` …"""
+    found = re.fullmatch(r"(.+)-([0-9]+)", name)
+    return f"{found.group(1)}-{int(found.group(2)) + 1}" if found else f"{name}-2"
 
 
 class LedgerHome:
@@ -51,10 +58,10 @@ class LedgerHome:
 
     def journal_name(self) -> str:
         """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
-        name = self._read_writer()
+        name, ended = self._read_writer()
         if name:
             return name
-        name = f"{node_name()}.{new_id()[:8]}"
+        name = next_journal_name(ended) if ended else f"{node_name()}.{new_id()[:8]}"
         temporary = self._write_name(name)
         try:
             # link, not rename: of two processes that get here at once the first one's name stands.
@@ -65,20 +72,37 @@ class LedgerHome:
             os.unlink(temporary)
         return name
 
-    def _read_writer(self) -> str:
-        """The name in the writer file; '' where there is none that can be used, and no such file any more."""
+    def _read_writer(self) -> tuple[str, str]:
+        """The name in the writer file; or '', no such file any more, and the name that this home's last journal has.
+
+        A network disk may have some of what this node appended before it crashed, lose some, and get some late, over what
+        was appended since: after each start of the node its processes append to another journal.
+        """
         try:
             with open(self.writer_file, encoding="utf-8", errors="replace") as file:
-                name = file.read().strip()
+                text = file.read()
         except FileNotFoundError:
-            return ""
+            return "", ""
+        name, _, run = text.strip().partition(" ")
         # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
         is_own = self.shared or name.startswith(f"{node_name()}.")
-        if is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name):
-            return name
+        is_name = is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name) is not None
+        if is_name and run in ("", node_run()):
+            return name, ""
+        self._drop_writer(text)
+        return "", name if is_name else ""
+
+    def _drop_writer(self, text: str) -> None:
+        """Remove the writer file, if it is still the one with `text` in it."""
+        aside = f"{self.writer_file}.{os.getpid()}.old"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.writer_file)
-        return ""
+            os.rename(self.writer_file, aside)
+            with open(aside, encoding="utf-8", errors="replace") as file:
+                is_other = file.read() != text
+            if is_other:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, self.writer_file)
+            os.unlink(aside)
 
     def name_next_journal(self, name: str) -> None:
         """Have this home's processes append to the journal `name` from now on. Under the lock."""
@@ -88,7 +112,7 @@ class LedgerHome:
         temporary = f"{self.writer_file}.{os.getpid()}.new"
         descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
         try:
-            write_all(descriptor, name.encode())
+            write_all(descriptor, (name if self.shared else f"{name} {node_run()}").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

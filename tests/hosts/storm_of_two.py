@@ -165,7 +165,12 @@ class Storm:
         assert set(ran) == set(self.names)
         dumps = [json.loads(host.run("python", "-c", _DUMP)) for host in (self.first, self.second)]
         for table, rows in dumps[0].items():
-            assert rows == dumps[1][table], table
+            others = dumps[1][table]
+            assert rows == others, (
+                table,
+                [row for row in rows if row not in others],
+                [row for row in others if row not in rows],
+            )
         for host in (self.first, self.second):
             host.run("jobjar", "check")
             host.run("jobjar", "rebuild")
