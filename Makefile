@@ -27,10 +27,10 @@ demo: $(READY)
 	@$(BIN)/python examples/sr/demo.py build/demo
 
 test: lint
-	@$(BIN)/python -m pytest -n 4
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-quick: $(READY)
-	@$(BIN)/python -m pytest -n 4 -m "not slow"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow and not faults"
 
 faults: $(READY)
 	@$(BIN)/python -m tests.faults.everything

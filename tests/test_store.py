@@ -293,3 +293,16 @@ def test_a_ledger_that_is_removed_while_it_is_opened_is_made_again(rig: Rig, mon
         connection.execute("INSERT INTO batch (name) VALUES ('b')")
     assert len(removals) == 2
     check_database(ledger.path)
+
+
+def test_what_fails_because_the_ledger_was_removed_meanwhile_is_done_again(ledger: Ledger) -> None:
+    tries: list[str] = []
+
+    def action() -> str:
+        tries.append(ledger.path)
+        if len(tries) == 1:
+            os.unlink(ledger.path)
+            raise LedgerUnavailable(path=ledger.path, reason="attempt to write a readonly database")
+        return "done"
+
+    assert ledger.repaired(action, fill_ledger, pytest.fail) == "done" and len(tries) == 2

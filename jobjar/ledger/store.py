@@ -88,7 +88,7 @@ class Ledger:
                 return
             except OSError as error:
                 raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
-            except (driver.Error, peewee.PeeweeException):
+            except (driver.Error, peewee.PeeweeException, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.
                 if not tries_left or not self._was_replaced():
                     raise
@@ -237,10 +237,19 @@ class Ledger:
         except (driver.Error, peewee.PeeweeException) as error:
             raise name_error(error, self.path) from error
 
+    def _do_again_if_replaced(self, action: Callable[[], T]) -> T:
+        """`action()`; done again where it failed because somebody removed or rebuilt the file meanwhile."""
+        try:
+            return action()
+        except LedgerUnavailable:
+            if self.is_private or not self._was_replaced():
+                raise
+        return action()
+
     def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], say: Callable[[str], None]) -> T:
         """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again."""
         try:
-            return action()
+            return self._do_again_if_replaced(action)
         except LedgerCorrupt as error:
             if self.is_private:
                 raise

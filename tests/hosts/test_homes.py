@@ -20,7 +20,7 @@ Damage = Callable[[Path], None]
 
 
 def writer_of(home: Path) -> str:
-    return (home / "writer").read_text()
+    return (home / "writer").read_text().split()[0]
 
 
 def journals_of(rig: Rig) -> set[str]:
