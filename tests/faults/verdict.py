@@ -111,7 +111,7 @@ def versions() -> dict[str, str]:
         "jobjar": VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
         "sqlite": str(getattr(driver, "sqlite_version", sqlite3.sqlite_version)),
-        "linux": os.uname().release,
+        "linux": os.uname().release.partition("-")[0],
     }
 
 
