@@ -18,6 +18,8 @@ from jobjar.ledger.rebuild import rebuild_ledger
 from jobjar.role import take_role
 from tests.rig import Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Days; a job of this test is older than that as soon as it has ended.
 AT_ONCE = "0.000000001"
 Night = Callable[..., Kept]

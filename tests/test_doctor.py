@@ -22,6 +22,8 @@ from jobjar.doctor.workers import look_at_lease
 from jobjar.ledger.store import driver
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
+
 MIB, GIB = 1 << 20, 1 << 30
 
 

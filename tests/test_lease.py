@@ -25,6 +25,8 @@ from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import before, claim_next, entries, finish, make_claimer
 from tests.rig import Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 LEASE_S = 80.0  # of which each pair of looks counts for at most 10
 BEAT = 1_000
 

@@ -19,6 +19,8 @@ from jobjar.rotation import compress_journals, rotate_journal
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 _YEAR_S = 365 * 86400.0
 
 

@@ -12,6 +12,8 @@ from tests.crash.case import Case, kill_everywhere
 from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Nursery
 
+pytestmark = pytest.mark.slow
+
 
 def a_jar_with_a_past(case: Case) -> None:
     """Some jobs ended and were archived, some ended since, one waits; a journal has ended; a worker died with a job

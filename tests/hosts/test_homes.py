@@ -16,6 +16,8 @@ from jobjar.ledger.home import LedgerHome, find_ledger_home
 from tests.programs.spaces import SpaceRig
 from tests.rig import Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], None]
 
 

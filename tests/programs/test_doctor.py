@@ -15,6 +15,8 @@ from jobjar.jobname import node_name
 from tests.programs.spaces import SpaceRig
 from tests.rig import BIN, Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 Findings = dict[str, dict[str, Any]]
 # What the disk and the name of the machine that runs the tests may be.
 OF_THE_MACHINE = {"file system", "host name", "space", "inodes"}

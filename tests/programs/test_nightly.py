@@ -15,6 +15,8 @@ import pytest
 from jobjar.jobname import node_name
 from tests.rig import BIN, Result, Rig, wait_until
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = "0.000000001"
 ALL_AT_ONCE = {"JJ_ARCHIVE_AFTER": AT_ONCE, "JJ_KEEP_COMPLETED": "0", "JJ_KEEP_WORKERS": "0"}
 
