@@ -1,33 +1,88 @@
-"""Which disks are this host's own. Reads /proc/self/mountinfo (proc(5)); writes nothing."""
+"""What is mounted where, and which disks are this host's own. Reads /proc/self/mountinfo (proc(5)); writes nothing."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 LOCAL_FILE_SYSTEMS = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "zfs", "f2fs", "jfs", "bcachefs")
 )
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
+class Mount(NamedTuple):
+    """One row of the table. `options` has those of the mount and those of the file system."""
+
+    mount_id: str
+    point: str
+    kind: str
+    source: str
+    options: Mapping[str, str]
+
+    @property
+    def is_nfs(self) -> bool:
+        return self.kind in ("nfs", "nfs4")
+
+
+def _plain(field: str) -> str:
+    """A field of the table without its octal escapes."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), field)
+
+
+def parse_mounts(text: str) -> list[Mount]:
+    """The rows of a mountinfo table."""
+    mounts = []
+    for line in text.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields, rest = before.split(), after.split()
+        if not dash or len(fields) < 6 or len(rest) < 2:
+            continue
+        words = fields[5].split(",") + (rest[2].split(",") if len(rest) > 2 else [])
+        options = {name: value for name, _, value in (word.partition("=") for word in words)}
+        # The file system's own "rw" must not hide that this mount of it is read-only.
+        kind, source = rest[0], _plain(rest[1])
+        if kind == "fuse" and "#" in source:  # MooseFS and others: mfs#10.0.0.1:9421
+            kind = f"fuse.{source.partition('#')[0]}"
+        mounts.append(Mount(fields[0], _plain(fields[4]), kind, source, options))
+    return mounts
+
+
+def read_mounts() -> list[Mount]:
+    """What this process has mounted. Raises OSError where the kernel has no such table."""
+    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return parse_mounts(file.read())
+
+
+def find_mount(path: str, mounts: Iterable[Mount] | None = None) -> Mount | None:
+    """The mount that `path` lies on, wherever links lead; None where the kernel has no such table."""
+    if mounts is None:
+        try:
+            mounts = read_mounts()
+        except OSError:
+            return None
+    return mount_of(os.path.realpath(path), mounts)
+
+
+def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
+    """The mount of a path without links: the last of those with the longest mount point."""
+    found: Mount | None = None
+    for mount in mounts:
+        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
+        if inside and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
 
 
 def is_local(path: str) -> bool:
     """Whether the disk under `path` is this host's own. Unknown file systems count as network disks."""
-    if sys.platform != "linux":
-        return True
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return _is_local_in(os.path.realpath(path), lines.read().splitlines())
+    return sys.platform != "linux" or is_local_mount(find_mount(path, read_mounts()))
 
 
-def _is_local_in(path: str, mountinfo: list[str]) -> bool:
-    """`is_local` by the lines of a mountinfo table (proc(5)): the last of the longest mount points wins."""
-    longest = -1
-    file_system = ""
-    for line in mountinfo:
-        before, _, after = line.partition(" - ")
-        mount_point = before.split()[4].replace("\\040", " ").replace("\\011", "\t")
-        inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
-        if inside and len(mount_point) >= longest:
-            longest = len(mount_point)
-            file_system = after.split()[0]
+def is_local_mount(mount: Mount | None) -> bool:
+    """`is_local` by the mount that a path lies on."""
     # What is written to an overlay goes to its upper layer, and overlayfs refuses a network disk as that.
-    return file_system in LOCAL_FILE_SYSTEMS or file_system == "overlay"
+    return mount is not None and (mount.kind in LOCAL_FILE_SYSTEMS or mount.kind == "overlay")

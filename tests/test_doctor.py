@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.doctor.filesystem import find_mount, judge_options, look_at_file_system, parse_mounts
+from jobjar.doctor.filesystem import judge_options, look_at_file_system
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding, examine, format_findings, worst_verdict
 from jobjar.doctor.ledger_home import judge_sqlite, look_at_ledger
 from jobjar.doctor.meeting import FIRST, SECOND, Meeting
@@ -20,6 +20,7 @@ from jobjar.doctor.staleness import CHANGES, judge_change
 from jobjar.doctor.system import programs_called
 from jobjar.doctor.workers import look_at_lease
 from jobjar.ledger.store import driver
+from jobjar.mounts import find_mount, parse_mounts
 from tests.rig import Rig
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.mounts import LOCAL_FILE_SYSTEMS, _is_local_in, is_local
+from jobjar.mounts import LOCAL_FILE_SYSTEMS, is_local, is_local_mount, mount_of, parse_mounts
 
 MOUNTS = [
     "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
@@ -20,6 +20,10 @@ MOUNTS = [
     "38 37 0:48 / /twice rw - nfs server:/twice rw",
     "39 22 0:49 / /new rw - hyperfs9000 none rw",
 ]
+
+
+def is_local_in(path: str, mountinfo: list[str]) -> bool:
+    return is_local_mount(mount_of(path, parse_mounts("\n".join(mountinfo))))
 
 
 @pytest.mark.parametrize(
@@ -42,17 +46,17 @@ MOUNTS = [
     ],
 )
 def test_a_disk_is_local_or_not_by_the_last_of_the_longest_mount_points(path: str, local: bool) -> None:
-    assert _is_local_in(path, MOUNTS) is local
+    assert is_local_in(path, MOUNTS) is local
 
 
 @pytest.mark.parametrize("file_system", sorted(LOCAL_FILE_SYSTEMS))
 def test_file_systems_of_this_host_s_own_disks_are_local(file_system: str) -> None:
-    assert _is_local_in("/d/jar", [f"22 1 8:1 / /d rw - {file_system} /dev/x rw"])
+    assert is_local_in("/d/jar", [f"22 1 8:1 / /d rw - {file_system} /dev/x rw"])
 
 
 @pytest.mark.parametrize("file_system", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "gpfs", "fuse", "fuse.glusterfs"])
 def test_file_systems_that_several_hosts_may_have_are_not_local(file_system: str) -> None:
-    assert not _is_local_in("/d/jar", [f"22 1 8:1 / /d rw - {file_system} x rw"])
+    assert not is_local_in("/d/jar", [f"22 1 8:1 / /d rw - {file_system} x rw"])
 
 
 def test_a_link_is_judged_by_where_it_leads(tmp_path: Path) -> None:

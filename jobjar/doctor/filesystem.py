@@ -1,19 +1,15 @@
 """Which file system a path lies on, by the kernel's table of mounts, and which of its options hurt a jar.
 
-Reads /proc/self/mountinfo (proc(5)); writes nothing.
+Reads what mounts.py reads; writes nothing.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
-from jobjar.mounts import is_local
+from jobjar.mounts import Mount, find_mount, is_local_mount
 
-MOUNTINFO = "/proc/self/mountinfo"
 # Longer than this, other nodes' heartbeats and directories are seen later than people expect.
 LONG_ATTRIBUTE_CACHE_S = 60
 
@@ -53,67 +49,13 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
 _MEASURED = ("nfs", "nfs4", "fuse.mfs", "fuse.glusterfs")
 
 
-class Mount(NamedTuple):
-    """One row of the table. `options` has those of the mount and those of the file system."""
-
-    mount_id: str
-    point: str
-    kind: str
-    source: str
-    options: Mapping[str, str]
-
-    @property
-    def is_nfs(self) -> bool:
-        return self.kind in ("nfs", "nfs4")
-
-
-def _plain(field: str) -> str:
-    """A field of the table without its octal escapes."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), field)
-
-
-def parse_mounts(text: str) -> list[Mount]:
-    """The rows of a mountinfo table."""
-    mounts = []
-    for line in text.splitlines():
-        before, dash, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if not dash or len(fields) < 6 or len(rest) < 2:
-            continue
-        words = fields[5].split(",") + (rest[2].split(",") if len(rest) > 2 else [])
-        options = {name: value for name, _, value in (word.partition("=") for word in words)}
-        # The file system's own "rw" must not hide that this mount of it is read-only.
-        kind, source = rest[0], _plain(rest[1])
-        if kind == "fuse" and "#" in source:  # MooseFS and others: mfs#10.0.0.1:9421
-            kind = f"fuse.{source.partition('#')[0]}"
-        mounts.append(Mount(fields[0], _plain(fields[4]), kind, source, options))
-    return mounts
-
-
-def find_mount(path: str, mounts: list[Mount] | None = None) -> Mount | None:
-    """The mount that `path` lies on; None where the kernel has no such table."""
-    if mounts is None:
-        try:
-            with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-                mounts = parse_mounts(file.read())
-        except OSError:
-            return None
-    path = os.path.realpath(path)
-    found: Mount | None = None
-    for mount in mounts:
-        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
-        if inside and (found is None or len(mount.point) >= len(found.point)):
-            found = mount
-    return found
-
-
 def look_at_file_system(group: str, path: str) -> Iterator[Finding]:
     """The kind of disk under `path`, and its options."""
     mount = find_mount(path)
     if mount is None:
         yield Finding(group, "file system", NOTE, "unknown", "this system has no /proc/self/mountinfo")
         return
-    local = is_local(path)
+    local = is_local_mount(mount)
     where = "local" if local else "network disk: each node keeps a ledger of its own"
     measured = f"{mount.kind} ({mount.source}) on {mount.point}, {where}"
     verdict, meaning, advice = _KNOWN.get(mount.kind, (FINE, "", ""))

@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterator
 
 from jobjar.disk import is_job_file
-from jobjar.doctor.filesystem import find_mount
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.jar import Jar
 from jobjar.ledger.reconcile import list_directory
+from jobjar.mounts import find_mount
 
 GROUP = "permissions"
 # A directory of a million jobs is not read to its end.
