@@ -45,7 +45,8 @@ from jobjar.ledger.queries import (
     uid_is_taken,
 )
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
-from jobjar.liveness import DEAD, process_start, processes_of_jobs
+from jobjar.leftovers import remove_leftovers
+from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.stages.run import remove_tree
@@ -299,7 +300,8 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
 
 def tidy_links(jar: Jar, recovery: Recovery) -> None:
     """Make claimed/ hold a link to each claimed job, and no other."""
-    running = {worker.name for worker in list_workers(jar.layout) if worker.is_running}
+    workers = list_workers(jar.layout)
+    running = {worker.name for worker in workers if worker.is_running}
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if not entry.is_symlink():
@@ -313,7 +315,7 @@ def tidy_links(jar: Jar, recovery: Recovery) -> None:
             remove_file(entry.path)
             recovery.say(f"removed the stale link claimed/{entry.name}")
     now = read_server_clock(jar.layout.clock_file(node_name()))
-    for worker in list_workers(jar.layout):
+    for worker in workers:
         for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
             with contextlib.suppress(OSError):
                 if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
@@ -347,9 +349,5 @@ def _discard_half_written(jar: Jar, recovery: Recovery) -> None:
         (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
         (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
     ):
-        for entry in list_directory(directory):
-            found = re.fullmatch(pattern, entry.name)
-            if found and process_start(int(found.group(1))) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-                    recovery.say(f"removed the half-written {entry.name}")
+        for name in remove_leftovers(directory, pattern):
+            recovery.say(f"removed the half-written {name}")

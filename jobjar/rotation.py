@@ -24,14 +24,14 @@ from jobjar.jobname import node_name
 from jobjar.journal import compressed_path, journal_key, list_journals, read_journal
 from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
-from jobjar.liveness import process_start
+from jobjar.ledger.home import next_journal_name, split_journal_name
+from jobjar.leftovers import remove_leftovers
 
 # A journal that is smaller than this is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
 # By the disk's clock. A process that still has the journal open after that was stopped, or has nothing to append.
 QUIET_S = 86400.0
 _CHUNK_BYTES = 1 << 20
-_NUMBERED = re.compile(r"(.+\.[0-9a-z]+)(?:-([0-9]+))?")
 
 
 class Compressed(NamedTuple):
@@ -56,19 +56,13 @@ def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
         if size < (ROTATE_BYTES if at_bytes is None else at_bytes):
             return None
         taken = {journal_key(path) for path in list_journals(jar.layout.journals)}
-        base, number = _split(name)
-        number += 1
-        while f"{base}-{number}.jsonl" in taken:
-            number += 1
+        following = next_journal_name(name)
+        while f"{following}.jsonl" in taken:
+            following = next_journal_name(following)
         # COMMIT: from here this home's processes append to the next journal
-        home.name_next_journal(f"{base}-{number}")
+        home.name_next_journal(following)
     jar.journal.follow()
     return name
-
-
-def _split(name: str) -> tuple[str, int]:
-    found = _NUMBERED.fullmatch(name)
-    return (found.group(1), int(found.group(2) or 1)) if found else (name, 1)
 
 
 def compress_journals(jar: Jar, now: float) -> Compressed:
@@ -76,12 +70,12 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
     LedgerUnavailable."""
     done = freed = 0
     current = jar.ledger_home.journal_name()
-    base, _ = _split(current)
+    base, _ = split_journal_name(current)
     for path in list_journals(jar.layout.journals):
-        if path.endswith(".gz") and _split(journal_key(path).removesuffix(".jsonl"))[0] == base:
+        if path.endswith(".gz") and split_journal_name(journal_key(path).removesuffix(".jsonl"))[0] == base:
             _remove_stray(f"{jar.layout.journals}/{journal_key(path)}", now)
         name = os.path.basename(path).removesuffix(".jsonl")
-        if path.endswith(".gz") or name == current or _split(name)[0] != base:
+        if path.endswith(".gz") or name == current or split_journal_name(name)[0] != base:
             continue
         with contextlib.suppress(FileNotFoundError):
             saved = _compress(jar, path, now)
@@ -173,12 +167,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove what killed processes of this node left half-compressed; returns the names."""
-    swept = []
-    pattern = re.compile(r"\..*\.jsonl\.gz\." + re.escape(node_name()) + r"\.([0-9]+)\.new")
-    for name in os.listdir(jar.layout.journals):
-        found = pattern.fullmatch(name)
-        if found and process_start(int(found.group(1))) is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{jar.layout.journals}/{name}")
-                swept.append(name)
-    return swept
+    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz\." + re.escape(node_name()) + r"\.([0-9]+)\.new")

@@ -22,6 +22,7 @@ FOUNDATIONS = [
     "settings",
     "journal",
     "liveness",
+    "leftovers",
     "session",
     "wake",
     "arrivals",

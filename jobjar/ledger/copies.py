@@ -11,12 +11,13 @@ import os
 import re
 
 from jobjar.disk import sync_directory
-from jobjar.ledger.store import Ledger, check_database, driver
-from jobjar.liveness import process_start
+from jobjar.ledger.database import check_database, driver, remove_database
+from jobjar.ledger.store import Ledger
+from jobjar.leftovers import remove_leftovers
 
 KEPT = 7
 _COPY = re.compile(r"ledger-[0-9]{4}-[0-9]{2}-[0-9]{2}\.db")
-_TEMPORARY = re.compile(r"ledger-.*\.db\.([0-9]+)\.new.*")
+_TEMPORARY = r"ledger-.*\.db\.([0-9]+)\.new.*"
 
 
 def copy_database(ledger: Ledger, path: str) -> None:
@@ -39,9 +40,7 @@ def copy_database(ledger: Ledger, path: str) -> None:
         os.rename(temporary, path)
         sync_directory(os.path.dirname(path))
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary + suffix)
+        remove_database(temporary)
 
 
 def make_dated_copy(ledger: Ledger, date: str) -> str:
@@ -59,12 +58,4 @@ def make_dated_copy(ledger: Ledger, date: str) -> str:
 
 def sweep_copies(ledger: Ledger) -> list[str]:
     """Remove what killed processes left half-copied; returns the names."""
-    swept = []
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(ledger.home.copies):
-            found = _TEMPORARY.fullmatch(name)
-            if found and process_start(int(found.group(1))) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{ledger.home.copies}/{name}")
-                    swept.append(name)
-    return swept
+    return remove_leftovers(ledger.home.copies, _TEMPORARY)

@@ -33,10 +33,16 @@ SPIN_S = 0.001
 HOMES = "/var/tmp"
 
 
+def split_journal_name(name: str) -> tuple[str, int]:
+    """The name of a home's first journal, and which of the home's journals this one is, counted from 1."""
+    found = re.fullmatch(r"(.+\.[0-9a-z]+)(?:-([0-9]+))?", name)
+    return (found.group(1), int(found.group(2) or 1)) if found else (name, 1)
+
+
 def next_journal_name(name: str) -> str:
     """What the journal after the one of this name is called: `x`, `x-2`, `x-3` …"""
-    found = re.fullmatch(r"(.+)-([0-9]+)", name)
-    return f"{found.group(1)}-{int(found.group(2)) + 1}" if found else f"{name}-2"
+    first, number = split_journal_name(name)
+    return f"{first}-{number + 1}"
 
 
 class LedgerHome:

@@ -1,0 +1,23 @@
+"""Temporary files whose process died before it gave them their names. Removes them, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from jobjar.liveness import process_start
+
+
+def remove_leftovers(directory: str, pattern: str) -> list[str]:
+    """Remove the files of `directory` that match `pattern` whole, and whose process, of this node, whose id is the pattern's
+    first group, is no more. Returns their names; a missing directory has none. Raises OSError."""
+    removed = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            found = re.fullmatch(pattern, name)
+            if found and process_start(int(found.group(1))) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{directory}/{name}")
+                    removed.append(name)
+    return removed
