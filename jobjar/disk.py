@@ -37,6 +37,8 @@ _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _renameat2: Callable[..., int] | None = None
 _looked_for_renameat2 = False
+# Directories whose file system does not know the flag: asking it again costs a network disk two looks at names.
+_without_the_flag: set[str] = set()
 
 
 def _load_renameat2() -> Callable[..., int] | None:
@@ -55,7 +57,8 @@ def move(source: str, destination: str, is_own_name: bool = False) -> None:
 
     Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
     """
-    if _load_renameat2() is not None:
+    directory = os.path.dirname(destination)
+    if directory not in _without_the_flag and _load_renameat2() is not None:
         error = _rename_unless_taken(source, destination)
         if error is None:
             return
@@ -65,6 +68,7 @@ def move(source: str, destination: str, is_own_name: bool = False) -> None:
         # NFS and others refuse the flag: the name is taken with O_EXCL instead, which one process wins everywhere.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise error
+        _without_the_flag.add(directory)
     _move_over_own_placeholder(source, destination, is_own_name)
 
 

@@ -1,8 +1,10 @@
 """Which job to try next: what the ledger proposes, kept for a moment, less what the journal says was taken since.
 
-Between two questions to the ledger a claim costs it nothing: no lock, no transaction. The journal of this home is looked
-through before each claim (its bytes, not parsed), so that what other workers of the home claimed is passed over, and a
-job that became claimable has the ledger asked again at once. Writes the ledger; moves nothing.
+Between two questions to the ledger a claim costs it nothing: no lock, no transaction. On a local disk the journal of this
+home is looked through before each claim (its bytes, not parsed), so that what other workers of the home claimed is passed
+over, and a job that became claimable has the ledger asked again at once. On a network disk that would make the server take
+in what was just appended, at each claim; there workers keep out of each other's way by spread.py. Writes the ledger; moves
+nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def propose(claimer: Claimer, now: float) -> Candidate | None:
     `now` is the disk's time. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar.
     """
     proposals = claimer.proposals
-    appended = _read_journal(claimer)
+    appended = _read_journal(claimer) if claimer.jar.ledger_home.shared else b""
     if _CLAIMABLE not in appended and time.monotonic() < proposals.stale_at:
         proposals.taken.update(map(_unquote, _CLAIMED.findall(appended)))
         candidate = _next_untaken(claimer)

@@ -17,7 +17,7 @@ from typing import Any
 
 from jobjar.attempt import Claimer
 from jobjar.layout import worker_of_place
-from jobjar.ledger.queries import Candidate, recent_claims
+from jobjar.ledger.queries import Candidate, recent_claims, recent_starts
 
 # A worker whose newest claim is older than the first does not claim often enough to be in the way; one that was not seen to
 # hold a job for the second has left, or has nothing to do.
@@ -34,6 +34,8 @@ def claiming_workers(claimer: Claimer, connection: Any, now: float) -> list[str]
     seen = claimer.proposals.claiming_workers
     for place in recent_claims(connection, now - _RECENT_CLAIM_S):
         seen[worker_of_place(place) or ""] = moment
+    # Who has just started will claim in a moment.
+    seen.update(dict.fromkeys(recent_starts(connection, now - _RECENT_CLAIM_S), moment))
     seen[claimer.paths.name] = moment
     for worker in [worker for worker, at in seen.items() if moment - at > _SEEN_FOR_S]:
         del seen[worker]

@@ -57,6 +57,14 @@ def recent_claims(connection: Any, since: float) -> list[str]:
     return [place for (place,) in connection.execute(query, (since,))]
 
 
+def recent_starts(connection: Any, since: float) -> list[str]:
+    """The names of the workers that were started at `since` (their node's time) or later and have not ended; of the newest
+    thousand, which spares a jar with a long history the rest."""
+    newest = "id > (SELECT max(id) - 1000 FROM worker)"
+    query = f"SELECT name FROM worker WHERE {newest} AND started_at >= ? AND ended_at IS NULL"
+    return [name for (name,) in connection.execute(query, (since,))]
+
+
 def candidate_at(connection: Any, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(
