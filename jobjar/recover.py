@@ -21,6 +21,7 @@ from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
     link_target,
+    look,
     make_directory,
     move_to_free_name,
     read_file,
@@ -49,7 +50,7 @@ from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
-from jobjar.stages.run import remove_tree
+from jobjar.workbench import remove_tree
 
 _DAY_S = 86400.0
 # A link that is missing for this long is not about to be made by its worker.
@@ -103,6 +104,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         remove_tree(entry.path)
     for entry in list_directory(worker.paths.spent_links):
         remove_file(entry.path)
+    remove_file(worker.paths.next_output)
     if not worker.ended:
         _note_death(jar, worker, recovery)
 
@@ -219,6 +221,8 @@ def _judge(
 ) -> tuple[list[Entry], Verdict]:
     """Where a held job goes, and what is to be journaled before."""
     now = read_server_clock(jar.layout.clock_file(node_name()))
+    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    output_file = _output_left(worker.paths, job.name, number)
     if attempt is not None and attempt.outcome is not None:
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
@@ -229,7 +233,6 @@ def _judge(
     limit = jar.settings.crash_limit
     is_last = bool(limit) and stranded_before + 1 >= limit
     outcome = CRASHED if is_last else STRANDED
-    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
     entry = {
         "entry": "ended",
         "job": job.uid,
@@ -239,7 +242,7 @@ def _judge(
         "ended_at": round(now, 6),
         "final": is_last,
         "outcome": outcome,
-        "output_file": _output_left(worker.paths, job.name, number),
+        "output_file": output_file,
         "message": f"{cause}; stranded for the {_ordinal(stranded_before + 1)} time",
     }
     reason = f"crashed: stranded for the {_ordinal(stranded_before + 1)} time" if is_last else "recovered"
@@ -253,9 +256,14 @@ def _ordinal(number: int) -> str:
 
 
 def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
+    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (workbench.py)."""
     name = f"{job_name}.{attempt}.out"
+    path = f"{paths.output}/{name}"
+    with contextlib.suppress(OSError):
+        if look(path) is None and os.stat(paths.next_output).st_size:
+            rename(paths.next_output, path)
     try:
-        return name if os.stat(f"{paths.output}/{name}").st_size else None
+        return name if os.stat(path).st_size else None
     except OSError:
         return None
 

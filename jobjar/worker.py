@@ -45,8 +45,9 @@ from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide, end_unrun, give_back, remove_spent_links, return_strays
-from jobjar.stages.run import Workbench, base_environment, run_attempt
+from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
+from jobjar.workbench import Workbench, base_environment
 from jobjar.worker_directory import make_worker_directory
 
 # What one turn came to.

@@ -49,7 +49,7 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
+    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread", "workbench"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),
     ("doctor", frozenset(["doctor"])),
