@@ -48,6 +48,7 @@ from jobjar.ledger.queries import (
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
 from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import DEAD, processes_of_jobs
+from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.workbench import remove_tree
@@ -81,24 +82,33 @@ def recover_node(jar: Jar) -> Recovery:
     tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
-    places = list_jars(jar.layout)
+    links: list[str] = []
+    places = list_jars(jar.layout, links=links)
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
+    with jar.ledger.writing():
+        for path in links:
+            _free_name(path)
     return recovery
+
+
+def _free_name(path: str) -> None:
+    """Remove what holds a name for a move in which a process of this node was killed (placeholder.py). Under the home's
+    lock: of two at once the second would remove what holds the name for somebody who lives."""
+    with contextlib.suppress(OSError):  # it costs a job its name, and no more
+        placeholder = read_placeholder(path)
+        if placeholder is not None and is_abandoned(placeholder):
+            remove_file(path)
 
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Take back the jobs of one dead worker."""
-    held = [
-        (place, entry)
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")
-        if not _was_placeholder(entry)
-    ]
+    held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     if held:
-        jobs = identify_held(jar, [place for place, _ in held])
+        jobs = identify_held(jar, held)
         _end_orphans(jar, worker, jobs, recovery)
-        for place, _ in held:
+        for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for entry in list_directory(worker.paths.scratch):
         remove_tree(entry.path)
@@ -107,16 +117,6 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     remove_file(worker.paths.next_output)
     if not worker.ended:
         _note_death(jar, worker, recovery)
-
-
-def _was_placeholder(entry: os.DirEntry[str]) -> bool:
-    """Remove what only held a name for a claim that was killed before its rename (disk.py); returns whether it was that."""
-    with contextlib.suppress(FileNotFoundError):
-        status = entry.stat(follow_symlinks=False)
-        if status.st_size == 0 and not is_job_file(status):
-            os.unlink(entry.path)
-            return True
-    return False
 
 
 def set_aside(jar: Jar, paths: WorkerPaths) -> None:
@@ -181,6 +181,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
         # What follows rests on these words: they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=not jar.ledger_home.shared)
+        directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
+        _free_name(f"{directory}/{job.name}")
         try:
             moved = move_ended_job(jar.layout, job, verdict, worker.name)
         except FileNotFoundError:

@@ -16,6 +16,7 @@ FOUNDATIONS = [
     "jobname",
     "layout",
     "patience",
+    "placeholder",
     "disk",
     "mounts",
     "attributes",

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import (
-    is_job_file,
     is_taken_away,
     look,
     make_directory,
@@ -31,6 +30,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import is_decided_by, was_taken_back
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.patience import is_transient, patience, patiently
+from jobjar.placeholder import is_own, read_placeholder
 
 _RETRY_PAUSE_S = 1.0
 MAX_SPENT_LINKS = 50_000
@@ -229,18 +229,19 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
 def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
     """Give back what is in a worker's `jobs/` between jobs: left there when the disk refused an earlier way back. Raises
     OSError while the disk is in trouble."""
-    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs"):
+    links: list[str] = []
+    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
         directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
         try:
-            status = look(entry.path)
-            if status is not None and not status.st_size and not is_job_file(status):
-                remove_file(entry.path)  # the placeholder of a claim that came to nothing (disk.py)
-                continue
             move_to_free_name(entry.path, directory, entry.name)
             say(f"{entry.name} was still here; given back")
         except OSError as error:
             if is_transient(error):
                 raise
+    for path in links:
+        placeholder = read_placeholder(path)
+        if placeholder is not None and is_own(placeholder):  # of a claim that came to nothing
+            remove_file(path)
 
 
 def end_unrun(
