@@ -24,6 +24,7 @@ FOUNDATIONS = [
     "journal",
     "liveness",
     "leftovers",
+    "log",
     "session",
     "wake",
     "arrivals",

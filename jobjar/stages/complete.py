@@ -33,6 +33,7 @@ from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 
 _RETRY_PAUSE_S = 1.0
+_YOUNG_S = 1.0
 MAX_SPENT_LINKS = 50_000
 
 
@@ -98,7 +99,7 @@ def complete(
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
 
-    if may_be_taken_back(claimer) and is_taken_away(job.path):
+    if _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path):
         note_loss(claimer, job, ended, may_wait, warn)
         return False
 
@@ -144,9 +145,11 @@ def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
     return unknown
 
 
-def may_be_taken_back(claimer: Claimer) -> bool:
-    """Whether leases or other nodes may take a living worker's jobs, so that it is worth a look."""
-    return claimer.jar.settings.lease_time_s > 0 or not claimer.jar.ledger_home.shared
+def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
+    """Whether leases or other nodes may have taken an attempt's job, so that it is worth a look. Where this node has no
+    leases another one's need longer than a moment; a hand that was quicker is seen by the rename."""
+    is_young = 0 <= age_s < _YOUNG_S
+    return claimer.jar.settings.lease_time_s > 0 or not (claimer.jar.ledger_home.shared or is_young)
 
 
 def note_loss(
