@@ -112,10 +112,11 @@ class Workbench:
         stem, number = f"{self.claimer.paths.output}/{job.name}.{job.attempt}", 2
         if self._output_path == self.claimer.paths.next_output:
             path = f"{stem}.out"
-            while look(path) is not None:
+            while (there := look(path)) is not None and not self._is_output(there):
                 path = f"{stem}~{number}.out"
                 number += 1
-            rename(self._output_path, path)
+            if there is None:  # else recovery has named it, taking this worker for dead
+                rename(self._output_path, path)
             self._output_path = path
         elif look(self._output_path) is None:
             raise FileNotFoundError(self._output_path)
@@ -132,17 +133,22 @@ class Workbench:
         if is_empty and reusable and not is_removed:
             self._keep_output()
             return None
-        self._close_output()
-        if is_removed:
-            return None
         try:
-            return self.name_output(job)
+            return None if is_removed else self.name_output(job)
         except FileNotFoundError:
             return None  # the job removed it, or took it away
         except OSError:
             if self._output_path == self.claimer.paths.next_output:
                 self._overdue_name = f"{self.claimer.paths.output}/{job.name}.{job.attempt}.out"
             return os.path.basename(self._overdue_name or self._output_path)
+        finally:
+            self._close_output()
+
+    def _is_output(self, status: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(status, os.fstat(self.output))
+        except OSError:
+            return False
 
     def _name_overdue(self) -> None:
         if self._overdue_name is not None:
