@@ -11,7 +11,6 @@ transaction; reads nothing else.
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -127,10 +126,6 @@ ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
 
 
-# Rows of one job lie side by side, and ids are random: in their order SQLite finds the place of most beside the last one.
-_job_of = operator.itemgetter(0)
-
-
 class _Batch:
     """Rows that a batch of entries comes to. Adding an entry that is none of ours raises and adds nothing."""
 
@@ -194,7 +189,6 @@ class _Batch:
         if rows:
             _write_moves(connection, list(rows.values()))
         if self.moves:
-            self.moves.sort(key=_job_of)
             connection.executemany(_ADD_MOVE, self.moves)
         self._write_attempts(connection)
         for statement, values in self.others:
@@ -229,7 +223,7 @@ class _Batch:
                 end, start = end_of.get(claim[:3]), start_of.get(claim[:3])
                 if end is not None:
                     whole[claim[:3]] = (*(end if start is None else (*end[:4], *start[4:], *end[6:])), claim[4])
-            if connection.executemany(_ADD_WHOLE_ATTEMPT, sorted(whole.values(), key=_job_of)).rowcount == len(whole):
+            if connection.executemany(_ADD_WHOLE_ATTEMPT, list(whole.values())).rowcount == len(whole):
                 claims, starts, ends = (
                     [row for row in rows if row[:3] not in whole] for rows in (claims, starts, ends)
                 )
