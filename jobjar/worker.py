@@ -38,6 +38,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import scan_category
 from jobjar.ledger.store import FROM_JOURNALS, Ledger
 from jobjar.liveness import this_process
+from jobjar.log import Log
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
@@ -45,8 +46,9 @@ from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide, end_unrun, give_back, remove_spent_links, return_strays
-from jobjar.stages.run import Workbench, base_environment, run_attempt
+from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
+from jobjar.workbench import Workbench, base_environment
 from jobjar.worker_directory import make_worker_directory
 
 # What one turn came to.
@@ -74,9 +76,13 @@ def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 class Worker:
     """One worker process. Make it after daemonising: it opens files and takes signals."""
 
-    def __init__(self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None], log: Log | None = None
+    ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
+        self._log = log
+        self._note = log.note if log is not None else say
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
@@ -211,7 +217,7 @@ class Worker:
         verdict = decide(job, end, self._failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
         if held and end.outcome != INTERRUPTED:
-            self.say(f"{job.name}: {describe_end(end)}{'' if verdict.final else ', to be run again'}")
+            self._note(f"{job.name}: {describe_end(end)}{'' if verdict.final else ', to be run again'}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
         if self._told_to_end():
@@ -220,9 +226,14 @@ class Worker:
             return LEAVING
         return RAN
 
+    def _flush_log(self) -> None:
+        if self._log is not None:
+            self._log.flush()
+
     def _may_wait(self) -> bool:
         """Whether to go on waiting for a disk that refuses."""
         self._pulse.beat()
+        self._flush_log()
         return not self._told_to_end()
 
     def _give_back(self, job: ClaimedJob) -> None:
@@ -319,6 +330,7 @@ class Worker:
     def _sleep(self, seconds: float, wake_for_jobs: bool, paused: bool = False) -> None:
         """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission since the last scan."""
         sync_journal(self.jar.journal)
+        self._flush_log()
         until = time.monotonic() + seconds
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._until_next_due_s())
@@ -364,6 +376,7 @@ class Worker:
         self._signals.drain()
         self._control_watch.drain()
         self._pulse.beat()
+        self._flush_log()
         if self._told_to_end():
             return INTERRUPTED
         if self._orders.take_kill_request(job.name):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control, rotation
+from jobjar import control, disk, rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
@@ -77,6 +77,12 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
         return ran
 
     return _with_jar(run)
+
+
+def work_without_renameat2() -> int:
+    """`work` on a disk that has no rename that refuses to overwrite."""
+    disk._load_renameat2 = lambda: None
+    return work()
 
 
 def recover() -> list[str]:
