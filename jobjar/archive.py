@@ -18,7 +18,7 @@ import re
 import time
 
 from jobjar.control import ASIDE, WorkerState, list_workers
-from jobjar.disk import move_to_free_name, read_server_clock, server_time
+from jobjar.disk import make_directory, move_to_free_name, read_server_clock, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.journal import Entry
@@ -93,7 +93,7 @@ def _make_directories(jar: Jar, path: str) -> None:
         path = os.path.dirname(path)
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o770 if jar.is_for_group else 0o700)
+            make_directory(directory, 0o777 & ~jar.umask)
 
 
 # Completed jobs

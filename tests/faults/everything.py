@@ -24,19 +24,26 @@ from tests.faults.table import make_table
 from tests.faults.verdict import versions
 
 ROOT = Path(__file__).parent.parent.parent
-PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rs"]
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rs", "-vv"]
 
 
 def run_pytest(name: str, words: list[str], **changes: str) -> dict[str, Any]:
     """Run tests; what came of them. No tests at all is no failure: their part of the project is not there."""
-    print(f"== {name}: pytest {' '.join(words)}", flush=True)
-    result = subprocess.run(
-        [*PYTEST, *words], cwd=ROOT, env={**os.environ, **changes}, stdout=subprocess.PIPE, text=True, check=False
-    )
-    print(result.stdout, flush=True)
-    counts = re.findall(r"(\d+) (passed|failed|error|errors|skipped)\b", result.stdout)
+    begin(f"{name}: pytest {' '.join(words)}")
+    environment = {**os.environ, **changes, "PYTHONUNBUFFERED": "1"}
+    counts: list[tuple[str, str]] = []
+    with subprocess.Popen([*PYTEST, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            counts = re.findall(r"(\d+) (passed|failed|error|errors|skipped)\b", line) or counts
     said = ", ".join(f"{number} {what}" for number, what in counts) or "no tests"
-    return {"name": name, "status": 0 if result.returncode == 5 else result.returncode, "said": said}
+    return {"name": name, "status": 0 if process.returncode == 5 else process.returncode, "said": said}
+
+
+def begin(what: str) -> None:
+    """Say what is done now, and when."""
+    print(f"== {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
 def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int) -> dict[str, Any] | None:
@@ -44,7 +51,7 @@ def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int) ->
     path = directory / f"storm-{homes}.json"
     path.unlink(missing_ok=True)
     words = ["--seed", str(seed), "--jobs", str(jobs), "--faults", str(faults), "--homes", homes]
-    print(f"== storm {' '.join(words)}", flush=True)
+    begin(f"storm {' '.join(words)}")
     command = [sys.executable, "-m", "tests.faults.storm", *words, "--result", str(path)]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status == CANNOT_RUN:
