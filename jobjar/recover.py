@@ -1,8 +1,8 @@
 """The only backward edges: take the jobs of dead workers back, and put right what a crash left behind.
 
 For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, return
-the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then links, scratch directories, half
-copies, and the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
+the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then what else a crash left (tidy.py), and
+the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
 not done is done by the next.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import time
 from typing import Any
@@ -20,7 +19,6 @@ from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
-    link_target,
     make_directory,
     move_to_free_name,
     read_file,
@@ -28,10 +26,9 @@ from jobjar.disk import (
     remove_file,
     rename,
     replace_file,
-    server_time,
 )
 from jobjar.jar import Jar
-from jobjar.jobname import id_in_name, node_name
+from jobjar.jobname import node_name
 from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -42,18 +39,13 @@ from jobjar.ledger.queries import (
     candidate_at,
     count_attempts,
     last_attempt_number,
-    uid_is_taken,
 )
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
-from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.stages.run import remove_tree
-
-_DAY_S = 86400.0
-# A link that is missing for this long is not about to be made by its worker.
-_LINK_OVERDUE_S = 60.0
+from jobjar.tidy import tidy_up
 
 
 class Recovery:
@@ -77,9 +69,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
-    tidy_links(jar, recovery)
-    _discard_half_copies(jar, recovery)
-    _discard_half_written(jar, recovery)
+    tidy_up(jar, recovery.say)
     places = list_jars(jar.layout)
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
@@ -296,58 +286,3 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
     data = json.loads(read_file(worker.paths.identity_file))
     data.update({"ended_at": ended_at, "end_reason": reason})
     replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
-
-
-def tidy_links(jar: Jar, recovery: Recovery) -> None:
-    """Make claimed/ hold a link to each claimed job, and no other."""
-    workers = list_workers(jar.layout)
-    running = {worker.name for worker in workers if worker.is_running}
-    linked = set()
-    for entry in list_directory(jar.layout.claimed):
-        if not entry.is_symlink():
-            continue
-        if entry.name.startswith("."):
-            if entry.name[1:] not in running:
-                remove_file(entry.path)
-        elif target := link_target(entry.path):
-            linked.add(target)
-        else:
-            remove_file(entry.path)
-            recovery.say(f"removed the stale link claimed/{entry.name}")
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    for worker in workers:
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
-            with contextlib.suppress(OSError):
-                if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
-                    os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
-                    recovery.say(f"made the missing link claimed/{name_in_place(place)}")
-
-
-def _discard_half_copies(jar: Jar, recovery: Recovery) -> None:
-    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    for place, entry in list_jar(jar.layout.limbo, "limbo"):
-        uid = id_in_name(entry.name)
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if uid is None or is_job_file(status) or now - status.st_mtime < _DAY_S:
-                continue
-            with jar.ledger.writing() as connection:
-                fold_journals(connection, jar.layout)
-                if uid_is_taken(connection, uid):
-                    continue
-            remove_file(entry.path)
-            recovery.say(f"discarded the half copy {place}")
-        except FileNotFoundError:
-            continue
-
-
-def _discard_half_written(jar: Jar, recovery: Recovery) -> None:
-    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
-    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
-    for directory, pattern in (
-        (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
-        (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
-    ):
-        for name in remove_leftovers(directory, pattern):
-            recovery.say(f"removed the half-written {name}")

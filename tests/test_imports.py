@@ -31,6 +31,7 @@ FOUNDATIONS = [
     "values",
 ]
 WORK = [
+    "tidy",
     "recover",
     "lease",
     "rotation",
