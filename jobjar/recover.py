@@ -13,10 +13,11 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
-from jobjar.control import ASIDE, WorkerState, list_workers
+from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import (
     is_job_file,
     make_directory,
@@ -78,23 +79,52 @@ def recover_node(jar: Jar) -> Recovery:
 
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
-    """Take back the jobs of one dead worker."""
-    held = [
-        (place, entry)
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")
-        if not _was_placeholder(entry)
-    ]
+    """Take back the jobs of one dead worker. Where its directory has been set aside meanwhile, what has its name now is left
+    alone."""
+    held = []
+    with _owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            listed = list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")
+            held = [place for place, entry in listed if not _was_placeholder(entry)]
     if held:
-        jobs = identify_held(jar, [place for place, _ in held])
+        jobs = identify_held(jar, held)
         _end_orphans(jar, worker, jobs, recovery)
-        for place, _ in held:
+        for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
-    for entry in list_directory(worker.paths.scratch):
-        remove_tree(entry.path)
-    for entry in list_directory(worker.paths.spent_links):
-        remove_file(entry.path)
+    for path in (worker.paths.scratch, worker.paths.spent_links):
+        _remove_inner(jar, worker, path)
     if not worker.ended:
         _note_death(jar, worker, recovery)
+
+
+@contextlib.contextmanager
+def _owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
+    """Hold the lock under which a process id that comes round again gets its directory (`set_aside`). Yields whether that of
+    `worker` is still its own: what was true of it when this recovery began may be about another by now, who lives. On other
+    nodes the lock is another: there it may become untrue at once, which costs an attempt."""
+    with jar.ledger_home.locked():
+        now = read_worker(jar.layout, worker.paths.name)
+        yield now is not None and now.worker_id == worker.worker_id
+
+
+def _remove_inner(jar: Jar, worker: WorkerState, path: str) -> None:
+    """Remove what is in a directory of a dead worker."""
+    descriptor = -1
+    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):
+        if is_owner:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if descriptor < 0:
+        return
+    try:
+        # By the open directory: its path may lead to that of a living worker before all is removed.
+        inside = f"/proc/self/fd/{descriptor}"
+        for entry in list(list_directory(inside if os.path.isdir(inside) else path)):
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(entry.path)
+            else:
+                remove_file(entry.path)
+    finally:
+        os.close(descriptor)
 
 
 def _was_placeholder(entry: os.DirEntry[str]) -> bool:
@@ -113,7 +143,8 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     if worker is not None:
         recover_worker(jar, worker, Recovery())
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
-    with contextlib.suppress(FileNotFoundError):  # archived at this moment
+    # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
+    with jar.ledger_home.locked(), contextlib.suppress(FileNotFoundError):  # archived at this moment
         rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
 
 
@@ -157,7 +188,9 @@ def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], reco
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
     """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
-    with jar.ledger.writing() as connection:
+    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        if not is_owner:
+            return
         candidate = candidate_at(connection, place)
         if candidate is None or candidate.uid is None:
             # Nobody but its place ever named it, so nothing is recorded that could be lost.
@@ -263,9 +296,11 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
 
 def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Write into the ledger and the worker's directory that it died."""
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    note_end(jar, worker, round(now, 6), "died")
-    recovery.say(f"{worker.name}: noted that it died")
+    with _owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            now = read_server_clock(jar.layout.clock_file(node_name()))
+            note_end(jar, worker, round(now, 6), "died")
+            recovery.say(f"{worker.name}: noted that it died")
 
 
 def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
