@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempt import CRASHED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import (
     is_job_file,
@@ -31,7 +31,7 @@ from jobjar.disk import (
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
-from jobjar.layout import WorkerPaths, category_of_place, name_in_place
+from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.queries import (
     Candidate,
@@ -40,8 +40,17 @@ from jobjar.ledger.queries import (
     candidate_at,
     count_attempts,
     last_attempt_number,
+    last_word,
 )
-from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
+from jobjar.ledger.reconcile import (
+    apply_difference,
+    compare_file,
+    is_job_at,
+    list_directory,
+    list_jar,
+    list_jars,
+    reconcile,
+)
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
@@ -94,6 +103,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path)
     if not worker.ended:
+        _tell_loss(jar, worker, recovery)
         _note_death(jar, worker, recovery)
 
 
@@ -292,6 +302,38 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
         move_to_free_name(jar.layout.path(place), directory, name_in_place(place))
         recovery.returned += 1
         recovery.say(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
+
+
+def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Journal that a dead worker had lost the lease of its last job, where it was killed after it said that this was
+    completed and before it found it gone. Of a job that went no way that is known nothing is told."""
+    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        word = last_word(connection, worker.worker_id) if is_owner else None
+        if word is None:
+            return
+        name = name_in_place(word.place)
+        was_moved_on = word.was_moved_on
+        if was_moved_on is None:
+            # Whoever took it back may have been killed before he had journaled that.
+            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
+        if not was_moved_on:
+            return
+        entry = {
+            "entry": "ended",
+            "job": word.uid,
+            "attempt": word.number,
+            "worker": worker.name,
+            "worker_uid": worker.worker_id,
+            "ended_at": round(read_server_clock(jar.layout.clock_file(node_name())), 6),
+            "final": False,
+            "outcome": LOST,
+            "output_file": _output_left(worker.paths, name, word.number),
+            "message": "its worker lost the lease, and died: the job was taken back meanwhile",
+        }
+        jar.journal.append([entry], durable=not jar.ledger_home.shared)
+        fold_journal(connection, jar.journal.path)
+    recovery.say(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
 
 
 def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
