@@ -219,11 +219,14 @@ def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: s
 
 
 def give_back(claimer: Claimer, job: ClaimedJob) -> None:
-    """Return a job that was claimed and not run. Raises FileNotFoundError where it is not here any more, OSError."""
-    entry = move_ended_job(claimer.jar.layout, job, Verdict(False, "returned", 0), claimer.paths.name)
+    """Return a job that was claimed and not run: its attempt is `interrupted`. Raises FileNotFoundError where it is not here
+    any more, OSError."""
+    verdict = Verdict(False, "returned", 0)
+    moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
     take_link_away(claimer, job.link)
+    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, "it was given back before it ran")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
-        claimer.jar.journal.append([entry])
+        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
 
 def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
