@@ -18,10 +18,10 @@ import re
 import time
 
 from jobjar.control import ASIDE, WorkerState, list_workers
-from jobjar.disk import move_to_free_name, read_server_clock, server_time
+from jobjar.disk import make_directory, move_to_free_name, read_server_clock, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
-from jobjar.journal import Entry
+from jobjar.journal import Entry, moved_entry
 from jobjar.layout import WorkerPaths, archive_place
 from jobjar.ledger.aged import AgedJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
@@ -93,7 +93,7 @@ def _make_directories(jar: Jar, path: str) -> None:
         path = os.path.dirname(path)
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o770 if jar.is_for_group else 0o700)
+            make_directory(directory, 0o777 & ~jar.umask)
 
 
 # Completed jobs
@@ -125,18 +125,9 @@ def _archive_batch(jar: Jar, jobs: list[AgedJob], place: str) -> int:
             with contextlib.suppress(FileNotFoundError):  # somebody moved it: its move, or a look, tells the ledger
                 name = move_to_free_name(jar.layout.path(job.place), directory, job.name)
                 moved_at = server_time(os.lstat(f"{directory}/{name}"))
+                number, to = job.move_number + 1, f"{place}/{name}"
                 entries.append(
-                    {
-                        "entry": "moved",
-                        "job": job.uid,
-                        "number": job.move_number + 1,
-                        "from": job.place,
-                        "to": f"{place}/{name}",
-                        "moved_at": moved_at,
-                        "reason": "archived",
-                        "by": by,
-                        "category": job.category,
-                    }
+                    moved_entry(job.uid, number, job.place, to, moved_at, "archived", by, category=job.category)
                 )
     finally:
         jar.journal.append(entries)

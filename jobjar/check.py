@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobjar.control import running_workers
-from jobjar.disk import is_job_file, link_target, look
+from jobjar.disk import link_target, look
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
@@ -20,7 +20,7 @@ from jobjar.journal import open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
-from jobjar.ledger.reconcile import compare_jars, list_directory, list_jars
+from jobjar.ledger.reconcile import compare_jars, is_job_at, list_directory, list_jars
 from jobjar.ledger.store import check_database
 from jobjar.lookup import refresh_private_ledger
 
@@ -96,18 +96,13 @@ def check_one_place(layout: Layout, places: set[str]) -> list[str]:
     lines = []
     for place in sorted(places):
         uid = id_in_name(name_in_place(place))
-        if uid is None or first.setdefault(uid, place) == place or not _is_job(layout, place):
+        if uid is None or first.setdefault(uid, place) == place or not is_job_at(layout.path(place)):
             continue
-        if _is_job(layout, first[uid]):
+        if is_job_at(layout.path(first[uid])):
             lines.append(f"{place}: the same job name is also at {first[uid]}")
         else:
             first[uid] = place
     return lines
-
-
-def _is_job(layout: Layout, place: str) -> bool:
-    status = look(layout.path(place))
-    return status is not None and is_job_file(status)
 
 
 def check_links(jar: Jar, places: set[str]) -> list[str]:

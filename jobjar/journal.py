@@ -46,6 +46,23 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circu
 _decode = json.JSONDecoder().decode
 
 
+def moved_entry(
+    uid: str, number: int, origin: str, place: str, moved_at: float, reason: str, by: str, **more: Any
+) -> Entry:
+    """The `moved` entry of a rename from one place to another: a job's `number`-th move, `moved_at` by the disk's clock."""
+    return {
+        "entry": "moved",
+        "job": uid,
+        "number": number,
+        "from": origin,
+        "to": place,
+        "moved_at": moved_at,
+        "reason": reason,
+        "by": by,
+        **more,
+    }
+
+
 class Journal:
     """The journal that this process's ledger home appends to. Safe for any number of processes of one host.
 

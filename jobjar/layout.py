@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 
-STATES = ("limbo", "unclaimed", "claimed", "completed", "removed")
-
 
 class WorkerPaths:
     """The paths of one worker's directory."""

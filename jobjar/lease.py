@@ -24,8 +24,9 @@ from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.liveness import DEAD
-from jobjar.recover import Recovery, identify_held, recover_job, recover_worker, tidy_links
+from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
+from jobjar.tidy import tidy_links
 from jobjar.units import format_seconds
 
 # In a lease fall at least so many heartbeats, and so many looks at them.
@@ -185,7 +186,7 @@ class Leases:
             identify_held(self._jar, places)
             for place in places:
                 recover_job(self._jar, worker, place, recovery, cause)
-        tidy_links(self._jar, recovery)
+        tidy_links(self._jar, recovery.say)
 
 
 def recover_expired(jar: Jar, recovery: Recovery, say: Callable[[str], None]) -> None:

@@ -16,12 +16,12 @@ import time
 from typing import Any
 
 from jobjar.attempt import Claimer
-from jobjar.disk import is_job_file, look
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed
+from jobjar.ledger.reconcile import is_job_at
 from jobjar.spread import claiming_workers, spread
 
 # How the entries of a move to unclaimed and of one from there look in a journal.
@@ -117,7 +117,6 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
 def _mark_missing(claimer: Claimer, connection: Any) -> None:
     """Note in the ledger which of its candidates were no jobs that are there, and still are not."""
     for candidate in claimer.proposals.missing:
-        status = look(claimer.jar.layout.path(candidate.place))
-        if status is None or not is_job_file(status) or oddity_in_name(candidate.name):
+        if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
             mark_removed(connection, candidate.row, candidate.place)
     claimer.proposals.missing.clear()

@@ -1,8 +1,8 @@
 """The only backward edges: take the jobs of dead workers back, and put right what a crash left behind.
 
 For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, return
-the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then links, scratch directories, half
-copies, and the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
+the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then what else a crash left (tidy.py), and
+the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
 not done is done by the next.
 """
 
@@ -11,16 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
-from jobjar.control import ASIDE, WorkerState, list_workers
+from jobjar.attempt import CRASHED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import (
-    is_job_file,
-    link_target,
     look,
     make_directory,
     move_to_free_name,
@@ -29,12 +27,11 @@ from jobjar.disk import (
     remove_file,
     rename,
     replace_file,
-    server_time,
 )
 from jobjar.jar import Jar
-from jobjar.jobname import id_in_name, node_name
+from jobjar.jobname import node_name
 from jobjar.journal import Entry
-from jobjar.layout import WorkerPaths, category_of_place, name_in_place
+from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.queries import (
     Candidate,
@@ -43,19 +40,23 @@ from jobjar.ledger.queries import (
     candidate_at,
     count_attempts,
     last_attempt_number,
-    uid_is_taken,
+    last_word,
 )
-from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
-from jobjar.leftovers import remove_leftovers
+from jobjar.ledger.reconcile import (
+    apply_difference,
+    compare_file,
+    is_job_at,
+    list_directory,
+    list_jar,
+    list_jars,
+    reconcile,
+)
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
+from jobjar.tidy import tidy_up
 from jobjar.workbench import remove_tree
-
-_DAY_S = 86400.0
-# A link that is missing for this long is not about to be made by its worker.
-_LINK_OVERDUE_S = 60.0
 
 
 class Recovery:
@@ -79,9 +80,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
-    tidy_links(jar, recovery)
-    _discard_half_copies(jar, recovery)
-    _discard_half_written(jar, recovery)
+    tidy_up(jar, recovery.say)
     links: list[str] = []
     places = list_jars(jar.layout, links=links)
     with jar.ledger.writing() as connection:
@@ -103,20 +102,55 @@ def _free_name(path: str) -> None:
 
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
-    """Take back the jobs of one dead worker."""
-    held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+    """Take back the jobs of one dead worker. Where its directory has been set aside meanwhile, what has its name now is left
+    alone."""
+    held = []
+    with _owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     if held:
         jobs = identify_held(jar, held)
         _end_orphans(jar, worker, jobs, recovery)
         for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
-    for entry in list_directory(worker.paths.scratch):
-        remove_tree(entry.path)
-    for entry in list_directory(worker.paths.spent_links):
-        remove_file(entry.path)
-    remove_file(worker.paths.next_output)
+    for path in (worker.paths.scratch, worker.paths.spent_links):
+        _remove_inner(jar, worker, path)
+    with _owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            remove_file(worker.paths.next_output)
     if not worker.ended:
+        _tell_loss(jar, worker, recovery)
         _note_death(jar, worker, recovery)
+
+
+@contextlib.contextmanager
+def _owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
+    """Hold the lock under which a process id that comes round again gets its directory (`set_aside`). Yields whether that of
+    `worker` is still its own: what was true of it when this recovery began may be about another by now, who lives. On other
+    nodes the lock is another: there it may become untrue at once, which costs an attempt."""
+    with jar.ledger_home.locked():
+        now = read_worker(jar.layout, worker.paths.name)
+        yield now is not None and now.worker_id == worker.worker_id
+
+
+def _remove_inner(jar: Jar, worker: WorkerState, path: str) -> None:
+    """Remove what is in a directory of a dead worker."""
+    descriptor = -1
+    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):
+        if is_owner:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if descriptor < 0:
+        return
+    try:
+        # By the open directory: its path may lead to that of a living worker before all is removed.
+        inside = f"/proc/self/fd/{descriptor}"
+        for entry in list(list_directory(inside if os.path.isdir(inside) else path)):
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(entry.path)
+            else:
+                remove_file(entry.path)
+    finally:
+        os.close(descriptor)
 
 
 def set_aside(jar: Jar, paths: WorkerPaths) -> None:
@@ -125,7 +159,8 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     if worker is not None:
         recover_worker(jar, worker, Recovery())
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
-    with contextlib.suppress(FileNotFoundError):  # archived at this moment
+    # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
+    with jar.ledger_home.locked(), contextlib.suppress(FileNotFoundError):  # archived at this moment
         rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
 
 
@@ -169,7 +204,9 @@ def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], reco
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
     """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
-    with jar.ledger.writing() as connection:
+    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        if not is_owner:
+            return
         candidate = candidate_at(connection, place)
         if candidate is None or candidate.uid is None:
             # Nobody but its place ever named it, so nothing is recorded that could be lost.
@@ -281,11 +318,45 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
         recovery.say(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
 
 
+def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Journal that a dead worker had lost the lease of its last job, where it was killed after it said that this was
+    completed and before it found it gone. Of a job that went no way that is known nothing is told."""
+    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        word = last_word(connection, worker.worker_id) if is_owner else None
+        if word is None:
+            return
+        name = name_in_place(word.place)
+        was_moved_on = word.was_moved_on
+        if was_moved_on is None:
+            # Whoever took it back may have been killed before he had journaled that.
+            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
+        if not was_moved_on:
+            return
+        entry = {
+            "entry": "ended",
+            "job": word.uid,
+            "attempt": word.number,
+            "worker": worker.name,
+            "worker_uid": worker.worker_id,
+            "ended_at": round(read_server_clock(jar.layout.clock_file(node_name())), 6),
+            "final": False,
+            "outcome": LOST,
+            "output_file": _output_left(worker.paths, name, word.number),
+            "message": "its worker lost the lease, and died: the job was taken back meanwhile",
+        }
+        jar.journal.append([entry], durable=not jar.ledger_home.shared)
+        fold_journal(connection, jar.journal.path)
+    recovery.say(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
+
+
 def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Write into the ledger and the worker's directory that it died."""
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    note_end(jar, worker, round(now, 6), "died")
-    recovery.say(f"{worker.name}: noted that it died")
+    with _owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            now = read_server_clock(jar.layout.clock_file(node_name()))
+            note_end(jar, worker, round(now, 6), "died")
+            recovery.say(f"{worker.name}: noted that it died")
 
 
 def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
@@ -306,58 +377,3 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
     data = json.loads(read_file(worker.paths.identity_file))
     data.update({"ended_at": ended_at, "end_reason": reason})
     replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
-
-
-def tidy_links(jar: Jar, recovery: Recovery) -> None:
-    """Make claimed/ hold a link to each claimed job, and no other."""
-    workers = list_workers(jar.layout)
-    running = {worker.name for worker in workers if worker.is_running}
-    linked = set()
-    for entry in list_directory(jar.layout.claimed):
-        if not entry.is_symlink():
-            continue
-        if entry.name.startswith("."):
-            if entry.name[1:] not in running:
-                remove_file(entry.path)
-        elif target := link_target(entry.path):
-            linked.add(target)
-        else:
-            remove_file(entry.path)
-            recovery.say(f"removed the stale link claimed/{entry.name}")
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    for worker in workers:
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
-            with contextlib.suppress(OSError):
-                if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
-                    os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
-                    recovery.say(f"made the missing link claimed/{name_in_place(place)}")
-
-
-def _discard_half_copies(jar: Jar, recovery: Recovery) -> None:
-    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
-    now = read_server_clock(jar.layout.clock_file(node_name()))
-    for place, entry in list_jar(jar.layout.limbo, "limbo"):
-        uid = id_in_name(entry.name)
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if uid is None or is_job_file(status) or now - status.st_mtime < _DAY_S:
-                continue
-            with jar.ledger.writing() as connection:
-                fold_journals(connection, jar.layout)
-                if uid_is_taken(connection, uid):
-                    continue
-            remove_file(entry.path)
-            recovery.say(f"discarded the half copy {place}")
-        except FileNotFoundError:
-            continue
-
-
-def _discard_half_written(jar: Jar, recovery: Recovery) -> None:
-    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
-    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
-    for directory, pattern in (
-        (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
-        (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
-    ):
-        for name in remove_leftovers(directory, pattern):
-            recovery.say(f"removed the half-written {name}")

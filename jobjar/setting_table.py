@@ -182,7 +182,9 @@ TABLE: tuple[Setting, ...] = (
         "umask",
         parse_umask,
         "",
-        "The umask of workers and their jobs, in octal. Default: 007 in a jar made with --group, 077 in any other.",
+        "The umask of workers, their jobs and all that programs make in the jar, in octal. Default: what the mode of the jar's "
+        "directory leaves out for its group and others, and never writing by others: 077 in a jar that is 0700, as `jobjar "
+        "init` makes it, 007 in one made with --group.",
     ),
     Setting(
         "JJ_DISK_PATIENCE",

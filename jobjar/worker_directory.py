@@ -1,7 +1,7 @@
 """Make a worker's directory, `workers/<node>.<pid>/`, and say in it and in the journal who the worker is.
 
 What a predecessor of the same process id left is set aside first. Killed midway, the directory has no worker.json yet:
-nothing can be in it.
+nothing can be in it, and recovery on this node removes it (tidy.py).
 """
 
 from __future__ import annotations
@@ -47,5 +47,6 @@ def make_worker_directory(
         "started_at": round(time.time(), 6),
         "heartbeat_time_s": heartbeat_interval_s(jar.settings),
     }
-    jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
+    # First the file: whom it names recovery finds, and journals the end of.
     replace_file(paths.identity_file, (json.dumps(said, indent=1) + "\n").encode())
+    jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,16 @@ def assert_rebuild_changes_nothing(rig: Rig, *names: str) -> None:
     rebuild_ledger(jar.layout, jar.ledger_home)
     assert [rig.show(name) for name in names] == before
     rig.assert_clean()
+
+
+def test_the_archive_may_be_read_by_whom_the_jar_may(rig: Rig, night: Night) -> None:
+    rig.home.chmod(0o750)
+    rig.submit("true")
+    rig.run_until_idle()
+    night(JJ_ARCHIVE_AFTER=AT_ONCE)
+    [jobs] = rig.home.glob("archive/*/completed")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (jobs, jobs.parent, jobs.parent.parent)}
+    assert modes == {0o777 & ~rig.open().umask} == {0o750}
 
 
 def test_nothing_is_archived_before_its_time(rig: Rig, night: Night) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
-from jobjar.ledger.apply import apply_entries
-from jobjar.ledger.fold import fold_entry, fold_journal, fold_journals, journal_paths
+from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger
 from jobjar.ledger.store import driver
@@ -82,14 +82,14 @@ def fold(entries: list[Entry]) -> Dump:
     connection = new_ledger()
     connection.execute("BEGIN")
     for entry in entries:
-        fold_entry(connection, entry)
+        apply_entry(connection, entry)
     return dump_ledger(connection)
 
 
 def job_row(entries: list[Entry]) -> dict[str, Any]:
     connection = new_ledger()
     for entry in entries:
-        fold_entry(connection, entry)
+        apply_entry(connection, entry)
     cursor = connection.execute("SELECT * FROM job_report")
     names = [column[0] for column in cursor.description]
     (row,) = cursor.fetchall()
@@ -239,7 +239,7 @@ def test_the_outcome_of_a_completed_job_is_that_of_its_final_attempt() -> None:
 def test_a_job_given_an_id_by_its_claim_is_not_there_twice() -> None:
     connection = new_ledger()
     connection.execute("INSERT INTO job (name, state, place, priority) VALUES ('x.5', 'unclaimed', 'unclaimed/x.5', 5)")
-    fold_entry(connection, {**CLAIM, "number": 1, "found": {"submitter": "ann", "submitted_at": 3.0, "category": ""}})
+    apply_entry(connection, {**CLAIM, "number": 1, "found": {"submitter": "ann", "submitted_at": 3.0, "category": ""}})
     (row,) = dump_ledger(connection)["job"]
     assert row[:4] == ("abcdefghjkm1", "x.5", "claimed", "workers/rain.7/jobs/x.5")
 

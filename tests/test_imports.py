@@ -35,6 +35,7 @@ FOUNDATIONS = [
     "values",
 ]
 WORK = [
+    "tidy",
     "recover",
     "lease",
     "rotation",
@@ -53,9 +54,8 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
-    ("jug", frozenset(["jug"])),
     ("jar", frozenset(["jar", "attempt", "control", "propose", "spread", "workbench"])),
+    ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),
     ("doctor", frozenset(["doctor"])),

@@ -13,7 +13,7 @@ import pytest
 from jobjar import recover
 from jobjar.attempt import LOST, STRANDED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
 from jobjar.lease import HeartbeatWatch, Holder, Leases, find_holders, heartbeat_interval_s, recover_expired
-from jobjar.ledger.fold import fold_entry
+from jobjar.ledger.apply import apply_entry
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.store import driver
@@ -432,7 +432,7 @@ def test_which_word_on_an_attempt_stands(words: list[tuple[str, bool, float]], s
         connection = driver.connect(":memory:", isolation_level=None)
         migrate(connection, ":memory:")
         for word in some:
-            fold_entry(connection, _end(*word))
+            apply_entry(connection, _end(*word))
         assert connection.execute("SELECT outcome, is_final FROM attempt").fetchone() == stands
 
 

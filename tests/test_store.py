@@ -168,6 +168,16 @@ def test_a_damaged_file_is_named_as_such_and_rebuilt(ledger: Ledger, how: str) -
     assert len(aside) == 1
 
 
+def test_only_the_newest_damaged_files_are_kept(ledger: Ledger) -> None:
+    for year in (2020, 2021, 2022, 2023):
+        for suffix in ("", "-wal"):
+            Path(f"{ledger.path}.corrupt-{year}0101T000000Z{suffix}").write_text("damaged")
+    now = Path(ledger.set_aside()).name
+    kept = sorted(name for name in os.listdir(ledger.home.path) if ".corrupt-" in name and name.endswith("Z"))
+    assert kept == ["ledger.db.corrupt-20220101T000000Z", "ledger.db.corrupt-20230101T000000Z", now]
+    assert not Path(f"{ledger.path}.corrupt-20210101T000000Z-wal").exists()
+
+
 def test_tables_that_somebody_dropped_count_as_damage(ledger: Ledger) -> None:
     ledger.connection.execute("DROP TABLE attempt")
     with pytest.raises(LedgerCorrupt, match="no such table"), ledger.writing() as connection:

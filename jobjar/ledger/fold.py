@@ -26,18 +26,13 @@ from jobjar.journal import (
     read_whole_lines,
 )
 from jobjar.layout import Layout
-from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.apply import apply_entries
 from jobjar.mounts import is_local
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
 # So many entries of several journals are applied together.
 _BATCH = 5_000
-
-
-def fold_entry(connection: Any, entry: Entry) -> None:
-    """Apply one entry. Entries of kinds that this version does not know change nothing."""
-    apply_entry(connection, entry)
 
 
 class _Read(NamedTuple):
@@ -165,7 +160,7 @@ def _read_one_by_one(
     """Where a part of a journal does not parse as a whole: take what does into `entries`. Returns how many lines were taken,
     how many of them are torn, and the offset after them."""
     taken = torn = 0
-    for line in read_journal(journal, offset, None if end == sys.maxsize else end):
+    for line in read_journal(journal, offset, end):
         if line.entry is None:
             torn += 1
         else:

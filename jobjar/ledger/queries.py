@@ -138,6 +138,37 @@ def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_co
     return row is not None and bool(row[0]) and row[1] == worker_uid
 
 
+_LAST_WORD = """
+WITH said AS (
+    SELECT job_uid, number, started_at FROM attempt WHERE is_final = 1 AND worker_uid = ? ORDER BY ended_at DESC LIMIT 1
+), claim AS (
+    SELECT said.job_uid, said.number, move.number AS move_number, move.destination AS place
+    FROM said JOIN move ON move.job_uid = said.job_uid AND move.moved_at = said.started_at AND move.reason = 'claimed'
+)
+SELECT claim.job_uid, claim.number, claim.place, (
+    SELECT max(CASE
+        WHEN move.origin = claim.place AND move.number = claim.move_number + 1 AND move.reason = 'completed' THEN 2
+        WHEN move.origin = claim.place OR move.reason = 'claimed' THEN 1 END)
+    FROM move WHERE move.job_uid = claim.job_uid AND move.number > claim.move_number)
+FROM claim"""
+
+
+class LastWord(NamedTuple):
+    """A worker's last attempt that, by its own word, completes the job; and where it held that job. `was_moved_on`: the
+    job went another way from there, as the journals tell; None where they do not tell of any."""
+
+    uid: str
+    number: int
+    place: str
+    was_moved_on: bool | None
+
+
+def last_word(connection: Any, worker_uid: str) -> LastWord | None:
+    """The newest attempt of a worker by which a job would be completed, or None."""
+    row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
+    return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
+
+
 class HeldAttempt(NamedTuple):
     """The attempt for which a worker claimed a job, as far as journals tell."""
 

@@ -100,7 +100,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
             continue
         if was == place and state != "removed":
             return None
-        if was == place or state == "removed" or not _is_job_at(layout.path(was)):
+        if was == place or state == "removed" or not is_job_at(layout.path(was)):
             return Difference("moved", row, uid, place, was, server_time(status))
     taken = {uid for _, uid, _, _ in rows}
     own_id = id_in_name(name)
@@ -109,8 +109,9 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
 
 
-def _is_job_at(path: str) -> bool:
-    # An empty file without its run bit may hold a name for a move that was killed (disk.py): the job is elsewhere.
+def is_job_at(path: str) -> bool:
+    """Whether a job's file is at `path`. An empty one without its run bit is none: it may hold a name for a move that was
+    killed (disk.py), whose job is elsewhere. Raises OSError."""
     status = look(path)
     return status is not None and is_job_file(status)
 
@@ -203,7 +204,7 @@ def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]
     missing = {
         name
         for _, uid, place, name in rows
-        if uid is not None and place not in places and not os.path.lexists(layout.path(place))
+        if uid is not None and place not in places and look(layout.path(place)) is None
     }
     return {row for row, name in unnamed if name in missing or unnumbered_name(name) in missing}
 

@@ -7,6 +7,7 @@ takes the transaction back, the lock goes with the process, and the next fold st
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ __all__ = ["Ledger", "check_database", "driver"]
 T = TypeVar("T")
 # How often a ledger that somebody removes while it is opened is opened again.
 _TRIES = 3
+# So many damaged ledgers stay beside the living one, for who wants to know what happened: a disk that damages them often
+# is not to be filled with them.
+_DAMAGED_KEPT = 3
 
 _PRAGMAS = {
     "synchronous": "normal",
@@ -267,5 +271,7 @@ class Ledger:
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + suffix, aside + suffix)
+            for old in sorted(glob.glob(f"{glob.escape(self.path)}.corrupt-*Z"))[:-_DAMAGED_KEPT]:
+                remove_database(old)
             self._open_locked(is_repair=True)
         return aside

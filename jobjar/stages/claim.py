@@ -26,7 +26,7 @@ from jobjar.disk import (
 )
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
-from jobjar.journal import Entry
+from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
@@ -252,17 +252,8 @@ def _read_header(path: str) -> bytes:
 def _moved_entry(
     claimer: Claimer, candidate: Candidate, uid: str, place: str, status: os.stat_result, reason: str
 ) -> Entry:
-    return {
-        "entry": "moved",
-        "job": uid,
-        "number": candidate.move_number + 1,
-        "from": candidate.place,
-        "to": place,
-        "moved_at": server_time(status),
-        "reason": reason,
-        "by": claimer.paths.name,
-        "worker_uid": claimer.worker_id,
-    }
+    number, moved_at, by = candidate.move_number + 1, server_time(status), claimer.paths.name
+    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, worker_uid=claimer.worker_id)
 
 
 def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import (
@@ -24,7 +24,7 @@ from jobjar.disk import (
     server_time,
 )
 from jobjar.errors import LedgerBusy, LedgerUnavailable
-from jobjar.journal import Entry
+from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import is_decided_by, was_taken_back
@@ -205,28 +205,22 @@ def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: s
         moved_at = server_time(patiently(lambda: os.lstat(path), path))
     except OSError:
         moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
-    entry: dict[str, Any] = {
-        "entry": "moved",
-        "job": job.uid,
-        "number": job.move_number + 1,
-        "from": job.place,
-        "to": place,
-        "moved_at": moved_at,
-        "reason": verdict.reason,
-        "by": by,
-        "category": job.category,
-    }
+    number = job.move_number + 1
+    entry = moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, category=job.category)
     if verdict.not_before:
         entry["not_before"] = verdict.not_before
     return entry
 
 
 def give_back(claimer: Claimer, job: ClaimedJob) -> None:
-    """Return a job that was claimed and not run. Raises FileNotFoundError where it is not here any more, OSError."""
-    entry = move_ended_job(claimer.jar.layout, job, Verdict(False, "returned", 0), claimer.paths.name)
+    """Return a job that was claimed and not run: its attempt is `interrupted`. Raises FileNotFoundError where it is not here
+    any more, OSError."""
+    verdict = Verdict(False, "returned", 0)
+    moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
     take_link_away(claimer, job.link)
+    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, "it was given back before it ran")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
-        claimer.jar.journal.append([entry])
+        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
 
 def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from jobjar.disk import is_directory, look, make_directory, move, server_time, s
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, id_in_name, login, make_name
-from jobjar.journal import Entry
+from jobjar.journal import Entry, moved_entry
 from jobjar.layout import unclaimed_place
 from jobjar.patience import is_transient, keep_trying, patiently
 
@@ -285,13 +285,5 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
         moved_at = server_time(patiently(lambda: os.lstat(path), path))
     except OSError:
         moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
-    return {
-        "entry": "moved",
-        "job": submitted["job"],
-        "number": 1,
-        "from": f"limbo/{job.name}",
-        "to": place,
-        "moved_at": moved_at,
-        "reason": "submitted",
-        "by": submitted["submitter"],
-    }
+    by = submitted["submitter"]
+    return moved_entry(submitted["job"], 1, f"limbo/{job.name}", place, moved_at, "submitted", by)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.case import Case, Step, kill_everywhere
-from tests.crash.killer import AFTER, Plan
+from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Nursery
 from tests.rig import wait_until
 
@@ -108,3 +108,32 @@ def test_a_process_that_was_started_and_not_journaled_is_ended_before_its_job_go
     assert any("orphaned" in line for line in said) and any("returned" in line for line in said)
     assert case.do("look").result["places"] == [f"unclaimed/{name}" for name in case.submitted]
     assert case.do("check").result == []
+
+
+@pytest.mark.parametrize(
+    ("match", "when"),
+    [("^mkdir .*workers/[^/]*$", AFTER), ("^mkdir .*/spent$", AFTER), (r"^rename .*worker\.json", BEFORE)],
+)
+def test_a_worker_that_was_killed_before_it_had_said_who_it_is_leaves_nothing_behind(
+    nursery: Nursery, template: Path, tmp_path: Path, match: str, when: str
+) -> None:
+    case = Case(nursery, template, tmp_path / "case")
+    case.submit()
+    assert case.do("work", Plan(match=match, when=when)).killed
+    workers = case.home / "workers"
+    [left] = workers.iterdir()
+    assert not (left / "worker.json").exists()
+    # What somebody lost there is not ours to remove; nor is what a worker of another node may be about to use.
+    (left / "jobs").mkdir(exist_ok=True)
+    (left / "jobs" / "precious").write_text("by hand")
+    other = workers / "another-node.1"
+    (other / "jobs").mkdir(parents=True)
+    assert not any("removed" in line for line in case.do("recover").result)
+    assert (left / "jobs" / "precious").exists()
+    (left / "jobs" / "precious").unlink()
+    [said] = [line for line in case.do("recover").result if "removed" in line]
+    assert left.name in said
+    assert [path.name for path in workers.iterdir()] == [other.name]
+    entries = [entry for entry in case.do("look").result["entries"] if entry["entry"] == "worker"]
+    assert {entry["worker_uid"] for entry in entries} == {e["worker_uid"] for e in entries if e.get("ended_at")}
+    case.assert_recovered_and_done()

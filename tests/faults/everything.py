@@ -1,6 +1,6 @@
 """`make faults`: every proof of the promise that takes minutes, one after the other, and the table of them.
 
-    python -m tests.faults.everything [--directory build/faults] [--seed N] [--jobs 5000] [--faults 500]
+    python -m tests.faults.everything [--directory build/faults] [--seed N] [--jobs 3000] [--faults 300]
 
 Writes `result.json` and `table.md` into the directory. Exit status 0: every step held; 1: one did not, and its output
 was shown.
@@ -24,19 +24,28 @@ from tests.faults.table import make_table
 from tests.faults.verdict import versions
 
 ROOT = Path(__file__).parent.parent.parent
-PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rs"]
+# A storm of these takes some five minutes, and all of it about a quarter of an hour.
+JOBS, FAULTS = 3000, 300
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rs", "-vv"]
 
 
 def run_pytest(name: str, words: list[str], **changes: str) -> dict[str, Any]:
     """Run tests; what came of them. No tests at all is no failure: their part of the project is not there."""
-    print(f"== {name}: pytest {' '.join(words)}", flush=True)
-    result = subprocess.run(
-        [*PYTEST, *words], cwd=ROOT, env={**os.environ, **changes}, stdout=subprocess.PIPE, text=True, check=False
-    )
-    print(result.stdout, flush=True)
-    counts = re.findall(r"(\d+) (passed|failed|error|errors|skipped)\b", result.stdout)
+    begin(f"{name}: pytest {' '.join(words)}")
+    environment = {**os.environ, **changes, "PYTHONUNBUFFERED": "1"}
+    counts: list[tuple[str, str]] = []
+    with subprocess.Popen([*PYTEST, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            counts = re.findall(r"(\d+) (passed|failed|error|errors|skipped)\b", line) or counts
     said = ", ".join(f"{number} {what}" for number, what in counts) or "no tests"
-    return {"name": name, "status": 0 if result.returncode == 5 else result.returncode, "said": said}
+    return {"name": name, "status": 0 if process.returncode == 5 else process.returncode, "said": said}
+
+
+def begin(what: str) -> None:
+    """Say what is done now, and when."""
+    print(f"== {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
 def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int) -> dict[str, Any] | None:
@@ -44,7 +53,7 @@ def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int) ->
     path = directory / f"storm-{homes}.json"
     path.unlink(missing_ok=True)
     words = ["--seed", str(seed), "--jobs", str(jobs), "--faults", str(faults), "--homes", homes]
-    print(f"== storm {' '.join(words)}", flush=True)
+    begin(f"storm {' '.join(words)}")
     command = [sys.executable, "-m", "tests.faults.storm", *words, "--result", str(path)]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status == CANNOT_RUN:
@@ -59,8 +68,8 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.everything")
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "faults")
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument("--faults", type=int, default=500)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--faults", type=int, default=FAULTS)
     parser.add_argument("--no-crash", action="store_true", help="leave out the processes killed at each write")
     options = parser.parse_args(words)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -97,7 +106,7 @@ def main(words: list[str]) -> int:
         "storms": storms,
         "steps": steps,
     }
-    if (options.jobs, options.faults) != (5000, 500) or options.no_crash:
+    if (options.jobs, options.faults) != (JOBS, FAULTS) or options.no_crash:
         result["command"] = f"python -m tests.faults.everything {' '.join(words)}"
     (options.directory / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = make_table(result)

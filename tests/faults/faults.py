@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobjar.ledger.reconcile import list_jar
 from tests.faults.site import Site
 from tests.rig import BIN
 
@@ -57,15 +58,19 @@ def make_plan(rng: random.Random, count: int, shared: bool = False) -> list[str]
     return plan
 
 
-def _any_worker(storm: Storm, rng: random.Random) -> tuple[Site, str, int] | None:
+def _any_worker(storm: Storm, rng: random.Random, with_jobs: bool = False) -> tuple[Site, str, int] | None:
     workers = [
         (site, name, pid)
         for site in storm.sites
         if site.name not in storm.frozen
         for name, pid in site.workers().items()
-        if pid not in storm.stopped
+        if pid not in storm.stopped and not (with_jobs and not _holds_jobs(storm, name))
     ]
     return rng.choice(workers) if workers else None
+
+
+def _holds_jobs(storm: Storm, worker: str) -> bool:
+    return any(True for _ in list_jar(storm.layout.worker(worker).jobs, "workers/"))
 
 
 def _signal(pid: int, number: int) -> bool:
@@ -122,7 +127,7 @@ def kill_node_and_home(storm: Storm, rng: random.Random) -> bool:
 
 @fault("worker stopped for longer than the lease, then continued", 12)
 def stop_worker(storm: Storm, rng: random.Random) -> bool:
-    found = _any_worker(storm, rng)
+    found = _any_worker(storm, rng, with_jobs=True)  # one without has no lease to lose
     if found is None or not _signal(found[2], signal.SIGSTOP):
         return False
     pid = found[2]
@@ -132,7 +137,7 @@ def stop_worker(storm: Storm, rng: random.Random) -> bool:
         _signal(pid, signal.SIGCONT)
         storm.stopped.discard(pid)
 
-    storm.later(storm.lease_time_s + rng.uniform(1.0, 3.0), continue_it)
+    storm.later(storm.stopped_time_s(rng), continue_it)
     return True
 
 
@@ -149,7 +154,7 @@ def freeze_node(storm: Storm, rng: random.Random) -> bool:
         site.thaw()
         storm.frozen.discard(site.name)
 
-    storm.later(storm.lease_time_s + rng.uniform(1.0, 3.0), thaw)
+    storm.later(storm.stopped_time_s(rng), thaw)
     return True
 
 

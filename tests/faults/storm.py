@@ -1,6 +1,6 @@
 """The storm: thousands of jobs, workers on several nodes, and faults at random moments; then all is healed and judged.
 
-    python -m tests.faults.storm --jobs 5000 --faults 500 [--seed N] [--homes own|jar] [--result FILE]
+    python -m tests.faults.storm --jobs 3000 --faults 300 [--seed N] [--homes own|jar] [--result FILE]
 
 The plan (which faults, in which order, how long between them) follows from the seed, which is printed first. All of it
 runs in namespaces of its own (process ids, mounts): when its first process is gone, nothing is left. Exit status: 0 the
@@ -38,6 +38,7 @@ CANNOT_RUN = 77
 NODES = ("rain", "snow", "hail")
 WORKERS = {"rain": 3, "snow": 3, "hail": 2}
 CRON_TIME_S = 0.7
+LEASE_TIME_S = 2.0
 # Before each fault the storm waits so long at most for so many jobs at most to wait.
 _MOST_PATIENCE_S = 0.7
 _MOST_WAITING = 60
@@ -54,7 +55,7 @@ class Storm:
         self.lock_time_s: float = options.lock_time
         self.shared = options.homes == "jar"
         self.directory = directory
-        self.lease_time_s = 3.0
+        self.lease_time_s = LEASE_TIME_S
         self.plan = make_plan(random.Random(self.seed), options.faults, self.shared)
         self.jar_disk = directory / "disk"
         self.home_disk = directory / "local"
@@ -64,6 +65,7 @@ class Storm:
         self.counts: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.notes: Counter[str] = Counter()
+        self.watches = 0  # how often a recovery watched leases
         self.stopped: set[int] = set()
         self.frozen: set[str] = set()
         self.locked: set[str] = set()
@@ -138,7 +140,9 @@ class Storm:
     def rage(self) -> None:
         """Faults, one after the other, while jobs are submitted and run."""
         for site in self.sites:
-            self.spawn(partial(self._be_cron, site))
+            self.spawn(partial(self._be_cron, site, "check_workers"))
+            # Apart: while it watches a lease, which takes at least as long as that, workers go on being started.
+            self.spawn(partial(self._be_cron, site, "recover_jobs"))
         self.submitter.start()
         waits = random.Random(self.seed + 1)
         for number, name in enumerate(self.plan, 1):
@@ -180,15 +184,21 @@ class Storm:
             else:
                 time.sleep(max(0.0, min(until, self._heals[0][0] if self._heals else until) - now))
 
-    def _be_cron(self, site: Site) -> None:
-        """What cron does on a node: as many workers as are wanted, and recovery."""
+    def _be_cron(self, site: Site, program: str) -> None:
+        """What cron does on a node: as many workers as are wanted; recovery, of dead workers and of leases that ran out."""
         while not self._is_over.is_set():
-            for program in ("check_workers", "check_workers", "recover_jobs"):
-                with contextlib.suppress(OSError):
-                    said = site.run(program)
-                    if said is not None and said.status:
-                        self.note(f"{program}: {said.errors.strip()}")
-                self._is_over.wait(CRON_TIME_S)
+            with contextlib.suppress(OSError):
+                said = site.run(program)
+                if said is not None and said.status:
+                    self.note(f"{program}: {said.errors.strip()}")
+                if said is not None and "watching " in said.errors:
+                    self.watches += 1
+            self._is_over.wait(CRON_TIME_S)
+
+    def stopped_time_s(self, rng: random.Random) -> float:
+        """How long a worker, or a node, is stopped so that some lose their leases and some only nearly: it takes a lease
+        until somebody begins to watch, and one more until he acts; who watches something else already comes to it later."""
+        return self.lease_time_s * rng.uniform(1.5, 4.5)
 
     def heal(self, timeout_s: float) -> bool:
         """Undo every fault, submit what is left, and wait until all is completed; returns whether it is."""
@@ -286,8 +296,8 @@ def why_not_here() -> str | None:
 
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.storm", description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument("--faults", type=int, default=500)
+    parser.add_argument("--jobs", type=int, default=3000)
+    parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier storm")
     parser.add_argument(
         "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"

@@ -57,7 +57,9 @@ def _describe(result: dict[str, Any]) -> str:
         attempts = storm["attempts"]
         words.append(
             f"in the storm of seed {storm['seed']} ({storm['duration_s']:.0f} s) {storm['run_more_than_once']:,} jobs ran "
-            f"more than once ({attempts.get('stranded', 0)} attempts stranded, {attempts.get('lost', 0)} lost), "
+            f"more than once (attempts: {attempts.get('stranded', 0)} stranded by a death, "
+            f"{attempts.get('stranded by lease', 0)} by a lease that ran out, {attempts.get('lost', 0)} lost by a worker that "
+            "came back after that), "
             f"{storm['submissions_refused']:,} submissions were refused with an error"
         )
     for step in result.get("steps", []):

@@ -82,6 +82,19 @@ def test_the_verdict_sees_two_outcomes_a_wrong_one_and_attempts_without_a_row(tm
     assert (missing.name, missing.attempt, missing.worker_uid) == ("b", 2, "w1")
 
 
+def test_the_verdict_tells_leases_that_ran_out_from_workers_that_died(tmp_path: Path) -> None:
+    def row(outcome: str | None, message: str | None) -> tuple[object, ...]:
+        return ("u1", 1, "w", "w1", 1.5, None, None, None, outcome, 0, message)
+
+    silent = (
+        "the heartbeat of its worker rain.7 stood still for 2 s (JJ_LEASE_TIME 2); taken back by snow.8; stranded for …"
+    )
+    assert verdict.kind_of_end(row("stranded", silent)) == "stranded by lease"
+    assert verdict.kind_of_end(row("stranded", "its worker rain.7 died; stranded for the 1st time")) == "stranded"
+    assert verdict.kind_of_end(row("lost", None)) == "lost"
+    assert verdict.kind_of_end(row(None, None)) == "None"
+
+
 def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: Path) -> None:
     storm = {
         "command": "x --homes own",
@@ -94,7 +107,7 @@ def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: 
         "completed_twice": 0,
         "history_lost": 0,
         "run_more_than_once": 4,
-        "attempts": {"stranded": 4},
+        "attempts": {"stranded": 4, "stranded by lease": 3, "lost": 2},
         "submissions_refused": 2,
         "duration_s": 40,
     }
@@ -112,6 +125,7 @@ def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: 
     made = table.make_table(result)
     assert "**storm: 300 jobs, 8 workers on 3 nodes, a ledger home each, seed 5** | **30** | 0 | 0 | 0 |" in made
     assert "| work | 100 | | | |" in made and "| ledger deleted | 10 | | | |" in made
+    assert "4 stranded by a death, 3 by a lease that ran out, 2 lost by a worker that came back" in made
     path = tmp_path / "README.md"
     path.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.put_into(path, made)

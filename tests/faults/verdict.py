@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
+from jobjar.attempt import STRANDED
 from jobjar.jar import open_jar
 from jobjar.journal import read_journal
 from jobjar.layout import name_in_place
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # What a ledger says: the rows of each table (rebuild.py).
 Dump = dict[str, list[tuple[Any, ...]]]
 _MOST_TOLD = 5
+STRANDED_BY_LEASE = "stranded by lease"
 
 
 class Run(NamedTuple):
@@ -75,7 +77,7 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         site.kill()
     problems += processes_left(storm)
     repeated = Counter((run.name) for run in runs)
-    outcomes = Counter(row[8] for row in ledger["attempt"])
+    outcomes = Counter(kind_of_end(row) for row in ledger["attempt"])
     return {
         "command": "python -m tests.faults.storm --jobs {} --faults {} --homes {}".format(
             storm.jobs, len(storm.plan), "jar" if storm.shared else "own"
@@ -93,12 +95,20 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         "completed_twice": len(set(twice_final) | set(twice_there)),
         "history_lost": len(no_history),
         "run_more_than_once": sum(count > 1 for count in repeated.values()),
-        "attempts": {str(outcome): count for outcome, count in outcomes.most_common()},
+        "attempts": dict(outcomes.most_common()),
+        "leases_watched": storm.watches,
         "messages": dict(messages_of(ledger).most_common(15)),
         "all_completed_in_time": is_done,
         "problems": problems,
         "notes": dict(storm.notes.most_common(40)),
     }
+
+
+def kind_of_end(row: tuple[Any, ...]) -> str:
+    """The outcome of an attempt; of a stranded one also whether its worker had died, or was silent for longer than its lease
+    and never came back to say that it had lost it."""
+    is_by_lease = row[8] == STRANDED and "JJ_LEASE_TIME" in str(row[-1])
+    return STRANDED_BY_LEASE if is_by_lease else str(row[8])
 
 
 def messages_of(ledger: Dump) -> Counter[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobjar import disk
-from jobjar.attempt import FAILED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id
 from jobjar.journal import read_journal
@@ -62,6 +62,13 @@ def finish(claimer: Claimer, job: ClaimedJob) -> tuple[bool, list[str]]:
     return held, said
 
 
+def take_away(claimer: Claimer, job: ClaimedJob) -> None:
+    """Return a job that another holds, as a recovery does."""
+    verdict = complete.Verdict(False, "returned", 0)
+    claimer.jar.journal.append([complete.move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)])
+    complete.take_link_away(claimer, job.link)
+
+
 def before(module: Any, name: str, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `act` happen once, right before the next call of `module.name`."""
     call = getattr(module, name)
@@ -110,7 +117,7 @@ def test_a_worker_whose_job_was_taken_back_claims_no_credit(rig: Rig) -> None:
     fill_ledger(slow.jar.ledger)
     job = claim_next(slow)
     assert job is not None
-    complete.give_back(quick, job)
+    take_away(quick, job)
     again = claim_next(quick)
     assert again is not None and again.uid == job.uid
     held, said = finish(slow, job)
@@ -136,7 +143,7 @@ def test_a_job_taken_back_between_outcome_and_move_is_the_other_worker_s(
     taken: list[ClaimedJob | None] = []
 
     def take_over() -> None:
-        complete.give_back(quick, job)
+        take_away(quick, job)
         taken.append(claim_next(quick))
 
     before(complete, "move_ended_job", take_over, monkeypatch)
@@ -230,3 +237,18 @@ def test_a_job_that_another_home_put_back_for_later_is_not_claimed_before(rig: R
     assert claim.claim_next(other, later, print) is None
     again = claim.claim_next(other, verdict.not_before + 1, print)
     assert again is not None and again.attempt == 2 and again.uid == job.uid
+
+
+def test_an_attempt_that_was_given_back_before_it_ran_has_an_end_and_counts_as_no_failure(rig: Rig) -> None:
+    claimer = make_claimer(rig, "a.1")
+    name = submit(claimer.jar, describe_command("true", attributes={"retries": 1}))
+    job = claim_next(claimer)
+    assert job is not None
+    complete.give_back(claimer, job)
+    [attempt] = rig.show(name)["attempts"]
+    assert attempt["outcome"] == INTERRUPTED and attempt["ended_at"] is not None and attempt["output_path"] is None
+    again = claim_next(claimer)
+    assert again is not None and again.attempt == 2
+    assert finish(claimer, again)[0]
+    assert [attempt["outcome"] for attempt in rig.show(name)["attempts"]] == [INTERRUPTED, SUCCEEDED]
+    rig.assert_clean()

@@ -7,6 +7,8 @@ The guests run in one namespace computer, whose end is theirs. Their root is thi
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -25,10 +27,28 @@ _SERVER_ADDRESS = f"{NETWORK}.10"
 _MEMORY = "640M"
 
 
+def _has_large_state() -> bool:
+    """Whether this processor has more state than user-mode Linux has room for (uml_xstate.c)."""
+    return re.search(r"\bamx_tile\b", Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")) is not None
+
+
+def _make_environment(directory: Path) -> dict[str, str]:
+    """The environment in which the guests' kernels run."""
+    environment = dict(os.environ)
+    if _has_large_state():
+        library = directory / "uml_xstate.so"
+        command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(HERE / "uml_xstate.c")]
+        subprocess.run(command, check=True, capture_output=True)
+        environment["LD_PRELOAD"] = str(library)
+    return environment
+
+
 class Guest:
     """One guest. Its programs are run by its first process, which is asked over the network."""
 
-    def __init__(self, outside: Space, directory: Path, name: str, address: str, *words: str) -> None:
+    def __init__(
+        self, outside: Space, directory: Path, name: str, address: str, environment: Mapping[str, str], *words: str
+    ) -> None:
         self.name = name
         self.address = address
         self._outside = outside
@@ -47,6 +67,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=environment,
                 cwd="/",
             )
 
@@ -99,13 +120,14 @@ class NFS:
         disk = directory / "disk.img"
         with disk.open("wb") as file:
             file.truncate(2 << 30)
+        self._environment = _make_environment(directory)
         options = ["-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
         self._outside = Space("guests", 1)
         try:
             subprocess.run(["mkfs.ext4", *options, str(disk)], check=True, capture_output=True)
             make_network(self._outside)
             self._add_tap("server")
-            self.server = Guest(self._outside, directory, "server", _SERVER_ADDRESS, f"ubd0={disk}")
+            self.server = self._boot("server", _SERVER_ADDRESS, f"ubd0={disk}")
             self._addresses: dict[str, str] = {}
         except BaseException:
             self.close()
@@ -115,12 +137,15 @@ class NFS:
         self._outside.run("ip", "tuntap", "add", f"tap-{name}", "mode", "tap")
         self._outside.run("ip", "link", "set", f"tap-{name}", "master", "br0", "up")
 
+    def _boot(self, name: str, address: str, *words: str) -> Guest:
+        return Guest(self._outside, self._directory, name, address, self._environment, *words)
+
     def boot_host(self, name: str) -> Guest:
         """Start a client, or start it again after it was killed; `wait_until_up` on it tells when it has mounted."""
         if name not in self._addresses:
             self._addresses[name] = f"{NETWORK}.{11 + len(self._addresses)}"
             self._add_tap(name)
-        return Guest(self._outside, self._directory, name, self._addresses[name], f"rig_server={_SERVER_ADDRESS}")
+        return self._boot(name, self._addresses[name], f"rig_server={_SERVER_ADDRESS}")
 
     def stop_server(self) -> None:
         """Stop the server's threads: what clients ask of their mounts waits meanwhile."""
@@ -136,4 +161,5 @@ class NFS:
 
 def why_no_nfs() -> str | None:
     """Why the rig cannot run here, or None."""
-    return why_not(PROGRAMS, ["/dev/net/tun"])
+    programs = (*PROGRAMS, "cc") if _has_large_state() else PROGRAMS
+    return why_not(programs, ["/dev/net/tun"])

@@ -1,0 +1,110 @@
+"""What crashes left behind beside jobs: links, half copies, half-written files, the directories of workers that never began.
+
+Looks at the directories, and for half copies at the ledger; removes what nobody can come back to. Killed midway, the rest is
+removed the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+
+from jobjar.control import ASIDE, list_workers
+from jobjar.disk import is_job_file, link_target, look, read_server_clock, remove_file, server_time
+from jobjar.jar import Jar
+from jobjar.jobname import id_in_name, node_name
+from jobjar.layout import name_in_place
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.queries import uid_is_taken
+from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.leftovers import remove_leftovers
+from jobjar.liveness import process_start
+
+_DAY_S = 86400.0
+# A link that is missing for this long is not about to be made by its worker.
+_LINK_OVERDUE_S = 60.0
+
+
+def tidy_up(jar: Jar, say: Callable[[str], None]) -> None:
+    """Remove, or put right, all of it. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    _discard_unborn_workers(jar, say)
+    tidy_links(jar, say)
+    _discard_half_copies(jar, say)
+    _discard_half_written(jar, say)
+
+
+def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
+    """Remove the directories of this node's workers that were killed before they had written who they are. One that has
+    anything in it stays."""
+    for entry in list(list_directory(jar.layout.workers)):
+        node, _, pid = entry.name.partition(ASIDE)[0].rpartition(".")
+        if node != node_name() or not pid.isdigit() or not entry.is_dir(follow_symlinks=False):
+            continue
+        paths = jar.layout.worker(entry.name)
+        is_being_made = ASIDE not in entry.name and process_start(int(pid)) is not None
+        if is_being_made or look(paths.identity_file) is not None:
+            continue
+        remove_leftovers(paths.path, r"worker\.json\.([0-9]+)\.new")
+        with contextlib.suppress(OSError):  # not empty
+            for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(path)
+            os.rmdir(paths.path)
+            say(f"removed workers/{entry.name}: its worker was killed before it had begun")
+
+
+def tidy_links(jar: Jar, say: Callable[[str], None]) -> None:
+    """Make claimed/ hold a link to each claimed job, and no other."""
+    workers = list_workers(jar.layout)
+    running = {worker.name for worker in workers if worker.is_running}
+    linked = set()
+    for entry in list_directory(jar.layout.claimed):
+        if not entry.is_symlink():
+            continue
+        if entry.name.startswith("."):
+            if entry.name[1:] not in running:
+                remove_file(entry.path)
+        elif target := link_target(entry.path):
+            linked.add(target)
+        else:
+            remove_file(entry.path)
+            say(f"removed the stale link claimed/{entry.name}")
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    for worker in workers:
+        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
+            with contextlib.suppress(OSError):
+                if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
+                    os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
+                    say(f"made the missing link claimed/{name_in_place(place)}")
+
+
+def _discard_half_copies(jar: Jar, say: Callable[[str], None]) -> None:
+    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
+    now = read_server_clock(jar.layout.clock_file(node_name()))
+    for place, entry in list_jar(jar.layout.limbo, "limbo"):
+        uid = id_in_name(entry.name)
+        try:
+            status = entry.stat(follow_symlinks=False)
+            if uid is None or is_job_file(status) or now - status.st_mtime < _DAY_S:
+                continue
+            with jar.ledger.writing() as connection:
+                fold_journals(connection, jar.layout)
+                if uid_is_taken(connection, uid):
+                    continue
+            remove_file(entry.path)
+            say(f"discarded the half copy {place}")
+        except FileNotFoundError:
+            continue
+
+
+def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
+    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
+    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
+    for directory, pattern in (
+        (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
+        (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
+    ):
+        for name in remove_leftovers(directory, pattern):
+            say(f"removed the half-written {name}")
