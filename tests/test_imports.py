@@ -44,6 +44,7 @@ WORK = [
     "worker",
     "report",
     "lookup",
+    "retrieve",
     "check",
     "daemon",
     "create",
