@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+
+if TYPE_CHECKING:
+    from jobjar.ledger.stored import StoredOutput
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "list_outputs") -> int:
@@ -31,11 +35,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             print(json.dumps({"outputs": [output._asdict() for output in outputs], **source}, indent=1))
             return 0
         rows = [
-            (output.job, output.name, output.storage_size, output.storage_md5, output.storage_hfn or output.storage_url)
-            for output in outputs
-        ]
-        print(printable(format_table(rows, ("job", "name", "size", "md5", "where"), options.format)))
+            [printable(str(cell)) if cell is not None else "" for cell in _cells(output)] for output in outputs
+        ]  # before it is a table: a tab is part of some formats
+        print(format_table(rows, ("job", "name", "size", "md5", "where"), options.format))
         say_source(program, source)
         return 0
 
     return run(parser, argv, body)
+
+
+def _cells(output: StoredOutput) -> tuple[object, ...]:
+    where = output.storage_hfn or output.storage_url
+    return output.job, output.name, output.storage_size, output.storage_md5, where

@@ -228,6 +228,16 @@ def test_the_default_storage_path_is_in_the_jar_and_made_where_missing(rig: Rig,
     assert not (tmp_path / "named").exists()
 
 
+def make_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -235,8 +245,8 @@ def test_the_default_storage_path_is_in_the_jar_and_made_where_missing(rig: Rig,
         (lambda path: path.write_bytes(CONTENT[1:]), "bytes and md5"),
         (lambda path: path.write_bytes(CONTENT * 3), "longer"),
         (lambda path: path.unlink(), "no such file"),
-        (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "symbolic links"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "not a regular file"),
+        (make_link, "symbolic links"),
+        (make_pipe, "not a regular file"),
     ],
     ids=["changed", "cut", "grown", "gone", "link", "pipe"],
 )
