@@ -12,7 +12,7 @@ BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_imp
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
 	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
-	@echo "make faults      break everything for a quarter of an hour and count what was lost (as root: all of it)"
+	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 

@@ -56,7 +56,7 @@ from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
-from jobjar.workbench import remove_tree
+from jobjar.trees import remove_tree
 
 
 class Recovery:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
-from collections.abc import Callable
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look, make_directory, remove_file, rename
 from jobjar.jobname import node_name, numbered_name
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.trees import remove_tree
 
 # A scratch directory is made to look so old that whatever is put there shows, also where times are whole seconds.
 _AGE_S = 3600
@@ -228,21 +227,3 @@ def base_environment(claimer: Claimer) -> dict[str, str]:
         "JJ_NODE": node_name(),
         "PATH": f"{layout.bin}:{os.environ.get('PATH', os.defpath)}",
     }
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory tree, also one that its job made read-only. What cannot be removed stays for recovery."""
-
-    def open_up(function: Callable[..., object], inner: str, error: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(inner), 0o700)
-            if not os.path.islink(inner) and os.path.isdir(inner):
-                os.chmod(inner, 0o700)
-                shutil.rmtree(inner, ignore_errors=True)
-            else:
-                os.unlink(inner)
-
-    if os.path.lexists(path):
-        shutil.rmtree(path, onerror=open_up)
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)

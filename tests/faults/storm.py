@@ -1,6 +1,6 @@
 """The storm: thousands of jobs, workers on several nodes, and faults at random moments; then all is healed and judged.
 
-    python -m tests.faults.storm --jobs 3000 --faults 300 [--seed N] [--homes own|jar] [--result FILE]
+    python -m tests.faults.storm --jobs 5000 --faults 500 [--seed N] [--homes own|jar] [--result FILE]
 
 The plan (which faults, in which order, how long between them) follows from the seed, which is printed first. All of it
 runs in namespaces of its own (process ids, mounts): when its first process is gone, nothing is left. Exit status: 0 the
@@ -296,8 +296,8 @@ def why_not_here() -> str | None:
 
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.storm", description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=5000)
+    parser.add_argument("--faults", type=int, default=500)
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier storm")
     parser.add_argument(
         "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"
