@@ -42,6 +42,7 @@ WORK = [
     "worker_directory",
     "worker",
     "report",
+    "batch_report",
     "lookup",
     "check",
     "daemon",
