@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobjar.errors import JarError as JarError
     from jobjar.library import (
         Job as Job,
+        batch_status as batch_status,
         claimed_jobs as claimed_jobs,
         completed_jobs as completed_jobs,
         get_categories as get_categories,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 _LIBRARY = (
     "Job",
+    "batch_status",
     "claimed_jobs",
     "completed_jobs",
     "get_categories",

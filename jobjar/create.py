@@ -33,6 +33,7 @@ PROGRAMS = (
     "submit_job",
     "unique_job_name",
     "system_status",
+    "batch_status",
     "recover_jobs",
     "list_outputs",
     "get_output",

@@ -93,6 +93,10 @@ class SubmitFailed(JarError):
     template = "{path} was not submitted: {reason}; nothing of it is in the jar"
 
 
+class UnknownBatch(JarError):
+    template = "there is no batch {name} in {home}"
+
+
 class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 

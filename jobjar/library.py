@@ -285,6 +285,14 @@ def get_output(
     return retrieve.copy_output(output, None if destination is None else os.fspath(destination), force)
 
 
+def batch_status(name: str | None = None) -> list[dict[str, Any]]:
+    """How far the batches are: a dict of each, with the names that `batch_status --format json` uses. With `name` of that one
+    alone, with its failed and held jobs. Raises UnknownBatch."""
+    from jobjar.batch_report import gather_batches
+
+    return gather_batches(_open(), name)
+
+
 def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:
     """Wait until jobs (names, ids or paths) have ended; returns the outcome of each by its id, None where it was removed.
 

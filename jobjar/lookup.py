@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import LOST, SUCCEEDED
+from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
 from jobjar.control import ASIDE
 from jobjar.disk import look
 from jobjar.errors import (
@@ -26,6 +26,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.models import Attempt, JobReport
+from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
@@ -111,6 +112,8 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "exit_status": job.exit_status,
         "signal": job.signal,
         "category": job.category or None,
+        "batch": job.batch,
+        "seed": job.seed,
         "priority": job.priority,
         "submitter": job.submitter,
         "submitted_at": job.submitted_at,
@@ -121,7 +124,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
-        "attempts": [_describe_attempt(jar, attempt) for attempt in attempts],
+        "attempts": [_describe_attempt(jar, attempt, job.kind == DESCRIBED) for attempt in attempts],
         "moves": [
             {
                 "number": move.number,
@@ -136,7 +139,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
     }
 
 
-def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
+def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:
     names = (
         "number",
         "worker",
@@ -151,7 +154,11 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
         "max_rss_kib",
         "message",
     )
-    return {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+    described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+    if is_described:
+        key = (attempt.job_uid, attempt.number, attempt.worker_uid)
+        described.update(attempt_details(jar.ledger.connection, *key)._asdict())
+    return described
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:

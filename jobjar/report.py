@@ -17,6 +17,7 @@ from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable,
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
+from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_private_ledger
@@ -29,9 +30,9 @@ _SHOWN = 20
 
 
 def gather_status(jar: Jar) -> Status:
-    """The state of a jar: `jobs`, `categories`, `workers`, `outcomes` (of jobs), `undecided_attempts` (those that completed no
-    job), `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals
-    since), `journals` or `directories`. Ages in seconds."""
+    """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
+    `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`, `warnings`, and `source`, which is
+    `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
@@ -80,6 +81,7 @@ def _from_ledger(jar: Jar) -> Status:
             "oldest_waiting": next(iter(_rows(connection, "SELECT uid AS id, * FROM oldest_waiting_report")), None),
             "held": _rows(connection, "SELECT uid AS id, name, held_reason FROM held_report"),
         },
+        "phases": count_open_phases(connection),
         "categories": [
             {
                 "category": category,
@@ -145,6 +147,7 @@ def _from_directories(jar: Jar) -> Status:
             "oldest_waiting": oldest,
             "held": [],
         },
+        "phases": {},
         "categories": [
             {"category": category, "priority": priority, "waiting": count, "oldest_age_s": age_s}
             for (category, priority), (count, age_s) in sorted(
@@ -320,6 +323,9 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
     sections = [f"Jar {jar.layout.home}, seen from {node_name()}{', ' + source if source else ''}"]
     counts = [[jobs[state] for state in ("limbo", "unclaimed", "claimed", "completed")]]
     sections.append(format_table(counts, ("limbo", "unclaimed", "claimed", "completed"), table_format))
+    if status["phases"]:
+        rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
+        sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))
     if status["workers"]["nodes"]:
         headers = ("node", "running", "busy", "paused", "dead", "unknown")
         rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -31,3 +32,13 @@ def format_seconds(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} m"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_bytes(size: int) -> str:
+    """A size for people: `0 B`, `999 B`, `1.5 KiB`, `20 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    power = 1
+    while size >= 999.5 * 1024**power and power < len(_SIZES):
+        power += 1
+    return f"{size / 1024**power:.3g} {_SIZES[power - 1]}"

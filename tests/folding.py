@@ -13,12 +13,13 @@ from jobjar.layout import category_of_place, name_in_place, state_of_place
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
 INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
-                 retries, retry_delay_s, time_limit_s)
+                 retries, retry_delay_s, time_limit_s, kind, batch, seed)
 VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
-        :retries, :retry_delay_s, :time_limit_s)
+        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
-    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
+    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed
 WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
     OR (NOT :is_found AND excluded.submitted_at = submitted_at)"""
 
@@ -79,17 +80,26 @@ ON CONFLICT (uid) DO UPDATE SET
     ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
                     THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
-_VARIABLE = """
-INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
-VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
-ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
-
 _STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
-_STORED = f"""
-INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
-VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
-ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
+
+
+def _keep_better(
+    connection: Any, table: str, key: dict[str, Any], values: dict[str, Any], order: Callable[[dict[str, Any]], Any]
+) -> None:
+    """Write a row, unless the one that is there goes before it."""
+    where = " AND ".join(f"{name} = ?" for name in key)
+    columns = ", ".join(values)
+    there = connection.execute(f"SELECT {columns} FROM {table} WHERE {where}", (*key.values(),)).fetchone()
+    if there is not None and order(dict(zip(values, there, strict=True))) >= order(values):
+        return
+    marks = ", ".join("?" * (len(key) + len(values)))
+    row = (*key.values(), *values.values())
+    connection.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(key)}, {columns}) VALUES ({marks})", row)
+
+
+def _known(value: Any) -> tuple[int, Any]:
+    """Orders what may be missing: what is known goes before."""
+    return (0, 0) if value is None else (1, value)
 
 
 def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> None:
@@ -106,6 +116,9 @@ def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> No
             "retries": entry.get("retries"),
             "retry_delay_s": entry.get("retry_delay_s"),
             "time_limit_s": entry.get("time_limit_s"),
+            "kind": entry.get("kind", ""),
+            "batch": entry.get("batch"),
+            "seed": entry.get("seed"),
             "is_found": is_found,
         },
     )
@@ -211,17 +224,63 @@ def _fold_worker(connection: Any, entry: Entry) -> None:
     )
 
 
+def _attempt_key(entry: Entry) -> dict[str, Any]:
+    return {"job_uid": entry["job"], "attempt": entry["attempt"], "worker_uid": entry["worker_uid"]}
+
+
 def _fold_variables(connection: Any, entry: Entry) -> None:
     for name, value in entry["variables"].items():
         number = None
         with contextlib.suppress(ValueError):
             number = float(value)
-        connection.execute(_VARIABLE, {**_attempt_row(entry), "name": name, "value": str(value), "number": number})
+        _keep_better(
+            connection,
+            "monitored_variable",
+            {**_attempt_key(entry), "name": name},
+            {"value": str(value), "number": number, "told_at": entry.get("told_at", 0)},
+            lambda row: (row["told_at"], _known(row["number"]), row["value"]),
+        )
 
 
 def _fold_stored(connection: Any, entry: Entry) -> None:
-    values = {name: entry.get(name) for name in _STORED_COLUMNS}
-    connection.execute(_STORED, {**_attempt_row(entry), "source_name": entry["source_name"], **values})
+    _keep_better(
+        connection,
+        "stored_file",
+        {**_attempt_key(entry), "source_name": entry["source_name"]},
+        {name: entry.get(name) for name in _STORED_COLUMNS},
+        lambda row: [_known(row[name]) for name in _STORED_COLUMNS],
+    )
+
+
+def _fold_phase(connection: Any, entry: Entry) -> None:
+    def order(row: dict[str, Any]) -> Any:
+        if row["ended_at"] is None:
+            return (0, 0, -row["began_at"])
+        return (1, -row["ended_at"], -row["began_at"], _known(row["exit_status"]), row["message"] or "")
+
+    values = {name: entry.get(name) for name in ("began_at", "ended_at", "exit_status", "message")}
+    _keep_better(connection, "phase", {**_attempt_key(entry), "name": entry["phase"]}, values, order)
+
+
+def _fold_warned(connection: Any, entry: Entry) -> None:
+    for number, text in enumerate(entry["warnings"], 1):
+        # Of two texts the one that comes first in the alphabet.
+        key = {**_attempt_key(entry), "number": number}
+        _keep_better(connection, "warning", key, {"text": text}, lambda row: [-ord(letter) for letter in row["text"]])
+
+
+def _fold_batch(connection: Any, entry: Entry) -> None:
+    names = ("changed_at", "description", "is_aborted", "jobs", "notes", "submitted_at", "submitter")
+    values = {**{name: entry.get(name) for name in names}, "is_aborted": int(entry.get("is_aborted", False))}
+    _keep_better(
+        connection, "batch", {"name": entry["batch"]}, values, lambda row: [_known(row[name]) for name in names]
+    )
+
+
+def _fold_throttle(connection: Any, entry: Entry) -> None:
+    names = ("told_at", "until", "failures")
+    values = {name: entry[name] for name in names}
+    _keep_better(connection, "throttle", {"batch": entry["batch"]}, values, lambda row: [row[name] for name in names])
 
 
 _FOLDS: dict[str, Callable[[Any, Entry], None]] = {
@@ -232,6 +291,10 @@ _FOLDS: dict[str, Callable[[Any, Entry], None]] = {
     "worker": _fold_worker,
     "variables": _fold_variables,
     "stored": _fold_stored,
+    "phase": _fold_phase,
+    "warned": _fold_warned,
+    "batch": _fold_batch,
+    "throttle": _fold_throttle,
 }
 
 

@@ -10,6 +10,13 @@ from jobjar.journal import Entry
 from jobjar.layout import held_place, unclaimed_place
 
 ENDINGS = ("completed", "retried", "recovered", "recovered twice", "lease lost", "returned", "held", "still running")
+PHASES = ("stage_in", "run", "poll", "stage_out", "store")
+SAYINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"retries": 3},
+    {"retries": 1, "retry_delay_s": 2.0, "time_limit_s": 9.0},
+    {"kind": "described", "batch": "wc", "seed": 17, "retries": 3},
+)
 WORKERS = {"rain.7": "wkr1", "rain.8": "wkr2", "sun.7": "wkr3"}
 
 
@@ -27,7 +34,7 @@ class History:
         self.entries: list[Entry] = []
         self.late: list[Entry] = []
 
-    def add(self, kind: str, **fields: Any) -> None:
+    def add(self, kind: str, /, **fields: Any) -> None:
         self.entries.append({"entry": kind, "job": self.uid, **fields})
 
     def tick(self) -> float:
@@ -50,9 +57,7 @@ class History:
     def submit(self) -> None:
         """Either by submit_job, or by hand: then its first claim says what is known of it."""
         if self.draw(st.booleans()):
-            fields = self.draw(
-                st.sampled_from([{}, {"retries": 3}, {"retries": 1, "retry_delay_s": 2.0, "time_limit_s": 9.0}])
-            )
+            fields = self.draw(st.sampled_from(SAYINGS))
             self.add(
                 "submitted", name=self.name, category=self.category, submitter="ann", submitted_at=self.tick(), **fields
             )
@@ -65,7 +70,8 @@ class History:
         worker = self.draw(st.sampled_from(sorted(WORKERS)))
         who = {"attempt": attempt, "worker": worker, "worker_uid": WORKERS[worker]}
         name = self.place.rpartition("/")[2]
-        found = {"found": {"submitter": "bob", "submitted_at": self.tick(), "category": self.category, "retries": 1}}
+        said = self.draw(st.sampled_from(SAYINGS))
+        found = {"found": {"submitter": "bob", "submitted_at": self.tick(), "category": self.category, **said}}
         # A node that saw the file before it read the journals says what it found, of a submitted job too.
         is_quick = self.number == 1 and self.draw(st.booleans())
         self.move(
@@ -77,12 +83,16 @@ class History:
             **(found if self.number == 0 or is_quick else {}),
         )
         self.add("started", **who, pid=100 + attempt, pid_started=7.0)
-        if self.draw(st.booleans()):
-            self.add("variables", **who, variables={"loss": 0.25, "stage": "three", "n": attempt})
+        self.go_through_phases(who)
         ending: str = self.draw(st.sampled_from(ENDINGS))
         back = unclaimed_place(self.category, name if self.draw(st.booleans()) else f"{name}~2")
         if ending == "completed":
             self.add("stored", **who, source_name="out.h5", storage_name="a.h5", storage_size=9)
+            if self.draw(st.booleans()):  # told again by who went on with storing, who knows more, or less
+                known = self.draw(
+                    st.sampled_from([{}, {"storage_size": 9, "storage_md5": "0f", "storage_hfn": "sun:/b"}])
+                )
+                self.add("stored", **who, source_name="out.h5", **known)
             self.end(who, "succeeded", True, exit_status=0)
             self.move(f"completed/{name}", "completed", worker, category=self.category)
         elif ending == "retried":
@@ -111,9 +121,54 @@ class History:
             )
         return ending
 
+    def go_through_phases(self, who: dict[str, Any]) -> None:
+        """Some of the phases of a described job's attempt, the last perhaps cut short; progress and warnings between them."""
+        for phase in PHASES[: self.draw(st.integers(0, len(PHASES)))]:
+            began_at = self.tick()
+            if self.draw(st.booleans()):
+                self.add("phase", **who, phase=phase, began_at=began_at)
+            if phase == "run":
+                for _ in range(self.draw(st.integers(0, 3))):
+                    value = self.draw(st.sampled_from([9, "10", "0.5", "much"]))
+                    variables = {"work_done": value, "stage": phase}
+                    self.add("variables", **who, variables=variables, told_at=self.tick())
+            if phase == "stage_out" and self.draw(st.booleans()):
+                self.add("variables", **who, variables={"loss": 0.25, "n": who["attempt"]})
+            if self.draw(st.booleans()):
+                how = self.draw(st.sampled_from([{}, {"exit_status": 0}, {"exit_status": 3, "message": "disk full"}]))
+                self.add("phase", **who, phase=phase, began_at=began_at, ended_at=self.tick(), **how)
+                if self.draw(st.booleans()):  # and found to have ended by another
+                    self.add("phase", **who, phase=phase, began_at=began_at, ended_at=self.tick(), message="cut short")
+        if self.draw(st.booleans()):
+            self.add("warned", **who, warnings=["jug_monitor.vars, line 2: no =", "a link in output/"])
+
     def end(self, who: dict[str, Any], outcome: str, final: bool, **fields: Any) -> None:
         self.clock += 0.001  # the end of an attempt is timed to the microsecond
         self.add("ended", **who, ended_at=round(self.clock, 6), final=final, outcome=outcome, wall_time_s=0.5, **fields)
+
+
+@st.composite
+def batch_entries(draw: Any) -> list[Entry]:
+    """What is told of a batch: its submission, edits and abortion, perhaps on one tick of the clock, and its throttling."""
+    entries: list[Entry] = []
+    for name in draw(st.sets(st.sampled_from(["wc", "sr"]))):
+        said = {
+            "entry": "batch",
+            "batch": name,
+            "submitter": "ann",
+            "submitted_at": 999.5,
+            "description": "seeds = 1-9",
+        }
+        changes: list[dict[str, Any]] = [{"jobs": 9}, {"jobs": 20, "notes": "widened"}, {"is_aborted": True}]
+        for change in draw(st.lists(st.sampled_from(changes), max_size=3)):
+            entries.append({**said, "changed_at": draw(st.sampled_from([1000.0, 1000.004, 1001.5])), **change})
+        for failures in draw(st.lists(st.integers(0, 12), max_size=3)):
+            told_at = draw(st.sampled_from([1000.0, 1002.0]))
+            until = told_at + 5.0 * failures if failures else 0.0
+            entries.append(
+                {"entry": "throttle", "batch": name, "told_at": told_at, "until": until, "failures": failures}
+            )
+    return entries
 
 
 @st.composite
@@ -127,6 +182,7 @@ def histories(draw: Any) -> list[Entry]:
             if history.run(attempt) in ("completed", "held", "still running"):
                 break
         entries += history.entries + history.late
+    entries += draw(batch_entries())
     for name, uid in WORKERS.items():
         node, _, pid = name.partition(".")
         who = {"entry": "worker", "worker": name, "worker_uid": uid, "node": node, "pid": int(pid)}

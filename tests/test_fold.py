@@ -269,6 +269,19 @@ NOT_OURS: list[Any] = [
     {"entry": "started", "job": "j", "attempt": None, "worker": None, "worker_uid": None, "pid": 1, "pid_started": 1},
     {"entry": "worker", "worker_uid": "w"},
     {"entry": "variables", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "variables": [1]},
+    {
+        "entry": "variables",
+        "job": "j",
+        "attempt": 1,
+        "worker": "w",
+        "worker_uid": "u",
+        "variables": {},
+        "told_at": "noon",
+    },
+    {"entry": "phase", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "phase": "run"},
+    {"entry": "warned", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "warnings": 5},
+    {"entry": "batch", "batch": "b", "description": "", "changed_at": "noon"},
+    {"entry": "throttle", "batch": "b", "told_at": 1.0, "until": None, "failures": 1},
     {"entry": ["moved"]},
 ]
 
@@ -324,7 +337,16 @@ def test_variables_keep_their_text_and_are_numbers_where_they_can_be() -> None:
     rows = fold([{"entry": "variables", **who, "variables": {"loss": 0.25, "name": "x", "n": "7"}}])[
         "monitored_variable"
     ]
-    assert [row[3:] for row in rows] == [("loss", "0.25", 0.25), ("n", "7", 7.0), ("name", "x", None)]
+    assert [row[3:6] for row in rows] == [("loss", "0.25", 0.25), ("n", "7", 7.0), ("name", "x", None)]
+
+
+def test_of_what_was_told_of_a_variable_the_latest_stands_in_whatever_order_it_comes() -> None:
+    who = {"entry": "variables", "job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
+    told = [
+        {**who, "variables": {"work_done": value}, "told_at": at} for value, at in (("9", 1.0), ("10", 2.0), ("3", 3.0))
+    ]
+    for entries in (told, told[::-1], [told[2], told[0], told[1]]):
+        assert fold(entries)["monitored_variable"] == [("j", 1, "wkr1", "work_done", "3", 3.0, 3.0)]
 
 
 @pytest.mark.parametrize("later", [b"", b'\n{"entry":"worker","later":"than the crash"}' * 9])

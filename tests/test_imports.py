@@ -46,6 +46,7 @@ WORK = [
     "worker_directory",
     "worker",
     "report",
+    "batch_report",
     "lookup",
     "retrieve",
     "check",

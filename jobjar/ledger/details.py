@@ -23,30 +23,38 @@ ON CONFLICT (uid) DO UPDATE SET
     ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
                     THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
+# Told again while the attempt goes on, from journals that are read in any order.
 _VARIABLE = """
-INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
-VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
-ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number, told_at)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
+    value = excluded.value, number = excluded.number, told_at = excluded.told_at
+WHERE (excluded.told_at, coalesce(excluded.number, -9e999), excluded.value) > (told_at, coalesce(number, -9e999), value)"""
 
+# The end of a phase stands before its beginning; of two ends the earlier.
 _PHASE = """
 INSERT INTO phase (job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message)
 VALUES (:uid, :attempt, :worker_uid, :name, :began_at, :ended_at, :exit_status, :message)
 ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
-    ended_at = excluded.ended_at, exit_status = excluded.exit_status, message = excluded.message
-WHERE excluded.ended_at IS NOT NULL AND (ended_at IS NULL OR excluded.ended_at < ended_at)"""
+    began_at = excluded.began_at, ended_at = excluded.ended_at, exit_status = excluded.exit_status, message = excluded.message
+WHERE (excluded.ended_at IS NOT NULL, -coalesce(excluded.ended_at, 0), -excluded.began_at, coalesce(excluded.exit_status, -1),
+       coalesce(excluded.message, ''))
+    > (ended_at IS NOT NULL, -coalesce(ended_at, 0), -began_at, coalesce(exit_status, -1), coalesce(message, ''))"""
 
 _WARNING = """
 INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
 ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
 
-# Of several entries that tell of a batch the latest stands; of its submission the first.
-_BATCH = """
+# Of several entries that tell of a batch the latest stands.
+_BATCH_ORDER = ("changed_at", "description", "is_aborted", "jobs", "notes", "submitted_at", "submitter")
+_BATCH = f"""
 INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes)
 VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes)
 ON CONFLICT (name) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, description = excluded.description,
     changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes
-WHERE (excluded.changed_at, excluded.description) > (changed_at, description)"""
+WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _BATCH_ORDER)})
+    > ({", ".join(f"coalesce({name}, -1)" for name in _BATCH_ORDER)})"""
 
 _THROTTLE = """
 INSERT INTO throttle (batch, told_at, until, failures) VALUES (:batch, :told_at, :until, :failures)
@@ -58,7 +66,9 @@ _STORED = f"""
 INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
 VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
 ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}
+WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _STORED_COLUMNS)})
+    > ({", ".join(f"coalesce({name}, -1)" for name in _STORED_COLUMNS)})"""
 
 
 def attempt_key(entry: Entry) -> tuple[str, int, str]:
@@ -82,13 +92,13 @@ def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 
 def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     uid, attempt, worker_uid = attempt_key(entry)
+    about = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "told_at": float(entry.get("told_at", 0))}
     rows = []
     for name, value in entry["variables"].items():
         number = None
         with contextlib.suppress(ValueError):
             number = float(value)
-        row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "name": name, "value": str(value)}
-        rows.append((_VARIABLE, {**row, "number": number}))
+        rows.append((_VARIABLE, {**about, "name": name, "value": str(value), "number": number}))
     return rows
 
 

@@ -85,16 +85,20 @@ class Attempt(Table):
         primary_key = peewee.CompositeKey("job_uid", "number", "worker_uid")
 
 
-class MonitoredVariable(NumberedTable):
+class MonitoredVariable(Table):
     job_uid = peewee.TextField()
     attempt = peewee.IntegerField()
     worker_uid = peewee.TextField()
     name = peewee.TextField()
     value = peewee.TextField()
     number = peewee.FloatField(null=True)
+    told_at = peewee.FloatField(default=0)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "name")
 
 
-class StoredFile(NumberedTable):
+class StoredFile(Table):
     job_uid = peewee.TextField()
     attempt = peewee.IntegerField()
     worker_uid = peewee.TextField()
@@ -104,6 +108,9 @@ class StoredFile(NumberedTable):
     storage_url = peewee.TextField(null=True)
     storage_size = peewee.IntegerField(null=True)
     storage_md5 = peewee.TextField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "source_name")
 
 
 class Worker(NumberedTable):

@@ -32,7 +32,8 @@ _SUBMITTED_AT = (
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
-    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END FROM job "
+    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END, kind, batch, seed "
+    "FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
     "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
@@ -41,13 +42,19 @@ _DUMPS = {
     "attempt": "SELECT job_uid, number, worker, worker_uid, started_at, pid, pid_started, ended_at, outcome, is_final, "
     "exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message FROM attempt "
     "ORDER BY job_uid, number, worker_uid",
-    "monitored_variable": "SELECT job_uid, attempt, worker_uid, name, value, number FROM monitored_variable "
+    "monitored_variable": "SELECT job_uid, attempt, worker_uid, name, value, number, told_at FROM monitored_variable "
     "ORDER BY job_uid, attempt, worker_uid, name",
     "stored_file": "SELECT job_uid, attempt, worker_uid, source_name, storage_name, storage_hfn, storage_url, "
     "storage_size, storage_md5 FROM stored_file ORDER BY job_uid, attempt, worker_uid, source_name",
     "worker": "SELECT uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, "
     "end_reason FROM worker ORDER BY uid",
-    "batch": "SELECT name, submitter, submitted_at, description FROM batch ORDER BY name",
+    "phase": "SELECT job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message FROM phase "
+    "ORDER BY job_uid, attempt, worker_uid, name",
+    "warning": "SELECT job_uid, attempt, worker_uid, number, text FROM warning "
+    "ORDER BY job_uid, attempt, worker_uid, number",
+    "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes FROM batch "
+    "ORDER BY name",
+    "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
 

@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "check_workers": "start the workers that are missing on this node",
     "recover_jobs": "take back the jobs of dead workers",
     "system_status": "print what the jar is doing",
+    "batch_status": "print how far batches are",
     "show": "print all that is known of a job",
     "output": "print a job's output",
     "list_outputs": "print where output files are stored",

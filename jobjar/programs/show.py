@@ -12,6 +12,9 @@ from jobjar.errors import UsageError
 from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
+# What the attempts of described jobs have beside what any has.
+_DETAILS = ("phases", "variables", "warnings", "stored_files")
+
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
     parser = make_parser(
@@ -55,15 +58,50 @@ def format_description(description: dict[str, Any]) -> str:
         rows = [
             (name.replace("_", " "), _date(value) if name.endswith("_at") else str(value))
             for name, value in attempt.items()
-            if value is not None and name != "number"
+            if value is not None and name not in ("number", *_DETAILS)
         ]
         sections.append(f"Attempt {attempt['number']}\n" + format_table(rows, (), "plain"))
+        sections += _format_details(attempt)
     moves = [
         (_date(move["moved_at"]), move["reason"], move["from"], move["to"], move["by"]) for move in description["moves"]
     ]
     if moves:
         sections.append("Moves\n" + format_table(moves, ("when", "why", "from", "to", "by"), "simple"))
     return "\n\n".join(sections)
+
+
+def _format_details(attempt: dict[str, Any]) -> list[str]:
+    """What a described job's attempt told, a section of text for each kind of it."""
+    from jobjar.report import format_table
+
+    if not set(_DETAILS) <= set(attempt):
+        return []
+    phases = [
+        (
+            phase["name"],
+            _date(phase["began_at"]),
+            "" if phase["ended_at"] is None else f"{max(0.0, phase['ended_at'] - phase['began_at']):.3f} s",
+            "" if phase["exit_status"] is None else phase["exit_status"],
+            phase["message"] or "",
+        )
+        for phase in attempt["phases"]
+    ]
+    files = [
+        (file["source_name"], file["size"], file["md5"], file["hfn"] or file["url"] or file["storage_name"])
+        for file in attempt["stored_files"]
+    ]
+    tables = (
+        ("Phases", phases, ("phase", "began", "took", "status", "error")),
+        ("Variables", list(attempt["variables"].items()), ("name", "value")),
+        ("Warnings", [(text,) for text in attempt["warnings"]], ()),
+        ("Stored files", files, ("name", "size", "md5", "where")),
+    )
+    of = f"of attempt {attempt['number']}"
+    return [
+        f"{title} {of}\n" + format_table(rows, columns, "simple" if columns else "plain")
+        for title, rows, columns in tables
+        if rows
+    ]
 
 
 def _date(seconds: float) -> str:

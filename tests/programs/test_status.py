@@ -30,6 +30,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "source",
         "snapshot_age_s",
         "jobs",
+        "phases",
         "categories",
         "workers",
         "outcomes",

@@ -1,0 +1,49 @@
+"""batch_status: print how far batches are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from jobjar.jobname import printable
+from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_status") -> int:
+    parser = make_parser(
+        program,
+        "Print of each batch how many of its jobs are in which phase and how they ended, how fast it goes, and what it has "
+        "done and stored; of the batch NAME also which jobs failed, and why.",
+    )
+    parser.add_argument(
+        "--work_done", action="store_true", help="print the sums of the monitored variable work_done alone"
+    )
+    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a batch (default: all)")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar import batch_report
+        from jobjar.lookup import describe_source
+        from jobjar.report import check_format
+
+        check_format(options.format)
+        jar = open_named_jar(options, program_path)
+        gather = batch_report.gather_work if options.work_done else batch_report.gather_batches
+        batches = gather(jar, options.name)
+        source = describe_source(jar)
+        jar.close()
+        if options.format == "json":
+            print(json.dumps({"batches": batches, **source}, indent=1))
+            return 0
+        if options.work_done:
+            text = batch_report.format_work(batches, options.format)
+        elif options.name is not None:
+            text = batch_report.format_batch(batches[0], options.format)
+        else:
+            text = batch_report.format_batches(batches, options.format)
+        print(printable(text))
+        say_source(program, source)
+        return 0
+
+    return run(parser, argv, body)
