@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jobjar.errors import JarError as JarError
     from jobjar.library import (
         Job as Job,
+        abort_batch as abort_batch,
+        batch_edit as batch_edit,
         claimed_jobs as claimed_jobs,
         completed_jobs as completed_jobs,
         get_categories as get_categories,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         stop_all as stop_all,
         stop_node as stop_node,
         stop_worker as stop_worker,
+        submit_batch as submit_batch,
         submit_job as submit_job,
         submit_job_file as submit_job_file,
         submit_jobs as submit_jobs,
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 
 _LIBRARY = (
     "Job",
+    "abort_batch",
+    "batch_edit",
     "claimed_jobs",
     "completed_jobs",
     "get_categories",
@@ -65,6 +70,7 @@ _LIBRARY = (
     "stop_all",
     "stop_node",
     "stop_worker",
+    "submit_batch",
     "submit_job",
     "submit_job_file",
     "submit_jobs",

@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.batch_change import settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
@@ -77,6 +78,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
+    settle_all(jar, recovery.say)
     tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)

@@ -33,6 +33,9 @@ FOUNDATIONS = [
     "values",
 ]
 WORK = [
+    "batch",
+    "batch_change",
+    "batch_jobs",
     "recover",
     "lease",
     "rotation",
