@@ -2,7 +2,7 @@
 
     batches/<name>/batch.json           what there is to know of the batch; written whole, by rename
     batches/<name>/change/<id>.json     the change that is being made, and by which process
-    batches/<name>/prepared.json        a batch that is submitted together with others, before that is committed
+    batches/<name>/change/<id>.…        what the change is about to make of batch.json
     limbo/.batch-<id>/                  the jobs that the change writes (stages/release.py), or cancels (stages/cancel.py)
 
 1. Take the batch: a directory with `<id>.json` in it is renamed to `change`, or, with a new batch, the batch's directory
@@ -173,7 +173,10 @@ def give_back(jar: Jar, change: Change) -> None:
     """Let others change the batches; a new one that was not committed is no more. The leader is the last."""
     for name in reversed(change.batches):
         paths = jar.layout.batch(name)
-        remove_file(f"{paths.change}/{change.id}.json")
+        own = [entry.name for entry in list_directory(paths.change) if entry.name.startswith(f"{change.id}.")]
+        held_by = f"{change.id}.json"
+        for left in [*(left for left in own if left != held_by), held_by]:
+            remove_file(f"{paths.change}/{left}")
         _remove_if_empty(jar, name)
 
 
@@ -199,8 +202,9 @@ def read_change(jar: Jar, name: str) -> Change | None:
 
 def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
     """Write what is to be a batch's state once the change's leader is committed."""
-    _write_json(jar, jar.layout.batch(name).prepared_file, state)
-    sync_directory(jar.layout.batch(name).path)
+    paths = jar.layout.batch(name)
+    _write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
+    sync_directory(paths.change)
 
 
 def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
@@ -210,8 +214,9 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
     for path in (staged, jar.layout.limbo, jar.layout.batches):
         if look(path) is not None:
             sync_directory(path)
-    # COMMIT: from here the change is made, and the jobs in its directory are submitted
-    _write_json(jar, paths.file, {**state, "change": change.id})
+    written = f"{paths.change}/{change.id}.state"
+    _write_json(jar, written, {**state, "change": change.id})
+    rename(written, paths.file)  # COMMIT: from here the change is made, and the jobs in its directory are submitted
     sync_directory(paths.path)
 
 
@@ -226,8 +231,9 @@ def finish(jar: Jar, change: Change) -> None:
     states = []
     for name in change.batches:
         paths = jar.layout.batch(name)
-        if look(paths.prepared_file) is not None:
-            rename(paths.prepared_file, paths.file)
+        prepared = f"{paths.change}/{change.id}.prepared"
+        if look(prepared) is not None:
+            rename(prepared, paths.file)
         states.append(read_batch(jar, name))
     jar.journal.append([state.entry() for state in states], durable=True)
     release_staged(jar, jar.layout.staged(change.id), change.by)
@@ -267,9 +273,6 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
 def discard(jar: Jar, change: Change) -> None:
     """Remove what a change wrote that was not committed, and give its batches back."""
     discard_staged(jar.layout.staged(change.id))
-    for name in change.batches:
-        if (held := read_change(jar, name)) is not None and held.id == change.id:
-            remove_file(jar.layout.batch(name).prepared_file)
     give_back(jar, change)
 
 

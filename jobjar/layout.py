@@ -41,8 +41,7 @@ class BatchPaths:
     def __init__(self, path: str) -> None:
         self.path = path
         self.file = f"{path}/batch.json"
-        self.prepared_file = f"{path}/prepared.json"
-        # Holds <id>.json of the one change that is being made.
+        # Holds <id>.json of the one change that is being made, and what that writes.
         self.change = f"{path}/change"
 
 

@@ -32,7 +32,8 @@ _SUBMITTED_AT = (
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
-    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END FROM job "
+    f"time_limit_s, kind, batch, seed, not_before, held_reason, {_RECORDED} THEN moved_at END, "
+    f"{_RECORDED} THEN move_number END FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
     "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
@@ -47,7 +48,7 @@ _DUMPS = {
     "storage_size, storage_md5 FROM stored_file ORDER BY job_uid, attempt, worker_uid, source_name",
     "worker": "SELECT uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, "
     "end_reason FROM worker ORDER BY uid",
-    "batch": "SELECT name, submitter, submitted_at, description FROM batch ORDER BY name",
+    "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes FROM batch ORDER BY name",
 }
 
 
