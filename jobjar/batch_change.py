@@ -303,8 +303,7 @@ def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) 
 
 
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
-    """What recovery does for batches: settle changes, discard what never became one, and cancel what came back of aborted
-    batches."""
+    """What recovery does for batches: settle changes, and discard what never became one."""
     left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
@@ -312,15 +311,19 @@ def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             settle(jar, entry.name, say)
+
+
+def cancel_returned(jar: Jar, say: Callable[[str], None]) -> None:
+    """Cancel what came back of aborted batches: from a dead worker, from one that was just about to end, by hand."""
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         aborted = aborted_batches_with_waiting_jobs(connection)
     for name in aborted:
         with contextlib.suppress(BatchBusy, UnknownBatch):
-            _cancel_returned(jar, name, say)
+            _cancel_returned_of(jar, name, say)
 
 
-def _cancel_returned(jar: Jar, name: str, say: Callable[[str], None]) -> None:
+def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None:
     change = take_batch(jar, name)
     try:
         if read_batch(jar, name).is_aborted:

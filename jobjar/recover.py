@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
-from jobjar.batch_change import settle_all
+from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
@@ -86,6 +86,7 @@ def recover_node(jar: Jar) -> Recovery:
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
+    cancel_returned(jar, recovery.say)
     return recovery
 
 

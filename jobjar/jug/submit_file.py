@@ -108,7 +108,7 @@ class _Reader:
             self._check_name(name, here(_line_of(batch, "name")))
         texts = tuple(JobText(tuple(self._check_block(job, JOB_KEYS, here)), here(job.line)) for job in jobs)
         text = BatchText(tuple(pairs), texts, here(batch.line))
-        if before == (len(self.problems), sum(map(len, self.missing.values()))):
+        if name and before == (len(self.problems), sum(map(len, self.missing.values()))):
             self.problems += check_plan(text)
             self.batches.append(text)
 
