@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jobjar.errors import JarError as JarError
     from jobjar.library import (
         Job as Job,
+        abort_batch as abort_batch,
+        batch_edit as batch_edit,
         batch_status as batch_status,
         claimed_jobs as claimed_jobs,
         completed_jobs as completed_jobs,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         stop_all as stop_all,
         stop_node as stop_node,
         stop_worker as stop_worker,
+        submit_batch as submit_batch,
         submit_job as submit_job,
         submit_job_file as submit_job_file,
         submit_jobs as submit_jobs,
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
 _LIBRARY = (
     "Job",
     "batch_status",
+    "abort_batch",
+    "batch_edit",
     "claimed_jobs",
     "completed_jobs",
     "get_categories",
@@ -71,6 +76,7 @@ _LIBRARY = (
     "stop_all",
     "stop_node",
     "stop_worker",
+    "submit_batch",
     "submit_job",
     "submit_job_file",
     "submit_jobs",

@@ -6,6 +6,7 @@ ends a running job. Reads the workers' directories; a crash in here leaves some 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -165,6 +166,14 @@ class Orders:
         if self._is_network:
             look_afresh(self._paths.path)
         return take_kill_request(self._paths, job_name)
+
+
+def request_kill(layout: Layout, worker: str, job_name: str) -> None:
+    """Ask a worker to kill a job that it runs; asked twice is asked once. Raises OSError."""
+    path = layout.worker(worker).kill_file(job_name)
+    with contextlib.suppress(FileExistsError):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        patiently(lambda: os.close(os.open(path, flags, 0o660)), path)
 
 
 def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:

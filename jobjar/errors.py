@@ -48,6 +48,14 @@ class BadCommand(UsageError):
     template = "the command cannot be made into a job: {reason}"
 
 
+class BadSubmitFile(UsageError):
+    template = "{problems}\nnothing was submitted"
+
+
+class BadChange(UsageError):
+    template = "batch {name} cannot be changed so: {reason}; nothing was changed"
+
+
 class ConfigError(JarError):
     template = "{where}: {reason}"
 
@@ -93,8 +101,25 @@ class SubmitFailed(JarError):
     template = "{path} was not submitted: {reason}; nothing of it is in the jar"
 
 
+class BatchExists(JarError):
+    template = "there is a batch {name} in the jar already, or it is just being submitted; nothing was submitted"
+
+
 class UnknownBatch(JarError):
     template = "there is no batch {name} in {home}"
+
+
+class BatchBusy(JarError):
+    template = (
+        "batch {name} is just being changed by process {pid} of node {node}; try again when that is done, or, if it died, "
+        "run recover_jobs on that node; nothing was changed"
+    )
+
+
+class BatchUnfinished(JarError):
+    template = (
+        "batch {name}: its jobs are submitted, but not all are claimable yet: {reason}. recover_jobs goes on with them"
+    )
 
 
 class WorkerFailed(JarError):
@@ -156,10 +181,6 @@ class UnknownOutput(JarError):
 
 class AmbiguousOutput(JarError):
     template = "{count} stored files have the name {name}; choose one with --job: {jobs}"
-
-
-class UnknownBatch(JarError):
-    template = "no job is of the batch {batch!r} in {home}"
 
 
 class CannotGetOutput(JarError):

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import os
 
+# Directories in limbo in which the jobs of a batch are written and whence they leave: no jobs to anybody else.
+STAGED = ".batch-"
+# What the directory of a chunk of them ends with while they leave: journaled, or about to be.
+LEAVING = ".leaving"
+
 
 class WorkerPaths:
     """The paths of one worker's directory."""
@@ -28,6 +33,16 @@ class WorkerPaths:
 
     def kill_file(self, job_name: str) -> str:
         return f"{self.path}/KILL.{job_name}"
+
+
+class BatchPaths:
+    """The paths of one batch's directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = f"{path}/batch.json"
+        # Holds <id>.json of the one change that is being made, and what that writes.
+        self.change = f"{path}/change"
 
 
 class Layout:
@@ -98,6 +113,13 @@ class Layout:
         """A hidden link in claimed/ to a worker's jobs, through which the links to its jobs lead: their own targets stay
         short enough for an inode (59 bytes on ext4; longer ones take a block of their own, at ten times the price)."""
         return f"{self.claimed}/.{worker}"
+
+    def batch(self, name: str) -> BatchPaths:
+        return BatchPaths(f"{self.batches}/{name}")
+
+    def staged(self, change_id: str) -> str:
+        """Where a change of a batch writes jobs before they are submitted."""
+        return f"{self.limbo}/{STAGED}{change_id}"
 
     def path(self, place: str) -> str:
         """Where `place` is on this node."""

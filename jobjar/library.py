@@ -19,6 +19,8 @@ from jobjar.stages import submit
 
 if TYPE_CHECKING:  # peewee takes long to import
     from jobjar.ledger.stored import StoredOutput
+if TYPE_CHECKING:
+    from jobjar.batch import AbortedBatch, SubmittedBatch
 
 _overrides: dict[str, Value] = {}
 _jar: Jar | None = None
@@ -142,6 +144,42 @@ def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
     if set(what) == {"path"}:
         return submit.describe_file(os.fspath(what["path"]), *arguments)
     raise JarError(reason=f"a job has to have either a command or a path: {job!r}")
+
+
+def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[SubmittedBatch]:
+    """Submit the batches that submit files (paths) describe: all of them, or, where anything is wrong with one, nothing;
+    returns (name, jobs) of each. `parameters` replace `$(name)` in the files' values.
+
+    Raises BadSubmitFile (with all that is wrong, by file and line), BatchExists, SubmitFailed (nothing was submitted),
+    BatchUnfinished (all is submitted, and what is not claimable yet recover_jobs makes so).
+    """
+    from jobjar.batch import read_submit_files, submit_batches
+
+    jar = _open()
+    texts = {name: str(value) for name, value in parameters.items()}
+    return submit_batches(jar, read_submit_files(jar, [os.fspath(file) for file in files], texts))
+
+
+def batch_edit(name: str, **changes: object) -> int:
+    """Change a batch; returns how many jobs were submitted. `seeds` ('1-2000') may become more, `priority` holds for its
+    waiting jobs and those submitted later, `notes` is text.
+
+    Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
+    """
+    from jobjar.batch import edit_batch
+
+    return edit_batch(_open(), name, {key: str(value) for key, value in changes.items()}).jobs
+
+
+def abort_batch(name: str, restart: bool = False) -> AbortedBatch:
+    """Complete the waiting jobs of a batch as cancelled and kill those that run; with `restart`, then submit its jobs that
+    did not succeed again, as new jobs. Returns (name, cancelled, killed, running, restarted).
+
+    Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
+    """
+    from jobjar.batch import abort_batch as abort
+
+    return abort(_open(), name, restart)
 
 
 def unique_job_name(priority: int = 0, id: str | None = None) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
+from jobjar import control
 from jobjar.archive import find_archived_worker
 from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
 from jobjar.control import ASIDE
@@ -300,8 +300,5 @@ def request_kill(jar: Jar, job: JobReport) -> str:
     worker = worker_of_place(job.place)
     if job.state != "claimed" or worker is None:
         raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
-    path = jar.layout.worker(worker).kill_file(job.name)
-    with contextlib.suppress(FileExistsError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        patiently(lambda: os.close(os.open(path, flags, 0o660)), path)
+    control.request_kill(jar.layout, worker, job.name)
     return worker

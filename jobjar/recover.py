@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobjar.attempt import CRASHED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import (
     look,
@@ -80,6 +81,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
+    settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
     places = list_jars(jar.layout, links=links)
@@ -89,6 +91,7 @@ def recover_node(jar: Jar) -> Recovery:
     with jar.ledger.writing():
         for path in links:
             _free_name(path)
+    cancel_returned(jar, recovery.say)
     return recovery
 
 

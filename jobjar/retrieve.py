@@ -43,7 +43,7 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     """
     refresh_ledger(jar)
     if batch is not None and not batch_has_jobs(jar.ledger, batch):
-        raise UnknownBatch(batch=batch, home=jar.layout.home)
+        raise UnknownBatch(name=batch, home=jar.layout.home)
     uid = None if job is None else find_job(jar, job).uid or ""
     found = list(list_stored(jar.ledger, batch, uid, name))
     if not found:

@@ -159,7 +159,7 @@ def test_the_guide_names_every_attribute_and_outcome() -> None:
     for name in ATTRIBUTES:
         assert f"| `{name}` | `--{name.replace('_', '-')} " in guide
     for outcome in OUTCOMES:
-        assert f"\n| {outcome} |" in guide or outcome == "cancelled"
+        assert f"\n| {outcome} |" in guide
 
 
 def test_the_design_names_every_entry_table_and_view() -> None:

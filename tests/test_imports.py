@@ -37,6 +37,9 @@ FOUNDATIONS = [
 ]
 WORK = [
     "tidy",
+    "batch",
+    "batch_change",
+    "batch_jobs",
     "recover",
     "lease",
     "rotation",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
-from jobjar.layout import Layout, archive_place, category_of_place, name_in_place, state_of_place
+from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.patience import FLICKER_S, patiently
 
@@ -67,6 +67,7 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
     """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
     of symbolic links go to `links`."""
     places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
+    places.update(_leaving_places(layout))
     places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
@@ -78,6 +79,18 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
                 place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name), links)
             )
     return places
+
+
+def _leaving_places(layout: Layout) -> Iterator[str]:
+    """The places that journals give to the jobs of batches that are just made claimable: to them, they are in limbo."""
+    for staged in list_directory(layout.limbo):
+        if not staged.name.startswith(STAGED):
+            continue
+        for chunk in list_directory(staged.path):
+            if chunk.name.endswith(LEAVING):
+                for entry in list_directory(chunk.path):
+                    inner = list_directory(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
+                    yield from (f"limbo/{file.name}" for file in inner)
 
 
 def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:

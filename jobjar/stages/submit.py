@@ -31,7 +31,8 @@ _COPY_BYTES = 1 << 20
 
 
 class Submission(NamedTuple):
-    """A job to submit. Exactly one of `command` (a shell line) and `path` (an executable file to copy) is not None."""
+    """A job to submit. Exactly one of `command` (a shell line), `path` (an executable file to copy) and `script` (the text
+    of its file) is not None."""
 
     command: str | None
     path: str | None
@@ -39,9 +40,12 @@ class Submission(NamedTuple):
     category: str
     identifier: str | None
     attributes: Mapping[str, Any]
+    script: bytes | None = None
 
     @property
     def what(self) -> str:
+        if self.script is not None:
+            return f"the job {self.identifier}"
         return self.path if self.path is not None else f"the command {self.command!r}"
 
 
@@ -127,7 +131,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     try:
         for submission in chunk:
             _make_category(jar, submission.category)
-            pending.append(_write_to_limbo(jar, submission))
+            pending.append(_write_to_limbo(jar, submission, jar.layout.limbo))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
         # What the file itself does not say has to outlive this node as the file does.
@@ -161,6 +165,33 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
         sync_directory(jar.layout.jar_directory(category))
 
 
+def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
+    """Write the files of many jobs into a new directory of a change (layout.staged), where nothing takes them for jobs, in
+    sub-directories as unclaimed's, and make them durable. stages/release.py makes them claimable.
+
+    Raises SubmitFailed, BadPriority, BadIdentifier, BadAttribute, NotExecutable; what was written is for the caller to remove.
+    """
+    what = chunk[0]
+    pending: list[_Limbo] = []
+    categories = sorted({submission.category for submission in chunk})
+    paths = {category: f"{directory}/{category}" if category else directory for category in ("", *categories)}
+    try:
+        for path in paths.values():
+            _or_fail(what, lambda path=path: make_directory(path, 0o777 & ~jar.umask))  # type: ignore[misc]
+        for submission in chunk:
+            _make_category(jar, submission.category)
+            pending.append(_write_to_limbo(jar, submission, paths[submission.category]))
+        _start_writing(pending)
+        for job in pending:
+            _sync_file(jar, job, "")
+        for path in paths.values():
+            _or_fail(what, lambda path=path: sync_directory(path))  # type: ignore[misc]
+    finally:
+        for job in pending:
+            with contextlib.suppress(OSError):  # what was to be written was synced
+                os.close(job.descriptor)
+
+
 def _make_category(jar: Jar, category: str) -> None:
     if not category:
         return
@@ -175,14 +206,14 @@ def _make_category(jar: Jar, category: str) -> None:
         raise SubmitFailed(path=f"a job of category {category}", reason=f"{path}: {error.strerror}") from error
 
 
-def _write_to_limbo(jar: Jar, submission: Submission) -> _Limbo:
-    """Make the job's file in limbo, without its run bit until it is whole."""
+def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
+    """Make the job's file in limbo, or a directory in it, without its run bit until it is whole."""
     name = make_name(submission.priority, submission.identifier)
-    path = f"{jar.layout.limbo}/{name}"
+    path = f"{directory}/{name}"
     try:
         descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        where = f"{jar.layout.limbo}: " if error.filename == path else ""
+        where = f"{directory}: " if error.filename == path else ""
         raise SubmitFailed(path=submission.what, reason=f"{where}{error.strerror}") from error
     return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
 
@@ -193,7 +224,9 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
     descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         mode = 0o700
-        if submission.path is not None:
+        if submission.script is not None:
+            write_all(descriptor, submission.script)
+        elif submission.path is not None:
             mode = _copy_file(submission.path, descriptor)
         else:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))

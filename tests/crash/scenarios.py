@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control, disk, rotation
+from jobjar import batch, control, disk, rotation
+from jobjar.batch import submit_batches
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
@@ -19,6 +20,7 @@ from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.journal import open_to_read, read_journal
 from jobjar.jug import outputs, storage
+from jobjar.jug.submit_file import parse_submit_file
 from jobjar.layout import Layout
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
@@ -56,6 +58,28 @@ def submit_file(path: str, **options: Any) -> list[str]:
 def submit_commands(commands: list[str]) -> list[str]:
     """Submit several commands at once; returns their names."""
     return _with_jar(lambda jar: submit_all(jar, [describe_command(command, 3, "MANY") for command in commands]))
+
+
+def submit_batch(text: str, where: str = "batch") -> list[str]:
+    """submit_batch of a file with this text; returns the batches' names."""
+    return _with_jar(
+        lambda jar: [submitted.name for submitted in submit_batches(jar, parse_submit_file(text, where, {}))],
+    )
+
+
+def edit_batch(name: str, **changes: str) -> int:
+    """batch_edit; returns how many jobs were submitted."""
+    return _with_jar(lambda jar: batch.edit_batch(jar, name, changes).jobs)
+
+
+def abort_batch(name: str, restart: bool = False) -> list[int]:
+    """abort_batch; returns how many jobs were cancelled and restarted."""
+
+    def run(jar: Jar) -> list[int]:
+        done = batch.abort_batch(jar, name, restart)
+        return [done.cancelled, done.restarted]
+
+    return _with_jar(run)
 
 
 def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:

@@ -1,0 +1,271 @@
+"""Submit, edit and abort batches of described jobs.
+
+Each is one change of the batch (batch_change.py): wholly made or not at all, whatever is killed when.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+from jobjar.attributes import HEADER_BYTES, read_description
+from jobjar.batch_change import (
+    BatchState,
+    Change,
+    commit,
+    disk_now,
+    is_taken,
+    making,
+    new_change,
+    prepare,
+    read_batch,
+    settle,
+    take_batch,
+    take_name,
+)
+from jobjar.batch_jobs import CHUNK, cancel_batch
+from jobjar.disk import make_directory, read_file
+from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, UnknownBatch
+from jobjar.jar import Jar
+from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
+from jobjar.jug.seeds import parse_seeds
+from jobjar.jug.submit_file import check_value, parse_submit_files
+from jobjar.ledger.batches import running_jobs, unsuccessful_jobs, waiting_jobs
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile import reconcile
+from jobjar.stages.submit import Submission, stage_chunk
+
+# What batch_edit may change.
+EDITABLE = ("seeds", "priority", "notes")
+# How much longer than JJ_GRACE_TIME abort_batch waits for running jobs to end.
+_END_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.1
+
+
+class SubmittedBatch(NamedTuple):
+    """A batch, and how many jobs were submitted."""
+
+    name: str
+    jobs: int
+
+
+class AbortedBatch(NamedTuple):
+    """How many waiting jobs of a batch were cancelled, how many running ones were asked to end, which of these still ran
+    when it was no longer waited for them, and how many jobs were submitted again."""
+
+    name: str
+    cancelled: int
+    killed: int
+    running: list[str]
+    restarted: int
+
+
+def read_submit_files(
+    jar: Jar, paths: Iterable[str], parameters: Mapping[str, str], standard_input: IO[bytes] | None = None
+) -> list[BatchText]:
+    """The batches that the files at `paths` describe (`-`: standard input), with the parameters put in; their names are free
+    in this jar. Raises BadSubmitFile with all that is wrong."""
+    texts, problems = [], []
+    for path in paths:
+        where = "standard input" if path == "-" else path
+        try:
+            data = standard_input.read() if path == "-" and standard_input else read_file(path)
+            texts.append((data.decode(), where))
+        except OSError as error:
+            problems.append(f"{where}: {error.strerror}")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            problems.append(f"{where}, line {line}: it is not UTF-8")
+    if problems:
+        raise BadSubmitFile(problems="\n".join(problems))
+    return parse_submit_files(texts, parameters, lambda name: is_taken(jar, name))
+
+
+def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]:
+    """Submit batches: all of them, or, where that cannot be, nothing.
+
+    Raises BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished (they are; the rest is for recovery).
+    """
+    if not texts:
+        return []
+    change = new_change([text.name for text in texts])
+    with making(jar, change, f"batch {texts[0].name}"):
+        for name in change.batches:
+            settle(jar, name)
+            if not take_name(jar, name, change):
+                raise BatchExists(name=name)
+        jobs = itertools.chain.from_iterable(map(plan_jobs, texts))
+        _stage(jar, change, map(_as_submission, jobs))
+        now = disk_now(jar)
+        states = [_first_state(text, change, now) for text in texts]
+        for state in states[1:]:
+            prepare(jar, state["batch"], state)
+        commit(jar, change, states[0])
+    return [SubmittedBatch(state["batch"], state["jobs"]) for state in states]
+
+
+def edit_batch(jar: Jar, name: str, changes: Mapping[str, str]) -> SubmittedBatch:
+    """Change a batch: `seeds` may become more, and the new ones are submitted; `priority` holds for its waiting jobs and
+    for those submitted later; `notes`. Returns how many jobs were submitted.
+
+    Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
+    """
+    said = _check_changes(jar, name, changes)
+    change = take_batch(jar, name)
+    with making(jar, change, f"the change of batch {name}"):
+        state = read_batch(jar, name)
+        planned = _plan_widening(state, said)
+        keys = [pair for pair in state.keys if pair[0] not in said]
+        keys += [(key, value) for key, value in said.items() if key != "seeds"]
+        count = _stage(jar, change, (_as_submission(job) for job in planned(tuple(keys))))
+        seeds = str(parse_seeds(said["seeds"])) if "seeds" in said else state.seeds
+        changed = {"keys": keys, "seeds": seeds, "jobs": state.data["jobs"] + count, "changed_at": disk_now(jar)}
+        if "priority" in said:
+            changed["priority_by"] = change.id
+        commit(jar, change, {**state.data, **changed})
+    return SubmittedBatch(name, count)
+
+
+def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
+    """Complete the waiting jobs of a batch as cancelled and kill those that run; what waits to be stored is left alone.
+
+    With `restart`, its jobs that did not succeed are then submitted again, as new jobs of the same descriptions. Raises
+    UnknownBatch, BatchBusy, BadChange (jobs still run, so that nothing was restarted), SubmitFailed, BatchUnfinished.
+    """
+    _check_known(jar, name)
+    change = take_batch(jar, name)
+    with making(jar, change, f"the abortion of batch {name}"):
+        state = read_batch(jar, name)
+        commit(jar, change, {**state.data, "is_aborted": True, "changed_at": disk_now(jar)})
+        jar.journal.append([read_batch(jar, name).entry()], durable=True)
+        cancelled, asked, running = _end_jobs(jar, name, change)
+    if running and restart:
+        shown = ", ".join(running[:3]) + ("…" if len(running) > 3 else "")
+        reason = f"it is aborted, but {len(running)} of its jobs still run ({shown}), so that none was restarted"
+        raise BadChange(name=name, reason=reason)
+    restarted = _restart(jar, name) if restart else 0
+    return AbortedBatch(name, cancelled, len(asked), running, restarted)
+
+
+def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[str]]:
+    """Cancel and kill until nothing of a batch waits or runs: what fails meanwhile comes back to be cancelled."""
+    deadline = time.monotonic() + jar.settings.grace_time_s + _END_WITHIN_S
+    cancelled, asked = 0, set[str]()
+    while True:
+        count, running = cancel_batch(jar, name, change.id, change.by)
+        cancelled += count
+        asked.update(running)
+        if not running or time.monotonic() > deadline:
+            return cancelled, asked, running
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _restart(jar: Jar, name: str) -> int:
+    change = take_batch(jar, name)
+    with making(jar, change, f"the restart of batch {name}"):
+        state = read_batch(jar, name)
+        until = disk_now(jar)
+        with jar.ledger.writing() as connection:
+            reconcile(connection, jar.layout)
+            left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
+        if left:
+            raise BadChange(name=name, reason="jobs of it came back meanwhile; try again")
+        count = _stage(jar, change, _copies(jar, state, until))
+        changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar)}
+        commit(jar, change, {**state.data, **changed})
+    return count
+
+
+def _copies(jar: Jar, state: BatchState, until: float) -> Iterator[Submission]:
+    """The jobs of a batch that did not succeed since its last restart, as they are in their files."""
+    after = ""
+    while True:
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            jobs = unsuccessful_jobs(connection, state.name, state.restarted_until, until, CHUNK, after)
+        if not jobs:
+            return
+        after = jobs[-1].uid
+        for job in jobs:
+            script = read_file(jar.layout.path(job.place))
+            said = read_description(script[:HEADER_BYTES], job.place)
+            identifier = identify(state.name, said.name, said.seed)
+            yield Submission(None, None, job.priority, job.category, identifier, {}, script)
+
+
+def _stage(jar: Jar, change: Change, submissions: Iterable[Submission]) -> int:
+    """Write the jobs of a change; returns how many. Raises SubmitFailed, OSError."""
+    directory = jar.layout.staged(change.id)
+    iterator = iter(submissions)
+    count = 0
+    for number in itertools.count():
+        chunk = list(itertools.islice(iterator, CHUNK))
+        if not chunk:
+            return count
+        if not number:
+            make_directory(directory, 0o777 & ~jar.umask)
+        stage_chunk(jar, chunk, f"{directory}/{number:08d}")
+        count += len(chunk)
+    raise AssertionError("itertools.count() has no end")
+
+
+def _as_submission(job: PlannedJob) -> Submission:
+    return Submission(None, None, job.priority, job.category, job.identifier, {}, job.script)
+
+
+def _first_state(text: BatchText, change: Change, now: float) -> dict[str, Any]:
+    return {
+        "batch": text.name,
+        "change": change.id,
+        "submitter": change.by,
+        "submitted_at": now,
+        "changed_at": now,
+        "keys": [pair for pair in text.pairs if pair[0] != "seeds"],
+        "seeds": None if text.seeds is None else str(text.seeds),
+        "has_blocks": bool(text.jobs),
+        "jobs": count_jobs(text),
+        "is_aborted": False,
+        "restarted_until": 0.0,
+    }
+
+
+def _check_known(jar: Jar, name: str) -> None:
+    try:
+        check_batch_name(name)
+    except BadIdentifier:
+        raise UnknownBatch(name=name, home=jar.layout.home) from None
+
+
+def _check_changes(jar: Jar, name: str, changes: Mapping[str, str]) -> dict[str, str]:
+    _check_known(jar, name)
+    if not changes:
+        raise BadChange(name=name, reason=f"say what is to change: {', '.join(EDITABLE)}")
+    said = {}
+    for key, value in changes.items():
+        if key not in EDITABLE:
+            reason = f"{key} cannot be changed once it is submitted; what can be is {', '.join(EDITABLE)}"
+            raise BadChange(name=name, reason=reason)
+        try:
+            said[key] = str(check_value(key, value).text)
+        except ValueError as error:
+            raise BadChange(name=name, reason=f"{key}: {error}") from error
+    return said
+
+
+def _plan_widening(state: BatchState, said: Mapping[str, str]) -> Any:
+    """A function from the batch's keys to the jobs of the seeds that are new. Raises BadChange."""
+    if "seeds" not in said:
+        return lambda keys: iter(())
+    if state.seeds is None:
+        what = "job blocks" if state.has_blocks else "one job"
+        raise BadChange(name=state.name, reason=f"it has {what}, and no seeds")
+    if state.is_aborted:
+        raise BadChange(name=state.name, reason="it is aborted; abort_batch --restart takes that back")
+    old, new = parse_seeds(state.seeds), parse_seeds(said["seeds"])
+    lost = old.without(new)
+    if lost.count:
+        raise BadChange(name=state.name, reason=f"the seeds {lost} are submitted already; seeds can only become more")
+    missing = new.without(old)
+    return lambda keys: plan_seeds(keys, missing) if missing.count else iter(())

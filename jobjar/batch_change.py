@@ -1,0 +1,346 @@
+"""Changes of batches: one at a time for each, made wholly or not at all, and finished by others where who made it died.
+
+    batches/<name>/batch.json           what there is to know of the batch; written whole, by rename
+    batches/<name>/change/<id>.json     the change that is being made, and by which process
+    batches/<name>/change/<id>.…        what the change is about to make of batch.json
+    limbo/.batch-<id>/                  the jobs that the change writes (stages/release.py), or cancels (stages/cancel.py)
+
+1. Take the batch: a directory with `<id>.json` in it is renamed to `change`, or, with a new batch, the batch's directory
+   with it; a rename onto a directory that is not empty fails everywhere, so one process has it. 2. Write the jobs.
+3. COMMIT: `batch.json` names the change. 4. Make the jobs claimable, journal `batch`. 5. Give the batch back.
+Killed before 3, nothing was submitted: `settle` removes what was written. Killed after it, `settle` goes on with 4 and 5.
+Several batches of one submission have one change: the first of them is its leader, whose `batch.json` commits all, and
+which is given back last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.batch_jobs import cancel_batch, set_priority
+from jobjar.disk import (
+    common_mode,
+    look,
+    make_directory,
+    read_file,
+    read_server_clock,
+    remove_file,
+    rename,
+    replace_file,
+    sync_directory,
+)
+from jobjar.errors import BatchBusy, BatchUnfinished, SubmitFailed, UnknownBatch
+from jobjar.jar import Jar
+from jobjar.jobname import login, new_id, node_name, parse_priority
+from jobjar.journal import Entry
+from jobjar.ledger.batches import (
+    aborted_batches_with_waiting_jobs,
+)
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile import list_directory
+from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
+from jobjar.patience import patiently
+from jobjar.stages.release import discard_staged, release_staged
+
+_TRIES = 3
+# The changes that this process is making.
+_underway: set[str] = set()
+
+
+class Change(NamedTuple):
+    """A change that is being made: of these batches, the leader first, by this process."""
+
+    id: str
+    batches: tuple[str, ...]
+    by: str
+    process: ProcessIdentity
+
+
+class BatchState:
+    """What batch.json says. Times are the disk's."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.name: str = data["batch"]
+        self.change: str = data["change"]
+        self.keys: tuple[tuple[str, str], ...] = tuple((key, value) for key, value in data["keys"])
+        self.seeds: str | None = data["seeds"]
+        self.has_blocks: bool = data["has_blocks"]
+        self.is_aborted: bool = data["is_aborted"]
+        self.restarted_until: float = data["restarted_until"]
+
+    def entry(self) -> Entry:
+        """The journal's word on the batch."""
+        said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
+        return {
+            "entry": "batch",
+            "batch": self.name,
+            "submitter": self.data["submitter"],
+            "submitted_at": self.data["submitted_at"],
+            "description": "\n".join(f"{key} = {value}" for key, value in said),
+            "changed_at": self.data["changed_at"],
+            "jobs": self.data["jobs"],
+            "notes": dict(self.keys).get("notes"),
+            "is_aborted": self.is_aborted,
+        }
+
+
+def disk_now(jar: Jar) -> float:
+    return round(read_server_clock(jar.layout.clock_file(node_name())), 6)
+
+
+def read_batch(jar: Jar, name: str) -> BatchState:
+    """Raises UnknownBatch."""
+    state = _read_json(jar.layout.batch(name).file)
+    if state is None:
+        raise UnknownBatch(name=name, home=jar.layout.home)
+    return BatchState(state)
+
+
+def is_taken(jar: Jar, name: str) -> bool:
+    """Whether a batch cannot have this name: there is one, or a living process is about to make one."""
+    if look(jar.layout.batch(name).path) is None:
+        return False
+    settle(jar, name)
+    return look(jar.layout.batch(name).path) is not None
+
+
+# Taking a batch and giving it back
+
+
+def new_change(batches: Sequence[str]) -> Change:
+    return Change(new_id(), tuple(batches), login(), this_process())
+
+
+def take_name(jar: Jar, name: str, change: Change) -> bool:
+    """Make a batch's directory, held by `change`; whether the name was free."""
+    return _rename_prepared(jar, change, "/change", jar.layout.batch(name).path)
+
+
+def take_batch(jar: Jar, name: str) -> Change:
+    """Hold a batch that there is, to change it; finishes or discards what a dead process left. Raises UnknownBatch, BatchBusy."""
+    change = new_change([name])
+    for _ in range(_TRIES):
+        read_batch(jar, name)
+        if _rename_prepared(jar, change, "", jar.layout.batch(name).change):
+            return change
+        if not settle(jar, name):
+            break
+    held = read_change(jar, name)
+    process = held.process if held else change.process
+    raise BatchBusy(name=name, pid=process.pid, node=process.node)
+
+
+def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
+    """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
+    with contextlib.suppress(FileExistsError):
+        make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
+    prepared = f"{jar.layout.batches}/.{node_name()}.{os.getpid()}.{change.id}"
+    directories = [prepared, *([prepared + inner] if inner else [])]
+    for path in directories:
+        with contextlib.suppress(FileExistsError):
+            make_directory(path, 0o777 & ~jar.umask)
+            if jar.is_for_group:
+                patiently(lambda path=path: os.chmod(path, 0o2770), path)  # type: ignore[misc]
+    said = {"id": change.id, "batches": change.batches, "by": change.by, **change.process._asdict()}
+    _write_json(jar, f"{prepared}{inner}/{change.id}.json", said)
+    try:
+        for _ in range(2):
+            try:
+                patiently(lambda: os.rename(prepared, target), prepared)
+                return True
+            except FileNotFoundError:
+                # A rename that failed may have happened.
+                return look(f"{target}{inner}/{change.id}.json") is not None
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                with contextlib.suppress(OSError):  # what a killed process left empty; some disks want that away first
+                    os.rmdir(target)
+        return False
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+
+
+def give_back(jar: Jar, change: Change) -> None:
+    """Let others change the batches; a new one that was not committed is no more. The leader is the last."""
+    for name in reversed(change.batches):
+        paths = jar.layout.batch(name)
+        own = [entry.name for entry in list_directory(paths.change) if entry.name.startswith(f"{change.id}.")]
+        held_by = f"{change.id}.json"
+        for left in [*(left for left in own if left != held_by), held_by]:
+            remove_file(f"{paths.change}/{left}")
+        _remove_if_empty(jar, name)
+
+
+def _remove_if_empty(jar: Jar, name: str) -> None:
+    paths = jar.layout.batch(name)
+    for path in (paths.change, *([paths.path] if look(paths.file) is None else [])):
+        with contextlib.suppress(OSError):  # not empty: another holds it
+            os.rmdir(path)
+
+
+def read_change(jar: Jar, name: str) -> Change | None:
+    """The change that is being made of a batch, or None."""
+    for entry in list_directory(jar.layout.batch(name).change):
+        data = _read_json(entry.path) if entry.name.endswith(".json") else None
+        if data is not None:
+            process = ProcessIdentity(data["node"], data["pid"], data["started"], data["boot_id"])
+            return Change(data["id"], tuple(data["batches"]), data["by"], process)
+    return None
+
+
+# Committing, finishing, discarding
+
+
+def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
+    """Write what is to be a batch's state once the change's leader is committed."""
+    paths = jar.layout.batch(name)
+    _write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
+    sync_directory(paths.change)
+
+
+def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
+    """Write the leader's state, which names the change. Raises OSError: then nothing was changed."""
+    paths = jar.layout.batch(change.batches[0])
+    staged = jar.layout.staged(change.id)
+    for path in (staged, jar.layout.limbo, jar.layout.batches):
+        if look(path) is not None:
+            sync_directory(path)
+    written = f"{paths.change}/{change.id}.state"
+    _write_json(jar, written, {**state, "change": change.id})
+    rename(written, paths.file)  # COMMIT: from here the change is made, and the jobs in its directory are submitted
+    sync_directory(paths.path)
+
+
+def is_committed(jar: Jar, change: Change) -> bool:
+    state = _read_json(jar.layout.batch(change.batches[0]).file)
+    return state is not None and state.get("change") == change.id
+
+
+def finish(jar: Jar, change: Change) -> None:
+    """Do what is left of a committed change; two may do it at once. Raises OSError, LedgerBusy, LedgerUnavailable: then the
+    next to settle it goes on."""
+    states = []
+    for name in change.batches:
+        paths = jar.layout.batch(name)
+        prepared = f"{paths.change}/{change.id}.prepared"
+        if look(prepared) is not None:
+            rename(prepared, paths.file)
+        states.append(read_batch(jar, name))
+    jar.journal.append([state.entry() for state in states], durable=True)
+    release_staged(jar, jar.layout.staged(change.id), change.by)
+    for state in states:
+        if state.is_aborted:
+            cancel_batch(jar, state.name, change.id, change.by)
+        elif state.data.get("priority_by") == change.id:
+            set_priority(jar, state.name, parse_priority(dict(state.keys)["priority"]), change.by)
+    give_back(jar, change)
+
+
+@contextlib.contextmanager
+def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
+    """Make a change, which the body commits: it is finished then. Where the body fails before, nothing was changed.
+
+    Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it refuses after it.
+    """
+    _underway.add(change.id)
+    try:
+        try:
+            yield
+            finish(jar, change)
+        except BaseException as error:
+            has_happened = is_committed(jar, change)
+            if not has_happened:
+                discard(jar, change)
+            if not isinstance(error, OSError):
+                raise
+            reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+            if has_happened:
+                raise BatchUnfinished(name=change.batches[0], reason=reason) from error
+            raise SubmitFailed(path=what, reason=reason) from error
+    finally:
+        _underway.discard(change.id)
+
+
+def discard(jar: Jar, change: Change) -> None:
+    """Remove what a change wrote that was not committed, and give its batches back."""
+    discard_staged(jar.layout.staged(change.id))
+    give_back(jar, change)
+
+
+def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) -> bool:
+    """Finish or discard the change of a batch that no living process is making; whether the batch is free now.
+
+    What is committed anybody may finish; a change that was not, and whose process is of another node, is left alone.
+    """
+    change = read_change(jar, name)
+    if change is None:
+        _remove_if_empty(jar, name)
+        return True
+    alive = liveness(change.process)
+    if change.process == this_process():
+        # What an earlier call in this process could not finish or discard, because the disk refused.
+        alive = ALIVE if change.id in _underway else DEAD
+    if alive == ALIVE:
+        return False
+    if is_committed(jar, change):
+        finish(jar, change)
+        say(f"batch {name}: went on with the change {change.id}, whose process died")
+        return True
+    if alive != DEAD:
+        return False
+    discard(jar, change)
+    say(f"batch {name}: discarded the change {change.id}, whose process died before it was made")
+    return True
+
+
+def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
+    """What recovery does for batches: settle changes, and discard what never became one."""
+    left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12}}")
+    for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
+        found = left.fullmatch(entry.name)
+        if found and process_start(int(found.group(1))) is None:
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            settle(jar, entry.name, say)
+
+
+def cancel_returned(jar: Jar, say: Callable[[str], None]) -> None:
+    """Cancel what came back of aborted batches: from a dead worker, from one that was just about to end, by hand."""
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        aborted = aborted_batches_with_waiting_jobs(connection)
+    for name in aborted:
+        with contextlib.suppress(BatchBusy, UnknownBatch):
+            _cancel_returned_of(jar, name, say)
+
+
+def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None:
+    change = take_batch(jar, name)
+    try:
+        if read_batch(jar, name).is_aborted:
+            count, _ = cancel_batch(jar, name, change.id, change.by)
+            say(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
+    finally:
+        give_back(jar, change)
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        data: dict[str, Any] = json.loads(read_file(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return data
+
+
+def _write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:
+    mode = common_mode(jar.layout.batches)
+    replace_file(path, (json.dumps(data, indent=1) + "\n").encode(), mode)

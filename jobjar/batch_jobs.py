@@ -1,0 +1,80 @@
+"""Do something to all waiting jobs of a batch: cancel them, or give them another priority.
+
+Asks the ledger, brought up to date, which they are; the stages move them. Killed midway, it is done again from its
+beginning: what was done already is found done.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobjar.control import request_kill
+from jobjar.disk import look
+from jobjar.jar import Jar
+from jobjar.jobname import id_in_name, new_id, priority_in_name
+from jobjar.layout import category_of_place, worker_of_place
+from jobjar.ledger.batches import WaitingJob, job_that_was_at, running_jobs, waiting_jobs
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile import reconcile
+from jobjar.stages.cancel import complete_taken, list_taken, remove_taken, take_waiting
+from jobjar.stages.reprioritize import reprioritize
+
+CHUNK = 200
+
+
+def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, list[str]]:
+    """Complete the waiting jobs of a batch as cancelled, and ask workers to kill those that run; returns how many, and the
+    names of these. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    directory = jar.layout.staged(change_id)
+    message = f"batch {name} was aborted by {by}"
+    with jar.ledger.writing() as connection:
+        reconcile(connection, jar.layout, with_completed=False)
+    cancelled = _complete_taken(jar, directory, change_id, by, message)
+    after = ""
+    while True:
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            jobs = waiting_jobs(connection, name, CHUNK, after)
+        if not jobs:
+            break
+        after = jobs[-1].uid
+        take_waiting(jar, jobs, directory)
+        cancelled += _complete_taken(jar, directory, change_id, by, message)
+    remove_taken(directory)
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        running = running_jobs(connection, name)
+    for job_name, place in running:
+        worker = worker_of_place(place)
+        if worker is not None and look(jar.layout.path(place)) is not None:
+            request_kill(jar.layout, worker, job_name)
+    return cancelled, [job_name for job_name, _ in running]
+
+
+def set_priority(jar: Jar, name: str, priority: int, by: str) -> None:
+    """Give the waiting jobs of a batch a priority. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    with jar.ledger.writing() as connection:
+        reconcile(connection, jar.layout, with_completed=False)
+        jobs = waiting_jobs(connection, name, CHUNK)
+    while jobs:
+        reprioritize(jar, jobs, priority, by)
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            jobs = waiting_jobs(connection, name, CHUNK, jobs[-1].uid)
+
+
+def _complete_taken(jar: Jar, directory: str, change_id: str, by: str, message: str) -> int:
+    taken = list_taken(directory)
+    if not taken:
+        return 0
+    with jar.ledger.writing() as connection:
+        known = [(path, job_that_was_at(connection, place)) for path, place in taken]
+    # One that the ledger forgot has its id in its name, as all that a batch submits.
+    jobs = [(path, job or _forgotten(path, place)) for (path, job), (_, place) in zip(known, taken, strict=True)]
+    return complete_taken(jar, jobs, change_id, by, message)
+
+
+def _forgotten(path: str, place: str) -> WaitingJob:
+    name = os.path.basename(path)
+    category = category_of_place(place) or ""
+    return WaitingJob(id_in_name(name) or new_id(), name, place, category, priority_in_name(name), 1, 0.0, 0)

@@ -1,0 +1,71 @@
+"""Seeds: which jobs a batch has, as ranges of whole numbers. `1-1000`, `1-10,20`: never a list of a million numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+# More jobs than that in one batch is a slip of the finger.
+MOST_SEEDS = 10_000_000
+_RANGE = re.compile(r"([0-9]{1,18})(?:\s*-\s*([0-9]{1,18}))?")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A set of seeds: ranges with both ends in them, in order, with gaps between them."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self.ranges:
+            yield from range(first, last + 1)
+
+    def __str__(self) -> str:
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)
+
+    def without(self, others: Seeds) -> Seeds:
+        """The seeds that `others` has not."""
+        left = []
+        for first, last in self.ranges:
+            for other_first, other_last in others.ranges:
+                if other_last < first or other_first > last:
+                    continue
+                if first < other_first:
+                    left.append((first, other_first - 1))
+                first = other_last + 1
+            if first <= last:
+                left.append((first, last))
+        return Seeds(tuple(left))
+
+
+def join_ranges(ranges: Iterable[tuple[int, int]]) -> Seeds:
+    """Seeds of ranges in any order, which may overlap: each seed is there once."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return Seeds(tuple(joined))
+
+
+def parse_seeds(text: str) -> Seeds:
+    """Seeds as people write them: numbers and ranges, joined by commas. Raises ValueError with the reason."""
+    ranges = []
+    for word in text.split(","):
+        found = _RANGE.fullmatch(word.strip())
+        if not found:
+            raise ValueError(f"{word.strip()!r} is neither a whole number nor a range such as 1-1000")
+        first, last = int(found.group(1)), int(found.group(2) or found.group(1))
+        if last < first:
+            raise ValueError(f"{word.strip()!r} ends before it begins")
+        ranges.append((first, last))
+    seeds = join_ranges(ranges)
+    if seeds.count > MOST_SEEDS:
+        raise ValueError(f"{seeds.count} seeds are more than {MOST_SEEDS}")
+    return seeds

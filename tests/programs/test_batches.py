@@ -1,0 +1,147 @@
+"""submit_batch, batch_edit and abort_batch, as people run them, and the library's functions of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jobjar
+from jobjar import library
+from jobjar.attributes import read_description
+from tests.rig import BIN, Rig, wait_until
+
+FILE = 'batch\nname = "wc-$(level)"\nseeds = "1-$(last)"\nrun_command = "count"\npriority = 2\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "wc.jug"
+    path.write_text(FILE)
+    return path
+
+
+def seeds_in(rig: Rig, state: str) -> list[int]:
+    paths = [rig.home / state / name for name in rig.names(state)]
+    return sorted(read_description(path.read_bytes(), "").seed or 0 for path in paths)
+
+
+def test_a_batch_is_submitted_edited_aborted_and_restarted(rig: Rig, file: Path) -> None:
+    assert rig.run("submit_batch", str(file), "level=3", "last=4").stdout == "wc-3\n"
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4]
+    assert all(name.endswith(".2") and "-wc-3-" in name for name in rig.names("unclaimed"))
+    assert rig.run("batch_edit", "wc-3", "seeds=1-6", "priority=9").stdout == "2\n"
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4, 5, 6]
+    assert all(name.endswith(".9") for name in rig.names("unclaimed"))
+    assert rig.run("abort_batch", "wc-3").stdout == "6 cancelled, 0 killed, 0 submitted again\n"
+    assert rig.run("abort_batch", "--restart", "wc-3").stdout == "0 cancelled, 0 killed, 6 submitted again\n"
+    assert seeds_in(rig, "unclaimed") == seeds_in(rig, "completed") == [1, 2, 3, 4, 5, 6]
+    rig.assert_clean()
+    rig.run("jobjar", "rebuild")
+    rig.assert_clean()
+    described = rig.show(rig.names("completed")[0])
+    assert described["outcome"] == "cancelled"
+    assert described["attempts"][0]["message"].startswith("batch wc-3 was aborted by ")
+    assert [move["reason"] for move in described["moves"]][-1] == "cancelled"
+
+
+def test_batches_come_from_several_files_and_standard_input_as_one_submission(
+    rig: Rig, tmp_path: Path, file: Path
+) -> None:
+    (tmp_path / "b.toml").write_text('[batch]\nname = "t"\n')
+    result = rig.shell(f"printf 'batch\\nname = \"s\"\\n' | submit_batch {file} - {tmp_path}/b.toml last=2 level=1")
+    assert result.stdout == "wc-1\ns\nt\n"
+    assert len(rig.names("unclaimed")) == 4
+    rig.run("recover_jobs")
+    rig.assert_clean()
+
+
+def test_what_is_wrong_with_all_files_is_said_at_once_and_nothing_is_submitted(
+    rig: Rig, tmp_path: Path, file: Path
+) -> None:
+    (tmp_path / "b.jug").write_text('batch\nname = "b\nbatch\nname = "wc-3"\nrun_command = "$(level) $(what)"\n')
+    result = rig.run("submit_batch", str(file), f"{tmp_path}/b.jug", "level=3", "other=1", check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    for part in (
+        f"{tmp_path}/b.jug, line 2: name: the quote is not closed in its line",
+        f"{tmp_path}/b.jug, line 4: a batch wc-3 is described already in {file}, line 2",
+        f"{file}, line 3: there is no parameter last; give it as last=VALUE",
+        f"{tmp_path}/b.jug, line 5: there is no parameter what; give it as what=VALUE",
+        "the parameter other=1 is used nowhere",
+        "nothing was submitted",
+    ):
+        assert part in result.stderr
+    assert rig.names("unclaimed") == rig.names("limbo") == []
+    assert list((rig.home / "batches").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["submit_batch"], 2, "required: FILE"),
+        (["submit_batch", "a=1"], 2, "name a FILE"),
+        (["submit_batch", "/none"], 2, "/none: No such file"),
+        (["submit_batch", "/dev/null", "a=1", "a=2"], 2, "parameter a is given twice"),
+        (["batch_edit", "none", "seeds=1-2"], 1, "there is no batch none in"),
+        (["batch_edit", "none", "seeds"], 2, "'seeds' is not of the form KEY=VALUE"),
+        (["batch_edit", "none", "color=red"], 2, "color cannot be changed"),
+        (["abort_batch", "none"], 1, "there is no batch none in"),
+    ],
+)
+def test_what_cannot_be_done_is_said(rig: Rig, words: list[str], status: int, told: str) -> None:
+    result = rig.run(*words, check=False)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert told in result.stderr
+
+
+def test_running_jobs_of_an_aborted_batch_are_killed(rig: Rig, file: Path) -> None:
+    rig.run("submit_batch", str(file), "level=3", "last=3")
+    for name in rig.names("unclaimed"):
+        path = rig.home / "unclaimed" / name
+        path.write_text(path.read_text().replace("exit 2", "sleep 60"))
+    worker = rig.start_worker()
+    wait_until(lambda: len(rig.names("unclaimed")) == 2)
+    assert rig.run("abort_batch", "wc-3").stdout == "2 cancelled, 1 killed, 0 submitted again\n"
+    assert sorted(rig.show(name)["outcome"] for name in rig.names("completed")) == ["cancelled", "cancelled", "killed"]
+    rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def test_a_batch_is_one_of_its_group_and_nobody_else_s(tmp_path: Path, file: Path) -> None:
+    rig = Rig(tmp_path / "jar", make=False)
+    rig.run("jobjar", "init", "--group", str(rig.home))
+    rig.run("submit_batch", str(file), "level=3", "last=1")
+    assert (rig.home / "batches/wc-3").stat().st_mode & 0o7777 == 0o2770
+    assert (rig.home / "batches/wc-3/batch.json").stat().st_mode & 0o7777 == 0o660
+    (name,) = rig.names("unclaimed")
+    assert (rig.home / "unclaimed" / name).stat().st_mode & 0o777 == 0o770
+
+
+def test_the_programs_of_a_jar_are_there_too(rig: Rig) -> None:
+    for program in ("submit_batch", "batch_edit", "abort_batch"):
+        assert (rig.home / "bin" / program).exists() and (BIN / program).exists()
+        assert f"jobjar {program}" in rig.run("jobjar", program.replace("_", "-"), "--help").stdout
+
+
+@pytest.fixture
+def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(library, "_overrides", {})
+    monkeypatch.setattr(library, "_jar", None)
+    jobjar.set_home(str(rig.home))
+    yield
+    if library._jar is not None:
+        library._jar.close()
+
+
+@pytest.mark.usefixtures("own_library")
+def test_the_library_submits_edits_and_aborts_batches(rig: Rig, file: Path) -> None:
+    ((name, jobs),) = jobjar.submit_batch(file, level=3, last=2)
+    assert (name, jobs) == ("wc-3", 2)
+    assert jobjar.batch_edit("wc-3", seeds="1-4", priority=5) == 2
+    done = jobjar.abort_batch("wc-3", restart=True)
+    assert (done.cancelled, done.restarted) == (4, 4)
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4]
+    with pytest.raises(jobjar.JarError, match="there is no parameter level"):
+        jobjar.submit_batch(file, last=2)

@@ -1,0 +1,394 @@
+"""Batches in a jar: submitted all or nothing, changed by one at a time, aborted and restarted, and seen by the ledger."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobjar import batch_change, batch_jobs
+from jobjar.attributes import read_description
+from jobjar.batch import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
+from jobjar.batch_change import discard, new_change, read_change, settle, take_batch, take_name
+from jobjar.check import check_jar
+from jobjar.errors import (
+    BadChange,
+    BadSubmitFile,
+    BatchBusy,
+    BatchExists,
+    BatchUnfinished,
+    SubmitFailed,
+    UnknownBatch,
+)
+from jobjar.jar import Jar
+from jobjar.jug.submit_file import parse_submit_file
+from jobjar.ledger.rebuild import fill_ledger
+from jobjar.liveness import ProcessIdentity
+from jobjar.recover import recover_node
+from jobjar.stages import cancel, release
+from tests.rig import Rig, wait_until
+
+
+@pytest.fixture
+def jar(rig: Rig) -> Jar:
+    return rig.open()
+
+
+def submit(jar: Jar, text: str) -> list[tuple[str, int]]:
+    return [tuple(batch) for batch in submit_batches(jar, parse_submit_file(text, "batch", {}))]  # type: ignore[misc]
+
+
+def submit_seeds(jar: Jar, seeds: str, more: str = "") -> None:
+    submit(jar, f'batch\nname = "wc"\nseeds = "{seeds}"\n{more}')
+
+
+def seeds_in(rig: Rig, state: str) -> list[int | None]:
+    found = []
+    for path in sorted((rig.home / state).rglob("*")):
+        if path.is_file():
+            found.append(read_description(path.read_bytes(), path.name).seed)
+    return sorted(found, key=lambda seed: seed or 0)
+
+
+def assert_nothing_left(rig: Rig, jar: Jar) -> None:
+    """No change is being made, nothing is half written, and the ledger agrees with the journals and the directories."""
+    assert os.listdir(rig.home / "limbo") == []
+    for path in (rig.home / "batches").iterdir():
+        assert os.listdir(path) == ["batch.json"]
+    fill_ledger(jar.ledger)
+    assert check_jar(jar) == []
+
+
+def query(jar: Jar, sql: str) -> list[tuple[Any, ...]]:
+    fill_ledger(jar.ledger)
+    return list(jar.ledger.connection.execute(sql))
+
+
+def test_jobs_of_a_batch_are_described_jobs_with_batch_and_seed_in_the_ledger(rig: Rig, jar: Jar) -> None:
+    text = 'batch\nname = "wc"\nnotes = "mine"\nretries = 2\n'
+    text += 'job\nseeds = "4-5"\nexecution_class = "BIG"\npriority = 3\njob\nname = "x"'
+    assert submit(jar, text) == [("wc", 3)]
+    rows = query(jar, "SELECT batch, seed, kind, state, category, priority, retries FROM job ORDER BY submitted_at, id")
+    assert rows == [
+        ("wc", 4, "described", "unclaimed", "BIG", 3, 2),
+        ("wc", 5, "described", "unclaimed", "BIG", 3, 2),
+        ("wc", None, "described", "unclaimed", "", 0, 2),
+    ]
+    (row,) = query(jar, "SELECT name, jobs, notes, is_aborted, description FROM batch")
+    assert row == ("wc", 3, "mine", 0, "name = wc\nnotes = mine\nretries = 2")
+    assert all(os.access(path, os.X_OK) for path in (rig.home / "unclaimed/BIG").iterdir())
+    assert_nothing_left(rig, jar)
+
+
+def test_many_jobs_are_submitted_in_their_order(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, f"1-{2 * batch_jobs.CHUNK + 5}")
+    rows = query(jar, "SELECT seed FROM job ORDER BY priority DESC, submitted_at, id")
+    assert [seed for (seed,) in rows] == list(range(1, 2 * batch_jobs.CHUNK + 6))
+    assert_nothing_left(rig, jar)
+
+
+def test_a_name_is_given_once_and_what_comes_with_it_is_not_submitted(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-2")
+    with pytest.raises(BatchExists, match="batch wc in the jar already"):
+        submit(jar, 'batch\nname = "other"\nbatch\nname = "wc"')
+    assert os.listdir(rig.home / "batches") == ["wc"]
+    assert seeds_in(rig, "unclaimed") == [1, 2]
+    (tmp := rig.home.parent / "f").write_text('batch\nname = "wc"\ncolour = "red"')
+    with pytest.raises(BadSubmitFile) as caught:
+        read_submit_files(jar, [str(tmp)], {})
+    assert "there is a batch wc in the jar" in str(caught.value) and "no key colour" in str(caught.value)
+    assert_nothing_left(rig, jar)
+
+
+def test_of_many_that_submit_one_name_at_once_one_does(rig: Rig) -> None:
+    jars = [rig.open() for _ in range(6)]
+    barrier, won, lost = threading.Barrier(len(jars)), [], []
+
+    def run(jar: Jar) -> None:
+        barrier.wait()
+        try:
+            submit_seeds(jar, "1-20")
+            won.append(jar)
+        except BatchExists:
+            lost.append(jar)
+
+    threads = [threading.Thread(target=run, args=(jar,)) for jar in jars]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 5)
+    assert seeds_in(rig, "unclaimed") == list(range(1, 21))
+    assert_nothing_left(rig, jars[0])
+
+
+def refuse(*words: object, **more: object) -> Any:
+    raise OSError(28, "No space left on device", "/jar/file")
+
+
+@pytest.mark.parametrize("step", ["stage_chunk", "prepare", "commit"])
+def test_a_disk_that_refuses_before_the_commit_leaves_nothing(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"jobjar.batch.{step}", refuse)
+        with pytest.raises(SubmitFailed, match=r"/jar/file: No space left.*nothing of it is in the jar"):
+            submit(jar, 'batch\nname = "wc"\nseeds = 1-3\nbatch\nname = "b"')
+    assert os.listdir(rig.home / "batches") == []
+    assert_nothing_left(rig, jar)
+    submit_seeds(jar, "1-3")
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+
+
+def test_what_the_disk_refuses_after_the_commit_recovery_does(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "move", refuse)
+        with pytest.raises(BatchUnfinished, match="its jobs are submitted, but not all are claimable"):
+            submit_seeds(jar, "1-3")
+    assert seeds_in(rig, "unclaimed") == []
+    assert recover_node(jar).lines[0].startswith("batch wc: went on with the change")
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+    assert_nothing_left(rig, jar)
+
+
+def test_seeds_are_widened_and_never_submitted_twice(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "3-5")
+    assert edit_batch(jar, "wc", {"seeds": "1-6,9"}).jobs == 4
+    assert edit_batch(jar, "wc", {"seeds": "1-6,9"}).jobs == 0
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4, 5, 6, 9]
+    with pytest.raises(BadChange, match="the seeds 9 are submitted already; seeds can only become more"):
+        edit_batch(jar, "wc", {"seeds": "1-8"})
+    assert query(jar, "SELECT jobs FROM batch") == [(7,)]
+    assert_nothing_left(rig, jar)
+
+
+def test_of_two_that_widen_at_once_no_seed_is_submitted_twice(rig: Rig) -> None:
+    jars = [rig.open() for _ in range(4)]
+    submit_seeds(jars[0], "1-2")
+    barrier, done = threading.Barrier(len(jars)), []
+
+    def run(jar: Jar, last: int) -> None:
+        barrier.wait()
+        try:
+            done.append(edit_batch(jar, "wc", {"seeds": f"1-{last}"}).jobs)
+        except (BatchBusy, BadChange):
+            done.append(0)
+
+    threads = [threading.Thread(target=run, args=(jar, 10 + number)) for number, jar in enumerate(jars)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = seeds_in(rig, "unclaimed")
+    assert found == list(range(1, len(found) + 1)) and len(found) == 2 + sum(done) >= 10
+    assert_nothing_left(rig, jars[0])
+
+
+def test_new_seeds_have_the_batch_s_keys_and_its_new_priority(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-2", 'run_command = "go"\nexecution_class = "BIG"')
+    edit_batch(jar, "wc", {"seeds": "1-3", "priority": "8", "notes": "faster"})
+    assert query(jar, "SELECT seed, category, priority FROM job ORDER BY seed") == [(n, "BIG", 8) for n in (1, 2, 3)]
+    assert query(jar, "SELECT notes FROM batch") == [("faster",)]
+    assert {read_description(path.read_bytes(), "").run_command for path in (rig.home / "unclaimed/BIG").iterdir()} == {
+        "go"
+    }
+    assert_nothing_left(rig, jar)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "say what is to change: seeds, priority, notes"),
+        ({"run_command": "x"}, "run_command cannot be changed once it is submitted"),
+        ({"seeds": "x"}, "seeds: 'x' is neither"),
+        ({"priority": "x"}, "priority: priority 'x' is not an integer"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused(jar: Jar, changes: dict[str, str], told: str) -> None:
+    submit_seeds(jar, "1")
+    with pytest.raises(BadChange, match=told):
+        edit_batch(jar, "wc", changes)
+
+
+def test_a_batch_of_blocks_has_no_seeds_to_widen_and_an_unknown_one_is_told(jar: Jar) -> None:
+    submit(jar, 'batch\nname = "b"\njob\njob\nbatch\nname = "one"')
+    for name, told in (("b", "it has job blocks"), ("one", "it has one job")):
+        with pytest.raises(BadChange, match=told):
+            edit_batch(jar, name, {"seeds": "1-2"})
+    for name in ("none", "../limbo", ".."):
+        with pytest.raises(UnknownBatch):
+            edit_batch(jar, name, {"notes": "x"})
+        with pytest.raises(UnknownBatch):
+            abort_batch(jar, name)
+
+
+def test_an_aborted_batch_is_cancelled_and_a_restart_submits_what_did_not_succeed(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-3", 'execution_class = "BIG"')
+    assert abort_batch(jar, "wc") == AbortedBatch("wc", 3, 0, [], 0)
+    assert query(jar, "SELECT state, outcome, seed, category FROM job_report ORDER BY seed") == [
+        ("completed", "cancelled", seed, "BIG") for seed in (1, 2, 3)
+    ]
+    assert query(jar, "SELECT is_aborted FROM batch") == [(1,)]
+    with pytest.raises(BadChange, match="it is aborted"):
+        edit_batch(jar, "wc", {"seeds": "1-9"})
+    assert abort_batch(jar, "wc", restart=True).restarted == 3
+    assert seeds_in(rig, "unclaimed/BIG") == [1, 2, 3]
+    # Those that were cancelled before are not submitted a third time for what was submitted again since.
+    assert abort_batch(jar, "wc", restart=True) == AbortedBatch("wc", 3, 0, [], 3)
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+    assert len(seeds_in(rig, "completed")) == 6
+    assert query(jar, "SELECT is_aborted, jobs FROM batch") == [(0, 3)]
+    assert_nothing_left(rig, jar)
+
+
+def test_a_restart_leaves_out_what_succeeded_and_takes_what_a_hand_edited(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-3")
+    for path in (rig.home / "unclaimed").iterdir():
+        seed = read_description(path.read_bytes(), "").seed
+        path.write_text(
+            path.read_text()
+            .replace("exit 2", "exit 0" if seed == 2 else "exit 3")
+            .replace("#JJ seed", "#JJ retries = 0\n#JJ seed")
+        )
+    rig.run_until_idle()
+    restarted = abort_batch(jar, "wc", restart=True).restarted
+    outcomes = dict(query(jar, "SELECT seed, outcome FROM job_report WHERE state = 'completed'"))
+    assert restarted == sum(outcome != "succeeded" for outcome in outcomes.values()) == len(seeds_in(rig, "unclaimed"))
+    assert all("exit 3" in path.read_text() for path in (rig.home / "unclaimed").iterdir())
+
+
+def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_seeds(jar, "1")
+    path = next((rig.home / "unclaimed").iterdir())
+    path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\nsleep 60\n")
+    workers: list[Any] = []
+    take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
+
+    def claim_first(jar: Jar, jobs: Any, directory: str) -> int:
+        if not workers:
+            workers.append(rig.start_worker())
+            wait_until(lambda: not path.exists())
+        return take(jar, jobs, directory)
+
+    monkeypatch.setattr(batch_jobs, "take_waiting", claim_first)
+    done = abort_batch(jar, "wc")
+    assert (done.cancelled, done.killed, done.running) == (0, 1, [])
+    rig.stop_worker(workers[0])
+    assert query(jar, "SELECT outcome FROM job_report") == [("killed",)]
+    assert_nothing_left(rig, jar)
+
+
+def test_jobs_that_wait_to_be_stored_are_left_alone(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-2", 'execution_class = "STORAGE-tape"')
+    edit_batch(jar, "wc", {"priority": "3"})
+    assert abort_batch(jar, "wc").cancelled == 0
+    assert seeds_in(rig, "unclaimed/STORAGE-tape") == [1, 2]
+
+
+def test_what_comes_back_of_an_aborted_batch_recovery_cancels(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1-2")
+    path = next((rig.home / "unclaimed").iterdir())
+    path = path.rename(rig.home / "limbo" / path.name)
+    assert abort_batch(jar, "wc").cancelled == 1
+    path.rename(rig.home / "unclaimed" / path.name)
+    assert "batch wc: it is aborted; cancelled 1 jobs that had come back" in recover_node(jar).lines
+    assert seeds_in(rig, "completed") == [1, 2]
+    assert_nothing_left(rig, jar)
+
+
+def test_a_batch_that_a_living_process_changes_is_busy_and_one_of_a_dead_process_is_not(rig: Rig, jar: Jar) -> None:
+    submit_seeds(jar, "1")
+    change = take_batch(jar, "wc")
+    batch_change._underway.add(change.id)
+    with pytest.raises(BatchBusy, match=f"process {os.getpid()} of node"):
+        edit_batch(jar, "wc", {"notes": "x"})
+    assert recover_node(jar).lines == []
+    batch_change._underway.discard(change.id)
+    assert edit_batch(jar, "wc", {"notes": "x"}).jobs == 0
+    assert read_change(jar, "wc") is None
+
+
+def test_a_change_of_another_node_is_finished_where_it_was_committed_and_else_left_alone(rig: Rig, jar: Jar) -> None:
+    elsewhere = new_change(["far"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
+    assert take_name(jar, "far", elsewhere)
+    assert not settle(jar, "far")
+    with pytest.raises(BatchExists):
+        submit(jar, 'batch\nname = "far"')
+    assert recover_node(jar).lines == []
+    discard(jar, elsewhere)
+    submit_seeds(jar, "1-2")
+    committed = batch_change.read_batch(jar, "wc").data
+    elsewhere = elsewhere._replace(batches=("wc",))
+    assert batch_change._rename_prepared(jar, elsewhere, "", jar.layout.batch("wc").change)
+    batch_change.commit(jar, elsewhere, {**committed, "is_aborted": True})
+    assert settle(jar, "wc")
+    assert seeds_in(rig, "completed") == [1, 2]
+    assert_nothing_left(rig, jar)
+
+
+def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch) -> None:
+    move: Callable[..., None] = vars(release)["move"]
+    other = rig.open()
+    nested: list[int] = []
+
+    def let_another_do_it(source: str, destination: str, **options: Any) -> None:
+        if not nested:
+            nested.append(1)
+            (staged,) = (rig.home / "limbo").iterdir()
+            release.release_staged(other, str(staged), "root")
+        move(source, destination, **options)
+
+    monkeypatch.setattr(release, "move", let_another_do_it)
+    submit_seeds(jar, "1-5")
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4, 5]
+    assert_nothing_left(rig, jar)
+
+
+def test_a_name_held_by_a_move_that_was_killed_does_not_keep_a_job_from_being_submitted(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move: Callable[..., None] = vars(release)["move"]
+
+    def find_a_placeholder(source: str, destination: str, **options: Any) -> None:
+        Path(destination).touch(0o600)
+        move(source, destination, **options)
+
+    monkeypatch.setattr(release, "move", find_a_placeholder)
+    submit_seeds(jar, "1-3")
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+
+
+def test_a_cancelled_job_that_the_ledger_forgot_is_completed_all_the_same(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_seeds(jar, "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(cancel, "rename", refuse)
+        with pytest.raises(BatchUnfinished):
+            abort_batch(jar, "wc")
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_jobs, "job_that_was_at", lambda connection, place: None)
+        recover_node(jar)
+    assert query(jar, "SELECT seed, outcome FROM job_report") == [(1, "cancelled")]
+
+
+def test_a_million_seeds_cost_no_memory_for_their_names() -> None:
+    (text,) = parse_submit_file('batch\nname = "wc"\nseeds = "1-1000000"', "batch", {})
+    import tracemalloc
+
+    from jobjar.jug.plan import count_jobs, plan_jobs
+
+    tracemalloc.start()
+    assert count_jobs(text) == 1_000_000
+    jobs = plan_jobs(text)
+    assert [next(jobs).identifier for _ in range(3)] == ["wc-1", "wc-2", "wc-3"]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
