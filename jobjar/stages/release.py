@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import is_job_file, look, make_directory, move, rename, server_time, sync_directory
+from jobjar.disk import look, make_directory, move, rename, server_time, sync_directory
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
 from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.patience import patiently
+from jobjar.placeholder import read_placeholder
 
 _CHUNK = re.compile(rf"[0-9]+(?:{re.escape(LEAVING)})?")
 _COUNTER = re.compile(r"-[0-9]+-([0-9]+)-")
@@ -138,11 +139,10 @@ def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | Non
     try:
         move(job.path, path)
     except FileExistsError:
-        status = look(path)
-        if status is not None and (status.st_size or is_job_file(status)):
+        # Held by a move that was killed, or is being made (placeholder.py)? Nothing but this job has that name, and while
+        # its file is here it is not there.
+        if look(path) is not None and read_placeholder(path) is None:
             raise
-        # Held by a move that was killed, or is being made (disk.py). Nothing but this job has that name, and while its
-        # file is here it is not there.
         with contextlib.suppress(FileNotFoundError):
             rename(job.path, path)
     except FileNotFoundError:

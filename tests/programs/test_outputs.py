@@ -216,7 +216,7 @@ def test_a_name_of_several_jobs_needs_job_or_batch(rig: Rig, store: Store, tmp_p
     assert rig.run("get_output", "a", "-", "--job", "one").stdout == "of one"
     assert rig.run("get_output", "a", "-", "--batch", "other").stdout == "of two"
     result = rig.run("get_output", "a", "-", "--batch", "third", check=False)
-    assert result.returncode == 1 and "no job is of the batch 'third'" in result.stderr
+    assert result.returncode == 1 and "there is no batch third in" in result.stderr
     result = rig.run("get_output", "b", "-", check=False)
     assert result.returncode == 1 and "no stored file has the name 'b'" in result.stderr
     result = rig.run("get_output", "a", "-", "--job", "one", "--batch", "other", check=False)
