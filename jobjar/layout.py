@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 STATES = ("limbo", "unclaimed", "claimed", "completed", "removed")
+TOKENS_IN_BLOCK = 64
 
 
 class WorkerPaths:
@@ -29,6 +30,24 @@ class WorkerPaths:
 
     def kill_file(self, job_name: str) -> str:
         return f"{self.path}/KILL.{job_name}"
+
+
+class LimitPaths:
+    """The paths of one limit. Tokens that nobody holds are in `free/`, in blocks of TOKENS_IN_BLOCK: `free/0/1` to `free/0/64`,
+    `free/1/65` …; those that are held in `taken/`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.count_file = f"{path}/count"
+        self.free = f"{path}/free"
+        self.taken = f"{path}/taken"
+
+    def block(self, number: int) -> str:
+        """The block in which the token of this number is free."""
+        return f"{self.free}/{(number - 1) // TOKENS_IN_BLOCK}"
+
+    def free_token(self, number: int) -> str:
+        return f"{self.block(number)}/{number}"
 
 
 class Layout:
@@ -94,6 +113,10 @@ class Layout:
 
     def worker(self, name: str) -> WorkerPaths:
         return WorkerPaths(f"{self.workers}/{name}")
+
+    def limit(self, key: str) -> LimitPaths:
+        """The paths of a limit, `category.LINUX` or `batch.wc`."""
+        return LimitPaths(f"{self.limits}/{key}")
 
     def claimed_alias(self, worker: str) -> str:
         """A hidden link in claimed/ to a worker's jobs, through which the links to its jobs lead: their own targets stay

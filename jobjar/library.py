@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar import control
-from jobjar.errors import JarError
+from jobjar import control, limits
+from jobjar.errors import BadLimit, JarError, UsageError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
@@ -199,6 +199,40 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
     if errors:
         raise errors[0]
     return names
+
+
+# Limits
+
+
+def workload_limit(
+    category: str | None = None,
+    limit: int | None | str = "as it is",
+    *,
+    storage: str | None = None,
+    batch: str | None = None,
+) -> int | None:
+    """Set how many jobs of a category ('': the uncategorized ones), a storage class or a batch may run at once, over all
+    nodes: a number, or None for as many as there are. Returns the limit that holds now; without `limit` nothing is changed.
+
+    Raises BadLimit, BadCategory, BadIdentifier, UsageError where not one thing is named.
+    """
+    named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
+    chosen = [(kind, name) for kind, name in named.items() if name is not None]
+    if len(chosen) != 1:
+        raise UsageError(reason="name either a category, or storage=…, or batch=…")
+    jar, (kind, name) = _open(), chosen[0]
+    if limit is None or isinstance(limit, int):
+        limits.set_limit(jar, kind, name, limit)
+    elif limit != "as it is":
+        raise BadLimit(value=limit, highest=limits.HIGHEST)
+    return limits.read_limit(jar.layout, limits.limit_key(kind, name)).most
+
+
+def workload_limits() -> list[dict[str, Any]]:
+    """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
+    from jobjar.report import describe_limits
+
+    return describe_limits(_open())
 
 
 # Looking

@@ -46,6 +46,7 @@ from jobjar.ledger.queries import (
 )
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
 from jobjar.leftovers import remove_leftovers
+from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
@@ -77,6 +78,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
+    recover_tokens(jar, recovery.say)
     tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
@@ -122,6 +124,7 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     worker = next((w for w in list_workers(jar.layout) if w.paths.path == paths.path), None)
     if worker is not None:
         recover_worker(jar, worker, Recovery())
+        recover_tokens(jar, jar.say)
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
     with contextlib.suppress(FileNotFoundError):  # archived at this moment
         rename(paths.path, f"{paths.path}{ASIDE}{suffix}")

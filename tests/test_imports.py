@@ -51,7 +51,7 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
+    ("jar", frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens"])),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),

@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "check_workers": "start the workers that are missing on this node",
     "recover_jobs": "take back the jobs of dead workers",
     "system_status": "print what the jar is doing",
+    "workload_limit": "set how many jobs of a category may run at once",
     "show": "print all that is known of a job",
     "output": "print a job's output",
     "wait": "wait until jobs have ended",
