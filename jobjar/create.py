@@ -34,6 +34,7 @@ PROGRAMS = (
     "unique_job_name",
     "system_status",
     "recover_jobs",
+    "workload_limit",
     "jobjar",
 )
 

@@ -87,7 +87,7 @@ class Holder(NamedTuple):
 def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
     """All workers that hold jobs, or tokens of limits, and whose heartbeat can be read, but for one's own."""
     found = []
-    holding_tokens = {token.worker: token.worker_id for token in list_all_taken(jar.layout)}
+    holding_tokens = {part for token in list_all_taken(jar.layout) for part in (token.worker, token.worker_id)}
     for entry in list_directory(jar.layout.workers):
         paths = jar.layout.worker(entry.name)
         has_jobs = any(True for _ in list_jar(paths.jobs, f"workers/{entry.name}/jobs"))
@@ -96,7 +96,7 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
         worker = read_worker(jar.layout, entry.name)
         if worker is None or worker.worker_id == own_worker_id:
             continue
-        if not has_jobs and worker.worker_id != holding_tokens[worker.name]:
+        if not has_jobs and worker.worker_id not in holding_tokens:
             continue
         with contextlib.suppress(OSError):  # what cannot be read is not watched
             found.append(Holder(worker, read_heartbeat_ns(worker.paths.heartbeat)))

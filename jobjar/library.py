@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jobjar import control, limits
 from jobjar.errors import BadLimit, JarError, UsageError
@@ -206,7 +206,7 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
 
 def workload_limit(
     category: str | None = None,
-    limit: int | None | str = "as it is",
+    limit: int | Literal["unchanged"] | None = "unchanged",
     *,
     storage: str | None = None,
     batch: str | None = None,
@@ -223,16 +223,14 @@ def workload_limit(
     jar, (kind, name) = _open(), chosen[0]
     if limit is None or isinstance(limit, int):
         limits.set_limit(jar, kind, name, limit)
-    elif limit != "as it is":
+    elif limit != "unchanged":
         raise BadLimit(value=limit, highest=limits.HIGHEST)
     return limits.read_limit(jar.layout, limits.limit_key(kind, name)).most
 
 
 def workload_limits() -> list[dict[str, Any]]:
     """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
-    from jobjar.report import describe_limits
-
-    return describe_limits(_open())
+    return limits.describe_limits(_open().layout)
 
 
 # Looking

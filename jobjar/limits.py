@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.description import STORAGE_CATEGORY, storage_category
@@ -229,17 +229,32 @@ def list_limits(layout: Layout) -> list[LimitState]:
     return sorted((state for state in states if state.most is not None), key=lambda state: (state.kind, state.name))
 
 
+def describe_limits(layout: Layout) -> list[dict[str, Any]]:
+    """The limits that are in force: `kind` (category, storage, batch), `name`, `limit`, how many more jobs may begin (`free`),
+    and who holds the tokens that are taken (`taken`). Raises OSError."""
+    return [
+        {
+            "kind": state.kind,
+            "name": state.name,
+            "limit": state.most,
+            "free": state.left,
+            "taken": sorted(token.worker for token in state.taken),
+        }
+        for state in list_limits(layout)
+    ]
+
+
 def explain_limits(layout: Layout, category: str, batch: str | None) -> list[str]:
     """Why a job of this category and batch is not claimed now, as far as limits are the reason. Raises OSError."""
     lines = []
     for key in keys_of(category, batch):
         state = read_limit(layout, key)
         if state.left == 0:
-            lines.append(f"the limit of {describe_limit(state)} ({state.most}) is used up")
+            lines.append(f"the limit of {name_limit(state)} ({state.most}) is used up")
     return lines
 
 
-def describe_limit(state: LimitState) -> str:
+def name_limit(state: LimitState) -> str:
     kind = "storage class" if state.kind == STORAGE else state.kind
     return f"{kind} {state.name}" if state.name else "uncategorized jobs"
 

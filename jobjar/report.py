@@ -19,7 +19,7 @@ from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
-from jobjar.limits import list_limits
+from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_private_ledger
 from jobjar.units import format_seconds
@@ -31,8 +31,8 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `categories`, `workers`, `limits`, `throttled` (batches), `outcomes` (of jobs),
-    `undecided_attempts` (those that completed no job), `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals
-    since), `journals` or `directories`. Ages in seconds."""
+    `undecided_attempts` (those that completed no job), `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot`
+    (of `snapshot_age_s`, with the journals since), `journals` or `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
@@ -42,7 +42,7 @@ def gather_status(jar: Jar) -> Status:
     workers = list_workers(jar.layout)
     status["workers"] = _describe_workers(workers, status["jobs"]["claimed_jobs"])
     _mark_stranded(workers, status["jobs"]["claimed_jobs"])
-    status["limits"] = describe_limits(jar)
+    status["limits"] = describe_limits(jar.layout)
     status["warnings"] = warnings + _find_warnings(jar, status, workers)
     return status
 
@@ -171,21 +171,6 @@ def _status_of_job(entry: os.DirEntry[str]) -> os.stat_result | None:
     except OSError:
         return None
     return status if is_job_file(status) and not oddity_in_name(entry.name) else None
-
-
-def describe_limits(jar: Jar) -> list[dict[str, Any]]:
-    """The limits that are in force: `kind` (category, storage, batch), `name`, `limit`, how many more jobs may begin (`free`),
-    and who holds the tokens that are taken (`taken`). Raises OSError."""
-    return [
-        {
-            "kind": state.kind,
-            "name": state.name,
-            "limit": state.most,
-            "free": state.left,
-            "taken": sorted(token.worker for token in state.taken),
-        }
-        for state in list_limits(jar.layout)
-    ]
 
 
 def format_limits(limits: Sequence[dict[str, Any]], table_format: str) -> str:
@@ -368,8 +353,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append("Limits\n" + format_limits(status["limits"], table_format))
     if status["throttled"]:
         rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
-        headers = ("batch", "failed in a row", "waits for")
-        sections.append("Throttled batches\n" + format_table(rows, headers, table_format))
+        table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
+        sections.append("Throttled batches\n" + table)
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")

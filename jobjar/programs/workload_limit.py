@@ -25,12 +25,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import limits
-        from jobjar.report import check_format, describe_limits, format_limits
+        from jobjar.report import check_format, format_limits
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)
         if options.name is None:
-            described = describe_limits(jar)
+            described = limits.describe_limits(jar.layout)
             print(
                 json.dumps(described, indent=1)
                 if options.format == "json"
