@@ -24,10 +24,13 @@ from tests.test_propose import count_calls
 class Site:
     """A worker's claims and ends of attempts, at times that the test gives, seconds after one moment."""
 
-    def __init__(self, rig: Rig, directory: Path) -> None:
+    def __init__(self, rig: Rig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began: float = time.time()
+        self.now: float = self.began
+        # The disk's time of a claim is what the test says; files cannot be given one.
+        monkeypatch.setattr(claim, "server_time", lambda status: round(self.now, 6))
         self.claimer = make_claimer(rig, "a.1")
         self.directory = directory
-        self.began = time.time()
 
     def submit(self, count: int, threshold: str = "3", batch: str = "wc", category: str = "") -> list[str]:
         path = self.directory / f"of {batch}"
@@ -41,9 +44,8 @@ class Site:
         return names
 
     def claim(self, at_s: float) -> ClaimedJob | None:
-        job = claim.claim_next(self.claimer, self.began + at_s, print)
-        # Claimed when the test says so.
-        return job._replace(claimed_at=self.began + at_s) if job is not None else None
+        self.now = self.began + at_s
+        return claim.claim_next(self.claimer, self.now, print)
 
     def end(self, job: ClaimedJob | None, at_s: float, outcome: str = FAILED) -> list[str]:
         """End a job's attempt; returns what was said."""
@@ -67,8 +69,8 @@ class Site:
 
 
 @pytest.fixture
-def site(rig: Rig, tmp_path: Path) -> Site:
-    return Site(rig, tmp_path)
+def site(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(rig, tmp_path, monkeypatch)
 
 
 def fails(*times: float) -> list[tuple[float, str]]:
@@ -169,6 +171,7 @@ def test_the_ledger_is_asked_only_when_a_job_of_a_batch_failed_fast(
 
 
 def test_failures_among_many_ends_of_others_are_found_by_the_indexes_alone(site: Site) -> None:
+    site.submit(1)
     connection = site.claimer.jar.ledger.connection
     query = f"EXPLAIN QUERY PLAN {queries._BATCH_ENDS}"
     plan = "\n".join(row[3] for row in connection.execute(query, ("wc", 60)))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control, rotation
+from jobjar import control, limits, rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
@@ -240,3 +240,21 @@ def damage_ledger() -> None:
             file.write(os.urandom(size))
 
     _with_jar(run)
+
+
+def set_limit(kind: str, name: str, count: int | None) -> None:
+    """workload_limit."""
+    _with_jar(lambda jar: limits.set_limit(jar, kind, name, count))
+
+
+def look_at_limits() -> dict[str, Any]:
+    """What the directories of limits say: faults, who holds tokens, and how many each allows and has free."""
+
+    def run(jar: Jar) -> dict[str, Any]:
+        return {
+            "faults": limits.find_faults(jar.layout),
+            "taken": [token.path(jar.layout) for token in limits.list_all_taken(jar.layout)],
+            "limits": {state.key: [state.most, len(state.free)] for state in limits.list_limits(jar.layout)},
+        }
+
+    return _with_jar(run)
