@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,12 +21,12 @@ from jobjar.jar import Jar
 from jobjar.jobname import new_id, node_name
 from jobjar.lease import find_holders
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, read_limit, recover_tokens, set_limit
+from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read_limit, recover_tokens, set_limit
 from jobjar.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
 from tests.race.test_lost_races import before, finish
-from tests.rig import Rig
+from tests.rig import BIN, Rig, wait_until
 from tests.test_lease import make_worker, take_back
 from tests.test_propose import count_calls
 
@@ -512,3 +513,46 @@ def test_what_a_killed_setting_left_is_removed_by_the_next(rig: Rig) -> None:
     recover_tokens(jar, print)
     assert not left.exists() and other.exists()
     assert Counter(os.listdir(rig.home / "limits/category.A")) == Counter(["count", "free", "taken", other.name])
+
+
+def test_of_three_hundred_jobs_whose_limit_is_used_up_one_is_tried(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimer = make_claimer(rig, "a.1", "A")
+    set_limit(claimer.jar, CATEGORY, "A", 0)
+    submit_in(claimer, "A", 300)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    tried = count_calls(tokens, "list_free", monkeypatch)
+    for _ in range(5):
+        assert claim.claim_next(claimer, NOW, print) is None
+    assert len(tried) == 1
+    assert not claimer.tokens.may_go_on()
+
+
+@pytest.mark.slow
+def test_a_worker_that_sleeps_is_woken_by_a_token_that_comes_back(rig: Rig) -> None:
+    rig.environment.update(JJ_PAUSE_TIME="1h", JJ_POLL_TIME="0.1")
+    set_limit(rig.open(), CATEGORY, "A", 1)
+    holder = make_worker(rig, "rain.7")
+    held = holder.tokens.take("A", None)
+    assert held
+    submit_in(holder, "A")
+    worker = rig.start_worker("A")
+    # It has run what came after, and so has passed the other over.
+    rig.submit("true")
+    wait_until(lambda: len(rig.names("completed")) == 1, "the job that nothing limits")
+    assert len(rig.names("unclaimed/A")) == 1
+    holder.tokens.give_back(held)
+    wait_until(lambda: len(rig.names("completed")) == 2, "the job whose token came back")
+    rig.stop_worker(worker)
+
+
+@pytest.mark.slow
+def test_ten_people_who_set_a_limit_at_once_make_each_token_once(rig: Rig) -> None:
+    numbers = [1, 70, 3, 200, 64, 65, 0, 130, 129, 128]
+    starting = [subprocess.Popen([BIN / "workload_limit", "A", str(number)], env=rig.environment) for number in numbers]
+    assert [process.wait(60) for process in starting] == [0] * len(numbers)
+    layout = rig.open().layout
+    assert find_faults(layout) == []
+    state = read_limit(layout, "category.A")
+    assert state.most in numbers and state.free == list(range(1, state.most + 1))
+    assert len(list_free(layout.limit("category.A"), 9999)) == 256
+    assert sorted(os.listdir(rig.home / "limits/category.A")) == ["count", "free", "taken"]

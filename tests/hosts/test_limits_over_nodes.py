@@ -84,18 +84,21 @@ def test_a_limit_holds_while_workers_are_killed_and_recovered(rig: Rig, make_nod
     for number in range(WORKERS):
         nodes[number % len(nodes)].start_worker("A")
     log = tmp_path / "log"
-    names = submit_all(jar, [describe_file(str(write_job(tmp_path, "0.2")), category="A")] * 120)
-    for number in range(1, 4):
-        wait_for_lines(log, 20 * number)
+    job = describe_file(str(write_job(tmp_path, "0.1")), category="A")
+    names: list[str] = []
+    for _ in range(4):
+        seen = len(outputs_of(log))
+        names += submit_all(jar, [job] * 30)
+        wait_for_lines(log, seen + 10)
         # Half of all workers: some hold a token and a job, some nothing, one perhaps a token alone.
         victims = worker_processes(rig)[::2]
         for victim in victims:
             victim.kill()
+        assert len(victims) == WORKERS // 2 and len(rig.names("completed")) < len(names)
         for node in nodes:
             node.run("recover_jobs", "--quiet")
-        assert len(rig.names("completed")) < len(names)
-        for victim in victims:
-            nodes[victim.pid % len(nodes)].start_worker("A")
+        for number in range(len(victims)):
+            nodes[number % len(nodes)].start_worker("A")
     assert_all_done(rig, names)
     for node in nodes:
         node.stop_workers()
