@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from jobjar import control, limits
+from jobjar import control
 from jobjar.errors import BadLimit, JarError, UsageError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
@@ -216,6 +216,8 @@ def workload_limit(
 
     Raises BadLimit, BadCategory, BadIdentifier, UsageError where not one thing is named.
     """
+    from jobjar import limits
+
     named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
     chosen = [(kind, name) for kind, name in named.items() if name is not None]
     if len(chosen) != 1:
@@ -230,7 +232,9 @@ def workload_limit(
 
 def workload_limits() -> list[dict[str, Any]]:
     """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
-    return limits.describe_limits(_open().layout)
+    from jobjar.limits import describe_limits
+
+    return describe_limits(_open().layout)
 
 
 # Looking

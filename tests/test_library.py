@@ -42,6 +42,8 @@ PROMISED = [
     "completed_jobs",
     "job",
     "wait",
+    "workload_limit",
+    "workload_limits",
 ]
 
 
