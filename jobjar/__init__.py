@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         unpause_node as unpause_node,
         unpause_worker as unpause_worker,
         wait as wait,
+        workload_limit as workload_limit,
+        workload_limits as workload_limits,
     )
 
 _LIBRARY = (
@@ -86,6 +88,8 @@ _LIBRARY = (
     "unpause_node",
     "unpause_worker",
     "wait",
+    "workload_limit",
+    "workload_limits",
 )
 __all__ = ["JarError", "__version__", *_LIBRARY]
 

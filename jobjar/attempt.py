@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
+from jobjar.limits import Token
+from jobjar.tokens import Tokens
 
 # What `kind` says of a job: nothing, or that its file describes what a worker is to do (Jug's cycle).
 DESCRIBED = "described"
@@ -37,12 +39,17 @@ class Proposals:
         self.tried = 0
         self.taken: set[str] = set()
         self.missing: list[Candidate] = []
+        # Jobs whose files, which alone tell of their batches, say that they have to wait, and until when (monotonic) they
+        # are not looked at again.
+        self.passed_over: dict[str, float] = {}
         # When to ask the ledger again, by the monotonic clock.
         self.stale_at = 0.0
         # The disk's time when the other nodes' journals were last folded by this process.
         self.others_folded_at = 0.0
         # Workers that were seen to claim jobs, and when last, by the monotonic clock (spread.py).
         self.claiming_workers: dict[str, float] = {}
+        # Batches whose jobs fail fast, and until when (the disk's time) they are not claimed; that may be over (throttle.py).
+        self.throttles: dict[str, float] = {}
 
 
 class Claimer:
@@ -60,6 +67,7 @@ class Claimer:
         # How many claims succeeded, and how many found the job gone: another claimer was quicker.
         self.claims = self.lost_tries = 0
         self.proposals = Proposals()
+        self.tokens = Tokens(jar, paths.name, worker_id)
 
 
 class ClaimedJob(NamedTuple):
@@ -82,6 +90,8 @@ class ClaimedJob(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    # What limits let it run, held until it has ended here (tokens.py).
+    tokens: tuple[Token, ...] = ()
 
 
 class AttemptEnd(NamedTuple):

@@ -22,6 +22,7 @@ from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import compare_jars, is_job_at, list_directory, list_jars
 from jobjar.ledger.store import check_database
+from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
 
 _SECOND_LOOK_S = 0.5
@@ -62,7 +63,7 @@ def _look(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(jar.layout, places)
+    return lines + check_one_place(jar.layout, places) + find_faults(jar.layout)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:

@@ -40,6 +40,7 @@ PROGRAMS = (
     "recover_jobs",
     "list_outputs",
     "get_output",
+    "workload_limit",
     "jobjar",
 )
 

@@ -372,12 +372,12 @@ def _write_durably(path: str, data: bytes, mode: int) -> None:
         os.close(descriptor)
 
 
-def read_file(path: str, deadline_s: float | None = None) -> bytes:
-    """All of a small file. Raises OSError."""
+def read_file(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
+    """All of a small file, or its first `size` bytes. Raises OSError."""
 
     def read() -> bytes:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read(size)
 
     return patiently(read, path, deadline_s)
 

@@ -40,6 +40,10 @@ class BadIdentifier(UsageError):
     template = "identifier {value!r} cannot be used: {reason}; use up to 80 letters, digits and _ + @ % = - ."
 
 
+class BadLimit(UsageError):
+    template = "{value!r} is not a limit: give a whole number from 0 to {highest}, or none"
+
+
 class BadAttribute(UsageError):
     template = "{where}: {reason}; the attributes are: {known}"
 

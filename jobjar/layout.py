@@ -12,6 +12,7 @@ import os
 STAGED = ".batch-"
 # What the directory of a chunk of them ends with while they leave: journaled, or about to be.
 LEAVING = ".leaving"
+TOKENS_IN_BLOCK = 64
 
 
 class WorkerPaths:
@@ -43,6 +44,24 @@ class BatchPaths:
         self.file = f"{path}/batch.json"
         # Holds <id>.json of the one change that is being made, and what that writes.
         self.change = f"{path}/change"
+
+
+class LimitPaths:
+    """The paths of one limit. Tokens that nobody holds are in `free/`, in blocks of TOKENS_IN_BLOCK: `free/0/1` to `free/0/64`,
+    `free/1/65` …; those that are held in `taken/`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.count_file = f"{path}/count"
+        self.free = f"{path}/free"
+        self.taken = f"{path}/taken"
+
+    def block(self, number: int) -> str:
+        """The block in which the token of this number is free."""
+        return f"{self.free}/{(number - 1) // TOKENS_IN_BLOCK}"
+
+    def free_token(self, number: int) -> str:
+        return f"{self.block(number)}/{number}"
 
 
 class Layout:
@@ -108,6 +127,10 @@ class Layout:
 
     def worker(self, name: str) -> WorkerPaths:
         return WorkerPaths(f"{self.workers}/{name}")
+
+    def limit(self, key: str) -> LimitPaths:
+        """The paths of a limit, `category.LINUX` or `batch.wc`."""
+        return LimitPaths(f"{self.limits}/{key}")
 
     def claimed_alias(self, worker: str) -> str:
         """A hidden link in claimed/ to a worker's jobs, through which the links to its jobs lead: their own targets stay

@@ -16,13 +16,14 @@ from functools import partial
 from typing import NamedTuple
 
 from jobjar.attempt import LOST, ClaimedJob
-from jobjar.control import WorkerState, read_worker
+from jobjar.control import ASIDE, WorkerState, read_worker
 from jobjar.disk import is_taken_away, read_server_clock
 from jobjar.errors import JarError
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.limits import list_all_taken, return_token
 from jobjar.liveness import DEAD
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
@@ -85,14 +86,18 @@ class Holder(NamedTuple):
 
 
 def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
-    """All workers that hold jobs and whose heartbeat can be read, but for one's own."""
+    """All workers that hold jobs, or tokens of limits, and whose heartbeat can be read, but for one's own."""
     found = []
+    holding_tokens = {part for token in list_all_taken(jar.layout) for part in (token.worker, token.worker_id)}
     for entry in list_directory(jar.layout.workers):
         paths = jar.layout.worker(entry.name)
-        if not any(True for _ in list_jar(paths.jobs, "")):
+        has_jobs = any(True for _ in list_jar(paths.jobs, f"workers/{entry.name}/jobs"))
+        if not has_jobs and entry.name.partition(ASIDE)[0] not in holding_tokens:
             continue
         worker = read_worker(jar.layout, entry.name)
         if worker is None or worker.worker_id == own_worker_id:
+            continue
+        if not has_jobs and worker.worker_id not in holding_tokens:
             continue
         with contextlib.suppress(OSError):  # what cannot be read is not watched
             found.append(Holder(worker, read_heartbeat_ns(worker.paths.heartbeat)))
@@ -167,14 +172,17 @@ class Leases:
         """Return (or complete, where that is journaled) what an expired worker holds. Raises LedgerBusy,
         LedgerUnavailable, CannotUseJar, OSError.
 
-        Nothing else of it is touched: it may be alive, and come back.
+        Nothing else of it is touched but the tokens of its jobs' limits: it may be alive, and come back.
         """
         worker = holder.worker
         with contextlib.suppress(FileNotFoundError):
             if read_heartbeat_ns(worker.paths.heartbeat) != holder.heartbeat_ns:
                 return  # just now
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
-        if worker.alive == DEAD and worker.process.node == node_name():
+        # Listed before its jobs: what it may have taken since is not among them.
+        tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
+        is_dead_here = worker.alive == DEAD and worker.process.node == node_name()
+        if is_dead_here:
             recover_worker(self._jar, worker, recovery)
         else:
             recovery.say(f"{worker.name}: its heartbeat {silence}")
@@ -182,11 +190,20 @@ class Leases:
                 f"the heartbeat of its worker {worker.name} {silence} (JJ_LEASE_TIME {self.lease_time_s:g}); "
                 f"taken back by {node_name()}.{os.getpid()}"
             )
-            places = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
-            identify_held(self._jar, places)
-            for place in places:
-                recover_job(self._jar, worker, place, recovery, cause)
+            self._take_jobs_back(worker, cause, recovery)
+        for token in tokens:
+            if return_token(self._jar.layout, token):
+                recovery.say(f"{worker.name}: gave back token {token.number} of the limit {token.limit}")
+        if tokens and not is_dead_here:
+            # It may have come back to claim with one of them, and seen it still held, just before.
+            self._take_jobs_back(worker, cause, recovery)
         tidy_links(self._jar, recovery.say)
+
+    def _take_jobs_back(self, worker: WorkerState, cause: str, recovery: Recovery) -> None:
+        places = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+        identify_held(self._jar, places)
+        for place in places:
+            recover_job(self._jar, worker, place, recovery, cause)
 
 
 def recover_expired(jar: Jar, recovery: Recovery, say: Callable[[str], None]) -> None:

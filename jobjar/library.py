@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobjar import control
-from jobjar.errors import JarError
+from jobjar.errors import BadLimit, JarError, UsageError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
 from jobjar.stages import submit
 
 if TYPE_CHECKING:  # peewee takes long to import
-    from jobjar.ledger.stored import StoredOutput
-if TYPE_CHECKING:
     from jobjar.batch import AbortedBatch, SubmittedBatch
+    from jobjar.ledger.stored import StoredOutput
 
 _overrides: dict[str, Value] = {}
 _jar: Jar | None = None
@@ -240,6 +239,42 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
     if errors:
         raise errors[0]
     return names
+
+
+# Limits
+
+
+def workload_limit(
+    category: str | None = None,
+    limit: int | Literal["unchanged"] | None = "unchanged",
+    *,
+    storage: str | None = None,
+    batch: str | None = None,
+) -> int | None:
+    """Set how many jobs of a category ('': the uncategorized ones), a storage class or a batch may run at once, over all
+    nodes: a number, or None for as many as there are. Returns the limit that holds now; without `limit` nothing is changed.
+
+    Raises BadLimit, BadCategory, BadIdentifier, UsageError where not one thing is named.
+    """
+    from jobjar import limits
+
+    named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
+    chosen = [(kind, name) for kind, name in named.items() if name is not None]
+    if len(chosen) != 1:
+        raise UsageError(reason="name either a category, or storage=…, or batch=…")
+    jar, (kind, name) = _open(), chosen[0]
+    if limit is None or isinstance(limit, int):
+        limits.set_limit(jar, kind, name, limit)
+    elif limit != "unchanged":
+        raise BadLimit(value=limit, highest=limits.HIGHEST)
+    return limits.read_limit(jar.layout, limits.limit_key(kind, name)).most
+
+
+def workload_limits() -> list[dict[str, Any]]:
+    """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
+    from jobjar.limits import describe_limits
+
+    return describe_limits(_open().layout)
 
 
 # Looking

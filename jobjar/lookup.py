@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from jobjar import control
 from jobjar.archive import find_archived_worker
 from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
 from jobjar.control import ASIDE
+from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look
 from jobjar.errors import (
     AmbiguousJob,
@@ -27,9 +29,18 @@ from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
-from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes, list_attempts, list_jobs, list_moves
+from jobjar.ledger.queries import (
+    candidate_at,
+    find_jobs,
+    job_outcomes,
+    list_attempts,
+    list_jobs,
+    list_moves,
+    throttle_of_job,
+)
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
+from jobjar.limits import explain_limits
 from jobjar.patience import patiently
 from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
@@ -124,6 +135,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
+        "waits_because": explain_waiting(jar, job) or None,
         "attempts": [_describe_attempt(jar, attempt, job.kind == DESCRIBED) for attempt in attempts],
         "moves": [
             {
@@ -137,6 +149,19 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
             for move in (list_moves(jar.ledger, job.uid) if job.uid else [])
         ],
     }
+
+
+def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
+    """Why an unclaimed job is not claimed now, whatever workers there are: its batch is throttled, a limit is used up."""
+    if job.state != "unclaimed":
+        return []
+    batch, until = throttle_of_job(jar.ledger.connection, job.id)
+    lines = []
+    if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
+        lines.append(f"its batch is throttled until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(until))}")
+    with contextlib.suppress(OSError):  # the rest can be told
+        lines += explain_limits(jar.layout, job.category, batch)
+    return lines
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed
+from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed, throttled_batches
 from jobjar.ledger.reconcile import is_job_at
 from jobjar.spread import claiming_workers, spread
+from jobjar.throttle import closed_batches, is_throttled
 
 # How the entries of a move to unclaimed and of one from there look in a journal.
 _CLAIMABLE = b'"to":"unclaimed/'
@@ -44,11 +45,11 @@ def propose(claimer: Claimer, now: float) -> Candidate | None:
     appended = _read_journal(claimer) if claimer.jar.ledger_home.shared else b""
     if _CLAIMABLE not in appended and time.monotonic() < proposals.stale_at:
         proposals.taken.update(map(_unquote, _CLAIMED.findall(appended)))
-        candidate = _next_untaken(claimer)
+        candidate = _next_untaken(claimer, now)
         if candidate is not None:
             return candidate
     renew(claimer, now)
-    return _next_untaken(claimer)
+    return _next_untaken(claimer, now)
 
 
 def _unquote(text: bytes) -> str:
@@ -64,12 +65,17 @@ def _read_journal(claimer: Claimer) -> bytes:
         raise CannotUseJar(action="use the journal", path=journal.path, reason=error.strerror) from error
 
 
-def _next_untaken(claimer: Claimer) -> Candidate | None:
-    proposals = claimer.proposals
+def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
+    proposals, tokens = claimer.proposals, claimer.tokens
     while proposals.tried < len(proposals.candidates):
         candidate = proposals.candidates[proposals.tried]
         proposals.tried += 1
-        if candidate.place not in proposals.taken:
+        if (
+            candidate.place not in proposals.taken
+            and candidate.place not in proposals.passed_over
+            and not tokens.is_used_up(candidate.category, candidate.batch)
+            and not is_throttled(claimer, candidate.category, candidate.batch, now)
+        ):
             return candidate
     return None
 
@@ -102,11 +108,16 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
             if len(workers) > 1:
                 # The first are those that other nodes claimed already, as will be read in a moment.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
+        proposals.throttles = throttled_batches(connection)
+        moment = time.monotonic()
+        for place in [place for place, until in proposals.passed_over.items() if until <= moment]:
+            del proposals.passed_over[place]
         candidates: list[Candidate] = []
         for category in claimer.categories:
-            if len(candidates) < wanted:
-                limit = wanted - len(candidates) + len(claimer.not_allowed)
-                candidates += claim_candidates(connection, category, now, limit)
+            if len(candidates) < wanted and not claimer.tokens.is_used_up(category, None):
+                limit = wanted - len(candidates) + len(claimer.not_allowed) + len(proposals.passed_over)
+                closed = closed_batches(claimer, category, now)
+                candidates += claim_candidates(connection, category, now, limit, closed)
     allowed = [candidate for candidate in candidates if candidate.place not in claimer.not_allowed]
     proposals.candidates = spread(allowed, workers, claimer.paths.name, now)
     proposals.tried = 0

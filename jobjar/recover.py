@@ -52,6 +52,7 @@ from jobjar.ledger.reconcile import (
     list_jars,
     reconcile,
 )
+from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD, processes_of_jobs
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.session import end_session
@@ -81,6 +82,7 @@ def recover_node(jar: Jar) -> Recovery:
     for worker in list_workers(jar.layout):
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
+    recover_tokens(jar, recovery.say)
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
@@ -161,6 +163,7 @@ def set_aside(jar: Jar, paths: WorkerPaths) -> None:
     worker = next((w for w in list_workers(jar.layout) if w.paths.path == paths.path), None)
     if worker is not None:
         recover_worker(jar, worker, Recovery())
+        recover_tokens(jar, jar.say)
     suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
     with jar.ledger_home.locked(), contextlib.suppress(FileNotFoundError):  # archived at this moment

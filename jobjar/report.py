@@ -18,7 +18,9 @@ from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
+from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_private_ledger
 from jobjar.placeholder import read_placeholder
@@ -31,8 +33,9 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`, `warnings`, and `source`, which is
-    `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or `directories`. Ages in seconds."""
+    `limits`, `throttled` (batches), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
+    `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
+    `directories`. Ages in seconds."""
     warnings: list[str] = []
     try:
         status = _from_ledger(jar)
@@ -42,6 +45,7 @@ def gather_status(jar: Jar) -> Status:
     workers = list_workers(jar.layout)
     status["workers"] = _describe_workers(workers, status["jobs"]["claimed_jobs"])
     _mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    status["limits"] = describe_limits(jar.layout)
     status["warnings"] = warnings + _find_warnings(jar, status, workers)
     return status
 
@@ -94,6 +98,11 @@ def _from_ledger(jar: Jar) -> Status:
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
         "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+        "throttled": [
+            {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
+            for row in list_throttles(connection)
+            if row.until > now
+        ],
     }
 
 
@@ -157,6 +166,7 @@ def _from_directories(jar: Jar) -> Status:
         "outcomes": [],
         "undecided_attempts": [],
         "throughput": {},
+        "throttled": [],
     }
 
 
@@ -166,6 +176,21 @@ def _status_of_job(entry: os.DirEntry[str]) -> os.stat_result | None:
     except OSError:
         return None
     return status if is_job_file(status) and not oddity_in_name(entry.name) else None
+
+
+def format_limits(limits: Sequence[dict[str, Any]], table_format: str) -> str:
+    """Limits as a table."""
+    rows = [
+        (row["kind"], row["name"] or "(none)", row["limit"], row["free"], len(row["taken"]), name_holders(row["taken"]))
+        for row in limits
+    ]
+    return format_table(rows, ("kind", "name", "limit", "free", "taken", "by"), table_format)
+
+
+def name_holders(workers: Sequence[str]) -> str:
+    """Workers with how many tokens each holds, where that is more than one."""
+    counts = {worker: workers.count(worker) for worker in workers}
+    return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
 
 def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -336,6 +361,12 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
             for row in status["categories"]
         ]
         sections.append("Waiting\n" + format_table(rows, ("category", "priority", "jobs", "oldest"), table_format))
+    if status["limits"]:
+        sections.append("Limits\n" + format_limits(status["limits"], table_format))
+    if status["throttled"]:
+        rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
+        table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
+        sections.append("Throttled batches\n" + table)
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")

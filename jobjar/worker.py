@@ -127,6 +127,8 @@ class Worker:
         self._pulse.stop()
         if self._bench is not None:
             self._remove_leavings()
+            with contextlib.suppress(OSError):  # recovery gives them back
+                self.claimer.tokens.return_strays()
             with contextlib.suppress(OSError):
                 os.unlink(self.jar.layout.claimed_alias(self.name))
         try:
@@ -349,7 +351,7 @@ class Worker:
             self._pulse.beat()
             if wake_for_jobs and self._leases.take_back_expired():
                 return
-            if wake_for_jobs and self._arrivals.any():
+            if wake_for_jobs and (self._arrivals.any() or self.claimer.tokens.may_go_on()):
                 return
 
     def _watch_directories(self) -> None:

@@ -60,7 +60,7 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread", "workbench"])),
+    ("jar", frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workbench"])),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),

@@ -45,6 +45,8 @@ PROMISED = [
     "completed_jobs",
     "job",
     "wait",
+    "workload_limit",
+    "workload_limits",
 ]
 
 

@@ -6,7 +6,7 @@ take a Ledger and use the models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.jobname import id_in_name
@@ -45,13 +45,20 @@ _CANDIDATE_COLUMNS = (
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
 SELECT {_CANDIDATE_COLUMNS} FROM job
-WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?
+WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?%s
 ORDER BY priority DESC, submitted_at, id LIMIT +?"""
+_ALL_CANDIDATES = _CANDIDATES % ""
 
 
-def claim_candidates(connection: Any, category: str, now: float, limit: int) -> list[Candidate]:
-    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission."""
-    return [Candidate(*row) for row in connection.execute(_CANDIDATES, (category, now, limit))]
+def claim_candidates(
+    connection: Any, category: str, now: float, limit: int, without: Collection[str] = ()
+) -> list[Candidate]:
+    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Those of the batches
+    `without` are left out."""
+    if not without:
+        return [Candidate(*row) for row in connection.execute(_ALL_CANDIDATES, (category, now, limit))]
+    query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
+    return [Candidate(*row) for row in connection.execute(query, (category, now, *without, limit))]
 
 
 def recent_claims(connection: Any, since: float) -> list[str]:
@@ -79,14 +86,67 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
 
 
 def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
-    """When the next delayed job of these categories may be claimed, or None."""
-    marks = ",".join("?" * len(categories))
+    """When the next delayed job of these categories may be claimed, or the next of a throttled batch; None where there is
+    none."""
+    marks = ",".join(f"?{number}" for number in range(2, len(categories) + 2))
     row = connection.execute(
-        "SELECT min(not_before) FROM job WHERE state <> 'completed' AND state = 'unclaimed' "
-        f"AND not_before > ? AND category IN ({marks})",
+        "SELECT min(due) FROM (SELECT min(not_before) AS due FROM job WHERE state <> 'completed' AND state = 'unclaimed' "
+        f"AND not_before > ?1 AND category IN ({marks}) UNION ALL "
+        "SELECT min(until) FROM throttle WHERE until > ?1 AND EXISTS (SELECT 1 FROM job "
+        f"WHERE batch = throttle.batch AND state = 'unclaimed' AND category IN ({marks})))",
         (now, *categories),
     ).fetchone()
     return None if row is None else row[0]
+
+
+def throttled_batches(connection: Any) -> dict[str, float]:
+    """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed; that may be over."""
+    return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
+
+
+class ThrottleRow(NamedTuple):
+    """A batch that fails fast: when that was told, until when its jobs wait, how many failed in a row. Disk's times."""
+
+    batch: str
+    told_at: float
+    until: float
+    failures: int
+
+
+def list_throttles(connection: Any) -> list[ThrottleRow]:
+    """The batches that are throttled, or were and have not had a success since; by name."""
+    query = "SELECT batch, told_at, until, failures FROM throttle WHERE until > 0 ORDER BY batch"
+    return [ThrottleRow(*row) for row in connection.execute(query)]
+
+
+def throttle_of(connection: Any, batch: str) -> ThrottleRow | None:
+    """What was told last of a batch's throttle, or None."""
+    query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
+    row = connection.execute(query, (batch,)).fetchone()
+    return ThrottleRow(*row) if row else None
+
+
+def throttle_of_job(connection: Any, row: int) -> tuple[str | None, float]:
+    """The batch of a job, and until when (the disk's time) the batch is throttled; 0 where it is not."""
+    query = "SELECT batch, coalesce((SELECT until FROM throttle WHERE batch = job.batch), 0) FROM job WHERE id = ?"
+    batch, until = connection.execute(query, (row,)).fetchone() or (None, 0.0)
+    return batch, until
+
+
+# Both indexes of ended attempts are read from their newest entries: what a batch did longer ago than that does not matter.
+_NEWEST_ENDS = """
+SELECT job_uid, started_at, ended_at, outcome FROM attempt WHERE {} ORDER BY ended_at DESC LIMIT ?2"""
+_BATCH_ENDS = f"""
+SELECT job.uid, ends.ended_at - ends.started_at, ends.outcome FROM (
+    SELECT * FROM ({_NEWEST_ENDS.format("is_final = 1")})
+    UNION ALL SELECT * FROM ({_NEWEST_ENDS.format("is_final = 0 AND ended_at IS NOT NULL")})) AS ends
+JOIN job ON job.uid = ends.job_uid WHERE +job.batch = ?1 ORDER BY ends.ended_at DESC"""
+
+
+def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
+    """(job, seconds from its claim, outcome) of the attempts of a batch that are among the `newest` ended ones of the jar, of
+    those that completed their jobs and of those that did not; the latest first."""
+    return list(connection.execute(_BATCH_ENDS, (batch, newest)))
 
 
 def mark_removed(connection: Any, row: int, place: str) -> None:

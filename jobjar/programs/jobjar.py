@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "recover_jobs": "take back the jobs of dead workers",
     "system_status": "print what the jar is doing",
     "batch_status": "print how far batches are",
+    "workload_limit": "set how many jobs of a category may run at once",
     "show": "print all that is known of a job",
     "output": "print a job's output",
     "list_outputs": "print where output files are stored",

@@ -52,6 +52,7 @@ def format_description(description: dict[str, Any]) -> str:
         if name in ("attempts", "moves") or value is None:
             continue
         shown = _date(value) if name in ("submitted_at", "not_before") else value
+        shown = "; ".join(value) if name == "waits_because" else shown
         lines.append((name.replace("_", " "), str(shown)))
     sections = [format_table(lines, (), "plain")]
     for attempt in description["attempts"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from jobjar.disk import (
     move,
     move_to_free_name,
     move_to_own,
+    read_file,
     rename,
     server_time,
 )
@@ -31,8 +33,10 @@ from jobjar.layout import held_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
+from jobjar.limits import Token
 from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
+from jobjar.throttle import is_throttled
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
@@ -56,12 +60,42 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 may_be_stale = False
                 renew(claimer, now, everything=True)
                 continue
-        claimed = (
-            _claim_unnamed(claimer, candidate, warn) if _is_unnamed(candidate) else _claim(claimer, candidate, warn)
-        )
+        claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
             return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
+
+
+def _claim_within_limits(
+    claimer: Claimer, candidate: Candidate, now: float, warn: Callable[[str], None]
+) -> ClaimedJob | None:
+    """`_claim`, with the tokens of its limits taken before and given back if it comes to nothing; None also where one is
+    used up. The claimed job holds them."""
+    batch = _batch_of(claimer, candidate)
+    is_to_wait = batch != candidate.batch and is_throttled(claimer, candidate.category, batch, now)
+    tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
+    if tokens is None:
+        if batch != candidate.batch:  # else the ledger, which knows the batch, leaves it out
+            claimer.proposals.passed_over[candidate.place] = time.monotonic() + claimer.jar.settings.poll_time_s
+        return None
+    claimed: ClaimedJob | None = None
+    try:
+        claim = _claim_unnamed if _is_unnamed(candidate) else _claim
+        claimed = claim(claimer, candidate, warn, tokens)
+    finally:
+        if claimed is None:
+            claimer.tokens.give_back(tokens)
+    return claimed._replace(tokens=tokens) if claimed is not None else None
+
+
+def _batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
+    """A candidate's batch. Of a hand-made job its file tells, which is looked at where anything depends on it."""
+    is_hand_made = _is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name)
+    if is_hand_made and (claimer.tokens.know_batches() or claimer.proposals.throttles):
+        with contextlib.suppress(OSError, BadAttribute):  # the claim itself tells what is wrong
+            path = claimer.jar.layout.path(candidate.place)
+            return read_header(read_file(path, size=HEADER_BYTES), candidate.place).get("batch")
+    return candidate.batch
 
 
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
@@ -89,7 +123,9 @@ def _is_unnamed(candidate: Candidate) -> bool:
     return candidate.uid is None or candidate.move_number == 0
 
 
-def _claim_unnamed(claimer: Claimer, candidate: Candidate, warn: Callable[[str], None]) -> ClaimedJob | None:
+def _claim_unnamed(
+    claimer: Claimer, candidate: Candidate, warn: Callable[[str], None], tokens: tuple[Token, ...]
+) -> ClaimedJob | None:
     """`_claim` under the home's lock, so that no scan here sees the job between its rename and the entry that names it."""
     claimed: ClaimedJob | None = None
     try:
@@ -98,7 +134,7 @@ def _claim_unnamed(claimer: Claimer, candidate: Candidate, warn: Callable[[str],
                 # Seen before its submission was read, perhaps: that may say more than the file does.
                 fold_journals(connection, claimer.jar.layout)
                 candidate = candidate_at(connection, candidate.place) or candidate
-            claimed = _claim(claimer, candidate, warn, connection)
+            claimed = _claim(claimer, candidate, warn, tokens, connection)
     except LedgerUnavailable as error:
         if claimed is None:
             raise
@@ -108,11 +144,15 @@ def _claim_unnamed(claimer: Claimer, candidate: Candidate, warn: Callable[[str],
 
 
 def _claim(
-    claimer: Claimer, candidate: Candidate, warn: Callable[[str], None], connection: Any = None
+    claimer: Claimer,
+    candidate: Candidate,
+    warn: Callable[[str], None],
+    tokens: tuple[Token, ...],
+    connection: Any = None,
 ) -> ClaimedJob | None:
     """Try to get one job; None where it is not to be had (any more). Raises CannotUseJar, LedgerUnavailable.
 
-    `connection` is needed for a job without an id.
+    `tokens` are what was taken for it. `connection` is needed for a job without an id.
     """
     source = claimer.jar.layout.path(candidate.place)
     if oddity_in_name(candidate.name):
@@ -138,6 +178,10 @@ def _claim(
             # Its run bit went, or somebody put a link here: back where it was, for people to look at.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             claimer.proposals.missing.append(candidate)
+            return None
+        if not claimer.tokens.still_holds(tokens):
+            # Its lease was over before this worker held a job: nobody has seen this one yet.
+            move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
         try:
             return _record_claim(claimer, connection, candidate, name, path, status)
@@ -228,7 +272,7 @@ def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_
     if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
         return candidate.uid, None
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
-    attributes = read_header(patiently(lambda: _read_header(path), path), candidate.place)
+    attributes = read_header(read_file(path, size=HEADER_BYTES), candidate.place)
     given = {
         "retries": candidate.retries,
         "retry_delay_s": candidate.retry_delay_s,
@@ -242,11 +286,6 @@ def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_
         # What was said at its submission goes before what its file says; a hand-made job has only its file.
         **({**attributes, **known} if uid == own_id else {**known, **attributes}),
     }
-
-
-def _read_header(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(HEADER_BYTES)
 
 
 def _moved_entry(

@@ -31,6 +31,7 @@ from jobjar.ledger.queries import is_decided_by, was_taken_back
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
+from jobjar.throttle import note_end, read_threshold
 
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
@@ -93,8 +94,9 @@ def complete(
     """End an attempt as `verdict` says; returns whether this worker still held the job.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
-    stranded.
+    stranded. The tokens of its limits are given back in any case: it does not run any more.
     """
+    threshold = read_threshold(job, end, now)
     ended = ended_entry(claimer, job, end, verdict, now)
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
@@ -126,13 +128,16 @@ def complete(
         claimer.jar.journal.append(moved)
 
     if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
+        claimer.tokens.give_back(job.tokens)
         return False
     if not moved:
         note_loss(claimer, job, ended, may_wait, warn)
         return False
+    claimer.tokens.give_back(job.tokens)
     if not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     take_link_away(claimer, job.link)
+    note_end(claimer, job, end, threshold, now, warn)
     return True
 
 
@@ -157,6 +162,7 @@ def note_loss(
 ) -> None:
     """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
     the attempt decided it, and a `lost` would take that away."""
+    claimer.tokens.give_back(job.tokens)
     _take_own_link_away(claimer, job.link)
     try:
         was_decided_here = _is_decided_here(claimer, job)
@@ -213,10 +219,13 @@ def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: s
 
 
 def give_back(claimer: Claimer, job: ClaimedJob) -> None:
-    """Return a job that was claimed and not run: its attempt is `interrupted`. Raises FileNotFoundError where it is not here
-    any more, OSError."""
+    """Return a job that was claimed and not run, and its tokens: its attempt is `interrupted`. Raises FileNotFoundError where
+    it is not here any more, OSError."""
     verdict = Verdict(False, "returned", 0)
-    moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+    try:
+        moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+    finally:
+        claimer.tokens.give_back(job.tokens)
     take_link_away(claimer, job.link)
     end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, "it was given back before it ran")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job

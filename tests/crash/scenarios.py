@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import batch, control, disk, rotation
+from jobjar import batch, control, disk, limits, rotation
 from jobjar.batch import submit_batches
 from jobjar.check import check_jar
 from jobjar.create import create_jar
@@ -296,3 +296,21 @@ def store_published(uid: str, store: str) -> list[str]:
 def remove_underway(uid: str) -> None:
     """Remove what a job's attempts kept in the jar."""
     outputs.remove_underway(Layout(os.environ["JJ_HOME"]), uid)
+
+
+def set_limit(kind: str, name: str, count: int | None) -> None:
+    """workload_limit."""
+    _with_jar(lambda jar: limits.set_limit(jar, kind, name, count))
+
+
+def look_at_limits() -> dict[str, Any]:
+    """What the directories of limits say: faults, who holds tokens, and how many each allows and has free."""
+
+    def run(jar: Jar) -> dict[str, Any]:
+        return {
+            "faults": limits.find_faults(jar.layout),
+            "taken": [token.path(jar.layout) for token in limits.list_all_taken(jar.layout)],
+            "limits": {state.key: [state.most, len(state.free)] for state in limits.list_limits(jar.layout)},
+        }
+
+    return _with_jar(run)

@@ -1,0 +1,332 @@
+"""Limits: at most N jobs of a category, or of a batch, at once, over all nodes.
+
+    limits/category.LINUX/count                    N; without it there is no limit
+    limits/category.LINUX/free/0/3                 token 3, which nobody holds
+    limits/category.LINUX/taken/3.17.rain.7.<id>   the same token: the 17th that worker rain.7 of that id took
+
+A worker takes a token by a rename, before it claims a job, and gives it back by a rename, after the job's end. So of N
+tokens no more than N are held, whatever any node believes, and no clock and no lock is needed.
+
+Tokens are made in blocks, each of which is published by one rename of a whole directory, once and for ever (it always
+holds the file `made`, and so is never replaced). From then on a token is only renamed: it is in one place at any time, and
+no crash can lose or double it. The count is a file beside them, replaced by a rename: whoever takes a token reads it after
+that, and gives the token back if it is not allowed any more. Killed anywhere, a token is free, or it is held by a dead
+worker, whose tokens recovery gives back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from jobjar.control import ASIDE, WorkerState, list_workers
+from jobjar.description import STORAGE_CATEGORY, storage_category
+from jobjar.disk import is_directory, look, look_afresh, make_directory, read_file, rename, replace_file
+from jobjar.errors import BadLimit, CannotUseJar
+from jobjar.jar import Jar
+from jobjar.jobname import check_category, check_identifier, new_id, node_name
+from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
+from jobjar.ledger.reconcile import list_jar
+from jobjar.liveness import DEAD, process_start
+from jobjar.patience import FLICKER_S, do_once, patiently
+
+CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
+HIGHEST = 9_999
+_KEY = re.compile(rf"({CATEGORY}|{BATCH})\.(.*)", re.DOTALL)
+_TAKEN = re.compile(r"([0-9]{1,5})\.([0-9]+)\.(.+)\.([^.]+)")
+_MARK = "made"
+_WORKSHOP = re.compile(r"new\.(.+)\.([0-9]+)\.[^.]+")
+
+
+class Token(NamedTuple):
+    """A token that a worker holds; `take` counts those that this worker took, so that no two have one name."""
+
+    limit: str
+    number: int
+    take: int
+    worker: str
+    worker_id: str
+
+    def path(self, layout: Layout) -> str:
+        return f"{layout.limit(self.limit).taken}/{self.number}.{self.take}.{self.worker}.{self.worker_id}"
+
+
+class LimitState(NamedTuple):
+    """A limit as it is: `most` None is none, `free` are the numbers of the tokens that may be taken."""
+
+    key: str
+    most: int | None
+    free: list[int]
+    taken: list[Token]
+
+    @property
+    def kind(self) -> str:
+        if self.key.startswith(f"{CATEGORY}.{STORAGE_CATEGORY}"):
+            return STORAGE
+        return self.key.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        name = self.key.partition(".")[2]
+        return name.removeprefix(STORAGE_CATEGORY) if self.kind == STORAGE else name
+
+    @property
+    def left(self) -> int | None:
+        """How many more jobs may be begun now."""
+        return None if self.most is None else max(0, min(len(self.free), self.most - len(self.taken)))
+
+
+def limit_key(kind: str, name: str) -> str:
+    """The name of a limit's directory. The category '' is the uncategorized jobs. Raises BadCategory, BadIdentifier."""
+    if kind == BATCH:
+        return f"{BATCH}.{check_identifier(name)}"
+    if kind == STORAGE:
+        return f"{CATEGORY}.{storage_category(check_category(name))}"
+    return f"{CATEGORY}.{check_category(name) if name else ''}"
+
+
+def parse_count(text: str) -> int | None:
+    """A limit as people write it; None for `none`. Raises BadLimit."""
+    if text == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > HIGHEST:
+        raise BadLimit(value=text, highest=HIGHEST)
+    return int(text)
+
+
+def keys_of(category: str, batch: str | None) -> Iterator[str]:
+    """The limits that hold for a job of a category and a batch, in the order in which their tokens are taken. From its
+    stage-in to its stage-out a job has its own category and its batch, while it is stored that of its storage class alone."""
+    yield f"{CATEGORY}.{category}"
+    if batch and not category.startswith(STORAGE_CATEGORY):
+        yield f"{BATCH}.{batch}"
+
+
+# Setting
+
+
+def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
+    """Have at most `count` jobs of a category (`kind` CATEGORY), a storage class or a batch at once; None: as many as
+    there are. Raises BadCategory, BadIdentifier, BadLimit, CannotUseJar.
+
+    Jobs that run already go on. If they are more than `count`, a new one is begun only when fewer than `count` run; but jobs
+    that began while there was no limit are not counted. Workers know of a new limit within JJ_POLL_TIME, and keep a changed
+    one at once.
+    """
+    key = limit_key(kind, name)
+    if count is not None and not 0 <= count <= HIGHEST:
+        raise BadLimit(value=count, highest=HIGHEST)
+    paths = jar.layout.limit(key)
+    try:
+        if count is None:
+            with contextlib.suppress(FileNotFoundError):
+                do_once(lambda: os.unlink(paths.count_file), paths.count_file)  # COMMIT: from here there is no limit
+            return
+        for path in (jar.layout.limits, paths.path, paths.free, paths.taken):
+            with contextlib.suppress(FileExistsError):
+                make_directory(path)
+        _discard_workshops(paths)
+        workshop = f"{paths.path}/new.{node_name()}.{os.getpid()}.{new_id()}"
+        make_directory(workshop)
+        try:
+            for first in range(1, count + 1, TOKENS_IN_BLOCK):
+                _make_block(paths, workshop, first)
+            replace_file(f"{workshop}/count", f"{count}\n".encode())
+            rename(f"{workshop}/count", paths.count_file)  # COMMIT: from here the limit is `count`
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+    except OSError as error:
+        raise CannotUseJar(action="set the limit", path=paths.path, reason=error.strerror) from error
+
+
+def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
+    """Make the tokens of one block, unless they were made already, by whomever."""
+    block = paths.block(first)
+    if is_directory(block):
+        return
+    made = f"{workshop}/{os.path.basename(block)}"
+    os.mkdir(made)
+    for name in (_MARK, *map(str, range(first, first + TOKENS_IN_BLOCK))):
+        os.close(os.open(f"{made}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+    try:
+        # COMMIT: from here these tokens are there, for ever. A directory that is not empty is never replaced.
+        patiently(lambda: os.rename(made, block), block)
+    except OSError:
+        # Somebody else was quicker, or it had happened (NFS): believe the destination, not the error.
+        if not is_directory(block):
+            raise
+
+
+def _discard_workshops(paths: LimitPaths) -> None:
+    """Remove what killed processes of this node were making."""
+    for name in os.listdir(paths.path):
+        found = _WORKSHOP.fullmatch(name)
+        if found and found.group(1) == node_name() and process_start(int(found.group(2))) is None:
+            shutil.rmtree(f"{paths.path}/{name}", ignore_errors=True)
+
+
+# Looking
+
+
+def list_keys(layout: Layout) -> list[str]:
+    """The limits that there are, or were, by name. Raises OSError."""
+    return sorted(name for name in _list(layout.limits) if _KEY.fullmatch(name))
+
+
+def _list(path: str) -> list[str]:
+    """The names in a directory; none where it is missing. Raises OSError."""
+    try:
+        return patiently(lambda: os.listdir(path), path, FLICKER_S)
+    except FileNotFoundError:
+        return []
+
+
+def read_count(paths: LimitPaths, is_network: bool = False) -> int | None:
+    """How many may run; None where there is no limit. What cannot be read as a number lets nothing run. Raises OSError."""
+    if is_network:
+        look_afresh(paths.path)  # or a client may go on reading the file that was replaced
+    try:
+        text = read_file(paths.count_file, FLICKER_S).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+
+
+def list_free(paths: LimitPaths, count: int) -> list[int]:
+    """The free tokens that a limit of `count` allows. Raises OSError."""
+    free: list[int] = []
+    for first in range(1, count + 1, TOKENS_IN_BLOCK):
+        free += [int(name) for name in _list(paths.block(first)) if name.isdecimal() and int(name) <= count]
+    return free
+
+
+def list_taken(layout: Layout, key: str) -> list[Token]:
+    """The tokens of a limit that workers hold. Raises OSError."""
+    found = map(_TAKEN.fullmatch, _list(layout.limit(key).taken))
+    return [Token(key, int(match[1]), int(match[2]), match[3], match[4]) for match in found if match]
+
+
+def list_all_taken(layout: Layout) -> list[Token]:
+    """All tokens that workers hold. Raises OSError."""
+    return [token for key in list_keys(layout) for token in list_taken(layout, key)]
+
+
+def read_limit(layout: Layout, key: str) -> LimitState:
+    """One limit as it is. Raises OSError."""
+    paths = layout.limit(key)
+    count = read_count(paths, is_network=True)
+    free = sorted(list_free(paths, count)) if count else []
+    return LimitState(key, count, free, sorted(list_taken(layout, key)))
+
+
+def list_limits(layout: Layout) -> list[LimitState]:
+    """The limits that are in force, by kind and name. Raises OSError."""
+    states = [read_limit(layout, key) for key in list_keys(layout)]
+    return sorted((state for state in states if state.most is not None), key=lambda state: (state.kind, state.name))
+
+
+def describe_limits(layout: Layout) -> list[dict[str, Any]]:
+    """The limits that are in force: `kind` (category, storage, batch), `name`, `limit`, how many more jobs may begin (`free`),
+    and who holds the tokens that are taken (`taken`). Raises OSError."""
+    return [
+        {
+            "kind": state.kind,
+            "name": state.name,
+            "limit": state.most,
+            "free": state.left,
+            "taken": sorted(token.worker for token in state.taken),
+        }
+        for state in list_limits(layout)
+    ]
+
+
+def explain_limits(layout: Layout, category: str, batch: str | None) -> list[str]:
+    """Why a job of this category and batch is not claimed now, as far as limits are the reason. Raises OSError."""
+    lines = []
+    for key in keys_of(category, batch):
+        state = read_limit(layout, key)
+        if state.left == 0:
+            lines.append(f"the limit of {name_limit(state)} ({state.most}) is used up")
+    return lines
+
+
+def name_limit(state: LimitState) -> str:
+    kind = "storage class" if state.kind == STORAGE else state.kind
+    return f"{kind} {state.name}" if state.name else "uncategorized jobs"
+
+
+def find_faults(layout: Layout) -> list[str]:
+    """Tokens that are in two places or in none, and counts that are no numbers: nothing here does that. For `jobjar check`."""
+    lines = []
+    for key in list_keys(layout):
+        paths = layout.limit(key)
+        count_text = read_file(paths.count_file).decode("ascii", "replace").strip() if look(paths.count_file) else "0"
+        if not re.fullmatch(r"[0-9]{1,9}", count_text):
+            lines.append(f"limits/{key}/count: {count_text[:20]!r} is not a number: none of it is run")
+        blocks = [int(name) for name in _list(paths.free) if name.isdecimal()]
+        numbers = range(1, TOKENS_IN_BLOCK * (max(blocks, default=-1) + 1) + 1)
+        # A token goes from one to the other meanwhile: three looks miss none that is there.
+        free = set(list_free(paths, len(numbers)))
+        taken = [token.number for token in list_taken(layout, key)]
+        again = set(list_free(paths, len(numbers)))
+        for number in numbers:
+            if taken.count(number) + (number in free & again) > 1:
+                lines.append(f"limits/{key}: token {number} is in two places")
+            elif number not in taken and number not in free | again:
+                lines.append(
+                    f"limits/{key}: token {number} is gone; set the limit to none, wait until none of it runs, remove"
+                )
+                lines[-1] += f" {paths.path}, and set it again"
+    return lines
+
+
+# Taking and giving back
+
+
+def return_token(layout: Layout, token: Token) -> bool:
+    """Make a token free; returns whether it was held. Raises OSError."""
+    try:
+        rename(token.path(layout), layout.limit(token.limit).free_token(token.number))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# Recovery
+
+
+def holds_jobs(worker: WorkerState) -> bool:
+    """Whether there are jobs in a worker's directory. Raises OSError."""
+    return any(True for _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
+
+
+def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
+    """Give back the tokens of workers that are over and hold no job: they left by their own word, are dead and were on this
+    node, or have no directory any more (it was archived). Raises OSError.
+
+    For after their jobs were recovered, and the processes of these ended.
+    """
+    for key in list_keys(jar.layout):
+        _discard_workshops(jar.layout.limit(key))
+    # Before the workers are listed: whoever holds one had a directory then.
+    tokens = list_all_taken(jar.layout)
+    if not tokens:
+        return
+    names = set(_list(jar.layout.workers))
+    workers = list_workers(jar.layout)
+    known = {worker.worker_id: worker for worker in workers}
+    # One whose directory says nothing may be anybody.
+    unknown = names - {worker.paths.name for worker in workers}
+    for token in tokens:
+        worker = known.get(token.worker_id)
+        if worker is None:
+            is_over = not unknown & {token.worker, f"{token.worker}{ASIDE}{token.worker_id}"}
+        else:
+            is_over = worker.ended or (worker.alive == DEAD and worker.process.node == node_name())
+            is_over = is_over and not holds_jobs(worker)
+        if is_over and return_token(jar.layout, token):
+            say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")
