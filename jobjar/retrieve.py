@@ -29,10 +29,10 @@ def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
     the same name. Raises UnknownJob, AmbiguousJob."""
     refresh_ledger(jar)
     if name is None:
-        return list(list_stored(jar.ledger))
+        return list_stored(jar.ledger)
     if batch_has_jobs(jar.ledger, name):
-        return list(list_stored(jar.ledger, batch=name))
-    return list(list_stored(jar.ledger, job=find_job(jar, name).uid or ""))
+        return list_stored(jar.ledger, batch=name)
+    return list_stored(jar.ledger, job=find_job(jar, name).uid or "")
 
 
 def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str | None = None) -> StoredOutput:
@@ -45,7 +45,7 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     if batch is not None and not batch_has_jobs(jar.ledger, batch):
         raise UnknownBatch(name=batch, home=jar.layout.home)
     uid = None if job is None else find_job(jar, job).uid or ""
-    found = list(list_stored(jar.ledger, batch, uid, name))
+    found = list_stored(jar.ledger, batch, uid, name)
     if not found:
         raise UnknownOutput(name=repr(name))
     places = {(one.storage_hfn, one.storage_url, one.storage_size, one.storage_md5) for one in found}
@@ -64,8 +64,8 @@ def copy_output(output: StoredOutput, destination: str | None = None, force: boo
     """
     path = _destination(output, destination)
     taken = CannotGetOutput(name=repr(output.name), reason=f"{path} is there already; --force replaces a file")
-    if os.path.lexists(path) and not force:
-        raise taken
+    if os.path.lexists(path) and not (force and (os.path.islink(path) or os.path.isfile(path))):
+        raise taken  # a device or pipe is there to be written to, not to be replaced: `-` does that
     directory = os.path.dirname(path) or "."
     sweep(directory)
     temporary = f"{directory}/{temporary_name()}"

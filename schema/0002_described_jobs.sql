@@ -151,3 +151,7 @@ CREATE VIEW batch_failure_report AS
     FROM attempt INDEXED BY attempt_failed CROSS JOIN job ON job.uid = attempt.job_uid
     WHERE attempt.outcome IN ('failed', 'timed_out', 'killed', 'crashed') AND job.batch IS NOT NULL
     GROUP BY job.batch;
+
+-- Which record of a file is its job's latest, and whose a name is.
+CREATE INDEX stored_file_source ON stored_file (source_name, job_uid, attempt, worker_uid);
+CREATE INDEX stored_file_storage ON stored_file (storage_name) WHERE storage_name IS NOT NULL;

@@ -44,12 +44,13 @@ _MOST_UNKNOWN = 20
 
 
 def storage_path(jar: Jar) -> str:
-    """Where this jar's outputs are stored: JJ_STORAGE_PATH. Its default, storage/ in the jar, is made where missing; any other
-    is not: a disk that is not mounted must not be taken for an empty one. Raises OSError."""
-    path = jar.settings.storage_path
-    if path == f"{jar.layout.home}/storage":
-        with contextlib.suppress(FileExistsError):
-            make_directory(path)
+    """Where this jar's outputs are stored: JJ_STORAGE_PATH, or storage/ in the jar, which is made where missing. A path that
+    the setting names is not made: a disk that is not mounted must not be taken for an empty one. Raises OSError."""
+    path = f"{jar.layout.home}/storage"
+    if jar.settings.storage_path not in ("", path):
+        return jar.settings.storage_path
+    with contextlib.suppress(FileExistsError):
+        make_directory(path)
     return path
 
 

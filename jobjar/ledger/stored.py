@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import peewee
@@ -40,7 +39,7 @@ def batch_has_jobs(ledger: Ledger, batch: str) -> bool:
 
 def list_stored(
     ledger: Ledger, batch: str | None = None, job: str | None = None, name: str | None = None
-) -> Iterator[StoredOutput]:
+) -> list[StoredOutput]:
     """The stored files of all jobs, or of a batch, a job (its id), of a logical name; each as its job's latest attempt
     recorded it, in the order of jobs and names."""
     with ledger.database.bind_ctx(MODELS):
@@ -79,5 +78,4 @@ def list_stored(
             query = query.where(StoredFile.job_uid == job)
         if name is not None:
             query = query.where((StoredFile.source_name == name) | (StoredFile.storage_name == name))
-        for row in query.tuples().iterator():
-            yield StoredOutput(*row)
+        return [StoredOutput(*row) for row in query.tuples().iterator()]
