@@ -40,6 +40,9 @@ WORK = [
     "nightly",
     "pulse",
     "worker_directory",
+    "next_job",
+    "course",
+    "juggle",
     "worker",
     "report",
     "lookup",
@@ -51,7 +54,7 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread"])),
+    ("jar", frozenset(["jar", "attempt", "control", "propose", "spread", "workplace"])),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),

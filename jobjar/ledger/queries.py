@@ -116,12 +116,12 @@ def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str, move
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
-def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:
-    """How many attempts of a job ended with one of `outcomes`."""
+def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
+    """How many attempts of a job, after that of number `after`, ended with one of `outcomes`."""
     wanted = tuple(outcomes)
     marks = ",".join("?" * len(wanted))
     row = connection.execute(
-        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks})", (uid, *wanted)
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > ?", (uid, *wanted, after)
     ).fetchone()
     return int(row[0])
 

@@ -70,7 +70,7 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
             assert result in (RAN, IDLE), (result, said)
             ran += result == RAN
             idle = idle + 1 if result == IDLE else 0
-            if result == IDLE and (due_s := worker._until_next_due_s()) < 60:
+            if result == IDLE and (due_s := worker._next_job.until_due_s()) < 60:
                 time.sleep(due_s)  # a retry that is delayed
                 idle = 0
         worker.finish("nothing to do")
