@@ -148,3 +148,15 @@ class UnsafeLedgerHome(LedgerUnavailable):
 class TimedOut(JarError):
     template = "{what} did not happen within {timeout_s:g} s"
     exit_status = 124
+
+
+class BadArchive(JarError):
+    template = "{path} was not unpacked, nothing of it is there: {reason}"
+
+
+class CannotFetch(JarError):
+    template = "{location} cannot be fetched: {reason}"
+
+
+class CannotInstall(JarError):
+    template = "software package {location} cannot be used: {reason}"

@@ -1,0 +1,233 @@
+"""A node's cache of what its jobs are given: copies of input files and packages, so that each is fetched once a node.
+
+    <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
+    <cache>/sums/<key>      the sha256 of what a key stands for
+    <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that the others of this node wait for it
+    <cache>/files/.<pid>.<random>.part    being written
+
+A key is of the content (`sha256-…`, `md5-…`), or of a place and what it shows of its content (size, times, ETag). Everybody
+gets a copy of his own, and no link: a job that writes to its input must not write to the next job's. A process that is
+killed leaves a `.part`, which the next one removes. A cache that cannot be used, or belongs to somebody else, costs speed
+and nothing else: nothing here raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+
+from jobjar.disk import replace_file
+from jobjar.leftovers import remove_leftovers
+from jobjar.mounts import is_local
+
+_PART = r"\.([0-9]+)\.[0-9a-f]{8}\.part"
+_LOCKS = 256
+_MOST_SUMS = 20_000
+# The cache is measured when so much was added by this process; several processes may be over the limit by that much each.
+_MEASURED_EVERY_FILES = 256
+_MEASURED_EVERY_PART = 64
+
+
+class Cache:
+    """A cache in the directory `path`, made when first needed; of at most about `max_bytes`, 0: nothing is kept."""
+
+    def __init__(self, path: str, max_bytes: int) -> None:
+        self.path = os.path.abspath(path)
+        self.max_bytes = max_bytes
+        self._refused: str | None = None
+        self._is_ready = False
+        self._has_locks = False
+        self._added_files = _MEASURED_EVERY_FILES
+        self._added_bytes = 0
+
+    def why_not(self) -> str | None:
+        """Why the cache is not used; None where it is. Makes its directories."""
+        if self.max_bytes <= 0:
+            return "its size is set to 0"
+        if not self._is_ready and self._refused is None:
+            try:
+                self._refused = self._make()
+                self._is_ready = self._refused is None
+            except OSError as error:
+                self._refused = f"{error.filename or self.path}: {error.strerror}"
+        return self._refused
+
+    def _make(self) -> str | None:
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
+        refused = find_untrusted(self.path)
+        if refused is not None:
+            return refused
+        for name in ("files", "sums", "locks"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{self.path}/{name}", 0o700)
+        if not os.access(f"{self.path}/files", os.W_OK | os.X_OK):
+            return f"{self.path}/files cannot be written"
+        self._has_locks = is_local(self.path)
+        remove_leftovers(f"{self.path}/files", _PART)
+        return None
+
+    def open(self, key: str) -> int | None:
+        """A descriptor of the file of a key, now the one last used; None where there is none."""
+        if self.why_not() is not None:
+            return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(f"{self.path}/files/{key}", flags)
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.utime(descriptor)
+                return descriptor
+        os.close(descriptor)
+        return None
+
+    def forget(self, key: str) -> None:
+        """Remove a file that is not what its key says."""
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.path}/files/{key}")
+
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Have the other processes of this node that want the same file wait. The kernel frees who was killed."""
+        descriptor = -1
+        if self.why_not() is None and self._has_locks:
+            number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % _LOCKS
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"{self.path}/locks/{number}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def begin(self) -> Part | None:
+        """A new file, to be written and then kept under its key; None where the cache is not used."""
+        if self.why_not() is not None:
+            return None
+        path = f"{self.path}/files/.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+        return Part(self, path, descriptor)
+
+    def added(self, size: int) -> None:
+        """Told of a file that came; removes what was used longest ago, where that is too much."""
+        self._added_files += 1
+        self._added_bytes += size
+        if self._added_files < _MEASURED_EVERY_FILES and self._added_bytes < self.max_bytes // _MEASURED_EVERY_PART:
+            return
+        self._added_files = self._added_bytes = 0
+        with contextlib.suppress(OSError):
+            remove_leftovers(f"{self.path}/files", _PART)
+            _shrink(f"{self.path}/files", self.max_bytes, 1 << 62)
+            _shrink(f"{self.path}/sums", 1 << 62, _MOST_SUMS)
+
+    def recall_sum(self, key: str) -> str | None:
+        """The sha256 that was remembered for a key."""
+        if self.why_not() is not None:
+            return None
+        try:
+            with open(f"{self.path}/sums/{key}", encoding="ascii") as file:
+                text = file.read(65)
+        except (OSError, ValueError):
+            return None
+        return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
+
+    def remember_sum(self, key: str, sha256: str) -> None:
+        if self.why_not() is None:
+            with contextlib.suppress(OSError):
+                replace_file(f"{self.path}/sums/{key}", sha256.encode(), 0o600)
+
+
+class Part:
+    """A file on its way into a cache. A disk that refuses only ends it."""
+
+    def __init__(self, cache: Cache, path: str, descriptor: int) -> None:
+        self._cache = cache
+        self._path = path
+        self._descriptor = descriptor
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._cache.max_bytes:
+            self.drop()
+        if self._descriptor >= 0:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError:
+                self.drop()
+
+    def keep(self, key: str, is_runnable: bool) -> None:
+        """Have the file under its key, durably: half a file must not be there after a crash of the node."""
+        if self._descriptor < 0:
+            return
+        try:
+            os.fchmod(self._descriptor, 0o500 if is_runnable else 0o400)
+            os.fsync(self._descriptor)
+            os.rename(self._path, f"{self._cache.path}/files/{key}")
+        except OSError:
+            self.drop()
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._cache.added(self._size)
+
+    def drop(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def _shrink(directory: str, max_bytes: int, max_files: int) -> None:
+    """Remove the files that were used longest ago, until the rest is small enough."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.path))
+    total, count = sum(size for _, size, _ in found), len(found)
+    for _, size, path in sorted(found):
+        if total <= max_bytes and count <= max_files:
+            break
+        with contextlib.suppress(FileNotFoundError):  # another process did it: it is gone all the same
+            os.unlink(path)
+        total -= size
+        count -= 1
+
+
+def find_untrusted(path: str) -> str | None:
+    """Why what lies in a directory may not be what this user put there; None where it is. Raises OSError."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{path} is not a directory"
+    if status.st_uid != os.geteuid():
+        return f"{path} belongs to user {status.st_uid}"
+    if status.st_mode & 0o022:
+        return f"{path} is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    above = os.path.realpath(path)
+    while above != "/":
+        above = os.path.dirname(above)
+        status = os.stat(above)
+        # A sticky directory, as /var/tmp, lets nobody move what is another's.
+        if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
+            return f"{above} is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{above} belongs to user {status.st_uid}"
+    return None

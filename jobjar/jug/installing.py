@@ -1,0 +1,99 @@
+"""Run a package's `package/install`, in a session that ends with whoever started it.
+
+Its shell's standard input is a pipe that only this process can write to, and never does: when this process dies, however,
+the kernel closes it, and a watcher in the session kills the rest. So no installer goes on writing into a directory that
+somebody else has begun anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+
+from jobjar.disk import look
+from jobjar.errors import CannotInstall
+from jobjar.patience import patience
+from jobjar.session import Waiter, end_session, reap
+
+_LOOKS_S = 1.0
+_GRACE_S = 5.0
+_TOLD_BYTES = 4000
+_WATCHED = """exec 3<&0 </dev/null
+(read never <&3; kill -KILL 0) &
+exec 3<&-
+cd "$2" && exec "$1" "$2"
+"""
+_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+
+
+def run_install(location: str, package: str, say: Callable[[str], None]) -> str:
+    """Run `package/install` with `location` as its first argument and working directory, if it is there; returns the end of
+    what it said. `package` is what errors call it. Raises CannotInstall with that, where it fails; OSError."""
+    program = f"{location}/package/install"
+    status = look(program)
+    if status is None:
+        return ""
+    if not os.access(program, os.X_OK):
+        raise CannotInstall(
+            location=package, reason="its package/install has no run bit; chmod +x it, and pack it again"
+        )
+    with tempfile.TemporaryFile() as output:
+        say(f"{location}: running package/install")
+        ended = _run(program, location, output.fileno())
+        said = _read_end(output.fileno())
+    if ended is None:
+        raise CannotInstall(
+            location=package, reason=f"this worker was told to end while package/install ran{_tell(said)}"
+        )
+    if ended != 0:
+        how = f"was ended by signal {-ended}" if ended < 0 else f"failed with status {ended}"
+        raise CannotInstall(location=package, reason=f"its package/install {how}{_tell(said)}")
+    return said
+
+
+def _tell(said: str) -> str:
+    return f"; it said:\n{said}" if said else ", and said nothing"
+
+
+def _read_end(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - _TOLD_BYTES)
+    text = os.pread(descriptor, _TOLD_BYTES, start).decode("utf-8", "replace").strip()
+    return f"…{text}" if start else text
+
+
+def _run(program: str, location: str, output: int) -> int | None:
+    """Its exit status, or its signal below 0; None where it was ended because this process was told to end."""
+    read_end, write_end = os.pipe()
+    try:
+        files = [
+            (os.POSIX_SPAWN_DUP2, read_end, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
+        words = ["/bin/sh", "-c", _WATCHED, "install", program, location]
+        pid = os.posix_spawn(
+            "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS, setsigmask=[]
+        )
+        waiter = Waiter(pid)
+        try:
+            while True:
+                ended = waiter.wait(_LOOKS_S, [])
+                if ended is not None:
+                    return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
+                if not patience.may_wait():
+                    end_session(pid, _GRACE_S, lambda: _reap(pid))
+                    return None
+        finally:
+            waiter.close()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        reap(pid)

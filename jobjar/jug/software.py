@@ -1,0 +1,217 @@
+"""Install software packages on the shared disk, each once, and put workware into a working directory.
+
+    software/<sha256>/              an unpacked archive, in its final place from the beginning: its files get to know their place
+    software/<sha256>.ready         says that it is whole: who installed it from what, and what `package/install` said
+    software/<sha256>.building/     who is at it (building.py)
+    software/.<sha256>.*            a half package: being unpacked, or to be removed
+    software/.archive.<node>.<pid>.<random>   an archive that was fetched for this
+
+Whoever has the claim unpacks, has `package/install` run, and renames `.ready` to its name: that is the commit. Killed before,
+the next one throws away what is there and begins anew; a directory without `.ready` is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from jobjar.description import Source
+from jobjar.disk import is_directory, look, remove_file, replace_file
+from jobjar.errors import CannotFetch, CannotInstall
+from jobjar.jobname import node_name
+from jobjar.jug.archive import unpack
+from jobjar.jug.building import Claim, ToldToEnd, sweep, take_claim
+from jobjar.jug.installing import run_install
+from jobjar.jug.package import (
+    Package as Package,
+    find_command as find_command,
+    read_package,
+    shell_prefix as shell_prefix,
+)
+from jobjar.jug.places import hide_password, local_path
+from jobjar.jug.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
+from jobjar.leftovers import remove_leftovers
+
+
+def install(jar_software_dir: str, source: Source, cache: Cache | None, say: Callable[[str], None]) -> Package:
+    """The package that a source names, ready for use.
+
+    A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, and its
+    `package/install` run there once, with that path as its first argument; others wait for it. Raises CannotFetch,
+    BadArchive, CannotInstall (with what `package/install` said), OSError; then nothing is left that anybody would use.
+    """
+    path = local_path(source.location)
+    if path is not None and is_directory(path):
+        if source.md5 or source.sha256:
+            raise CannotInstall(location=source.location, reason="it is a directory: md5 and sha256 are of archives")
+        return read_package(os.path.normpath(path))
+    os.makedirs(jar_software_dir, exist_ok=True)
+    known = sum_of_source(source, cache)
+    if known is not None and _is_ready(jar_software_dir, known):
+        return _read_installed(jar_software_dir, known)
+    with archive_at_hand(source, jar_software_dir, cache) as (archive, sha256):
+        try:
+            _install_once(jar_software_dir, source, archive, sha256, say)
+        except ToldToEnd:
+            raise CannotInstall(location=_name(source), reason="this worker was told to end meanwhile") from None
+    return _read_installed(jar_software_dir, sha256)
+
+
+def _name(source: Source) -> str:
+    return hide_password(source.location)
+
+
+def _is_ready(directory: str, sha256: str) -> bool:
+    return look(f"{directory}/{sha256}.ready") is not None and look(f"{directory}/{sha256}") is not None
+
+
+def _read_installed(directory: str, sha256: str) -> Package:
+    return read_package(_location(f"{directory}/{sha256}"))
+
+
+def _location(unpacked: str) -> str:
+    """Where the files of a package are: in an archive of one directory that holds `package`, in that."""
+    names = os.listdir(unpacked)
+    if len(names) == 1 and names[0] != "package" and is_directory(f"{unpacked}/{names[0]}/package"):
+        return f"{unpacked}/{names[0]}"
+    return unpacked
+
+
+@contextlib.contextmanager
+def archive_at_hand(source: Source, directory: str, cache: Cache | None) -> Iterator[tuple[str, str]]:
+    """The path and the sha256 of a source's archive, verified; fetched into `directory` for as long as this lasts where it is
+    not on this node's disks. Raises CannotFetch, OSError."""
+    path = local_path(source.location)
+    if path is not None:
+        # Read now, whatever was remembered: what is unpacked has to be what it is called.
+        found = sum_of_source(source._replace(sha256=None), None)
+        assert found is not None  # it is a file of this node's disks
+        if source.sha256 not in (None, found):
+            reason = f"its sha256 is {found}, not {source.sha256} as the description says"
+            raise CannotFetch(location=source.location, reason=reason)
+        yield path, found
+        return
+    name = re.escape(f".archive.{node_name()}")
+    remove_leftovers(directory, rf"{name}\.([0-9]+)\.[0-9a-f]{{8}}")
+    fetched = f"{directory}/.archive.{node_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    before = key_of_sum(source)
+    try:
+        fetch(source, fetched, cache)
+        sha256 = sum_of_file(fetched)
+        if key_of_sum(source) == before:
+            remember_sum(before, sha256, cache)
+        yield fetched, sha256
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(fetched)
+
+
+def _install_once(directory: str, source: Source, archive: str, sha256: str, say: Callable[[str], None]) -> None:
+    place = f"{directory}/{sha256}"
+    while not _is_ready(directory, sha256):
+        claim = take_claim(place, lambda: _is_ready(directory, sha256), say)
+        if claim is not None:
+            with claim:
+                # Looked at again: the one before may have done it.
+                if not _is_ready(directory, sha256):
+                    _install_claimed(claim, place, source, archive, say)
+
+
+def _install_claimed(claim: Claim, place: str, source: Source, archive: str, say: Callable[[str], None]) -> None:
+    sweep(place)
+    remove_file(f"{place}.ready")  # somebody removed the directory alone
+    _discard(place, claim)
+    before = os.stat(archive)
+    said = ""
+    try:
+        unpack(archive, place, claim.is_held)
+        after = os.stat(archive)
+        if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+            raise CannotInstall(location=_name(source), reason="the archive was changed while it was unpacked")
+        said = run_install(_location(place), _name(source), say)
+        _sync_disk(place)
+        if not claim.is_held():
+            return  # stopped for so long that another does it anew
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if claim.is_held():
+                _discard(place, claim)
+        raise
+    ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
+    # COMMIT: from here the package is installed.
+    replace_file(f"{place}.ready", json.dumps(ready, indent=1).encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _discard(place: str, claim: Claim) -> None:
+    """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it."""
+    aside = f"{os.path.dirname(place)}/.{os.path.basename(place)}.{claim.token[:8]}.half"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(place, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync_disk(path: str) -> None:
+    """What was unpacked outlives a crash of this node before anything says that it is whole."""
+    if sys.platform == "linux":
+        import ctypes
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(descriptor)
+    else:
+        os.sync()
+
+
+def place_workware(source: Source, working_directory: str, cache: Cache | None) -> Package:
+    """Put the files of a package, a directory or an archive, into a job's working directory, and have its `package/install`
+    run with that as its first argument. They are the job's own copies.
+
+    Directories are joined; a file that is there already is an error. Raises CannotFetch, BadArchive, CannotInstall, OSError.
+    """
+    path = local_path(source.location)
+    unpacked = f"{working_directory}/.workware.{uuid.uuid4().hex[:8]}"
+    try:
+        if path is not None and is_directory(path):
+            shutil.copytree(path, unpacked, symlinks=True)
+        else:
+            with archive_at_hand(source, working_directory, cache) as (archive, _):
+                unpack(archive, unpacked)
+        location = _location(unpacked)
+        has_install = look(f"{location}/package/install") is not None
+        _join(location, working_directory, _name(source))
+    except shutil.Error as error:
+        raise CannotInstall(location=_name(source), reason=_first_of(error)) from error
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    if has_install:
+        run_install(working_directory, _name(source), lambda line: None)
+    return read_package(working_directory)
+
+
+def _first_of(error: shutil.Error) -> str:
+    """copytree gathers (from, to, why); the first says enough."""
+    return ": ".join(str(word) for word in error.args[0][0][::2])
+
+
+def _join(source: str, destination: str, location: str) -> None:
+    for name in os.listdir(source):
+        taken = look(f"{destination}/{name}")
+        if taken is None:
+            os.rename(f"{source}/{name}", f"{destination}/{name}")
+        elif all(
+            os.path.isdir(path) and not os.path.islink(path) for path in (f"{source}/{name}", f"{destination}/{name}")
+        ):
+            _join(f"{source}/{name}", f"{destination}/{name}", location)
+        else:
+            raise CannotInstall(location=location, reason=f"{name} is in the working directory already")
