@@ -25,7 +25,7 @@ from jobjar.attempt import (
     Claimer,
 )
 from jobjar.description import storage_category
-from jobjar.disk import is_taken_away, make_directory, rename
+from jobjar.disk import is_taken_away, look, make_directory, rename
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.jug.outputs import (
@@ -156,9 +156,10 @@ class Course:
     # Described jobs
 
     def _run_described(self, attempt: Attempt) -> Steps[None]:
-        state = find_state(self._layout, self.job.uid)
+        # One look, for most jobs have nothing there.
+        self._has_underway = look(f"{self._layout.underway}/{self.job.uid}") is not None
+        state = find_state(self._layout, self.job.uid) if self._has_underway else None
         if state is not None:
-            self._has_underway = True
             self._state_directory = attempt_directory(self._layout, state.job, state.attempt, state.worker_uid)
             if state.phase == "store":
                 self.is_storing = True
@@ -190,7 +191,7 @@ class Course:
             attempt.end(failure.exit_status, str(failure))
             end = self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
         except Cut as cut:
-            message = explain_cause(cut.cause, self.job)
+            message = explain_cause(cut.cause, self.job) or cut.cause
             attempt.end(message=message)
             signal = None if cut.ended is None else cut.ended.signal
             status = None if cut.ended is None else cut.ended.exit_status
@@ -270,9 +271,11 @@ class Course:
             if to is not None and end.outcome != SUCCEEDED:
                 files = yield from list_left(attempt)
             if to is not None and files:
-                state = yield from self._publish(attempt, lambda: publish_outputs(attempt, end, files, to, self._own_directory))
+                state = yield from self._publish(
+                    attempt, lambda: publish_outputs(attempt, end, files, to, self._own_directory)
+                )
         except Cut as cut:
-            message = explain_cause(cut.cause, self.job)
+            message = explain_cause(cut.cause, self.job) or cut.cause
             end = end._replace(outcome=cut.cause, message=message)
             verdict = decide(self.job, end, 0, self.host.disk_now())
         if state is None:
@@ -296,8 +299,8 @@ class Course:
         """Store what is published, or hand it to those who do; then the job is completed."""
         job = self.job
         own_category = job._replace(category=state.category)
-        waiting = state.storage_class and storage_category(state.storage_class)
-        if waiting and job.category != waiting:
+        waiting = storage_category(state.storage_class) if state.storage_class else None
+        if waiting is not None and job.category != waiting:
             end = end_of(state, self._clear())._replace(outcome=PUBLISHED, message=None)
             end = end._replace(pid=self.pid, pid_started=self.pid_started)
             self._finish(attempt, end, Verdict(False, "published", 0), job._replace(category=waiting))
@@ -310,7 +313,9 @@ class Course:
             delay_s = delay_after(self._count_refusals(state))
             end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
             self.host.say(f"{job.name}: {refusal}; it waits for {delay_s:g} s")
-            self._finish(attempt, end._replace(output_file=self._clear()), decide(job, end, 0, self.host.disk_now()), job)
+            self._finish(
+                attempt, end._replace(output_file=self._clear()), decide(job, end, 0, self.host.disk_now()), job
+            )
         except StageFailed as failure:
             kept = keep_refused(directory)
             message = f"{failure}; the published files are kept in {kept}"
@@ -319,7 +324,7 @@ class Course:
             self._has_underway = False
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
         except Cut as cut:
-            message = explain_cause(cut.cause, job)
+            message = explain_cause(cut.cause, job) or cut.cause
             attempt.end(message=message)
             end = self._end(attempt, cut.cause, message=message)._replace(output_file=self._clear())
             verdict = decide(job, end, 0, self.host.disk_now())

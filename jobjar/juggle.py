@@ -246,7 +246,7 @@ class Juggler:
 
         def do() -> None:
             try:
-                result = (mark, work.action(), None)
+                result: tuple[object, Any, BaseException | None] = (mark, work.action(), None)
             except BaseException as error:
                 result = (mark, None, error)
             self._results.put(result)
@@ -358,7 +358,12 @@ class Juggler:
             self._threads -= 1
             for juggled in [juggled for juggled in self._jobs if juggled.work is mark]:
                 juggled.work = None
-                if juggled.cause is not None and error is None and isinstance(juggled.wait, Work) and not juggled.wait.is_short:
+                if (
+                    juggled.cause is not None
+                    and error is None
+                    and isinstance(juggled.wait, Work)
+                    and not juggled.wait.is_short
+                ):
                     error = Cut(juggled.cause)
                 self._go_on(juggled, result, error)
 
@@ -386,7 +391,9 @@ class Juggler:
 
     def _has_left(self, juggled: _Juggled, process: _Process) -> bool:
         """Whether a command that has ended left processes in its session."""
-        others = {other.process.pid for other in self._jobs if other.process is not None and other.process.ended is None}
+        others = {
+            other.process.pid for other in self._jobs if other.process is not None and other.process.ended is None
+        }
         # What a thread started is that thread's to wait for.
         if not self._threads and not reap_strays(others):
             juggled.course.is_alone = True
@@ -394,4 +401,3 @@ class Juggler:
         children = own_children()
         juggled.course.is_alone = children is not None and children <= others
         return not juggled.course.is_alone and bool(session_processes(process.pid))
-

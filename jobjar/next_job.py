@@ -1,4 +1,4 @@
-"""Find and claim a worker's next job: by its ledger, by a private one while that cannot be used, and by a look through the directories.
+"""Find and claim a worker's next job: by its ledger, by a private one while that cannot be used, by a look at the directories.
 
 Writes the ledger; stages/claim.py moves the job. Killed anywhere, the job is unclaimed or held, as that says.
 """

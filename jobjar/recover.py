@@ -12,11 +12,10 @@ import contextlib
 import json
 import os
 import re
-import signal
 import time
 from typing import Any
 
-from jobjar.attempt import CRASHED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempt import CRASHED, INTERRUPTED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
@@ -46,8 +45,8 @@ from jobjar.ledger.queries import (
 )
 from jobjar.ledger.reconcile import apply_difference, compare_file, list_directory, list_jar, list_jars, reconcile
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import DEAD, processes_of_jobs
-from jobjar.session import end_session
+from jobjar.liveness import DEAD
+from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.stages.run import remove_tree
 
@@ -78,6 +77,7 @@ def recover_node(jar: Jar) -> Recovery:
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
     tidy_links(jar, recovery)
+    tidy_underway(jar, recovery.say)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
     places = list_jars(jar.layout)
@@ -96,7 +96,8 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     ]
     if held:
         jobs = identify_held(jar, [place for place, _ in held])
-        _end_orphans(jar, worker, jobs, recovery)
+        uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
+        end_orphans(jar, worker, uids, recovery.say)
         for place, _ in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for entry in list_directory(worker.paths.scratch):
@@ -144,27 +145,6 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
     return found
 
 
-def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], recovery: Recovery) -> None:
-    """End the processes that a dead worker's attempts left: a job must not run twice at once."""
-    grace_time_s = jar.settings.grace_time_s
-    uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
-    with jar.ledger.writing() as connection:
-        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids]
-    for attempt in attempts:
-        if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
-            continue
-        if end_session(attempt.pid, grace_time_s, lambda: None, attempt.pid_started):
-            recovery.say(f"{worker.name}: ended the orphaned session {attempt.pid}")
-    # Killed between the start of a process and the record of it: its environment still tells whose it is.
-    for pid in processes_of_jobs(worker.worker_id, uids):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(pid) == os.getsid(0):
-                continue  # an orphaned job that runs recover_jobs itself
-            if not end_session(os.getsid(pid), grace_time_s, lambda: None):
-                os.kill(pid, signal.SIGKILL)
-            recovery.say(f"{worker.name}: ended the orphaned process {pid}")
-
-
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
     """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
     with jar.ledger.writing() as connection:
@@ -186,6 +166,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         moved["reason"] = "recovered" if not verdict.final else "completed"
         jar.journal.append([moved])
         fold_journal(connection, jar.journal.path)
+    if worker.alive == DEAD:
+        remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
     if verdict.final:
         recovery.completed += 1
         recovery.say(f"{worker.name}: completed {job.name} ({verdict.reason})")
@@ -227,8 +209,13 @@ def _judge(
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
-    is_last = bool(limit) and stranded_before + 1 >= limit
-    outcome = CRASHED if is_last else STRANDED
+    # What an attempt has reached is gone on with: that its worker died says nothing of the job then.
+    goes_on = has_reached_something(jar.layout, job.uid)
+    is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
+    outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
+    times = (
+        "what it had reached is gone on with" if goes_on else f"stranded for the {_ordinal(stranded_before + 1)} time"
+    )
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
     entry = {
         "entry": "ended",
@@ -240,9 +227,9 @@ def _judge(
         "final": is_last,
         "outcome": outcome,
         "output_file": _output_left(worker.paths, job.name, number),
-        "message": f"{cause}; stranded for the {_ordinal(stranded_before + 1)} time",
+        "message": f"{cause}; {times}",
     }
-    reason = f"crashed: stranded for the {_ordinal(stranded_before + 1)} time" if is_last else "recovered"
+    reason = f"crashed: {times}" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)
 
 

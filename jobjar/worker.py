@@ -13,6 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from jobjar import control
 from jobjar.arrivals import Arrivals
@@ -32,7 +33,6 @@ from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import new_id, node_name
-from jobjar.juggle import Juggler
 from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts
@@ -48,6 +48,9 @@ from jobjar.stages.run import Workbench, base_environment, run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.worker_directory import make_worker_directory
 
+if TYPE_CHECKING:
+    from jobjar.juggle import Juggler
+
 # What one turn came to.
 RAN = "ran"
 IDLE = "idle"
@@ -62,21 +65,26 @@ STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
 
 
-def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide)."""
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
     return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class Worker:
     """One worker process. Make it after daemonising: it opens files and takes signals."""
 
-    def __init__(self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None], is_storage: bool = False
+    ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories))
+        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
         self.categories = categories
         self.interval_s = jar.settings.poll_time_s
         is_network = not jar.ledger_home.shared
@@ -116,6 +124,8 @@ class Worker:
     def finish(self, reason: str) -> None:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
         self._pulse.stop()
+        if self._juggler is not None:
+            self._juggler.close()
         if self._bench is not None:
             self._remove_leavings()
             with contextlib.suppress(OSError):
@@ -198,6 +208,8 @@ class Worker:
         """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
         assert self._bench is not None
         if job.kind == DESCRIBED:
+            from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
+
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)

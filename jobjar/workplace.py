@@ -1,4 +1,4 @@
-"""Where a described job is worked on: a working directory and an output file for each attempt, of which a worker may have several.
+"""Where described jobs are worked on: a working directory and an output file for each attempt, of several at once.
 
 Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory. Untouched directories and empty files are
 used again, because making and removing them is what costs most on a disk (DESIGN.md, Budget). Killed anywhere, recovery

@@ -41,6 +41,7 @@ WORK = [
     "pulse",
     "worker_directory",
     "next_job",
+    "orphans",
     "course",
     "juggle",
     "worker",

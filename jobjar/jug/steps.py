@@ -216,5 +216,3 @@ def _own_variables(job: ClaimedJob, description: Description) -> dict[bytes, byt
     if description.seed is not None:
         own["JUG_SEED"] = str(description.seed)
     return {name.encode(): value.encode() for name, value in own.items()}
-
-

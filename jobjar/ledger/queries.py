@@ -138,6 +138,12 @@ def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_co
     return row is not None and bool(row[0]) and row[1] == worker_uid
 
 
+def completed_among(connection: Any, uids: Sequence[str]) -> list[str]:
+    """Those of these jobs that are completed."""
+    query = "SELECT 1 FROM job WHERE uid = ? AND state = 'completed'"
+    return [uid for uid in uids if connection.execute(query, (uid,)).fetchone() is not None]
+
+
 class HeldAttempt(NamedTuple):
     """The attempt for which a worker claimed a job, as far as journals tell."""
 
