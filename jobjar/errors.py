@@ -119,6 +119,33 @@ class NoOutput(JarError):
     template = "{job}: {reason}"
 
 
+class BadOutput(JarError):
+    template = "{directory} has what cannot be published: {reason}. Outputs are regular files with plain names"
+
+
+class CannotStore(JarError):
+    """What another try does not help: the files wait in the jar for somebody to look."""
+
+    template = "{name} cannot be stored: {reason}"
+
+
+class StorageTaken(CannotStore):
+    template = (
+        "{name} cannot be stored: {path} is there already with other content ({found}; published: {published}). Remove or "
+        "rename one of the two"
+    )
+
+
+class PublishedChanged(CannotStore):
+    template = "{path} is not the file that was published: {reason}"
+
+
+class StorageFailed(JarError):
+    """What may be good the next time."""
+
+    template = "the storage software did not store {what}: {reason}"
+
+
 class LedgerBusy(JarError):
     template = "{path} has been locked for {waited_s:g} s by another process of this node; try again later"
 

@@ -25,6 +25,7 @@ FOUNDATIONS = [
     "journal",
     "liveness",
     "leftovers",
+    "trees",
     "session",
     "wake",
     "arrivals",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 
@@ -39,6 +38,7 @@ from jobjar.session import (
     has_leftovers,
     start_session,
 )
+from jobjar.trees import remove_tree as remove_tree
 
 # A job whose file is busy, or for which there is no process, is not claimed again at once.
 _BUSY_PAUSE_S = 5.0
@@ -167,24 +167,6 @@ def base_environment(claimer: Claimer) -> dict[str, str]:
         "JJ_NODE": node_name(),
         "PATH": f"{layout.bin}:{os.environ.get('PATH', os.defpath)}",
     }
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory tree, also one that its job made read-only. What cannot be removed stays for recovery."""
-
-    def open_up(function: Callable[..., object], inner: str, error: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(inner), 0o700)
-            if not os.path.islink(inner) and os.path.isdir(inner):
-                os.chmod(inner, 0o700)
-                shutil.rmtree(inner, ignore_errors=True)
-            else:
-                os.unlink(inner)
-
-    if os.path.lexists(path):
-        shutil.rmtree(path, onerror=open_up)
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
