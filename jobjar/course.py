@@ -8,7 +8,6 @@ and what repairs it, stands in DESIGN.md's table of the write order.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -25,35 +24,46 @@ from jobjar.attempt import (
     Claimer,
 )
 from jobjar.description import storage_category
-from jobjar.disk import is_taken_away, look, make_directory, rename
+from jobjar.disk import is_taken_away, look, rename
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.jug.outputs import (
-    OutputFile,
+    OUTPUT,
+    POLL,
     State,
     attempt_directory,
     find_state,
-    forget_states,
-    has_state,
-    keep_refused,
+    forget_state,
+    make_attempt_directory,
+    published_directory,
     remove_underway,
+    state_directory,
+    work_directory,
     write_state,
 )
-from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, Pause, StageFailed, Steps, Turn
+from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.ledger.queries import count_attempts
+from jobjar.ledger.reconcile import list_directory
 from jobjar.session import Ended
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
-from jobjar.stages.run import explain_cause, remove_tree, started_entry
+from jobjar.stages.run import explain_cause, started_entry
 from jobjar.stages.run_command import run_command
 from jobjar.stages.stage_in import install_software, stage_in
-from jobjar.stages.stage_out import find_destination, list_left, note_results, publish_outputs, stage_out
-from jobjar.stages.store import Refused, delay_after, end_of, store_outputs
+from jobjar.stages.stage_out import (
+    find_destination,
+    has_output,
+    make_state,
+    note_results,
+    publish_outputs,
+    run_stage_out,
+)
+from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
+from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
 
 # A job that the disk refuses something, or for which there is no process, is not claimed again at once.
 _REFUSED_PAUSE_S = 5.0
-_RETRY_PAUSE_S = 1.0
 # In the directory $1, the plain job $2.
 _RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
 
@@ -150,8 +160,7 @@ class Course:
         end = _end_of_process(ended, cause, job, wall_time_s)._replace(
             output_file=self._clear(), pid=self.pid, pid_started=self.pid_started
         )
-        verdict = decide(job, end, self.host.failures_before(job, end), self.host.disk_now())
-        self._complete(end, verdict, job)
+        self._complete(end, self._decide(end), job)
 
     # Described jobs
 
@@ -160,12 +169,11 @@ class Course:
         self._has_underway = look(f"{self._layout.underway}/{self.job.uid}") is not None
         state = find_state(self._layout, self.job.uid) if self._has_underway else None
         if state is not None:
-            self._state_directory = attempt_directory(self._layout, state.job, state.attempt, state.worker_uid)
-            if state.phase == "store":
+            self._state_directory = state_directory(self._layout, state)
+            if state.phase != POLL:
                 self.is_storing = True
                 yield from self._store(attempt, state, self._state_directory)
                 return
-        files: list[OutputFile] = []
         try:
             if state is None:
                 yield Turn(STAGE_IN)
@@ -173,46 +181,50 @@ class Course:
                 yield Turn(RUN)
                 yield from run_command(attempt)
                 if has_polling(attempt):
-                    state = self._polled(attempt)
-                    yield from save_polled(attempt, state, self._own_directory)
+                    state = make_state(attempt, POLL, self._end(attempt, SUCCEEDED, exit_status=0))
+                    yield from save_polled(self._own_directory, state)
                     self._state_directory = self._own_directory
             else:
                 yield Turn(STAGE_IN)
                 yield from install_software(attempt)
-                attempt.settle(self._places.make(self.job, f"{self._state_directory}/work"))
+                assert self._state_directory is not None
+                attempt.settle(self._places.make(self.job, work_directory(self._state_directory)))
                 yield Turn(RUN)
-            if state is not None:
+            if state is not None and self._state_directory is not None:
                 self._polled_state = state
-                yield from poll(attempt, state.began_at, state.wall_time_s)
+                yield from poll(attempt, self._state_directory, state)
             yield Turn(STAGE_OUT)
-            files = yield from stage_out(attempt)
+            yield from run_stage_out(attempt)
             end = self._end(attempt, SUCCEEDED, exit_status=0)
         except StageFailed as failure:
-            attempt.end(failure.exit_status, str(failure))
-            end = self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
+            end = self._end_failed(attempt, failure)
         except Cut as cut:
-            message = explain_cause(cut.cause, self.job) or cut.cause
-            attempt.end(message=message)
-            signal = None if cut.ended is None else cut.ended.signal
-            status = None if cut.ended is None else cut.ended.exit_status
-            end = self._end(attempt, cut.cause, status, signal, message)
+            end = self._end_cut(attempt, cut)
         except OSError as error:
             if attempt.place is None and attempt.phase is None:
                 raise
             message = f"{attempt.phase or 'the disk'}: {error}"
             attempt.end(message=message)
             end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=_REFUSED_PAUSE_S)
-        yield from self._conclude(attempt, end, files)
+        yield from self._conclude(attempt, end)
+
+    def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
+        attempt.end(failure.exit_status, str(failure))
+        return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
+
+    def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
+        message = explain_cause(cut.cause, self.job) or cut.cause
+        attempt.end(message=message)
+        ended = cut.ended
+        return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
 
     def _make_place(self, attempt: Attempt) -> Workplace:
         """The attempt's directory; of a job that is polled one that stays when its worker dies."""
         if not has_polling(attempt):
             return self._places.make(self.job)
         self._has_underway = True
-        for path in (os.path.dirname(self._own_directory), self._own_directory):
-            with contextlib.suppress(FileExistsError):
-                make_directory(path)
-        return self._places.make(self.job, f"{self._own_directory}/work")
+        make_attempt_directory(self._own_directory)
+        return self._places.make(self.job, work_directory(self._own_directory))
 
     def _end(
         self,
@@ -236,64 +248,33 @@ class Course:
             pid_started=self.pid_started,
         )
 
-    def _polled(self, attempt: Attempt) -> State:
-        end = self._end(attempt, SUCCEEDED, exit_status=0)
-        return State(
-            phase="poll",
-            job=self.job.uid,
-            name=self.job.name,
-            attempt=self.job.attempt,
-            worker=self.host.claimer.paths.name,
-            worker_uid=self.host.claimer.worker_id,
-            category=self.job.category,
-            outcome=end.outcome,
-            exit_status=end.exit_status,
-            signal=end.signal,
-            wall_time_s=end.wall_time_s,
-            user_cpu_s=end.user_cpu_s,
-            system_cpu_s=end.system_cpu_s,
-            max_rss_kib=end.max_rss_kib,
-            message=None,
-            storage_class=None,
-            output_path="",
-            files=(),
-            began_at=round(attempt.began_at, 6),
-        )
-
-    def _conclude(self, attempt: Attempt, end: AttemptEnd, files: list[OutputFile]) -> Steps[None]:
+    def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
         """Publish what is to be stored, or end the attempt."""
         if end.outcome != LOST:
             note_results(attempt)
-        verdict = decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
-        to = find_destination(attempt, end, verdict.final)
+        verdict = self._decide(end)
         state: State | None = None
-        try:
-            if to is not None and end.outcome != SUCCEEDED:
-                files = yield from list_left(attempt)
-            if to is not None and files:
-                state = yield from self._publish(
-                    attempt, lambda: publish_outputs(attempt, end, files, to, self._own_directory)
-                )
-        except Cut as cut:
-            message = explain_cause(cut.cause, self.job) or cut.cause
-            end = end._replace(outcome=cut.cause, message=message)
-            verdict = decide(self.job, end, 0, self.host.disk_now())
+        to = find_destination(attempt, end, verdict.final)
+        if to is not None and has_output(attempt):
+            self._has_underway = True
+            try:
+                state = yield from publish_outputs(attempt, end, to, self._own_directory)
+            except StageFailed as failure:
+                # What cannot be published of an attempt that failed anyway is no more than a warning.
+                if end.outcome == SUCCEEDED:
+                    end = self._end_failed(attempt, failure)
+                else:
+                    attempt.warn([str(failure)])
+            except Cut as cut:
+                end = self._end_cut(attempt, cut)
+            verdict = self._decide(end)
         if state is None:
             self._finish(attempt, end._replace(output_file=self._clear()), verdict, self.job)
         else:
             yield from self._store(attempt, state, self._own_directory)
 
-    def _publish(self, attempt: Attempt, publish: Callable[[], Steps[State]]) -> Steps[State]:
-        self._has_underway = True
-        warned = False
-        while True:
-            try:
-                return (yield from publish())
-            except OSError as error:
-                if not warned:
-                    self.host.say(f"the outputs of {self.job.name} cannot be published: {error}; waiting")
-                warned = True
-            yield Pause(_RETRY_PAUSE_S)
+    def _decide(self, end: AttemptEnd) -> Verdict:
+        return decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
 
     def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
         """Store what is published, or hand it to those who do; then the job is completed."""
@@ -307,27 +288,23 @@ class Course:
             return
         try:
             yield Turn(STAGE_OUT)
-            yield from store_outputs(attempt, state, directory)
+            yield from store_outputs(attempt, state, directory, lambda: self._places.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
             delay_s = delay_after(self._count_refusals(state))
             end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
-            self.host.say(f"{job.name}: {refusal}; it waits for {delay_s:g} s")
-            self._finish(
-                attempt, end._replace(output_file=self._clear()), decide(job, end, 0, self.host.disk_now()), job
-            )
+            self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
         except StageFailed as failure:
-            kept = keep_refused(directory)
-            message = f"{failure}; the published files are kept in {kept}"
+            message = f"{failure}; the published files are kept in {directory}"
             attempt.end(message=message)
-            end = end_of(state, self._clear())._replace(outcome=FAILED, message=message)
+            with contextlib.suppress(OSError):  # then recovery will take them for stored: the message names them
+                keep_published(directory, message)
             self._has_underway = False
+            end = end_of(state, self._clear())._replace(outcome=FAILED, message=message)
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
         except Cut as cut:
-            message = explain_cause(cut.cause, job) or cut.cause
-            attempt.end(message=message)
-            end = self._end(attempt, cut.cause, message=message)._replace(output_file=self._clear())
-            verdict = decide(job, end, 0, self.host.disk_now())
+            end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
+            verdict = self._decide(end)
             self._finish(attempt, end, verdict, own_category if verdict.final else job)
         else:
             end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)
@@ -338,7 +315,7 @@ class Course:
         jar = self.host.claimer.jar
         try:
             with jar.ledger.writing() as connection:
-                return count_attempts(connection, self.job.uid, (INTERRUPTED,), state.attempt)
+                return count_attempts(connection, self.job.uid, (INTERRUPTED,), state.attempt - 1)
         except (LedgerBusy, LedgerUnavailable, OSError):
             return 0
 
@@ -348,7 +325,8 @@ class Course:
         """End the attempt, and tidy underway/: what is there is gone on with, so what is not to be has to go first."""
         is_over = verdict.final or verdict.reason == "retried"
         if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
-            forget_states(self._layout, job.uid)
+            for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
+                forget_state(entry.path)
         held = self._complete(end, verdict, job, attempt)
         if not self._has_underway:
             return
@@ -364,11 +342,16 @@ class Course:
         if not held and self._polled_state is not None:
             # Who polls now, in the same working directory, is to find there what this attempt took from it.
             with contextlib.suppress(OSError):
-                rename(f"{self._own_directory}/output", f"{self._state_directory}/work/output")
+                taken = published_directory(self._own_directory)
+                rename(taken, f"{work_directory(str(self._state_directory))}/{OUTPUT}")
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
-        if self._state_directory != self._own_directory and not (held and has_state(self._own_directory)):
+        if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
             remove_tree(self._own_directory)
+
+    def _is_own_state_there(self) -> bool:
+        state = find_state(self._layout, self.job.uid)
+        return state is not None and state_directory(self._layout, state) == self._own_directory
 
     def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
         host = self.host

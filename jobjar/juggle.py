@@ -20,16 +20,17 @@ from typing import Any, Protocol
 from jobjar.attempt import DESCRIBED, TIMED_OUT, ClaimedJob
 from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
-from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Steps, Turn, Wait, Work
+from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import own_children, session_processes, start_now
 from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
-from jobjar.stages.run import remove_tree
+from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
+from jobjar.trees import remove_tree
 from jobjar.workplace import Workplaces
 
 # What is over so soon has its beginning told by its end.
 _SHORT_S = 0.01
-_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.1
+_LONGEST_LOOK_S = 0.1
 # Asking for another job takes at most this share of a worker's time.
 _CLAIM_SHARE = 0.05
 
@@ -58,46 +59,6 @@ class JugglingHost(Host, Protocol):
     def reason(self, job: ClaimedJob) -> str | None: ...
 
 
-class _Process:
-    """A command's session, from its start until nothing of it is left."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
-        self.ended: Ended | None = None
-        # When it is to be killed, once it was asked to end; when to look again whether it did.
-        self.kill_at: float | None = None
-        self.look_at = float("inf") if self.pidfd >= 0 else 0.0
-        self.pause_s = _FIRST_LOOK_S
-
-    def close(self) -> None:
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-
-class _Juggled:
-    """A job under way, and what it waits for."""
-
-    def __init__(self, course: Course) -> None:
-        self.course = course
-        self.job = course.job
-        self.steps: Steps[None] = course.steps()
-        self.wait: Wait | None = None
-        self.since = time.monotonic()
-        self.is_said = False
-        # The slot that it has.
-        self.slot = ""
-        self.cause: str | None = None
-        self.process: _Process | None = None
-        self.work: object = None
-
-    @property
-    def wanted(self) -> str:
-        """The slot that it waits for."""
-        return self.wait.slot if isinstance(self.wait, Turn) else ""
-
-
 class Juggler:
     """The jobs that a worker has under way at once."""
 
@@ -106,7 +67,8 @@ class Juggler:
         self._settings = host.claimer.jar.settings
         self._journal = host.claimer.jar.journal
         self._places = Workplaces(host.claimer, remove_tree)
-        self._jobs: list[_Juggled] = []
+        self._slots = Slots(self._settings)
+        self._jobs = self._slots.jobs
         self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
         self._threads = 0
@@ -135,32 +97,7 @@ class Juggler:
                 self._wait()
         return None
 
-    # Which job may do what
-
-    def _count(self, slot: str, waiting: bool = False) -> int:
-        return sum(juggled.slot == slot or (waiting and juggled.wanted == slot) for juggled in self._jobs)
-
-    def _running(self) -> int:
-        """How many run slots are taken: also by what has run, where more than may wait for its stage-out do."""
-        behind = sum(
-            STAGE_OUT in (juggled.slot, juggled.wanted) and not juggled.course.is_storing for juggled in self._jobs
-        )
-        return self._count(RUN) + max(0, behind - self._settings.stage_out_queue)
-
-    def _may_claim(self) -> bool:
-        ahead = sum(
-            juggled.slot == STAGE_IN or juggled.wanted in (STAGE_IN, RUN) or juggled.course.is_storing
-            for juggled in self._jobs
-        )
-        settings = self._settings
-        is_free = self._count(STAGE_IN, waiting=True) < settings.stage_in_slots
-        return is_free and self._running() + ahead < settings.run_slots + settings.staged_ahead
-
-    def _has_turn(self, slot: str) -> bool:
-        if slot == RUN:
-            return self._running() < self._settings.run_slots
-        slots = self._settings.stage_in_slots if slot == STAGE_IN else self._settings.stage_out_slots
-        return self._count(slot) < slots
+    # Turns and claims
 
     def _give_turns(self) -> None:
         """Let those begin for which there is a slot: first those that are nearest to their end."""
@@ -169,13 +106,13 @@ class Juggler:
             again = False
             for slot in (STAGE_OUT, RUN, STAGE_IN):
                 for juggled in [juggled for juggled in self._jobs if juggled.wanted == slot]:
-                    if self._has_turn(slot):
+                    if self._slots.has_turn(slot):
                         juggled.slot = slot
                         self._go_on(juggled, None)
                         again = True
 
     def _claim(self) -> ClaimedJob | None:
-        while self._may_claim() and time.monotonic() >= self._next_claim:
+        while self._slots.may_claim() and time.monotonic() >= self._next_claim:
             started = time.monotonic()
             job = self._host.claim_another({juggled.job.path for juggled in self._jobs})
             if job is None:
@@ -191,11 +128,11 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
-        juggled = _Juggled(Course(self._host, self._places, job))
+        juggled = Juggled(Course(self._host, self._places, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
 
-    def _go_on(self, juggled: _Juggled, answer: Any, error: BaseException | None = None) -> None:
+    def _go_on(self, juggled: Juggled, answer: Any, error: BaseException | None = None) -> None:
         """Give a job what it waited for, and begin what it waits for next."""
         while True:
             juggled.wait = None
@@ -231,16 +168,16 @@ class Juggler:
                     continue
             return
 
-    def _begin_command(self, juggled: _Juggled, command: Command) -> None:
+    def _begin_command(self, juggled: Juggled, command: Command) -> None:
         output = juggled.course.output
         pid, started = start_now(lambda: start_shell(command.text, command.words, output, command.environment))
-        juggled.process = _Process(pid)
+        juggled.process = Process(pid)
         if juggled.slot == RUN and juggled.course.pid is None:
             juggled.course.pid, juggled.course.pid_started = pid, started
-        if not self._may_claim():
+        if not self._slots.may_claim():
             self._host.meanwhile()
 
-    def _begin_work(self, juggled: _Juggled, work: Work) -> None:
+    def _begin_work(self, juggled: Juggled, work: Work) -> None:
         mark = juggled.work = object()
         self._threads += 1
 
@@ -255,11 +192,13 @@ class Juggler:
 
         threading.Thread(target=do, daemon=True).start()
 
-    def _cut(self, juggled: _Juggled, cause: str) -> None:
+    def _cut(self, juggled: Juggled, cause: str) -> None:
         """Have a job end now."""
         if juggled.cause is not None:
             return
         juggled.cause = cause
+        if juggled.course.attempt is not None:
+            juggled.course.attempt.is_cut = True
         process = juggled.process
         if process is not None:
             if process.ended is None:
@@ -268,7 +207,7 @@ class Juggler:
             juggled.work = None  # what the thread comes to is nobody's any more
             self._go_on(juggled, None, Cut(cause))
 
-    def _begin_end(self, process: _Process) -> None:
+    def _begin_end(self, process: Process) -> None:
         signal_session(process.pid, signal.SIGTERM)
         signal_session(process.pid, signal.SIGCONT)
         process.kill_at = time.monotonic() + self._settings.grace_time_s
@@ -279,7 +218,7 @@ class Juggler:
     def _wait(self) -> None:
         poll = select.poll()
         host_descriptors = set(self._host.descriptors())
-        may_claim = self._may_claim()
+        may_claim = self._slots.may_claim()
         arrivals = set(self._host.arrivals()) if may_claim else set()
         for descriptor in (self._reader, *host_descriptors, *arrivals):
             poll.register(descriptor, select.POLLIN)
@@ -339,7 +278,7 @@ class Juggler:
             elif isinstance(wait, Pause) and now >= juggled.since + wait.seconds:
                 self._go_on(juggled, None)
 
-    def _tell(self, juggled: _Juggled) -> None:
+    def _tell(self, juggled: Juggled) -> None:
         """Journal what there is to be said of an attempt that goes on."""
         course = juggled.course
         entries = course.take_entries(is_running=juggled.slot == RUN and juggled.process is not None)
@@ -367,7 +306,7 @@ class Juggler:
                     error = Cut(juggled.cause)
                 self._go_on(juggled, result, error)
 
-    def _look_at_process(self, juggled: _Juggled, process: _Process) -> None:
+    def _look_at_process(self, juggled: Juggled, process: Process) -> None:
         """Go on with a job whose command has ended and left nothing behind in its session; end what it left."""
         if process.ended is None:
             process.ended = reap(process.pid)
@@ -389,7 +328,7 @@ class Juggler:
         else:
             self._go_on(juggled, process.ended)
 
-    def _has_left(self, juggled: _Juggled, process: _Process) -> bool:
+    def _has_left(self, juggled: Juggled, process: Process) -> bool:
         """Whether a command that has ended left processes in its session."""
         others = {
             other.process.pid for other in self._jobs if other.process is not None and other.process.ended is None

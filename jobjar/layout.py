@@ -50,7 +50,6 @@ class Layout:
         self.underway = f"{home}/underway"
         self.batches = f"{home}/batches"
         self.limits = f"{home}/limits"
-        self.storage = f"{home}/storage"
         self.ledger = f"{home}/ledger"
         self.journals = f"{home}/ledger/journals"
         self.jar_id_file = f"{home}/ledger/jar_id"

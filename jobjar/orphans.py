@@ -13,13 +13,14 @@ from collections.abc import Callable
 
 from jobjar.control import WorkerState
 from jobjar.jar import Jar
-from jobjar.jug.outputs import attempt_directory, find_state, has_state, is_kept, remove_underway
+from jobjar.jug.outputs import attempt_directory, find_state, remove_underway, state_directory
 from jobjar.layout import Layout
 from jobjar.ledger.queries import attempt_of_worker, completed_among
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import processes_of_jobs
 from jobjar.session import end_session
-from jobjar.stages.run import remove_tree
+from jobjar.stages.store import is_kept
+from jobjar.trees import remove_tree
 
 # Of a job that goes on elsewhere only what asks for it is ended, and what staged it out.
 _ENDED_PHASES = frozenset(("poll", "stage_out"))
@@ -57,7 +58,8 @@ def has_reached_something(layout: Layout, uid: str) -> bool:
 def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> None:
     """Remove what a dead worker's attempt has below underway/ and nobody goes on with."""
     path = attempt_directory(layout, uid, attempt, worker_uid)
-    if not has_state(path) and not is_kept(path):
+    state = find_state(layout, uid)
+    if not is_kept(path) and (state is None or state_directory(layout, state) != path):
         remove_tree(path)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))

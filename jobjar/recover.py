@@ -48,7 +48,7 @@ from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import DEAD
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.stages.complete import Verdict, move_ended_job
-from jobjar.stages.run import remove_tree
+from jobjar.trees import remove_tree
 
 _DAY_S = 86400.0
 # A link that is missing for this long is not about to be made by its worker.

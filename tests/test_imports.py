@@ -44,6 +44,7 @@ WORK = [
     "next_job",
     "orphans",
     "course",
+    "slots",
     "juggle",
     "worker",
     "report",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.attempt import INTERRUPTED, ClaimedJob, Claimer
 from jobjar.description import Description
 from jobjar.journal import Entry
 from jobjar.jug.command import find_text
@@ -106,11 +106,12 @@ class Attempt:
         self._phase: Entry | None = None
         self._variables: dict[str, str] = {}
         self._warnings: list[str] = []
+        # It is to end: what a thread does for it is not wanted any more.
+        self.is_cut = False
         # What its commands used, all together.
         self.user_cpu_s = self.system_cpu_s = 0.0
         self.max_rss_kib = 0
-        # From the beginning of its run to the end of that, polling included; `began_at` by the disk's clock.
-        self.began_at = 0.0
+        # From the beginning of its run to the end of that, polling included.
         self.wall_time_s = 0.0
         # By the monotonic clock: when run and poll are over at the latest, and when progress is looked for next.
         self.deadline: float | None = None
@@ -154,6 +155,11 @@ class Attempt:
         self.entries = [entry for entry in self.entries if entry is not self._phase]
         self.entries.append({name: value for name, value in ended.items() if value is not None})
         self._phase = None
+
+    def check(self) -> None:
+        """Raise Cut in a thread whose work nobody waits for any more."""
+        if self.is_cut:
+            raise Cut(INTERRUPTED)
 
     @property
     def phase(self) -> str | None:

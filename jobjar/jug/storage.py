@@ -46,9 +46,9 @@ _MOST_UNKNOWN = 20
 def storage_path(jar: Jar) -> str:
     """Where this jar's outputs are stored: JJ_STORAGE_PATH, or storage/ in the jar, which is made where missing. A path that
     the setting names is not made: a disk that is not mounted must not be taken for an empty one. Raises OSError."""
-    if jar.settings.storage_path:
-        return jar.settings.storage_path
     path = f"{jar.layout.home}/storage"
+    if jar.settings.storage_path not in ("", path):
+        return jar.settings.storage_path
     with contextlib.suppress(FileExistsError):
         make_directory(path)
     return path

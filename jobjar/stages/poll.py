@@ -6,12 +6,13 @@ its worker dies: whoever claims it goes on polling, in the same working director
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 
 from jobjar.jug.outputs import State, write_state
 from jobjar.jug.steps import POLL, Attempt, Pause, StageFailed, Steps, Work, describe_ended
-from jobjar.jug.variables import read_polling
+from jobjar.jug.variables import POLLED, read_polling
 
 # A polling_command that fails says nothing of the job that it asks for: running that again would make it be there twice.
 # So it is asked again, but not for ever.
@@ -23,28 +24,29 @@ def has_polling(attempt: Attempt) -> bool:
     return attempt.text_of("polling_command") is not None
 
 
-def save_polled(attempt: Attempt, state: State, directory: str) -> Steps[None]:
+def save_polled(directory: str, state: State) -> Steps[None]:
     """Write down that the job was submitted elsewhere. Raises OSError."""
     yield Work(partial(write_state, directory, state), is_short=True)
 
 
-def poll(attempt: Attempt, began_at: float, wall_time_s: float) -> Steps[None]:
-    """Ask until the job is finished; the time since it began, `began_at`, counts towards its limit. Raises StageFailed where
-    it ended with another exit status than 0, or cannot be asked for."""
+def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
+    """Ask until the job is finished; the time since it began counts towards its limit. `state` was written to `directory` when
+    it was submitted. Raises StageFailed where it ended with another exit status than 0, or cannot be asked for."""
     text = attempt.text_of("polling_command")
     assert text is not None
     description, settings = attempt.description, attempt.jar.settings
     interval_s = description.polling_time_s or settings.polling_time_s
     attempt.begin(POLL)
     started = time.monotonic()
+    wall_time_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
     if attempt.job.time_limit_s:
-        attempt.deadline = started + attempt.job.time_limit_s - max(0.0, attempt.now() - began_at)
+        attempt.deadline = started + attempt.job.time_limit_s - wall_time_s
     attempt.next_progress = started + settings.progress_time_s
     failures = 0
     try:
         while True:
             ended = yield from attempt.call(text, POLL)
-            told = read_polling(f"{attempt.directory}/jug_polling.vars")
+            told = read_polling(f"{attempt.directory}/{POLLED}")
             attempt.warn(told.warnings)
             if told.finished:
                 break

@@ -15,7 +15,6 @@ def run_command(attempt: Attempt) -> Steps[None]:
     text = attempt.text_of("run_command")
     assert text is not None
     attempt.begin(RUN)
-    attempt.began_at = attempt.now()
     started = time.monotonic()
     attempt.deadline = started + attempt.job.time_limit_s if attempt.job.time_limit_s else None
     attempt.next_progress = started + attempt.jar.settings.progress_time_s

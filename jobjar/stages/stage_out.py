@@ -1,8 +1,8 @@
-"""Stage out a described job: its stage_out_command, then the files that it left below `output/` are listed and published.
+"""Stage out a described job: its stage_out_command, then what it left below `output/` is published.
 
-Publishing moves `output/` to `underway/<uid>/<attempt>.<worker_uid>/` and writes state.json there, durably. Killed before
-that, the attempt is stranded; after it, whoever claims the job next goes on with storing these files (stages/store.py), and
-runs nothing again.
+Publishing moves `output/` to `underway/<uid>/<attempt>.<worker_uid>/`, with a state.json (jug/outputs.py). Killed before that,
+the attempt is stranded; after it, whoever claims the job next goes on with storing these files (stages/store.py), and runs
+nothing again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from jobjar.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
 from jobjar.disk import is_directory
-from jobjar.errors import JarError
-from jobjar.jug.outputs import BadOutput, OutputFile, State, list_outputs, publish
-from jobjar.jug.steps import STAGE_OUT, Attempt, StageFailed, Steps, Work
-from jobjar.jug.variables import read_stored, read_variables
+from jobjar.errors import BadOutput
+from jobjar.jug.outputs import OUTPUT, State, publish
+from jobjar.jug.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
+from jobjar.jug.variables import MONITORED, STAGED_OUT, read_stored, read_variables
+
+# How soon a disk that refuses to take what is published is asked again.
+_REFUSED_PAUSE_S = 1.0
 
 
 class Destination(NamedTuple):
@@ -26,36 +29,13 @@ class Destination(NamedTuple):
     output_path: str
 
 
-def stage_out(attempt: Attempt) -> Steps[list[OutputFile]]:
-    """Run the stage_out_command, if there is one; returns the files to be published. Raises StageFailed."""
+def run_stage_out(attempt: Attempt) -> Steps[None]:
+    """Run the stage_out_command, if there is one. Raises StageFailed."""
     text = attempt.text_of("stage_out_command")
-    output = f"{attempt.directory}/output"
     if text is not None:
         attempt.begin(STAGE_OUT)
         yield from attempt.call_or_fail(text, STAGE_OUT)
-    files: list[OutputFile] = []
-    if is_directory(output):
-        if text is None:
-            attempt.begin(STAGE_OUT)
-        try:
-            files = yield Work(partial(list_outputs, output))
-        except (BadOutput, OSError) as error:
-            raise StageFailed(STAGE_OUT, str(error)) from error
-    attempt.end(0 if text is not None else None)
-    return files
-
-
-def list_left(attempt: Attempt) -> Steps[list[OutputFile]]:
-    """What an attempt that failed left below `output/`; nothing where that cannot be told, with a warning."""
-    output = f"{attempt.directory}/output"
-    if attempt.place is None or not is_directory(output):
-        return []
-    try:
-        files: list[OutputFile] = yield Work(partial(list_outputs, output))
-        return files
-    except (JarError, OSError) as error:
-        attempt.warn([f"output: {error}"])
-        return []
+        attempt.end(0)
 
 
 def find_destination(attempt: Attempt, end: AttemptEnd, is_final: bool) -> Destination | None:
@@ -71,14 +51,45 @@ def find_destination(attempt: Attempt, end: AttemptEnd, is_final: bool) -> Desti
     return Destination(description.err_storage_class or description.storage_class, path)
 
 
-def publish_outputs(
-    attempt: Attempt, end: AttemptEnd, files: list[OutputFile], to: Destination, directory: str
-) -> Steps[State]:
-    """Move `output/` to `directory`, below underway/, and write down what is to be done with it. Raises OSError: then it is
-    where it was, or whoever claims the job goes on with it."""
+def has_output(attempt: Attempt) -> bool:
+    """Whether there is something below `output/`, so that publishing is worth a thread."""
+    if attempt.place is None:
+        return False
+    path = f"{attempt.directory}/{OUTPUT}"
+    try:
+        return (not is_directory(path) and os.path.lexists(path)) or bool(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return True  # what is wrong with it is told when it is published
+
+
+def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, directory: str) -> Steps[State]:
+    """Publish `output/` in `directory`, the attempt's own below underway/; returns the state. While the disk refuses, it is
+    tried again. Raises StageFailed where something in it is no file."""
+    state = make_state(attempt, "store", end)._replace(storage_class=to.storage_class, output_path=to.output_path)
+    is_told = False
+    while True:
+        try:
+            # Waited for in any case: what is half moved must not be tidied away under its hands.
+            published: State = yield Work(
+                partial(publish, directory, attempt.directory, state, attempt.check), is_short=True
+            )
+            return published
+        except BadOutput as error:
+            raise StageFailed(STAGE_OUT, str(error)) from error
+        except OSError as error:
+            if not is_told:
+                attempt.say(f"the outputs of {attempt.job.name} cannot be published: {error}; waiting")
+            is_told = True
+        yield Pause(_REFUSED_PAUSE_S)
+
+
+def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
+    """What an attempt that would end so has reached."""
     job = attempt.job
-    state = State(
-        phase="store",
+    return State(
+        phase=phase,
         job=job.uid,
         name=job.name,
         attempt=job.attempt,
@@ -93,28 +104,28 @@ def publish_outputs(
         system_cpu_s=end.system_cpu_s,
         max_rss_kib=end.max_rss_kib,
         message=end.message,
-        storage_class=to.storage_class,
-        output_path=to.output_path,
-        files=tuple(files),
     )
-    yield Work(partial(publish, f"{attempt.directory}/output", directory, state), is_short=True)
-    return state
 
 
-def note_progress(attempt: Attempt) -> bool:
-    """Read what the job says of itself so far; returns whether that is new."""
+def note_progress(attempt: Attempt, is_final: bool = False) -> bool:
+    """Read what the job says of itself so far; returns whether that is new. Raises OSError."""
     if attempt.place is None:
         return False
-    said = read_variables(f"{attempt.directory}/jug_monitor.vars")
-    attempt.warn(said.warnings)
+    said = read_variables(f"{attempt.directory}/{MONITORED}", is_final)
+    if is_final:
+        attempt.warn(said.warnings)
     return attempt.note_variables(said.values)
 
 
 def note_results(attempt: Attempt) -> None:
     """Read what the job said of itself, and of the files that it stored on its own."""
-    if attempt.place is None or not os.path.isdir(attempt.directory):
+    if attempt.place is None:
         return
-    note_progress(attempt)
-    stored = read_stored(f"{attempt.directory}/jug_stage_out.log")
+    try:
+        note_progress(attempt, is_final=True)
+        stored = read_stored(f"{attempt.directory}/{STAGED_OUT}")
+    except OSError as error:
+        attempt.warn([f"what the job said of itself cannot be read: {error}"])
+        return
     attempt.warn(stored.warnings)
     attempt.entries += [attempt.entry("stored", **record) for record in stored.records]
