@@ -44,7 +44,7 @@ from jobjar.jug.outputs import (
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.reconcile import list_directory
-from jobjar.session import Ended
+from jobjar.session import Ended, end_rest
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
 from jobjar.stages.run import explain_cause, started_entry
@@ -330,6 +330,9 @@ class Course:
         held = self._complete(end, verdict, job, attempt)
         if not self._has_underway:
             return
+        if held and is_over and self._polled_state is not None and self.pid is not None:
+            # What run_command left for the polling_command to ask for.
+            end_rest(self.pid, self.pid_started)
         if held and is_over:
             remove_underway(self._layout, job.uid)
         elif held and verdict.reason == "published":

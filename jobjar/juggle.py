@@ -313,7 +313,8 @@ class Juggler:
             if process.ended is not None:
                 process.close()
         now = time.monotonic()
-        if process.ended is None or self._has_left(juggled, process):
+        may_leave = isinstance(juggled.wait, Command) and juggled.wait.may_leave and juggled.cause is None
+        if process.ended is None or (self._has_left(juggled, process) and not may_leave):
             if process.kill_at is None and process.ended is not None:
                 self._host.say(f"{juggled.job.name} left background processes, which are ended")
                 self._begin_end(process)

@@ -214,6 +214,13 @@ def signal_session(session: int, number: int) -> bool:
     return any_there
 
 
+def end_rest(session: int, leader_start: float | None) -> None:
+    """Ask what is left of a session, whose leader started then and is gone, to end. A session id comes round again: then
+    nothing is done."""
+    if process_start(session) in (None, leader_start):
+        signal_session(session, signal.SIGTERM)
+
+
 def end_session(
     session: int, grace_time_s: float, reaped: Callable[[], object] = has_leftovers, leader_start: float | None = None
 ) -> bool:

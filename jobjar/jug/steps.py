@@ -29,11 +29,13 @@ T = TypeVar("T")
 
 
 class Command(NamedTuple):
-    """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`."""
+    """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`. What they leave running
+    there is ended, unless `may_leave`."""
 
     text: str
     words: tuple[str, ...]
     environment: Mapping[bytes, bytes]
+    may_leave: bool = False
 
 
 class Work(NamedTuple):
@@ -189,10 +191,11 @@ class Attempt:
         """The lines of sh for one of the job's commands (`run_command` …); None where it has none."""
         return find_text(kind, self.description, self.packages, self.environment)
 
-    def call(self, text: str, phase: str) -> Steps[Ended]:
+    def call(self, text: str, phase: str, may_leave: bool = False) -> Steps[Ended]:
         """Run one of the job's commands to its end, whatever that is."""
+        environment = {**self.environment, b"JJ_PHASE": phase.encode()}
         try:
-            ended: Ended = yield Command(text, (self.directory,), {**self.environment, b"JJ_PHASE": phase.encode()})
+            ended: Ended = yield Command(text, (self.directory,), environment, may_leave)
         except Cut as cut:
             if cut.ended is not None:
                 self._count(cut.ended)
