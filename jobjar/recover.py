@@ -77,13 +77,13 @@ def recover_node(jar: Jar) -> Recovery:
         if worker.alive == DEAD and worker.process.node == node_name():
             recover_worker(jar, worker, recovery)
     tidy_links(jar, recovery)
-    tidy_underway(jar, recovery.say)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
     places = list_jars(jar.layout)
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
+    tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
     return recovery
 
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control, rotation
+from jobjar import control, juggle as juggle, rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
+from jobjar.description import storage_category
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.journal import open_to_read, read_journal
@@ -57,12 +58,17 @@ def submit_commands(commands: list[str]) -> list[str]:
     return _with_jar(lambda jar: submit_all(jar, [describe_command(command, 3, "MANY") for command in commands]))
 
 
-def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
-    """Be a worker until there is nothing to do; returns how many jobs it ran."""
+def store(classes: tuple[str, ...] = ("tape",)) -> int:
+    """Be a storage worker until there is nothing to do; returns how often it found something."""
+    return work(tuple(storage_category(name) for name in classes), is_storage=True)
+
+
+def work(categories: tuple[str, ...] = ("MANY", "SOME"), is_storage: bool = False) -> int:
+    """Be a worker until there is nothing to do; returns how many jobs it ran (described ones together count once)."""
 
     def run(jar: Jar) -> int:
         said: list[str] = []
-        worker = Worker(jar, tuple(categories), said.append)
+        worker = Worker(jar, tuple(categories), said.append, is_storage)
         worker.start()
         ran = idle = 0
         while idle < _PATIENCE_TURNS:
