@@ -34,6 +34,8 @@ PROGRAMS = (
     "unique_job_name",
     "system_status",
     "recover_jobs",
+    "list_outputs",
+    "get_output",
     "jobjar",
 )
 

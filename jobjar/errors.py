@@ -146,6 +146,22 @@ class StorageFailed(JarError):
     template = "the storage software did not store {what}: {reason}"
 
 
+class UnknownOutput(JarError):
+    template = "no stored file has the name {name} (or not of that job or batch); `list_outputs` prints them"
+
+
+class AmbiguousOutput(JarError):
+    template = "{count} stored files have the name {name}; choose one with --job: {jobs}"
+
+
+class UnknownBatch(JarError):
+    template = "no job is of the batch {batch!r} in {home}"
+
+
+class CannotGetOutput(JarError):
+    template = "{name} was not copied: {reason}"
+
+
 class LedgerBusy(JarError):
     template = "{path} has been locked for {waited_s:g} s by another process of this node; try again later"
 

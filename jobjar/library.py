@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar import control
 from jobjar.errors import JarError
@@ -16,6 +16,9 @@ from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
 from jobjar.stages import submit
+
+if TYPE_CHECKING:  # peewee takes long to import
+    from jobjar.ledger.stored import StoredOutput
 
 _overrides: dict[str, Value] = {}
 _jar: Jar | None = None
@@ -252,6 +255,34 @@ def job(name: str) -> Job:
     refresh_ledger(jar)
     described = describe_job(jar, find_job(jar, name))
     return Job(**{field: described[field] for field in Job._fields})
+
+
+# Outputs
+
+
+def list_outputs(name: str | None = None) -> list[StoredOutput]:
+    """The stored files of a batch or of a job (its name, id, the beginning of its id, or path); of all where `name` is None.
+
+    Each has the names `job` (an id), `job_name`, `batch`, `attempt`, `source_name`, `storage_name`, `storage_hfn` (host:/path),
+    `storage_url`, `storage_size` in bytes, `storage_md5`; what was not recorded is None. Raises UnknownJob, AmbiguousJob.
+    """
+    from jobjar import retrieve
+
+    return retrieve.list_outputs(_open(), name)
+
+
+def get_output(
+    name: str, destination: str | None = None, job: str | None = None, batch: str | None = None, force: bool = False
+) -> str:
+    """Copy a stored file, verified, to `destination` (a path or a directory; default: here, under its base name); returns
+    its path. `job` or `batch` tell it from others of its name. A file that is there is only replaced with `force`.
+
+    Raises UnknownOutput, AmbiguousOutput, UnknownBatch, UnknownJob, AmbiguousJob, CannotGetOutput, CannotFetch, OSError.
+    """
+    from jobjar import retrieve
+
+    output = retrieve.find_stored_output(_open(), name, job, batch)
+    return retrieve.copy_output(output, None if destination is None else os.fspath(destination), force)
 
 
 def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:

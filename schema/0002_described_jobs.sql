@@ -41,3 +41,7 @@ CREATE TABLE throttle (
     until REAL NOT NULL,                  -- by the disk's clock; 0: not throttled any more
     failures INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- Which record of a file is its job's latest, and whose a name is.
+CREATE INDEX stored_file_source ON stored_file (source_name, job_uid, attempt, worker_uid);
+CREATE INDEX stored_file_storage ON stored_file (storage_name) WHERE storage_name IS NOT NULL;

@@ -49,6 +49,7 @@ WORK = [
     "worker",
     "report",
     "lookup",
+    "retrieve",
     "check",
     "daemon",
     "create",

@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from jobjar.description import parse_output_path
 from jobjar.disk import (
     is_directory,
     look,
@@ -272,8 +273,12 @@ def _is_sound(state: State) -> bool:
 
 
 def _is_sound_file(file: OutputFile) -> bool:
-    is_typed = isinstance(file.name, str) and type(file.size) is int and isinstance(file.md5, str)
-    return is_typed and bool(file.name) and re.fullmatch(r"[0-9a-f]{32}", file.md5) is not None
+    if not (isinstance(file.name, str) and type(file.size) is int and isinstance(file.md5, str)):
+        return False
+    try:
+        return parse_output_path(file.name) == file.name != "" and re.fullmatch(r"[0-9a-f]{32}", file.md5) is not None
+    except ValueError:
+        return False
 
 
 def publish(directory: str, working_directory: str, state: State, meanwhile: Meanwhile = nothing) -> State:

@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 _CONNECT_S, _SILENCE_S = 30.0, 120.0
 # No leading hyphen: ssh would take the host for an option.
 _HOST_PATH = re.compile(
-    r"((?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])):(/.*)"
+    r"((?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])):(/(?!/).*)", re.DOTALL
 )
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
 
@@ -153,7 +153,8 @@ class LocalFile:
             return patiently(lambda: os.pread(self._descriptor, _CHUNK, offset), self.path)
 
         offset = 0
-        while True:
+        # One that somebody keeps appending to would have no end.
+        while offset <= self._status.st_size:
             try:
                 chunk = read(offset)
             except OSError as error:

@@ -20,6 +20,8 @@ VERBS: dict[str, str] = {
     "system_status": "print what the jar is doing",
     "show": "print all that is known of a job",
     "output": "print a job's output",
+    "list_outputs": "print where output files are stored",
+    "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
     "kill": "kill running jobs",
     "check": "compare the ledger, the journals and the directories",

@@ -19,6 +19,7 @@ from jobjar.description import storage_category
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.journal import open_to_read, read_journal
+from jobjar.jug import outputs, storage
 from jobjar.layout import Layout
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
@@ -246,3 +247,28 @@ def damage_ledger() -> None:
             file.write(os.urandom(size))
 
     _with_jar(run)
+
+
+def publish_outputs(directory: str, work: str) -> list[str]:
+    """Publish what is in a working directory, as the attempt that `directory` is named for; returns the files' names."""
+    uid = os.path.basename(os.path.dirname(directory))
+    attempt, _, worker_uid = os.path.basename(directory).partition(".")
+    state = outputs.State(outputs.STORE, uid, "the.job", int(attempt), "rain.7", worker_uid, "", "succeeded", 0)
+    return [file.name for file in outputs.publish(directory, work, state).files]
+
+
+def store_published(uid: str, store: str) -> list[str]:
+    """Store what a job's attempt published; returns where the files are."""
+    layout = Layout(os.environ["JJ_HOME"])
+    state = outputs.find_state(layout, uid)
+    assert state is not None
+    published = outputs.finish_publishing(outputs.state_directory(layout, state))
+    return [
+        storage.store_file(f"{published}/{file.name}", file, store, "run")["storage_hfn"].partition(":")[2]
+        for file in state.files
+    ]
+
+
+def remove_underway(uid: str) -> None:
+    """Remove what a job's attempts kept in the jar."""
+    outputs.remove_underway(Layout(os.environ["JJ_HOME"]), uid)

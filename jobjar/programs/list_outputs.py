@@ -1,0 +1,49 @@
+"""list_outputs: print where output files are stored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobjar.jobname import printable
+from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+
+if TYPE_CHECKING:
+    from jobjar.ledger.stored import StoredOutput
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "list_outputs") -> int:
+    parser = make_parser(
+        program, "Print the stored output files of a batch, of a job, or of all jobs: name, size, md5, where."
+    )
+    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    parser.add_argument("name", metavar="BATCH|JOB", nargs="?", help="a batch's name, or a job's name, id, or path")
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.lookup import describe_source
+        from jobjar.report import check_format, format_table
+        from jobjar.retrieve import list_outputs
+
+        check_format(options.format)
+        jar = open_named_jar(options, program_path)
+        outputs = list_outputs(jar, options.name)
+        source = describe_source(jar)
+        jar.close()
+        if options.format == "json":
+            print(json.dumps({"outputs": [output._asdict() for output in outputs], **source}, indent=1))
+            return 0
+        rows = [
+            [printable(str(cell)) if cell is not None else "" for cell in _cells(output)] for output in outputs
+        ]  # before it is a table: a tab is part of some formats
+        print(format_table(rows, ("job", "name", "size", "md5", "where"), options.format))
+        say_source(program, source)
+        return 0
+
+    return run(parser, argv, body)
+
+
+def _cells(output: StoredOutput) -> tuple[object, ...]:
+    where = output.storage_hfn or output.storage_url
+    return output.job, output.name, output.storage_size, output.storage_md5, where
