@@ -12,11 +12,9 @@ import errno
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable
 
 from jobjar.errors import BadArchive
-from jobjar.jobname import node_name
 from jobjar.jug.archive_readers import (
     DAMAGE,
     DIRECTORY,
@@ -30,6 +28,7 @@ from jobjar.jug.archive_readers import (
     open_archive,
     say_plainly,
 )
+from jobjar.jug.building import temporary_path
 
 MOST_MEMBERS = 500_000
 # An archive that says it will grow to more than both is taken for a bomb: real data are far from it.
@@ -46,8 +45,9 @@ def unpack(archive_path: str, directory: str, is_wanted: Callable[[], bool] = la
     reading, writing and running survive, less the umask; the owner is this user. `is_wanted` is asked last, before the
     directory gets its name. Raises BadArchive with the member and the reason, OSError (a full disk too).
     """
-    parent, name = os.path.split(os.path.abspath(directory))
-    temporary = f"{parent}/.{name[:64]}.{node_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.new"
+    directory = os.path.abspath(directory)
+    parent = os.path.dirname(directory)
+    temporary = temporary_path(directory, "new")
     try:
         with contextlib.closing(open_archive(archive_path)) as reader:
             members = _plan(reader, os.path.getsize(archive_path))

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -27,7 +28,7 @@ from types import TracebackType
 
 from jobjar.disk import read_server_clock
 from jobjar.jobname import node_name
-from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import is_transient, patience, patiently
 
 TOUCHED_EVERY_S = 10.0
@@ -98,7 +99,7 @@ def take_claim(place: str, is_done: Callable[[], bool], say: Callable[[str], Non
         if claimer is None:
             continue
         if _is_left(place, claimer, watched):
-            _take_away(place, claimer)
+            _take_away(claimer)
             continue
         if not patience.may_wait():
             raise ToldToEnd
@@ -112,8 +113,7 @@ def take_claim(place: str, is_done: Callable[[], bool], say: Callable[[str], Non
 
 def _try_to_take(place: str, path: str) -> Claim | None:
     token = uuid.uuid4().hex
-    directory, name = os.path.split(place)
-    prepared = f"{directory}/.{name}.{node_name()}.{os.getpid()}.{token[:8]}.claim"
+    prepared = temporary_path(place, "claim")
     os.mkdir(prepared)
     try:
         with open(f"{prepared}/claimer.{token}", "x", encoding="utf-8") as file:
@@ -144,48 +144,69 @@ def _find_claimer(path: str) -> str | None:
     return None
 
 
-def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
-    """Whether who has the claim is dead, or silent for too long."""
+def _state_of(claimer: str) -> tuple[str | None, float]:
+    """Whether who has a claim is ALIVE, DEAD or UNKNOWN, and when it was touched; None where the claim has gone."""
     try:
         # Opened: NFS then asks its server, and tells no times from before.
         with open(claimer, encoding="utf-8") as file:
             touched_at = os.fstat(file.fileno()).st_mtime
-            state = liveness(ProcessIdentity(**json.load(file)))
+            try:
+                return liveness(ProcessIdentity(**json.load(file))), touched_at
+            except (ValueError, TypeError):
+                return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
     except FileNotFoundError:
-        return False
-    except (ValueError, TypeError):
-        state = "torn"  # by a crash of its node: nobody touches it
-    if state in (ALIVE, DEAD):
+        return None, 0.0
+
+
+def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
+    """Whether who has the claim is dead, or silent for too long."""
+    state, touched_at = _state_of(claimer)
+    if state != UNKNOWN:
         return state == DEAD
-    if state == "torn":
-        touched_at = os.stat(claimer).st_mtime
     now = time.monotonic()
     seen = watched.get(claimer)
     if seen is None or seen[0] != touched_at:
         watched[claimer] = (touched_at, now)
         return False
-    directory = os.path.dirname(place)
-    disk_now = read_server_clock(f"{directory}/.clock.{node_name()}")
+    disk_now = read_server_clock(f"{os.path.dirname(place)}/.clock.{node_name()}")
     return now - seen[1] >= WATCHED_S and disk_now - touched_at >= ABANDONED_S
 
 
-def _take_away(place: str, claimer: str) -> None:
+def _take_away(claimer: str) -> None:
     """End the claim of one that is left: of several that try, one does."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         os.unlink(claimer)
+        os.rmdir(os.path.dirname(claimer))
+
+
+def temporary_path(place: str, what: str) -> str:
+    """A name beside a place that tells whose it is: `.<name>.<node>.<pid>.<random>.<what>`, for `sweep`."""
+    directory, name = os.path.split(place)
+    return f"{directory}/.{name}.{node_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.{what}"
 
 
 def sweep(place: str) -> None:
-    """Remove what killed builders of a place left beside it. For who has its claim: others only prepare claims."""
-    directory, name = os.path.split(place)
-    for found in os.listdir(directory):
-        if not found.startswith(f".{name}."):
-            continue
-        words = found.split(".")
-        if words[-1] == "claim":
-            # Of a process that waits, or of one of this node that is no more.
-            own = f".{name}.{node_name()}."
-            pid = found[len(own) :].partition(".")[0] if found.startswith(own) else ""
-            if not pid.isdigit() or process_start(int(pid)) is not None:
-                continue
-        shutil.rmtree(f"{directory}/{found}", ignore_errors=True)
+    """Remove what killed builders left: of this place all that lies beside it, of others what dead processes of this node
+    left. For who has the claim on the place: others only prepare claims there."""
+    directory, own = os.path.split(place)
+    # What writes whole files adds a name of its own for a moment (disk.replace_file).
+    of_this_node = re.compile(rf"\..+\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-f]{{8}}\.[a-z]+(\.[0-9]+\.new)?")
+    for name in os.listdir(directory):
+        path = f"{directory}/{name}"
+        found = of_this_node.fullmatch(name)
+        if name.endswith(".building") and path != f"{place}.building":
+            claimer = _find_claimer(path)
+            if claimer is not None and _state_of(claimer)[0] == DEAD:
+                _take_away(claimer)
+        elif (found and process_start(int(found.group(1))) is None) or (
+            name.startswith(f".{own}.") and not name.endswith(".claim")
+        ):
+            _remove(path)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # somebody else does it, or it is another user's: it is only in the way
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from jobjar.disk import look
 from jobjar.errors import CannotInstall
 from jobjar.patience import patience
-from jobjar.session import Waiter, end_session, reap
+from jobjar.session import Waiter, end_session
 
 _LOOKS_S = 1.0
 _GRACE_S = 5.0
@@ -85,15 +85,12 @@ def _run(program: str, location: str, output: int) -> int | None:
                 if ended is not None:
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
                 if not patience.may_wait():
-                    end_session(pid, _GRACE_S, lambda: _reap(pid))
+                    end_session(pid, _GRACE_S, lambda: None)
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, 0)
                     return None
         finally:
             waiter.close()
     finally:
         os.close(read_end)
         os.close(write_end)
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        reap(pid)

@@ -110,6 +110,16 @@ def find_place(location: str) -> Place:
     return FileOfHost(found.group(1), found.group(2)) if found else HttpFile(location)
 
 
+# Whether a disk, by its number, is a local one: the table of mounts is long where there are containers.
+_local_disks: dict[int, bool] = {}
+
+
+def _is_on_local_disk(path: str, disk: int) -> bool:
+    if disk not in _local_disks:
+        _local_disks[disk] = is_local(path)
+    return _local_disks[disk]
+
+
 class LocalFile:
     """A file by its path on this node, on whatever disk."""
 
@@ -136,7 +146,7 @@ class LocalFile:
             kind = "a directory" if stat.S_ISDIR(self._status.st_mode) else "not a regular file"
             raise self._refuse(f"it is {kind}")
         self.is_runnable = bool(self._status.st_mode & 0o100)
-        self.is_far = not is_local(self.path)
+        self.is_far = not _is_on_local_disk(self.path, self._status.st_dev)
 
     def shown(self) -> str | None:
         found = self._status

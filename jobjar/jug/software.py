@@ -3,8 +3,7 @@
     software/<sha256>/              an unpacked archive, in its final place from the beginning: its files get to know their place
     software/<sha256>.ready         says that it is whole: who installed it from what, and what `package/install` said
     software/<sha256>.building/     who is at it (building.py)
-    software/.<sha256>.*            a half package: being unpacked, or to be removed
-    software/.archive.<node>.<pid>.<random>   an archive that was fetched for this
+    software/.<name>.<node>.<pid>.<random>.<what>     on its way in or out: new, half, ready, claim, fetched (an archive)
 
 Whoever has the claim unpacks, has `package/install` run, and renames `.ready` to its name: that is the commit. Killed before,
 the next one throws away what is there and begins anew; a directory without `.ready` is never used.
@@ -15,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -23,11 +21,11 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from jobjar.description import Source
-from jobjar.disk import is_directory, look, remove_file, replace_file
+from jobjar.disk import is_directory, look, remove_file, rename, replace_file
 from jobjar.errors import CannotFetch, CannotInstall
 from jobjar.jobname import node_name
 from jobjar.jug.archive import unpack
-from jobjar.jug.building import Claim, ToldToEnd, sweep, take_claim
+from jobjar.jug.building import Claim, ToldToEnd, sweep, take_claim, temporary_path
 from jobjar.jug.installing import run_install
 from jobjar.jug.package import (
     Package as Package,
@@ -37,7 +35,6 @@ from jobjar.jug.package import (
 )
 from jobjar.jug.places import hide_password, local_path
 from jobjar.jug.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
-from jobjar.leftovers import remove_leftovers
 
 
 def install(jar_software_dir: str, source: Source, cache: Cache | None, say: Callable[[str], None]) -> Package:
@@ -98,9 +95,7 @@ def archive_at_hand(source: Source, directory: str, cache: Cache | None) -> Iter
             raise CannotFetch(location=source.location, reason=reason)
         yield path, found
         return
-    name = re.escape(f".archive.{node_name()}")
-    remove_leftovers(directory, rf"{name}\.([0-9]+)\.[0-9a-f]{{8}}")
-    fetched = f"{directory}/.archive.{node_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    fetched = temporary_path(f"{directory}/archive", "fetched")
     before = key_of_sum(source)
     try:
         fetch(source, fetched, cache)
@@ -127,7 +122,7 @@ def _install_once(directory: str, source: Source, archive: str, sha256: str, say
 def _install_claimed(claim: Claim, place: str, source: Source, archive: str, say: Callable[[str], None]) -> None:
     sweep(place)
     remove_file(f"{place}.ready")  # somebody removed the directory alone
-    _discard(place, claim)
+    _discard(place)
     before = os.stat(archive)
     said = ""
     try:
@@ -142,16 +137,18 @@ def _install_claimed(claim: Claim, place: str, source: Source, archive: str, say
     except BaseException:
         with contextlib.suppress(OSError):
             if claim.is_held():
-                _discard(place, claim)
+                _discard(place)
         raise
     ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
+    prepared = temporary_path(place, "ready")
+    replace_file(prepared, json.dumps(ready, indent=1).encode("utf-8", "surrogateescape") + b"\n")
     # COMMIT: from here the package is installed.
-    replace_file(f"{place}.ready", json.dumps(ready, indent=1).encode("utf-8", "surrogateescape") + b"\n")
+    rename(prepared, f"{place}.ready")
 
 
-def _discard(place: str, claim: Claim) -> None:
+def _discard(place: str) -> None:
     """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it."""
-    aside = f"{os.path.dirname(place)}/.{os.path.basename(place)}.{claim.token[:8]}.half"
+    aside = temporary_path(place, "half")
     with contextlib.suppress(FileNotFoundError):
         os.rename(place, aside)
         shutil.rmtree(aside, ignore_errors=True)

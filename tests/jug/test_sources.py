@@ -224,7 +224,7 @@ def test_a_path_of_a_network_disk_is_kept_and_one_of_a_local_disk_is_not(
     assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
     assert os.listdir(cache.path + "/files") == []
     # Told that the disk is a network one, which this machine need not have.
-    monkeypatch.setattr(places, "is_local", lambda path: False)
+    monkeypatch.setattr(places, "_is_on_local_disk", lambda path, disk: False)
     for _ in range(2):
         assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
     assert len(os.listdir(cache.path + "/files")) == 1
@@ -276,3 +276,32 @@ def test_a_fetch_that_is_killed_leaves_no_file_of_the_real_name(tmp_path: Path) 
         (tmp_path / "gate").read_bytes()  # it has written a part
         process.send_signal(signal.SIGKILL)
     assert [path.name.startswith(".fetch.") for path in (tmp_path / "out").iterdir()] == [True]
+
+
+def test_the_libraries_for_http_are_loaded_only_where_something_is_fetched_by_it(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(CONTENT)
+    script = (
+        "import sys\nfrom jobjar.jug.software import install\nfrom jobjar.jug.sources import Cache, fetch\n"
+        "from jobjar.description import parse_source\n"
+        "fetch(parse_source(sys.argv[1]), sys.argv[2], Cache(sys.argv[3], 1 << 20))\n"
+        "print([name for name in ('fsspec', 'aiohttp', 'asyncio') if name in sys.modules])\n"
+    )
+    words = [sys.executable, "-c", script, f"{tmp_path}/data", f"{tmp_path}/taken", f"{tmp_path}/cache"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_thread_that_fetches_takes_no_signals_from_the_worker(served: Server, tmp_path: Path) -> None:
+    """A signal to the process has to reach the main thread, which waits for it."""
+    script = (
+        "import os, signal, sys, threading\nfrom jobjar.jug.sources import fetch\nfrom jobjar.description import parse_source\n"
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "fetch(parse_source(sys.argv[1]), sys.argv[2], None)\n"
+        "assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before\n"
+        "for number in os.listdir('/proc/self/task'):\n"
+        "    fields = dict(line.split(':\\t') for line in open(f'/proc/self/task/{number}/status') if ':\\t' in line)\n"
+        "    takes = not int(fields['SigBlk'], 16) & 1 << signal.SIGTERM - 1\n"
+        "    print('main' if int(number) == os.getpid() else 'other', takes)\n"
+    )
+    words = [sys.executable, "-c", script, f"{served.address}/a.txt", f"{tmp_path}/taken"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(told) == {"main True", "other False"}
