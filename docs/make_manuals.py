@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import jobjar
-from jobjar.settings import TABLE
+from jobjar.setting_table import TABLE
 
 PAGES = Path(__file__).parent / "man"
 _REGION = re.compile(r'(?m)^(\.\\" begin (options|settings)(?: ([a-z_ ]+))?\n)(?s:.*?)^(\.\\" end\n)')

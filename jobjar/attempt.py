@@ -9,6 +9,8 @@ from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 
+# What `kind` says of a job: nothing, or that its file describes what a worker is to do (Jug's cycle).
+DESCRIBED = "described"
 # Outcomes of a job; an attempt that did not decide its job ended stranded, interrupted or lost.
 SUCCEEDED = "succeeded"
 FAILED = "failed"
@@ -19,6 +21,8 @@ CRASHED = "crashed"
 STRANDED = "stranded"
 INTERRUPTED = "interrupted"
 LOST = "lost"
+# The run of a described job is over; its outputs wait for a storage worker.
+PUBLISHED = "published"
 OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # Outcomes after which a job that has retries left is run again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
@@ -75,6 +79,9 @@ class ClaimedJob(NamedTuple):
     time_limit_s: float
     link: str
     claimed_at: float
+    kind: str = ""
+    batch: str | None = None
+    seed: int | None = None
 
 
 class AttemptEnd(NamedTuple):

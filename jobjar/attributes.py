@@ -1,13 +1,19 @@
-"""A job's attributes: what `#JJ name = value` lines, options of submit_job and keyword arguments may set."""
+"""A job's attributes: what `#JJ name = value` lines, options of submit_job and keyword arguments may set.
+
+Lines with keys of description.py make it a described job; of these only what journals hold is given here.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobjar.errors import BadAttribute
+from jobjar.errors import BadAttribute, JarError
 from jobjar.units import parse_seconds
+
+if TYPE_CHECKING:
+    from jobjar.description import Description
 
 # How much of a file is searched for its leading comment block.
 HEADER_BYTES = 65536
@@ -53,15 +59,16 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return parsed
 
 
-def read_header(data: bytes, where: str) -> dict[str, Any]:
-    """The attributes in the leading comment block of a script, of which `data` is the beginning.
+def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
+    """The `#JJ` lines in the leading comment block of a script, of which `data` is the beginning: where each stands, its name,
+    and its value as text.
 
     The block ends at the first line that does not start with `#`. A file that is not a script has none.
     Raises BadAttribute with the line's number.
     """
     if not data.startswith(b"#") or b"#JJ" not in data:
-        return {}
-    parsed: dict[str, Any] = {}
+        return []
+    found_lines = []
     lines = data[:HEADER_BYTES].split(b"\n")
     if len(data) >= HEADER_BYTES:
         lines.pop()  # cut short: half a value would be another value
@@ -74,5 +81,45 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         found = _ASSIGNMENT.fullmatch(line[3:].decode("utf-8", "replace").strip())
         if not found:
             raise BadAttribute(where=here, reason="is not of the form `#JJ name = value`", known=", ".join(ATTRIBUTES))
-        parsed.update(parse_attributes({found.group(1): found.group(2)}, here))
+        found_lines.append((here, found.group(1), found.group(2)))
+    return found_lines
+
+
+def read_header(data: bytes, where: str) -> dict[str, Any]:
+    """The attributes in a script's `#JJ` lines, as `read_lines` finds them, by the names that journals use. Those of a described
+    job have `kind` among them, and its retries. Raises BadAttribute with the line's number."""
+    parsed: dict[str, Any] = {}
+    for here, name, value in read_lines(data, where):
+        if name in ATTRIBUTES:
+            parsed.update(parse_attributes({name: value}, here))
+            continue
+        from jobjar.description import KEYS
+
+        if name not in KEYS:
+            known = ", ".join((*ATTRIBUTES, *KEYS))
+            raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
+        parsed["kind"] = "described"
+    if "kind" in parsed:
+        from jobjar.description import RETRIES, RETRY_DELAY_S, said_in_journal
+
+        parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
+        parsed.update(said_in_journal(read_description(data, where)))
     return parsed
+
+
+def read_description(data: bytes, where: str) -> Description:
+    """What the `#JJ` lines of a described job, of whose file `data` is the beginning, say that is to be done. Raises
+    BadAttribute with the line's number."""
+    from jobjar.description import KEYS, describe
+
+    pairs: list[tuple[str, str]] = []
+    for here, name, value in read_lines(data, where):
+        if name in ATTRIBUTES:
+            continue
+        try:
+            describe([(name, value)])
+        except (KeyError, ValueError, JarError) as error:
+            reason = f"there is no attribute {name!r}" if isinstance(error, KeyError) else str(error)
+            raise BadAttribute(where=here, reason=reason, known=", ".join((*ATTRIBUTES, *KEYS))) from error
+        pairs.append((name, value))
+    return describe(pairs)

@@ -17,7 +17,8 @@ from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import process_start
-from jobjar.settings import SECTION, TABLE
+from jobjar.setting_table import TABLE
+from jobjar.settings import SECTION
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"

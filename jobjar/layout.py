@@ -48,6 +48,9 @@ class Layout:
         self.completed = f"{home}/completed"
         self.archive = f"{home}/archive"
         self.software = f"{home}/software"
+        self.underway = f"{home}/underway"
+        self.batches = f"{home}/batches"
+        self.limits = f"{home}/limits"
         self.ledger = f"{home}/ledger"
         self.journals = f"{home}/ledger/journals"
         self.jar_id_file = f"{home}/ledger/jar_id"
@@ -70,6 +73,9 @@ class Layout:
             self.claimed,
             self.completed,
             self.software,
+            self.underway,
+            self.batches,
+            self.limits,
             self.ledger,
             self.journals,
             self.workers,

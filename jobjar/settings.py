@@ -1,4 +1,4 @@
-"""The one table of settings, the layers that they come from, and where each value came from.
+"""The layers that settings come from, and where each value came from; the table of settings is setting_table.py.
 
 Later wins: built-in default < global configuration file (`$JJ_HOME/config.ini`) < personal configuration file
 (`~/.jobjar/config.ini`, or the one that JJ_CONFIG_FILE names) < environment < library call or command-line option.
@@ -9,208 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, NoJarNamed
 from jobjar.patience import patience
-from jobjar.units import parse_seconds
-from jobjar.values import (
-    parse_categories,
-    parse_count,
-    parse_days,
-    parse_flag,
-    parse_path,
-    parse_positive_seconds,
-    parse_umask,
-)
+from jobjar.setting_table import BY_NAME, TABLE, Setting
+from jobjar.values import parse_path, parse_umask
 
 SECTION = "[Job Jar]"
-
-
-def _parse_lease(text: str) -> float:
-    seconds = parse_seconds(text)
-    if 0 < seconds < 1:
-        raise ValueError(f"{text!r} is less than 1 second, in which no heartbeat can be relied on; 0 turns leases off")
-    return seconds
-
-
-class Setting(NamedTuple):
-    """One row of the table. `default` is text, as a person would write it in a file."""
-
-    name: str
-    attribute: str
-    parse: Callable[[str], Any]
-    default: str
-    help: str
-    layers: str = "file, environment"
-
-
-TABLE: tuple[Setting, ...] = (
-    Setting(
-        "JJ_HOME",
-        "home",
-        parse_path,
-        "",
-        "The jar: the parent of unclaimed, claimed, completed and limbo. "
-        "Default: the directory above the bin directory that the program is run from.",
-        "file, environment, library",
-    ),
-    Setting(
-        "JJ_WORKER_HOME",
-        "worker_home",
-        parse_path,
-        "",
-        "The parent of the workers' directories. Default: $JJ_HOME/workers.",
-        "file, environment, library",
-    ),
-    Setting(
-        "JJ_CONFIG_FILE",
-        "config_file",
-        parse_path,
-        "",
-        "The personal configuration file. Default: ~/.jobjar/config.ini.",
-        "environment",
-    ),
-    Setting(
-        "JJ_PAUSE_TIME",
-        "pause_time_s",
-        parse_positive_seconds,
-        "60",
-        "How long a worker sleeps when it is paused or finds no job, in seconds, made up to 10 % "
-        "(at most 10 s) longer or shorter at random. A local submission wakes it at once.",
-        "file, environment, library",
-    ),
-    Setting(
-        "JJ_MAX_WORKERS",
-        "max_workers",
-        parse_count,
-        "4",
-        "How many workers check_workers keeps running on this node.",
-    ),
-    Setting(
-        "JJ_CATEGORIES",
-        "categories",
-        parse_categories,
-        "",
-        "The categories that a worker asks for jobs, in order, separated by spaces or commas: after the category named "
-        "like its node and before the uncategorized jobs.",
-        "file, environment, library",
-    ),
-    Setting(
-        "JJ_POLL_TIME",
-        "poll_time_s",
-        parse_positive_seconds,
-        "1",
-        "How often, in seconds, a node looks at what other nodes did.",
-    ),
-    Setting(
-        "JJ_GRACE_TIME",
-        "grace_time_s",
-        parse_seconds,
-        "10",
-        "Seconds from the SIGTERM to the SIGKILL when a job is ended: at its time limit, by a kill, or with its worker.",
-    ),
-    Setting(
-        "JJ_HEARTBEAT_TIME",
-        "heartbeat_time_s",
-        parse_positive_seconds,
-        "30",
-        "How often, in seconds, a worker touches its heartbeat file; more often where JJ_LEASE_TIME needs it.",
-    ),
-    Setting(
-        "JJ_LEASE_TIME",
-        "lease_time_s",
-        _parse_lease,
-        "0",
-        "Seconds without a heartbeat after which any node's recover_jobs, and workers that have nothing to do, take a "
-        "worker's jobs back. Workers then touch their heartbeats at least four times in that time. 0: never; only a "
-        "worker's own node takes its jobs back.",
-    ),
-    Setting(
-        "JJ_CRASH_LIMIT",
-        "crash_limit",
-        parse_count,
-        "5",
-        "How often a job may be stranded before it completes with outcome crashed. 0: without limit.",
-    ),
-    Setting(
-        "JJ_RETRIES",
-        "retries",
-        parse_count,
-        "0",
-        "How often a job that failed is run again, where it says nothing itself.",
-    ),
-    Setting(
-        "JJ_RETRY_DELAY",
-        "retry_delay_s",
-        parse_seconds,
-        "0",
-        "Seconds before a failed job's first retry, doubled for each further one, where it says nothing itself.",
-    ),
-    Setting(
-        "JJ_TIME_LIMIT",
-        "time_limit_s",
-        parse_seconds,
-        "0",
-        "Seconds after which a running job is ended, where it says nothing itself. 0: without limit.",
-    ),
-    Setting(
-        "JJ_EXIT_ON_FAILURE",
-        "exit_on_failure",
-        parse_flag,
-        "no",
-        "Whether a worker leaves after a job that failed.",
-    ),
-    Setting(
-        "JJ_ARCHIVE_AFTER",
-        "archive_after_days",
-        parse_days,
-        "30",
-        "Days after which the nightly job moves a completed job, and the directory of a worker that ended, to archive/. "
-        "0: never.",
-    ),
-    Setting(
-        "JJ_KEEP_COMPLETED",
-        "keep_completed_days",
-        parse_days,
-        "0",
-        "Days after its end at which the nightly job deletes a completed job's file; its history stays. 0: kept for ever.",
-    ),
-    Setting(
-        "JJ_KEEP_WORKERS",
-        "keep_workers_days",
-        parse_days,
-        "0",
-        "Days after which the nightly job deletes the directory of a worker that ended, with its log and its jobs' output. "
-        "0: kept for ever.",
-    ),
-    Setting(
-        "JJ_UMASK",
-        "umask",
-        parse_umask,
-        "",
-        "The umask of workers and their jobs, in octal. Default: 007 in a jar made with --group, 077 in any other.",
-    ),
-    Setting(
-        "JJ_DISK_PATIENCE",
-        "disk_patience_s",
-        parse_seconds,
-        "150",
-        "Seconds for which a program tries again what a network disk refuses for the moment (its server is away, say) before "
-        "it gives up; workers go on trying. 0: not at all.",
-    ),
-    Setting(
-        "JJ_LEDGER_HOME",
-        "ledger_home",
-        parse_path,
-        "",
-        "Where this node keeps its ledger. Default: the jar's ledger directory on a local disk, "
-        "/var/tmp/jobjar-<uid>/<jar id> where the jar is on a network disk.",
-    ),
-)
-BY_NAME: dict[str, Setting] = {setting.name: setting for setting in TABLE}
 
 
 class Value(NamedTuple):
@@ -243,6 +51,17 @@ class Settings:
     keep_workers_days: float
     umask: int | None
     disk_patience_s: float
+    stage_in_slots: int
+    run_slots: int
+    stage_out_slots: int
+    staged_ahead: int
+    stage_out_queue: int
+    polling_time_s: float
+    progress_time_s: float
+    storage_path: str
+    storage_software: str
+    input_cache: str
+    input_cache_size: int
     ledger_home: str
 
     def __init__(self, values: Mapping[str, Value]) -> None:
@@ -376,6 +195,8 @@ def load_settings(
     values["JJ_HOME"] = home
     if not values["JJ_WORKER_HOME"].value and home.value:
         values["JJ_WORKER_HOME"] = Value(f"{home.value}/workers", "default")
+    if not values["JJ_STORAGE_PATH"].value and home.value:
+        values["JJ_STORAGE_PATH"] = Value(f"{home.value}/storage", "default")
     if not values["JJ_CONFIG_FILE"].value:
         values["JJ_CONFIG_FILE"] = Value(personal, "default")
     return Settings(values)

@@ -19,6 +19,25 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_slots(text: str) -> int:
+    slots = parse_count(text)
+    if not 1 <= slots <= 1000:
+        raise ValueError(f"{text!r} is not a number from 1 to 1000")
+    return slots
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes: digits, or digits with K, M, G or T for powers of 1024."""
+    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is not a number of bytes such as 500M or 10G")
+    return int(found.group(1)) << 10 * ("KMGT".index(found.group(2).upper()) + 1 if found.group(2) else 0)
+
+
+def parse_text(text: str) -> str:
+    return text
+
+
 def parse_days(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text):
         raise ValueError(f"{text!r} is not a number of days, 0 or more")

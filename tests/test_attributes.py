@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobjar.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_header
+from jobjar.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_description, read_header
+from jobjar.description import RETRIES, RETRY_DELAY_S, Source
 from jobjar.errors import BadAttribute
 
 
@@ -94,3 +95,55 @@ def test_values_of_options_and_of_keyword_arguments_are_read_alike(
 def test_a_bad_value_of_a_keyword_argument_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(BadAttribute, match="submission"):
         parse_attributes(given, "submission")
+
+
+def test_a_script_that_describes_what_to_do_is_a_described_job() -> None:
+    script = b"#!/bin/sh\n#JJ described = yes\n#JJ batch = wc\n#JJ seed = 17\n#JJ run_command = count a.txt\n"
+    said = {"kind": "described", "batch": "wc", "seed": 17}
+    assert read_header(script, "x") == {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **said}
+    assert read_header(script + b"#JJ retries = 0\n#JJ retry_delay = 1s\n", "x") == {
+        "retries": 0,
+        "retry_delay_s": 1.0,
+        **said,
+    }
+
+
+def test_lines_of_lists_add_up_and_of_others_the_last_counts() -> None:
+    script = (
+        b"#!/bin/sh\n#JJ input_files = /in/a 'file:/in/b c#name=b&md5=" + b"0F" * 16 + b"'\n"
+        b"#JJ environment = A=1 'B=two words'\n#JJ run_command = first\n#JJ input_files = rain:/in/c\n"
+        b"#JJ environment = C=\n#JJ run_command = second\n#JJ output_path = a//b/./c/\n"
+    )
+    description = read_description(script, "x")
+    assert description.input_files == (
+        Source("/in/a", "a"),
+        Source("file:/in/b c", "b", md5="0f" * 16),
+        Source("rain:/in/c", "c"),
+    )
+    assert description.environment == (("A", "1"), ("B", "two words"), ("C", ""))
+    assert description.run_command == "second"
+    assert description.output_path == "a/b/c"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"#JJ output_path = ../up", "output_path: '../up' leads out of the storage path"),
+        (b"#JJ output_path = /tmp", "leads out of the storage path"),
+        (b"#JJ input_files = 'a", 'input_files: "\'a": no closing quotation'),
+        (b"#JJ input_files = /in/..", "is no name for a file"),
+        (b"#JJ software = /p.tgz#md5=12", "the md5 is not 32 hexadecimal digits"),
+        (b"#JJ software = /p.tgz#size=12", "after # come name="),
+        (b"#JJ environment = 1A=2", "'1A=2' is not of the form NAME=value"),
+        (b"#JJ seed = -1", "seed: '-1' is not a whole number"),
+        (b"#JJ described = no", "described: 'no' is not yes"),
+        (b"#JJ batch = a/b", "batch"),
+        (b"#JJ polling_time = soon", "polling_time"),
+    ],
+)
+def test_a_bad_line_of_a_description_is_named(line: bytes, reason: str) -> None:
+    for read in (read_header, read_description):
+        with pytest.raises(BadAttribute) as raised:
+            read(b"#!/bin/sh\n#JJ run_command = x\n" + line + b"\n", "job")
+        assert str(raised.value).startswith("job, line 3: ")
+        assert reason in str(raised.value)

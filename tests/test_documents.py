@@ -18,7 +18,8 @@ from jobjar.create import PROGRAMS
 from jobjar.jobname import node_name
 from jobjar.ledger.apply import KINDS
 from jobjar.programs.jobjar import VERBS
-from jobjar.settings import BY_NAME, read_config_file
+from jobjar.setting_table import BY_NAME
+from jobjar.settings import read_config_file
 from jobjar.version import VERSION
 from tests.rig import BIN, Rig
 

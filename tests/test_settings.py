@@ -7,9 +7,8 @@ import pytest
 
 from jobjar.create import create_jar, sample_configuration
 from jobjar.errors import ConfigError, NoJarNamed
+from jobjar.setting_table import BY_NAME, TABLE
 from jobjar.settings import (
-    BY_NAME,
-    TABLE,
     home_of_program,
     load_settings,
     parse_option,

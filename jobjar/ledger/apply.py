@@ -10,13 +10,13 @@ transaction; reads nothing else.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry
 from jobjar.layout import category_of_place, name_in_place
+from jobjar.ledger.details import DETAILS, attempt_key
 from jobjar.ledger.store import driver
 
 _NOT_AN_ENTRY = (
@@ -35,19 +35,21 @@ _STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
 
 _JOB_COLUMNS = (
     "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
-    "submitter, submitted_at, retries, retry_delay_s, time_limit_s"
+    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed"
 )
-_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 18)})"
 
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
-INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, name, state, place, category, priority)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'limbo', 'limbo/' || ?7, ?8, ?9)
+INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
+    name, state, place, category, priority)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
-    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s
+    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed
 WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
-    OR (NOT ?10 AND excluded.submitted_at = submitted_at)"""
+    OR (NOT ?13 AND excluded.submitted_at = submitted_at)"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -101,30 +103,6 @@ _ADD_WHOLE_ATTEMPT = f"""
 INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-_WORKER = """
-INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
-VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
-ON CONFLICT (uid) DO UPDATE SET
-    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
-    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
-    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
-    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
-    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
-
-_VARIABLE = """
-INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
-VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
-ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
-
-_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
-_STORED = f"""
-INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
-VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
-ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
-
 
 class _Batch:
     """Rows that a batch of entries comes to. Adding an entry that is none of ours raises and adds nothing."""
@@ -157,9 +135,9 @@ class _Batch:
         elif kind == "submitted":
             self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
         elif kind == "started":
-            self.starts.append((*_attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
+            self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
-            rows = _OTHERS.get(kind)
+            rows = DETAILS.get(kind)
             if rows is not None:
                 self.others += rows(entry)
 
@@ -205,7 +183,7 @@ class _Batch:
         """Write what is said of submissions. Jobs that are new and were moved, as most, are written whole, and are taken
         out of `rows`."""
         said = {submission[0]: submission for submission in self.submissions}
-        whole = [(*rows[uid], *submission[1:6]) for uid, submission in said.items() if uid in rows]
+        whole = [(*rows[uid], *submission[1:9]) for uid, submission in said.items() if uid in rows]
         if len(said) == len(self.submissions) and connection.executemany(_ADD_WHOLE_JOB, whole).rowcount == len(whole):
             connection.executemany(_SUBMIT, [submission for uid, submission in said.items() if uid not in rows])
             for row in whole:
@@ -265,6 +243,9 @@ def _submission(uid: str, name: str, said: Entry, is_found: bool) -> tuple[Any, 
         said.get("retries"),
         said.get("retry_delay_s"),
         said.get("time_limit_s"),
+        said.get("kind", ""),
+        said.get("batch"),
+        said.get("seed"),
         name,
         said.get("category", ""),
         priority_in_name(name),
@@ -272,49 +253,8 @@ def _submission(uid: str, name: str, said: Entry, is_found: bool) -> tuple[Any, 
     )
 
 
-def _attempt_key(entry: Entry) -> tuple[str, int, str]:
-    return entry["job"], entry["attempt"], entry["worker_uid"]
-
-
-def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    columns = ("boot_id", "process_started", "user", "version", "started_at", "ended_at", "end_reason")
-    categories = entry.get("categories")
-    row = {
-        "uid": entry["worker_uid"],
-        "name": entry["worker"],
-        "node": entry["node"],
-        "pid": entry["pid"],
-        "categories": None if categories is None else " ".join(categories),
-        **{name: entry.get(name) for name in columns},
-    }
-    return [(_WORKER, row)]
-
-
-def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    uid, attempt, worker_uid = _attempt_key(entry)
-    rows = []
-    for name, value in entry["variables"].items():
-        number = None
-        with contextlib.suppress(ValueError):
-            number = float(value)
-        row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "name": name, "value": str(value)}
-        rows.append((_VARIABLE, {**row, "number": number}))
-    return rows
-
-
-def _stored_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    uid, attempt, worker_uid = _attempt_key(entry)
-    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "source_name": entry["source_name"]}
-    return [(_STORED, {**row, **{name: entry.get(name) for name in _STORED_COLUMNS}})]
-
-
-_OTHERS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
-    "worker": _worker_rows,
-    "variables": _variable_rows,
-    "stored": _stored_rows,
-}
 # The kinds of entries that this version knows.
-KINDS = ("submitted", "moved", "started", "ended", *_OTHERS)
+KINDS = ("submitted", "moved", "started", "ended", *DETAILS)
 
 
 def apply_entry(connection: Any, entry: Entry) -> None:

@@ -30,6 +30,9 @@ class Job(NumberedTable):
     held_reason = peewee.TextField(null=True)
     moved_at = peewee.FloatField(default=0)
     move_number = peewee.IntegerField(default=0)
+    kind = peewee.TextField(default="")
+    batch = peewee.TextField(null=True)
+    seed = peewee.IntegerField(null=True)
 
 
 class JobReport(Job):
@@ -123,6 +126,42 @@ class Batch(NumberedTable):
     submitter = peewee.TextField(null=True)
     submitted_at = peewee.FloatField(null=True)
     description = peewee.TextField(null=True)
+    changed_at = peewee.FloatField(default=0)
+    is_aborted = peewee.IntegerField(default=0)
+    jobs = peewee.IntegerField(null=True)
+    notes = peewee.TextField(null=True)
+
+
+class Phase(Table):
+    job_uid = peewee.TextField()
+    attempt = peewee.IntegerField()
+    worker_uid = peewee.TextField()
+    name = peewee.TextField()
+    began_at = peewee.FloatField()
+    ended_at = peewee.FloatField(null=True)
+    exit_status = peewee.IntegerField(null=True)
+    message = peewee.TextField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "name")
+
+
+class Warning(Table):
+    job_uid = peewee.TextField()
+    attempt = peewee.IntegerField()
+    worker_uid = peewee.TextField()
+    number = peewee.IntegerField()
+    text = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "number")
+
+
+class Throttle(Table):
+    batch = peewee.TextField(primary_key=True)
+    told_at = peewee.FloatField()
+    until = peewee.FloatField()
+    failures = peewee.IntegerField()
 
 
 class JournalPosition(Table):
@@ -137,5 +176,18 @@ class Migration(Table):
     applied_at = peewee.FloatField()
 
 
-MODELS = (Job, Move, Attempt, MonitoredVariable, StoredFile, Worker, Batch, JournalPosition, Migration)
+MODELS = (
+    Job,
+    Move,
+    Attempt,
+    Phase,
+    Warning,
+    MonitoredVariable,
+    StoredFile,
+    Worker,
+    Batch,
+    Throttle,
+    JournalPosition,
+    Migration,
+)
 VIEWS = (JobReport,)

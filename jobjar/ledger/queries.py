@@ -32,12 +32,15 @@ class Candidate(NamedTuple):
     move_number: int
     moved_at: float
     attempts: int
+    kind: str = ""
+    batch: str | None = None
+    seed: int | None = None
 
 
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0)"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""

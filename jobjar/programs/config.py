@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 
 from jobjar.programs.command import make_parser, run
-from jobjar.settings import BY_NAME, load_settings, parse_option
+from jobjar.setting_table import BY_NAME
+from jobjar.settings import load_settings, parse_option
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar config") -> int:

@@ -211,6 +211,9 @@ def _record_claim(
         time_limit_s=_first_given(in_file.get("time_limit_s"), candidate.time_limit_s, settings.time_limit_s),
         link="",
         claimed_at=entry["moved_at"],
+        kind=in_file.get("kind", candidate.kind),
+        batch=in_file.get("batch", candidate.batch),
+        seed=in_file.get("seed", candidate.seed),
     )
 
 

@@ -1,0 +1,140 @@
+"""Entries of journals that move nothing: of workers, of batches, and of what was said of an attempt, as rows of a ledger.
+
+Each gives statements and their values; apply.py writes them. Every statement comes to the same in whatever order entries come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from jobjar.journal import Entry
+
+_WORKER = """
+INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
+VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
+ON CONFLICT (uid) DO UPDATE SET
+    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
+    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
+    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
+    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
+                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+
+_VARIABLE = """
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET value = excluded.value, number = excluded.number"""
+
+_PHASE = """
+INSERT INTO phase (job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message)
+VALUES (:uid, :attempt, :worker_uid, :name, :began_at, :ended_at, :exit_status, :message)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
+    ended_at = excluded.ended_at, exit_status = excluded.exit_status, message = excluded.message
+WHERE excluded.ended_at IS NOT NULL AND (ended_at IS NULL OR excluded.ended_at < ended_at)"""
+
+_WARNING = """
+INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
+ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
+
+# Of several entries that tell of a batch the latest stands; of its submission the first.
+_BATCH = """
+INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes)
+VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes)
+ON CONFLICT (name) DO UPDATE SET
+    submitter = excluded.submitter, submitted_at = excluded.submitted_at, description = excluded.description,
+    changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes
+WHERE (excluded.changed_at, excluded.description) > (changed_at, description)"""
+
+_THROTTLE = """
+INSERT INTO throttle (batch, told_at, until, failures) VALUES (:batch, :told_at, :until, :failures)
+ON CONFLICT (batch) DO UPDATE SET told_at = excluded.told_at, until = excluded.until, failures = excluded.failures
+WHERE (excluded.told_at, excluded.until, excluded.failures) > (told_at, until, failures)"""
+
+_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
+_STORED = f"""
+INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
+VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
+ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}"""
+
+
+def attempt_key(entry: Entry) -> tuple[str, int, str]:
+    """The key of the attempt that an entry is about."""
+    return entry["job"], entry["attempt"], entry["worker_uid"]
+
+
+def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    columns = ("boot_id", "process_started", "user", "version", "started_at", "ended_at", "end_reason")
+    categories = entry.get("categories")
+    row = {
+        "uid": entry["worker_uid"],
+        "name": entry["worker"],
+        "node": entry["node"],
+        "pid": entry["pid"],
+        "categories": None if categories is None else " ".join(categories),
+        **{name: entry.get(name) for name in columns},
+    }
+    return [(_WORKER, row)]
+
+
+def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    rows = []
+    for name, value in entry["variables"].items():
+        number = None
+        with contextlib.suppress(ValueError):
+            number = float(value)
+        row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "name": name, "value": str(value)}
+        rows.append((_VARIABLE, {**row, "number": number}))
+    return rows
+
+
+def _stored_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "source_name": entry["source_name"]}
+    return [(_STORED, {**row, **{name: entry.get(name) for name in _STORED_COLUMNS}})]
+
+
+def _phase_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {
+        "uid": uid,
+        "attempt": attempt,
+        "worker_uid": worker_uid,
+        "name": entry["phase"],
+        "began_at": entry["began_at"],
+    }
+    return [(_PHASE, {**row, **{name: entry.get(name) for name in ("ended_at", "exit_status", "message")}})]
+
+
+def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
+    return [
+        (_WARNING, {**row, "number": number, "text": str(text)}) for number, text in enumerate(entry["warnings"], 1)
+    ]
+
+
+def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {"name": entry["batch"], "description": entry["description"], "changed_at": float(entry["changed_at"])}
+    optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
+    return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+
+
+def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {"batch": entry["batch"], "told_at": float(entry["told_at"]), "until": float(entry["until"])}
+    return [(_THROTTLE, {**row, "failures": int(entry["failures"])})]
+
+
+DETAILS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
+    "worker": _worker_rows,
+    "variables": _variable_rows,
+    "stored": _stored_rows,
+    "phase": _phase_rows,
+    "warned": _warning_rows,
+    "batch": _batch_rows,
+    "throttle": _throttle_rows,
+}
