@@ -28,7 +28,7 @@ from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.queries import mark_removed
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.role import give_back_role, renew_role, take_role
-from jobjar.stages.run import remove_tree
+from jobjar.trees import remove_tree
 
 # Jobs in one transaction; between two the lock is given back, and workers go on.
 BATCH = 500

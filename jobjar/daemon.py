@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 
 from jobjar.disk import open_common_file
 from jobjar.errors import JarError, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import printable
+from jobjar.log import Log
 from jobjar.patience import patiently
 from jobjar.version import VERSION
 
@@ -36,17 +35,8 @@ def run_in_foreground(
     """
     from jobjar.worker import Worker
 
-    log_descriptor = -1
-
-    def say(line: str) -> None:
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = f"{now} {line if line.isprintable() else printable(line)}\n".encode("utf-8", "replace")
-        for descriptor in (2, log_descriptor):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop a worker
-                    os.write(descriptor, text)
-
-    worker = Worker(jar, categories, say, is_storage)
+    log = Log(puts_off=not jar.ledger_home.shared)
+    worker = Worker(jar, categories, log.say, log, is_storage)
     worker.start()
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
@@ -58,8 +48,8 @@ def run_in_foreground(
         os.dup2(descriptor, 2)
         os.close(descriptor)
     else:
-        log_descriptor = descriptor
-    say(f"worker {worker.name}, version {VERSION}, categories: {' '.join(categories) or 'none'}")
+        log.descriptors.append(descriptor)
+    log.say(f"worker {worker.name}, version {VERSION}, categories: {' '.join(categories) or 'none'}")
     if ready is not None:
         ready(worker.name)
     reason = "crashed"

@@ -9,7 +9,7 @@ somebody else had been quicker. What is believed then (patience.py tells which e
 |---|---|---|---|
 | renameat2 | transient | anything | the source is there: tried again; it has gone: the destination |
 | renameat2, again | ENOENT, EEXIST | the first one was done | done if the destination is the file that was seen at the source |
-| open with O_EXCL | transient, then EEXIST | it was ours | the name is taken; an empty file stays, which is no job |
+| symlink of a placeholder | transient, then EEXIST | it was ours | ours if its target says so |
 | rename over our placeholder | any | it was done | done if that is not there any more, and the source has gone |
 | the same | transient to the end | it is done later | the error; the placeholder stays: it may become the job |
 | unlink, rmdir, again | ENOENT | the first one was done | done |
@@ -32,6 +32,7 @@ from collections.abc import Callable
 
 from jobjar.jobname import numbered_name
 from jobjar.patience import FLICKER_S, TRANSIENT, do_once, is_transient, keep_trying, patience, patiently as patiently
+from jobjar.placeholder import new_placeholder, read_placeholder
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -52,8 +53,8 @@ def _load_renameat2() -> Callable[..., int] | None:
     return _renameat2
 
 
-def move(source: str, destination: str, is_own_name: bool = False) -> None:
-    """Rename `source` to `destination`, which must not exist. `is_own_name`: no other process makes a file of that name.
+def move(source: str, destination: str) -> None:
+    """Rename `source` to `destination`, which must not exist.
 
     Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
     """
@@ -65,11 +66,11 @@ def move(source: str, destination: str, is_own_name: bool = False) -> None:
         if error.errno in TRANSIENT:
             _move_after_trouble(error, source, destination)
             return
-        # NFS and others refuse the flag: the name is taken with O_EXCL instead, which one process wins everywhere.
+        # NFS and others refuse the flag: the name is taken by a link instead, which one process wins everywhere.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise error
         _without_the_flag.add(directory)
-    _move_over_own_placeholder(source, destination, is_own_name)
+    _move_over_placeholder(source, destination)
 
 
 def _rename_unless_taken(source: str, destination: str) -> OSError | None:
@@ -105,30 +106,27 @@ def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
     keep_trying(error, move_again, source)
 
 
-def _move_over_own_placeholder(source: str, destination: str, is_own_name: bool) -> None:
+def _move_over_placeholder(source: str, destination: str) -> None:
     """`move` where the file system has no rename that refuses to overwrite.
 
-    Killed midway it leaves an empty file without the run bit at the destination, which is not a job.
+    Killed midway it leaves the placeholder (placeholder.py), which recovery removes.
     """
-    troubles = patience.troubles
+    placeholder = new_placeholder()
     try:
-        placeholder = patiently(lambda: _make_placeholder(destination), destination)
+        patiently(lambda: os.symlink(placeholder, destination), destination)
     except FileExistsError:
-        status = look(destination) if is_own_name and patience.troubles != troubles else None
-        if status is None or status.st_size or is_job_file(status):
+        if not _is_held(destination, placeholder):  # else it was made by a try that failed
             raise
-        placeholder = status.st_ino  # made by the try that failed
 
     def rename_over() -> None:
         try:
             os.rename(source, destination)
         except OSError:
             # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
-            found = _inode(destination)
-            if found == placeholder:
+            if _is_held(destination, placeholder):
                 raise
             at_source = _inode(source)
-            if at_source is not None and at_source != found:
+            if at_source is not None and at_source != _inode(destination):
                 # A server that was started anew forgot the placeholder: the name is not ours any more.
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, destination) from None
 
@@ -136,18 +134,15 @@ def _move_over_own_placeholder(source: str, destination: str, is_own_name: bool)
         patiently(rename_over, source)
     except OSError as error:
         # After a transient error the rename may still be done, late: the job would be removed, not the placeholder.
-        if not is_transient(error) and _inode(destination) == placeholder:
+        if not is_transient(error) and _is_held(destination, placeholder):
             do_once(lambda: os.unlink(destination), destination)
         raise
 
 
-def _make_placeholder(path: str) -> int:
-    """Take a name; returns the inode that it has now."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        return os.fstat(descriptor).st_ino
-    finally:
-        os.close(descriptor)
+def _is_held(path: str, placeholder: str) -> bool:
+    """Whether a name is still held by our placeholder. What NFS remembers of it may be from before a rename that failed."""
+    look_afresh(os.path.dirname(path))
+    return read_placeholder(path) == placeholder
 
 
 def _inode(path: str) -> int | None:
@@ -171,14 +166,13 @@ def _inode(path: str) -> int | None:
         os.close(descriptor)
 
 
-def move_to_free_name(source: str, directory: str, name: str, is_own_directory: bool = False) -> str:
-    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got.
-    `is_own_directory`: no other process makes files there."""
+def move_to_free_name(source: str, directory: str, name: str) -> str:
+    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got."""
     taken_name = name
     number = 2
     while True:
         try:
-            move(source, f"{directory}/{taken_name}", is_own_directory)
+            move(source, f"{directory}/{taken_name}")
             return taken_name
         except FileExistsError:
             taken_name = numbered_name(name, number)

@@ -20,6 +20,7 @@ class WorkerPaths:
         self.jobs = f"{path}/jobs"
         self.scratch = f"{path}/scratch"
         self.output = f"{path}/output"
+        self.next_output = f"{path}/output/.next"
         self.spent_links = f"{path}/spent"
         self.identity_file = f"{path}/worker.json"
         self.heartbeat = f"{path}/heartbeat"

@@ -20,6 +20,7 @@ from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import (
     is_job_file,
     link_target,
+    look,
     make_directory,
     move_to_free_name,
     read_file,
@@ -47,6 +48,7 @@ from jobjar.ledger.reconcile import apply_difference, compare_file, list_directo
 from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import DEAD
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
+from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.trees import remove_tree
 
@@ -79,43 +81,43 @@ def recover_node(jar: Jar) -> Recovery:
     tidy_links(jar, recovery)
     _discard_half_copies(jar, recovery)
     _discard_half_written(jar, recovery)
-    places = list_jars(jar.layout)
+    links: list[str] = []
+    places = list_jars(jar.layout, links=links)
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
+    with jar.ledger.writing():
+        for path in links:
+            _free_name(path)
     return recovery
+
+
+def _free_name(path: str) -> None:
+    """Remove what holds a name for a move in which a process of this node was killed (placeholder.py). Under the home's
+    lock: of two at once the second would remove what holds the name for somebody who lives."""
+    with contextlib.suppress(OSError):  # it costs a job its name, and no more
+        placeholder = read_placeholder(path)
+        if placeholder is not None and is_abandoned(placeholder):
+            remove_file(path)
 
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Take back the jobs of one dead worker."""
-    held = [
-        (place, entry)
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")
-        if not _was_placeholder(entry)
-    ]
+    held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     if held:
-        jobs = identify_held(jar, [place for place, _ in held])
+        jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
         end_orphans(jar, worker, uids, recovery.say)
-        for place, _ in held:
+        for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for entry in list_directory(worker.paths.scratch):
         remove_tree(entry.path)
     for entry in list_directory(worker.paths.spent_links):
         remove_file(entry.path)
+    remove_file(worker.paths.next_output)
     if not worker.ended:
         _note_death(jar, worker, recovery)
-
-
-def _was_placeholder(entry: os.DirEntry[str]) -> bool:
-    """Remove what only held a name for a claim that was killed before its rename (disk.py); returns whether it was that."""
-    with contextlib.suppress(FileNotFoundError):
-        status = entry.stat(follow_symlinks=False)
-        if status.st_size == 0 and not is_job_file(status):
-            os.unlink(entry.path)
-            return True
-    return False
 
 
 def set_aside(jar: Jar, paths: WorkerPaths) -> None:
@@ -159,6 +161,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
         # What follows rests on these words: they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=not jar.ledger_home.shared)
+        directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
+        _free_name(f"{directory}/{job.name}")
         try:
             moved = move_ended_job(jar.layout, job, verdict, worker.name)
         except FileNotFoundError:
@@ -201,6 +205,8 @@ def _judge(
 ) -> tuple[list[Entry], Verdict]:
     """Where a held job goes, and what is to be journaled before."""
     now = read_server_clock(jar.layout.clock_file(node_name()))
+    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    output_file = _output_left(worker.paths, job.name, number)
     if attempt is not None and attempt.outcome is not None:
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
@@ -213,10 +219,9 @@ def _judge(
     goes_on = has_reached_something(jar.layout, job.uid)
     is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
     outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
-    times = (
-        "what it had reached is gone on with" if goes_on else f"stranded for the {_ordinal(stranded_before + 1)} time"
-    )
-    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    times = f"stranded for the {_ordinal(stranded_before + 1)} time"
+    if goes_on:
+        times = "what it had reached is gone on with"
     entry = {
         "entry": "ended",
         "job": job.uid,
@@ -226,7 +231,7 @@ def _judge(
         "ended_at": round(now, 6),
         "final": is_last,
         "outcome": outcome,
-        "output_file": _output_left(worker.paths, job.name, number),
+        "output_file": output_file,
         "message": f"{cause}; {times}",
     }
     reason = f"crashed: {times}" if is_last else "recovered"
@@ -240,9 +245,14 @@ def _ordinal(number: int) -> str:
 
 
 def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
+    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (workbench.py)."""
     name = f"{job_name}.{attempt}.out"
+    path = f"{paths.output}/{name}"
+    with contextlib.suppress(OSError):
+        if look(path) is None and os.stat(paths.next_output).st_size:
+            rename(paths.next_output, path)
     try:
-        return name if os.stat(f"{paths.output}/{name}").st_size else None
+        return name if os.stat(path).st_size else None
     except OSError:
         return None
 

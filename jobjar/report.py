@@ -20,6 +20,7 @@ from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_private_ledger
+from jobjar.placeholder import read_placeholder
 from jobjar.units import format_seconds
 
 Status = dict[str, Any]
@@ -280,6 +281,10 @@ def _why_not_a_job(entry: os.DirEntry[str]) -> str | None:
         return f"its name: {oddity}"
     try:
         if entry.is_symlink():
+            if read_placeholder(entry.path) is not None:
+                return (
+                    "it holds the name for a move; where its process was killed, recover_jobs on that node removes it"
+                )
             return "it is a symbolic link"
         if not entry.is_file():
             return "it is not a regular file"

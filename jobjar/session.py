@@ -56,15 +56,16 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_session(path: str, directory: str, output_path: str, environment: Mapping[bytes, bytes]) -> int:
+def start_session(path: str, directory: int, output: int, environment: Mapping[bytes, bytes]) -> int:
     """Start an executable file in a new session; returns its process id.
 
-    Standard input is empty, standard output and error go to `output_path`. Raises CannotStart, StillBusy, OSError.
+    `directory` and `output` are descriptors: where it starts, and where its standard output and error go. Its standard
+    input is empty. Raises CannotStart, StillBusy, OSError.
     """
     files: Sequence[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_APPEND, 0),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
     ]
     try:
         before = os.getcwd()

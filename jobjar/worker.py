@@ -37,6 +37,7 @@ from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
+from jobjar.log import Log
 from jobjar.next_job import NextJob
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
@@ -44,8 +45,9 @@ from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
-from jobjar.stages.run import Workbench, base_environment, run_attempt
+from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
+from jobjar.workbench import Workbench, base_environment
 from jobjar.worker_directory import make_worker_directory
 
 if TYPE_CHECKING:
@@ -77,10 +79,17 @@ class Worker:
     """One worker process. Make it after daemonising: it opens files and takes signals."""
 
     def __init__(
-        self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None], is_storage: bool = False
+        self,
+        jar: Jar,
+        categories: tuple[str, ...],
+        say: Callable[[str], None],
+        log: Log | None = None,
+        is_storage: bool = False,
     ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
+        self._log = log
+        self._note = log.note if log is not None else say
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
@@ -227,7 +236,7 @@ class Worker:
     def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Say how an attempt ended; remember a failure after which this worker is to leave."""
         if held and end.outcome != INTERRUPTED:
-            self.say(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
+            self._note(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
         self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
@@ -237,9 +246,14 @@ class Worker:
             return ENDED
         return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
 
+    def _flush_log(self) -> None:
+        if self._log is not None:
+            self._log.flush()
+
     def may_wait(self) -> bool:
         """Whether to go on waiting for a disk that refuses."""
         self._pulse.beat()
+        self._flush_log()
         return not self._told_to_end()
 
     def give_back(self, job: ClaimedJob) -> None:
@@ -321,6 +335,7 @@ class Worker:
     def _sleep(self, seconds: float, wake_for_jobs: bool, paused: bool = False) -> None:
         """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission since the last scan."""
         sync_journal(self.jar.journal)
+        self._flush_log()
         until = time.monotonic() + seconds
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._next_job.until_due_s())
@@ -359,6 +374,7 @@ class Worker:
         self._signals.drain()
         self._control_watch.drain()
         self._pulse.beat()
+        self._flush_log()
         if self._told_to_end():
             return INTERRUPTED
         if self._orders.take_kill_request(job.name):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from jobjar.disk import (
     replace_file,
     server_time,
 )
+from jobjar.jobname import node_name
 from jobjar.patience import patience
+from jobjar.placeholder import is_abandoned, is_own, read_placeholder
 
 
 @pytest.fixture(params=["renameat2", "placeholder"])
@@ -166,6 +170,26 @@ def test_a_placeholder_that_is_left_behind_is_not_a_job(tmp_path: Path, monkeypa
         move(f"{tmp_path}/a", f"{tmp_path}/b")
     assert (tmp_path / "a").read_text() == "text"
     assert not is_job_file((tmp_path / "b").lstat())
+    placeholder = read_placeholder(f"{tmp_path}/b")
+    assert placeholder is not None and is_own(placeholder) and not is_abandoned(placeholder)
+
+
+def test_a_placeholder_is_abandoned_when_a_process_of_this_node_made_it_and_is_dead(tmp_path: Path) -> None:
+    code = "import os, sys; from jobjar.placeholder import new_placeholder; os.symlink(new_placeholder(), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, f"{tmp_path}/b"], check=True)
+    placeholder = read_placeholder(f"{tmp_path}/b")
+    assert placeholder is not None and is_abandoned(placeholder) and not is_own(placeholder)
+    assert not is_abandoned(placeholder.replace(f":{node_name()}:", ":another-node:"))
+    assert not is_abandoned(".moving:")
+
+
+@pytest.mark.parametrize("what", ["nothing", "file", "link"])
+def test_what_is_no_placeholder_is_not_read_as_one(tmp_path: Path, what: str) -> None:
+    if what == "file":
+        (tmp_path / "b").touch()
+    elif what == "link":
+        (tmp_path / "b").symlink_to("nowhere")
+    assert read_placeholder(f"{tmp_path}/b") is None
 
 
 def test_a_taken_name_gets_the_next_number_before_its_priority(tmp_path: Path, way: str) -> None:

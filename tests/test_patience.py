@@ -269,17 +269,15 @@ def test_a_forgotten_placeholder_does_not_let_another_file_be_overwritten(
     assert [(tmp_path / name).read_text() for name in "ab"] == ["a", "another's"]
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_a_placeholder_whose_making_failed_but_happened_is_ours_only_where_nobody_else_makes_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+def test_a_placeholder_whose_making_failed_but_happened_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.5").write_text("text")
     monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
-    monkeypatch.setattr(os, "open", Failing(os.open, after=[errno.EIO]))
-    name = move_to_free_name(f"{tmp_path}/a.5", str(tmp_path), "b.5", is_own_directory=own)
-    assert name == ("b.5" if own else "b~2.5")
-    assert (tmp_path / name).read_text() == "text"
-    assert os.listdir(tmp_path).count("a.5") == 0
+    monkeypatch.setattr(os, "symlink", Failing(os.symlink, after=[errno.EIO]))
+    assert move_to_free_name(f"{tmp_path}/a.5", str(tmp_path), "b.5") == "b.5"
+    assert os.listdir(tmp_path) == ["b.5"]
+    assert (tmp_path / "b.5").read_text() == "text"
 
 
 def test_a_file_is_written_anew_when_its_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

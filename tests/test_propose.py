@@ -139,10 +139,10 @@ def test_a_job_that_cannot_be_held_goes_back(rig: Rig, monkeypatch: pytest.Monke
     rig.drop("odd", "#!/bin/sh\n#JJ no_such = 1\n")
     fill_ledger(claimer.jar.ledger)
 
-    def refuse(source: str, directory: str, name: str, is_own_directory: bool = False) -> str:
+    def refuse(source: str, directory: str, name: str) -> str:
         if directory == claimer.jar.layout.limbo:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
-        return move_to_free_name(source, directory, name, is_own_directory)
+        return move_to_free_name(source, directory, name)
 
     monkeypatch.setattr(claim, "move_to_free_name", refuse)
     with pytest.raises(CannotUseJar, match="No space left"):

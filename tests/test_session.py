@@ -11,7 +11,12 @@ from jobjar.session import Waiter, start_session
 
 
 def run_in(directory: Path, output: Path) -> int | None:
-    pid = start_session("/bin/pwd", str(directory), str(output), {b"PATH": b"/bin:/usr/bin"})
+    start, end = os.open(directory, os.O_RDONLY), os.open(output, os.O_WRONLY | os.O_APPEND)
+    try:
+        pid = start_session("/bin/pwd", start, end, {b"PATH": b"/bin:/usr/bin"})
+    finally:
+        os.close(start)
+        os.close(end)
     waiter = Waiter(pid)
     ended = waiter.wait(30, [])
     waiter.close()

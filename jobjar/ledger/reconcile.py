@@ -45,8 +45,9 @@ def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
         yield from entries
 
 
-def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(place, entry) of the regular files in a jar and in its categories; dot files left out."""
+def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(place, entry) of the regular files in a jar and in its categories; dot files left out. The paths of symbolic links
+    go to `links`."""
     for entry in list_directory(path):
         if entry.name.startswith("."):
             continue
@@ -56,20 +57,25 @@ def list_jar(path: str, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             for inner in list_directory(entry.path):
                 if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
                     yield f"{place}/{entry.name}/{inner.name}", inner
+                elif links is not None and inner.is_symlink():
+                    links.append(inner.path)
+        elif links is not None and entry.is_symlink():
+            links.append(entry.path)
 
 
-def list_jars(layout: Layout, with_completed: bool = True) -> set[str]:
-    """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen."""
-    places = {place for place, _ in list_jar(layout.limbo, "limbo")}
-    places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed"))
+def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | None = None) -> set[str]:
+    """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
+    of symbolic links go to `links`."""
+    places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
+    places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
-            places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"))
+            places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links))
     if with_completed:
-        places.update(place for place, _ in list_jar(layout.completed, "completed"))
+        places.update(place for place, _ in list_jar(layout.completed, "completed", links))
         for date in list_directory(layout.archive):
             places.update(
-                place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name))
+                place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name), links)
             )
     return places
 

@@ -21,6 +21,7 @@ from jobjar.disk import (
     move,
     move_to_free_name,
     move_to_own,
+    rename,
     server_time,
 )
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
@@ -162,7 +163,11 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 
     def take() -> str:
         if claimer.jar.ledger_home.shared:
-            return move_to_free_name(source, directory, candidate.name, is_own_directory=True)
+            return move_to_free_name(source, directory, candidate.name)
+        if id_in_name(candidate.name):
+            # No other job has that name, and this worker holds none: there is nothing there to overwrite.
+            rename(source, f"{directory}/{candidate.name}")
+            return candidate.name
         return move_to_own(source, directory, candidate.name)
 
     try:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import (
-    is_job_file,
     is_taken_away,
     look,
     make_directory,
@@ -31,8 +30,10 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import is_decided_by, was_taken_back
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.patience import is_transient, patience, patiently
+from jobjar.placeholder import is_own, read_placeholder
 
 _RETRY_PAUSE_S = 1.0
+_YOUNG_S = 1.0
 MAX_SPENT_LINKS = 50_000
 
 
@@ -100,7 +101,7 @@ def complete(
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
 
-    if may_be_taken_back(claimer) and is_taken_away(job.path):
+    if _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path):
         note_loss(claimer, job, ended, may_wait, warn)
         return False
 
@@ -146,9 +147,11 @@ def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
     return unknown
 
 
-def may_be_taken_back(claimer: Claimer) -> bool:
-    """Whether leases or other nodes may take a living worker's jobs, so that it is worth a look."""
-    return claimer.jar.settings.lease_time_s > 0 or not claimer.jar.ledger_home.shared
+def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
+    """Whether leases or other nodes may have taken an attempt's job, so that it is worth a look. Where this node has no
+    leases another one's need longer than a moment; a hand that was quicker is seen by the rename."""
+    is_young = 0 <= age_s < _YOUNG_S
+    return claimer.jar.settings.lease_time_s > 0 or not (claimer.jar.ledger_home.shared or is_young)
 
 
 def note_loss(
@@ -231,20 +234,21 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
 def return_strays(claimer: Claimer, say: Callable[[str], None], held: Container[str] = ()) -> None:
     """Give back what is in a worker's `jobs/` but for the paths that it still holds: left there when the disk refused an
     earlier way back. Raises OSError while the disk is in trouble."""
-    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs"):
+    links: list[str] = []
+    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
         if entry.path in held:
             continue
         directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
         try:
-            status = look(entry.path)
-            if status is not None and not status.st_size and not is_job_file(status):
-                remove_file(entry.path)  # the placeholder of a claim that came to nothing (disk.py)
-                continue
             move_to_free_name(entry.path, directory, entry.name)
             say(f"{entry.name} was still here; given back")
         except OSError as error:
             if is_transient(error):
                 raise
+    for path in links:
+        placeholder = read_placeholder(path)
+        if placeholder is not None and is_own(placeholder):  # of a claim that came to nothing
+            remove_file(path)
 
 
 def end_unrun(

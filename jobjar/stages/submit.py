@@ -276,7 +276,7 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
     place = unclaimed_place(job.submission.category, job.name)
     path = jar.layout.path(place)
     try:
-        move(job.path, path, is_own_name=True)  # COMMIT: from here the job is submitted
+        move(job.path, path)  # COMMIT: from here the job is submitted
     except FileNotFoundError:
         # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
         if look(job.path) is not None or not is_directory(os.path.dirname(path)):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import control, juggle as juggle, rotation
+from jobjar import control, disk, juggle as juggle, rotation
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
@@ -69,7 +69,7 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME"), is_storage: bool = Fals
 
     def run(jar: Jar) -> int:
         said: list[str] = []
-        worker = Worker(jar, tuple(categories), said.append, is_storage)
+        worker = Worker(jar, tuple(categories), said.append, is_storage=is_storage)
         worker.start()
         ran = idle = 0
         while idle < _PATIENCE_TURNS:
@@ -84,6 +84,12 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME"), is_storage: bool = Fals
         return ran
 
     return _with_jar(run)
+
+
+def work_without_renameat2() -> int:
+    """`work` on a disk that has no rename that refuses to overwrite."""
+    disk._load_renameat2 = lambda: None
+    return work()
 
 
 def recover() -> list[str]:

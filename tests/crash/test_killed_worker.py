@@ -55,6 +55,46 @@ def test_a_worker_may_be_killed_at_every_write(
     assert killed > 80 / step
 
 
+def assert_no_name_is_held(case: Case) -> None:
+    places = [path for jar in ("limbo", "unclaimed", "workers", "completed") for path in (case.home / jar).rglob("*")]
+    assert [path for path in places if path.is_symlink()] == []
+
+
+@pytest.mark.parametrize(("step"), [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_holds_a_name_for_the_move_of_a_killed_worker_is_removed(
+    nursery: Nursery, template: Path, tmp_path: Path, step: int
+) -> None:
+    kill_everywhere(nursery, template, tmp_path, all_kinds, "work_without_renameat2", step, then=assert_no_name_is_held)
+
+
+@pytest.mark.parametrize("jar", ["completed", "jobs"])
+def test_a_name_held_by_a_killed_worker_is_free_again(
+    nursery: Nursery, template: Path, tmp_path: Path, jar: str
+) -> None:
+    case = Case(nursery, template, tmp_path / "case")
+    a_job_that_succeeds(case)
+    assert case.do("work_without_renameat2", Plan(match=rf"^symlink \.moving:.*/{jar}/", when=AFTER)).killed
+    held = [path for path in case.home.rglob("*") if path.is_symlink() and path.parent.name == jar]
+    assert [path.name for path in held] == case.submitted
+    case.assert_recovered_and_done()
+    assert not held[0].is_symlink()
+    assert sorted(case.do("look").result["places"]) == [f"completed/{case.submitted[0]}"]
+
+
+def test_what_a_short_job_wrote_is_found_though_its_worker_was_killed_before_it_named_it(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    case = Case(nursery, template, tmp_path / "case")
+    a_job_that_succeeds(case)
+    assert case.do("work", Plan(match=r"^rename .*/output/\.next ")).killed
+    case.do("recover")
+    stranded = [entry for entry in case.do("look").result["entries"] if entry["entry"] == "ended"]
+    assert [entry["outcome"] for entry in stranded] == ["stranded"]
+    assert [path.read_text() for path in case.home.glob(f"workers/*/output/{stranded[0]['output_file']}")] == ["done\n"]
+    assert [path.name for path in case.home.glob("workers/*/output/.next")] == []
+    case.assert_recovered_and_done()
+
+
 def test_a_process_that_was_started_and_not_journaled_is_ended_before_its_job_goes_back(
     nursery: Nursery, template: Path, tmp_path: Path
 ) -> None:
