@@ -33,10 +33,10 @@ started = time.perf_counter()
 jar = open_jar()
 worker = jobjar.worker.Worker(jar, (), lambda line: print(line, file=sys.stderr))
 worker.start()
-job = worker._claim()
+job = worker._next_job.claim()
 print(time.perf_counter() - started)
 assert job is not None
-worker._give_back(job)
+worker.give_back(job)
 worker.finish("measured")
 """
 

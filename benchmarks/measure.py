@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from jobjar.create import create_jar
 COMMAND = "/bin/true"
 SCRIPT = f"#!/bin/sh -f\n{COMMAND}\n"
 READY_PATIENCE_S = 30.0
+LOOK_INTERVAL_S = 0.1
 PROJECT = Path(__file__).resolve().parent.parent
 
 made: list[Path] = []
@@ -110,6 +112,26 @@ def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[st
             process.terminate()
         for process in processes:
             process.communicate(timeout=READY_PATIENCE_S)
+
+
+def let_go(home: Path, workers: int, jobs: int) -> float:
+    """Seconds from the moment that `workers` workers, all there, are let go until `jobs` jobs are in completed/."""
+    pause_file = home / "workers" / "PAUSE_ALL"
+    pause_file.touch()
+    with running_workers(home, workers):
+        started_at = time.time()
+        pause_file.unlink()
+        # A new file in it wakes whoever watches the directory; a removed one is seen within JJ_POLL_TIME.
+        (home / "workers" / ".go").touch()
+        return wait_for_jobs(home / "completed", jobs) - started_at
+
+
+def wait_for_jobs(completed: Path, jobs: int) -> float:
+    """Wait until all are there, without taking much of a core; returns when the last one came."""
+    while len(os.listdir(completed)) < jobs:
+        time.sleep(LOOK_INTERVAL_S)
+    with os.scandir(completed) as entries:
+        return max(entry.stat().st_ctime for entry in entries)
 
 
 def alternate(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

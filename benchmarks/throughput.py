@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from measure import (
     COMMAND,
     SCRIPT,
     alternate,
+    let_go,
     make_directory,
     make_parser,
     median_ratio,
     parse,
     print_table,
-    running_workers,
     spread,
     temporary_jar,
     verdict,
@@ -28,7 +27,6 @@ from measure import (
 import jobjar
 
 WANTED = 0.55
-LOOK_INTERVAL_S = 0.1
 
 
 def measure_floor(directory: str, jobs: int, processes: int) -> float:
@@ -55,27 +53,12 @@ def fork_loop(script: str, jobs: int) -> int:
 def measure_workers(directory: str, jobs: int, workers: int) -> float:
     """Jobs a second of `workers` workers."""
     with temporary_jar(directory) as home:
-        pause_file = home / "workers" / "PAUSE_ALL"
-        pause_file.touch()
         jobjar.submit_jobs([COMMAND] * jobs)
-        with running_workers(home, workers):
-            started_at = time.time()
-            pause_file.unlink()
-            # A new file in it wakes whoever watches the directory; a removed one is seen within JJ_POLL_TIME.
-            (home / "workers" / ".go").touch()
-            ended_at = wait_for_jobs(home / "completed", jobs)
+        seconds = let_go(home, workers, jobs)
         failed = [job.name for job in jobjar.completed_jobs() if job.outcome != "succeeded"]
         if failed:
             raise SystemExit(f"{len(failed)} jobs did not succeed, among them {failed[0]}")
-        return jobs / (ended_at - started_at)
-
-
-def wait_for_jobs(completed: Path, jobs: int) -> float:
-    """Wait until all are there, without taking much of a core; returns when the last one came."""
-    while len(os.listdir(completed)) < jobs:
-        time.sleep(LOOK_INTERVAL_S)
-    with os.scandir(completed) as entries:
-        return max(entry.stat().st_ctime for entry in entries)
+        return jobs / seconds
 
 
 def main() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
 from jobjar.tokens import Tokens
+
+if TYPE_CHECKING:
+    from jobjar.description import Description
 
 # What `kind` says of a job: nothing, or that its file describes what a worker is to do (Jug's cycle).
 DESCRIBED = "described"
@@ -92,6 +95,8 @@ class ClaimedJob(NamedTuple):
     seed: int | None = None
     # What limits let it run, held until it has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
+    # What a described job's file says that is to be done, as it is at the beginning of this attempt.
+    description: Description | None = None
 
 
 class AttemptEnd(NamedTuple):
@@ -115,8 +120,10 @@ class AttemptEnd(NamedTuple):
 
 def describe_end(end: AttemptEnd) -> str:
     """How an attempt ended, as a line of a log says it."""
-    how = f"signal {end.signal}" if end.signal is not None else f"exit status {end.exit_status}"
-    text = f"{end.outcome}, {how}, {end.wall_time_s:.3f} s"
+    how = f"signal {end.signal}, " if end.signal is not None else f"exit status {end.exit_status}, "
+    if end.signal is None and end.exit_status is None:
+        how = ""
+    text = f"{end.outcome}, {how}{end.wall_time_s:.3f} s"
     return f"{text}, {end.message}" if end.message else text
 
 

@@ -22,16 +22,21 @@ _TURN_PATIENCE_S = 60.0
 
 
 def run_in_foreground(
-    jar: Jar, categories: tuple[str, ...], to_log: bool = False, ready: Callable[[str], None] | None = None
+    jar: Jar,
+    categories: tuple[str, ...],
+    to_log: bool = False,
+    ready: Callable[[str], None] | None = None,
+    is_storage: bool = False,
 ) -> None:
-    """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log.
+    """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
+    asks these categories alone.
 
     `ready` is called with the worker's name once it has its directory. Raises as Worker.start.
     """
     from jobjar.worker import Worker
 
     log = Log(puts_off=not jar.ledger_home.shared)
-    worker = Worker(jar, categories, log.say, log)
+    worker = Worker(jar, categories, log.say, log, is_storage)
     worker.start()
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
@@ -54,13 +59,13 @@ def run_in_foreground(
         worker.finish(reason)
 
 
-def start_worker(jar: Jar, categories: tuple[str, ...]) -> str:
-    """Start a worker in the background; returns its name. Raises WorkerFailed with what it said."""
+def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> str:
+    """Start a worker in the background, or a storage worker; returns its name. Raises WorkerFailed with what it said."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _become_daemon(jar, categories, writer)
+        _become_daemon(jar, categories, writer, is_storage)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
@@ -70,7 +75,7 @@ def start_worker(jar: Jar, categories: tuple[str, ...]) -> str:
     return answer[1:].decode()
 
 
-def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int) -> None:
+def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool) -> None:
     """Never returns: this process, and the two that detaching takes, exit here."""
     status = 1
     try:
@@ -84,7 +89,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int) -> None:
                 os.write(writer, _READY + name.encode())
                 os.close(writer)
 
-            run_in_foreground(jar, categories, to_log=True, ready=ready)
+            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
         status = 0
     except (JarError, OSError) as error:
         with contextlib.suppress(OSError):  # the worker had begun: nobody listens any more

@@ -111,14 +111,29 @@ def session_processes(session: int) -> list[int]:
     return found
 
 
-def processes_of_jobs(worker_id: str, job_ids: set[str]) -> list[int]:
-    """The process ids that a worker started for these jobs, by their environment (JJ_WORKER_ID and JJ_JOB_ID)."""
+def own_children() -> set[int] | None:
+    """The ids of this process's children, whatever thread they belong to; None where the kernel does not tell."""
+    found: set[int] = set()
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
+    except OSError:
+        return None
+    return found
+
+
+def processes_of_jobs(worker_id: str, job_ids: set[str], phases: frozenset[str] | None = None) -> list[int]:
+    """The process ids that a worker started for these jobs, by their environment (JJ_WORKER_ID and JJ_JOB_ID); with `phases`,
+    only those of these phases of them (JJ_PHASE)."""
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = process.environ()
-            if environment.get("JJ_WORKER_ID") == worker_id and environment.get("JJ_JOB_ID") in job_ids:
+            is_asked_for = phases is None or environment.get("JJ_PHASE") in phases
+            is_theirs = environment.get("JJ_WORKER_ID") == worker_id and environment.get("JJ_JOB_ID") in job_ids
+            if is_theirs and is_asked_for:
                 found.append(process.pid)
     return found

@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.attempt import CRASHED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import (
@@ -53,9 +52,9 @@ from jobjar.ledger.reconcile import (
     reconcile,
 )
 from jobjar.limits import recover_tokens
-from jobjar.liveness import DEAD, processes_of_jobs
+from jobjar.liveness import DEAD
+from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.placeholder import is_abandoned, read_placeholder
-from jobjar.session import end_session
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
 from jobjar.trees import remove_tree
@@ -90,6 +89,7 @@ def recover_node(jar: Jar) -> Recovery:
     with jar.ledger.writing() as connection:
         for difference in reconcile(connection, jar.layout, places=places):
             recovery.say(f"ledger: {difference}")
+    tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
     with jar.ledger.writing():
         for path in links:
             _free_name(path)
@@ -115,7 +115,8 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     if held:
         jobs = identify_held(jar, held)
-        _end_orphans(jar, worker, jobs, recovery)
+        uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
+        end_orphans(jar, worker, uids, recovery.say)
         for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for path in (worker.paths.scratch, worker.paths.spent_links):
@@ -187,27 +188,6 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
     return found
 
 
-def _end_orphans(jar: Jar, worker: WorkerState, jobs: dict[str, Candidate], recovery: Recovery) -> None:
-    """End the processes that a dead worker's attempts left: a job must not run twice at once."""
-    grace_time_s = jar.settings.grace_time_s
-    uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
-    with jar.ledger.writing() as connection:
-        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids]
-    for attempt in attempts:
-        if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
-            continue
-        if end_session(attempt.pid, grace_time_s, lambda: None, attempt.pid_started):
-            recovery.say(f"{worker.name}: ended the orphaned session {attempt.pid}")
-    # Killed between the start of a process and the record of it: its environment still tells whose it is.
-    for pid in processes_of_jobs(worker.worker_id, uids):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(pid) == os.getsid(0):
-                continue  # an orphaned job that runs recover_jobs itself
-            if not end_session(os.getsid(pid), grace_time_s, lambda: None):
-                os.kill(pid, signal.SIGKILL)
-            recovery.say(f"{worker.name}: ended the orphaned process {pid}")
-
-
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
     """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
     with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
@@ -233,6 +213,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         moved["reason"] = "recovered" if not verdict.final else "completed"
         jar.journal.append([moved])
         fold_journal(connection, jar.journal.path)
+    if worker.alive == DEAD:
+        remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
     if verdict.final:
         recovery.completed += 1
         recovery.say(f"{worker.name}: completed {job.name} ({verdict.reason})")
@@ -276,8 +258,13 @@ def _judge(
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
-    is_last = bool(limit) and stranded_before + 1 >= limit
-    outcome = CRASHED if is_last else STRANDED
+    # What an attempt has reached is gone on with: that its worker died says nothing of the job then.
+    goes_on = has_reached_something(jar.layout, job.uid)
+    is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
+    outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
+    times = f"stranded for the {_ordinal(stranded_before + 1)} time"
+    if goes_on:
+        times = "what it had reached is gone on with"
     entry = {
         "entry": "ended",
         "job": job.uid,
@@ -288,9 +275,9 @@ def _judge(
         "final": is_last,
         "outcome": outcome,
         "output_file": output_file,
-        "message": f"{cause}; stranded for the {_ordinal(stranded_before + 1)} time",
+        "message": f"{cause}; {times}",
     }
-    reason = f"crashed: stranded for the {_ordinal(stranded_before + 1)} time" if is_last else "recovered"
+    reason = f"crashed: {times}" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)
 
 

@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.liveness import process_start, session_processes
@@ -86,6 +86,25 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         raise
     finally:
         _return_to(before)
+
+
+def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:
+    """Start lines of /bin/sh, with `words` as $1, $2 …, in a new session; returns its process id. Unlike `start_session` it
+    leaves this process's own directory alone, so that other threads may be at work: the lines go where they want to be.
+
+    Standard input is empty, standard output and error go to the descriptor `output`. Raises CannotStart, OSError.
+    """
+    files: Sequence[Any] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    try:
+        return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
+    except OSError as error:
+        if error.errno in (errno.E2BIG, errno.EINVAL):
+            raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
+        raise
 
 
 def _return_to(directory: str) -> None:
@@ -172,6 +191,20 @@ def has_leftovers() -> bool:
             return True
 
 
+def reap_strays(own: Container[int]) -> bool:
+    """Reap the ended processes that were left to this one by others than those in `own`, which are waited for by somebody.
+    Returns whether this process has any child now."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if found is None or found.si_pid in own:
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(found.si_pid, os.WNOHANG)
+
+
 def signal_session(session: int, number: int) -> bool:
     """Send a signal to every process of a session; returns whether there was one."""
     any_there = False
@@ -180,6 +213,13 @@ def signal_session(session: int, number: int) -> bool:
             os.kill(pid, number)
             any_there = True
     return any_there
+
+
+def end_rest(session: int, leader_start: float | None) -> None:
+    """Ask what is left of a session, whose leader started then and is gone, to end. A session id comes round again: then
+    nothing is done."""
+    if process_start(session) in (None, leader_start):
+        signal_session(session, signal.SIGTERM)
 
 
 def end_session(

@@ -12,11 +12,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from jobjar import control
 from jobjar.arrivals import Arrivals
 from jobjar.attempt import (
+    DESCRIBED,
     FAILED,
     INTERRUPTED,
     KILLED,
@@ -29,27 +31,27 @@ from jobjar.attempt import (
 )
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
-from jobjar.jar import Jar, check_path_is_safe
+from jobjar.jar import Jar
 from jobjar.jobname import new_id, node_name
 from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts, next_due
-from jobjar.ledger.rebuild import fill_ledger
-from jobjar.ledger.reconcile import scan_category
-from jobjar.ledger.store import FROM_JOURNALS, Ledger
+from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
 from jobjar.log import Log
+from jobjar.next_job import NextJob
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
-from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import complete, decide, end_unrun, give_back, remove_spent_links, return_strays
+from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.workbench import Workbench, base_environment
 from jobjar.worker_directory import make_worker_directory
+
+if TYPE_CHECKING:
+    from jobjar.juggle import Juggler
 
 # What one turn came to.
 RAN = "ran"
@@ -62,14 +64,14 @@ REFUSED = "refused"
 
 END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP_AFTER_JOB = signal.SIGUSR1
-# Scanning directories for hand-made submissions takes at most this share of a worker's time.
-_SCAN_SHARE = 0.05
-_PRIVATE_LEDGER_FOR_S = 30.0
 _REFUSED_PAUSE_S = 5.0
 
 
-def asked_categories(named: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide)."""
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
     return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
@@ -77,7 +79,12 @@ class Worker:
     """One worker process. Make it after daemonising: it opens files and takes signals."""
 
     def __init__(
-        self, jar: Jar, categories: tuple[str, ...], say: Callable[[str], None], log: Log | None = None
+        self,
+        jar: Jar,
+        categories: tuple[str, ...],
+        say: Callable[[str], None],
+        log: Log | None = None,
+        is_storage: bool = False,
     ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
@@ -86,7 +93,7 @@ class Worker:
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories))
+        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
         self.categories = categories
         self.interval_s = jar.settings.poll_time_s
         is_network = not jar.ledger_home.shared
@@ -97,11 +104,12 @@ class Worker:
         asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
         self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
-        self._next_scan = 0.0
-        self._home_ledger_at = 0.0
+        self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say)
         self._bench: Workbench | None = None
         self._refusals = Refusals(say)
         self._has_strays = False
+        self._juggler: Juggler | None = None
+        self._has_failed = False
 
     # Beginning and end
 
@@ -125,6 +133,8 @@ class Worker:
     def finish(self, reason: str) -> None:
         """Say good-bye: the worker's directory stays, and says that it ended and why."""
         self._pulse.stop()
+        if self._juggler is not None:
+            self._juggler.close()
         if self._bench is not None:
             self._remove_leavings()
             with contextlib.suppress(OSError):  # recovery gives them back
@@ -134,7 +144,7 @@ class Worker:
         try:
             state = control.read_worker(self.jar.layout, self.name)
             if state is not None:
-                note_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
+                note_end(self.jar, state, round(self.disk_now(), 6), reason)
             elif is_taken_away(self.paths.identity_file):
                 self.say(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         except OSError as error:
@@ -170,9 +180,7 @@ class Worker:
         try:
             result = self._turn()
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            # What a claim left in jobs/ on its way back goes first: a rename is judged by what lies there.
-            self._has_strays = True
-            self._refusals.tell(error)
+            self.tell_refusal(error)
             return REFUSED
         if result in (RAN, IDLE):
             self._refusals.end()
@@ -193,7 +201,7 @@ class Worker:
             return_strays(self.claimer, self.say)
             self._has_strays = False
         try:
-            job = self._claim()
+            job = self._next_job.claim()
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             if not is_taken_away(self.paths.jobs):
                 raise
@@ -208,41 +216,53 @@ class Worker:
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
-        """Run one claimed job and end its attempt."""
+        """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
         assert self._bench is not None
+        if job.kind == DESCRIBED:
+            from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
+
+            self._juggler = self._juggler or Juggler(self)
+            rest = self._juggler.juggle(job)
+            return self._after_work() if rest is None else self._work(rest)
         try:
             end = run_attempt(self._bench, job, self, self.say)
         except CannotUseJar:
-            self._give_back(job)
+            self.give_back(job)
             raise
-        now = self._pulse.disk_now()
-        verdict = decide(job, end, self._failures_before(job, end), now)
-        held = complete(self.claimer, job, end, verdict, now, self._may_wait, self.say)
+        now = self.disk_now()
+        verdict = decide(job, end, self.failures_before(job, end), now)
+        held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say)
+        self.note_end(job, end, verdict, held)
+        return self._after_work()
+
+    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
+        """Say how an attempt ended; remember a failure after which this worker is to leave."""
         if held and end.outcome != INTERRUPTED:
-            self._note(f"{job.name}: {describe_end(end)}{'' if verdict.final else ', to be run again'}")
+            self._note(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
+        self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
+
+    def _after_work(self) -> str:
         if self._told_to_end():
             return ENDED
-        if held and self.jar.settings.exit_on_failure and end.outcome in (FAILED, TIMED_OUT):
-            return LEAVING
-        return RAN
+        return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
 
     def _flush_log(self) -> None:
         if self._log is not None:
             self._log.flush()
 
-    def _may_wait(self) -> bool:
+    def may_wait(self) -> bool:
         """Whether to go on waiting for a disk that refuses."""
         self._pulse.beat()
         self._flush_log()
         return not self._told_to_end()
 
-    def _give_back(self, job: ClaimedJob) -> None:
+    def give_back(self, job: ClaimedJob) -> None:
         try:
             give_back(self.claimer, job)
         except FileNotFoundError:
-            end_unrun(self.claimer, job, self._pulse.disk_now(), self._may_wait, self.say)
+            end_unrun(self.claimer, job, self.disk_now(), self.may_wait, self.say)
         except OSError as error:
             self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
 
@@ -250,6 +270,8 @@ class Worker:
         """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
         if self._bench is not None:
             self._bench.discard_spares()
+        if self._juggler is not None:
+            self._juggler.discard_spares()
         remove_spent_links(self.claimer)
 
     def _keep_up(self) -> None:
@@ -257,7 +279,7 @@ class Worker:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
             fold_journals(connection, self.jar.layout)
 
-    def _failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
+    def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
         if end.outcome not in RETRIED_OUTCOMES or not job.retries:
             return 0
         try:
@@ -268,58 +290,41 @@ class Worker:
         except (LedgerBusy, LedgerUnavailable, OSError):
             return job.attempt - 1
 
-    # Claiming
+    # Host (course.py, juggle.py): what juggling needs of a worker
 
-    def _claim(self) -> ClaimedJob | None:
-        """The next job; looks through the directories where the ledger knows none, and now and then anyway."""
-        self._use_home_ledger_again()
+    def disk_now(self) -> float:
+        return self._pulse.disk_now()
+
+    def make_environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]:
+        assert self._bench is not None
+        return self._bench.environment(job, scratch)
+
+    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
+        self._pulse.beat()
+        if self._after_work() != RAN or signal.SIGUSR1 in self._signals.raised or any(self._orders.look()):
+            return None
         try:
-            return self._claim_with_repair()
-        except (LedgerBusy, LedgerUnavailable) as error:
-            was_private = self.jar.ledger.is_private
-            if was_private and self.jar.ledger.source == FROM_JOURNALS:
-                raise
-            self.say(f"{error}. Going on with a private ledger")
-            self.jar.use_private_ledger(from_copy=not was_private)
-            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
-            return self._claim_or_scan()
-
-    def _use_home_ledger_again(self) -> None:
-        if self.jar.ledger.is_private and time.monotonic() >= self._home_ledger_at:
-            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
-            ledger = Ledger(self.jar.layout, self.jar.ledger_home, self.say)
-            try:
-                ledger.open(patience_s=0.1)
-            except (LedgerBusy, LedgerUnavailable):
-                ledger.close()
-                return
-            self.jar.replace_ledger(ledger)
-            self.say("the ledger can be used again")
-
-    def _claim_with_repair(self) -> ClaimedJob | None:
-        return self.jar.ledger.repaired(self._claim_or_scan, fill_ledger, self.say)
-
-    def _claim_or_scan(self) -> ClaimedJob | None:
-        if time.monotonic() >= self._next_scan:
-            self._scan()
-        job = claim_next(self.claimer, self._pulse.disk_now(), self.say)
-        if job is None:
-            # Whatever the scan itself found: it also folds, and a submission may have come with that.
-            self._scan()
-            job = claim_next(self.claimer, self._pulse.disk_now(), self.say)
+            if self._has_strays:
+                return_strays(self.claimer, self.say, held)
+                self._has_strays = False
+            job = self._next_job.claim()
+        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+            self.tell_refusal(error)
+            return None
+        self._refusals.end()
         return job
 
-    def _scan(self) -> None:
-        """Take hand-made submissions into the ledger."""
-        started = time.monotonic()
-        self._arrivals.begin_scan()
-        with self.jar.ledger.writing() as connection:
-            fold_journals(connection, self.jar.layout)
-            for category in self.claimer.categories:
-                check_path_is_safe(self.jar.layout.jar_directory(category))
-                scan_category(connection, self.jar.layout, category)
-        duration_s = time.monotonic() - started
-        self._next_scan = time.monotonic() + max(self.jar.settings.poll_time_s, duration_s / _SCAN_SHARE)
+    def tell_refusal(self, error: Exception) -> None:
+        # What a claim left in jobs/ on its way back goes first: a rename is judged by what lies there.
+        self._has_strays = True
+        self._refusals.tell(error)
+
+    def arrivals(self) -> list[int]:
+        self._arrivals.watch()
+        return self._arrivals.descriptors()
+
+    def has_arrivals(self) -> bool:
+        return self._arrivals.any()
 
     # Sleeping and being woken
 
@@ -335,7 +340,7 @@ class Worker:
         self._flush_log()
         until = time.monotonic() + seconds
         if wake_for_jobs:
-            until = min(until, time.monotonic() + self._until_next_due_s())
+            until = min(until, time.monotonic() + self._next_job.until_due_s())
         self._watch_directories()
         while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
@@ -358,17 +363,10 @@ class Worker:
         self._control_watch.watch([self.paths.path, self.jar.layout.workers])
         self._arrivals.watch()
 
-    def _until_next_due_s(self) -> float:
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self.jar.ledger.writing() as connection:
-            due = next_due(connection, self.claimer.categories, self._pulse.disk_now())
-            if due is not None:
-                return max(0.0, due - self._pulse.disk_now())
-        return float("inf")
-
     # Watch (attempt.py): what ends a running attempt early
 
     def meanwhile(self) -> None:
-        refresh(self.claimer, self._pulse.disk_now())
+        refresh(self.claimer, self.disk_now())
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])

@@ -47,6 +47,11 @@ WORK = [
     "nightly",
     "pulse",
     "worker_directory",
+    "next_job",
+    "orphans",
+    "course",
+    "slots",
+    "juggle",
     "worker",
     "report",
     "batch_report",
@@ -60,7 +65,12 @@ WORK = [
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("foundations", frozenset(FOUNDATIONS)),
     ("ledger", frozenset(["ledger"])),
-    ("jar", frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workbench"])),
+    (
+        "jar",
+        frozenset(
+            ["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workbench", "workplace"]
+        ),
+    ),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),

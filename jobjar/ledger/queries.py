@@ -176,12 +176,12 @@ def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str, move
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
-def count_attempts(connection: Any, uid: str, outcomes: Iterable[str]) -> int:
-    """How many attempts of a job ended with one of `outcomes`."""
+def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
+    """How many attempts of a job, after that of number `after`, ended with one of `outcomes`."""
     wanted = tuple(outcomes)
     marks = ",".join("?" * len(wanted))
     row = connection.execute(
-        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks})", (uid, *wanted)
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > ?", (uid, *wanted, after)
     ).fetchone()
     return int(row[0])
 
@@ -227,6 +227,12 @@ def last_word(connection: Any, worker_uid: str) -> LastWord | None:
     """The newest attempt of a worker by which a job would be completed, or None."""
     row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
     return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
+
+
+def completed_among(connection: Any, uids: Sequence[str]) -> list[str]:
+    """Those of these jobs that are completed."""
+    query = "SELECT 1 FROM job WHERE uid = ? AND state = 'completed'"
+    return [uid for uid in uids if connection.execute(query, (uid,)).fetchone() is not None]
 
 
 class HeldAttempt(NamedTuple):

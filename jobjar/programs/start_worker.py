@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from jobjar.description import storage_category
 from jobjar.jobname import check_category
 from jobjar.programs.command import make_parser, open_named_jar, run
 
@@ -16,18 +17,30 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "uncategorized jobs. Prints the worker's name, node.pid.",
     )
     parser.add_argument("--foreground", action="store_true", help="stay in the foreground; SIGTERM or Ctrl-C ends it")
+    parser.add_argument(
+        "--storage",
+        action="store_true",
+        help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
+    )
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import daemon
 
         jar = open_named_jar(options, program_path)
-        categories = tuple(check_category(name) for name in options.category) or jar.settings.categories
+        named = tuple(check_category(name) for name in options.category)
+        if options.storage and not named:
+            parser.error("--storage needs the storage classes whose files this worker is to store")
+        categories = (
+            tuple(storage_category(name) for name in named) if options.storage else named or jar.settings.categories
+        )
         if options.foreground:
-            daemon.run_in_foreground(jar, categories, ready=lambda name: print(name, flush=True))
+            daemon.run_in_foreground(
+                jar, categories, ready=lambda name: print(name, flush=True), is_storage=options.storage
+            )
             return 0
         jar.check_is_safe()
-        print(daemon.start_worker(jar, categories))
+        print(daemon.start_worker(jar, categories, options.storage))
         return 0
 
     return run(parser, argv, body)

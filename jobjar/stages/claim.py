@@ -10,10 +10,10 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobjar.attempt import ClaimedJob, Claimer
-from jobjar.attributes import HEADER_BYTES, read_header
+from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
+from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import (
     is_directory,
     is_job_file,
@@ -37,6 +37,9 @@ from jobjar.limits import Token
 from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
 from jobjar.throttle import is_throttled
+
+if TYPE_CHECKING:
+    from jobjar.description import Description
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
@@ -233,13 +236,16 @@ def _record_claim(
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
     uid, found = _identify(connection, candidate, path, status)
+    in_file = found or {}
+    description: Description | None = None
+    if in_file.get("kind", candidate.kind) == DESCRIBED:
+        in_file, description = _read_again(candidate, path, in_file)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
     if found is not None:
         entry["found"] = found
     claimer.jar.journal.append([entry])
-    in_file = found or {}
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -258,7 +264,21 @@ def _record_claim(
         kind=in_file.get("kind", candidate.kind),
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
+        description=description,
     )
+
+
+def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None]:
+    """What a described job's file says now, and its description: edited by hand it counts at the next attempt. Raises
+    BadAttribute."""
+    data = read_file(path, size=HEADER_BYTES)
+    said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
+    names = {name for _, name, _ in read_lines(data, candidate.place)}
+    # What its submission said goes before what is only a default.
+    for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
+        if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
+            said[key] = value
+    return said, read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
 
 
 def _first_given(*values: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
@@ -90,8 +90,10 @@ def complete(
     now: float,
     may_wait: Callable[[], bool],
     warn: Callable[[str], None],
+    before: Sequence[Entry] = (),
 ) -> bool:
-    """End an attempt as `verdict` says; returns whether this worker still held the job.
+    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before` are journaled in
+    one write with its end.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
     stranded. The tokens of its limits are given back in any case: it does not run any more.
@@ -106,7 +108,7 @@ def complete(
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([ended], durable)
+        claimer.jar.journal.append([*before, ended], durable)
 
     def move_job() -> None:
         troubles = patience.troubles
@@ -232,11 +234,13 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
         claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
 
-def return_strays(claimer: Claimer, say: Callable[[str], None]) -> None:
-    """Give back what is in a worker's `jobs/` between jobs: left there when the disk refused an earlier way back. Raises
-    OSError while the disk is in trouble."""
+def return_strays(claimer: Claimer, say: Callable[[str], None], held: Container[str] = ()) -> None:
+    """Give back what is in a worker's `jobs/` but for the paths that it still holds: left there when the disk refused an
+    earlier way back. Raises OSError while the disk is in trouble."""
     links: list[str] = []
     for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
+        if entry.path in held:
+            continue
         directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
         try:
             move_to_free_name(entry.path, directory, entry.name)

@@ -23,6 +23,7 @@ from jobjar.attempt import (
     Watch,
 )
 from jobjar.errors import CannotUseJar
+from jobjar.journal import Entry
 from jobjar.liveness import start_now
 from jobjar.session import (
     CannotStart,
@@ -96,13 +97,13 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         system_cpu_s=round(ended.system_cpu_s, 6),
         max_rss_kib=ended.max_rss_kib,
         output_file=output_file,
-        message=_explain(cause, job),
+        message=explain_cause(cause, job),
         pid=pid,
         pid_started=pid_started,
     )
 
 
-def _explain(cause: str | None, job: ClaimedJob) -> str | None:
+def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
     if cause == TIMED_OUT:
         return f"ended at its time limit of {job.time_limit_s:g} s"
     if cause == KILLED:
@@ -123,10 +124,9 @@ def _not_run(
     return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, None, None, retry_after_s)
 
 
-def _journal_start(
-    claimer: Claimer, job: ClaimedJob, pid: int, pid_started: float | None, warn: Callable[[str], None]
-) -> None:
-    entry = {
+def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
+    """The `started` entry of an attempt whose main process goes on."""
+    return {
         "entry": "started",
         "job": job.uid,
         "attempt": job.attempt,
@@ -135,8 +135,13 @@ def _journal_start(
         "pid": pid,
         "pid_started": pid_started,
     }
+
+
+def _journal_start(
+    claimer: Claimer, job: ClaimedJob, pid: int, pid_started: float | None, warn: Callable[[str], None]
+) -> None:
     try:
-        claimer.jar.journal.append([entry])
+        claimer.jar.journal.append([started_entry(claimer, job, pid, pid_started)])
     except OSError as error:
         # Recovery finds the session by its environment too, as it does before this entry.
         warn(f"the start of {job.name} could not be journaled: {error.strerror}")

@@ -109,7 +109,8 @@ def _be_a_child(order: dict[str, Any], results: int, trace: int) -> None:
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         home = order["home"]
-        os.environ.update({"JJ_HOME": home, "JJ_GRACE_TIME": "1", "HOME": os.path.dirname(home)})
+        above = os.path.dirname(home)
+        os.environ.update({"JJ_HOME": home, "JJ_GRACE_TIME": "1", "HOME": above, "JJ_INPUT_CACHE": f"{above}/cache"})
         if order["plan"] is not None:
             killer.arm(Plan(*order["plan"]), trace)
         answer["result"] = getattr(scenarios, order["scenario"])(**order["arguments"])

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import batch, control, disk, limits, rotation
+from jobjar import batch, control, disk, juggle as juggle, limits, rotation
 from jobjar.batch import submit_batches
 from jobjar.check import check_jar
 from jobjar.create import create_jar
 from jobjar.daemon import run_in_foreground
+from jobjar.description import storage_category
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.journal import open_to_read, read_journal
@@ -82,12 +83,17 @@ def abort_batch(name: str, restart: bool = False) -> list[int]:
     return _with_jar(run)
 
 
-def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
-    """Be a worker until there is nothing to do; returns how many jobs it ran."""
+def store(classes: tuple[str, ...] = ("tape",)) -> int:
+    """Be a storage worker until there is nothing to do; returns how often it found something."""
+    return work(tuple(storage_category(name) for name in classes), is_storage=True)
+
+
+def work(categories: tuple[str, ...] = ("MANY", "SOME"), is_storage: bool = False) -> int:
+    """Be a worker until there is nothing to do; returns how many jobs it ran (described ones together count once)."""
 
     def run(jar: Jar) -> int:
         said: list[str] = []
-        worker = Worker(jar, tuple(categories), said.append)
+        worker = Worker(jar, tuple(categories), said.append, is_storage=is_storage)
         worker.start()
         ran = idle = 0
         while idle < _PATIENCE_TURNS:
@@ -95,7 +101,7 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME")) -> int:
             assert result in (RAN, IDLE), (result, said)
             ran += result == RAN
             idle = idle + 1 if result == IDLE else 0
-            if result == IDLE and (due_s := worker._until_next_due_s()) < 60:
+            if result == IDLE and (due_s := worker._next_job.until_due_s()) < 60:
                 time.sleep(due_s)  # a retry that is delayed
                 idle = 0
         worker.finish("nothing to do")

@@ -1,0 +1,389 @@
+"""The course of one job through its stages, for a worker that juggles several: what comes after what, and how it ends.
+
+A described job is staged in, run, polled, staged out and stored, or gone on with where an earlier attempt wrote a state.json
+(DESIGN.md, "Described jobs"); a plain one is run. Writes what its stages write, and below `underway/`; what a crash leaves,
+and what repairs it, stands in DESIGN.md's table of the write order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from jobjar.attempt import (
+    DESCRIBED,
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    PUBLISHED,
+    SUCCEEDED,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+)
+from jobjar.description import storage_category
+from jobjar.disk import is_taken_away, look, rename
+from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.journal import Entry
+from jobjar.jug.outputs import (
+    OUTPUT,
+    POLL,
+    State,
+    attempt_directory,
+    find_state,
+    forget_state,
+    make_attempt_directory,
+    published_directory,
+    remove_underway,
+    state_directory,
+    work_directory,
+    write_state,
+)
+from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
+from jobjar.ledger.queries import count_attempts
+from jobjar.ledger.reconcile import list_directory
+from jobjar.session import Ended, end_rest
+from jobjar.stages.complete import Verdict, complete, decide
+from jobjar.stages.poll import has_polling, poll, save_polled
+from jobjar.stages.run import explain_cause, started_entry
+from jobjar.stages.run_command import run_command
+from jobjar.stages.stage_in import install_software, stage_in
+from jobjar.stages.stage_out import (
+    find_destination,
+    has_output,
+    make_state,
+    note_results,
+    publish_outputs,
+    run_stage_out,
+)
+from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
+from jobjar.trees import remove_tree
+from jobjar.workplace import Workplace, Workplaces
+
+# A job that the disk refuses something, or for which there is no process, is not claimed again at once.
+_REFUSED_PAUSE_S = 5.0
+# In the directory $1, the plain job $2.
+_RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
+
+
+class Host(Protocol):
+    """What a course needs of its worker."""
+
+    claimer: Claimer
+    say: Callable[[str], None]
+
+    def disk_now(self) -> float: ...
+
+    def make_environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]: ...
+
+    def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int: ...
+
+    def may_wait(self) -> bool: ...
+
+    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
+
+
+class Course:
+    """One job's way. `is_alone` is set by who runs its commands: no process is left that one of them started."""
+
+    def __init__(self, host: Host, places: Workplaces, job: ClaimedJob) -> None:
+        self.host = host
+        self.job = job
+        self.is_alone = True
+        # Of its main process, once that was started.
+        self.pid: int | None = None
+        self.pid_started: float | None = None
+        self._places = places
+        self._layout = host.claimer.jar.layout
+        self._place: Workplace | None = None
+        self._is_start_told = False
+        self._deadline: float | None = None
+        self._has_underway = False
+        # Where a job that was submitted elsewhere is polled, and what says so.
+        self._state_directory: str | None = None
+        self._polled_state: State | None = None
+        self.attempt: Attempt | None = None
+        self.is_storing = False
+        if job.kind == DESCRIBED:
+            self.attempt = Attempt(host.claimer, job, host.make_environment, host.disk_now, host.say)
+        self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
+
+    @property
+    def deadline(self) -> float | None:
+        """When it has to be over, by the monotonic clock."""
+        return self._deadline if self.attempt is None else self.attempt.deadline
+
+    @property
+    def output(self) -> int:
+        """The descriptor that its commands write to."""
+        place = self._place if self.attempt is None else self.attempt.place
+        assert place is not None
+        return place.output
+
+    def steps(self) -> Steps[None]:
+        """The way from the claim to the commit. Raises OSError where nothing was begun: the job can be given back."""
+        return self._run_plain() if self.attempt is None else self._run_described(self.attempt)
+
+    def take_entries(self, is_running: bool) -> list[Entry]:
+        """What is to be journaled while the attempt goes on; `is_running`: its main process does."""
+        entries: list[Entry] = []
+        if is_running and not self._is_start_told:
+            self._is_start_told = True
+            entries.append(started_entry(self.host.claimer, self.job, self.pid, self.pid_started))
+        if self.attempt is not None:
+            entries += self.attempt.entries
+            self.attempt.entries = []
+        return entries
+
+    # Plain jobs
+
+    def _run_plain(self) -> Steps[None]:
+        job = self.job
+        started, ended, cause = time.monotonic(), None, None
+        try:
+            yield Turn(RUN)
+            place = self._place = self._places.make(job)
+            environment = self.host.make_environment(job, place.directory)
+            started = time.monotonic()
+            self._deadline = started + job.time_limit_s if job.time_limit_s else None
+            ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
+        except Cut as cut:
+            ended, cause = cut.ended, cut.cause
+        except OSError:
+            if self.pid is None and self._place is None:
+                raise
+            cause = INTERRUPTED
+        self._deadline = None
+        wall_time_s = time.monotonic() - started
+        end = _end_of_process(ended, cause, job, wall_time_s)._replace(
+            output_file=self._clear(), pid=self.pid, pid_started=self.pid_started
+        )
+        self._complete(end, self._decide(end), job)
+
+    # Described jobs
+
+    def _run_described(self, attempt: Attempt) -> Steps[None]:
+        # One look, for most jobs have nothing there.
+        self._has_underway = look(f"{self._layout.underway}/{self.job.uid}") is not None
+        state = find_state(self._layout, self.job.uid) if self._has_underway else None
+        if state is not None:
+            self._state_directory = state_directory(self._layout, state)
+            if state.phase != POLL:
+                self.is_storing = True
+                yield from self._store(attempt, state, self._state_directory)
+                return
+        try:
+            if state is None:
+                yield Turn(STAGE_IN)
+                yield from stage_in(attempt, lambda: self._make_place(attempt))
+                yield Turn(RUN)
+                yield from run_command(attempt)
+                if has_polling(attempt):
+                    state = make_state(attempt, POLL, self._end(attempt, SUCCEEDED, exit_status=0))
+                    yield from save_polled(self._own_directory, state)
+                    self._state_directory = self._own_directory
+            else:
+                yield Turn(STAGE_IN)
+                yield from install_software(attempt)
+                assert self._state_directory is not None
+                attempt.settle(self._places.make(self.job, work_directory(self._state_directory)))
+                yield Turn(RUN)
+            if state is not None and self._state_directory is not None:
+                self._polled_state = state
+                yield from poll(attempt, self._state_directory, state)
+            yield Turn(STAGE_OUT)
+            yield from run_stage_out(attempt)
+            end = self._end(attempt, SUCCEEDED, exit_status=0)
+        except StageFailed as failure:
+            end = self._end_failed(attempt, failure)
+        except Cut as cut:
+            end = self._end_cut(attempt, cut)
+        except OSError as error:
+            if attempt.place is None and attempt.phase is None:
+                raise
+            message = f"{attempt.phase or 'the disk'}: {error}"
+            attempt.end(message=message)
+            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=_REFUSED_PAUSE_S)
+        yield from self._conclude(attempt, end)
+
+    def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
+        attempt.end(failure.exit_status, str(failure))
+        return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
+
+    def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
+        message = explain_cause(cut.cause, self.job) or cut.cause
+        attempt.end(message=message)
+        ended = cut.ended
+        return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
+
+    def _make_place(self, attempt: Attempt) -> Workplace:
+        """The attempt's directory; of a job that is polled one that stays when its worker dies."""
+        if not has_polling(attempt):
+            return self._places.make(self.job)
+        self._has_underway = True
+        make_attempt_directory(self._own_directory)
+        return self._places.make(self.job, work_directory(self._own_directory))
+
+    def _end(
+        self,
+        attempt: Attempt,
+        outcome: str,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        message: str | None = None,
+    ) -> AttemptEnd:
+        return AttemptEnd(
+            outcome=outcome,
+            exit_status=exit_status,
+            signal=signal,
+            wall_time_s=round(attempt.wall_time_s, 6),
+            user_cpu_s=round(attempt.user_cpu_s, 6),
+            system_cpu_s=round(attempt.system_cpu_s, 6),
+            max_rss_kib=attempt.max_rss_kib,
+            output_file=None,
+            message=message,
+            pid=self.pid,
+            pid_started=self.pid_started,
+        )
+
+    def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
+        """Publish what is to be stored, or end the attempt."""
+        if end.outcome != LOST:
+            note_results(attempt)
+        verdict = self._decide(end)
+        state: State | None = None
+        to = find_destination(attempt, end, verdict.final)
+        if to is not None and has_output(attempt):
+            self._has_underway = True
+            try:
+                state = yield from publish_outputs(attempt, end, to, self._own_directory)
+            except StageFailed as failure:
+                # What cannot be published of an attempt that failed anyway is no more than a warning.
+                if end.outcome == SUCCEEDED:
+                    end = self._end_failed(attempt, failure)
+                else:
+                    attempt.warn([str(failure)])
+            except Cut as cut:
+                end = self._end_cut(attempt, cut)
+            verdict = self._decide(end)
+        if state is None:
+            self._finish(attempt, end._replace(output_file=self._clear()), verdict, self.job)
+        else:
+            yield from self._store(attempt, state, self._own_directory)
+
+    def _decide(self, end: AttemptEnd) -> Verdict:
+        return decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
+
+    def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
+        """Store what is published, or hand it to those who do; then the job is completed."""
+        job = self.job
+        own_category = job._replace(category=state.category)
+        waiting = storage_category(state.storage_class) if state.storage_class else None
+        if waiting is not None and job.category != waiting:
+            end = end_of(state, self._clear())._replace(outcome=PUBLISHED, message=None)
+            end = end._replace(pid=self.pid, pid_started=self.pid_started)
+            self._finish(attempt, end, Verdict(False, "published", 0), job._replace(category=waiting))
+            return
+        try:
+            yield Turn(STAGE_OUT)
+            yield from store_outputs(attempt, state, directory, lambda: self._places.make(job))
+        except Refused as refusal:
+            attempt.end(message=str(refusal))
+            delay_s = delay_after(self._count_refusals(state))
+            end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
+            self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
+        except StageFailed as failure:
+            message = f"{failure}; the published files are kept in {directory}"
+            attempt.end(message=message)
+            with contextlib.suppress(OSError):  # then recovery will take them for stored: the message names them
+                keep_published(directory, message)
+            self._has_underway = False
+            end = end_of(state, self._clear())._replace(outcome=FAILED, message=message)
+            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+        except Cut as cut:
+            end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
+            verdict = self._decide(end)
+            self._finish(attempt, end, verdict, own_category if verdict.final else job)
+        else:
+            end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)
+            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+
+    def _count_refusals(self, state: State) -> int:
+        """How often it was sent back since it was published."""
+        jar = self.host.claimer.jar
+        try:
+            with jar.ledger.writing() as connection:
+                return count_attempts(connection, self.job.uid, (INTERRUPTED,), state.attempt - 1)
+        except (LedgerBusy, LedgerUnavailable, OSError):
+            return 0
+
+    # The end
+
+    def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
+        """End the attempt, and tidy underway/: what is there is gone on with, so what is not to be has to go first."""
+        is_over = verdict.final or verdict.reason == "retried"
+        if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
+            for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
+                forget_state(entry.path)
+        held = self._complete(end, verdict, job, attempt)
+        if not self._has_underway:
+            return
+        if held and is_over and self._polled_state is not None and self.pid is not None:
+            # What run_command left for the polling_command to ask for.
+            end_rest(self.pid, self.pid_started)
+        if held and is_over:
+            remove_underway(self._layout, job.uid)
+        elif held and verdict.reason == "published":
+            pass
+        elif held or is_taken_away(job.path):
+            self._leave_underway(held)
+
+    def _leave_underway(self, held: bool) -> None:
+        """Take away what this attempt alone made below underway/, and nobody goes on with."""
+        if not held and self._polled_state is not None:
+            # Who polls now, in the same working directory, is to find there what this attempt took from it.
+            with contextlib.suppress(OSError):
+                taken = published_directory(self._own_directory)
+                rename(taken, f"{work_directory(str(self._state_directory))}/{OUTPUT}")
+                if self._state_directory == self._own_directory:
+                    write_state(self._own_directory, self._polled_state)
+        if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
+            remove_tree(self._own_directory)
+
+    def _is_own_state_there(self) -> bool:
+        state = find_state(self._layout, self.job.uid)
+        return state is not None and state_directory(self._layout, state) == self._own_directory
+
+    def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
+        host = self.host
+        before = [] if attempt is None else attempt.last_entries()
+        held = complete(host.claimer, job, end, verdict, host.disk_now(), host.may_wait, host.say, before)
+        host.note_end(job, end, verdict, held)
+        return held
+
+    def _clear(self) -> str | None:
+        """Give up the attempt's workplace; returns the name of its output file."""
+        place = self._place if self.attempt is None else self.attempt.place
+        if self.attempt is not None:
+            self.attempt.place = None
+        self._place = None
+        return None if place is None else self._places.clear(place, self.is_alone)
+
+
+def _end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
+    if ended is None:
+        message = explain_cause(cause, job)
+        return AttemptEnd(cause or INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message)
+    return AttemptEnd(
+        outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
+        exit_status=ended.exit_status,
+        signal=ended.signal,
+        wall_time_s=round(wall_time_s, 6),
+        user_cpu_s=round(ended.user_cpu_s, 6),
+        system_cpu_s=round(ended.system_cpu_s, 6),
+        max_rss_kib=ended.max_rss_kib,
+        output_file=None,
+        message=explain_cause(cause, job),
+    )

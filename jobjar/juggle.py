@@ -1,0 +1,343 @@
+"""Juggle several jobs of a worker: while one runs, the next is staged in and the last is staged out.
+
+One thread, the worker's own, claims, journals, and starts and waits for processes; work on files alone is done by threads that
+report to it. Each job is a course (course.py) that yields what it waits for; here all of them are waited for at once. Writes
+journal entries of attempts under way; what a crash leaves is as with any worker: jobs that a dead one holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import threading
+import time
+from collections.abc import Container
+from typing import Any, Protocol
+
+from jobjar.attempt import DESCRIBED, TIMED_OUT, ClaimedJob
+from jobjar.course import Course, Host
+from jobjar.errors import CannotUseJar
+from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
+from jobjar.liveness import own_children, session_processes, start_now
+from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
+from jobjar.slots import Juggled, Process, Slots
+from jobjar.stages.stage_out import note_progress
+from jobjar.trees import remove_tree
+from jobjar.workplace import Workplaces
+
+# What is over so soon has its beginning told by its end.
+_SHORT_S = 0.01
+_LONGEST_LOOK_S = 0.1
+# Asking for another job takes at most this share of a worker's time.
+_CLAIM_SHARE = 0.05
+
+
+class JugglingHost(Host, Protocol):
+    """What a juggler needs of its worker."""
+
+    interval_s: float
+
+    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
+        """One more job, where this worker may have one now; `held` has the paths of those that it has."""
+        ...
+
+    def give_back(self, job: ClaimedJob) -> None: ...
+
+    def tell_refusal(self, error: Exception) -> None: ...
+
+    def meanwhile(self) -> None: ...
+
+    def descriptors(self) -> list[int]: ...
+
+    def arrivals(self) -> list[int]: ...
+
+    def has_arrivals(self) -> bool: ...
+
+    def reason(self, job: ClaimedJob) -> str | None: ...
+
+
+class Juggler:
+    """The jobs that a worker has under way at once."""
+
+    def __init__(self, host: JugglingHost) -> None:
+        self._host = host
+        self._settings = host.claimer.jar.settings
+        self._journal = host.claimer.jar.journal
+        self._places = Workplaces(host.claimer, remove_tree)
+        self._slots = Slots(self._settings)
+        self._jobs = self._slots.jobs
+        self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+        self._threads = 0
+        self._next_claim = self._next_look = 0.0
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def discard_spares(self) -> None:
+        """Remove what was kept for jobs that will not come."""
+        self._places.discard_spares()
+
+    def juggle(self, job: ClaimedJob) -> ClaimedJob | None:
+        """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed when
+        nothing else was under way any more: it needs no juggling."""
+        self._next_claim = 0.0
+        self._next_look = time.monotonic() + self._host.interval_s
+        self._take(job)
+        while self._jobs:
+            self._give_turns()
+            rest = self._claim()
+            if rest is not None:
+                return rest
+            if self._jobs:
+                self._wait()
+        return None
+
+    # Turns and claims
+
+    def _give_turns(self) -> None:
+        """Let those begin for which there is a slot: first those that are nearest to their end."""
+        again = True
+        while again:
+            again = False
+            for slot in (STAGE_OUT, RUN, STAGE_IN):
+                for juggled in [juggled for juggled in self._jobs if juggled.wanted == slot]:
+                    if self._slots.has_turn(slot):
+                        juggled.slot = slot
+                        self._go_on(juggled, None)
+                        again = True
+
+    def _claim(self) -> ClaimedJob | None:
+        while self._slots.may_claim() and time.monotonic() >= self._next_claim:
+            started = time.monotonic()
+            job = self._host.claim_another({juggled.job.path for juggled in self._jobs})
+            if job is None:
+                took_s = time.monotonic() - started
+                self._next_claim = time.monotonic() + max(self._host.interval_s, took_s / _CLAIM_SHARE)
+                return None
+            if not self._jobs and job.kind != DESCRIBED:
+                return job
+            self._take(job)
+            self._give_turns()
+        return None
+
+    # One job
+
+    def _take(self, job: ClaimedJob) -> None:
+        juggled = Juggled(Course(self._host, self._places, job))
+        self._jobs.append(juggled)
+        self._go_on(juggled, None)
+
+    def _go_on(self, juggled: Juggled, answer: Any, error: BaseException | None = None) -> None:
+        """Give a job what it waited for, and begin what it waits for next."""
+        while True:
+            juggled.wait = None
+            try:
+                wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
+            except StopIteration:
+                self._jobs.remove(juggled)
+                return
+            except (CannotUseJar, OSError) as refusal:
+                # Nothing of it was begun yet: for whoever can.
+                self._jobs.remove(juggled)
+                self._host.tell_refusal(refusal)
+                self._host.give_back(juggled.job)
+                self._next_claim = time.monotonic() + self._host.interval_s
+                return
+            answer = error = None
+            juggled.wait, juggled.since, juggled.is_said = wait, time.monotonic(), False
+            if isinstance(wait, Turn):
+                juggled.slot = ""
+            if juggled.cause is not None and not (isinstance(wait, Work) and wait.is_short):
+                error = Cut(juggled.cause)
+                continue
+            if isinstance(wait, Work):
+                self._begin_work(juggled, wait)
+            elif isinstance(wait, Command):
+                try:
+                    self._begin_command(juggled, wait)
+                except CannotStart as refusal:
+                    answer = Ended(refusal.status, None, 0.0, 0.0, 0)
+                    continue
+                except OSError as refusal:
+                    error = OSError(refusal.errno, f"cannot start a process: {refusal.strerror}")
+                    continue
+            return
+
+    def _begin_command(self, juggled: Juggled, command: Command) -> None:
+        output = juggled.course.output
+        pid, started = start_now(lambda: start_shell(command.text, command.words, output, command.environment))
+        juggled.process = Process(pid)
+        if juggled.slot == RUN and juggled.course.pid is None:
+            juggled.course.pid, juggled.course.pid_started = pid, started
+        if not self._slots.may_claim():
+            self._host.meanwhile()
+
+    def _begin_work(self, juggled: Juggled, work: Work) -> None:
+        mark = juggled.work = object()
+        self._threads += 1
+
+        def do() -> None:
+            try:
+                result: tuple[object, Any, BaseException | None] = (mark, work.action(), None)
+            except BaseException as error:
+                result = (mark, None, error)
+            self._results.put(result)
+            with contextlib.suppress(BlockingIOError):  # it is full: the reader will be woken
+                os.write(self._writer, b".")
+
+        threading.Thread(target=do, daemon=True).start()
+
+    def _cut(self, juggled: Juggled, cause: str) -> None:
+        """Have a job end now."""
+        if juggled.cause is not None:
+            return
+        juggled.cause = cause
+        if juggled.course.attempt is not None:
+            juggled.course.attempt.is_cut = True
+        process = juggled.process
+        if process is not None:
+            if process.ended is None:
+                self._begin_end(process)
+        elif not (isinstance(juggled.wait, Work) and juggled.wait.is_short):
+            juggled.work = None  # what the thread comes to is nobody's any more
+            self._go_on(juggled, None, Cut(cause))
+
+    def _begin_end(self, process: Process) -> None:
+        signal_session(process.pid, signal.SIGTERM)
+        signal_session(process.pid, signal.SIGCONT)
+        process.kill_at = time.monotonic() + self._settings.grace_time_s
+        process.look_at = time.monotonic() + process.pause_s
+
+    # Waiting for all of them
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        host_descriptors = set(self._host.descriptors())
+        may_claim = self._slots.may_claim()
+        arrivals = set(self._host.arrivals()) if may_claim else set()
+        for descriptor in (self._reader, *host_descriptors, *arrivals):
+            poll.register(descriptor, select.POLLIN)
+        processes = {juggled.process.pidfd: juggled for juggled in self._jobs if juggled.process is not None}
+        for descriptor, juggled in processes.items():
+            assert juggled.process is not None
+            if descriptor >= 0 and juggled.process.ended is None:
+                poll.register(descriptor, select.POLLIN)
+        timeout_s = self._next_due(may_claim) - time.monotonic()
+        ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000 + 1)}
+        if arrivals & ready and self._host.has_arrivals():
+            self._next_claim = 0.0
+        if self._reader in ready:
+            self._take_results()
+        now = time.monotonic()
+        for juggled in list(self._jobs):
+            process = juggled.process
+            if process is not None and (process.pidfd in ready or now >= process.look_at):
+                self._look_at_process(juggled, process)
+        if host_descriptors & ready or now >= self._next_look:
+            self._next_look = now + self._host.interval_s
+            for juggled in list(self._jobs):
+                cause = self._host.reason(juggled.job)
+                if cause is not None:
+                    self._cut(juggled, cause)
+        self._do_what_is_due(time.monotonic())
+
+    def _next_due(self, may_claim: bool) -> float:
+        due = self._next_look
+        if may_claim:
+            due = min(due, self._next_claim)
+        for juggled in self._jobs:
+            if isinstance(juggled.wait, Pause):
+                due = min(due, juggled.since + juggled.wait.seconds)
+            elif not juggled.is_said and isinstance(juggled.wait, Command | Work):
+                due = min(due, juggled.since + _SHORT_S)
+            if juggled.process is not None:
+                due = min(due, juggled.process.look_at)
+            attempt, deadline = juggled.course.attempt, juggled.course.deadline
+            if deadline is not None and juggled.cause is None:
+                due = min(due, deadline)
+            if attempt is not None and attempt.next_progress is not None:
+                due = min(due, attempt.next_progress)
+        return due
+
+    def _do_what_is_due(self, now: float) -> None:
+        for juggled in list(self._jobs):
+            attempt, deadline, wait = juggled.course.attempt, juggled.course.deadline, juggled.wait
+            if attempt is not None and attempt.next_progress is not None and now >= attempt.next_progress:
+                attempt.next_progress = now + self._settings.progress_time_s
+                if note_progress(attempt):
+                    self._tell(juggled)
+            if isinstance(wait, Command | Work) and not juggled.is_said and now >= juggled.since + _SHORT_S:
+                self._tell(juggled)
+            if deadline is not None and now >= deadline:
+                self._cut(juggled, TIMED_OUT)
+            elif isinstance(wait, Pause) and now >= juggled.since + wait.seconds:
+                self._go_on(juggled, None)
+
+    def _tell(self, juggled: Juggled) -> None:
+        """Journal what there is to be said of an attempt that goes on."""
+        course = juggled.course
+        entries = course.take_entries(is_running=juggled.slot == RUN and juggled.process is not None)
+        juggled.is_said = True
+        try:
+            self._journal.append(entries)
+        except OSError as error:
+            # Recovery finds the session by its environment too, as it does before this entry.
+            self._host.say(f"the state of {juggled.job.name} could not be journaled: {error.strerror}")
+
+    def _take_results(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        while not self._results.empty():
+            mark, result, error = self._results.get()
+            self._threads -= 1
+            for juggled in [juggled for juggled in self._jobs if juggled.work is mark]:
+                juggled.work = None
+                if (
+                    juggled.cause is not None
+                    and error is None
+                    and isinstance(juggled.wait, Work)
+                    and not juggled.wait.is_short
+                ):
+                    error = Cut(juggled.cause)
+                self._go_on(juggled, result, error)
+
+    def _look_at_process(self, juggled: Juggled, process: Process) -> None:
+        """Go on with a job whose command has ended and left nothing behind in its session; end what it left."""
+        if process.ended is None:
+            process.ended = reap(process.pid)
+            if process.ended is not None:
+                process.close()
+        now = time.monotonic()
+        may_leave = isinstance(juggled.wait, Command) and juggled.wait.may_leave and juggled.cause is None
+        if process.ended is None or (self._has_left(juggled, process) and not may_leave):
+            if process.kill_at is None and process.ended is not None:
+                self._host.say(f"{juggled.job.name} left background processes, which are ended")
+                self._begin_end(process)
+            if process.kill_at is not None and now >= process.kill_at:
+                signal_session(process.pid, signal.SIGKILL)
+            process.pause_s = min(2 * process.pause_s, _LONGEST_LOOK_S)
+            process.look_at = now + process.pause_s
+            return
+        juggled.process = None
+        if juggled.cause is not None:
+            self._go_on(juggled, None, Cut(juggled.cause, process.ended))
+        else:
+            self._go_on(juggled, process.ended)
+
+    def _has_left(self, juggled: Juggled, process: Process) -> bool:
+        """Whether a command that has ended left processes in its session."""
+        others = {
+            other.process.pid for other in self._jobs if other.process is not None and other.process.ended is None
+        }
+        # What a thread started is that thread's to wait for.
+        if not self._threads and not reap_strays(others):
+            juggled.course.is_alone = True
+            return False
+        children = own_children()
+        juggled.course.is_alone = children is not None and children <= others
+        return not juggled.course.is_alone and bool(session_processes(process.pid))

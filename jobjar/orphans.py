@@ -1,0 +1,79 @@
+"""What a dead worker left running, and below `underway/`: ended or removed, but for what is gone on with.
+
+A described job whose state.json says that it was submitted elsewhere goes on there: its processes that left their session are
+left alone, and whoever claims the job polls it. Killed midway, what was not done is done by the next recovery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from jobjar.control import WorkerState
+from jobjar.jar import Jar
+from jobjar.jug.outputs import attempt_directory, find_state, remove_underway, state_directory
+from jobjar.layout import Layout
+from jobjar.ledger.queries import attempt_of_worker, completed_among
+from jobjar.ledger.reconcile import list_directory
+from jobjar.liveness import processes_of_jobs
+from jobjar.session import end_session
+from jobjar.stages.store import is_kept
+from jobjar.trees import remove_tree
+
+# Of a job that goes on elsewhere only what asks for it is ended, and what staged it out.
+_ENDED_PHASES = frozenset(("poll", "stage_out"))
+
+
+def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], say: Callable[[str], None]) -> None:
+    """End the processes that a dead worker's attempts left: a job must not run twice at once."""
+    grace_time_s = jar.settings.grace_time_s
+    elsewhere = {uid for uid in uids if has_reached_something(jar.layout, uid)}
+    with jar.ledger.writing() as connection:
+        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids - elsewhere]
+    for attempt in attempts:
+        if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
+            continue
+        if end_session(attempt.pid, grace_time_s, lambda: None, attempt.pid_started):
+            say(f"{worker.name}: ended the orphaned session {attempt.pid}")
+    # Killed between the start of a process and the record of it: its environment still tells whose it is.
+    found = processes_of_jobs(worker.worker_id, uids - elsewhere)
+    if elsewhere:
+        found += processes_of_jobs(worker.worker_id, elsewhere, _ENDED_PHASES)
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == os.getsid(0):
+                continue  # an orphaned job that runs recover_jobs itself
+            if not end_session(os.getsid(pid), grace_time_s, lambda: None):
+                os.kill(pid, signal.SIGKILL)
+            say(f"{worker.name}: ended the orphaned process {pid}")
+
+
+def has_reached_something(layout: Layout, uid: str) -> bool:
+    """Whether an attempt of this job was submitted elsewhere, or has published its outputs: that is gone on with."""
+    return find_state(layout, uid) is not None
+
+
+def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> None:
+    """Remove what a dead worker's attempt has below underway/ and nobody goes on with."""
+    path = attempt_directory(layout, uid, attempt, worker_uid)
+    state = find_state(layout, uid)
+    if not is_kept(path) and (state is None or state_directory(layout, state) != path):
+        remove_tree(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+
+
+def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
+    """Remove what is below underway/ of jobs that are completed."""
+    found = [entry.name for entry in list_directory(jar.layout.underway)]
+    if not found:
+        return
+    with jar.ledger.writing() as connection:
+        completed = completed_among(connection, found)
+    for uid in completed:
+        base = f"{jar.layout.underway}/{uid}"
+        if not any(is_kept(entry.path) for entry in list_directory(base)):
+            remove_underway(jar.layout, uid)
+            say(f"removed underway/{uid}: its job is completed")

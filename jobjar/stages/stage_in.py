@@ -1,0 +1,86 @@
+"""Stage in a described job: fetch its input files, unpack and install its software, place its workware.
+
+Writes the working directory, `software/` and this node's cache of inputs. Killed midway, the working directory is removed
+with its attempt, which is stranded; what was fetched or installed is there whole or not at all (jug/sources.py,
+jug/software.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from jobjar.description import Description
+from jobjar.errors import JarError
+from jobjar.jug.software import Package, install, place_workware
+from jobjar.jug.sources import Cache, fetch
+from jobjar.jug.steps import STAGE_IN, Attempt, StageFailed, Steps, Work
+from jobjar.workplace import Workplace
+
+
+def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[None]:
+    """Install the job's software, make its working directory, and bring there what it needs; then its stage_in_command, if it
+    has one. Raises StageFailed, OSError where the disk refuses the directory."""
+    description = attempt.description
+    if _is_nothing_to_do(description):
+        # No phase then: it would only make a job that has none dearer.
+        attempt.settle(make_place())
+        text = attempt.text_of("stage_in_command")
+        if text is None:
+            return
+        attempt.begin(STAGE_IN)
+    else:
+        attempt.begin(STAGE_IN)
+        yield from install_software(attempt)
+        attempt.settle(make_place())
+        if description.workware or description.input_files:
+            yield Work(partial(_bring_files, attempt, attempt.directory))
+        text = attempt.text_of("stage_in_command")
+    if text is not None:
+        yield from attempt.call_or_fail(text, STAGE_IN)
+    attempt.end(0 if text is not None else None)
+
+
+def install_software(attempt: Attempt) -> Steps[None]:
+    """Have the job's software packages installed. Raises StageFailed."""
+    if attempt.description.software:
+        attempt.packages = yield Work(partial(_install, attempt))
+
+
+def _is_nothing_to_do(description: Description) -> bool:
+    return not (description.software or description.workware or description.input_files or description.stage_in_command)
+
+
+def _open_cache(attempt: Attempt) -> Cache | None:
+    """This node's copies of input files; None where none are to be kept."""
+    settings = attempt.jar.settings
+    if not settings.input_cache_size:
+        return None
+    return Cache(settings.input_cache or f"/var/tmp/jobjar-{os.getuid()}/cache", settings.input_cache_size)
+
+
+def _install(attempt: Attempt) -> list[Package]:
+    cache = _open_cache(attempt)
+    software = attempt.jar.layout.software
+    try:
+        return [install(software, source, cache, attempt.say) for source in attempt.description.software]
+    except (JarError, OSError) as error:
+        raise StageFailed(STAGE_IN, _explain(error)) from error
+
+
+def _bring_files(attempt: Attempt, directory: str) -> None:
+    cache = _open_cache(attempt)
+    try:
+        for source in attempt.description.workware:
+            place_workware(source, directory, cache)
+        for source in attempt.description.input_files:
+            fetch(source, f"{directory}/{source.name}", cache)
+    except (JarError, OSError) as error:
+        raise StageFailed(STAGE_IN, _explain(error)) from error
+
+
+def _explain(error: JarError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,128 @@
+"""Store the published files of a described job, by the stock handler or a software package of the user's own.
+
+Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. Killed anywhere, the job goes back with its
+state.json, and whoever claims it stores the files again: one that is stored already is found to be that (jug/storage.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jobjar.attempt import SUCCEEDED, AttemptEnd
+from jobjar.description import parse_source
+from jobjar.disk import look, replace_file
+from jobjar.errors import CannotStore, JarError
+from jobjar.jug.command import make_text
+from jobjar.jug.outputs import OutputFile, State, finish_publishing
+from jobjar.jug.software import Package, find_command, install
+from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
+from jobjar.jug.storage import run_storage_software, storage_path, store_file
+from jobjar.jug.variables import StoredRecords
+from jobjar.session import Waiter, end_session, reap, start_shell
+from jobjar.workplace import Workplace
+
+# What a disk refuses is tried again after this long, doubled each time.
+FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 300.0
+# Beside the state of files that are kept because nobody can store them: why.
+_REFUSED_FILE = "refused"
+_LOOKS_S = 0.2
+
+
+class Refused(Exception):
+    """The storage cannot be used now: the job waits."""
+
+
+def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Callable[[], Workplace]) -> Steps[None]:
+    """Store every file published in `directory`. Raises Refused where that may be good later, StageFailed where it cannot be
+    done: a name is taken by other content, say."""
+    attempt.begin(STORE)
+    try:
+        published = finish_publishing(directory)
+        if attempt.jar.settings.storage_software:
+            yield from _store_by_software(attempt, state, published, make_place)
+        else:
+            where = storage_path(attempt.jar)
+            for file in state.files:
+                yield from _store_file(attempt, state, file, f"{published}/{file.name}", where)
+    except CannotStore as error:
+        raise StageFailed(STORE, str(error)) from error
+    except (JarError, OSError, ValueError) as error:
+        raise Refused(f"store: {error}") from error
+    attempt.end()
+
+
+def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:
+    record: dict[str, Any] = yield Work(partial(store_file, path, file, where, state.output_path, attempt.check))
+    attempt.entries.append(attempt.entry("stored", **record))
+
+
+def _store_by_software(
+    attempt: Attempt, state: State, published: str, make_place: Callable[[], Workplace]
+) -> Steps[None]:
+    package: Package = yield Work(partial(_install, attempt))
+    if attempt.place is None:
+        attempt.settle(make_place())
+    text = make_text(find_command("storage_command", None, [package]), [package])
+    call = partial(_call, attempt, text)
+    said: StoredRecords = yield Work(
+        partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
+    )
+    attempt.warn(said.warnings)
+    attempt.entries += [attempt.entry("stored", **record) for record in said.records]
+
+
+def _install(attempt: Attempt) -> Package:
+    source = parse_source(attempt.jar.settings.storage_software)
+    return install(attempt.jar.layout.software, source, None, attempt.say)
+
+
+def _call(attempt: Attempt, text: str, directory: str) -> int:
+    """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
+    assert attempt.place is not None
+    environment = {**attempt.environment, b"JJ_PHASE": STORE.encode()}
+    pid = start_shell(text, (directory,), attempt.place.output, environment)
+    waiter = Waiter(pid)
+    try:
+        while True:
+            ended = waiter.wait(_LOOKS_S, [])
+            if ended is not None:
+                return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
+            if attempt.is_cut:
+                end_session(pid, attempt.jar.settings.grace_time_s, lambda: reap(pid))
+                attempt.check()
+    finally:
+        waiter.close()
+
+
+def end_of(state: State, output_file: str | None) -> AttemptEnd:
+    """How the attempt ended that published these files: that is how the job ends."""
+    return AttemptEnd(
+        outcome=state.outcome or SUCCEEDED,
+        exit_status=state.exit_status,
+        signal=state.signal,
+        wall_time_s=state.wall_time_s or 0.0,
+        user_cpu_s=state.user_cpu_s or 0.0,
+        system_cpu_s=state.system_cpu_s or 0.0,
+        max_rss_kib=state.max_rss_kib or 0,
+        output_file=output_file,
+        message=state.message,
+    )
+
+
+def delay_after(refusals: int) -> float:
+    """How long a job waits that was refused so often before."""
+    return min(FIRST_DELAY_S * 2.0 ** min(refusals, 20), LONGEST_DELAY_S)
+
+
+def keep_published(directory: str, why: str) -> None:
+    """Have these files stay where they are when their job is completed. Raises OSError."""
+    text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {why}\n"
+    replace_file(f"{directory}/{_REFUSED_FILE}", text.encode("utf-8", "replace"))
+
+
+def is_kept(directory: str) -> bool:
+    """Whether the files published there are kept for people."""
+    return look(f"{directory}/{_REFUSED_FILE}") is not None
