@@ -7,10 +7,11 @@ PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moose
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip
 BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_juggling
 
-.PHONY: help demo test test-quick faults lint format bench packages clean
+.PHONY: help demo demo-jug test test-quick faults lint format bench packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
+	@echo "make demo-jug    run a batch of described jobs on this machine's own text files"
 	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
@@ -25,6 +26,9 @@ $(READY): setup.cfg pyproject.toml
 
 demo: $(READY)
 	@$(BIN)/python examples/sr/demo.py build/demo
+
+demo-jug: $(READY)
+	@$(BIN)/python examples/jug/demo.py build/demo-jug
 
 test: lint
 	@$(BIN)/python -m pytest -n 4 --dist worksteal

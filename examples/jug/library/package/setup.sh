@@ -1,0 +1,4 @@
+PATH=$1/bin:$PATH
+export PATH
+LD_LIBRARY_PATH=$1/lib:${LD_LIBRARY_PATH-}
+export LD_LIBRARY_PATH

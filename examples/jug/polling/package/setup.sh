@@ -1,0 +1,2 @@
+PATH=$1/bin:$PATH
+export PATH
