@@ -15,7 +15,7 @@ from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable, UsageError
 from jobjar.jar import Jar
-from jobjar.jobname import node_name, oddity_in_name, priority_in_name
+from jobjar.jobname import node_name, oddity_in_name, printable, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
@@ -335,9 +335,10 @@ def check_format(name: str) -> str:
 
 
 def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str) -> str:
-    """A table as text."""
+    """A table as text. A tab in it is between two cells: in what a cell says it is shown as `\\x09`."""
     import tabulate
 
+    rows = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     return tabulate.tabulate(rows, headers, tablefmt=table_format, disable_numparse=True)
 
 

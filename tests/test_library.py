@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import jobjar
 from jobjar import library
 from jobjar.jobname import node_name, priority_in_name
+from tests.told import DescribedJob
 from tests.rig import Rig
 
 # What the guide and the project's pages promise by name.
@@ -44,6 +46,7 @@ PROMISED = [
     "claimed_jobs",
     "completed_jobs",
     "job",
+    "batch_status",
     "wait",
     "workload_limit",
     "workload_limits",
@@ -296,3 +299,15 @@ def test_an_unknown_worker_or_node_is_an_error(home: Path) -> None:
     ):
         with pytest.raises(jobjar.JarError, match=r"nobody\.7"):
             call("nobody.7")
+
+
+def test_how_far_a_batch_is_can_be_asked(rig: Rig, home: Path) -> None:
+    jar = rig.open()
+    DescribedJob(jar, "wc", 1, time.time()).claim().say(work_done=7).complete()
+    DescribedJob(jar, "wc", 2, time.time()).claim().complete("failed", 3)
+    (batch,) = jobjar.batch_status()
+    assert (batch["batch"], batch["done"], batch["jobs"], batch["work_done"]) == ("wc", 2, 2, 7)
+    (detailed,) = jobjar.batch_status("wc")
+    assert [job["seed"] for job in detailed["failed_jobs"]] == [2]
+    with pytest.raises(jobjar.JarError, match="no batch sr"):
+        jobjar.batch_status("sr")

@@ -159,3 +159,7 @@ def test_a_name_that_looks_like_a_number_or_markup_is_shown_as_it_is() -> None:
     for name in ("1e5", "007", "<b>x</b>"):
         assert name in format_table([[name]], ("job",), "simple")
     assert "<b>" not in format_table([["<b>x</b>"]], ("job",), "html")
+
+
+def test_a_tab_in_a_cell_is_shown_and_separates_nothing() -> None:
+    assert format_table([["a\tb", 1]], ("job", "n"), "tsv").splitlines()[1].split("\t") == ["a\\x09b", "1"]

@@ -6,8 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.jobname import printable
-from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import make_parser, open_named_jar, print_tables, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_status") -> int:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             text = batch_report.format_batch(batches[0], options.format)
         else:
             text = batch_report.format_batches(batches, options.format)
-        print(printable(text))
+        print_tables(text)
         say_source(program, source)
         return 0
 

@@ -84,6 +84,11 @@ def say_source(program: str, source: Mapping[str, Any]) -> None:
         complain(program, text)
 
 
+def print_tables(text: str) -> None:
+    """Tables, and what stands around them, on standard output. The tabs of format tsv stay."""
+    print("\t".join(map(printable, text.split("\t"))))
+
+
 def complain(program: str, message: object) -> None:
     """A message for people, on standard error."""
     print(f"{program}: {printable(str(message))}", file=sys.stderr)

@@ -6,8 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.jobname import printable
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, print_tables, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "system_status") -> int:
@@ -26,7 +25,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if options.format == "json":
             print(json.dumps(status, indent=1))
         else:
-            print(printable(format_status(jar, status, options.format)))
+            print_tables(format_status(jar, status, options.format))
         return 0
 
     return run(parser, argv, body)

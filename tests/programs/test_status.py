@@ -128,3 +128,13 @@ def test_a_name_that_would_clear_the_screen_is_shown_and_does_not(rig: Rig) -> N
     said += next(rig.home.glob("workers/*/worker.log")).read_text()
     assert "evil\\x1b[2J.5" in said and "\x1b" not in said
     assert rig.names("completed") == [name]
+
+
+def test_in_format_tsv_cells_are_separated_by_tabs_and_nothing_moves_the_cursor(rig: Rig) -> None:
+    rig.drop("a\tb\x1b[2J", "#!/bin/sh\n", "LINUX")
+    rig.submit("-c", "LINUX", "true")
+    rig.status()
+    text = rig.run("system_status", "--format", "tsv").stdout
+    (waiting,) = [line for line in text.splitlines() if line.startswith("LINUX")]
+    assert [cell.strip() for cell in waiting.split("\t")][:3] == ["LINUX", "0", "2"]
+    assert "\\x1b[2J" in text and "\x1b" not in text
