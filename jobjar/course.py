@@ -44,7 +44,7 @@ from jobjar.jug.outputs import (
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.reconcile import list_directory
-from jobjar.session import Ended, end_rest
+from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
 from jobjar.stages.run import explain_cause, started_entry
@@ -160,6 +160,9 @@ class Course:
         end = _end_of_process(ended, cause, job, wall_time_s)._replace(
             output_file=self._clear(), pid=self.pid, pid_started=self.pid_started
         )
+        if cause is None and end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
+            message = "somebody has the file open for writing; it goes back"
+            end = end._replace(outcome=INTERRUPTED, message=message, retry_after_s=_REFUSED_PAUSE_S)
         self._complete(end, self._decide(end), job)
 
     # Described jobs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -105,6 +106,20 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
         if error.errno in (errno.E2BIG, errno.EINVAL):
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
+
+
+def is_open_for_writing(path: str) -> bool:
+    """Whether somebody has a file open for writing, so that it cannot be executed; False where the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A lease on reading is refused while there is a writer (fcntl(2)).
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _return_to(directory: str) -> None:

@@ -14,8 +14,8 @@ from jobjar.jar import Jar
 from jobjar.ledger import progress
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
 from jobjar.units import format_bytes
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
 from tests.rig import Rig
+from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
 
 Make = Callable[..., DescribedJob]
 

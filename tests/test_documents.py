@@ -21,6 +21,7 @@ from jobjar.programs.jobjar import VERBS
 from jobjar.setting_table import BY_NAME
 from jobjar.settings import read_config_file
 from jobjar.version import VERSION
+from tests.described import describe
 from tests.rig import BIN, Rig
 
 ROOT = Path(__file__).parent.parent
@@ -114,13 +115,18 @@ def test_every_setting_is_in_its_manual_page_and_in_the_guide() -> None:
 
 
 def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_document_exists(rig: Rig) -> None:
-    name = rig.submit("env")
+    names = [rig.submit("env"), describe(rig, "described", run_command="env", seed=1)]
     rig.run_until_idle()
-    environment = {line.partition("=")[0] for line in rig.run("jobjar", "output", name).stdout.splitlines()}
-    own = {variable for variable in environment if variable.startswith("JJ_")} - (set(rig.environment) - {"JJ_HOME"})
+    found: list[set[str]] = []
+    for name in names:
+        environment = {line.partition("=")[0] for line in rig.run("jobjar", "output", name).stdout.splitlines()}
+        own = {variable for variable in environment if variable.startswith("JJ_")}
+        found.append(own - (set(rig.environment) - {"JJ_HOME"}))
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    table = guide.partition("### What a job finds")[2].partition("### ")[0]
-    assert set(_VARIABLE.findall(table)) == own
+    for heading, variables in (("a job finds", found[0]), ("a described job finds too", found[1] - found[0])):
+        table = guide.partition(f"### What {heading}\n")[2].partition("### ")[0]
+        assert set(_VARIABLE.findall(table)) == variables
+    own = found[0] | found[1]
     for document in [*DOCUMENTS, *PAGES.iterdir()]:
         named = set(_VARIABLE.findall(document.read_text(encoding="utf-8")))
         assert named <= own | set(BY_NAME), document.name

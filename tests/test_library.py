@@ -12,8 +12,8 @@ import pytest
 import jobjar
 from jobjar import library
 from jobjar.jobname import node_name, priority_in_name
-from tests.told import DescribedJob
 from tests.rig import Rig
+from tests.told import DescribedJob
 
 # What the guide and the project's pages promise by name.
 PROMISED = [

@@ -11,8 +11,8 @@ import tabulate
 
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 from tests.rig import Rig
+from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
 
 @pytest.fixture
