@@ -32,6 +32,7 @@ from jobjar.jug.copies import Meanwhile, copy, measure, measure_stored, nothing,
 from jobjar.jug.outputs import OUTPUT, OutputFile, find_oddity
 from jobjar.jug.variables import STORED, StoredRecords, read_stored
 from jobjar.patience import patiently
+from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.trees import remove_tree
 
 Record = dict[str, Any]
@@ -201,6 +202,8 @@ def _is_stored(place: _Place, name: str, file: OutputFile, meanwhile: Meanwhile)
             raise CannotStore(name=repr(file.name), reason=f"{shown}: {error.strerror}") from error
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.ENXIO):
             raise
+        if error.errno == errno.ELOOP:
+            _check_unheld(place, name)
         found = "a symbolic link" if error.errno == errno.ELOOP else "not a regular file"
         raise StorageTaken(name=repr(file.name), path=shown, found=found, published=published) from error
     try:
@@ -213,6 +216,17 @@ def _is_stored(place: _Place, name: str, file: OutputFile, meanwhile: Meanwhile)
         return True
     finally:
         os.close(descriptor)
+
+
+def _check_unheld(place: _Place, name: str) -> None:
+    """Raise OSError where another handler holds the name at this moment, or was killed in it (placeholder.py); what a dead one of
+    this node left is removed, for the next try."""
+    holder = read_placeholder(f"{place.path()}/{name}")
+    if holder is not None:
+        if is_abandoned(holder):
+            os.unlink(name, dir_fd=place.descriptor)
+        reason = f"another handler holds the name ({holder}); where that one is dead, on another node, remove it"
+        raise OSError(errno.EBUSY, reason, f"{place.shown}/{name}")
 
 
 def _copy_published(published_path: str, file: OutputFile, place: _Place, temporary: str, meanwhile: Meanwhile) -> None:
@@ -268,10 +282,7 @@ def _give_name(place: _Place, temporary: str, name: str, file: OutputFile) -> No
         try:
             move(f"{place.path()}/{temporary}", f"{place.path()}/{name}")  # COMMIT: as above
         except FileExistsError:
-            if file.size and os.stat(name, dir_fd=where, follow_symlinks=False).st_size == 0:
-                # A handler's that holds the name with an empty file at this moment, or was killed in it.
-                reason = "it is empty: either another handler is about to store it, or was killed, then remove it"
-                raise OSError(errno.EBUSY, reason, shown) from None
+            _check_unheld(place, name)
             raise
 
 

@@ -395,18 +395,29 @@ def test_a_disk_without_links_gets_files_by_a_rename(
     published.store(file, store)
     assert stored_files(store) == {"a": CONTENT}
     (store / "a").unlink()
-    open_ = os.open
+    symlink = os.symlink
 
-    def take_and_open(path: str, flags: int, *rest: Any, **named: Any) -> int:
-        if str(path).endswith("/a") and flags & os.O_EXCL:
-            (store / "a").write_bytes(b"")
-        return open_(path, flags, *rest, **named)
+    def take_first(target: str, path: str) -> None:
+        symlink(".moving:elsewhere:1:1.0:boot:1", path)
+        symlink(target, path)
 
-    monkeypatch.setattr(os, "open", take_and_open)
-    with pytest.raises(OSError) as caught:  # the name is held by a handler that is about to store it, or was killed
+    monkeypatch.setattr(os, "symlink", take_first)
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:  # the name is held by a handler that is about to store it, or was killed
+            published.store(file, store)
+        assert caught.value.errno == errno.EBUSY and caught.value.filename == str(store / "a")
+    assert os.readlink(store / "a").startswith(".moving:elsewhere:")
+
+
+def test_a_name_that_a_killed_handler_of_this_node_holds_is_free_at_the_next_try(
+    published: Published, store: Path, without_links: None
+) -> None:
+    file = published.add("a")
+    (store / "a").symlink_to(f".moving:{node_name()}:1:1.0:another boot:1")
+    with pytest.raises(OSError, match="holds the name"):
         published.store(file, store)
-    assert caught.value.errno == errno.EBUSY and caught.value.filename == str(store / "a")
-    assert stored_files(store) == {"a": b""}
+    published.store(file, store)
+    assert stored_files(store) == {"a": CONTENT}
 
 
 def test_half_copies_of_killed_handlers_are_swept_and_those_of_living_ones_stay(

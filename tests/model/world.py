@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobjar import disk, liveness, propose, recover
+from jobjar import disk, liveness, orphans, propose
 from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.check import check_jar
 from jobjar.control import read_worker
@@ -91,7 +91,7 @@ class World:
 
         self.patch.setattr(os, "uname", played)
         self.patch.setattr(liveness, "process_start", lambda pid: self.processes.get(pid))
-        self.patch.setattr(recover, "processes_of_jobs", lambda worker, jobs: [])
+        self.patch.setattr(orphans, "processes_of_jobs", lambda worker, jobs, phases=None: [])
         # What the ledger said is believed until a rule says that it is old: not until some milliseconds have passed.
         self.patch.setattr(propose, "_MAX_AGE_S", 1e9)
 
