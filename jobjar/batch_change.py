@@ -36,7 +36,7 @@ from jobjar.disk import (
     replace_file,
     sync_directory,
 )
-from jobjar.errors import BatchBusy, BatchUnfinished, SubmitFailed, UnknownBatch
+from jobjar.errors import BatchBusy, BatchUnfinished, CannotUseJar, SubmitFailed, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import login, new_id, node_name, parse_priority
 from jobjar.journal import Entry
@@ -127,12 +127,19 @@ def take_name(jar: Jar, name: str, change: Change) -> bool:
 def take_batch(jar: Jar, name: str) -> Change:
     """Hold a batch that there is, to change it; finishes or discards what a dead process left. Raises UnknownBatch, BatchBusy."""
     change = new_change([name])
-    for _ in range(_TRIES):
-        read_batch(jar, name)
-        if _rename_prepared(jar, change, "", jar.layout.batch(name).change):
-            return change
-        if not settle(jar, name):
-            break
+    _underway.add(change.id)  # from before it can be seen: another thread would take it for a left-over
+    is_held = False
+    try:
+        for _ in range(_TRIES):
+            read_batch(jar, name)
+            is_held = _rename_prepared(jar, change, "", jar.layout.batch(name).change)
+            if is_held:
+                return change
+            if not settle(jar, name):
+                break
+    finally:
+        if not is_held:
+            _underway.discard(change.id)
     held = read_change(jar, name)
     process = held.process if held else change.process
     raise BatchBusy(name=name, pid=process.pid, node=process.node)
@@ -293,7 +300,7 @@ def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) 
         return False
     if is_committed(jar, change):
         finish(jar, change)
-        say(f"batch {name}: went on with the change {change.id}, whose process died")
+        say(f"batch {name}: went on with the change {change.id}, which was made and not finished")
         return True
     if alive != DEAD:
         return False
@@ -310,7 +317,10 @@ def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
         if found and process_start(int(found.group(1))) is None:
             shutil.rmtree(entry.path, ignore_errors=True)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            settle(jar, entry.name, say)
+            try:
+                settle(jar, entry.name, say)
+            except CannotUseJar as error:
+                say(f"batch {entry.name}: {error}")
 
 
 def cancel_returned(jar: Jar, say: Callable[[str], None]) -> None:
@@ -331,6 +341,7 @@ def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None
             say(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
     finally:
         give_back(jar, change)
+        _underway.discard(change.id)
 
 
 def _read_json(path: str) -> dict[str, Any] | None:
@@ -338,6 +349,8 @@ def _read_json(path: str) -> dict[str, Any] | None:
         data: dict[str, Any] = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:
+        raise CannotUseJar(action="read", path=path, reason=f"it is not what was written there: {error}") from error
     return data
 
 

@@ -21,6 +21,7 @@ from jobjar.errors import (
     BatchBusy,
     BatchExists,
     BatchUnfinished,
+    CannotUseJar,
     SubmitFailed,
     UnknownBatch,
 )
@@ -307,7 +308,6 @@ def test_what_comes_back_of_an_aborted_batch_recovery_cancels(rig: Rig, jar: Jar
 def test_a_batch_that_a_living_process_changes_is_busy_and_one_of_a_dead_process_is_not(rig: Rig, jar: Jar) -> None:
     submit_seeds(jar, "1")
     change = take_batch(jar, "wc")
-    batch_change._underway.add(change.id)
     with pytest.raises(BatchBusy, match=f"process {os.getpid()} of node"):
         edit_batch(jar, "wc", {"notes": "x"})
     assert recover_node(jar).lines == []
@@ -378,6 +378,17 @@ def test_a_cancelled_job_that_the_ledger_forgot_is_completed_all_the_same(
         patch.setattr(batch_jobs, "job_that_was_at", lambda connection, place: None)
         recover_node(jar)
     assert query(jar, "SELECT seed, outcome FROM job_report") == [(1, "cancelled")]
+
+
+def test_a_batch_whose_file_was_damaged_is_named_and_the_others_go_on(rig: Rig, jar: Jar) -> None:
+    submit(jar, 'batch\nname = "a"\nbatch\nname = "b"')
+    change = take_batch(jar, "a")
+    batch_change._underway.discard(change.id)
+    (rig.home / "batches/a/batch.json").write_text("{")
+    with pytest.raises(CannotUseJar, match=r"batches/a/batch\.json: it is not what was written there"):
+        edit_batch(jar, "a", {"notes": "x"})
+    assert any("batches/a/batch.json" in line for line in recover_node(jar).lines)
+    assert edit_batch(jar, "b", {"notes": "x"}).jobs == 0
 
 
 def test_a_million_seeds_cost_no_memory_for_their_names() -> None:

@@ -33,15 +33,17 @@ def nodes(rig: Rig, make_node: MakeNode, tmp_path: Path) -> Callable[..., Node]:
 
 def find_worker(rig: Rig, node: str) -> psutil.Process:
     """The only worker of a node."""
-    [found] = [
-        process
-        for process in rig.processes()
-        if process.environ().get("TEST_NODE") == node
-        and "JJ_JOB" not in process.environ()
-        and "nsenter" not in process.cmdline()[0]
-        and any(word.endswith("start_worker") for word in process.cmdline())
-    ]
+    [found] = [process for process in rig.processes() if _is_worker_of(process, node)]
     return found
+
+
+def _is_worker_of(process: psutil.Process, node: str) -> bool:
+    try:
+        environment, words = process.environ(), process.cmdline()
+    except psutil.NoSuchProcess:  # a program that has ended since it was listed
+        return False
+    is_worker = any(word.endswith("start_worker") for word in words) and "nsenter" not in words[0]
+    return is_worker and environment.get("TEST_NODE") == node and "JJ_JOB" not in environment
 
 
 @contextlib.contextmanager
