@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from jobjar.jar import Jar
 from jobjar.jug.submit_file import parse_submit_file
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import ProcessIdentity
+from jobjar.placeholder import new_placeholder
 from jobjar.recover import recover_node
 from jobjar.stages import cancel, release
 from tests.rig import Rig, wait_until
@@ -252,11 +252,8 @@ def test_a_restart_leaves_out_what_succeeded_and_takes_what_a_hand_edited(rig: R
     submit_seeds(jar, "1-3")
     for path in (rig.home / "unclaimed").iterdir():
         seed = read_description(path.read_bytes(), "").seed
-        path.write_text(
-            path.read_text()
-            .replace("exit 2", "exit 0" if seed == 2 else "exit 3")
-            .replace("#JJ seed", "#JJ retries = 0\n#JJ seed")
-        )
+        command = "#JJ retries = 0\n#JJ run_command = " + ("true" if seed == 2 else "exit 3")
+        path.write_text(path.read_text().replace("#JJ seed", f"{command}\n#JJ seed"))
     rig.run_until_idle()
     restarted = abort_batch(jar, "wc", restart=True).restarted
     outcomes = dict(query(jar, "SELECT seed, outcome FROM job_report WHERE state = 'completed'"))
@@ -269,7 +266,7 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
 ) -> None:
     submit_seeds(jar, "1")
     path = next((rig.home / "unclaimed").iterdir())
-    path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\nsleep 60\n")
+    path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\n#JJ run_command = sleep 60\nexit 2\n")
     workers: list[Any] = []
     take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
 
@@ -358,7 +355,7 @@ def test_a_name_held_by_a_move_that_was_killed_does_not_keep_a_job_from_being_su
     move: Callable[..., None] = vars(release)["move"]
 
     def find_a_placeholder(source: str, destination: str, **options: Any) -> None:
-        Path(destination).touch(0o600)
+        os.symlink(new_placeholder(), destination)
         move(source, destination, **options)
 
     monkeypatch.setattr(release, "move", find_a_placeholder)

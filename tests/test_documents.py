@@ -26,7 +26,10 @@ from tests.rig import BIN, Rig
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "man"
-DOCUMENTS = [ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md", "docs/described-jobs.md")
+]
 VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _VARIABLE = re.compile(r"\bJJ_[A-Z]+(?:_[A-Z]+)*")
@@ -184,7 +187,7 @@ def test_the_changelog_s_newest_release_is_this_version() -> None:
 
 def test_a_jar_has_the_documents(rig: Rig) -> None:
     copied = {str(path.relative_to(rig.home / "documents")) for path in (rig.home / "documents").rglob("*")}
-    assert copied == {"guide.md", "man", *(f"man/{page.name}" for page in PAGES.iterdir())}
+    assert copied == {"guide.md", "described-jobs.md", "man", *(f"man/{page.name}" for page in PAGES.iterdir())}
 
 
 def without_particulars(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -33,8 +34,8 @@ def pack(name: str, directory: Path) -> Path:
 
 def outputs_of(rig: Rig, batch: str) -> dict[str, str]:
     """The text of each stored file of a batch, by its name, as get_output gives it."""
-    lines = rig.run("list_outputs", batch, "--format", "tsv").stdout.splitlines()
-    names = [line.split("\t")[0] for line in lines[1:]]
+    listed = json.loads(rig.run("list_outputs", batch, "--format", "json").stdout)["outputs"]
+    names = [file["source_name"] for file in listed]
     return {name: rig.run("get_output", "--batch", batch, name, "-").stdout for name in names}
 
 
@@ -118,7 +119,16 @@ def test_the_demo_of_described_jobs_counts_what_one_process_counts(directory: Pa
     assert len([path for path in (directory / "jar" / "software").iterdir() if path.is_dir()]) == 1
 
 
-def test_a_demo_whose_jobs_fail_says_why_and_leaves_nothing_running(directory: Path, tmp_path: Path) -> None:
-    result = run_demo(directory, "--source", str(tmp_path / "nothing"), "--jobs", "0")
-    assert result.returncode == 1 and result.stderr.startswith("demo: ")
+def test_a_demo_whose_job_fails_says_why_and_leaves_nothing_running(directory: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("one two\n")
+    broken = tmp_path / "examples"
+    shutil.copytree(EXAMPLES.parent, broken)
+    (broken / "jug" / "wordcount" / "bin" / "count_share").write_text("#!/bin/sh\necho no words today\nexit 3\n")
+    command = [sys.executable, str(broken / "jug" / "demo.py"), "--source", str(texts), "--jobs", "1", str(directory)]
+    environment = {**os.environ, "JJ_RETRIES": "0"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert result.returncode == 1, result.stdout
+    assert "no words today" in result.stderr and "bin/jobjar show" in result.stderr
     assert "Traceback" not in result.stderr

@@ -47,6 +47,8 @@ PROMISED = [
     "completed_jobs",
     "job",
     "batch_status",
+    "list_outputs",
+    "get_output",
     "wait",
     "workload_limit",
     "workload_limits",

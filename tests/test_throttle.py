@@ -243,7 +243,7 @@ def test_show_and_the_status_say_so(rig: Rig, site: Site) -> None:
 def test_a_batch_that_fails_fast_is_slowed_by_a_real_worker_and_others_go_on(rig: Rig, site: Site) -> None:
     names = site.submit(12, "4")
     others = submit_all(site.claimer.jar, [describe_command("true", priority=-1)] * 3)
-    worker = rig.start_worker()
+    worker = rig.start_worker(JJ_STAGED_AHEAD="0")  # one that is claimed ahead is claimed before the throttle
     wait_until(lambda: set(others) <= set(rig.names("completed")), "the other jobs")
     assert "batch wc: 4 jobs failed fast in a row" in rig.stop_worker(worker)
     outcomes: list[Any] = [json.loads(rig.run("jobjar", "show", "--format", "json", name).stdout) for name in names]

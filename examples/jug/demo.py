@@ -54,6 +54,8 @@ def main() -> int:
     parser.add_argument("--source", action="append", help="a directory of text files (default: licenses and documents)")
     parser.add_argument("--jobs", type=int, default=50, help="how many jobs to share them out to (default: 50)")
     options = parser.parse_args()
+    if options.jobs < 1:
+        parser.error("--jobs: at least 1")
     take_signals()
     home, results = Path(options.directory).absolute() / "jar", Path(options.directory).absolute() / "jug"
     progress = Progress()
@@ -91,7 +93,7 @@ def find_text_files(sources: list[str] | tuple[str, ...], wanted: int) -> list[P
     for directories in (sources, (sysconfig.get_path("stdlib"),)):
         files = [path for directory in directories for path in walk(directory)]
         if files:
-            step = max(1, len(files) // wanted)
+            step = max(1, len(files) // max(1, wanted))
             return files[::step][:wanted]
     raise DemoFailed(f"there is no text file under {', '.join(sources)}")
 
@@ -122,7 +124,7 @@ def write_submit_file(path: Path, files: list[Path], jobs: int) -> Path:
         f"# submit_batch {path.name} package=/path/to/wordcount.tgz",
         "batch {",
         f'  name = "{BATCH}"',
-        '  software = "$(package)"',
+        "  software = \"'$(package)'\"",
         '  output_path = "counts"',
         '  notes = "words of the text files of this machine"',
         "}",
@@ -160,13 +162,15 @@ def watch(jobs: int, progress: Progress) -> None:
 def compare(files: list[Path], jobs: int) -> None:
     """Compare what the jobs reported and stored with a count in this process. Raises DemoFailed."""
     counted = sum(len(file.read_bytes().split()) for file in files)
-    reported = int(jobjar.batch_status(BATCH).work_done)
+    (batch,) = jobjar.batch_status(BATCH)
+    reported = batch["work_done"]
     if reported != counted:
         raise DemoFailed(f"the jobs counted {reported} words, and this process {counted}")
     stored = jobjar.list_outputs(BATCH)
     for file in stored:
-        if hashlib.md5(Path(file.path).read_bytes()).hexdigest() != file.md5:
-            raise DemoFailed(f"{file.path} is not what the job wrote: its md5 is not {file.md5}")
+        path = Path(str(file.storage_hfn).partition(":")[2])
+        if hashlib.md5(path.read_bytes()).hexdigest() != file.storage_md5:
+            raise DemoFailed(f"{path} is not what the job wrote: its md5 is not {file.storage_md5}")
     if len(stored) != jobs:
         raise DemoFailed(f"{len(stored)} files are stored instead of {jobs}")
     print(f"{reported} words, as a direct count says; {len(stored)} outputs stored, all with their checksums")

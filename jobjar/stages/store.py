@@ -6,6 +6,7 @@ state.json, and whoever claims it stores the files again: one that is stored alr
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -66,7 +67,13 @@ def _store_by_software(
     if attempt.place is None:
         attempt.settle(make_place())
     text = make_text(find_command("storage_command", None, [package]), [package])
-    call = partial(_call, attempt, text)
+    told = {
+        b"JJ_PHASE": STORE.encode(),
+        b"JJ_STORAGE_PATH": os.fsencode(attempt.jar.settings.storage_path),
+        b"JJ_STORAGE_CLASS": (state.storage_class or "").encode(),
+        b"JJ_OUTPUT_PATH": os.fsencode(state.output_path),
+    }
+    call = partial(_call, attempt, text, {**attempt.environment, **told})
     said: StoredRecords = yield Work(
         partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
     )
@@ -79,10 +86,9 @@ def _install(attempt: Attempt) -> Package:
     return install(attempt.jar.layout.software, source, None, attempt.say)
 
 
-def _call(attempt: Attempt, text: str, directory: str) -> int:
+def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
     """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
     assert attempt.place is not None
-    environment = {**attempt.environment, b"JJ_PHASE": STORE.encode()}
     pid = start_shell(text, (directory,), attempt.place.output, environment)
     waiter = Waiter(pid)
     try:
