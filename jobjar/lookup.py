@@ -235,7 +235,7 @@ def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None
     UnknownJob, AmbiguousJob.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    refresh_ledger(jar)
+    _refresh_patiently(jar)
     if names is None:
         wanted = {key for state in ("unclaimed", "claimed") for key in map(_key, list_jobs(jar.ledger, state))}
     else:
@@ -258,9 +258,14 @@ def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None
                 raise TimedOut(what=f"the end of {len(wanted)} of {len(ended) + len(wanted)} jobs", timeout_s=timeout_s)
             wait_readable(watch.descriptors(), left_s)
             watch.drain()
-            patiently(lambda: refresh_ledger(jar), jar.layout.home)
+            _refresh_patiently(jar)
     finally:
         watch.close()
+
+
+def _refresh_patiently(jar: Jar) -> None:
+    """`refresh_ledger`, by somebody who has time: what a disk refuses for longer than a flicker is tried again."""
+    patiently(lambda: refresh_ledger(jar), jar.layout.home)
 
 
 def _key(job: JobReport) -> str:
@@ -279,7 +284,7 @@ def _ended_jobs(jar: Jar, wanted: set[str], unexplained: dict[str, float]) -> di
     # went. The journals are read again only then, so that the entry of one that went on from there is seen.
     held = _held_without_id(jar) if left else set()
     if left:
-        refresh_ledger(jar)
+        _refresh_patiently(jar)
     for key in left:
         if unnumbered_name(name_in_place(key)) in held or look(jar.layout.path(key)) is not None:
             continue

@@ -198,6 +198,12 @@ def _fold_ended(connection: Any, entry: Entry) -> None:
     row = {**_attempt_row(entry), **{name: entry.get(name) for name in columns}}
     row["is_final"] = int(entry.get("final", False) and entry["outcome"] != "lost")
     connection.execute(_END, row)
+    if row["pid"] is not None:
+        connection.execute(
+            "UPDATE attempt SET pid = :pid, pid_started = :pid_started "
+            "WHERE job_uid = :uid AND number = :attempt AND worker_uid = :worker_uid AND pid IS NULL",
+            row,
+        )
 
 
 def _fold_worker(connection: Any, entry: Entry) -> None:

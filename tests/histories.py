@@ -111,7 +111,7 @@ class History:
             self.move(back, "recovered", worker, category=self.category)
             # Its worker comes back much later and finds the file gone.
             before, self.entries = self.entries, []
-            self.end(who, "succeeded", True, exit_status=0)
+            self.end(who, "succeeded", True, exit_status=0, pid=100 + attempt, pid_started=7.0)
             self.end(who, "lost", False, exit_status=0, message="another node took the job back meanwhile")
             self.late += self.entries
             self.entries = before

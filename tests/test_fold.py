@@ -224,6 +224,17 @@ def test_an_attempt_that_lost_its_lease_stays_lost_and_decides_nothing() -> None
         assert attempt[8:10] == ("lost", 0)
 
 
+def test_the_process_of_an_attempt_is_known_whoever_tells_of_its_end_first() -> None:
+    told = {**ENDED, "pid": 79, "pid_started": 7.0}
+    lost = {**ENDED, "outcome": "lost", "final": False, "message": "its worker died"}
+    for entries in ([CLAIM, told, lost], [CLAIM, lost, told], [lost, CLAIM, told], [told, lost, CLAIM]):
+        one_by_one = fold(entries)["attempt"]
+        connection = new_ledger()
+        apply_entries(connection, entries)
+        assert one_by_one == dump_ledger(connection)["attempt"]
+        assert one_by_one[0][5:7] == (79, 7.0)
+
+
 def test_the_outcome_of_a_completed_job_is_that_of_its_final_attempt() -> None:
     other = {**ENDED, "worker_uid": "wkr2", "attempt": 2, "outcome": "lost", "final": False, "ended_at": 50.0}
     for entries in ([SUBMITTED, CLAIM, ENDED, COMPLETED, other], [other, COMPLETED, ENDED, CLAIM, SUBMITTED]):

@@ -173,7 +173,7 @@ class Attempt:
         if not values or dict(values) == self._variables:
             return False
         self._variables = dict(values)
-        self.entries.append(self.entry("variables", variables=self._variables))
+        self.entries.append(self.entry("variables", variables=self._variables, told_at=round(self.now(), 6)))
         return True
 
     def warn(self, warnings: list[str]) -> None:

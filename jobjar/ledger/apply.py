@@ -99,6 +99,9 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
 WHERE ended_at IS NULL
    OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
        excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
+# Whichever word stands, the process was one: a recovery, and who lost the job, may not know it.
+_KNOW_PROCESS = """
+UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""
 _ADD_WHOLE_ATTEMPT = f"""
 INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -208,6 +211,8 @@ class _Batch:
         for statement, rows in ((_CLAIM_ATTEMPT, claims), (_START, starts), (_END, ends)):
             if rows:
                 connection.executemany(statement, rows)
+        if ends:
+            connection.executemany(_KNOW_PROCESS, [(*row[:3], *row[4:6]) for row in ends if row[4] is not None])
 
 
 def _write_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:

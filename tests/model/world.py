@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobjar import disk, liveness, orphans, propose
+from jobjar import disk, liveness, orphans, placeholder, propose
 from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.check import check_jar
 from jobjar.control import read_worker
@@ -90,6 +90,7 @@ class World:
             return os.uname_result((real.sysname, self.node, real.release, real.version, real.machine))
 
         self.patch.setattr(os, "uname", played)
+        self._forget_this_process()
         self.patch.setattr(liveness, "process_start", lambda pid: self.processes.get(pid))
         self.patch.setattr(orphans, "processes_of_jobs", lambda worker, jobs, phases=None: [])
         # What the ledger said is believed until a rule says that it is old: not until some milliseconds have passed.
@@ -101,6 +102,12 @@ class World:
         for jar in self.jars.values():
             jar.close()
         self.patch.undo()
+        self._forget_this_process()
+
+    def _forget_this_process(self) -> None:
+        """What is kept of this process and its node is of the one that is played, or of the real one."""
+        for kept in (liveness.node_run, placeholder._prefix):
+            kept.cache_clear()
 
     # Processes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,8 +101,8 @@ def test_running_jobs_of_an_aborted_batch_are_killed(rig: Rig, file: Path) -> No
     rig.run("submit_batch", str(file), "level=3", "last=3")
     for name in rig.names("unclaimed"):
         path = rig.home / "unclaimed" / name
-        path.write_text(path.read_text().replace("exit 2", "sleep 60"))
-    worker = rig.start_worker()
+        path.write_text(re.sub("(?m)^#JJ run_command = .*$", "#JJ run_command = sleep 60", path.read_text()))
+    worker = rig.start_worker(JJ_STAGED_AHEAD="0")
     wait_until(lambda: len(rig.names("unclaimed")) == 2)
     assert rig.run("abort_batch", "wc-3").stdout == "2 cancelled, 1 killed, 0 submitted again\n"
     assert sorted(rig.show(name)["outcome"] for name in rig.names("completed")) == ["cancelled", "cancelled", "killed"]

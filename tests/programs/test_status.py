@@ -33,6 +33,8 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "phases",
         "categories",
         "workers",
+        "limits",
+        "throttled",
         "outcomes",
         "undecided_attempts",
         "throughput",
