@@ -12,6 +12,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries, apply_entry
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
+from jobjar.ledger.queries import last_word
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger
 from jobjar.ledger.store import driver
 from tests import folding
@@ -233,6 +234,26 @@ def test_the_process_of_an_attempt_is_known_whoever_tells_of_its_end_first() -> 
         apply_entries(connection, entries)
         assert one_by_one == dump_ledger(connection)["attempt"]
         assert one_by_one[0][5:7] == (79, 7.0)
+
+
+@pytest.mark.parametrize("first", ["rain.7", "sun.8"])
+def test_a_retry_within_one_second_of_the_disk_s_clock_is_not_taken_for_a_lost_lease(first: str) -> None:
+    ids = {"rain.7": "wkr1", "sun.8": "wkr2"}
+    to = f"workers/{first}/jobs/x.5"
+    entries = [
+        SUBMITTED,
+        INTO_UNCLAIMED,
+        {**CLAIM, "to": to, "by": first, "worker_uid": ids[first]},
+        {**ENDED, "worker": first, "worker_uid": ids[first], "outcome": "failed", "final": False},
+        {**INTO_UNCLAIMED, "number": 3, "from": to, "to": "unclaimed/x.5", "moved_at": 11.0, "reason": "retried"},
+        {**CLAIM, "number": 4, "attempt": 2},
+        {**ENDED, "attempt": 2},
+        {**COMPLETED, "number": 5},
+    ]
+    connection = new_ledger()
+    apply_entries(connection, entries)
+    word = last_word(connection, "wkr1")
+    assert word is not None and (word.number, word.was_moved_on) == (2, False)
 
 
 def test_the_outcome_of_a_completed_job_is_that_of_its_final_attempt() -> None:

@@ -30,7 +30,8 @@ def journals_of(rig: Rig) -> set[str]:
 
 
 def remove_all(home: Path) -> None:
-    shutil.rmtree(home)
+    while home.exists():  # a worker may have made a file in it meanwhile
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def empty_all(home: Path) -> None:
