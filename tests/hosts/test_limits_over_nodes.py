@@ -49,12 +49,13 @@ def most_at_once(lines: list[str]) -> int:
 
 
 def worker_processes(rig: Rig) -> list[psutil.Process]:
-    found = []
+    found = {}
     for process in rig.processes():
         with contextlib.suppress(psutil.NoSuchProcess):  # a job's, which has ended since
             if process.cmdline()[1:2] == [f"{BIN}/start_worker"]:
-                found.append(process)
-    return found
+                found[process.pid] = (process, process.ppid())
+    # A job looks like its worker until its process runs the job's file.
+    return [process for process, parent in found.values() if parent not in found]
 
 
 def assert_all_done(rig: Rig, names: list[str]) -> None:
