@@ -47,7 +47,7 @@ from jobjar.ledger.reconcile import list_directory
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
-from jobjar.stages.run import explain_cause, started_entry
+from jobjar.stages.run import end_of_process, explain_cause, started_entry
 from jobjar.stages.run_command import run_command
 from jobjar.stages.stage_in import install_software, stage_in
 from jobjar.stages.stage_out import (
@@ -379,14 +379,4 @@ def _end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wal
     if ended is None:
         message = explain_cause(cause, job)
         return AttemptEnd(cause or INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message)
-    return AttemptEnd(
-        outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
-        exit_status=ended.exit_status,
-        signal=ended.signal,
-        wall_time_s=round(wall_time_s, 6),
-        user_cpu_s=round(ended.user_cpu_s, 6),
-        system_cpu_s=round(ended.system_cpu_s, 6),
-        max_rss_kib=ended.max_rss_kib,
-        output_file=None,
-        message=explain_cause(cause, job),
-    )
+    return end_of_process(ended, cause, job, wall_time_s)

@@ -88,6 +88,12 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         leftovers = has_leftovers()
     output_file = bench.clear_output(job, reusable=not leftovers)
     bench.clear_scratch(scratch, reusable=not leftovers)
+    end = end_of_process(ended, cause, job, wall_time_s)
+    return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
+
+
+def end_of_process(ended: Ended, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
+    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was."""
     return AttemptEnd(
         outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
         exit_status=ended.exit_status,
@@ -96,10 +102,8 @@ def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[
         user_cpu_s=round(ended.user_cpu_s, 6),
         system_cpu_s=round(ended.system_cpu_s, 6),
         max_rss_kib=ended.max_rss_kib,
-        output_file=output_file,
+        output_file=None,
         message=explain_cause(cause, job),
-        pid=pid,
-        pid_started=pid_started,
     )
 
 
