@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from jobjar.disk import move, sync_directory, write_all
+from jobjar.disk import move, sync_directory
 from jobjar.errors import AmbiguousOutput, CannotFetch, CannotGetOutput, UnknownBatch, UnknownOutput
 from jobjar.jar import Jar
 from jobjar.jug.copies import sweep, temporary_name
-from jobjar.jug.places import LocalFile, Writer, find_place, hide_password, local_path
+from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
 from jobjar.ledger.stored import StoredOutput, batch_has_jobs, list_stored
 from jobjar.lookup import find_job, refresh_ledger
 
@@ -113,34 +113,15 @@ def write_output(output: StoredOutput, descriptor: int) -> None:
             raise CannotGetOutput(name=repr(output.name), reason=f"its {what} is {value}; stored was {recorded}")
 
 
-class _Sink:
+class _Sink(FileWriter):
     """Where a place is copied to: a file, and the sum of all that is written."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.failure: OSError | None = None
-        self.size = 0
+        super().__init__(descriptor)
         self.md5 = hashlib.md5(usedforsecurity=False)
 
-    def write(self, data: bytes) -> int:
-        try:
-            write_all(self._descriptor, data)
-        except OSError as error:
-            self.failure = error
-            raise
+    def take(self, data: bytes) -> None:
         self.md5.update(data)
-        self.size += len(data)
-        return len(data)
-
-    # With these fsspec takes it for an open file.
-    def read(self, size: int = -1) -> bytes:
-        raise OSError("only written to")
-
-    def tell(self) -> int:
-        return self.size
-
-    def close(self) -> None:
-        pass
 
 
 class _Source(Protocol):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
 from jobjar.jobname import node_name
 from jobjar.mounts import is_local
@@ -36,6 +37,38 @@ class Writer(Protocol):
     failure: OSError | None
 
     def write(self, data: bytes) -> int: ...
+
+
+class FileWriter:
+    """A Writer to an open file. Its `failure` is of that file, not of where the bytes come from."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.failure: OSError | None = None
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        try:
+            write_all(self._descriptor, data)
+        except OSError as error:
+            self.failure = error
+            raise
+        self.take(data)
+        self.size += len(data)
+        return len(data)
+
+    def take(self, data: bytes) -> None:
+        """What else is done with bytes that were written."""
+
+    # With these fsspec takes it for an open file.
+    def read(self, size: int = -1) -> bytes:
+        raise OSError("only written to")
+
+    def tell(self) -> int:
+        return self.size
+
+    def close(self) -> None:
+        pass
 
 
 class Place(Protocol):

@@ -18,7 +18,7 @@ from typing import Any
 from jobjar.description import Source
 from jobjar.errors import CannotFetch
 from jobjar.jug.cache import Cache as Cache, Part
-from jobjar.jug.places import LocalFile, Place, find_place, hide_password
+from jobjar.jug.places import FileWriter, LocalFile, Place, find_place, hide_password
 
 _CHUNK = 1 << 20
 # How much younger than its reading a file has to be changed not to be trusted to show its next change in its times.
@@ -29,44 +29,23 @@ class _Mismatch(Exception):
     """The content is not what the description says."""
 
 
-class Sink:
+class Sink(FileWriter):
     """What fetched bytes are written to: the destination, sums of them, and the cache. Its `failure` is of the destination."""
 
     def __init__(self, descriptor: int, source: Source, part: Part | None) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._source = source
         self._part = part
-        self.failure: OSError | None = None
-        self.size = 0
         self._sums: dict[str, Any] = {}
         for kind, wanted in (("md5", source.md5), ("sha256", source.sha256)):
             if wanted is not None:
                 self._sums[kind] = hashlib.new(kind, usedforsecurity=False)
 
-    def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
-            self.failure = error
-            raise
+    def take(self, data: bytes) -> None:
         for made in self._sums.values():
             made.update(data)
         if self._part is not None:
             self._part.write(data)
-        self.size += len(data)
-        return len(data)
-
-    # With these fsspec takes it for an open file.
-    def read(self, size: int = -1) -> bytes:
-        raise OSError("only written to")
-
-    def tell(self) -> int:
-        return self.size
-
-    def close(self) -> None:
-        pass
 
     @property
     def is_summed(self) -> bool:
