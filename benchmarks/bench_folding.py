@@ -1,16 +1,20 @@
 """What folding costs a node: the journals of n other ledger homes grow by so many jobs a second, this one folds them once
 per JJ_POLL_TIME.
 
-A job is five entries: submitted, moved to unclaimed (in the journal of a home), moved to a worker, ended, moved to
-completed (in that of another). The floor, in the same rounds: json.loads of the same lines, and an insert of one row a line
-into a bare table of the same database. "Idle" is a fold of journals in which nothing is new.
+The jobs of each home were submitted by one process, so that their ids follow each other; with `--scattered` each by a
+process of its own, as from a shell. A job is five entries: submitted, moved to unclaimed (in the journal of a home), moved
+to a worker, ended, moved to completed (in that of another). The floor, in the same rounds: json.loads of the same lines, and
+an insert of one row a line into a bare table of the same database. "Idle" is a fold of journals in which nothing is new.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +22,15 @@ from measure import alternate, make_directory, make_parser, parse, print_table, 
 
 from jobjar.create import create_jar
 from jobjar.jar import Jar, open_jar
+from jobjar.jobname import new_id
 from jobjar.journal import Entry, Journal
 from jobjar.ledger.fold import fold_journals, journal_paths
 
 WANTED_US = 50.0
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def job_entries(number: int, now: float) -> tuple[list[Entry], list[Entry]]:
+def job_entries(uid: str, number: int, now: float) -> tuple[list[Entry], list[Entry]]:
     """What a job's submitter and its worker journal."""
-    uid = "".join(_ALPHABET[(number * 2654435761 >> shift) & 31] for shift in range(0, 60, 5))
     name = f"20260102T030405Z-{uid}-rain{number % 64}-4711-{number}-ann.{number % 3}"
     worker = {"worker": f"snow{number % 64}.1234", "worker_uid": f"w{number % 64:011}"}
     held = f"workers/{worker['worker']}/jobs/{name}"
@@ -71,10 +74,16 @@ def job_entries(number: int, now: float) -> tuple[list[Entry], list[Entry]]:
     )
 
 
+def ids_of_a_process(count: int) -> Iterator[str]:
+    """What one submitting process gives its jobs."""
+    code = f"from jobjar.jobname import new_job_id\nfor _ in range({count}): print(new_job_id())"
+    return iter(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
 class Others:
     """The journals of n other homes, and the ledger that folds them."""
 
-    def __init__(self, directory: Path, writers: int) -> None:
+    def __init__(self, directory: Path, writers: int, at_most: int, scattered: bool) -> None:
         home = directory / f"jar-{writers}"
         create_jar(str(home))
         environment = {"JJ_HOME": str(home), "JJ_LEDGER_HOME": str(home) + ".ledger", "JJ_CONFIG_FILE": os.devnull}
@@ -83,6 +92,8 @@ class Others:
         self.jar.ledger.open()
         with self.jar.ledger.writing() as connection:
             connection.execute("CREATE TABLE floor (line INTEGER PRIMARY KEY, text TEXT)")
+        self.scattered = scattered
+        self.ids = [ids_of_a_process(0 if scattered else at_most // writers + 1) for _ in range(writers)]
         self.jobs = 0
         self.lines: list[str] = []
 
@@ -90,7 +101,8 @@ class Others:
         self.lines = []
         now = time.time()
         for number in range(self.jobs, self.jobs + jobs):
-            submitted, worked = job_entries(number, now + number * 1e-4)
+            uid = new_id() if self.scattered else next(self.ids[number % len(self.ids)])
+            submitted, worked = job_entries(uid, number, now + number * 1e-4)
             for journal, entries in ((number, submitted), (number * 7 + 1, worked)):
                 self.journals[journal % len(self.journals)].append(entries)
                 self.lines += [json.dumps(entry, separators=(",", ":")) for entry in entries]
@@ -125,11 +137,12 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1_000, help="jobs that the others end in a second (default: 1000)")
     parser.add_argument("--history", type=int, default=5_000, help="jobs in the ledger before (default: 5000)")
     parser.add_argument("--writers", default="2,4,16,64", help="numbers of journals (default: 2,4,16,64)")
+    parser.add_argument("--scattered", action="store_true", help="each job is submitted by a process of its own")
     options = parse(parser)
     directory = make_directory(options.directory)
     rows = []
     for writers in (int(text) for text in options.writers.split(",")):
-        others = Others(directory, writers)
+        others = Others(directory, writers, options.history + options.rate * (options.rounds + 1), options.scattered)
         others.grow(options.history)
         others.fold(options.history)
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, strategies as st
@@ -17,6 +19,7 @@ from jobjar.jobname import (
     id_in_name,
     make_name,
     new_id,
+    new_job_id,
     node_name,
     numbered_name,
     oddity_in_name,
@@ -63,6 +66,33 @@ def test_ids_are_short_and_of_letters_that_nobody_mistakes() -> None:
         uid = new_id()
         assert len(uid) == 12
         assert uid.isascii() and uid.isalnum() and not set(uid) & set("ilou")
+
+
+def test_ids_of_jobs_submitted_one_after_the_other_lie_beside_each_other_and_are_never_the_same() -> None:
+    ids = [new_job_id() for _ in range(100_000)]
+    assert len(set(ids)) == len(ids)
+    assert all(len(uid) == 12 for uid in ids)
+    runs = sum(not (earlier[:9] == later[:9] and earlier < later) for earlier, later in itertools.pairwise(ids))
+    assert 2 <= runs <= 4
+
+
+def test_a_forked_process_does_not_go_on_with_the_ids_of_its_parent() -> None:
+    new_job_id()
+    ids = run_forked(lambda: new_job_id()) + run_forked(lambda: new_job_id()) + [new_job_id()]
+    assert len({uid[:9] for uid in ids}) == 3
+
+
+def run_forked(action: Callable[[], str]) -> list[str]:
+    """What an action returns in a forked process."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(writing, action().encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        return [file.read()]
 
 
 @pytest.mark.parametrize("name", ["x", "x.5", "mine-abcdefghjkmn-x.5", "20260102T030405Z-short-x.1"])

@@ -33,6 +33,7 @@ _DAMAGED_KEPT = 3
 
 _PRAGMAS = {
     "synchronous": "normal",
+    "wal_autocheckpoint": 2000,  # a fold of a thousand jobs, which writes many pages again, is not the time for it each time
     "busy_timeout": 5000,
     "temp_store": "memory",
     "cache_size": -16000,
