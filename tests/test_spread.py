@@ -95,6 +95,19 @@ def test_a_try_that_finds_the_job_gone_is_counted(rig: Rig, tmp_path: Path) -> N
         claimer.jar.close()
 
 
+def test_a_worker_that_finds_jobs_gone_looks_soon_at_what_the_others_did(rig: Rig, tmp_path: Path) -> None:
+    rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
+    submit_all(rain.jar, [describe_command("true")] * 30)
+    assert claim_next(snow, NOW, print) is not None
+    while claim_next(rain, NOW, print):
+        pass
+    assert claim_next(snow, NOW, print) is None
+    assert rain.claims + snow.claims == 30
+    assert snow.lost_tries <= 3
+    for claimer in (rain, snow):
+        claimer.jar.close()
+
+
 def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_times_are_whole_seconds(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,10 @@ from jobjar.throttle import is_throttled
 if TYPE_CHECKING:
     from jobjar.description import Description
 
+# On a network disk, where a worker comes to jobs that are other workers' first (spread.py) when there are few left: after so
+# many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
+_GONE_IN_A_ROW = 2
+
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
     """Claim the next job, or None where there is none.
@@ -50,6 +54,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
     # And for a moment after a rotation, while not all processes of this home append to the same journal.
+    gone = 0
     looks_first, may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately(), True
     while True:
         candidate = propose(claimer, now)
@@ -58,6 +63,9 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
         if looks_first:
             moved_at = _moved_at(claimer, candidate)
             if moved_at is None:
+                gone += 1
+                if gone % _GONE_IN_A_ROW == 0:
+                    renew(claimer, now, everything=True)
                 continue
             if may_be_stale and _may_have_moved(claimer, candidate, moved_at):
                 may_be_stale = False
