@@ -34,7 +34,7 @@ RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
 
 
 class Proposals:
-    """The next jobs that a claimer may try, as its ledger had them at most a quarter of a second ago (propose.py)."""
+    """The next jobs that a claimer may try, as its ledger had them a moment ago (propose.py)."""
 
     def __init__(self) -> None:
         self.candidates: list[Candidate] = []

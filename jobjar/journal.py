@@ -76,6 +76,7 @@ class Journal:
         self._changed_at: float | None = None
         self._descriptor = -1
         self._unsynced: list[bytes] = []
+        self._put_off: list[Entry] = []
         self._unsynced_bytes = 0
         self._read_until = 0
 
@@ -84,7 +85,8 @@ class Journal:
 
         `durable`: return only when they would outlive this node.
         """
-        data = "".join("\n" + _encode(entry) for entry in entries).encode()
+        put_off = len(self._put_off)
+        data = "".join("\n" + _encode(entry) for entry in (*self._put_off, *entries)).encode()
         if not data:
             return
         if self._is_look_due():
@@ -99,10 +101,21 @@ class Journal:
                 self.follow()
             if self.path != path:
                 patiently(lambda: self._write(data), self.path, mend=self.close)
+        del self._put_off[:put_off]
         self._unsynced.append(data)
         self._unsynced_bytes += len(data)
         if durable or self._unsynced_bytes > _UNSYNCED_BYTES:
             self.sync()
+
+    def append_later(self, entries: Iterable[Entry]) -> None:
+        """Append entries in one write with those that come next, at the latest at the next `flush` or sync: for what a look at
+        the directories would tell as well."""
+        self._put_off += entries
+
+    def flush(self) -> None:
+        """Append what was put off. Raises OSError: then it stays put off."""
+        if self._put_off:
+            self.append(())
 
     def _write(self, data: bytes) -> None:
         if os.write(self._open(), data) < len(data):
@@ -137,6 +150,7 @@ class Journal:
 
     def sync(self, deadline_s: float | None = None) -> None:
         """Make all that this process appended outlive this node. Raises OSError."""
+        self.flush()
         if self._unsynced:
             try:
                 os.fdatasync(self._open())

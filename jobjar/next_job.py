@@ -83,6 +83,7 @@ class NextJob:
         """Take hand-made submissions into the ledger."""
         started = time.monotonic()
         self._arrivals.begin_scan()
+        self._jar.journal.flush()
         with self._jar.ledger.writing() as connection:
             fold_journals(connection, self._jar.layout)
             for category in self._claimer.categories:

@@ -29,8 +29,10 @@ from jobjar.throttle import closed_batches, is_throttled
 _CLAIMABLE = b'"to":"unclaimed/'
 _CLAIMED = re.compile(rb'"from":("unclaimed/(?:[^"\\]|\\.)*")')
 # How long what the ledger said is believed without a sign to the contrary: hand-made submissions and delayed retries
-# are taken into it without an entry in this home's journal.
+# are taken into it without an entry in this home's journal. On a network disk, where what others did is looked at once per
+# JJ_POLL_TIME, so long, but not longer than the second.
 _MAX_AGE_S = 0.25
+_MAX_AGE_OVER_NETWORK_S = 1.0
 _FEWEST, _MOST = 4, 256
 # On a network disk, for each worker that claims.
 _FOR_EACH = 32
@@ -82,7 +84,7 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
 
 def refresh(claimer: Claimer, now: float) -> None:
     """`renew` if that will be due soon and nobody is in the way; for while a job runs."""
-    if time.monotonic() >= claimer.proposals.stale_at - _MAX_AGE_S / 2:
+    if time.monotonic() >= claimer.proposals.stale_at - _max_age_s(claimer) / 2:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar, OSError):
             claimer.jar.journal.read_new()
             renew(claimer, now, patience_s=0)
@@ -95,6 +97,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     # As many as were used up since the last time, and as many again: few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
     workers = [claimer.paths.name]
+    jar.journal.flush()  # the lock may take long
     with jar.ledger.writing(patience_s) as connection:
         everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
         if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
@@ -122,7 +125,13 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     proposals.candidates = spread(allowed, workers, claimer.paths.name, now)
     proposals.tried = 0
     proposals.taken.clear()
-    proposals.stale_at = time.monotonic() + _MAX_AGE_S
+    proposals.stale_at = time.monotonic() + _max_age_s(claimer)
+
+
+def _max_age_s(claimer: Claimer) -> float:
+    if claimer.jar.ledger_home.shared:
+        return _MAX_AGE_S
+    return max(_MAX_AGE_S, min(claimer.jar.settings.poll_time_s, _MAX_AGE_OVER_NETWORK_S))
 
 
 def _mark_missing(claimer: Claimer, connection: Any) -> None:

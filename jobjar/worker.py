@@ -194,6 +194,7 @@ class Worker:
         if signal.SIGUSR1 in self._signals.raised or stopped:
             return STOPPED
         if paused:
+            sync_journal(self.jar.journal)
             self._remove_leavings()
             self._keep_up()
             return PAUSED
@@ -231,7 +232,7 @@ class Worker:
             raise
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
-        held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say)
+        held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say, is_next_near=True)
         self.note_end(job, end, verdict, held)
         return self._after_work()
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,4 +202,53 @@ def test_what_others_appended_is_read_once_and_what_is_only_partly_there_again(t
     assert journal.read_new() == new[:-4]
     path.write_bytes(path.read_bytes() + new[-4:])
     assert journal.read_new() == new
+    journal.close()
+
+
+def test_what_is_put_off_is_appended_with_what_comes_next_and_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(str(path))
+    journal.append([number(1)])
+    journal.append_later([number(2)])
+    assert read_entries(path) == [number(1)]
+    journal.append([number(3)])
+    assert read_entries(path) == [number(1), number(2), number(3)]
+    journal.close()
+
+
+@pytest.mark.parametrize("write", [Journal.flush, Journal.sync])
+def test_what_is_put_off_is_there_at_the_latest_after_a_flush_or_a_sync(
+    write: Callable[[Journal], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(str(path))
+    journal.append_later([number(1)])
+    write(journal)
+    write(journal)
+    assert read_entries(path) == [number(1)]
+    journal.close()
+
+
+def test_what_is_put_off_stays_so_until_it_could_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "j.jsonl"
+    journal = Journal(str(path))
+    journal.append_later([number(1)])
+    with pytest.raises(OSError):
+        journal.flush()
+    with pytest.raises(OSError):
+        journal.append([number(2)])
+    path.parent.mkdir()
+    journal.append([number(3)])
+    assert read_entries(path) == [number(1), number(3)]
+    journal.close()
+
+
+def test_what_is_put_off_goes_to_the_journal_that_was_in_use_before_a_rotation(tmp_path: Path) -> None:
+    named = [str(tmp_path / "j.jsonl")]
+    journal = Journal(named[0], lambda: named[-1])
+    journal.append_later([number(1)])
+    named.append(str(tmp_path / "j-2.jsonl"))
+    journal.follow()
+    journal.append([number(2)])
+    assert [read_entries(Path(name)) for name in named] == [[number(1)], [number(2)]]
     journal.close()

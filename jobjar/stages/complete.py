@@ -91,9 +91,10 @@ def complete(
     may_wait: Callable[[], bool],
     warn: Callable[[str], None],
     before: Sequence[Entry] = (),
+    is_next_near: bool = False,
 ) -> bool:
     """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before` are journaled in
-    one write with its end.
+    one write with its end; with `is_next_near` a move to completed in one with what the worker journals next.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
     stranded. The tokens of its limits are given back in any case: it does not run any more.
@@ -136,7 +137,9 @@ def complete(
         note_loss(claimer, job, ended, may_wait, warn)
         return False
     claimer.tokens.give_back(job.tokens)
-    if not _insist(journal_move, may_wait, warn):
+    if is_next_near and verdict.final:
+        claimer.jar.journal.append_later(moved)
+    elif not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     take_link_away(claimer, job.link)
     note_end(claimer, job, end, threshold, now, warn)
