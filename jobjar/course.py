@@ -74,9 +74,10 @@ class Host(Protocol):
     claimer: Claimer
     say: Callable[[str], None]
 
-    def disk_now(self) -> float: ...
+    @property
+    def places(self) -> Workplaces: ...
 
-    def make_environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]: ...
+    def disk_now(self) -> float: ...
 
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int: ...
 
@@ -88,14 +89,14 @@ class Host(Protocol):
 class Course:
     """One job's way. `is_alone` is set by who runs its commands: no process is left that one of them started."""
 
-    def __init__(self, host: Host, places: Workplaces, job: ClaimedJob) -> None:
+    def __init__(self, host: Host, job: ClaimedJob) -> None:
         self.host = host
         self.job = job
         self.is_alone = True
         # Of its main process, once that was started.
         self.pid: int | None = None
         self.pid_started: float | None = None
-        self._places = places
+        self._places = host.places
         self._layout = host.claimer.jar.layout
         self._place: Workplace | None = None
         self._is_start_told = False
@@ -107,7 +108,7 @@ class Course:
         self.attempt: Attempt | None = None
         self.is_storing = False
         if job.kind == DESCRIBED:
-            self.attempt = Attempt(host.claimer, job, host.make_environment, host.disk_now, host.say)
+            self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.say)
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
 
     @property
@@ -145,7 +146,7 @@ class Course:
         try:
             yield Turn(RUN)
             place = self._place = self._places.make(job)
-            environment = self.host.make_environment(job, place.directory)
+            environment = self._places.environment(job, place.directory)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)

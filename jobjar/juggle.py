@@ -25,8 +25,6 @@ from jobjar.liveness import own_children, session_processes, start_now
 from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
 from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
-from jobjar.trees import remove_tree
-from jobjar.workplace import Workplaces
 
 # What is over so soon has its beginning told by its end.
 _SHORT_S = 0.01
@@ -66,7 +64,6 @@ class Juggler:
         self._host = host
         self._settings = host.claimer.jar.settings
         self._journal = host.claimer.jar.journal
-        self._places = Workplaces(host.claimer, remove_tree)
         self._slots = Slots(self._settings)
         self._jobs = self._slots.jobs
         self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
@@ -77,10 +74,6 @@ class Juggler:
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
-
-    def discard_spares(self) -> None:
-        """Remove what was kept for jobs that will not come."""
-        self._places.discard_spares()
 
     def juggle(self, job: ClaimedJob) -> ClaimedJob | None:
         """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed when
@@ -128,7 +121,7 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
-        juggled = Juggled(Course(self._host, self._places, job))
+        juggled = Juggled(Course(self._host, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
 

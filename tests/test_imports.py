@@ -67,9 +67,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     (
         "jar",
-        frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workbench", "workplace"]
-        ),
+        frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workplace"]),
     ),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.described import describe
 from tests.rig import Rig
 
 
@@ -59,6 +60,23 @@ def test_what_a_job_does_to_its_output_file_harms_no_other(rig: Rig, first: str)
 def test_what_a_job_does_to_its_scratch_directory_leaves_the_next_one_a_fresh_one(rig: Rig, first: str) -> None:
     told = run_after(rig, first, 'test "$(pwd -P)" = "$(readlink -f "$JJ_SCRATCH_DIR")" && basename "$PWD"; ls -A')
     assert len(told.split()) == 1 and told.split()[0] in rig.names("completed")
+
+
+def test_jobs_of_one_name_that_run_at_once_have_directories_of_their_own(rig: Rig, tmp_path: Path) -> None:
+    """Also where those that were kept for them have that name already: one of a plain job, and those of the first round."""
+    worker = rig.start_worker("A", "B", JJ_RUN_SLOTS="2", JJ_PAUSE_TIME="1")
+    for touched in ("", "here.$JJ_CATEGORY"):
+        rig.drop("same", "#!/bin/sh\ntrue\n")
+        rig.run("jobjar", "wait", "--all", "--timeout", "60s", check=True)
+        go = f"{tmp_path}/go{touched[:4]}"
+        command = f"touch {go}.$JJ_CATEGORY {touched}; until [ -e {go}.A -a -e {go}.B ]; do sleep 0.01; done; ls"
+        for category in ("A", "B"):
+            describe(rig, "same", category, run_command=command)
+        rig.run("jobjar", "wait", "--all", "--timeout", "60s", check=True)
+    rig.stop_worker(worker)
+    written = sorted(path.read_text() for path in rig.home.glob("workers/*/output/same*.out"))
+    assert written == ["here.A\n", "here.B\n"]
+    rig.assert_clean()
 
 
 def test_descriptors_do_not_become_more_with_the_jobs(rig: Rig) -> None:
