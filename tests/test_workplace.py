@@ -63,17 +63,14 @@ def test_what_a_job_does_to_its_scratch_directory_leaves_the_next_one_a_fresh_on
 
 
 def test_jobs_of_one_name_that_run_at_once_have_directories_of_their_own(rig: Rig, tmp_path: Path) -> None:
-    """Also where those that were kept for them have that name already: one of a plain job, and those of the first round."""
-    worker = rig.start_worker("A", "B", JJ_RUN_SLOTS="2", JJ_PAUSE_TIME="1")
-    for touched in ("", "here.$JJ_CATEGORY"):
-        rig.drop("same", "#!/bin/sh\ntrue\n")
-        rig.run("jobjar", "wait", "--all", "--timeout", "60s", check=True)
-        go = f"{tmp_path}/go{touched[:4]}"
-        command = f"touch {go}.$JJ_CATEGORY {touched}; until [ -e {go}.A -a -e {go}.B ]; do sleep 0.01; done; ls"
-        for category in ("A", "B"):
-            describe(rig, "same", category, run_command=command)
-        rig.run("jobjar", "wait", "--all", "--timeout", "60s", check=True)
-    rig.stop_worker(worker)
+    """Also where one of them gets the directory that a job before left as new."""
+    meet = "touch $1.$JJ_CATEGORY; until [ -e $1.A -a -e $1.B ]; do sleep 0.01; done"
+    describe(rig, "before.1", "A", run_command="true")
+    # Nothing is in any of them until both have begun.
+    command = f"set {tmp_path}/begun; {meet}; touch here.$JJ_CATEGORY; set {tmp_path}/touched; {meet}; ls"
+    for category in ("A", "B"):
+        describe(rig, "same", category, run_command=command)
+    rig.run_until_idle("A", "B", JJ_RUN_SLOTS="2", JJ_STAGED_AHEAD="0", JJ_STAGE_OUT_QUEUE="0")
     written = sorted(path.read_text() for path in rig.home.glob("workers/*/output/same*.out"))
     assert written == ["here.A\n", "here.B\n"]
     rig.assert_clean()
