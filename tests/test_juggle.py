@@ -49,18 +49,25 @@ def test_ended_strangers_are_reaped_and_ones_own_are_left_to_who_waits_for_them(
         status = 1
         try:
             adopt_orphans()
-            assert not reap_strays(())
+            assert not reap_strays()
             null = os.open("/dev/null", os.O_WRONLY)
             own = start_shell("(sleep 0.05; exit 0) & exit 3", (), null, ENVIRONMENT)
             os.waitid(os.P_PID, own, os.WEXITED | os.WNOWAIT)
-            assert reap_strays({own})
+            assert reap_strays()
             ended = reap(own)
             assert ended is not None and ended.exit_status == 3
             children = own_children()
             assert children is None or len(children) == 1
             deadline = time.monotonic() + 20
-            while reap_strays(()):
+            while reap_strays():
                 assert time.monotonic() < deadline
+            assert not own_children()
+            # Of a thread that has not come to waiting for it yet, while nothing else is left.
+            other = start_shell("exit 4", (), null, ENVIRONMENT)
+            os.waitid(os.P_PID, other, os.WEXITED | os.WNOWAIT)
+            assert not reap_strays()
+            ended = reap(other)
+            assert ended is not None and ended.exit_status == 4
             status = 0
         finally:
             os._exit(status)

@@ -31,7 +31,7 @@ from jobjar.session import (
     StillBusy,
     Waiter,
     end_session,
-    has_leftovers,
+    reap_strays,
     start_session,
 )
 from jobjar.workplace import Workplace, Workplaces
@@ -78,11 +78,11 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     finally:
         waiter.close()
     wall_time_s = time.monotonic() - started
-    if has_leftovers():
+    if reap_strays():
         # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
-        leftovers = has_leftovers()
+        leftovers = reap_strays()
     output_file = places.clear(place, reusable=not leftovers)
     end = end_of_process(ended, cause, job, wall_time_s)
     return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
