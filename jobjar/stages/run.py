@@ -34,12 +34,13 @@ from jobjar.session import (
     reap_strays,
     start_session,
 )
-from jobjar.workplace import Workplace, Workplaces
+from jobjar.workplace import Workplaces
 
-# A job whose file is busy, or for which there is no process, is not claimed again at once.
-_BUSY_PAUSE_S = 5.0
+# A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
+REFUSED_PAUSE_S = 5.0
 # An attempt that is over so soon has its start told by its end, and its output file named then, if there is any output.
 _SHORT_S = 0.01
+FILE_IS_BUSY = "somebody has the file open for writing; it goes back"
 
 
 def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
@@ -60,12 +61,14 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         environment = places.environment(job, place.directory)
         pid, pid_started = start_now(lambda: start_session(job.path, place.scratch, place.output, environment))
     except CannotStart as error:
-        return _not_run(places, place, FAILED, error.status, str(error))
+        places.clear(place, reusable=True)
+        return end_of_process(Ended(error.status, None, 0.0, 0.0, 0), None, job, 0.0)._replace(message=str(error))
     except StillBusy:
-        message = "somebody has the file open for writing; it goes back"
-        return _not_run(places, place, INTERRUPTED, None, message)
+        places.clear(place, reusable=True)
+        return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
-        return _not_run(places, place, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
+        places.clear(place, reusable=True)
+        return end_of_refusal(f"cannot start a process: {error.strerror}")
     waiter = Waiter(pid)
     try:
         watch.meanwhile()
@@ -88,8 +91,12 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
 
 
-def end_of_process(ended: Ended, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
-    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was."""
+def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
+    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was: also before it had
+    one."""
+    if ended is None:
+        assert cause is not None
+        return AttemptEnd(cause, None, None, 0.0, 0.0, 0.0, 0, None, explain_cause(cause, job))
     return AttemptEnd(
         outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
         exit_status=ended.exit_status,
@@ -115,10 +122,9 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
     return None
 
 
-def _not_run(places: Workplaces, place: Workplace, outcome: str, exit_status: int | None, message: str) -> AttemptEnd:
-    places.clear(place, reusable=True)
-    retry_after_s = _BUSY_PAUSE_S if outcome == INTERRUPTED else 0.0
-    return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, None, None, retry_after_s)
+def end_of_refusal(message: str) -> AttemptEnd:
+    """How an attempt ended that could not be made now, for no fault of its job's: it goes back for a while."""
+    return AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s=REFUSED_PAUSE_S)
 
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
