@@ -73,7 +73,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),
     ("doctor", frozenset(["doctor"])),
-    ("library", frozenset(["library", ""])),
+    ("library", frozenset(["library", "library_batches", ""])),
     ("programs", frozenset(["programs"])),
 )
 # Where SQL is spoken outside of ledger/: to become less, never more.
