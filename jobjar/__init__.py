@@ -16,18 +16,13 @@ if TYPE_CHECKING:
     from jobjar.errors import JarError as JarError
     from jobjar.library import (
         Job as Job,
-        abort_batch as abort_batch,
-        batch_edit as batch_edit,
-        batch_status as batch_status,
         claimed_jobs as claimed_jobs,
         completed_jobs as completed_jobs,
         get_categories as get_categories,
         get_home as get_home,
-        get_output as get_output,
         get_pause_time as get_pause_time,
         get_worker_home as get_worker_home,
         job as job,
-        list_outputs as list_outputs,
         pause_all as pause_all,
         pause_node as pause_node,
         pause_worker as pause_worker,
@@ -39,7 +34,6 @@ if TYPE_CHECKING:
         stop_all as stop_all,
         stop_node as stop_node,
         stop_worker as stop_worker,
-        submit_batch as submit_batch,
         submit_job as submit_job,
         submit_job_file as submit_job_file,
         submit_jobs as submit_jobs,
@@ -49,24 +43,27 @@ if TYPE_CHECKING:
         unpause_node as unpause_node,
         unpause_worker as unpause_worker,
         wait as wait,
+    )
+    from jobjar.library_batches import (
+        abort_batch as abort_batch,
+        batch_edit as batch_edit,
+        batch_status as batch_status,
+        get_output as get_output,
+        list_outputs as list_outputs,
+        submit_batch as submit_batch,
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
 
 _LIBRARY = (
     "Job",
-    "batch_status",
-    "abort_batch",
-    "batch_edit",
     "claimed_jobs",
     "completed_jobs",
     "get_categories",
     "get_home",
-    "get_output",
     "get_pause_time",
     "get_worker_home",
     "job",
-    "list_outputs",
     "pause_all",
     "pause_node",
     "pause_worker",
@@ -78,7 +75,6 @@ _LIBRARY = (
     "stop_all",
     "stop_node",
     "stop_worker",
-    "submit_batch",
     "submit_job",
     "submit_job_file",
     "submit_jobs",
@@ -88,10 +84,18 @@ _LIBRARY = (
     "unpause_node",
     "unpause_worker",
     "wait",
+)
+_LIBRARY_BATCHES = (
+    "abort_batch",
+    "batch_edit",
+    "batch_status",
+    "get_output",
+    "list_outputs",
+    "submit_batch",
     "workload_limit",
     "workload_limits",
 )
-__all__ = ["JarError", "__version__", *_LIBRARY]
+__all__ = ["JarError", "__version__", *_LIBRARY, *_LIBRARY_BATCHES]
 
 
 def __getattr__(name: str) -> Any:
@@ -99,6 +103,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library
 
         return getattr(library, name)
+    if name in _LIBRARY_BATCHES:
+        from jobjar import library_batches
+
+        return getattr(library_batches, name)
     if name == "JarError":
         from jobjar.errors import JarError
 

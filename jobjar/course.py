@@ -47,7 +47,14 @@ from jobjar.ledger.reconcile import list_directory
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
-from jobjar.stages.run import end_of_process, explain_cause, started_entry
+from jobjar.stages.run import (
+    FILE_IS_BUSY,
+    REFUSED_PAUSE_S,
+    end_of_process,
+    end_of_refusal,
+    explain_cause,
+    started_entry,
+)
 from jobjar.stages.run_command import run_command
 from jobjar.stages.stage_in import install_software, stage_in
 from jobjar.stages.stage_out import (
@@ -62,8 +69,6 @@ from jobjar.stages.store import Refused, delay_after, end_of, keep_published, st
 from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
 
-# A job that the disk refuses something, or for which there is no process, is not claimed again at once.
-_REFUSED_PAUSE_S = 5.0
 # In the directory $1, the plain job $2.
 _RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
 
@@ -74,9 +79,10 @@ class Host(Protocol):
     claimer: Claimer
     say: Callable[[str], None]
 
-    def disk_now(self) -> float: ...
+    @property
+    def places(self) -> Workplaces: ...
 
-    def make_environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]: ...
+    def disk_now(self) -> float: ...
 
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int: ...
 
@@ -88,14 +94,14 @@ class Host(Protocol):
 class Course:
     """One job's way. `is_alone` is set by who runs its commands: no process is left that one of them started."""
 
-    def __init__(self, host: Host, places: Workplaces, job: ClaimedJob) -> None:
+    def __init__(self, host: Host, job: ClaimedJob) -> None:
         self.host = host
         self.job = job
         self.is_alone = True
         # Of its main process, once that was started.
         self.pid: int | None = None
         self.pid_started: float | None = None
-        self._places = places
+        self._places = host.places
         self._layout = host.claimer.jar.layout
         self._place: Workplace | None = None
         self._is_start_told = False
@@ -107,7 +113,7 @@ class Course:
         self.attempt: Attempt | None = None
         self.is_storing = False
         if job.kind == DESCRIBED:
-            self.attempt = Attempt(host.claimer, job, host.make_environment, host.disk_now, host.say)
+            self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.say)
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
 
     @property
@@ -141,28 +147,25 @@ class Course:
 
     def _run_plain(self) -> Steps[None]:
         job = self.job
-        started, ended, cause = time.monotonic(), None, None
+        started = time.monotonic()
         try:
             yield Turn(RUN)
             place = self._place = self._places.make(job)
-            environment = self.host.make_environment(job, place.directory)
+            environment = self._places.environment(job, place.directory)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
-            ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
+            ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
+            end = end_of_process(ended, None, job, time.monotonic() - started)
+            if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
+                end = end_of_refusal(FILE_IS_BUSY)
         except Cut as cut:
-            ended, cause = cut.ended, cut.cause
-        except OSError:
-            if self.pid is None and self._place is None:
+            end = end_of_process(cut.ended, cut.cause, job, time.monotonic() - started)
+        except OSError as error:
+            if self._place is None:
                 raise
-            cause = INTERRUPTED
+            end = end_of_refusal(error.strerror or str(error))
         self._deadline = None
-        wall_time_s = time.monotonic() - started
-        end = _end_of_process(ended, cause, job, wall_time_s)._replace(
-            output_file=self._clear(), pid=self.pid, pid_started=self.pid_started
-        )
-        if cause is None and end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
-            message = "somebody has the file open for writing; it goes back"
-            end = end._replace(outcome=INTERRUPTED, message=message, retry_after_s=_REFUSED_PAUSE_S)
+        end = end._replace(output_file=self._clear(), pid=self.pid, pid_started=self.pid_started)
         self._complete(end, self._decide(end), job)
 
     # Described jobs
@@ -208,7 +211,7 @@ class Course:
                 raise
             message = f"{attempt.phase or 'the disk'}: {error}"
             attempt.end(message=message)
-            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=_REFUSED_PAUSE_S)
+            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
         yield from self._conclude(attempt, end)
 
     def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
@@ -373,10 +376,3 @@ class Course:
             self.attempt.place = None
         self._place = None
         return None if place is None else self._places.clear(place, self.is_alone)
-
-
-def _end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
-    if ended is None:
-        message = explain_cause(cause, job)
-        return AttemptEnd(cause or INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message)
-    return end_of_process(ended, cause, job, wall_time_s)

@@ -21,12 +21,10 @@ from jobjar.attempt import DESCRIBED, TIMED_OUT, ClaimedJob
 from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
-from jobjar.liveness import own_children, session_processes, start_now
+from jobjar.liveness import session_processes, start_now
 from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
 from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
-from jobjar.trees import remove_tree
-from jobjar.workplace import Workplaces
 
 # What is over so soon has its beginning told by its end.
 _SHORT_S = 0.01
@@ -66,21 +64,15 @@ class Juggler:
         self._host = host
         self._settings = host.claimer.jar.settings
         self._journal = host.claimer.jar.journal
-        self._places = Workplaces(host.claimer, remove_tree)
         self._slots = Slots(self._settings)
         self._jobs = self._slots.jobs
         self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
-        self._threads = 0
         self._next_claim = self._next_look = 0.0
 
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
-
-    def discard_spares(self) -> None:
-        """Remove what was kept for jobs that will not come."""
-        self._places.discard_spares()
 
     def juggle(self, job: ClaimedJob) -> ClaimedJob | None:
         """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed when
@@ -128,7 +120,7 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
-        juggled = Juggled(Course(self._host, self._places, job))
+        juggled = Juggled(Course(self._host, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
 
@@ -179,7 +171,6 @@ class Juggler:
 
     def _begin_work(self, juggled: Juggled, work: Work) -> None:
         mark = juggled.work = object()
-        self._threads += 1
 
         def do() -> None:
             try:
@@ -294,7 +285,6 @@ class Juggler:
             os.read(self._reader, 4096)
         while not self._results.empty():
             mark, result, error = self._results.get()
-            self._threads -= 1
             for juggled in [juggled for juggled in self._jobs if juggled.work is mark]:
                 juggled.work = None
                 if (
@@ -314,7 +304,7 @@ class Juggler:
                 process.close()
         now = time.monotonic()
         may_leave = isinstance(juggled.wait, Command) and juggled.wait.may_leave and juggled.cause is None
-        if process.ended is None or (self._has_left(juggled, process) and not may_leave):
+        if process.ended is None or (_has_left(juggled, process) and not may_leave):
             if process.kill_at is None and process.ended is not None:
                 self._host.say(f"{juggled.job.name} left background processes, which are ended")
                 self._begin_end(process)
@@ -329,15 +319,8 @@ class Juggler:
         else:
             self._go_on(juggled, process.ended)
 
-    def _has_left(self, juggled: Juggled, process: Process) -> bool:
-        """Whether a command that has ended left processes in its session."""
-        others = {
-            other.process.pid for other in self._jobs if other.process is not None and other.process.ended is None
-        }
-        # What a thread started is that thread's to wait for.
-        if not self._threads and not reap_strays(others):
-            juggled.course.is_alone = True
-            return False
-        children = own_children()
-        juggled.course.is_alone = children is not None and children <= others
-        return not juggled.course.is_alone and bool(session_processes(process.pid))
+
+def _has_left(juggled: Juggled, process: Process) -> bool:
+    """Whether a command that has ended left processes in its session."""
+    juggled.course.is_alone = not reap_strays()
+    return not juggled.course.is_alone and bool(session_processes(process.pid))

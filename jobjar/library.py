@@ -1,4 +1,5 @@
-"""The Python library: submit, control, look, wait. `import jobjar` gives all of it.
+"""The Python library: submit, control, look, wait; library_batches.py has batches, outputs and limits. `import jobjar` gives
+all of it.
 
 The jar is the one that `set_home` names, else the one that the environment or a configuration file names, else the one
 that this package lies in. Every function may raise a `jobjar.JarError`, whose message says what is wrong and what to do.
@@ -8,25 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jobjar import control
-from jobjar.errors import BadLimit, JarError, UsageError
+from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
 from jobjar.stages import submit
-
-if TYPE_CHECKING:  # peewee takes long to import
-    from jobjar.batch import AbortedBatch, SubmittedBatch
-    from jobjar.ledger.stored import StoredOutput
 
 _overrides: dict[str, Value] = {}
 _jar: Jar | None = None
 _jar_key: tuple[Any, ...] = ()
 
 
-def _open() -> Jar:
+def current_jar() -> Jar:
     """The jar that the settings name now; kept open as long as they name it."""
     global _jar, _jar_key
     relevant = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("JJ_")))
@@ -109,7 +106,7 @@ def submit_job(
     time_limit (seconds, or text such as '5m'). When it returns, the job outlives a crash of this node.
     Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed (nothing is submitted then).
     """
-    return submit.submit(_open(), submit.describe_command(command, priority, category, id, attributes))
+    return submit.submit(current_jar(), submit.describe_command(command, priority, category, id, attributes))
 
 
 def submit_job_file(
@@ -119,7 +116,7 @@ def submit_job_file(
 
     Raises NotExecutable, and what `submit_job` raises.
     """
-    return submit.submit(_open(), submit.describe_file(os.fspath(path), priority, category, id, attributes))
+    return submit.submit(current_jar(), submit.describe_file(os.fspath(path), priority, category, id, attributes))
 
 
 def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[str]:
@@ -129,7 +126,7 @@ def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[st
     `submit_job_file` (with `path`). Raises what they raise; jobs before the one that failed may have been submitted,
     and the error's `fields['submitted']` has their names.
     """
-    return submit.submit_all(_open(), map(_describe, jobs))
+    return submit.submit_all(current_jar(), map(_describe, jobs))
 
 
 def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
@@ -145,45 +142,9 @@ def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
     raise JarError(reason=f"a job has to have either a command or a path: {job!r}")
 
 
-def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[SubmittedBatch]:
-    """Submit the batches that submit files (paths) describe: all of them, or, where anything is wrong with one, nothing;
-    returns (name, jobs) of each. `parameters` replace `$(name)` in the files' values.
-
-    Raises BadSubmitFile (with all that is wrong, by file and line), BatchExists, SubmitFailed (nothing was submitted),
-    BatchUnfinished (all is submitted, and what is not claimable yet recover_jobs makes so).
-    """
-    from jobjar.batch import read_submit_files, submit_batches
-
-    jar = _open()
-    texts = {name: str(value) for name, value in parameters.items()}
-    return submit_batches(jar, read_submit_files(jar, [os.fspath(file) for file in files], texts))
-
-
-def batch_edit(name: str, **changes: object) -> int:
-    """Change a batch; returns how many jobs were submitted. `seeds` ('1-2000') may become more, `priority` holds for its
-    waiting jobs and those submitted later, `notes` is text.
-
-    Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
-    """
-    from jobjar.batch import edit_batch
-
-    return edit_batch(_open(), name, {key: str(value) for key, value in changes.items()}).jobs
-
-
-def abort_batch(name: str, restart: bool = False) -> AbortedBatch:
-    """Complete the waiting jobs of a batch as cancelled and kill those that run; with `restart`, then submit its jobs that
-    did not succeed again, as new jobs. Returns (name, cancelled, killed, running, restarted).
-
-    Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
-    """
-    from jobjar.batch import abort_batch as abort
-
-    return abort(_open(), name, restart)
-
-
 def unique_job_name(priority: int = 0, id: str | None = None) -> str:
     """A new job name as an absolute path in limbo, for programs that write and move their job files themselves."""
-    return f"{_open().layout.limbo}/{make_name(priority, id)}"
+    return f"{current_jar().layout.limbo}/{make_name(priority, id)}"
 
 
 # Control
@@ -191,47 +152,47 @@ def unique_job_name(priority: int = 0, id: str | None = None) -> str:
 
 def stop_all() -> list[str]:
     """Have all running workers leave after the job that they run; returns their names."""
-    return control.stop(_open().layout, [control.ALL])[0]
+    return control.stop(current_jar().layout, [control.ALL])[0]
 
 
 def stop_node(node: str) -> list[str]:
     """Stop all workers of a node; returns their names. Raises UnknownWorker."""
-    return _one(control.stop(_open().layout, [node]))
+    return _one(control.stop(current_jar().layout, [node]))
 
 
 def stop_worker(worker: str) -> list[str]:
     """Stop one worker, `node.pid`; returns its name in a list. Raises UnknownWorker."""
-    return _one(control.stop(_open().layout, [worker]))
+    return _one(control.stop(current_jar().layout, [worker]))
 
 
 def pause_all() -> list[str]:
     """Have all running workers claim nothing until unpaused; returns their names."""
-    return control.pause(_open().layout, [control.ALL])[0]
+    return control.pause(current_jar().layout, [control.ALL])[0]
 
 
 def pause_node(node: str) -> list[str]:
     """Pause all workers of a node; returns their names. Raises UnknownWorker."""
-    return _one(control.pause(_open().layout, [node]))
+    return _one(control.pause(current_jar().layout, [node]))
 
 
 def pause_worker(worker: str) -> list[str]:
     """Pause one worker, `node.pid`; returns its name in a list. Raises UnknownWorker."""
-    return _one(control.pause(_open().layout, [worker]))
+    return _one(control.pause(current_jar().layout, [worker]))
 
 
 def unpause_all() -> list[str]:
     """Let all paused workers go on; returns the names of all running workers."""
-    return control.unpause(_open().layout, [control.ALL])[0]
+    return control.unpause(current_jar().layout, [control.ALL])[0]
 
 
 def unpause_node(node: str) -> list[str]:
     """Let the workers of a node go on; returns their names. Raises UnknownWorker."""
-    return _one(control.unpause(_open().layout, [node]))
+    return _one(control.unpause(current_jar().layout, [node]))
 
 
 def unpause_worker(worker: str) -> list[str]:
     """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker."""
-    return _one(control.unpause(_open().layout, [worker]))
+    return _one(control.unpause(current_jar().layout, [worker]))
 
 
 def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
@@ -239,42 +200,6 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
     if errors:
         raise errors[0]
     return names
-
-
-# Limits
-
-
-def workload_limit(
-    category: str | None = None,
-    limit: int | Literal["unchanged"] | None = "unchanged",
-    *,
-    storage: str | None = None,
-    batch: str | None = None,
-) -> int | None:
-    """Set how many jobs of a category ('': the uncategorized ones), a storage class or a batch may run at once, over all
-    nodes: a number, or None for as many as there are. Returns the limit that holds now; without `limit` nothing is changed.
-
-    Raises BadLimit, BadCategory, BadIdentifier, UsageError where not one thing is named.
-    """
-    from jobjar import limits
-
-    named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
-    chosen = [(kind, name) for kind, name in named.items() if name is not None]
-    if len(chosen) != 1:
-        raise UsageError(reason="name either a category, or storage=…, or batch=…")
-    jar, (kind, name) = _open(), chosen[0]
-    if limit is None or isinstance(limit, int):
-        limits.set_limit(jar, kind, name, limit)
-    elif limit != "unchanged":
-        raise BadLimit(value=limit, highest=limits.HIGHEST)
-    return limits.read_limit(jar.layout, limits.limit_key(kind, name)).most
-
-
-def workload_limits() -> list[dict[str, Any]]:
-    """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
-    from jobjar.limits import describe_limits
-
-    return describe_limits(_open().layout)
 
 
 # Looking
@@ -299,7 +224,7 @@ class Job(NamedTuple):
 
 def running_workers() -> list[str]:
     """The names of the workers that run, as far as this node can tell."""
-    return [worker.name for worker in control.running_workers(_open().layout)]
+    return [worker.name for worker in control.running_workers(current_jar().layout)]
 
 
 def unclaimed_jobs(category: str | None = None) -> list[Job]:
@@ -324,46 +249,10 @@ def job(name: str) -> Job:
     """
     from jobjar.lookup import describe_job, find_job, refresh_ledger
 
-    jar = _open()
+    jar = current_jar()
     refresh_ledger(jar)
     described = describe_job(jar, find_job(jar, name))
     return Job(**{field: described[field] for field in Job._fields})
-
-
-# Outputs
-
-
-def list_outputs(name: str | None = None) -> list[StoredOutput]:
-    """The stored files of a batch or of a job (its name, id, the beginning of its id, or path); of all where `name` is None.
-
-    Each has the names `job` (an id), `job_name`, `batch`, `attempt`, `source_name`, `storage_name`, `storage_hfn` (host:/path),
-    `storage_url`, `storage_size` in bytes, `storage_md5`; what was not recorded is None. Raises UnknownJob, AmbiguousJob.
-    """
-    from jobjar import retrieve
-
-    return retrieve.list_outputs(_open(), name)
-
-
-def get_output(
-    name: str, destination: str | None = None, job: str | None = None, batch: str | None = None, force: bool = False
-) -> str:
-    """Copy a stored file, verified, to `destination` (a path or a directory; default: here, under its base name); returns
-    its path. `job` or `batch` tell it from others of its name. A file that is there is only replaced with `force`.
-
-    Raises UnknownOutput, AmbiguousOutput, UnknownBatch, UnknownJob, AmbiguousJob, CannotGetOutput, CannotFetch, OSError.
-    """
-    from jobjar import retrieve
-
-    output = retrieve.find_stored_output(_open(), name, job, batch)
-    return retrieve.copy_output(output, None if destination is None else os.fspath(destination), force)
-
-
-def batch_status(name: str | None = None) -> list[dict[str, Any]]:
-    """How far the batches are: a dict of each, with the names that `batch_status --format json` uses. With `name` of that one
-    alone, with its failed and held jobs. Raises UnknownBatch."""
-    from jobjar.batch_report import gather_batches
-
-    return gather_batches(_open(), name)
 
 
 def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:
@@ -373,14 +262,14 @@ def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, s
     """
     from jobjar.lookup import wait_for_jobs
 
-    return wait_for_jobs(_open(), [jobs] if isinstance(jobs, str) else list(jobs), timeout)
+    return wait_for_jobs(current_jar(), [jobs] if isinstance(jobs, str) else list(jobs), timeout)
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:
     from jobjar.ledger.queries import list_jobs
     from jobjar.lookup import refresh_ledger
 
-    jar = _open()
+    jar = current_jar()
     refresh_ledger(jar)
     return [
         Job(

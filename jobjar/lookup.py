@@ -51,21 +51,30 @@ _PATIENCE_S = 10.0
 _TOLD_WITHIN_S = 5.0
 
 
-def refresh_ledger(jar: Jar) -> None:
+def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
     """Fold what is new and look at the directories. Where this cannot be written, or this user may only read the jar, answer
     from a private ledger, which starts from a copy of the jar's own or of the snapshot.
 
-    Raises LedgerUnavailable only where not even the journals can be read.
+    Raises LedgerUnavailable only where not even the journals can be read. Who also has an answer without history, from the
+    directories, is not made to wait for one: a ledger in the jar that this user may write to is then neither made nor
+    replaced; raises LedgerBusy, LedgerUnavailable, CannotUseJar.
     """
+    is_last_word = False
     try:
-        with jar.ledger.writing(_PATIENCE_S) as connection:
+        if not needs_history and os.access(jar.layout.journals, os.W_OK):
+            is_last_word = jar.ledger_home.shared
+            if is_last_word and not os.path.exists(jar.ledger_home.database):
+                raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
+        with jar.ledger.writing(patience_s) as connection:
             reconcile(connection, jar.layout, with_completed=False)
     except (LedgerBusy, LedgerUnavailable, CannotUseJar):
+        if is_last_word:
+            raise
         refresh_private_ledger(jar)
 
 
 def refresh_private_ledger(jar: Jar) -> None:
-    """Use a private ledger from now on, brought up to date; writes nothing into the jar. Raises as `refresh_ledger`."""
+    """Use a private ledger from now on, brought up to date; writes nothing into the jar."""
     try:
         _fill_private_ledger(jar, jar.use_private_ledger(from_live=True))
     except LedgerUnavailable:

@@ -288,7 +288,7 @@ def _ordinal(number: int) -> str:
 
 
 def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
-    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (workbench.py)."""
+    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (workplace.py)."""
     name = f"{job_name}.{attempt}.out"
     path = f"{paths.output}/{name}"
     with contextlib.suppress(OSError):

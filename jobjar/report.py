@@ -19,10 +19,10 @@ from jobjar.jobname import node_name, oddity_in_name, printable, priority_in_nam
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
-from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
-from jobjar.lookup import describe_source, name_source, refresh_private_ledger
+from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
 from jobjar.units import format_seconds
 
@@ -50,25 +50,8 @@ def gather_status(jar: Jar) -> Status:
     return status
 
 
-def _refresh(jar: Jar) -> None:
-    """Bring a ledger up to date: the home's, or a private one for who may only read the jar, or where the home is not in the
-    jar and cannot be used."""
-    is_in_jar = False
-    try:
-        if os.access(jar.layout.journals, os.W_OK):
-            is_in_jar = jar.ledger_home.shared
-            if is_in_jar and not os.path.exists(jar.ledger_home.database):
-                raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-        with jar.ledger.writing(_PATIENCE_S) as connection:
-            reconcile(connection, jar.layout, with_completed=False)
-    except (LedgerBusy, LedgerUnavailable, CannotUseJar):
-        if is_in_jar:
-            raise
-        refresh_private_ledger(jar)
-
-
 def _from_ledger(jar: Jar) -> Status:
-    _refresh(jar)
+    refresh_ledger(jar, _PATIENCE_S, needs_history=False)
     connection = jar.ledger.connection
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
     states.update(

@@ -12,17 +12,21 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jobjar.liveness import process_start, session_processes
+from jobjar.liveness import own_children, process_start, session_processes
 
 # How long a file that somebody still has open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 NOT_FOUND_STATUS = 127
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
+# Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
+_awaited: set[int] = set()
+_awaited_lock = threading.Lock()
 # Python ignores these; a job starts with what any program starts with.
 _DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
@@ -134,7 +138,11 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
     deadline = time.monotonic() + BUSY_PATIENCE_S
     while True:
         try:
-            return os.posix_spawn(path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS)
+            return start_awaited(
+                lambda: os.posix_spawn(
+                    path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS
+                )
+            )
         except OSError as error:
             if error.errno != errno.ETXTBSY:
                 raise
@@ -149,6 +157,20 @@ def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes,
         if b"\0" in file.read(512):
             raise CannotStart(NOT_RUNNABLE_STATUS, "cannot be run: not a program of this kind of machine")
     return _spawn("/bin/sh", ["/bin/sh", path], files, environment)
+
+
+def start_awaited(start: Callable[[], int]) -> int:
+    """Start a child, by what returns its process id, that `reap_strays` leaves to who started it: in whatever thread. It is its
+    starter's until that reaps it, closes its Waiter, or gives it up."""
+    with _awaited_lock:
+        pid = start()
+        _awaited.add(pid)
+    return pid
+
+
+def give_up(pid: int) -> None:
+    """Not wait for a child any more: it was reaped, or is left to `reap_strays`."""
+    _awaited.discard(pid)
 
 
 class Waiter:
@@ -174,6 +196,7 @@ class Waiter:
         return reap(self.pid)
 
     def close(self) -> None:
+        give_up(self.pid)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -184,6 +207,7 @@ def reap(pid: int) -> Ended | None:
     found, status, usage = os.wait4(pid, os.WNOHANG)
     if found == 0:
         return None
+    give_up(pid)
     scale = 1024 if sys.platform == "darwin" else 1
     code = os.waitstatus_to_exitcode(status)
     return Ended(
@@ -195,29 +219,19 @@ def reap(pid: int) -> Ended | None:
     )
 
 
-def has_leftovers() -> bool:
-    """Whether a job that has ended left processes behind, in whatever session; reaps those that have ended."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return False
-        if pid == 0:
-            return True
-
-
-def reap_strays(own: Container[int]) -> bool:
-    """Reap the ended processes that were left to this one by others than those in `own`, which are waited for by somebody.
-    Returns whether this process has any child now."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        if found is None or found.si_pid in own:
-            return True
-        with contextlib.suppress(ChildProcessError):
+def reap_strays() -> bool:
+    """Reap the ended processes that jobs left behind, in whatever session, but none that somebody waits for. Returns whether
+    one that nobody waits for is left."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        while not _awaited:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return True
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
             os.waitpid(found.si_pid, os.WNOHANG)
+        children = own_children()
+        return children is None or not children <= _awaited
+    return False
 
 
 def signal_session(session: int, number: int) -> bool:
@@ -238,7 +252,7 @@ def end_rest(session: int, leader_start: float | None) -> None:
 
 
 def end_session(
-    session: int, grace_time_s: float, reaped: Callable[[], object] = has_leftovers, leader_start: float | None = None
+    session: int, grace_time_s: float, reaped: Callable[[], object] = reap_strays, leader_start: float | None = None
 ) -> bool:
     """End a session: SIGTERM, and SIGKILL after the grace time. Returns whether anything was there to end.
 

@@ -47,8 +47,8 @@ from jobjar.session import adopt_orphans
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
-from jobjar.workbench import Workbench, base_environment
 from jobjar.worker_directory import make_worker_directory
+from jobjar.workplace import Workplaces
 
 if TYPE_CHECKING:
     from jobjar.juggle import Juggler
@@ -105,7 +105,7 @@ class Worker:
         self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
         self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say)
-        self._bench: Workbench | None = None
+        self._places: Workplaces | None = None
         self._refusals = Refusals(say)
         self._has_strays = False
         self._juggler: Juggler | None = None
@@ -127,7 +127,7 @@ class Worker:
         gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
         gc.set_threshold(50_000)
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
-        self._bench = Workbench(self.claimer, base_environment(self.claimer))
+        self._places = Workplaces(self.claimer)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
@@ -135,7 +135,7 @@ class Worker:
         self._pulse.stop()
         if self._juggler is not None:
             self._juggler.close()
-        if self._bench is not None:
+        if self._places is not None:
             self._remove_leavings()
             with contextlib.suppress(OSError):  # recovery gives them back
                 self.claimer.tokens.return_strays()
@@ -218,7 +218,6 @@ class Worker:
 
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
-        assert self._bench is not None
         if job.kind == DESCRIBED:
             from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
 
@@ -226,7 +225,7 @@ class Worker:
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
         try:
-            end = run_attempt(self._bench, job, self, self.say)
+            end = run_attempt(self.places, job, self, self.say)
         except CannotUseJar:
             self.give_back(job)
             raise
@@ -269,10 +268,8 @@ class Worker:
 
     def _remove_leavings(self) -> None:
         """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
-        if self._bench is not None:
-            self._bench.discard_spares()
-        if self._juggler is not None:
-            self._juggler.discard_spares()
+        if self._places is not None:
+            self._places.discard_spares()
         remove_spent_links(self.claimer)
 
     def _keep_up(self) -> None:
@@ -296,9 +293,10 @@ class Worker:
     def disk_now(self) -> float:
         return self._pulse.disk_now()
 
-    def make_environment(self, job: ClaimedJob, scratch: str) -> dict[bytes, bytes]:
-        assert self._bench is not None
-        return self._bench.environment(job, scratch)
+    @property
+    def places(self) -> Workplaces:
+        assert self._places is not None, "it was started"
+        return self._places
 
     def claim_another(self, held: Container[str]) -> ClaimedJob | None:
         self._pulse.beat()

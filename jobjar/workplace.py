@@ -1,128 +1,333 @@
-"""Where described jobs are worked on: a working directory and an output file for each attempt, of several at once.
+"""Where a worker runs its jobs: for each a fresh scratch directory, an output file and an environment.
 
-Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory. Untouched directories and empty files are
-used again, because making and removing them is what costs most on a disk (DESIGN.md, Budget). Killed anywhere, recovery
-removes what is in `scratch/`.
+Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory. An empty directory and an empty output
+file are kept for the next job, because making and removing them is what costs most on a disk (DESIGN.md, Budget), and are
+kept open, because finding them again is what costs most over a network. The output file of a job that runs alone lies at
+`output/.next` until the job has run for a moment, or has ended and written something: only then it needs a name. Killed
+before, recovery names it, and removes what is in `scratch/`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Container
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look, make_directory, remove_file, rename
-from jobjar.jobname import numbered_name
+from jobjar.jobname import node_name, numbered_name
+from jobjar.layout import WorkerPaths
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.trees import remove_tree
 
-# More would only be kept for jobs that do not come: a worker seldom holds more of them at once.
+# More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
+# A scratch directory is made to look so old that whatever is put there shows, also where times are whole seconds.
+_AGE_S = 3600
+# Enough to go there; and it is not opened on the server.
+_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Workplace:
-    """The directory and the output file of one attempt. `output` is a descriptor."""
+    """The directory and the output file of one attempt at a time, and what of them is kept for the next."""
 
-    def __init__(self, directory: str, output_path: str, output: int) -> None:
-        self.directory = directory
-        self.output_path = output_path
-        self.output = output
+    def __init__(self, paths: WorkerPaths) -> None:
+        self._paths = paths
+        self._job: ClaimedJob | None = None
+        # Where the attempt works: below scratch/, or a directory that outlives it.
+        self.directory = ""
+        # The directory below scratch/ that is the attempt's, or is kept for the next.
+        self.scratch_path: str | None = None
+        # Descriptors: of that directory, and of the output file, of this attempt or the next.
+        self.scratch = self.output = -1
+        self._fresh_scratch: tuple[int, ...] = ()
+        self._fresh_output: tuple[int, ...] = ()
+        # Where the output file lies; and the name that the last one should have got, which the disk refused.
+        self._output_path = paths.next_output
+        self._overdue_name: str | None = None
+        self._is_named_late = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an attempt is made here."""
+        return self._job is not None
+
+    def set_up(self, job: ClaimedJob, directory: str | None, taken: Container[str | None], name_late: bool) -> None:
+        """Make it an attempt's: with a fresh empty directory, of another name than `taken`, or in `directory`, which is there
+        or is made; with an empty output file, which with `name_late` has no name until `name_output`. Raises OSError."""
+        if directory is None:
+            self.directory = self._make_scratch(job.name, taken)
+        else:
+            if look(directory) is None:
+                make_directory(directory)
+            self.directory = directory
+        self._job, self._is_named_late = job, name_late
+        try:
+            self._make_output(self._paths.next_output if name_late else self._find_output_name()[0])
+        except OSError:
+            self._job = None
+            self._clear_scratch(reusable=True)
+            raise
+
+    def clear(self, reusable: bool) -> str | None:
+        """End the attempt: remove its directory, unless that outlives it, and keep its output; returns the output file's
+        name, None where nothing was written. With `reusable` no process of it is left that might still write."""
+        output_file = self._clear_output(reusable)
+        self._clear_scratch(reusable)
+        self._job = None
+        return output_file
+
+    def discard_spares(self) -> None:
+        """Remove what was kept for a next attempt that will not come."""
+        self._close_scratch()
+        if self.scratch_path is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.scratch_path)
+        self.scratch_path = None
+        if self.output >= 0:
+            self._close_output()
+            with contextlib.suppress(OSError):
+                os.unlink(self._output_path)
+        with contextlib.suppress(OSError):
+            self._name_overdue()
+
+    # The directory
+
+    def _make_scratch(self, name: str, taken: Container[str | None]) -> str:
+        names = itertools.chain((name,), (numbered_name(name, number) for number in itertools.count(2)))
+        paths = (path for name in names if (path := f"{self._paths.scratch}/{name}") not in taken)
+        path = next(paths)
+        spare, self.scratch_path = self.scratch_path, None
+        if spare is not None:
+            try:
+                rename(spare, path)  # over nothing, or over another empty directory
+            except OSError:
+                remove_tree(spare)  # somebody was in it
+            else:
+                self.scratch_path = path
+                return path
+        self._close_scratch()
+        while look(path) is not None:
+            path = next(paths)
+        make_directory(path)
+        old = int(time.time()) - _AGE_S
+        patiently(lambda: os.utime(path, (old, old)), path)
+        self.scratch = patiently(lambda: os.open(path, _TO_GO_THERE), path)
+        status = patiently(lambda: os.fstat(self.scratch), path)
+        # Where the disk did not take that time, no directory is taken for untouched.
+        self._fresh_scratch = _identity(status) if int(status.st_mtime) == old else ()
+        self.scratch_path = path
+        return path
+
+    def _clear_scratch(self, reusable: bool) -> None:
+        """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
+        path = self.scratch_path
+        if path is None or path != self.directory:
+            return
+        try:
+            # By its path: the job may have moved the directory away and made another one.
+            is_new = _identity(patiently(lambda: os.stat(path), path, FLICKER_S)) == self._fresh_scratch
+        except OSError:
+            is_new = False
+        if not (is_new and reusable):
+            self._close_scratch()
+            self.scratch_path = None
+            remove_tree(path)
+
+    def _close_scratch(self) -> None:
+        if self.scratch >= 0:
+            os.close(self.scratch)
+        self.scratch, self._fresh_scratch = -1, ()
+
+    # The output file
+
+    def _make_output(self, path: str) -> None:
+        """Have a new empty output file at `path`."""
+        self._name_overdue()
+        if self.output >= 0 and not self._is_output_fresh():
+            self._close_output()  # another node, or a new mount, made it stale
+        if self.output < 0:
+            try:
+                self.output = patiently(lambda: _make_output(path), path)
+            except FileExistsError:  # by a try that failed; or it went stale
+                remove_file(path)
+                self.output = patiently(lambda: _make_output(path), path)
+            self._fresh_output = self._output_state()
+        elif self._output_path != path:
+            rename(self._output_path, path)
+        self._output_path = path
+
+    def name_output(self) -> str:
+        """Give the output file the name that people look for; returns it. Raises FileNotFoundError where the file is gone,
+        OSError."""
+        if self._output_path == self._paths.next_output:
+            path, is_there = self._find_output_name()
+            if not is_there:  # else recovery has named it, taking this worker for dead
+                rename(self._output_path, path)
+            self._output_path = path
+        elif look(self._output_path) is None:
+            raise FileNotFoundError(self._output_path)
+        return os.path.basename(self._output_path)
+
+    def _find_output_name(self) -> tuple[str, bool]:
+        """A path that is free, or is the output file's already; and whether it is that."""
+        stem, number = self._output_stem(), 2
+        path = f"{stem}.out"
+        while (there := look(path)) is not None and not self._is_output(there):
+            path = f"{stem}~{number}.out"
+            number += 1
+        return path, there is not None
+
+    def _output_stem(self) -> str:
+        assert self._job is not None
+        return f"{self._paths.output}/{self._job.name}.{self._job.attempt}"
+
+    def _clear_output(self, reusable: bool) -> str | None:
+        try:
+            status = patiently(lambda: os.fstat(self.output), self._output_path, FLICKER_S)
+            is_removed, is_empty = not status.st_nlink, not status.st_size
+        except OSError:
+            is_removed = is_empty = False  # the disk is away: there may be something in it
+        if is_empty and reusable and not is_removed:
+            self._keep_output()
+            return None
+        try:
+            return None if is_removed else self.name_output()
+        except FileNotFoundError:
+            return None  # the job removed it, or took it away
+        except OSError:
+            if self._output_path == self._paths.next_output:
+                self._overdue_name = f"{self._output_stem()}.out"
+            return os.path.basename(self._overdue_name or self._output_path)
+        finally:
+            self._close_output()
+
+    def _is_output(self, status: os.stat_result) -> bool:
+        try:
+            return self.output >= 0 and os.path.samestat(status, os.fstat(self.output))
+        except OSError:
+            return False
+
+    def _name_overdue(self) -> None:
+        if self._overdue_name is not None:
+            with contextlib.suppress(FileNotFoundError):
+                rename(self._paths.next_output, self._overdue_name)
+            self._overdue_name = None
+
+    def _keep_output(self) -> None:
+        try:
+            if self._is_named_late and self._output_path != self._paths.next_output:
+                rename(self._output_path, self._paths.next_output)
+                self._output_path = self._paths.next_output
+            if self._is_output_fresh():
+                return
+        except OSError:
+            pass  # it is made anew
+        self._close_output()
+        with contextlib.suppress(OSError):
+            os.unlink(self._output_path)
+
+    def _is_output_fresh(self) -> bool:
+        try:
+            return self._output_state() == self._fresh_output
+        except OSError:
+            return False
+
+    def _output_state(self) -> tuple[int, ...]:
+        """What a job may have changed of its output file: also what is shared with a descriptor that was passed on."""
+        status = os.fstat(self.output)
+        return (status.st_size, status.st_nlink, status.st_mode, fcntl.fcntl(self.output, fcntl.F_GETFL))
+
+    def _close_output(self) -> None:
+        if self.output >= 0:
+            with contextlib.suppress(OSError):  # NFS tells here of what it could not write for the job
+                os.close(self.output)
+        self.output, self._fresh_output = -1, ()
 
 
 class Workplaces:
-    """Makes workplaces, and keeps what is left of them as good as new for the next."""
+    """A worker's workplaces: one for the job that runs alone, and one for each of those that are juggled."""
 
-    def __init__(self, claimer: Claimer, remove_tree: Callable[[str], None]) -> None:
-        self._paths = claimer.paths
-        self._remove_tree = remove_tree
-        self._spare_directories: list[str] = []
-        self._spare_outputs: list[str] = []
-        self._fresh_mode = 0
+    def __init__(self, claimer: Claimer) -> None:
+        self.claimer = claimer
+        self._alone = Workplace(claimer.paths)
+        self._juggled: list[Workplace] = []
+        # Encoded once, not for each job.
+        self._environment = {
+            os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
+        }
 
     def make(self, job: ClaimedJob, directory: str | None = None) -> Workplace:
-        """A workplace for an attempt: in a fresh empty directory, or in `directory`, which is there or is made. Raises
-        OSError."""
-        if directory is None:
-            directory = self._make_scratch(job)
-        elif look(directory) is None:
-            make_directory(directory)
-        try:
-            path = self._make_output(job)
-            return Workplace(directory, path, patiently(lambda: _open_output(path), path))
-        except OSError:
-            if directory.startswith(f"{self._paths.scratch}/"):
-                self._remove_tree(directory)
-            raise
+        """A workplace for one of several jobs: in a fresh empty directory, or in `directory`, which is there or is made.
+        Raises OSError."""
+        place = next((place for place in self._juggled if not place.is_used), None)
+        if place is None:
+            place = Workplace(self.claimer.paths)
+            self._juggled.append(place)
+        place.set_up(job, directory, self._scratch_paths(place), name_late=False)
+        return place
 
-    def _make_scratch(self, job: ClaimedJob) -> str:
-        path, number = f"{self._paths.scratch}/{job.name}", 2
-        while look(path) is not None:
-            path = f"{self._paths.scratch}/{numbered_name(job.name, number)}"
-            number += 1
-        if self._spare_directories:
-            spare = self._spare_directories.pop()
-            with contextlib.suppress(OSError):
-                rename(spare, path)
-                return path
-            self._remove_tree(spare)  # somebody was in it
-        make_directory(path)
-        self._fresh_mode = patiently(lambda: os.stat(path), path).st_mode
-        return path
+    def make_alone(self, job: ClaimedJob) -> Workplace:
+        """The workplace for the only job that runs, whose output file has no name yet. Raises OSError."""
+        self._alone.set_up(job, None, self._scratch_paths(self._alone), name_late=True)
+        return self._alone
 
-    def _make_output(self, job: ClaimedJob) -> str:
-        stem, number = f"{self._paths.output}/{job.name}.{job.attempt}", 2
-        path = f"{stem}.out"
-        while look(path) is not None:
-            path = f"{stem}~{number}.out"
-            number += 1
-        if self._spare_outputs:
-            with contextlib.suppress(OSError):
-                rename(self._spare_outputs.pop(), path)
-        return path
+    def _scratch_paths(self, but: Workplace) -> set[str | None]:
+        return {place.scratch_path for place in (self._alone, *self._juggled) if place is not but}
 
-    def clear(self, place: Workplace, is_alone: bool) -> str | None:
-        """Remove an attempt's directory, unless it lies elsewhere; returns its output file's name, None where nothing was
-        written. `is_alone`: no process of it is left that might still write."""
-        if place.directory.startswith(f"{self._paths.scratch}/"):
-            self.clear_directory(place.directory, is_alone)
-        try:
-            status = os.fstat(place.output)
-            is_empty, is_removed = not status.st_size, not status.st_nlink
-        except OSError:
-            is_empty = is_removed = False  # the disk is away: there may be something in it
-        with contextlib.suppress(OSError):  # NFS tells here of what it could not write for the job
-            os.close(place.output)
-        if is_removed:
-            return None
-        if is_empty and is_alone:
-            if len(self._spare_outputs) < _MOST_SPARES:
-                self._spare_outputs.append(place.output_path)
-            else:
-                with contextlib.suppress(OSError):
-                    remove_file(place.output_path)
-            return None
-        return os.path.basename(place.output_path)
-
-    def clear_directory(self, path: str, is_alone: bool) -> None:
-        """Remove a directory, whatever the job did to it, or keep it for another where it is empty and nobody is in it."""
-        with contextlib.suppress(OSError):
-            mode = patiently(lambda: os.stat(path), path, FLICKER_S).st_mode
-            is_new = mode == self._fresh_mode and not os.listdir(path)
-            if is_new and is_alone and len(self._spare_directories) < _MOST_SPARES:
-                self._spare_directories.append(path)
-                return
-        self._remove_tree(path)
+    def clear(self, place: Workplace, reusable: bool) -> str | None:
+        """End what an attempt had; returns its output file's name, None where nothing was written. With `reusable` no process
+        of it is left that might still write."""
+        output_file = place.clear(reusable)
+        if sum(not other.is_used for other in self._juggled) > _MOST_SPARES:
+            place.discard_spares()
+            self._juggled.remove(place)
+        return output_file
 
     def discard_spares(self) -> None:
         """Remove what was kept for jobs that will not come."""
-        for path in self._spare_directories:
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
-        for path in self._spare_outputs:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        self._spare_directories, self._spare_outputs = [], []
+        for place in (self._alone, *self._juggled):
+            if not place.is_used:
+                place.discard_spares()
+        self._juggled = [place for place in self._juggled if place.is_used]
+
+    def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
+        """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
+        own = {
+            b"JJ_JOB": job.name,
+            b"JJ_JOB_ID": job.uid,
+            b"JJ_JOB_FILE": job.path,
+            b"JJ_SCRATCH_DIR": directory,
+            b"JJ_PRIORITY": str(job.priority),
+            b"JJ_CATEGORY": job.category,
+            b"JJ_ATTEMPT": str(job.attempt),
+            b"JJ_SUBMITTER": job.submitter,
+        }
+        return {**self._environment, **{name: os.fsencode(value) for name, value in own.items()}}
 
 
-def _open_output(path: str) -> int:
-    return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o664)
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What differs where a directory was touched, or is another one."""
+    return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns)
+
+
+def _make_output(path: str) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o664)
+
+
+def _environment_of_all(claimer: Claimer) -> dict[str, str]:
+    """What all jobs of a worker see: the worker's own environment, JJ_… of the worker, and the jar's programs first."""
+    layout = claimer.jar.layout
+    return {
+        **os.environ,
+        "JJ_HOME": layout.home,
+        "JJ_WORKER_HOME": layout.workers,
+        "JJ_WORKER": claimer.paths.name,
+        "JJ_WORKER_ID": claimer.worker_id,
+        "JJ_WORKER_DIR": claimer.paths.path,
+        "JJ_NODE": node_name(),
+        "PATH": f"{layout.bin}:{os.environ.get('PATH', os.defpath)}",
+    }

@@ -67,15 +67,13 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     (
         "jar",
-        frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workbench", "workplace"]
-        ),
+        frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workplace"]),
     ),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
     ("work", frozenset(WORK)),
     ("doctor", frozenset(["doctor"])),
-    ("library", frozenset(["library", ""])),
+    ("library", frozenset(["library", "library_batches", ""])),
     ("programs", frozenset(["programs"])),
 )
 # Where SQL is spoken outside of ledger/: to become less, never more.

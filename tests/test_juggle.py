@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -49,18 +51,25 @@ def test_ended_strangers_are_reaped_and_ones_own_are_left_to_who_waits_for_them(
         status = 1
         try:
             adopt_orphans()
-            assert not reap_strays(())
+            assert not reap_strays()
             null = os.open("/dev/null", os.O_WRONLY)
             own = start_shell("(sleep 0.05; exit 0) & exit 3", (), null, ENVIRONMENT)
             os.waitid(os.P_PID, own, os.WEXITED | os.WNOWAIT)
-            assert reap_strays({own})
+            assert reap_strays()
             ended = reap(own)
             assert ended is not None and ended.exit_status == 3
             children = own_children()
             assert children is None or len(children) == 1
             deadline = time.monotonic() + 20
-            while reap_strays(()):
+            while reap_strays():
                 assert time.monotonic() < deadline
+            assert not own_children()
+            # Of a thread that has not come to waiting for it yet, while nothing else is left.
+            other = start_shell("exit 4", (), null, ENVIRONMENT)
+            os.waitid(os.P_PID, other, os.WEXITED | os.WNOWAIT)
+            assert not reap_strays()
+            ended = reap(other)
+            assert ended is not None and ended.exit_status == 4
             status = 0
         finally:
             os._exit(status)
@@ -81,6 +90,36 @@ def test_a_name_of_a_job_is_no_shell_text(rig: Rig, tmp_path: Path) -> None:
     assert said(rig, name).splitlines()[0] == "fine"
     assert said(rig, name).splitlines()[1].endswith(name)
     assert not list(rig.home.rglob("x"))
+
+
+REFUSE_A_PROCESS = """
+import errno, os
+from jobjar import course, juggle
+from jobjar.programs import start_worker
+start = juggle.start_shell
+def start_other(text, *rest):
+    if text == course._RUN_PLAIN:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return start(text, *rest)
+juggle.start_shell = start_other
+start_worker.main(["--foreground"])
+"""
+
+
+def test_a_plain_job_for_which_there_is_no_process_goes_back_for_a_while(rig: Rig, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    describe(rig, "described.9", run_command=f"while [ ! -e {go} ]; do sleep 0.01; done")
+    plain = rig.drop("plain", "#!/bin/sh\necho ran\n").name
+    environment = {**rig.environment, "JJ_RUN_SLOTS": "2", "JJ_PAUSE_TIME": "1"}
+    with subprocess.Popen([sys.executable, "-c", REFUSE_A_PROCESS], env=environment) as worker:
+        wait_until(lambda: rig.show(plain)["attempts"] and rig.show(plain)["attempts"][0]["ended_at"], "its end")
+        go.touch()
+        worker.send_signal(signal.SIGUSR1)
+    shown = rig.show(plain)
+    [attempt] = shown["attempts"]
+    assert attempt["outcome"] == "interrupted"
+    assert attempt["message"] == "cannot start a process: Resource temporarily unavailable"
+    assert shown["not_before"] > attempt["ended_at"] + 4
 
 
 def test_a_job_that_was_taken_back_is_dropped_and_the_others_go_on(rig: Rig, tmp_path: Path) -> None:

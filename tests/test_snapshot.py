@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.jar import Jar, open_jar
-from jobjar.ledger import snapshot
+from jobjar.ledger import database
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger
 from jobjar.ledger.snapshot import publish_snapshot, snapshot_age_s
@@ -151,7 +151,7 @@ def test_a_snapshot_can_be_read_by_those_who_can_read_its_directory(first: Jar) 
 def test_a_snapshot_is_written_in_steps_beside_which_a_heartbeat_and_other_writers_go_on(
     rig: Rig, first: Jar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "_STEP_PAGES", 1)
+    monkeypatch.setattr(database, "_STEP_PAGES", 1)
     other = open_at(rig, tmp_path / "first")
     steps: list[int] = []
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from jobjar.disk import look
 from jobjar.errors import CannotInstall
 from jobjar.patience import patience
-from jobjar.session import Waiter, end_session
+from jobjar.session import Waiter, end_session, start_awaited
 
 _LOOKS_S = 1.0
 _GRACE_S = 5.0
@@ -75,8 +75,10 @@ def _run(program: str, location: str, output: int) -> int | None:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         words = ["/bin/sh", "-c", _WATCHED, "install", program, location]
-        pid = os.posix_spawn(
-            "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS, setsigmask=[]
+        pid = start_awaited(
+            lambda: os.posix_spawn(
+                "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS, setsigmask=[]
+            )
         )
         waiter = Waiter(pid)
         try:

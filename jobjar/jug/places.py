@@ -21,6 +21,7 @@ from jobjar.errors import CannotFetch
 from jobjar.jobname import node_name
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
+from jobjar.session import give_up, start_awaited
 
 _CHUNK = 1 << 20
 _CONNECT_S, _SILENCE_S = 30.0, 120.0
@@ -310,13 +311,17 @@ class FileOfHost:
         )
         # In sh, whatever the login shell is there.
         words = [*_SSH, "--", self._host, f"exec sh -c {shlex.quote(script)}"]
+        pipe = subprocess.PIPE
+
+        def start() -> int:
+            self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+            return self._process.pid
+
         try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-            )
+            start_awaited(start)
         except OSError as error:
             raise CannotFetch(location=self._location, reason=f"ssh: {error.strerror}") from error
-        assert self._process.stdout is not None
+        assert self._process is not None and self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise self._say_end()
@@ -365,3 +370,4 @@ class FileOfHost:
                     with contextlib.suppress(OSError):
                         pipe.close()
             process.wait()
+            give_up(process.pid)

@@ -11,7 +11,7 @@ import os
 import re
 
 from jobjar.disk import sync_directory
-from jobjar.ledger.database import check_database, driver, remove_database
+from jobjar.ledger.database import back_up, check_database, remove_database
 from jobjar.ledger.store import Ledger
 from jobjar.leftovers import remove_leftovers
 
@@ -26,11 +26,7 @@ def copy_database(ledger: Ledger, path: str) -> None:
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            target = driver.connect(temporary)
-            try:
-                ledger.connection.backup(target)
-            finally:
-                target.close()
+            back_up(ledger.path, temporary)
         check_database(temporary)
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         try:

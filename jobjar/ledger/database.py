@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import peewee
@@ -28,6 +29,7 @@ _SAMPLES = (
     "SELECT * FROM attempt ORDER BY job_uid DESC LIMIT 1",
 )
 _TRIES = 5
+_STEP_PAGES = 4096
 
 
 def name_error(error: Exception, path: str) -> JarError:
@@ -111,18 +113,18 @@ def copy_live(path: str, target: str) -> None:
     try:
         for tries_left in reversed(range(_TRIES)):
             before = _state(path)
-            uri = f"file:{quote_path(path)}?mode=ro&readonly_shm=1"
+            options = "&readonly_shm=1"
             if not _has_content(f"{path}-wal") and not os.path.exists(f"{path}-shm"):
                 # Nobody has it open, all of it is in the one file, and SQLite could not make the others for a reader.
-                uri += "&immutable=1"
+                options += "&immutable=1"
             try:
-                _back_up(uri, target)
+                back_up(path, target, options)
             except driver.Error as error:
                 if not tries_left:
                     raise name_error(error, path) from error
                 remove_database(target)
                 continue
-            if "immutable" not in uri or (_state(path) == before and not _has_content(f"{path}-wal")):
+            if "immutable" not in options or (_state(path) == before and not _has_content(f"{path}-wal")):
                 break
             if not tries_left:
                 raise LedgerUnavailable(path=path, reason="it changed while it was read")
@@ -132,12 +134,24 @@ def copy_live(path: str, target: str) -> None:
         raise
 
 
-def _back_up(uri: str, target: str) -> None:
+def back_up(path: str, target: str, options: str = "", meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Copy a ledger that others may be writing to, as it is now, by SQLite's backup interface: in steps, and `meanwhile` is
+    called between them. `options` are added to the URI of what is read.
+
+    The copy is not in WAL mode: who may only read it can open it by any program. It is not synced. Raises SQLite's errors.
+    """
     with (
-        contextlib.closing(driver.connect(uri, uri=True)) as source,
+        contextlib.closing(
+            driver.connect(f"file:{quote_path(path)}?mode=ro{options}", uri=True, isolation_level=None)
+        ) as source,
         contextlib.closing(driver.connect(target)) as copy,
     ):
-        source.backup(copy)
+        # Held through all steps: a backup would begin again at each write of another process.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # SQLite's own sync would come at its end, in one piece; that of who keeps the copy is enough.
+        copy.execute("PRAGMA synchronous = off")
+        source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: meanwhile())
         copy.execute("PRAGMA journal_mode = delete")
 
 

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from jobjar.disk import common_mode, read_server_clock, rename
 from jobjar.errors import LedgerUnavailable, NewerLedger
 from jobjar.jobname import node_name
-from jobjar.ledger.database import check_size, driver, quote_path, remove_database
+from jobjar.ledger.database import back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
-_STEP_PAGES = 4096
 _CHUNK_BYTES = 8 << 20
 
 
@@ -57,7 +56,8 @@ def publish_snapshot(
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            _write_copy(ledger, own, meanwhile)
+            remove_database(own)
+            back_up(ledger.path, own, meanwhile=meanwhile)
         _copy_durably(own, temporary, meanwhile)
         os.chmod(temporary, common_mode(ledger.layout.ledger))
         rename(temporary, ledger.layout.snapshot)
@@ -66,24 +66,6 @@ def publish_snapshot(
         remove_database(temporary)
         give_back_role(ledger.layout.publishing)
     return True
-
-
-def _write_copy(ledger: Ledger, path: str, meanwhile: Callable[[], None]) -> None:
-    """Back up a ledger as it is now, in steps. Not in WAL mode: who may only read the disk can open it by any program."""
-    remove_database(path)
-    source = driver.connect(f"file:{quote_path(ledger.path)}?mode=ro", uri=True, isolation_level=None)
-    target = driver.connect(path)
-    try:
-        # Held through all steps: a backup would begin again at each write of another process.
-        source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM journal_position").fetchone()
-        # SQLite's own sync would come at its end, in one piece; the caller's is enough.
-        target.execute("PRAGMA synchronous = off")
-        source.backup(target, pages=_STEP_PAGES, progress=lambda *_: meanwhile())
-        target.execute("PRAGMA journal_mode = delete")
-    finally:
-        target.close()
-        source.close()
 
 
 def _has_news(ledger: Ledger) -> bool:

@@ -1,6 +1,6 @@
 """Run one attempt of a claimed job: its processes and its limits.
 
-Reads the job's file; has the workbench make its scratch directory and output file; journals `started`. Killed inside, a
+Reads the job's file; has a workplace made, with its scratch directory and output file; journals `started`. Killed inside, a
 session without a worker may go on, which recovery ends first; the job is stranded.
 """
 
@@ -31,69 +31,72 @@ from jobjar.session import (
     StillBusy,
     Waiter,
     end_session,
-    has_leftovers,
+    reap_strays,
     start_session,
 )
-from jobjar.workbench import Workbench
+from jobjar.workplace import Workplaces
 
-# A job whose file is busy, or for which there is no process, is not claimed again at once.
-_BUSY_PAUSE_S = 5.0
+# A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
+REFUSED_PAUSE_S = 5.0
 # An attempt that is over so soon has its start told by its end, and its output file named then, if there is any output.
 _SHORT_S = 0.01
+FILE_IS_BUSY = "somebody has the file open for writing; it goes back"
 
 
-def run_attempt(bench: Workbench, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
+def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
     """Run the job to its end, or until `watch` or its time limit ends it.
 
     Raises CannotUseJar where the disk refuses the scratch directory or the output file: nothing was run then.
     """
-    scratch = ""
+    claimer = places.claimer
     try:
-        scratch = bench.make_scratch(job)
-        bench.make_output()
+        place = places.make_alone(job)
     except OSError as error:
-        if scratch:
-            bench.clear_scratch(scratch, reusable=True)
         raise CannotUseJar(
-            action="make a scratch directory or output file in", path=bench.claimer.paths.path, reason=error.strerror
+            action="make a scratch directory or output file in", path=claimer.paths.path, reason=error.strerror
         ) from error
     started = time.monotonic()
     leftovers = False
     try:
-        environment = bench.environment(job, scratch)
-        pid, pid_started = start_now(lambda: start_session(job.path, bench.directory, bench.output, environment))
+        environment = places.environment(job, place.directory)
+        pid, pid_started = start_now(lambda: start_session(job.path, place.scratch, place.output, environment))
     except CannotStart as error:
-        return _not_run(bench, job, scratch, FAILED, error.status, str(error))
+        places.clear(place, reusable=True)
+        return end_of_process(Ended(error.status, None, 0.0, 0.0, 0), None, job, 0.0)._replace(message=str(error))
     except StillBusy:
-        message = "somebody has the file open for writing; it goes back"
-        return _not_run(bench, job, scratch, INTERRUPTED, None, message)
+        places.clear(place, reusable=True)
+        return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
-        return _not_run(bench, job, scratch, INTERRUPTED, None, f"cannot start a process: {error.strerror}")
+        places.clear(place, reusable=True)
+        return end_of_refusal(f"cannot start a process: {error.strerror}")
     waiter = Waiter(pid)
     try:
         watch.meanwhile()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
             with contextlib.suppress(OSError):  # tried again at its end
-                bench.name_output(job)
-            _journal_start(bench.claimer, job, pid, pid_started, warn)
-            cause, ended = _wait_for_end(bench.claimer, job, waiter, started, watch)
+                place.name_output()
+            _journal_start(claimer, job, pid, pid_started, warn)
+            cause, ended = _wait_for_end(claimer, job, waiter, started, watch)
     finally:
         waiter.close()
     wall_time_s = time.monotonic() - started
-    if has_leftovers():
+    if reap_strays():
         # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
-        if end_session(pid, bench.claimer.jar.settings.grace_time_s):
+        if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
-        leftovers = has_leftovers()
-    output_file = bench.clear_output(job, reusable=not leftovers)
-    bench.clear_scratch(scratch, reusable=not leftovers)
+        leftovers = reap_strays()
+    output_file = places.clear(place, reusable=not leftovers)
     end = end_of_process(ended, cause, job, wall_time_s)
     return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
 
 
-def end_of_process(ended: Ended, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
-    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was."""
+def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
+    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was: also before it had
+    one."""
+    if ended is None:
+        assert cause is not None
+        return AttemptEnd(cause, None, None, 0.0, 0.0, 0.0, 0, None, explain_cause(cause, job))
     return AttemptEnd(
         outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
         exit_status=ended.exit_status,
@@ -119,13 +122,9 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
     return None
 
 
-def _not_run(
-    bench: Workbench, job: ClaimedJob, scratch: str, outcome: str, exit_status: int | None, message: str
-) -> AttemptEnd:
-    bench.clear_scratch(scratch, reusable=True)
-    bench.clear_output(job, reusable=True)
-    retry_after_s = _BUSY_PAUSE_S if outcome == INTERRUPTED else 0.0
-    return AttemptEnd(outcome, exit_status, None, 0.0, 0.0, 0.0, 0, None, message, None, None, retry_after_s)
+def end_of_refusal(message: str) -> AttemptEnd:
+    """How an attempt ended that could not be made now, for no fault of its job's: it goes back for a while."""
+    return AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s=REFUSED_PAUSE_S)
 
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:

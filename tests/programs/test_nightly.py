@@ -102,6 +102,9 @@ def test_seven_copies_are_kept_and_half_ones_swept(rig: Rig) -> None:
     assert "removed the half-written ledger-2001-01-09.db.4194303.new" in nightly(rig).stdout
     names = files_under(copies)
     assert len(names) == 8 and names[-1] == "mine.db" and names[0] == "ledger-2001-01-04.db"
+    assert (copies / names[-2]).read_bytes()[
+        18:20
+    ] == b"\1\1"  # not in WAL mode, in which a reader has to make two files
     nightly(rig)
     assert files_under(copies) == names
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.described import describe
 from tests.rig import Rig
 
 
@@ -59,6 +60,20 @@ def test_what_a_job_does_to_its_output_file_harms_no_other(rig: Rig, first: str)
 def test_what_a_job_does_to_its_scratch_directory_leaves_the_next_one_a_fresh_one(rig: Rig, first: str) -> None:
     told = run_after(rig, first, 'test "$(pwd -P)" = "$(readlink -f "$JJ_SCRATCH_DIR")" && basename "$PWD"; ls -A')
     assert len(told.split()) == 1 and told.split()[0] in rig.names("completed")
+
+
+def test_jobs_of_one_name_that_run_at_once_have_directories_of_their_own(rig: Rig, tmp_path: Path) -> None:
+    """Also where one of them gets the directory that a job before left as new."""
+    meet = "touch $1.$JJ_CATEGORY; until [ -e $1.A -a -e $1.B ]; do sleep 0.01; done"
+    describe(rig, "before.1", "A", run_command="true")
+    # Nothing is in any of them until both have begun.
+    command = f"set {tmp_path}/begun; {meet}; touch here.$JJ_CATEGORY; set {tmp_path}/touched; {meet}; ls"
+    for category in ("A", "B"):
+        describe(rig, "same", category, run_command=command)
+    rig.run_until_idle("A", "B", JJ_RUN_SLOTS="2", JJ_STAGED_AHEAD="0", JJ_STAGE_OUT_QUEUE="0")
+    written = sorted(path.read_text() for path in rig.home.glob("workers/*/output/same*.out"))
+    assert written == ["here.A\n", "here.B\n"]
+    rig.assert_clean()
 
 
 def test_descriptors_do_not_become_more_with_the_jobs(rig: Rig) -> None:
