@@ -32,9 +32,9 @@ from jobjar.jar import Jar
 from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
 from jobjar.jug.seeds import parse_seeds
 from jobjar.jug.submit_file import check_value, parse_submit_files
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.batches import running_jobs, unsuccessful_jobs, waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.reconcile import reconcile
 from jobjar.stages.submit import Submission, stage_chunk
 
 # What batch_edit may change.
@@ -167,8 +167,8 @@ def _restart(jar: Jar, name: str) -> int:
     with making(jar, change, f"the restart of batch {name}"):
         state = read_batch(jar, name)
         until = disk_now(jar)
+        reconcile_in_pieces(jar.ledger, jar.layout)
         with jar.ledger.writing() as connection:
-            reconcile(connection, jar.layout)
             left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
         if left:
             raise BadChange(name=name, reason="jobs of it came back meanwhile; try again")

@@ -17,9 +17,10 @@ from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable,
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, printable, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
-from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_private_ledger
@@ -59,8 +60,7 @@ def _refresh(jar: Jar) -> None:
             is_in_jar = jar.ledger_home.shared
             if is_in_jar and not os.path.exists(jar.ledger_home.database):
                 raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-        with jar.ledger.writing(_PATIENCE_S) as connection:
-            reconcile(connection, jar.layout, with_completed=False)
+        reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, patience_s=_PATIENCE_S)
     except (LedgerBusy, LedgerUnavailable, CannotUseJar):
         if is_in_jar:
             raise

@@ -10,11 +10,11 @@ import os
 from typing import Any
 
 from jobjar.layout import Layout
+from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.reconcile import reconcile
 from jobjar.ledger.store import Ledger, driver
 
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
