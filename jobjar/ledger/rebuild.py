@@ -21,7 +21,8 @@ from jobjar.ledger.store import Ledger, driver
 # file of any other, which may be earlier or later than another saw it.
 _RECORDED = (
     "CASE WHEN place = (SELECT destination FROM move WHERE job_uid = uid "
-    "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
+    "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
+    "destination LIKE 'workers/%' DESC, "
     "destination DESC LIMIT 1)"
 )
 # Of a job put there by hand a ledger knows when it first saw its file there, which is not the same for all.

@@ -105,7 +105,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
         return None
     rows = connection.execute(
         "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
-        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, id DESC",
+        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
         {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
     for row, uid, state, was in rows:
