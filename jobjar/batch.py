@@ -24,6 +24,7 @@ from jobjar.batch_change import (
     settle,
     take_batch,
     take_name,
+    wait_until_past,
 )
 from jobjar.batch_jobs import CHUNK, cancel_batch
 from jobjar.disk import make_directory, read_file
@@ -32,9 +33,9 @@ from jobjar.jar import Jar
 from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
 from jobjar.jug.seeds import parse_seeds
 from jobjar.jug.submit_file import check_value, parse_submit_files
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.batches import running_jobs, unsuccessful_jobs, waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.reconcile import reconcile
 from jobjar.stages.submit import Submission, stage_chunk
 
 # What batch_edit may change.
@@ -121,7 +122,8 @@ def edit_batch(jar: Jar, name: str, changes: Mapping[str, str]) -> SubmittedBatc
         keys += [(key, value) for key, value in said.items() if key != "seeds"]
         count = _stage(jar, change, (_as_submission(job) for job in planned(tuple(keys))))
         seeds = str(parse_seeds(said["seeds"])) if "seeds" in said else state.seeds
-        changed = {"keys": keys, "seeds": seeds, "jobs": state.data["jobs"] + count, "changed_at": disk_now(jar)}
+        changed = {"keys": keys, "seeds": seeds, "jobs": state.data["jobs"] + count}
+        changed["changed_at"] = disk_now(jar, state.changed_at)
         if "priority" in said:
             changed["priority_by"] = change.id
         commit(jar, change, {**state.data, **changed})
@@ -138,7 +140,7 @@ def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
     change = take_batch(jar, name)
     with making(jar, change, f"the abortion of batch {name}"):
         state = read_batch(jar, name)
-        commit(jar, change, {**state.data, "is_aborted": True, "changed_at": disk_now(jar)})
+        commit(jar, change, {**state.data, "is_aborted": True, "changed_at": disk_now(jar, state.changed_at)})
         jar.journal.append([read_batch(jar, name).entry()], durable=True)
         cancelled, asked, running = _end_jobs(jar, name, change)
     if running and restart:
@@ -167,13 +169,16 @@ def _restart(jar: Jar, name: str) -> int:
     with making(jar, change, f"the restart of batch {name}"):
         state = read_batch(jar, name)
         until = disk_now(jar)
+        reconcile_in_pieces(jar.ledger, jar.layout)
         with jar.ledger.writing() as connection:
-            reconcile(connection, jar.layout)
             left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
         if left:
             raise BadChange(name=name, reason="jobs of it came back meanwhile; try again")
         count = _stage(jar, change, _copies(jar, state, until))
-        changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar)}
+        wait_until_past(
+            jar, until
+        )  # else the next restart would leave out what ends in this second of the disk's clock
+        changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar, state.changed_at)}
         commit(jar, change, {**state.data, **changed})
     return count
 

@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,9 @@ from jobjar.patience import patiently
 from jobjar.stages.release import discard_staged, release_staged
 
 _TRIES = 3
+# What tells two changes apart that were made at one time of the disk's clock.
+_TICK_S = 1e-6
+_LOOK_AT_CLOCK_S = 0.01
 # The changes that this process is making.
 _underway: set[str] = set()
 
@@ -74,6 +78,7 @@ class BatchState:
         self.seeds: str | None = data["seeds"]
         self.has_blocks: bool = data["has_blocks"]
         self.is_aborted: bool = data["is_aborted"]
+        self.changed_at: float = data["changed_at"]
         self.restarted_until: float = data["restarted_until"]
 
     def entry(self) -> Entry:
@@ -92,8 +97,15 @@ class BatchState:
         }
 
 
-def disk_now(jar: Jar) -> float:
-    return round(read_server_clock(jar.layout.clock_file(node_name())), 6)
+def disk_now(jar: Jar, after: float = 0.0) -> float:
+    """The disk's time; later than `after` also where its times are whole seconds and there were several in one."""
+    return round(max(read_server_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
+
+
+def wait_until_past(jar: Jar, moment: float) -> None:
+    """Return when whatever moves from now on moves later than `moment` by the disk's clock: in a second at most."""
+    while disk_now(jar) <= moment:
+        time.sleep(_LOOK_AT_CLOCK_S)
 
 
 def read_batch(jar: Jar, name: str) -> BatchState:

@@ -13,9 +13,9 @@ from jobjar.disk import look
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.batches import WaitingJob, job_that_was_at, running_jobs, waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.reconcile import reconcile
 from jobjar.stages.cancel import complete_taken, list_taken, remove_taken, take_waiting
 from jobjar.stages.reprioritize import reprioritize
 
@@ -27,8 +27,7 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, lis
     names of these. Raises OSError, LedgerBusy, LedgerUnavailable."""
     directory = jar.layout.staged(change_id)
     message = f"batch {name} was aborted by {by}"
-    with jar.ledger.writing() as connection:
-        reconcile(connection, jar.layout, with_completed=False)
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
     cancelled = _complete_taken(jar, directory, change_id, by, message)
     after = ""
     while True:
@@ -53,8 +52,8 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, lis
 
 def set_priority(jar: Jar, name: str, priority: int, by: str) -> None:
     """Give the waiting jobs of a batch a priority. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
     with jar.ledger.writing() as connection:
-        reconcile(connection, jar.layout, with_completed=False)
         jobs = waiting_jobs(connection, name, CHUNK)
     while jobs:
         reprioritize(jar, jobs, priority, by)

@@ -18,9 +18,10 @@ from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
 from jobjar.journal import open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.agree import compare_jars
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
-from jobjar.ledger.reconcile import compare_jars, is_job_at, list_directory, list_jars
+from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
 from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger

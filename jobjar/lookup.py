@@ -27,6 +27,7 @@ from jobjar.errors import (
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
@@ -38,7 +39,7 @@ from jobjar.ledger.queries import (
     list_moves,
     throttle_of_job,
 )
-from jobjar.ledger.reconcile import list_directory, list_jar, reconcile
+from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.patience import patiently
@@ -65,8 +66,7 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
             is_last_word = jar.ledger_home.shared
             if is_last_word and not os.path.exists(jar.ledger_home.database):
                 raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-        with jar.ledger.writing(patience_s) as connection:
-            reconcile(connection, jar.layout, with_completed=False)
+        reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, patience_s=patience_s)
     except (LedgerBusy, LedgerUnavailable, CannotUseJar):
         if is_last_word:
             raise
@@ -83,8 +83,7 @@ def refresh_private_ledger(jar: Jar) -> None:
 
 
 def _fill_private_ledger(jar: Jar, ledger: Ledger) -> None:
-    with ledger.writing() as connection:
-        reconcile(connection, jar.layout, with_completed=ledger.source == FROM_JOURNALS)
+    reconcile_in_pieces(ledger, jar.layout, with_completed=ledger.source == FROM_JOURNALS)
 
 
 def describe_source(jar: Jar) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
+from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.queries import (
     Candidate,
@@ -48,8 +49,6 @@ from jobjar.ledger.reconcile import (
     is_job_at,
     list_directory,
     list_jar,
-    list_jars,
-    reconcile,
 )
 from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD
@@ -85,10 +84,8 @@ def recover_node(jar: Jar) -> Recovery:
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
-    places = list_jars(jar.layout, links=links)
-    with jar.ledger.writing() as connection:
-        for difference in reconcile(connection, jar.layout, places=places):
-            recovery.say(f"ledger: {difference}")
+    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
+        recovery.say(f"ledger: {difference}")
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
     with jar.ledger.writing():
         for path in links:

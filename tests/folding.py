@@ -75,10 +75,12 @@ ON CONFLICT (uid) DO UPDATE SET
     boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
     user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
     version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
-    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
-    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+    end_reason = CASE WHEN ended_at IS NULL OR
+            (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason) < (end_reason IS 'died', ended_at, end_reason)
+        THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN ended_at IS NULL OR
+            (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason) < (end_reason IS 'died', ended_at, end_reason)
+        THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
 _STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
 

@@ -248,6 +248,44 @@ def test_an_aborted_batch_is_cancelled_and_a_restart_submits_what_did_not_succee
     assert_nothing_left(rig, jar)
 
 
+class WholeSeconds:
+    """The clock of a disk whose times are whole seconds, as MooseFS's. Each look at it takes a fifth of a second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000.0
+        for module in (batch_change, cancel):
+            monkeypatch.setattr(module, "read_server_clock", self.read)
+        monkeypatch.setattr(cancel, "server_time", lambda status: float(int(self.now)))
+
+    def read(self, path: str) -> float:
+        self.now += 0.2
+        return float(int(self.now))
+
+
+def test_of_changes_within_one_second_of_the_disk_s_clock_the_last_one_stands(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = WholeSeconds(monkeypatch)
+    submit_seeds(jar, "1-9")
+    edit_batch(jar, "wc", {"notes": "b"})
+    edit_batch(jar, "wc", {"seeds": "1-10", "notes": "a"})
+    assert clock.now < 1_800_000_001.0
+    [(jobs, notes, description)] = query(jar, "SELECT jobs, notes, description FROM batch")
+    assert (jobs, notes, "seeds = 1-10" in description) == (10, "a", True)
+    assert_nothing_left(rig, jar)
+
+
+def test_what_ends_within_one_second_of_a_restart_is_restarted_by_the_next(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WholeSeconds(monkeypatch)
+    submit_seeds(jar, "1-3")
+    for _ in range(3):
+        assert abort_batch(jar, "wc", restart=True) == AbortedBatch("wc", 3, 0, [], 3)
+        assert query(jar, "SELECT is_aborted FROM batch") == [(0,)]
+    assert_nothing_left(rig, jar)
+
+
 def test_a_restart_leaves_out_what_succeeded_and_takes_what_a_hand_edited(rig: Rig, jar: Jar) -> None:
     submit_seeds(jar, "1-3")
     for path in (rig.home / "unclaimed").iterdir():

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
+from jobjar.ledger.agree import reconcile
 from jobjar.ledger.apply import apply_entries, apply_entry
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
@@ -254,6 +255,60 @@ def test_a_retry_within_one_second_of_the_disk_s_clock_is_not_taken_for_a_lost_l
     apply_entries(connection, entries)
     word = last_word(connection, "wkr1")
     assert word is not None and (word.number, word.was_moved_on) == (2, False)
+
+
+def test_a_job_put_back_by_hand_and_claimed_again_within_one_second_does_not_make_its_first_end_a_lost_lease() -> None:
+    held = "workers/rain.7/jobs/x.5"
+    again = {**CLAIM, "number": 5, "attempt": 2}
+    returned = {
+        **INTO_UNCLAIMED,
+        "number": 6,
+        "from": held,
+        "to": "unclaimed/x.5",
+        "moved_at": 11.0,
+        "reason": "recovered",
+    }
+    entries = [SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED, again, returned]
+    for some in (entries, entries[::-1]):
+        connection = new_ledger()
+        apply_entries(connection, some)
+        word = last_word(connection, "wkr1")
+        assert word is not None and (word.number, word.was_moved_on) == (1, False)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_which_of_two_jobs_of_one_name_a_hand_moved_is_the_same_in_every_ledger(rig: Rig, order: int) -> None:
+    jar = rig.open()
+    rig.drop("x.5", "#!/bin/sh\n", "C")
+    entries = []
+    for uid, category in (("bbbbbbbbbbbb", "A"), ("aaaaaaaaaaaa", "B")):
+        entries.append({**SUBMITTED, "job": uid, "category": category})
+        entries.append({**INTO_UNCLAIMED, "job": uid, "to": f"unclaimed/{category}/x.5"})
+    with jar.ledger.writing() as connection:
+        for entry in entries[::order]:  # one by one, so that their rows are in this order
+            apply_entry(connection, entry)
+        moved = [difference for difference in reconcile(connection, jar.layout) if difference.kind == "moved"]
+    assert [(difference.uid, difference.place) for difference in moved] == [("bbbbbbbbbbbb", "unclaimed/C/x.5")]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_worker_s_own_word_on_its_end_goes_before_that_of_a_recovery_within_the_same_second(order: int) -> None:
+    worker = {"entry": "worker", "worker": "rain.7", "worker_uid": "wkr1", "node": "rain", "pid": 7}
+    entries = [
+        {
+            **worker,
+            "boot_id": "b",
+            "process_started": 1,
+            "user": "ann",
+            "categories": [],
+            "version": "1",
+            "started_at": 10.0,
+        },
+        {**worker, "ended_at": 12.7, "end_reason": "stopped"},
+        {**worker, "ended_at": 12.0, "end_reason": "died"},  # by a clock of whole seconds
+    ]
+    [row] = fold(entries[::order])["worker"]
+    assert row[-3:] == (10.0, 12.7, "stopped")
 
 
 def test_the_outcome_of_a_completed_job_is_that_of_its_final_attempt() -> None:

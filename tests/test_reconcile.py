@@ -7,33 +7,39 @@ from typing import Any
 import pytest
 
 from jobjar.jobname import make_name
-from jobjar.ledger import reconcile as module
-from jobjar.ledger.fold import fold_journals
+from jobjar.ledger import agree, reconcile as module
+from jobjar.ledger.agree import Suspects, find_suspects, reconcile, reconcile_in_pieces
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy
-from jobjar.ledger.reconcile import Difference, reconcile, scan_category
+from jobjar.ledger.reconcile import Difference, scan_category
+from jobjar.recover import recover_node
 from jobjar.stages.submit import describe_command, submit
-from tests.rig import Rig
+from tests.rig import Rig, wait_until
 
 SCRIPT = "#!/bin/sh\n"
 
 
 class Book:
-    """A jar's ledger, made to agree with the directories."""
+    """A jar's ledger, made to agree with the directories: in one transaction, or a difference at a time."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, in_pieces: bool) -> None:
         self.rig = rig
         self.jar = rig.open()
         self.layout = self.jar.layout
+        self.in_pieces = in_pieces
 
     def reconcile(self) -> list[Difference]:
         """The differences; doing it again finds none, and changes nothing."""
-        with self.jar.ledger.writing() as connection:
-            fold_journals(connection, self.layout)
-            differences = reconcile(connection, self.layout)
-            before = dump_ledger(connection)
-            assert reconcile(connection, self.layout) == []
-            assert dump_ledger(connection) == before
+        differences = self._reconcile()
+        before = dump_ledger(self.jar.ledger.connection)
+        assert self._reconcile() == []
+        assert dump_ledger(self.jar.ledger.connection) == before
         return differences
+
+    def _reconcile(self) -> list[Difference]:
+        if self.in_pieces:
+            return reconcile_in_pieces(self.jar.ledger, self.layout)
+        with self.jar.ledger.writing() as connection:
+            return reconcile(connection, self.layout)
 
     def places(self) -> dict[str, str | None]:
         """Place and id of each job that is somewhere."""
@@ -46,9 +52,10 @@ class Book:
         return dict(zip([column[0] for column in cursor.description], row, strict=True))
 
 
-@pytest.fixture
-def book(rig: Rig) -> Book:
-    return Book(rig)
+@pytest.fixture(params=[False, True], ids=["at once", "in pieces"])
+def book(rig: Rig, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Book:
+    monkeypatch.setattr(agree, "PIECE", 1)
+    return Book(rig, request.param)
 
 
 def test_a_job_dropped_by_hand_is_found_with_what_its_file_says(rig: Rig, book: Book) -> None:
@@ -257,9 +264,10 @@ def test_a_directory_that_vanishes_is_an_empty_one(rig: Rig, book: Book) -> None
     assert [difference.kind for difference in book.reconcile()] == ["gone"]
 
 
+@pytest.mark.parametrize("in_pieces", [True, False])
 @pytest.mark.parametrize("with_completed", [True, False])
 def test_a_job_that_goes_back_while_the_jars_are_listed_is_not_taken_for_removed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, with_completed: bool
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, with_completed: bool, in_pieces: bool
 ) -> None:
     jar = rig.open()
     name = submit(jar, describe_command("true"))
@@ -276,7 +284,72 @@ def test_a_job_that_goes_back_while_the_jars_are_listed_is_not_taken_for_removed
         return scan(path)
 
     monkeypatch.setattr(module, "list_directory", go_back)
-    with jar.ledger.writing() as connection:
-        assert reconcile(connection, jar.layout, with_completed) == []
-        [difference] = reconcile(connection, jar.layout, with_completed)
+
+    def look_twice() -> list[list[Difference]]:
+        if in_pieces:
+            return [reconcile_in_pieces(jar.ledger, jar.layout, with_completed) for _ in range(2)]
+        with jar.ledger.writing() as connection:
+            return [reconcile(connection, jar.layout, with_completed) for _ in range(2)]
+
+    none, [difference] = look_twice()
+    assert none == []
     assert difference.place == f"unclaimed/{name}"
+
+
+def test_others_wait_neither_for_a_listing_of_all_jobs_nor_for_the_comparison_with_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jar = rig.open()
+    names = [submit(jar, describe_command("true")) for _ in range(5)]
+    fill_ledger(jar.ledger)
+    for name in names[:2]:
+        (rig.home / "unclaimed" / name).rename(rig.home / "completed" / name)
+    for name in names[2:4]:
+        (rig.home / "unclaimed" / name).unlink()
+    other = rig.open().ledger_home
+    scan, seen = module.list_directory, []
+    find = find_suspects
+
+    def list_unlocked(path: str) -> Iterator[os.DirEntry[str]]:
+        with other.locked(0):
+            seen.append(path)
+        return scan(path)
+
+    def find_unlocked(*words: Any) -> Suspects:
+        with other.locked(0):
+            seen.append("rows")
+        return find(*words)
+
+    monkeypatch.setattr(module, "list_directory", list_unlocked)
+    monkeypatch.setattr(agree, "find_suspects", find_unlocked)
+    monkeypatch.setattr(agree, "PIECE", 1)
+    lines = recover_node(jar).lines
+    # Listed twice: the second time because there was no file for two of them.
+    assert (seen.count(jar.layout.completed), seen.count("rows")) == (2, 1)
+    assert sum("the ledger has this job" in line for line in lines) == 2
+    assert sum("there is no file" in line for line in lines) == 2
+
+
+def test_what_is_submitted_and_claimed_while_jars_and_rows_are_compared_is_not_taken_for_removed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jar = rig.open()
+    names = [submit(jar, describe_command("true")) for _ in range(2)]
+    removed = submit(jar, describe_command("true", category="NOBODY"))
+    fill_ledger(jar.ledger)
+    (rig.home / "unclaimed/NOBODY" / removed).unlink()  # so that there is something to look at under the lock
+    find = find_suspects
+
+    def meanwhile(*words: Any) -> Suspects:
+        found = find(*words)
+        names.append(submit(jar, describe_command("true")))
+        worker = rig.start_worker()
+        wait_until(lambda: len(os.listdir(rig.home / "completed")) == 3, "the end of all jobs")
+        rig.stop_worker(worker)
+        return found
+
+    monkeypatch.setattr(agree, "find_suspects", meanwhile)
+    [difference] = reconcile_in_pieces(jar.ledger, jar.layout)
+    assert (difference.kind, difference.place) == ("gone", f"unclaimed/NOBODY/{removed}")
+    rig.assert_clean()
+    assert sorted(os.listdir(rig.home / "completed")) == sorted(names)

@@ -11,17 +11,18 @@ from typing import Any
 
 from jobjar.journal import Entry
 
-_WORKER = """
+# The worker's own word goes before that of a recovery, whose clock may show whole seconds; of equals the earlier one stands.
+_ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
+    < (end_reason IS 'died', ended_at, end_reason))"""
+_WORKER = f"""
 INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
 VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
 ON CONFLICT (uid) DO UPDATE SET
     boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
     user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
     version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
-    end_reason = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                      THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
-    ended_at = CASE WHEN ended_at IS NULL OR excluded.ended_at < ended_at
-                    THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+    end_reason = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
 # Told again while the attempt goes on, from journals that are read in any order.
 _VARIABLE = """

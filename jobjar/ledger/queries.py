@@ -200,13 +200,16 @@ def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_co
 
 _LAST_WORD = """
 WITH said AS (
-    SELECT job_uid, number, started_at, worker FROM attempt WHERE is_final = 1 AND worker_uid = ? ORDER BY ended_at DESC LIMIT 1
+    SELECT job_uid, number, started_at, worker, worker_uid FROM attempt WHERE is_final = 1 AND worker_uid = ?
+    ORDER BY ended_at DESC, number DESC LIMIT 1
 ), claim AS (
-    -- On a disk whose times are whole seconds an earlier attempt may have been claimed at the same time.
+    -- On a disk whose times are whole seconds earlier attempts, and later ones, may have been claimed at the same time.
     SELECT said.job_uid, said.number, move.number AS move_number, move.destination AS place
     FROM said JOIN move ON move.job_uid = said.job_uid AND move.moved_at = said.started_at AND move.reason = 'claimed'
         AND move.actor = said.worker
-    ORDER BY move.number DESC LIMIT 1
+    ORDER BY move.number DESC LIMIT 1 OFFSET (
+        SELECT count(*) FROM attempt AS later, said WHERE later.job_uid = said.job_uid AND later.worker_uid = said.worker_uid
+            AND later.started_at = said.started_at AND later.number > said.number)
 )
 SELECT claim.job_uid, claim.number, claim.place, (
     SELECT max(CASE

@@ -10,18 +10,19 @@ import os
 from typing import Any
 
 from jobjar.layout import Layout
+from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.reconcile import reconcile
 from jobjar.ledger.store import Ledger, driver
 
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
 # file of any other, which may be earlier or later than another saw it.
 _RECORDED = (
     "CASE WHEN place = (SELECT destination FROM move WHERE job_uid = uid "
-    "ORDER BY destination LIKE 'completed/%' DESC, moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, "
+    "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
+    "destination LIKE 'workers/%' DESC, "
     "destination DESC LIMIT 1)"
 )
 # Of a job put there by hand a ledger knows when it first saw its file there, which is not the same for all.

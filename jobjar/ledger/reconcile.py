@@ -1,7 +1,7 @@
-"""Make the ledger agree with the directories: where a job's file is, is what is true.
+"""Make the ledger agree with the directories in a point: where a job's file is, is what is true.
 
 Reads the jars (names; the status of files that the ledger does not know); writes rows. It journals nothing: what the
-directories show can be read from them again. Killed midway, the transaction is taken back.
+directories show can be read from them again. Killed midway, the transaction is taken back. The whole jar: agree.py.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
         return None
     rows = connection.execute(
         "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
-        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, id DESC",
+        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
         {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
     for row, uid, state, was in rows:
@@ -154,72 +154,6 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
 def _unclaimed_names(connection: Any, category: str) -> set[str]:
     query = "SELECT name FROM job WHERE state <> 'completed' AND state = 'unclaimed' AND category = ?"
     return {name for (name,) in connection.execute(query, (category,))}
-
-
-def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
-    """All differences between the ledger and the jars, of which `places` is a listing (`list_jars`).
-
-    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
-    """
-    states = "" if with_completed else "AND state <> 'completed'"
-    rows = connection.execute(f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}").fetchall()
-    differences: list[Difference] = []
-    explained = _doubtful_rows(layout, rows, places)
-    rows = [row for row in rows if row[0] not in explained]
-    known = {place for _, _, place, _ in rows}
-    for place in sorted(places - known):
-        difference = compare_file(connection, layout, place, explained)
-        if difference is not None:
-            differences.append(difference)
-            if difference.row is not None:
-                explained.add(difference.row)
-    for row, uid, place, name in rows:
-        # Looked for again: it may have come back since the listing.
-        if place in places or row in explained or look(layout.path(place)) is not None:
-            continue
-        difference = None
-        if not with_completed:
-            difference = compare_file(connection, layout, f"completed/{name}", explained)
-        if difference is None or difference.row != row:
-            difference = Difference("gone", row, uid, place, place, 0.0)
-        differences.append(difference)
-        explained.add(row)
-    return _without_jobs_on_their_way(layout, differences, known | places, with_completed)
-
-
-def _without_jobs_on_their_way(
-    layout: Layout, differences: list[Difference], seen: set[str], with_completed: bool
-) -> list[Difference]:
-    """The differences without the missing jobs that a second listing shows: they went back, as a job does that could not be
-    started, or on, behind the back of the first. The entries of their moves are about to be read."""
-    if not any(difference.kind == "gone" for difference in differences):
-        return differences
-    shown = {unnumbered_name(name_in_place(place)) for place in list_jars(layout, with_completed) - seen}
-    return [
-        difference
-        for difference in differences
-        if difference.kind != "gone"
-        or difference.uid is None
-        or not (
-            unnumbered_name(name_in_place(difference.place)) in shown
-            or look(layout.path(difference.place)) is not None
-            or (not with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None)
-        )
-    ]
-
-
-def _doubtful_rows(layout: Layout, rows: list[tuple[Any, ...]], places: set[str]) -> set[int]:
-    """The rows without an id that may be jobs which have one: such a job was seen after a hand had moved it, and before
-    the entry of the claim that named it was read."""
-    unnamed = [(row, name) for row, uid, place, name in rows if uid is None and place in places]
-    if not unnamed:
-        return set()
-    missing = {
-        name
-        for _, uid, place, name in rows
-        if uid is not None and place not in places and look(layout.path(place)) is None
-    }
-    return {row for row, name in unnamed if name in missing or unnumbered_name(name) in missing}
 
 
 def apply_difference(connection: Any, difference: Difference) -> None:
@@ -281,25 +215,6 @@ def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[
     recorded = moves[0][:2] if moves and moves[0][3] == place else None
     shown = (category_of_place(there) for _, _, origin, destination in moves for there in (destination, origin))
     return recorded, next((category for category in shown if category is not None), "")
-
-
-def reconcile(
-    connection: Any, layout: Layout, with_completed: bool = True, places: set[str] | None = None
-) -> list[Difference]:
-    """Compare and apply everything; returns what was different. Inside the caller's transaction.
-
-    `places` is a listing (`list_jars`) of a moment before, for who does not want to make others wait while it is made.
-
-    Without `with_completed` the completed jar, which may hold millions, is not listed.
-    """
-    if places is None:
-        places = list_jars(layout, with_completed)
-    # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
-    fold_journals(connection, layout)
-    differences = compare_jars(connection, layout, places, with_completed)
-    for difference in differences:
-        apply_difference(connection, difference)
-    return differences
 
 
 def user_name(number: int) -> str:

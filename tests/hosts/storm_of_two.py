@@ -6,10 +6,12 @@ line that was written has reached the server when its host dies.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,8 @@ from tests.hosts.rigs.space import Running
 from tests.rig import BIN, wait_until
 
 PATIENCE_S = 600.0
+# So much of what a failed program wrote is shown.
+_SHOWN = 10_000
 _DUMP = """
 import json
 from jobjar.jar import open_jar
@@ -57,6 +61,17 @@ class Machine(Protocol):
     def kill(self) -> None: ...
 
 
+class ProgramFailed(AssertionError):
+    """A program of a host ended as it should not have: which, how, and what it said, the end of that in the first line."""
+
+    def __init__(self, host: str, words: Sequence[str], status: int | None, output: str, errors: str) -> None:
+        last = (errors or output).strip().rpartition("\n")[2]
+        super().__init__(
+            f"{words[0]} on {host} exited with {status}: {last[-200:]}\n{shlex.join(words)}\n"
+            f"standard output:\n{output[-_SHOWN:]}\nstandard error:\n{errors[-_SHOWN:]}"
+        )
+
+
 class Host:
     """A host that uses the jar: a machine, and the settings of its programs. Its ledger home is on its own disk."""
 
@@ -72,6 +87,7 @@ class Host:
             "JJ_GRACE_TIME": "1",
             **changes,
         }
+        self._said_by_workers = f"{ledger_home}.workers.err"
         self._workers: list[Running] = []
 
     def start(self, *words: str) -> Running:
@@ -81,24 +97,34 @@ class Host:
         """Run a program to its end; returns what it wrote to standard output."""
         process = self.start(*words)
         output, errors = process.communicate(timeout=PATIENCE_S)
-        assert "Traceback" not in output + errors, output + errors
-        assert not check or process.returncode == 0, f"{words} on {self.name}: {process.returncode} {output}{errors}"
+        if (check and process.returncode != 0) or "Traceback" in output + errors:
+            raise ProgramFailed(self.name, words, process.returncode, output, errors)
         return output
 
     def start_workers(self, count: int) -> None:
-        words = ["start_worker", "--foreground"]
-        started = [self.start("sh", "-c", 'exec "$@" 2>/dev/null', "sh", *words) for _ in range(count)]
+        # Into a file of the host's own disk: nobody reads from a pipe while the storm goes on.
+        words = ["sh", "-c", 'exec "$@" 2>>"$0"', self._said_by_workers, "start_worker", "--foreground"]
+        started = [self.start(*words) for _ in range(count)]
         for process in started:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert line.startswith(f"{self.name}."), f"{line}{process.communicate()}"
+            if not line.startswith(f"{self.name}."):
+                raise self._worker_failed(process, line)
         self._workers += started
 
     def stop_workers(self) -> None:
         self.run("stop_worker", self.name, check=False)
         for process in self._workers:
-            process.communicate(timeout=PATIENCE_S)
+            output, _ = process.communicate(timeout=PATIENCE_S)
+            if process.returncode != 0:
+                raise self._worker_failed(process, output)
         self._workers.clear()
+
+    def _worker_failed(self, process: Running, output: str) -> ProgramFailed:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            output += process.communicate(timeout=20)[0]
+        errors, _ = self.start("cat", self._said_by_workers).communicate(timeout=60)
+        return ProgramFailed(self.name, ("start_worker",), process.returncode, output, errors)
 
     def kill(self) -> None:
         """The power fails."""

@@ -26,11 +26,12 @@ from jobjar.disk import is_job_file, read_server_clock, replace_file
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import new_id
 from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.agree import compare_jars, reconcile, reconcile_in_pieces
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
-from jobjar.ledger.reconcile import apply_difference, compare_jars, list_jars, reconcile, scan_category
+from jobjar.ledger.reconcile import apply_difference, list_jars, scan_category
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
 from jobjar.recover import Recovery, recover_node, recover_worker, set_aside
@@ -286,8 +287,8 @@ class World:
                 fold_journal(connection, paths[number % len(paths)], limit)
 
     def reconcile(self, node: str, with_completed: bool) -> None:
-        with self.on(node) as jar, jar.ledger.writing() as connection:
-            reconcile(connection, self.layout, with_completed)
+        with self.on(node) as jar:
+            reconcile_in_pieces(jar.ledger, self.layout, with_completed)
 
     def scan(self, connection: Any) -> None:
         """Look at the directories without reading a journal."""

@@ -14,7 +14,7 @@ from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, Cla
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id
 from jobjar.journal import read_journal
-from jobjar.ledger import reconcile
+from jobjar.ledger import agree, reconcile
 from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.queries import last_attempt_number
 from jobjar.ledger.rebuild import fill_ledger
@@ -207,7 +207,7 @@ def test_a_submission_between_fold_and_reconciliation_keeps_its_id_and_its_attri
     claimer = make_claimer(rig, "a.1")
     names: list[str] = []
     described = describe_command("true", attributes={"retries": "2"})
-    before(reconcile, "list_jars", lambda: names.append(submit(rig.open(), described)), monkeypatch)
+    before(agree, "list_jars", lambda: names.append(submit(rig.open(), described)), monkeypatch)
     fill_ledger(claimer.jar.ledger)
     job = claim_next(claimer)
     assert job is not None and job.name == names[0]

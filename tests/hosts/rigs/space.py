@@ -128,7 +128,9 @@ def plug_in(server: Space, space: Space) -> None:
     in_server_s_network = ["nsenter", "--target", str(server.init), "--net"]
     # Not in the server's process namespace, where the other's process id means nothing.
     words = ["ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(space.init)]
-    subprocess.run([*in_server_s_network, *words], check=True, capture_output=True)
+    laid = subprocess.run([*in_server_s_network, *words], capture_output=True, text=True)
+    if laid.returncode:
+        raise CannotRun(f"{' '.join(words)}: {laid.returncode}: {laid.stdout}{laid.stderr}".strip())
     server.run("ip", "link", "set", cable, "master", "br0", "up")
     space.run("ip", "addr", "add", f"{space.address}/24", "dev", "eth0")
     space.run("ip", "link", "set", "eth0", "up")

@@ -1,0 +1,227 @@
+"""Make a ledger agree with the directories, as a whole: list the jars, find what differs, put it right (reconcile.py).
+
+Reads the jars and all rows; writes rows. It journals nothing: what the directories show can be read from them again. Killed
+midway, the transaction is taken back, and the next reconciliation does what was not done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from jobjar.disk import look
+from jobjar.jobname import unnumbered_name
+from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.reconcile import Difference, apply_difference, compare_file, list_jars
+from jobjar.ledger.store import Ledger
+
+# So much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
+PIECE = 500
+
+T = TypeVar("T")
+
+
+class Suspects(NamedTuple):
+    """What may differ: the files at these places are not known, these rows have no file that was listed."""
+
+    places: list[str]
+    rows: list[int]
+
+
+def find_suspects(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> Suspects:
+    """Compare all rows with a listing of the jars. Whether the directories and the ledger really differ in what is found is
+    for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that takes."""
+    states = "" if with_completed else "AND state <> 'completed'"
+    unknown = set(places)
+    unnamed: list[tuple[str, str]] = []
+    missing: list[int] = []
+    missing_names: set[str] = set()
+    for row, uid, place, name in connection.execute(
+        f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}"
+    ):
+        if place not in places:
+            if look(layout.path(place)) is None:
+                missing.append(row)
+                if uid is not None:
+                    missing_names.add(name)
+        elif uid is None:
+            unnamed.append((place, name))
+        else:
+            unknown.discard(place)
+    for place, name in unnamed:
+        if name not in missing_names and unnumbered_name(name) not in missing_names:
+            unknown.discard(place)
+    return Suspects(sorted(unknown), missing)
+
+
+def compare_places(
+    connection: Any, layout: Layout, places: Iterable[str], with_completed: bool = True
+) -> list[Difference]:
+    """What the files at `places` are that the ledger does not have there."""
+    differences = []
+    explained: set[int] = set()
+    for place in places:
+        explained.update(_doubtful_rows(connection, layout, place, with_completed))
+        difference = compare_file(connection, layout, place, explained)
+        if difference is not None:
+            differences.append(difference)
+            if difference.row is not None:
+                explained.add(difference.row)
+    return differences
+
+
+def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: bool) -> set[int]:
+    """The rows without an id at a place that may be a job which has one: such a job was seen after a hand had moved it, and
+    before the entry of the claim that named it was read."""
+    name = name_in_place(place)
+    query = "SELECT id FROM job WHERE uid IS NULL AND name = ? AND place = ? AND state <> 'removed'"
+    unnamed = {row for (row,) in connection.execute(query, (name, place))}
+    if not unnamed:
+        return unnamed
+    states = "" if with_completed else "AND state <> 'completed'"
+    named = connection.execute(
+        f"SELECT place FROM job WHERE name IN (?, ?) AND uid IS NOT NULL AND state <> 'removed' {states}",
+        (name, unnumbered_name(name)),
+    ).fetchall()
+    return unnamed if any(look(layout.path(there)) is None for (there,) in named) else set()
+
+
+def compare_rows(
+    connection: Any,
+    layout: Layout,
+    rows: Sequence[int],
+    places: Collection[str],
+    list_again: Callable[[], set[str]],
+    explained: Collection[int] = (),
+    with_completed: bool = True,
+) -> list[Difference]:
+    """Which of these rows have no file, neither now nor in the listing `places`; without those `explained`.
+
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there. `list_again` gives what of a
+    second listing the first one did not show: a job in it went back, as one does that could not be started, or on, behind
+    the back of the first, and the entry of its move is about to be read.
+    """
+    states = "" if with_completed else "AND state <> 'completed'"
+    marks = ",".join("?" * len(rows))
+    differences: list[Difference] = []
+    taken = set(explained)
+    for row, uid, place, name in connection.execute(
+        f"SELECT id, uid, place, name FROM job WHERE id IN ({marks}) AND state <> 'removed' {states}", rows
+    ).fetchall():
+        # Looked for again: it may have come back since the listing.
+        if row in taken or place in places or look(layout.path(place)) is not None:
+            continue
+        difference = None
+        if not with_completed:
+            difference = compare_file(connection, layout, f"completed/{name}", taken)
+        if difference is None or difference.row != row:
+            difference = Difference("gone", row, uid, place, place, 0.0)
+        differences.append(difference)
+        taken.add(row)
+    return _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
+
+
+def _without_jobs_on_their_way(
+    connection: Any,
+    layout: Layout,
+    differences: list[Difference],
+    list_again: Callable[[], set[str]],
+    with_completed: bool,
+) -> list[Difference]:
+    """The differences without the missing jobs that a second listing shows."""
+    gone = {unnumbered_name(name_in_place(difference.place)) for difference in differences if difference.kind == "gone"}
+    if not gone:
+        return differences
+    shown = {
+        unnumbered_name(name_in_place(place))
+        for place in list_again()
+        if unnumbered_name(name_in_place(place)) in gone and not _is_known(connection, place)
+    }
+    return [
+        difference
+        for difference in differences
+        if difference.kind != "gone"
+        or difference.uid is None
+        or not (
+            unnumbered_name(name_in_place(difference.place)) in shown
+            or look(layout.path(difference.place)) is not None
+            or (not with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None)
+        )
+    ]
+
+
+def _is_known(connection: Any, place: str) -> bool:
+    query = "SELECT 1 FROM job WHERE name = ? AND place = ? AND state <> 'removed'"
+    return connection.execute(query, (name_in_place(place), place)).fetchone() is not None
+
+
+def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
+    """All differences between the ledger and the jars, of which `places` is a listing (`list_jars`).
+
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
+    """
+    suspects = find_suspects(connection, layout, places, with_completed)
+    differences = compare_places(connection, layout, suspects.places, with_completed)
+    explained = {difference.row for difference in differences if difference.row is not None}
+    list_again = functools.cache(lambda: list_jars(layout, with_completed) - places)
+    for rows in _pieces(suspects.rows):
+        differences += compare_rows(connection, layout, rows, places, list_again, explained, with_completed)
+    return differences
+
+
+def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
+    """Compare and apply everything; returns what was different. Inside the caller's transaction.
+
+    Without `with_completed` the completed jar, which may hold millions, is not listed.
+    """
+    places = list_jars(layout, with_completed)
+    # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
+    fold_journals(connection, layout)
+    return _apply(connection, compare_jars(connection, layout, places, with_completed))
+
+
+def reconcile_in_pieces(
+    ledger: Ledger,
+    layout: Layout,
+    with_completed: bool = True,
+    links: list[str] | None = None,
+    patience_s: float = LOCK_PATIENCE_S,
+) -> list[Difference]:
+    """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
+    listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
+
+    Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
+    LedgerCorrupt, LedgerUnavailable, OSError.
+    """
+    places = list_jars(layout, with_completed, links)
+    with ledger.writing(patience_s) as connection:
+        # After the listing, as in `reconcile`.
+        fold_journals(connection, layout)
+    with ledger.errors_named():
+        suspects = find_suspects(ledger.connection, layout, places, with_completed)
+    again = list_jars(layout, with_completed) - places if suspects.rows else set()
+    differences: list[Difference] = []
+
+    for some_places in _pieces(suspects.places):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            differences += _apply(connection, compare_places(connection, layout, some_places, with_completed))
+    for rows in _pieces(suspects.rows):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            gone = compare_rows(connection, layout, rows, places, lambda: again, with_completed=with_completed)
+            differences += _apply(connection, gone)
+    return differences
+
+
+def _apply(connection: Any, differences: list[Difference]) -> list[Difference]:
+    for difference in differences:
+        apply_difference(connection, difference)
+    return differences
+
+
+def _pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + PIECE] for start in range(0, len(items), PIECE))
