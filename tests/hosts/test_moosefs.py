@@ -36,7 +36,8 @@ def moosefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MooseFS]:
 
 def as_host(machine: Machine, rig: MooseFS, tmp_path: Path) -> Host:
     """A host; its ledger home is what it was before, as on the disk of a host that was started again."""
-    return Host(machine, rig.mount_point / tmp_path.name / "jar", str(tmp_path / f"home-{machine.name}"))
+    home = str(tmp_path / f"home-{machine.name}")
+    return Host(machine, rig.mount_point / tmp_path.name / "jar", home, TMPDIR=str(tmp_path))
 
 
 @pytest.fixture
