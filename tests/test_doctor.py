@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from jobjar import doctor
 from jobjar.doctor.filesystem import judge_options, look_at_file_system
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding, examine, format_findings, worst_verdict
 from jobjar.doctor.ledger_home import judge_sqlite, look_at_ledger
@@ -120,6 +122,19 @@ def test_space_and_inodes_are_judged_by_what_is_left_and_by_its_share() -> None:
     for free, total, verdict in ((10, 10_000, DANGER), (9_000, 10**7, DANGER), (9_000, 20_000, WARNING)):
         assert judge_inodes("jar", "/data", free, total).verdict == verdict
     assert judge_inodes("jar", "/data", 10**6, 10**7).verdict == FINE
+
+
+def test_whatever_is_not_fine_says_what_it_means_and_what_to_do() -> None:
+    silent = []
+    for path in sorted(Path(doctor.__path__[0]).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and not node.keywords:
+                # group, check, verdict, measured, meaning, advice
+                is_fine = len(node.args) > 2 and getattr(node.args[2], "id", "") == "FINE"
+                is_whole = len(node.args) == 6 or isinstance(node.args[-1], ast.Starred)
+                if not is_fine and not is_whole:
+                    silent.append(f"{path.name}:{node.lineno}")
+    assert silent == []
 
 
 def test_clocks_apart_are_noted_and_endanger_nothing() -> None:

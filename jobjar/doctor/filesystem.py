@@ -53,7 +53,7 @@ def look_at_file_system(group: str, path: str) -> Iterator[Finding]:
     """The kind of disk under `path`, and its options."""
     mount = find_mount(path)
     if mount is None:
-        yield Finding(group, "file system", NOTE, "unknown", "this system has no /proc/self/mountinfo")
+        yield Finding(group, "file system", NOTE, "unknown", "this system has no /proc/self/mountinfo", _MEASURE)
         return
     local = is_local_mount(mount)
     where = "local" if local else "network disk: each node keeps a ledger of its own"

@@ -33,7 +33,8 @@ def examine(group: str, check: str, look: Callable[[], Iterable[Finding]]) -> li
     try:
         findings.extend(look())
     except JarError as error:
-        findings.append(Finding(group, check, WARNING, "could not be looked at", str(error)))
+        # Our errors say themselves what to do.
+        findings.append(Finding(group, check, WARNING, "could not be looked at", str(error), ""))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         meaning = f"{where}{error.strerror or error}"

@@ -84,7 +84,8 @@ def look_at_home(jar: Jar, home: LedgerHome) -> Finding:
         meaning = "this user's workers cannot use it"
         return Finding(GROUP, check, DANGER, measured, meaning, "run as its owner, or name another in JJ_LEDGER_HOME")
     if home.shared and not is_local(jar.layout.home):
-        return Finding(GROUP, check, WARNING, measured, "the jar is on a network disk, but its ledger/ is not")
+        meaning = "the jar is on a network disk, but its ledger/ is not: other nodes may not see what this one journals"
+        return Finding(GROUP, check, WARNING, measured, meaning, "have ledger/ on the disk of the jar")
     return Finding(GROUP, check, FINE, measured)
 
 
@@ -134,7 +135,7 @@ def look_at_database(home: LedgerHome) -> Finding:
     """The ledger's journal mode, version and soundness."""
     check = "ledger"
     if not os.path.exists(home.database):
-        return Finding(GROUP, check, NOTE, "there is none yet", "the first program that needs one makes it")
+        return Finding(GROUP, check, NOTE, "there is none yet", "the first program that needs one makes it", "nothing")
     writable = os.access(home.database, os.W_OK) and os.access(home.path, os.W_OK)
     connection: Any = None
     try:

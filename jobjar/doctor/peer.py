@@ -107,10 +107,11 @@ def compare_nodes(group: str, me: Message, peer: Message) -> Iterator[Finding]:
     yield compare_ledger_homes(group, me, peer)
     same_path = me["home"] == peer["home"]
     measured = me["home"] if same_path else f"{me['home']} here, {peer['home']} there"
-    meaning = (
-        "" if same_path else "fine for Job Jar; jobs that name files by their path may want one path on every node"
-    )
-    yield Finding(group, "mount path", FINE if same_path else NOTE, measured, meaning)
+    if same_path:
+        yield Finding(group, "mount path", FINE, measured)
+    else:
+        meaning = "fine for Job Jar; jobs that name files by their path may want one path on every node"
+        yield Finding(group, "mount path", NOTE, measured, meaning, "mount it at one path, or name files by $JJ_HOME")
     if me["version"] == peer["version"]:
         yield Finding(group, "version", FINE, f"both {me['version']}")
     else:
@@ -171,7 +172,7 @@ def look_at_owner(group: str, meeting: Meeting, peer: Message) -> Finding:
         return Finding(group, check, WARNING, measured, meaning, "use one uid on every node, or correct the mapping")
     if peer["uid"] != os.geteuid():
         meaning = "jobs of one user are run as the other by the other's workers; that is what a group's jar is for"
-        return Finding(group, check, NOTE, f"{os.geteuid()} here, {whose} there", meaning)
+        return Finding(group, check, NOTE, f"{os.geteuid()} here, {whose} there", meaning, "nothing, if it is meant")
     return Finding(group, check, FINE, f"{whose} on both nodes")
 
 

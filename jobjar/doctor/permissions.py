@@ -119,7 +119,7 @@ def look_at_one_disk(jar: Jar) -> Finding:
     layout = jar.layout
     check = "one disk"
     if not os.path.isdir(layout.workers):
-        return Finding(GROUP, check, NOTE, f"{layout.workers} is not there", "the first worker makes it")
+        return Finding(GROUP, check, NOTE, f"{layout.workers} is not there", "the first worker makes it", "nothing")
     here = find_mount(layout.unclaimed)
     apart = []
     for path in (layout.limbo, *categories_of(jar), layout.completed, layout.workers):

@@ -134,11 +134,14 @@ def look_at_running(own: str) -> Finding:
             "mount it with exec, and look whether it keeps run bits (`ls -l` after `chmod +x`)",
         )
     except subprocess.TimeoutExpired:
-        return Finding(GROUP, "running a job", WARNING, "no end after 30 s", "this node or its disk is very slow")
-    if status != _EXECUTED:
+        meaning = "this node or its disk is very slow"
         return Finding(
-            GROUP, "running a job", DANGER, f"exit status {status}", "another status than the script's was seen"
+            GROUP, "running a job", WARNING, "no end after 30 s", meaning, "look what keeps it busy (top, iostat)"
         )
+    if status != _EXECUTED:
+        meaning = "another status than the script's was seen: jobs that succeed would be taken for failed"
+        advice = "look at /bin/sh, and whether something on this node watches what is run"
+        return Finding(GROUP, "running a job", DANGER, f"exit status {status}", meaning, advice)
     return Finding(GROUP, "running a job", FINE, "a script from the jar runs")
 
 
@@ -173,7 +176,7 @@ def look_at_moving(own: str) -> Finding:
         return Finding(GROUP, check, DANGER, "a move did not move", "jobs may be lost", "do not use this disk")
     if _refuses_to_replace(f"{own}/free", taken):
         return Finding(GROUP, check, FINE, "by the kernel (RENAME_NOREPLACE)")
-    return Finding(GROUP, check, FINE, "by a name taken first with O_EXCL: this disk has no RENAME_NOREPLACE")
+    return Finding(GROUP, check, FINE, "by a link taken first: this disk has no RENAME_NOREPLACE")
 
 
 def _read(path: str) -> bytes:

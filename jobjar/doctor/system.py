@@ -88,7 +88,9 @@ def look_at_inotify(jar: Jar) -> Finding:
     """Whether a sleeping worker can be woken at once."""
     check = "inotify"
     if sys.platform != "linux":
-        return Finding(GROUP, check, NOTE, "not on this system", "submissions are noticed within JJ_POLL_TIME")
+        return Finding(
+            GROUP, check, NOTE, "not on this system", "submissions are noticed within JJ_POLL_TIME", "nothing"
+        )
     from inotify_simple import INotify, flags
 
     try:
@@ -152,7 +154,7 @@ def look_at_cron(jar: Jar) -> Iterator[Finding]:
     try:
         answer = subprocess.run([program, "-l"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding(GROUP, "cron", NOTE, f"crontab -l: {error}", "it is not known what is installed")
+        yield Finding(GROUP, "cron", NOTE, f"crontab -l: {error}", "it is not known what is installed", "crontab -l")
         return
     called = programs_called(answer.stdout, jar.layout.home)
     for wanted, file, meaning in (

@@ -88,7 +88,9 @@ def find_namesakes(workers: list[WorkerState], now: float) -> list[WorkerState] 
 def look_at_namesakes(namesakes: list[WorkerState] | None) -> Finding:
     check = "another node of this name"
     if namesakes is None:
-        return Finding(GROUP, check, NOTE, "not known", "this system does not say when it started")
+        return Finding(
+            GROUP, check, NOTE, "not known", "this system does not say when it started", "jobjar doctor --peer"
+        )
     if namesakes:
         meaning = "recover_jobs on each of them takes the other's jobs while they run: they run twice"
         advice = "give every node a name of its own (hostnamectl), and start its workers again; no recover_jobs before"

@@ -69,7 +69,6 @@ def main() -> None:
 
     import tests.crash.scenarios  # noqa: F401  (all imports before the first fork)
 
-    tempfile.gettempdir()  # looks for a directory that can be written, once
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -111,6 +110,7 @@ def _be_a_child(order: dict[str, Any], results: int, trace: int) -> None:
         home = order["home"]
         above = os.path.dirname(home)
         os.environ.update({"JJ_HOME": home, "JJ_GRACE_TIME": "1", "HOME": above, "JJ_INPUT_CACHE": f"{above}/cache"})
+        os.environ["TMPDIR"] = tempfile.tempdir = above  # for what it does not come to remove
         if order["plan"] is not None:
             killer.arm(Plan(*order["plan"]), trace)
         answer["result"] = getattr(scenarios, order["scenario"])(**order["arguments"])

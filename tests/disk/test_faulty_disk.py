@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -113,7 +114,10 @@ def start_logged_worker(rig: Rig, log: Path, **changes: str) -> subprocess.Popen
 
 
 @pytest.mark.slow
-def test_a_worker_and_its_job_outlive_a_server_that_is_away(rig: Rig, library: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("away_s", [0.0, pytest.param(120.0, marks=pytest.mark.faults)])
+def test_a_worker_and_its_job_outlive_a_server_that_is_away(
+    rig: Rig, library: Path, tmp_path: Path, away_s: float
+) -> None:
     away, faulty = go_away(rig, library, tmp_path)
     gate, runs, log = tmp_path / "gate", tmp_path / "runs", tmp_path / "log"
     os.mkfifo(gate)
@@ -133,6 +137,8 @@ def test_a_worker_and_its_job_outlive_a_server_that_is_away(rig: Rig, library: P
     )
     wait_until(lambda: "waiting" in log.read_text(), "the worker's word on the disk")
     assert runs.read_text().split() == names[:1]
+    back_at = time.monotonic() + away_s
+    wait_until(lambda: time.monotonic() >= back_at, "the end of the outage", away_s + PATIENCE_S)
     assert worker.poll() is None and submitting.poll() is None
     away.unlink()
     output, errors = submitting.communicate(timeout=60)

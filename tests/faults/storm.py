@@ -127,6 +127,7 @@ class Storm:
                 "JJ_MAX_WORKERS": str(WORKERS[name]),
                 "JJ_CATEGORIES": "SLOW OTHER",
                 "HOME": str(self.directory),
+                "TMPDIR": str(self.directory),
             }
             home = self.home_disk / name
             if not self.shared:

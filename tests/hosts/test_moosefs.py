@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 from tests.hosts.rigs.moosefs import MooseFS, why_no_moosefs
 from tests.hosts.storm_of_two import Host, Machine, Storm
-from tests.rig import wait_until
+from tests.hosts.test_readers import NOBODY, PROJECT, show_to_others
+from tests.jug.packing import INSTALL, pack, write_package
+from tests.rig import BIN, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.moosefs]
 
@@ -32,7 +36,8 @@ def moosefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MooseFS]:
 
 def as_host(machine: Machine, rig: MooseFS, tmp_path: Path) -> Host:
     """A host; its ledger home is what it was before, as on the disk of a host that was started again."""
-    return Host(machine, rig.mount_point / tmp_path.name / "jar", str(tmp_path / f"home-{machine.name}"))
+    home = str(tmp_path / f"home-{machine.name}")
+    return Host(machine, rig.mount_point / tmp_path.name / "jar", home, TMPDIR=str(tmp_path))
 
 
 @pytest.fixture
@@ -78,31 +83,122 @@ def test_nothing_is_lost_of_a_thousand_jobs(storm: Storm, moosefs: MooseFS, tmp_
 LOCKS = re.compile(r"\b(flock|lockf)\(|F_(OFD_)?SETLKW?\b")
 
 
-def test_no_lock_is_taken_on_the_network_disk(storm: Storm, moosefs: MooseFS, tmp_path: Path) -> None:
-    rain = storm.first
-    traces = tmp_path / "traces"
-    traces.mkdir()
-    count = 0
+class Traces:
+    """What programs lock, as the kernel is asked for it."""
 
-    def trace(*words: str) -> list[str]:
-        nonlocal count
-        count += 1
-        options = ["-f", "--seccomp-bpf", "-y", "-e", "trace=flock,fcntl", "-o", str(traces / str(count))]
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir()
+
+    def of(self, *words: str) -> list[str]:
+        """The command line that runs `words` and notes each lock that they and their children ask for."""
+        number = len(list(self._directory.iterdir()))
+        (self._directory / str(number)).touch()
+        options = ["-f", "--seccomp-bpf", "-y", "-e", "trace=flock,fcntl", "-o", str(self._directory / str(number))]
         return ["strace", *options, *words]
 
+    def assert_none_below(self, directory: Path, but: str) -> None:
+        """No lock was asked for on the disk at `directory`; some were on the file `but`."""
+        texts = [path.read_text() for path in self._directory.iterdir()]
+        lines = [line for text in texts for line in text.splitlines() if LOCKS.search(line)]
+        assert any(but in line for line in lines)
+        assert [line for line in lines if str(directory) in line] == []
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Traces:
+    return Traces(tmp_path / "traces")
+
+
+def test_no_lock_is_taken_on_the_network_disk(storm: Storm, moosefs: MooseFS, traces: Traces) -> None:
+    rain = storm.first
     storm.submit(storm.second, 12)
-    rain.run(*trace("submit_job", "true"))
-    worker = rain.start(*trace("start_worker", "--foreground"))
+    rain.run(*traces.of("submit_job", "true"))
+    worker = rain.start(*traces.of("start_worker", "--foreground"))
     storm.wait_for(13)
     # Published by a worker without being asked.
     wait_until(lambda: "snapshot.db" in rain.run("ls", f"{storm.jar}/ledger"), "the snapshot")
     rain.run("stop_worker", "all")
     worker.communicate(timeout=60)
-    for words in (["system_status"], ["recover_jobs"], ["jobjar", "check"], ["jobjar", "rebuild"]):
-        rain.run(*trace(*words))
-    lines = [line for path in traces.iterdir() for line in path.read_text().splitlines() if LOCKS.search(line)]
-    assert any(f"{rain.environment['JJ_LEDGER_HOME']}/lock" in line for line in lines)
-    assert [line for line in lines if str(moosefs.mount_point) in line] == []
+    looking = (["system_status"], ["jobjar", "show", storm.names[0]], ["jobjar", "wait", storm.names[0]])
+    keeping = (["recover_jobs"], ["recover_jobs", "--nightly"], ["jobjar", "check"], ["jobjar", "rebuild"])
+    for words in (*looking, *keeping):
+        rain.run(*traces.of(*words))
+    traces.assert_none_below(moosefs.mount_point, but=f"{rain.environment['JJ_LEDGER_HOME']}/lock")
+
+
+SUBMIT_FILE = """
+batch
+name = "night"
+seeds = "1-3"
+software = "{software}"
+input_files = "{input}"
+run_command = "tell; mkdir output; cat input > output/$JJ_SEED; echo n = 1 > jug_monitor.vars"
+storage_class = "tape"
+"""
+
+
+def test_described_jobs_batches_limits_and_storing_take_no_lock_there_either(
+    storm: Storm, moosefs: MooseFS, traces: Traces, tmp_path: Path
+) -> None:
+    rain = storm.first
+    shared = Path(storm.jar).parent
+    rain.environment |= {"JJ_INPUT_CACHE": str(tmp_path / "cache"), "JJ_STORAGE_PATH": f"{shared}/tape"}
+    archive = pack(write_package(tmp_path / "package", INSTALL), tmp_path / "package.tar.gz")
+    (tmp_path / "input").write_text("input\n")
+    (tmp_path / "night").write_text(SUBMIT_FILE.format(software=f"{shared}/package.tar.gz", input=f"{shared}/input"))
+    rain.run("mkdir", f"{shared}/tape")
+    rain.run("cp", str(archive), str(tmp_path / "input"), str(shared))
+    rain.run(*traces.of("submit_batch", str(tmp_path / "night")))
+    rain.run(*traces.of("workload_limit", "--batch", "night", "2"))
+    rain.run(*traces.of("batch_edit", "night", "notes=x"))
+    rain.run(*traces.of("abort_batch", "--restart", "night"))
+    workers = [rain.start(*traces.of("start_worker", "--foreground", *words)) for words in ((), ("--storage", "tape"))]
+    rain.run(*traces.of("batch_status", "night"))
+    wait_until(lambda: rain.run("ls", f"{shared}/tape").split() == ["1", "2", "3"], "what is stored", 90)
+    storm.wait_for(6)
+    rain.run("stop_worker", "all")
+    for worker in workers:
+        worker.communicate(timeout=60)
+    rain.run(*traces.of("list_outputs", "night"))
+    rain.run("jobjar", "check")
+    traces.assert_none_below(moosefs.mount_point, but=f"{rain.environment['JJ_LEDGER_HOME']}/lock")
+
+
+def test_the_doctors_of_two_hosts_find_nothing_that_endangers_jobs(storm: Storm) -> None:
+    storm.submit(storm.first, 2)
+    started = [host.start("jobjar", "doctor", "--peer", "--format", "json") for host in (storm.first, storm.second)]
+    for process in started:
+        output, errors = process.communicate(timeout=120)
+        answer = json.loads(output)
+        assert (answer["failure"], [row for row in answer["findings"] if row["verdict"] == "danger"]) == (None, [])
+        assert process.returncode == 0, errors
+        found = {finding["check"]: finding for finding in answer["findings"]}
+        assert "fuse" in found["file system"]["measured"]
+        assert found["rename races"]["measured"].startswith("50 rounds, one winner in each")
+
+
+def test_who_may_only_read_the_disk_is_answered_from_the_snapshot_and_the_tails(storm: Storm, moosefs: MooseFS) -> None:
+    rain, snow = storm.first, storm.second
+    storm.submit(rain, 2)
+    rain.start_workers(1)
+    storm.wait_for(2)
+    rain.run("recover_jobs", "--nightly")  # publishes
+    rain.stop_workers()
+    rain.run("chmod", "-R", "go+rX", str(Path(storm.jar).parent))
+    storm.submit(rain, 1)  # told by the tail of a journal alone
+    views = show_to_others([Path(sys.base_prefix).resolve(), PROJECT, moosefs.mount_point], Path("/mnt"))
+    drop = f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all -- "$@"'
+    del snow.environment["JJ_LEDGER_HOME"]
+    as_nobody = ["unshare", "--mount", "sh", "-ec", f"mount -t tmpfs tmpfs /mnt; {views} && {drop}", "sh"]
+    status = json.loads(snow.run(*as_nobody, str(BIN / "system_status"), "--format", "json"))
+    assert status["source"] == "snapshot" and status["snapshot_age_s"] is not None
+    assert (status["jobs"]["completed"], status["jobs"]["unclaimed"]) == (2, 1)
+    assert "from the snapshot of " in snow.run(*as_nobody, str(BIN / "system_status")).splitlines()[0]
+    assert storm.names[2] in snow.run(*as_nobody, str(BIN / "jobjar"), "show", storm.names[2])
+    refused = snow.start(*as_nobody, str(BIN / "submit_job"), "true")
+    assert "Permission denied" in refused.communicate(timeout=60)[1] and refused.returncode == 1
+    assert snow.run("find", storm.jar, "-user", str(NOBODY)) == ""
 
 
 def test_a_stop_file_made_by_another_host_is_seen(storm: Storm) -> None:

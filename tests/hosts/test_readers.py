@@ -111,7 +111,7 @@ def tree_of(top: Path) -> dict[str, tuple[int, ...]]:
 @pytest.fixture
 def readable() -> Iterator[ReadableRig]:
     # pytest's own directories are closed to others.
-    top = Path(tempfile.mkdtemp(prefix="jobjar-test-"))
+    top = Path(tempfile.mkdtemp(prefix="jobjar-test-", dir="/tmp"))
     top.chmod(0o755)
     made = ReadableRig(top / "jar")
     yield made
