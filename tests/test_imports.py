@@ -54,6 +54,7 @@ WORK = [
     "juggle",
     "worker",
     "report",
+    "tables",
     "batch_report",
     "lookup",
     "retrieve",
