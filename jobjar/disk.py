@@ -166,6 +166,17 @@ def _inode(path: str) -> int | None:
         os.close(descriptor)
 
 
+def move_under_own_name(source: str, destination: str) -> None:
+    """`move` to a name that nothing but this file ever has: where it is held, and not by the file, it is held for a move of
+    this same file, by another process that is at it or by one that was killed. Raises as `move`."""
+    try:
+        move(source, destination)
+    except FileExistsError:
+        if look(destination) is not None and read_placeholder(destination) is None:
+            raise
+        rename(source, destination)
+
+
 def move_to_free_name(source: str, directory: str, name: str) -> str:
     """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got."""
     taken_name = name

@@ -68,7 +68,9 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     (
         "jar",
-        frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workplace"]),
+        frozenset(
+            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+        ),
     ),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),
