@@ -18,6 +18,7 @@ FOUNDATIONS = [
     "patience",
     "placeholder",
     "disk",
+    "moves",
     "mounts",
     "description",
     "attributes",

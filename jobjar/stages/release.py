@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import make_directory, move_under_own_name, rename, sync_directory
+from jobjar.disk import make_directory, rename, sync_directory
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
+from jobjar.moves import move_under_own_name
 from jobjar.patience import patiently
 from jobjar.submitted import first_move_entry, submitted_entry
 

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
-from jobjar.disk import is_directory, look, make_directory, move_under_own_name, sync_directory, write_all
+from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, login, make_name
 from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
+from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
 from jobjar.submitted import first_move_entry, submitted_entry
 
