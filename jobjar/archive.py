@@ -18,7 +18,7 @@ import re
 import time
 
 from jobjar.control import ASIDE, WorkerState, list_workers
-from jobjar.disk import make_directory, move_to_free_name, read_server_clock, server_time
+from jobjar.disk import make_directory, read_server_clock, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.journal import Entry, moved_entry
@@ -27,6 +27,7 @@ from jobjar.ledger.aged import AgedJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.queries import mark_removed
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.moves import move_to_free_name
 from jobjar.role import give_back_role, renew_role, take_role
 from jobjar.trees import remove_tree
 

@@ -15,7 +15,7 @@ from jobjar.layout import worker_of_place
 from jobjar.ledger import progress
 from jobjar.ledger.progress import OPEN_PHASES, BatchRow
 from jobjar.lookup import refresh_ledger
-from jobjar.report import format_table
+from jobjar.tables import format_table
 from jobjar.units import format_bytes, format_seconds
 
 Batch = dict[str, Any]

@@ -93,7 +93,7 @@ def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
 
 def check_one_place(layout: Layout, places: set[str]) -> list[str]:
     """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
-    hold a name for a move that was killed, where a rename cannot refuse to overwrite (disk.py)."""
+    hold a name for a move that was killed, where a rename cannot refuse to overwrite (moves.py)."""
     first: dict[str, str] = {}
     lines = []
     for place in sorted(places):

@@ -112,7 +112,7 @@ def patiently(
     """`action()`; tried again while it fails with a transient error, for `deadline_s` (default: JJ_DISK_PATIENCE).
 
     `path` is what it touches, for messages; `mend` is called before each further try (open it anew, say). Raises the
-    last OSError. For actions that may be done twice; else `do_once`, `rename`, or disk.move.
+    last OSError. For actions that may be done twice; else `do_once`, `rename`, or moves.move.
     """
     try:
         return action()

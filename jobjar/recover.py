@@ -18,16 +18,7 @@ from typing import Any
 from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
-from jobjar.disk import (
-    look,
-    make_directory,
-    move_to_free_name,
-    read_file,
-    read_server_clock,
-    remove_file,
-    rename,
-    replace_file,
-)
+from jobjar.disk import look, make_directory, read_file, read_server_clock, remove_file, rename, replace_file
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
@@ -52,6 +43,7 @@ from jobjar.ledger.reconcile import (
 )
 from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD
+from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job

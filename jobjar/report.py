@@ -13,9 +13,9 @@ from typing import Any
 
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
-from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable, UsageError
+from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
-from jobjar.jobname import node_name, oddity_in_name, printable, priority_in_name
+from jobjar.jobname import node_name, oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
@@ -24,6 +24,7 @@ from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
+from jobjar.tables import format_table
 from jobjar.units import format_seconds
 
 Status = dict[str, Any]
@@ -304,25 +305,6 @@ def _why_not_a_job(entry: os.DirEntry[str]) -> str | None:
     except OSError:
         return None  # gone meanwhile
     return None
-
-
-def check_format(name: str) -> str:
-    """Return a table format's name, or raise UsageError."""
-    import tabulate
-
-    if name != "json" and name not in tabulate.tabulate_formats:
-        raise UsageError(
-            reason=f"there is no format {name!r}; use json or one of: {' '.join(tabulate.tabulate_formats)}"
-        )
-    return name
-
-
-def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str) -> str:
-    """A table as text. A tab in it is between two cells: in what a cell says it is shown as `\\x09`."""
-    import tabulate
-
-    rows = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    return tabulate.tabulate(rows, headers, tablefmt=table_format, disable_numparse=True)
 
 
 def format_status(jar: Jar, status: Status, table_format: str) -> str:

@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from jobjar.disk import move, sync_directory
+from jobjar.disk import sync_directory
 from jobjar.errors import AmbiguousOutput, CannotFetch, CannotGetOutput, UnknownBatch, UnknownOutput
 from jobjar.jar import Jar
 from jobjar.jug.copies import sweep, temporary_name
 from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
 from jobjar.ledger.stored import StoredOutput, batch_has_jobs, list_stored
 from jobjar.lookup import find_job, refresh_ledger
+from jobjar.moves import move
 
 _CHUNK_BYTES = 1 << 20
 _SHOWN = 10

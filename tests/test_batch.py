@@ -149,7 +149,7 @@ def test_what_the_disk_refuses_after_the_commit_recovery_does(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(release, "move", refuse)
+        patch.setattr(release, "move_under_own_name", refuse)
         with pytest.raises(BatchUnfinished, match="its jobs are submitted, but not all are claimable"):
             submit_seeds(jar, "1-3")
     assert seeds_in(rig, "unclaimed") == []
@@ -370,7 +370,7 @@ def test_a_change_of_another_node_is_finished_where_it_was_committed_and_else_le
 
 
 def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch) -> None:
-    move: Callable[..., None] = vars(release)["move"]
+    move: Callable[..., None] = vars(release)["move_under_own_name"]
     other = rig.open()
     nested: list[int] = []
 
@@ -381,7 +381,7 @@ def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: 
             release.release_staged(other, str(staged), "root")
         move(source, destination, **options)
 
-    monkeypatch.setattr(release, "move", let_another_do_it)
+    monkeypatch.setattr(release, "move_under_own_name", let_another_do_it)
     submit_seeds(jar, "1-5")
     assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4, 5]
     assert_nothing_left(rig, jar)
@@ -390,13 +390,13 @@ def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: 
 def test_a_name_held_by_a_move_that_was_killed_does_not_keep_a_job_from_being_submitted(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    move: Callable[..., None] = vars(release)["move"]
+    move: Callable[..., None] = vars(release)["move_under_own_name"]
 
     def find_a_placeholder(source: str, destination: str, **options: Any) -> None:
         os.symlink(new_placeholder(), destination)
         move(source, destination, **options)
 
-    monkeypatch.setattr(release, "move", find_a_placeholder)
+    monkeypatch.setattr(release, "move_under_own_name", find_a_placeholder)
     submit_seeds(jar, "1-3")
     assert seeds_in(rig, "unclaimed") == [1, 2, 3]
 

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import disk
-from jobjar.disk import (
-    is_job_file,
-    move,
-    move_to_free_name,
-    open_common_file,
-    read_server_clock,
-    replace_file,
-    server_time,
-)
+from jobjar import moves
+from jobjar.disk import is_job_file, open_common_file, read_server_clock, replace_file, server_time
 from jobjar.jobname import node_name
+from jobjar.moves import move, move_to_free_name
 from jobjar.patience import patience
 from jobjar.placeholder import is_abandoned, is_own, read_placeholder
 
@@ -28,7 +21,7 @@ from jobjar.placeholder import is_abandoned, is_own, read_placeholder
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to move without overwriting: the kernel's, and the one for disks that refuse it."""
     if request.param == "placeholder":
-        monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+        monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     return str(request.param)
 
 
@@ -116,7 +109,7 @@ def test_a_disk_that_refuses_the_flag_gets_the_placeholder_way(
         ctypes.set_errno(number)
         return -1
 
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: refuse)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: refuse)
     (tmp_path / "a").write_text("a")
     (tmp_path / "taken").write_text("b")
     move(f"{tmp_path}/a", f"{tmp_path}/b")
@@ -132,7 +125,7 @@ def test_a_rename_that_failed_but_happened_is_believed(tmp_path: Path, monkeypat
         rename(source, destination)
         raise OSError(errno.EIO, "the answer was lost")
 
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(os, "rename", rename_and_lose_the_answer)
     (tmp_path / "a").write_text("text")
     move(f"{tmp_path}/a", f"{tmp_path}/b")
@@ -147,7 +140,7 @@ def test_a_rename_that_failed_leaves_the_file_and_a_placeholder_only_where_it_ma
     def fail(source: str, destination: str) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(patience, "limit_s", 0.1)
     monkeypatch.setattr(os, "rename", fail)
     (tmp_path / "a").write_text("text")
@@ -163,7 +156,7 @@ def test_a_placeholder_that_is_left_behind_is_not_a_job(tmp_path: Path, monkeypa
     def be_killed(source: str, destination: str) -> None:
         raise Killed
 
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(os, "rename", be_killed)
     (tmp_path / "a").write_text("text")
     with pytest.raises(Killed):

@@ -18,6 +18,7 @@ FOUNDATIONS = [
     "patience",
     "placeholder",
     "disk",
+    "moves",
     "mounts",
     "description",
     "attributes",
@@ -54,6 +55,7 @@ WORK = [
     "juggle",
     "worker",
     "report",
+    "tables",
     "batch_report",
     "lookup",
     "retrieve",
@@ -67,7 +69,9 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ledger", frozenset(["ledger"])),
     (
         "jar",
-        frozenset(["jar", "attempt", "control", "limits", "propose", "spread", "throttle", "tokens", "workplace"]),
+        frozenset(
+            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+        ),
     ),
     ("jug", frozenset(["jug"])),
     ("stages", frozenset(["stages"])),

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import disk, patience
-from jobjar.disk import look, make_directory, move, move_to_free_name, remove_file, rename, replace_file
+from jobjar import moves, patience
+from jobjar.disk import look, make_directory, remove_file, rename, replace_file
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Journal, read_journal
+from jobjar.moves import move, move_to_free_name
 from jobjar.patience import TRANSIENT, Refusals, do_once, patiently
 
 Call = Callable[..., object]
@@ -161,7 +162,7 @@ class FailingCall:
     """renameat2 as `Failing`."""
 
     def __init__(self, before: list[int] | None = None, after: list[int] | None = None) -> None:
-        call = disk._load_renameat2()
+        call = moves._load_renameat2()
         assert call is not None
         self.call, self.before, self.after = call, list(before or []), list(after or [])
 
@@ -183,9 +184,9 @@ def fail_renames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     def fail(before: list[int] | None = None, after: list[int] | None = None) -> None:
         if request.param == "renameat2":
             call = FailingCall(before, after)
-            monkeypatch.setattr(disk, "_load_renameat2", lambda: call)
+            monkeypatch.setattr(moves, "_load_renameat2", lambda: call)
         else:
-            monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+            monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
             monkeypatch.setattr(os, "rename", Failing(os.rename, before, after))
 
     return fail
@@ -245,7 +246,7 @@ def test_an_answer_of_a_rename_sent_twice_is_not_believed_over_its_placeholder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_text("text")
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(os, "rename", Failing(os.rename, after=[errno.ENOENT]))
     move(f"{tmp_path}/a", f"{tmp_path}/b")
     assert (tmp_path / "b").read_text() == "text"
@@ -262,7 +263,7 @@ def test_a_forgotten_placeholder_does_not_let_another_file_be_overwritten(
             os.replace(tmp_path / "c", destination)
         raise OSError(errno.EIO, "the server was started anew")
 
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(FileExistsError):
         move(f"{tmp_path}/a", f"{tmp_path}/b")
@@ -273,7 +274,7 @@ def test_a_placeholder_whose_making_failed_but_happened_is_known_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.5").write_text("text")
-    monkeypatch.setattr(disk, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(moves, "_load_renameat2", lambda: None)
     monkeypatch.setattr(os, "symlink", Failing(os.symlink, after=[errno.EIO]))
     assert move_to_free_name(f"{tmp_path}/a.5", str(tmp_path), "b.5") == "b.5"
     assert os.listdir(tmp_path) == ["b.5"]

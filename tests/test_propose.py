@@ -12,11 +12,11 @@ import pytest
 
 from jobjar import propose as module
 from jobjar.attempt import ClaimedJob, Claimer
-from jobjar.disk import move_to_free_name
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import new_id
 from jobjar.ledger.queries import list_jobs
 from jobjar.ledger.rebuild import fill_ledger
+from jobjar.moves import move_to_free_name
 from jobjar.stages import claim
 from jobjar.stages.complete import give_back
 from jobjar.stages.submit import describe_command, submit, submit_all

@@ -10,7 +10,8 @@ from jobjar.errors import UsageError
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.report import check_format, find_other_files, format_status, format_table, gather_status
+from jobjar.report import find_other_files, format_status, gather_status
+from jobjar.tables import check_format, format_table
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"

@@ -99,7 +99,7 @@ def test_a_move_that_fails_leaves_those_before_it_and_nothing_of_those_after(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     moved: list[str] = []
-    move: Any = vars(module)["move"]
+    move: Any = vars(module)["move_under_own_name"]
 
     def fail_once(source: str, destination: str, **options: Any) -> None:
         if len(moved) == failing - 1:
@@ -108,7 +108,7 @@ def test_a_move_that_fails_leaves_those_before_it_and_nothing_of_those_after(
         moved.append(os.path.basename(destination))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "move", fail_once)
+        patch.setattr(module, "move_under_own_name", fail_once)
         with pytest.raises(SubmitFailed, match="Input/output error") as caught:
             submit_all(jar, [describe_command("true") for _ in range(4)])
     assert rig.names("limbo") == []

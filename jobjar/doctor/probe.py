@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Iterator
 
-from jobjar.disk import move, read_server_clock, sync_directory, write_all
+from jobjar.disk import read_server_clock, sync_directory, write_all
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.jobname import new_id, node_name
 from jobjar.layout import Layout
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import process_start
+from jobjar.moves import move
 from jobjar.units import format_seconds
 
 GROUP = "jar's disk"

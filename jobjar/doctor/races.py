@@ -11,9 +11,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from jobjar.disk import move
 from jobjar.doctor.findings import DANGER, FINE, NOTE, Finding
 from jobjar.doctor.meeting import FIRST, Meeting, PeerFailed
+from jobjar.moves import move
 
 ROUNDS = 50
 # A slow disk gets fewer rounds.

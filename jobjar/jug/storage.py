@@ -4,7 +4,7 @@ The stock handler copies a file to STORAGE_PATH/output_path/name. The copy is ma
 directory, synced, and read back; then it gets its name by a link, which never replaces a file. Killed anywhere it leaves a
 temporary file at most, which the next handler on this node removes; done twice, or by two at once, it leaves one file.
 
-Why a link and not disk.move: where a file system has no rename that refuses to overwrite (NFS), that one first takes the name
+Why a link and not moves.move: where a file system has no rename that refuses to overwrite (NFS), that one first takes the name
 with an empty file, which a second handler, or one after a crash, would take for different content.
 
 Nothing leaves the storage path. Below it each directory is opened by its name in the one before (openat) and no link is
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobjar.description import parse_output_path
-from jobjar.disk import look_afresh, make_directory, move
+from jobjar.disk import look_afresh, make_directory
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.jug.copies import Meanwhile, copy, measure, measure_stored, nothing, open_file, sweep, temporary_name
 from jobjar.jug.outputs import OUTPUT, OutputFile, find_oddity
 from jobjar.jug.variables import STORED, StoredRecords, read_stored
+from jobjar.moves import move
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.trees import remove_tree

@@ -124,7 +124,7 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
 
 def is_job_at(path: str) -> bool:
     """Whether a job's file is at `path`. An empty one without its run bit is none: it may hold a name for a move that was
-    killed (disk.py), whose job is elsewhere. Raises OSError."""
+    killed (moves.py), whose job is elsewhere. Raises OSError."""
     status = look(path)
     return status is not None and is_job_file(status)
 

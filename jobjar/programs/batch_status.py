@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar import batch_report
         from jobjar.lookup import describe_source
-        from jobjar.report import check_format
+        from jobjar.tables import check_format
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("--help-settings", action="store_true", help="print what each setting means instead")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.report import check_format, format_table
+        from jobjar.tables import check_format, format_table
 
         check_format(options.format)
         overrides = {}

@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.lookup import describe_source
-        from jobjar.report import check_format, format_table
         from jobjar.retrieve import list_outputs
+        from jobjar.tables import check_format, format_table
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

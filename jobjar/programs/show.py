@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def format_description(description: dict[str, Any]) -> str:
     """A job's description as text: times as local dates, what is not known left out."""
-    from jobjar.report import format_table
+    from jobjar.tables import format_table
 
     lines = []
     for name, value in description.items():
@@ -73,7 +73,7 @@ def format_description(description: dict[str, Any]) -> str:
 
 def _format_details(attempt: dict[str, Any]) -> list[str]:
     """What a described job's attempt told, a section of text for each kind of it."""
-    from jobjar.report import format_table
+    from jobjar.tables import format_table
 
     if not set(_DETAILS) <= set(attempt):
         return []

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import limits
-        from jobjar.report import check_format, format_limits
+        from jobjar.report import format_limits
+        from jobjar.tables import check_format
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

@@ -12,12 +12,13 @@ import os
 from collections.abc import Sequence
 
 from jobjar.attempt import CANCELLED
-from jobjar.disk import make_directory, move_to_free_name, read_server_clock, rename, server_time
+from jobjar.disk import make_directory, read_server_clock, rename, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.batches import WaitingJob
+from jobjar.moves import move_to_free_name
 from jobjar.patience import patiently
 
 # The directory of a change into which cancelled jobs are taken, with the sub-directories of unclaimed.

@@ -14,18 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
-from jobjar.disk import (
-    is_directory,
-    is_job_file,
-    look,
-    make_directory,
-    move,
-    move_to_free_name,
-    move_to_own,
-    read_file,
-    rename,
-    server_time,
-)
+from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry, moved_entry
@@ -34,6 +23,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
 from jobjar.limits import Token
+from jobjar.moves import move, move_to_free_name, move_to_own
 from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
 from jobjar.throttle import is_throttled

@@ -14,21 +14,14 @@ from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import (
-    is_taken_away,
-    look,
-    make_directory,
-    move_to_free_name,
-    remove_file,
-    rename,
-    server_time,
-)
+from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import is_decided_by, was_taken_back
 from jobjar.ledger.reconcile import compare_file, list_jar
+from jobjar.moves import move_to_free_name
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 from jobjar.throttle import note_end, read_threshold

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.disk import look, make_directory, move, rename, server_time, sync_directory
+from jobjar.disk import make_directory, rename, sync_directory
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
-from jobjar.jobname import id_in_name
 from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
+from jobjar.moves import move_under_own_name
 from jobjar.patience import patiently
-from jobjar.placeholder import read_placeholder
+from jobjar.submitted import first_move_entry, submitted_entry
 
 _CHUNK = re.compile(rf"[0-9]+(?:{re.escape(LEAVING)})?")
 _COUNTER = re.compile(r"-[0-9]+-([0-9]+)-")
@@ -119,45 +119,16 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         attributes = read_header(data, job.path)
     except BadAttribute:
         attributes = {"kind": DESCRIBED}  # edited by hand meanwhile; its worker holds it, with the reason
-    return {
-        "entry": "submitted",
-        "job": id_in_name(job.name),
-        "name": job.name,
-        "category": job.category,
-        "submitter": by,
-        "submitted_at": server_time(status),
-        **attributes,
-    }
+    return submitted_entry(job.name, job.category, by, status, attributes)
 
 
 def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:
     """Move one file; returns its `moved` entry, or None where another moved it."""
-    place = unclaimed_place(job.category, job.name)
-    path = jar.layout.path(place)
+    path = jar.layout.path(unclaimed_place(job.category, job.name))
     with contextlib.suppress(FileExistsError):
         make_directory(os.path.dirname(path), 0o777 & ~jar.umask)  # the category may have been removed meanwhile
     try:
-        move(job.path, path)
-    except FileExistsError:
-        # Held by a move that was killed, or is being made (placeholder.py)? Nothing but this job has that name, and while
-        # its file is here it is not there.
-        if look(path) is not None and read_placeholder(path) is None:
-            raise
-        with contextlib.suppress(FileNotFoundError):
-            rename(job.path, path)
+        move_under_own_name(job.path, path)
     except FileNotFoundError:
         return None
-    try:
-        moved_at = server_time(patiently(lambda: os.lstat(path), path))
-    except OSError:
-        moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
-    return {
-        "entry": "moved",
-        "job": submitted["job"],
-        "number": 1,
-        "from": f"limbo/{job.name}",
-        "to": place,
-        "moved_at": moved_at,
-        "reason": "submitted",
-        "by": submitted["submitter"],
-    }
+    return first_move_entry(jar, submitted)

@@ -9,11 +9,12 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from jobjar.disk import move_to_free_name, server_time
+from jobjar.disk import server_time
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.batches import WaitingJob
+from jobjar.moves import move_to_free_name
 from jobjar.patience import patiently
 
 

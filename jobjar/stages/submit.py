@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
-from jobjar.disk import is_directory, look, make_directory, move, server_time, sync_directory, write_all
+from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar, check_path_is_safe
-from jobjar.jobname import check_category, id_in_name, login, make_name
-from jobjar.journal import Entry, moved_entry
+from jobjar.jobname import check_category, login, make_name
+from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
+from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
+from jobjar.submitted import first_move_entry, submitted_entry
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -286,15 +288,7 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
             return keep_trying(error, write_again_and_sync, job.path)
 
     status = _or_fail(job.submission, sync)
-    return {
-        "entry": "submitted",
-        "job": id_in_name(job.name),
-        "name": job.name,
-        "category": job.submission.category,
-        "submitter": by,
-        "submitted_at": server_time(status),
-        **job.submission.attributes,
-    }
+    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes)
 
 
 def _or_fail(submission: Submission, action: Callable[[], T]) -> T:
@@ -306,17 +300,11 @@ def _or_fail(submission: Submission, action: Callable[[], T]) -> T:
 
 def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
     """Move one file; returns its `moved` entry."""
-    place = unclaimed_place(job.submission.category, job.name)
-    path = jar.layout.path(place)
+    path = jar.layout.path(unclaimed_place(job.submission.category, job.name))
     try:
-        move(job.path, path)  # COMMIT: from here the job is submitted
+        move_under_own_name(job.path, path)  # COMMIT: from here the job is submitted
     except FileNotFoundError:
         # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
         if look(job.path) is not None or not is_directory(os.path.dirname(path)):
             raise
-    try:
-        moved_at = server_time(patiently(lambda: os.lstat(path), path))
-    except OSError:
-        moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
-    by = submitted["submitter"]
-    return moved_entry(submitted["job"], 1, f"limbo/{job.name}", place, moved_at, "submitted", by)
+    return first_move_entry(jar, submitted)

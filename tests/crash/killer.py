@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from jobjar import disk
+from jobjar import moves
 
 BEFORE = "before"
 AFTER = "after"
@@ -130,10 +130,10 @@ def arm(plan: Plan, trace: int = -1) -> Killer:
 
 
 def _wrap_renameat2(killer: Killer) -> None:
-    rename = disk._load_renameat2()
+    rename = moves._load_renameat2()
     if rename is not None:
         wrapped = killer.wrap(rename, "renameat2")
-        disk._load_renameat2 = lambda: wrapped
+        moves._load_renameat2 = lambda: wrapped
 
 
 def _wrap_sqlite(killer: Killer) -> None:

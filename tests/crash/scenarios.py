@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import batch, control, disk, juggle as juggle, limits, rotation
+from jobjar import batch, control, juggle as juggle, limits, moves, rotation
 from jobjar.batch import submit_batches
 from jobjar.check import check_jar
 from jobjar.create import create_jar
@@ -112,7 +112,7 @@ def work(categories: tuple[str, ...] = ("MANY", "SOME"), is_storage: bool = Fals
 
 def work_without_renameat2() -> int:
     """`work` on a disk that has no rename that refuses to overwrite."""
-    disk._load_renameat2 = lambda: None
+    moves._load_renameat2 = lambda: None
     return work()
 
 

@@ -385,7 +385,7 @@ def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr("jobjar.disk._load_renameat2", lambda: None)
+    monkeypatch.setattr("jobjar.moves._load_renameat2", lambda: None)
 
 
 def test_a_disk_without_links_gets_files_by_a_rename(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobjar import disk
+from jobjar import moves
 
 _CHANGES = ("rename", "link", "unlink", "mkdir", "rmdir", "symlink", "write", "utime", "open")
 
@@ -71,7 +71,7 @@ def fault_in(fault: Fault | None, act: Callable[[], None] | None = None) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         for name in _CHANGES:
             patch.setattr(os, name, wrapped(getattr(os, name), name))
-        rename = disk._load_renameat2()
+        rename = moves._load_renameat2()
         if rename is not None:
-            patch.setattr(disk, "_renameat2", wrapped(rename, "renameat2"))
+            patch.setattr(moves, "_renameat2", wrapped(rename, "renameat2"))
         yield

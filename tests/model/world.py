@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobjar import disk, liveness, orphans, placeholder, propose
+from jobjar import liveness, moves, orphans, placeholder, propose
 from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.check import check_jar
 from jobjar.control import read_worker
@@ -80,7 +80,7 @@ class World:
         self.starts = 0
         self._play_processes()
         if not can_refuse:
-            self.patch.setattr(disk, "_load_renameat2", lambda: None)
+            self.patch.setattr(moves, "_load_renameat2", lambda: None)
         create_jar(self.layout.home)
 
     def _play_processes(self) -> None:
