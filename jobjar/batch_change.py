@@ -94,6 +94,7 @@ class BatchState:
             "jobs": self.data["jobs"],
             "notes": dict(self.keys).get("notes"),
             "is_aborted": self.is_aborted,
+            "restarted_until": self.restarted_until,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,31 @@ def test_a_batch_is_submitted_edited_aborted_and_restarted(rig: Rig, file: Path)
     assert described["outcome"] == "cancelled"
     assert described["attempts"][0]["message"].startswith("batch wc-3 was aborted by ")
     assert [move["reason"] for move in described["moves"]][-1] == "cancelled"
+
+
+def test_what_was_submitted_again_counts_once_in_the_status(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text(
+        f'batch\nname = "b"\nseeds = "1-4"\nretries = 0\nrun_command = "test -e {tmp_path}/go || test $JUG_SEED = 2"\n'
+    )
+
+    def status() -> tuple[int, int, dict[str, int], int]:
+        (batch,) = json.loads(rig.run("batch_status", "--format", "json", "b").stdout)["batches"]
+        return batch["done"], batch["jobs"], batch["phases"], batch["restarted"]
+
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    rig.run_until_idle()
+    assert status() == (4, 4, {"succeeded": 1, "failed": 3}, 0)
+    rig.run("abort_batch", "--restart", "b")
+    assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 3)
+    rig.run("abort_batch", "--restart", "b")
+    assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 6)
+    (tmp_path / "go").touch()
+    rig.run_until_idle()
+    assert status() == (4, 4, {"succeeded": 4}, 6)
+    assert "submitted again  6" in rig.run("batch_status", "b").stdout
+    rig.assert_clean()
+    rig.run("jobjar", "rebuild")
+    assert status() == (4, 4, {"succeeded": 4}, 6)
 
 
 def test_batches_come_from_several_files_and_standard_input_as_one_submission(
