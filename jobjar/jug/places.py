@@ -10,8 +10,8 @@ import stat
 import time
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import unquote
 
+from jobjar.description import is_file_address, path_of_file_address
 from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
 from jobjar.jobname import node_name
@@ -70,7 +70,7 @@ def local_path(location: str) -> str | None:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
     if scheme and scheme.group(1).lower() in ("http", "https"):
         return None
-    if location.lower().startswith("file:"):
+    if is_file_address(location):
         location = _path_of_file_address(location)
     elif scheme:
         raise CannotFetch(
@@ -87,16 +87,10 @@ def local_path(location: str) -> str | None:
 
 
 def _path_of_file_address(location: str) -> str:
-    """`file:/path`, `file:///path` and `file://host/path` (RFC 8089) as a path or host:/path."""
-    rest = location[len("file:") :]
-    host = ""
-    if rest.startswith("//"):
-        host, slash, rest = rest[2:].partition("/")
-        rest = slash + rest
-    path = unquote(rest, errors="surrogateescape")
-    if not path.startswith("/") or "\0" in path:
-        raise CannotFetch(location=location, reason="it is not of the form file:///path")
-    return f"{host}:{path}" if host else path
+    try:
+        return path_of_file_address(location)
+    except ValueError:
+        raise CannotFetch(location=location, reason="it is not of the form file:///path") from None
 
 
 def _is_this_node(host: str) -> bool:
@@ -111,7 +105,7 @@ def find_place(location: str, meanwhile: Meanwhile = nothing) -> Place:
     path = local_path(location)
     if path is not None:
         return LocalFile(path, location, meanwhile)
-    if location.lower().startswith("file:"):
+    if is_file_address(location):
         location = _path_of_file_address(location)
     found = _HOST_PATH.fullmatch(location)
     return FileOfHost(found.group(1), found.group(2), meanwhile) if found else HttpFile(location, meanwhile)
