@@ -43,6 +43,8 @@ ALTER TABLE batch ADD COLUMN notes TEXT;
 -- What completed up to then (the disk's time) and did not succeed was submitted again, as new jobs; 0: nothing was.
 ALTER TABLE batch ADD COLUMN restarted_until REAL NOT NULL DEFAULT 0;
 
+CREATE INDEX batch_aborted ON batch (name) WHERE is_aborted = 1;    -- asked for whenever candidates are
+
 -- Jobs of a batch that failed fast, one after the other: none of it is claimed before `until`.
 CREATE TABLE throttle (
     batch TEXT PRIMARY KEY,

@@ -307,6 +307,9 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
     path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\n#JJ run_command = sleep 60\nexit 2\n")
     workers: list[Any] = []
     take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
+    entry = batch_change.BatchState.entry
+    # A worker that has not read of the abortion yet.
+    monkeypatch.setattr(batch_change.BatchState, "entry", lambda state: {**entry(state), "is_aborted": bool(workers)})
 
     def claim_first(jar: Jar, jobs: Any, directory: str) -> int:
         if not workers:
