@@ -53,6 +53,8 @@ class Proposals:
         self.claiming_workers: dict[str, float] = {}
         # Batches whose jobs fail fast, and until when (the disk's time) they are not claimed; that may be over (throttle.py).
         self.throttles: dict[str, float] = {}
+        # Batches that are aborted: none of their jobs is claimed.
+        self.aborted: frozenset[str] = frozenset()
 
 
 class Claimer:

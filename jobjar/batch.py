@@ -21,7 +21,6 @@ from jobjar.batch_change import (
     new_change,
     prepare,
     read_batch,
-    settle,
     take_batch,
     take_name,
     wait_until_past,
@@ -87,15 +86,14 @@ def read_submit_files(
 def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]:
     """Submit batches: all of them, or, where that cannot be, nothing.
 
-    Raises BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished (they are; the rest is for recovery).
+    Raises BatchExists, BatchBusy, SubmitFailed (nothing was submitted), BatchUnfinished (they are; the rest is for recovery).
     """
     if not texts:
         return []
     change = new_change([text.name for text in texts])
     with making(jar, change, f"batch {texts[0].name}"):
         for name in change.batches:
-            settle(jar, name)
-            if not take_name(jar, name, change):
+            if is_taken(jar, name) or not take_name(jar, name, change):
                 raise BatchExists(name=name)
         jobs = itertools.chain.from_iterable(map(plan_jobs, texts))
         _stage(jar, change, map(_as_submission, jobs))

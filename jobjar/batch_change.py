@@ -2,6 +2,7 @@
 
     batches/<name>/batch.json           what there is to know of the batch; written whole, by rename
     batches/<name>/change/<id>.json     the change that is being made, and by which process
+    batches/<name>/change/<id>.given_up  the same, when a person said that this process is gone for good
     batches/<name>/change/<id>.…        what the change is about to make of batch.json
     limbo/.batch-<id>/                  the jobs that the change writes (stages/release.py), or cancels (stages/cancel.py)
 
@@ -65,6 +66,8 @@ class Change(NamedTuple):
     batches: tuple[str, ...]
     by: str
     process: ProcessIdentity
+    # Somebody said that its process is gone for good: it cannot commit any more.
+    is_given_up: bool = False
 
 
 class BatchState:
@@ -94,6 +97,7 @@ class BatchState:
             "jobs": self.data["jobs"],
             "notes": dict(self.keys).get("notes"),
             "is_aborted": self.is_aborted,
+            "restarted_until": self.restarted_until,
         }
 
 
@@ -117,10 +121,14 @@ def read_batch(jar: Jar, name: str) -> BatchState:
 
 
 def is_taken(jar: Jar, name: str) -> bool:
-    """Whether a batch cannot have this name: there is one, or a living process is about to make one."""
+    """Whether a batch cannot have this name: there is one, or a living process is about to make one. Raises BatchBusy where
+    that is a process of another node, which may be dead."""
     if look(jar.layout.batch(name).path) is None:
         return False
-    settle(jar, name)
+    if not settle(jar, name):
+        held = read_change(jar, name)
+        if held is not None and liveness(held.process) != ALIVE and look(jar.layout.batch(name).file) is None:
+            raise BatchBusy(name=name, pid=held.process.pid, node=held.process.node)
     return look(jar.layout.batch(name).path) is not None
 
 
@@ -193,8 +201,8 @@ def give_back(jar: Jar, change: Change) -> None:
     for name in reversed(change.batches):
         paths = jar.layout.batch(name)
         own = [entry.name for entry in list_directory(paths.change) if entry.name.startswith(f"{change.id}.")]
-        held_by = f"{change.id}.json"
-        for left in [*(left for left in own if left != held_by), held_by]:
+        holding = [f"{change.id}.json", f"{change.id}.given_up"]
+        for left in [*(left for left in own if left not in holding), *holding]:
             remove_file(f"{paths.change}/{left}")
         _remove_if_empty(jar, name)
 
@@ -209,10 +217,10 @@ def _remove_if_empty(jar: Jar, name: str) -> None:
 def read_change(jar: Jar, name: str) -> Change | None:
     """The change that is being made of a batch, or None."""
     for entry in list_directory(jar.layout.batch(name).change):
-        data = _read_json(entry.path) if entry.name.endswith(".json") else None
+        data = _read_json(entry.path) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
             process = ProcessIdentity(data["node"], data["pid"], data["started"], data["boot_id"])
-            return Change(data["id"], tuple(data["batches"]), data["by"], process)
+            return Change(data["id"], tuple(data["batches"]), data["by"], process, entry.name.endswith(".given_up"))
     return None
 
 
@@ -235,8 +243,20 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
             sync_directory(path)
     written = f"{paths.change}/{change.id}.state"
     _write_json(jar, written, {**state, "change": change.id})
-    rename(written, paths.file)  # COMMIT: from here the change is made, and the jobs in its directory are submitted
+    # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
+    if _read_json(f"{paths.change}/{change.id}.json") is None:
+        raise _given_up(paths.change)
+    try:
+        # COMMIT: from here the change is made, and the jobs in its directory are submitted
+        patiently(lambda: os.rename(written, paths.file), written)
+    except FileNotFoundError:
+        if not is_committed(jar, change):  # a rename that failed may have happened
+            raise _given_up(paths.change) from None
     sync_directory(paths.path)
+
+
+def _given_up(path: str) -> OSError:
+    return FileNotFoundError(errno.ENOENT, "the change was given up (recover_jobs --batch)", path)
 
 
 def is_committed(jar: Jar, change: Change) -> bool:
@@ -296,7 +316,8 @@ def discard(jar: Jar, change: Change) -> None:
 
 
 def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) -> bool:
-    """Finish or discard the change of a batch that no living process is making; whether the batch is free now.
+    """Finish or discard the change of a batch that no living process is making, or that was given up; whether the batch is
+    free now.
 
     What is committed anybody may finish; a change that was not, and whose process is of another node, is left alone.
     """
@@ -304,8 +325,11 @@ def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) 
     if change is None:
         _remove_if_empty(jar, name)
         return True
-    alive = liveness(change.process)
-    if change.process == this_process():
+    alive = DEAD if change.is_given_up else liveness(change.process)
+    if change.is_given_up:
+        # Whoever made it may live, and stand just before its commit: that finds nothing to rename then.
+        remove_file(f"{jar.layout.batch(change.batches[0]).change}/{change.id}.state")
+    elif change.process == this_process():
         # What an earlier call in this process could not finish or discard, because the disk refused.
         alive = ALIVE if change.id in _underway else DEAD
     if alive == ALIVE:
@@ -319,6 +343,21 @@ def settle(jar: Jar, name: str, say: Callable[[str], None] = lambda line: None) 
     discard(jar, change)
     say(f"batch {name}: discarded the change {change.id}, whose process died before it was made")
     return True
+
+
+def give_up(jar: Jar, name: str) -> None:
+    """Have the change of a batch, if one is being made, settled like that of a dead process, on a person's word that the node of
+    its process is gone for good. Where that is not so, the process finds out at its commit, and changes nothing. Raises BatchBusy
+    where the process is alive on this node."""
+    change = read_change(jar, name)
+    if change is None:
+        return
+    if liveness(change.process) == ALIVE:
+        raise BatchBusy(name=name, pid=change.process.pid, node=change.process.node)
+    for held in change.batches:
+        path = f"{jar.layout.batch(held).change}/{change.id}"
+        with contextlib.suppress(FileNotFoundError):  # it is settled, or given up, already
+            rename(f"{path}.json", f"{path}.given_up")
 
 
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:

@@ -32,7 +32,8 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     Each has `batch`, `submitter`, `submitted_at`, `jobs` (how many there are, or are to be), `done` (ended, however), `phases`
     (how many are in which phase or ended with which outcome; those with none left out), `rate_per_s` (lately; None: nothing
     ended in the last day), `eta_s` (None: not known, or nothing is left), what `gather_work` gives, `stored_files`,
-    `stored_bytes`, `failures` (attempts that failed, repeated or not), `throttled_until` (or None), `is_aborted`, `notes`.
+    `stored_bytes`, `failures` (attempts that failed, repeated or not), `restarted` (jobs that were submitted again, as others:
+    they are in none of these numbers but `failures`), `throttled_until` (or None), `is_aborted`, `notes`.
     The details: `warned_jobs` (how many have warnings), and of at most 1,000 jobs each `failed_jobs` (for good),
     `retried_jobs` (not ended, and failed before) and `held_jobs` (by workers). Times are seconds, or UTC epoch seconds.
     Raises UnknownBatch, LedgerUnavailable.
@@ -41,6 +42,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     connection = jar.ledger.connection
     phases = progress.count_phases(connection, name)
     failures = progress.count_failures(connection, name)
+    restarted = progress.count_restarted(connection, name)
     stored = progress.sum_stored(connection, name)
     now = time.time()
     batches = []
@@ -53,6 +55,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
             "stored_files": files,
             "stored_bytes": size,
             "failures": failures.get(row.name, 0),
+            "restarted": sum(restarted.get(row.name, {}).values()),
         }
         if name is not None:
             batch.update(_describe_jobs(jar, name))
@@ -107,7 +110,7 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     open_jobs = sum(phases.get(phase, 0) for phase in OPEN_PHASES)
     known = sum(phases.values())
     jobs = max(row.jobs or 0, known)
-    rate = progress.recent_rate(jar.ledger.connection, row.name, now)
+    rate = progress.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until)
     left = open_jobs if row.is_aborted else open_jobs + jobs - known
     eta_s: float | None = None
     if left and rate is not None:
@@ -187,6 +190,7 @@ def format_batch(batch: Batch, table_format: str) -> str:
         ("under way", "" if batch["work_under_way"] is None else _format_number(batch["work_under_way"])),
         ("stored", f"{batch['stored_files']} files, {format_bytes(batch['stored_bytes'])}"),
         ("failed attempts", batch["failures"]),
+        ("submitted again", batch["restarted"] or ""),
         ("jobs with warnings", batch["warned_jobs"] or ""),
         ("throttled until", _format_time(batch["throttled_until"])),
         ("aborted", "yes" if batch["is_aborted"] else ""),

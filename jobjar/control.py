@@ -40,6 +40,7 @@ class WorkerState(NamedTuple):
     alive: str
     set_aside: bool
     heartbeat_time_s: float
+    is_storage: bool
 
     @property
     def is_running(self) -> bool:
@@ -72,6 +73,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             alive=DEAD if ended else liveness(process),
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
+            is_storage=bool(data.get("is_storage", False)),
         )
     except OSError as error:
         if is_transient(error):

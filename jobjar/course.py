@@ -19,6 +19,7 @@ from jobjar.attempt import (
     LOST,
     PUBLISHED,
     SUCCEEDED,
+    TIMED_OUT,
     AttemptEnd,
     ClaimedJob,
     Claimer,
@@ -220,6 +221,8 @@ class Course:
 
     def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
         message = explain_cause(cut.cause, self.job) or cut.cause
+        if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
+            message = f"{attempt.phase}: {message}"
         attempt.end(message=message)
         ended = cut.ended
         return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)

@@ -104,8 +104,9 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
         os._exit(status)
 
 
-def check_workers(jar: Jar, categories: tuple[str, ...]) -> list[str]:
-    """Start workers until this node runs JJ_MAX_WORKERS; returns the names of the new ones.
+def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> list[str]:
+    """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
+    just these categories; returns the names of the new ones.
 
     Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
     """
@@ -117,7 +118,14 @@ def check_workers(jar: Jar, categories: tuple[str, ...]) -> list[str]:
     descriptor = open_common_file(path, os.O_RDWR)
     try:
         poll_for_lock(descriptor, path, _TURN_PATIENCE_S)
-        here = [worker for worker in running_workers(jar.layout) if worker.process.node == node_name()]
-        return [start_worker(jar, categories) for _ in range(jar.settings.max_workers - len(here))]
+        here = [
+            worker
+            for worker in running_workers(jar.layout)
+            if worker.process.node == node_name()
+            and worker.is_storage == is_storage
+            and (not is_storage or set(worker.categories) == set(categories))
+        ]
+        wanted = jar.settings.max_storage_workers if is_storage else jar.settings.max_workers
+        return [start_worker(jar, categories, is_storage) for _ in range(wanted - len(here))]
     finally:
         os.close(descriptor)

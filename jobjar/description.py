@@ -20,7 +20,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from jobjar.jobname import check_category, check_identifier
 from jobjar.units import parse_seconds
@@ -84,11 +84,37 @@ def parse_source(text: str) -> Source:
     for kind, length in (("md5", 32), ("sha256", 64)):
         if kind in said and not re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", said[kind]):
             raise ValueError(f"{text!r}: the {kind} is not {length} hexadecimal digits")
-    name = said.get("name") or location.rstrip("/").rpartition("/")[2].partition("?")[0]
+    name = said.get("name") or _name_at(location)
     if not name or name in (".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{text!r}: {name!r} is no name for a file; give one with #name=…")
     md5, sha256 = said.get("md5"), said.get("sha256")
     return Source(location, name, md5 and md5.lower(), sha256 and sha256.lower())
+
+
+def _name_at(location: str) -> str:
+    """What a file is called at a location. A path may have ? and % in its name; a file: address has them encoded (RFC 8089)."""
+    if is_file_address(location):
+        location = path_of_file_address(location)
+    elif re.match(r"https?://", location, re.IGNORECASE):
+        location = location.partition("?")[0]
+    return location.rstrip("/").rpartition("/")[2]
+
+
+def is_file_address(location: str) -> bool:
+    return location[:5].lower() == "file:"
+
+
+def path_of_file_address(location: str) -> str:
+    """`file:/path`, `file:///path` and `file://host/path` (RFC 8089) as a path or host:/path. Raises ValueError."""
+    rest = location[len("file:") :]
+    host = ""
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        rest = slash + rest
+    path = unquote(rest, errors="surrogateescape")
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"{location!r} is not of the form file:///path")
+    return f"{host}:{path}" if host else path
 
 
 def _parse_words(text: str) -> list[str]:

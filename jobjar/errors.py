@@ -116,7 +116,7 @@ class UnknownBatch(JarError):
 class BatchBusy(JarError):
     template = (
         "batch {name} is just being changed by process {pid} of node {node}; try again when that is done, or, if it died, "
-        "run recover_jobs on that node; nothing was changed"
+        "run recover_jobs on that node (where that is gone for good: recover_jobs --batch {name} anywhere); nothing was changed"
     )
 
 

@@ -142,6 +142,7 @@ class Juggler:
                 return
             answer = error = None
             juggled.wait, juggled.since, juggled.is_said = wait, time.monotonic(), False
+            juggled.give_up_at = float("inf")
             if isinstance(wait, Turn):
                 juggled.slot = ""
             if juggled.cause is not None and not (isinstance(wait, Work) and wait.is_short):
@@ -194,9 +195,11 @@ class Juggler:
         if process is not None:
             if process.ended is None:
                 self._begin_end(process)
-        elif not (isinstance(juggled.wait, Work) and juggled.wait.is_short):
-            juggled.work = None  # what the thread comes to is nobody's any more
+        elif not isinstance(juggled.wait, Work):
             self._go_on(juggled, None, Cut(cause))
+        elif not juggled.wait.is_short:
+            # A thread cannot be ended: it is given the time to see that it is not wanted any more, and to tidy.
+            juggled.give_up_at = time.monotonic() + self._settings.grace_time_s
 
     def _begin_end(self, process: Process) -> None:
         signal_session(process.pid, signal.SIGTERM)
@@ -248,6 +251,7 @@ class Juggler:
                 due = min(due, juggled.since + _SHORT_S)
             if juggled.process is not None:
                 due = min(due, juggled.process.look_at)
+            due = min(due, juggled.give_up_at)
             attempt, deadline = juggled.course.attempt, juggled.course.deadline
             if deadline is not None and juggled.cause is None:
                 due = min(due, deadline)
@@ -264,8 +268,11 @@ class Juggler:
                     self._tell(juggled)
             if isinstance(wait, Command | Work) and not juggled.is_said and now >= juggled.since + _SHORT_S:
                 self._tell(juggled)
-            if deadline is not None and now >= deadline:
+            if deadline is not None and now >= deadline and juggled.cause is None:
                 self._cut(juggled, TIMED_OUT)
+            elif now >= juggled.give_up_at and juggled.cause is not None:
+                juggled.work = None  # it hangs: what it comes to is nobody's any more
+                self._go_on(juggled, None, Cut(juggled.cause))
             elif isinstance(wait, Pause) and now >= juggled.since + wait.seconds:
                 self._go_on(juggled, None)
 
@@ -287,12 +294,8 @@ class Juggler:
             mark, result, error = self._results.get()
             for juggled in [juggled for juggled in self._jobs if juggled.work is mark]:
                 juggled.work = None
-                if (
-                    juggled.cause is not None
-                    and error is None
-                    and isinstance(juggled.wait, Work)
-                    and not juggled.wait.is_short
-                ):
+                was_short = isinstance(juggled.wait, Work) and juggled.wait.is_short
+                if juggled.cause is not None and (not was_short or isinstance(error, Cut)):
                     error = Cut(juggled.cause)
                 self._go_on(juggled, result, error)
 

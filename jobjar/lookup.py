@@ -11,11 +11,13 @@ from typing import Any
 from jobjar import control
 from jobjar.archive import find_archived_worker
 from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
+from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.control import ASIDE
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look
+from jobjar.disk import look, read_file
 from jobjar.errors import (
     AmbiguousJob,
+    BadAttribute,
     CannotUseJar,
     LedgerBusy,
     LedgerUnavailable,
@@ -31,6 +33,7 @@ from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
+    aborted_batches,
     candidate_at,
     find_jobs,
     job_outcomes,
@@ -160,11 +163,17 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
-    """Why an unclaimed job is not claimed now, whatever workers there are: its batch is throttled, a limit is used up."""
+    """Why an unclaimed job is not claimed now, whatever workers there are: its batch is throttled or aborted, a limit is used
+    up."""
     if job.state != "unclaimed":
         return []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
+    if batch is None:
+        with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
+            batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
     lines = []
+    if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
+        lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch is throttled until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(until))}")
     with contextlib.suppress(OSError):  # the rest can be told

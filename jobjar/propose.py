@@ -20,10 +20,10 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.queries import Candidate, claim_candidates, mark_removed, throttled_batches
+from jobjar.ledger.queries import Candidate, aborted_batches, claim_candidates, mark_removed, throttled_batches
 from jobjar.ledger.reconcile import is_job_at
 from jobjar.spread import claiming_workers, spread
-from jobjar.throttle import closed_batches, is_throttled
+from jobjar.throttle import closed_batches, is_closed
 
 # How the entries of a move to unclaimed and of one from there look in a journal.
 _CLAIMABLE = b'"to":"unclaimed/'
@@ -76,7 +76,7 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
             candidate.place not in proposals.taken
             and candidate.place not in proposals.passed_over
             and not tokens.is_used_up(candidate.category, candidate.batch)
-            and not is_throttled(claimer, candidate.category, candidate.batch, now)
+            and not is_closed(claimer, candidate.category, candidate.batch, now)
         ):
             return candidate
     return None
@@ -112,6 +112,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
                 # The first are those that other nodes claimed already, as will be read in a moment.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
         proposals.throttles = throttled_batches(connection)
+        proposals.aborted = aborted_batches(connection)
         moment = time.monotonic()
         for place in [place for place, until in proposals.passed_over.items() if until <= moment]:
             del proposals.passed_over[place]

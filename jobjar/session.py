@@ -251,6 +251,13 @@ def end_rest(session: int, leader_start: float | None) -> None:
         signal_session(session, signal.SIGTERM)
 
 
+def end_child_session(pid: int, grace_time_s: float) -> None:
+    """End the session of a child that a thread of this process has started and waits for, and reap it."""
+    end_session(pid, grace_time_s, lambda: None)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 def end_session(
     session: int, grace_time_s: float, reaped: Callable[[], object] = reap_strays, leader_start: float | None = None
 ) -> bool:

@@ -78,7 +78,14 @@ TABLE: tuple[Setting, ...] = (
         "max_workers",
         parse_count,
         "4",
-        "How many workers check_workers keeps running on this node.",
+        "How many workers check_workers keeps running on this node, storage workers not counted.",
+    ),
+    Setting(
+        "JJ_MAX_STORAGE_WORKERS",
+        "max_storage_workers",
+        parse_count,
+        "1",
+        "How many storage workers check_workers --storage CLASS... keeps running on this node, of just those classes.",
     ),
     Setting(
         "JJ_CATEGORIES",

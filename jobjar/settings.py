@@ -36,6 +36,7 @@ class Settings:
     config_file: str
     pause_time_s: float
     max_workers: int
+    max_storage_workers: int
     categories: tuple[str, ...]
     poll_time_s: float
     grace_time_s: float

@@ -49,6 +49,8 @@ class Juggled:
         self.cause: str | None = None
         self.process: Process | None = None
         self.work: object = None
+        # When the thread that works for it is not waited for any more.
+        self.give_up_at = float("inf")
 
     @property
     def wanted(self) -> str:

@@ -28,18 +28,21 @@ _AMONG = 20
 
 
 def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[str]:
-    """The batches whose jobs are not to be proposed in a category: throttled, or at their limit. What waits to be stored
+    """The batches whose jobs are not to be proposed in a category: throttled, aborted, or at their limit. What waits to be stored
     has run, and is not in question. `now` is the disk's time."""
     throttles = claimer.proposals.throttles
     if category.startswith(STORAGE_CATEGORY):
         return ()
-    return {*(batch for batch, until in throttles.items() if until > now), *claimer.tokens.used_up_batches()}
+    throttled = (batch for batch, until in throttles.items() if until > now)
+    return {*throttled, *claimer.proposals.aborted, *claimer.tokens.used_up_batches()}
 
 
-def is_throttled(claimer: Claimer, category: str, batch: str | None, now: float) -> bool:
-    """Whether a job is not to be claimed yet. `now` is the disk's time."""
-    throttles = claimer.proposals.throttles
-    return bool(throttles) and throttles.get(batch or "", 0.0) > now and not category.startswith(STORAGE_CATEGORY)
+def is_closed(claimer: Claimer, category: str, batch: str | None, now: float) -> bool:
+    """Whether a job is not to be claimed, because its batch is throttled or aborted. `now` is the disk's time."""
+    proposals = claimer.proposals
+    if batch is None or not (proposals.throttles or proposals.aborted) or category.startswith(STORAGE_CATEGORY):
+        return False
+    return batch in proposals.aborted or proposals.throttles.get(batch, 0.0) > now
 
 
 def read_threshold(job: ClaimedJob, end: AttemptEnd, now: float) -> int:

@@ -95,6 +95,7 @@ class Worker:
         self.paths = jar.layout.worker(self.name)
         self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
         self.categories = categories
+        self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
         is_network = not jar.ledger_home.shared
         self._orders = control.Orders(jar.layout, self.paths, self.interval_s, is_network)
@@ -120,7 +121,9 @@ class Worker:
         self.jar.check_is_writable()
         os.umask(self.jar.umask)
         try:
-            make_worker_directory(self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories)
+            make_worker_directory(
+                self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+            )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()

@@ -24,7 +24,12 @@ from jobjar.version import VERSION
 
 
 def make_worker_directory(
-    jar: Jar, paths: WorkerPaths, identity: ProcessIdentity, worker_id: str, categories: Sequence[str]
+    jar: Jar,
+    paths: WorkerPaths,
+    identity: ProcessIdentity,
+    worker_id: str,
+    categories: Sequence[str],
+    is_storage: bool = False,
 ) -> None:
     """Make the directory of a worker that starts. Raises OSError."""
     if look(paths.path) is not None:
@@ -48,5 +53,5 @@ def make_worker_directory(
         "heartbeat_time_s": heartbeat_interval_s(jar.settings),
     }
     # First the file: whom it names recovery finds, and journals the end of.
-    replace_file(paths.identity_file, (json.dumps(said, indent=1) + "\n").encode())
+    replace_file(paths.identity_file, (json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n").encode())
     jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])

@@ -40,6 +40,10 @@ ALTER TABLE batch ADD COLUMN changed_at REAL NOT NULL DEFAULT 0;    -- of the en
 ALTER TABLE batch ADD COLUMN is_aborted INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batch ADD COLUMN jobs INTEGER;                          -- how many it has, as its submitter says
 ALTER TABLE batch ADD COLUMN notes TEXT;
+-- What completed up to then (the disk's time) and did not succeed was submitted again, as new jobs; 0: nothing was.
+ALTER TABLE batch ADD COLUMN restarted_until REAL NOT NULL DEFAULT 0;
+
+CREATE INDEX batch_aborted ON batch (name) WHERE is_aborted = 1;    -- asked for whenever candidates are
 
 -- Jobs of a batch that failed fast, one after the other: none of it is claimed before `until`.
 CREATE TABLE throttle (
@@ -103,6 +107,22 @@ CREATE VIEW batch_outcome_report AS
         SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
         AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))
     GROUP BY job.batch, attempt.outcome;
+
+-- Jobs of batches in whose place others were submitted, by how they ended: they do not count any more. When a job completed, the
+-- move there tells; that to the archive is a later one.
+CREATE VIEW batch_restarted_report AS
+    SELECT batch.name AS batch, coalesce(attempt.outcome, 'unknown') AS outcome, count(*) AS jobs
+    FROM batch CROSS JOIN job AS named INDEXED BY job_of_batch ON named.batch = batch.name
+    LEFT JOIN attempt ON attempt.job_uid = named.uid AND attempt.is_final = 1 AND NOT EXISTS (
+        SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
+        AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))
+    CROSS JOIN job ON job.uid = named.uid
+    WHERE batch.restarted_until > 0 AND named.batch IS NOT NULL AND attempt.outcome IS NOT 'succeeded'
+        AND (job.state = 'completed' OR (job.state = 'removed' AND attempt.outcome IS NOT NULL)) AND batch.restarted_until >=
+            CASE WHEN job.place GLOB 'completed/*' THEN job.moved_at ELSE coalesce((
+                SELECT max(move.moved_at) FROM move WHERE move.job_uid = job.uid AND move.destination GLOB 'completed/*'),
+                job.moved_at) END
+    GROUP BY batch.name, attempt.outcome;
 
 -- What the jobs of batches have done by their own account (the monitored variable `work_done`): of each the newest attempt that
 -- says so and succeeded, or that would have and whose outputs are still to be stored. One that was repeated does not count.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from jobjar import batch_change, batch_jobs
+from jobjar import batch, batch_change, batch_jobs
 from jobjar.attributes import read_description
 from jobjar.batch import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
 from jobjar.batch_change import discard, new_change, read_change, settle, take_batch, take_name
@@ -27,7 +27,7 @@ from jobjar.errors import (
 from jobjar.jar import Jar
 from jobjar.jug.submit_file import parse_submit_file
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.liveness import ProcessIdentity
+from jobjar.liveness import ProcessIdentity, this_process
 from jobjar.placeholder import new_placeholder
 from jobjar.recover import recover_node
 from jobjar.stages import cancel, release
@@ -307,6 +307,9 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
     path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\n#JJ run_command = sleep 60\nexit 2\n")
     workers: list[Any] = []
     take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
+    entry = batch_change.BatchState.entry
+    # A worker that has not read of the abortion yet.
+    monkeypatch.setattr(batch_change.BatchState, "entry", lambda state: {**entry(state), "is_aborted": bool(workers)})
 
     def claim_first(jar: Jar, jobs: Any, directory: str) -> int:
         if not workers:
@@ -355,7 +358,7 @@ def test_a_change_of_another_node_is_finished_where_it_was_committed_and_else_le
     elsewhere = new_change(["far"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
     assert take_name(jar, "far", elsewhere)
     assert not settle(jar, "far")
-    with pytest.raises(BatchExists):
+    with pytest.raises(BatchBusy, match="process 7 of node elsewhere"):
         submit(jar, 'batch\nname = "far"')
     assert recover_node(jar).lines == []
     discard(jar, elsewhere)
@@ -366,6 +369,79 @@ def test_a_change_of_another_node_is_finished_where_it_was_committed_and_else_le
     batch_change.commit(jar, elsewhere, {**committed, "is_aborted": True})
     assert settle(jar, "wc")
     assert seeds_in(rig, "completed") == [1, 2]
+    assert_nothing_left(rig, jar)
+
+
+def test_a_change_of_a_node_that_is_gone_for_good_is_taken_back_when_somebody_says_so(rig: Rig, jar: Jar) -> None:
+    elsewhere = new_change(["far", "other"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
+    assert take_name(jar, "far", elsewhere) and take_name(jar, "other", elsewhere)
+    batch_change.prepare(jar, "other", {"batch": "other", "change": elsewhere.id})
+    told = rig.run("recover_jobs", "--batch", "other").stdout
+    assert f"discarded the change {elsewhere.id}" in told
+    assert [name for name, _ in submit(jar, 'batch\nname = "far"\nbatch\nname = "other"')] == ["far", "other"]
+    change = take_batch(jar, "far")
+    result = rig.run("recover_jobs", "--batch", "far", check=False)
+    assert result.returncode == 1 and f"process {os.getpid()} of node" in result.stderr
+    discard(jar, change)
+    batch_change._underway.discard(change.id)
+    assert "discarded" not in rig.run("recover_jobs", "--batch", "far", "--batch", "none").stdout
+    assert_nothing_left(rig, jar)
+
+
+@pytest.fixture
+def patching() -> Iterator[pytest.MonkeyPatch]:
+    """Undone by the test, at the latest when it is over."""
+    patches = pytest.MonkeyPatch()
+    yield patches
+    patches.undo()
+
+
+@pytest.mark.parametrize("when", ["before", "between the look and the commit", "beside another", "after"])
+def test_a_process_that_was_given_up_and_lives_changes_nothing_any_more(
+    rig: Rig, jar: Jar, patching: pytest.MonkeyPatch, when: str
+) -> None:
+    submit_seeds(jar, "1-2")
+    commit, rename = vars(batch_change)["commit"], os.rename
+    elsewhere = this_process()._replace(node="elsewhere", boot_id="another")
+    other = rig.open()
+
+    def give_up() -> None:
+        patching.undo()
+        assert settle(other, "wc") is (when == "after")
+        batch_change.give_up(other, "wc")
+        assert settle(other, "wc")
+        if when == "beside another":
+            take_batch(other, "wc")
+
+    def commit_late(*words: Any) -> None:
+        if when == "after":
+            commit(*words)
+        give_up()
+        if when != "after":
+            commit(*words)
+
+    def rename_late(source: str, target: str) -> None:
+        if target.endswith("/batch.json"):
+            give_up()
+        rename(source, target)
+
+    patching.setattr(batch_change, "this_process", lambda: elsewhere)
+    if when.startswith("between"):
+        patching.setattr(os, "rename", rename_late)
+    else:
+        patching.setattr(batch, "commit", commit_late)
+    if when == "after":
+        assert edit_batch(jar, "wc", {"seeds": "1-3"}).jobs == 1
+    else:
+        with pytest.raises(SubmitFailed):
+            edit_batch(jar, "wc", {"seeds": "1-3"})
+        assert seeds_in(rig, "unclaimed") == [1, 2]
+    if when == "beside another":
+        held = read_change(jar, "wc")
+        assert held is not None and os.listdir(jar.layout.batch("wc").change) == [f"{held.id}.json"]
+        discard(jar, held)
+    assert edit_batch(jar, "wc", {"seeds": "1-3"}).jobs == (0 if when == "after" else 1)
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
     assert_nothing_left(rig, jar)
 
 

@@ -270,6 +270,35 @@ def test_a_batch_that_only_jobs_name_is_there_and_one_that_nobody_names_is_not(j
         gather_work(jar, "wc")
 
 
+def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) -> None:
+    """Also those that were archived or removed since, and one that ended without a word; not what fails after that."""
+    make().claim().complete()
+    replaced = [make().claim().complete("failed", 3) for _ in range(3)]
+    make().claim().complete("cancelled", None)
+    by_hand = make()
+    by_hand.move(f"completed/{by_hand.name}", "completed", "ann")
+    gone = make()
+    os.unlink(jar.layout.path(gone.place))
+    until = gone.tick()
+    tell_batch(jar, "wc", jobs=7, changed_at=2000.0)
+    assert (only(jar)["done"], only(jar)["jobs"], only(jar)["restarted"]) == (6, 7, 0)
+    replaced[0].clock = replaced[1].clock = until + 1
+    replaced[0].move(f"archive/2026-01-02/completed/{replaced[0].name}", "archived", "nightly")
+    os.unlink(jar.layout.path(replaced[1].place))
+    tell_batch(jar, "wc", jobs=7, changed_at=3000.0, restarted_until=until)
+    for _ in range(5):
+        make()
+    make().claim().complete("failed", 4)
+    batch = only(jar, "wc")
+    assert batch["phases"] == {"waiting": 5, "succeeded": 1, "failed": 1, "removed": 1}
+    assert (batch["done"], batch["jobs"], batch["restarted"], batch["failures"]) == (2, 8, 5, 4)
+    assert [job["seed"] for job in batch["failed_jobs"]] == [13]
+    # By those alone that ended after the restart.
+    assert batch["rate_per_s"] is not None and batch["eta_s"] == pytest.approx(5 / batch["rate_per_s"])
+    told = progress.recent_rate(jar.ledger.connection, "wc", time.time(), until)
+    assert told is not None and told.jobs == 1
+
+
 def test_a_ledger_made_anew_says_the_same_of_a_batch(jar: Jar, make: Make) -> None:
     tell_batch(jar, "wc", jobs=9)
     make().claim().say(work_done=1).retry().claim().pass_phase("run").say(work_done=2).store("a", 9).complete()
@@ -294,7 +323,7 @@ def test_nothing_that_is_asked_of_batches_reads_the_rows_of_all_jobs(jar: Jar, m
     connection.set_trace_callback(asked.append)
     questions = (progress.count_phases, progress.count_failures, progress.sum_stored, progress.sum_work_done)
     for name in (None, "wc"):
-        for ask in (progress.list_batches, *questions, progress.sum_work_under_way):
+        for ask in (progress.list_batches, *questions, progress.count_restarted, progress.sum_work_under_way):
             ask(connection, name)
     progress.recent_rate(connection, "wc", time.time())
     progress.open_place(connection, "wc")

@@ -25,6 +25,7 @@ from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read
 from jobjar.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
+from tests.described import describe
 from tests.race.test_lost_races import before, finish
 from tests.rig import BIN, Rig, wait_until
 from tests.test_lease import make_worker, take_back
@@ -546,6 +547,35 @@ def test_a_worker_that_sleeps_is_woken_by_a_token_that_comes_back(rig: Rig) -> N
 
 
 @pytest.mark.slow
+def test_a_polled_job_without_a_worker_runs_beside_the_limit_and_waits_for_a_token_to_be_asked_for(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """The one exception that workload_limit(1) names, and no more than that: nothing is stuck."""
+    rig.environment["JJ_POLL_TIME"] = "0.1"
+    rig.run("workload_limit", "L", "1")
+    ask = f"touch {tmp_path}/asked; test -e {tmp_path}/finished && echo finished = 1 > jug_polling.vars; true"
+    polled = describe(rig, "polled.1", "L", run_command="true", polling_command=ask, polling_time="0.05")
+    worker = rig.start_worker("L")
+    wait_until((tmp_path / "asked").exists, "the first poll")
+    other = describe(rig, "other.2", "L", run_command=f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
+    wait_until(lambda: rig.show(other)["waits_because"] is not None, "the limit to hold it back")
+    worker.terminate()
+    assert worker.wait(30) == 0
+    (tmp_path / "asked").unlink()
+    rig.start_worker("L")
+    wait_until(lambda: rig.show(other)["state"] == "claimed", "the other to be claimed")
+    [limit] = json.loads(rig.run("workload_limit", "--format", "json").stdout)
+    assert (limit["free"], len(limit["taken"])) == (0, 1)
+    assert rig.show(polled)["waits_because"] == ["the limit of category L (1) is used up"]
+    assert not (tmp_path / "asked").exists()
+    (tmp_path / "go").touch()
+    wait_until((tmp_path / "asked").exists, "the polling to go on")
+    (tmp_path / "finished").touch()
+    wait_until(lambda: set(rig.names("completed")) == {polled, other}, "the end of both")
+    assert len(rig.show(polled)["attempts"]) == 2
+    rig.assert_clean()
+
+
 def test_ten_people_who_set_a_limit_at_once_make_each_token_once(rig: Rig) -> None:
     numbers = [1, 70, 3, 200, 64, 65, 0, 130, 129, 128]
     starting = [subprocess.Popen([BIN / "workload_limit", "A", str(number)], env=rig.environment) for number in numbers]

@@ -29,6 +29,7 @@ from jobjar.jug.archive_readers import (
     say_plainly,
 )
 from jobjar.jug.building import temporary_path
+from jobjar.jug.copies import Meanwhile, nothing
 
 MOST_MEMBERS = 500_000
 # An archive that says it will grow to more than both is taken for a bomb: real data are far from it.
@@ -38,18 +39,24 @@ _MOST_LINKS = 40  # as path_resolution(7) has it
 _CHUNK = 1 << 20
 
 
-def unpack(archive_path: str, directory: str, is_wanted: Callable[[], bool] = lambda: True) -> None:
+def unpack(
+    archive_path: str,
+    directory: str,
+    is_wanted: Callable[[], bool] = lambda: True,
+    meanwhile: Meanwhile = nothing,
+) -> None:
     """Make `directory` from an archive: files with their run bits and times, directories, links that stay inside.
 
     `directory` must not exist, or be empty; it is there as a whole or not at all. No other bits of modes than those for
     reading, writing and running survive, less the umask; the owner is this user. `is_wanted` is asked last, before the
-    directory gets its name. Raises BadArchive with the member and the reason, OSError (a full disk too).
+    directory gets its name. `meanwhile` is called at each reading of the archive; what it raises ends it all. Raises
+    BadArchive with the member and the reason, OSError (a full disk too).
     """
     directory = os.path.abspath(directory)
     parent = os.path.dirname(directory)
     temporary = temporary_path(directory, "new")
     try:
-        with contextlib.closing(open_archive(archive_path)) as reader:
+        with contextlib.closing(open_archive(archive_path, meanwhile)) as reader:
             members = _plan(reader, os.path.getsize(archive_path))
             _check_space(parent, sum(member.size for member in members))
             os.mkdir(temporary)

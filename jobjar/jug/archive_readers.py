@@ -6,6 +6,7 @@ Writes nothing. Believes nothing either: what is allowed is for archive.py to sa
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import tarfile
@@ -15,12 +16,15 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, Protocol
 
+from jobjar.jug.copies import Meanwhile, nothing
+
 FILE, DIRECTORY, SYMLINK, HARDLINK = "file", "directory", "symbolic link", "hard link"
 # tar pads its end to a record of some KiB; what goes on for longer is there to keep its reader busy.
 _LONGEST_END = 1 << 24
 _BLOCK = 512
 _LONGEST_TARGET = 4096
 _CHUNK = 1 << 20
+_BUFFER = 1 << 18
 # What the readers raise for contents that they do not understand.
 DAMAGE: tuple[type[Exception], ...] = (
     tarfile.TarError,
@@ -73,8 +77,25 @@ def say_plainly(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def open_archive(path: str) -> Reader:
-    return _ZipReader(path) if is_zip(path) else _TarReader(path)
+def open_archive(path: str, meanwhile: Meanwhile = nothing) -> Reader:
+    """An archive, each reading of whose file calls `meanwhile`."""
+    return _ZipReader(path, meanwhile) if is_zip(path) else _TarReader(path, meanwhile)
+
+
+class _WatchedFile(io.FileIO):
+    """The file of an archive: what comes out of it may be a thousand times as much, so that is where it can be given up."""
+
+    def __init__(self, path: str, meanwhile: Meanwhile) -> None:
+        super().__init__(path)
+        self._meanwhile = meanwhile
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._meanwhile()
+        return super().readinto(buffer)
+
+
+def _open_watched(path: str, meanwhile: Meanwhile) -> io.BufferedReader:
+    return io.BufferedReader(_WatchedFile(path, meanwhile), _BUFFER)
 
 
 def is_zip(path: str) -> bool:
@@ -91,8 +112,13 @@ class _TarReader:
 
     may_repeat = True
 
-    def __init__(self, path: str) -> None:
-        self._tar = tarfile.open(path, "r:*")  # noqa: SIM115
+    def __init__(self, path: str, meanwhile: Meanwhile) -> None:
+        self._file = _open_watched(path, meanwhile)
+        try:
+            self._tar = tarfile.open(path, "r:*", self._file)  # noqa: SIM115
+        except BaseException:
+            self._file.close()
+            raise
 
     def members(self) -> Iterator[Member]:
         for entry in self._tar:
@@ -136,6 +162,7 @@ class _TarReader:
 
     def close(self) -> None:
         self._tar.close()
+        self._file.close()
 
 
 def _kind_in_tar(entry: tarfile.TarInfo) -> str:
@@ -153,8 +180,13 @@ class _ZipReader:
 
     may_repeat = False
 
-    def __init__(self, path: str) -> None:
-        self._zip = zipfile.ZipFile(path)
+    def __init__(self, path: str, meanwhile: Meanwhile) -> None:
+        self._file = _open_watched(path, meanwhile)
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def members(self) -> Iterator[Member]:
         for entry in self._zip.infolist():
@@ -188,6 +220,7 @@ class _ZipReader:
 
     def close(self) -> None:
         self._zip.close()
+        self._file.close()
 
 
 def _kind_in_zip(entry: zipfile.ZipInfo, mode: int) -> str:

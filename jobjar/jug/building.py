@@ -28,17 +28,14 @@ from types import TracebackType
 
 from jobjar.disk import read_server_clock
 from jobjar.jobname import node_name
+from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
-from jobjar.patience import is_transient, patience, patiently
+from jobjar.patience import is_transient, patiently
 
 TOUCHED_EVERY_S = 10.0
 ABANDONED_S = 120.0
 WATCHED_S = 30.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
-
-
-class ToldToEnd(Exception):
-    """This process was told to end while it waited."""
+_FIRST_PAUSE_S = 0.02
 
 
 class Claim:
@@ -83,10 +80,12 @@ class Claim:
         return True
 
 
-def take_claim(place: str, is_done: Callable[[], bool], say: Callable[[str], None]) -> Claim | None:
+def take_claim(
+    place: str, is_done: Callable[[], bool], say: Callable[[str], None], meanwhile: Meanwhile = nothing
+) -> Claim | None:
     """The claim on a place, once nobody else has it; None where `is_done` says that there is nothing to do any more.
 
-    Waits for others as long as they live. Raises ToldToEnd, OSError.
+    Waits for others as long as they live; `meanwhile` is called between looks, and what it raises ends that. Raises OSError.
     """
     path = f"{place}.building"
     watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when we see it so
@@ -101,13 +100,12 @@ def take_claim(place: str, is_done: Callable[[], bool], say: Callable[[str], Non
         if _is_left(place, claimer, watched):
             _take_away(claimer)
             continue
-        if not patience.may_wait():
-            raise ToldToEnd
+        meanwhile()
         if not is_told:
             is_told = True
             say(f"{place}: being made by another worker; waiting")
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, LOOKS_S)
     return None
 
 

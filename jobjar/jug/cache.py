@@ -18,15 +18,18 @@ import fcntl
 import hashlib
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 
 from jobjar.disk import replace_file
+from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.leftovers import remove_leftovers
 from jobjar.mounts import is_local
 
 _PART = r"\.([0-9]+)\.[0-9a-f]{8}\.part"
 _LOCKS = 256
+_FIRST_PAUSE_S = 0.01
 _MOST_SUMS = 20_000
 # The cache is measured when so much was added by this process; several processes may be over the limit by that much each.
 _MEASURED_EVERY_FILES = 256
@@ -34,10 +37,12 @@ _MEASURED_EVERY_PART = 64
 
 
 class Cache:
-    """A cache in the directory `path`, made when first needed; of at most about `max_bytes`, 0: nothing is kept."""
+    """A cache in the directory `path`, made when first needed; of at most about `max_bytes`, 0: nothing is kept. `meanwhile` is
+    called while others are waited for; what it raises ends the waiting."""
 
-    def __init__(self, path: str, max_bytes: int) -> None:
+    def __init__(self, path: str, max_bytes: int, meanwhile: Meanwhile = nothing) -> None:
         self.path = os.path.abspath(path)
+        self._meanwhile = meanwhile
         self.max_bytes = max_bytes
         self._refused: str | None = None
         self._is_ready = False
@@ -98,16 +103,28 @@ class Cache:
     def locked(self, key: str) -> Iterator[None]:
         """Have the other processes of this node that want the same file wait. The kernel frees who was killed."""
         descriptor = -1
-        if self.why_not() is None and self._has_locks:
-            number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % _LOCKS
-            with contextlib.suppress(OSError):
-                descriptor = os.open(f"{self.path}/locks/{number}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
+            if self.why_not() is None and self._has_locks:
+                number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % _LOCKS
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(f"{self.path}/locks/{number}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                    self._wait_for_lock(descriptor)
             yield
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
+
+    def _wait_for_lock(self, descriptor: int) -> None:
+        """Not in the kernel: whoever has it may fetch from a server that hangs, and nothing ends a thread that waits there."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                self._meanwhile()
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LOOKS_S)
 
     def begin(self) -> Part | None:
         """A new file, to be written and then kept under its key; None where the cache is not used."""

@@ -21,6 +21,8 @@ from jobjar.leftovers import remove_leftovers
 from jobjar.patience import patiently
 
 Meanwhile = Callable[[], object]
+# How often it is looked whether what somebody waits for is still wanted.
+LOOKS_S = 0.2
 _CHUNK_BYTES = 1 << 20
 # No copy waits for so long; whose process is on another node is known by nothing else.
 _FORGOTTEN_S = 86400.0

@@ -7,7 +7,6 @@ somebody else has begun anew.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import tempfile
@@ -15,11 +14,9 @@ from collections.abc import Callable
 
 from jobjar.disk import look
 from jobjar.errors import CannotInstall
-from jobjar.patience import patience
-from jobjar.session import Waiter, end_session, start_awaited
+from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
+from jobjar.session import Waiter, end_child_session, start_awaited
 
-_LOOKS_S = 1.0
-_GRACE_S = 5.0
 _TOLD_BYTES = 4000
 _WATCHED = """exec 3<&0 </dev/null
 (read never <&3; kill -KILL 0) &
@@ -29,9 +26,10 @@ cd "$2" && exec "$1" "$2"
 _DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
-def run_install(location: str, package: str, say: Callable[[str], None]) -> str:
+def run_install(location: str, package: str, say: Callable[[str], None], meanwhile: Meanwhile = nothing) -> str:
     """Run `package/install` with `location` as its first argument and working directory, if it is there; returns the end of
-    what it said. `package` is what errors call it. Raises CannotInstall with that, where it fails; OSError."""
+    what it said. `package` is what errors call it. `meanwhile` is called while it runs; what that raises ends it at once, with
+    all that it started. Raises CannotInstall with that, where it fails; OSError."""
     program = f"{location}/package/install"
     status = look(program)
     if status is None:
@@ -42,12 +40,8 @@ def run_install(location: str, package: str, say: Callable[[str], None]) -> str:
         )
     with tempfile.TemporaryFile() as output:
         say(f"{location}: running package/install")
-        ended = _run(program, location, output.fileno())
+        ended = _run(program, location, output.fileno(), meanwhile)
         said = _read_end(output.fileno())
-    if ended is None:
-        raise CannotInstall(
-            location=package, reason=f"this worker was told to end while package/install ran{_tell(said)}"
-        )
     if ended != 0:
         how = f"was ended by signal {-ended}" if ended < 0 else f"failed with status {ended}"
         raise CannotInstall(location=package, reason=f"its package/install {how}{_tell(said)}")
@@ -65,8 +59,8 @@ def _read_end(descriptor: int) -> str:
     return f"…{text}" if start else text
 
 
-def _run(program: str, location: str, output: int) -> int | None:
-    """Its exit status, or its signal below 0; None where it was ended because this process was told to end."""
+def _run(program: str, location: str, output: int, meanwhile: Meanwhile) -> int:
+    """Its exit status, or its signal below 0."""
     read_end, write_end = os.pipe()
     try:
         files = [
@@ -83,14 +77,14 @@ def _run(program: str, location: str, output: int) -> int | None:
         waiter = Waiter(pid)
         try:
             while True:
-                ended = waiter.wait(_LOOKS_S, [])
+                ended = waiter.wait(LOOKS_S, [])
                 if ended is not None:
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
-                if not patience.may_wait():
-                    end_session(pid, _GRACE_S, lambda: None)
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, 0)
-                    return None
+                meanwhile()
+        except BaseException:
+            # What it made is thrown away: there is nothing that it should have time for.
+            end_child_session(pid, 0.0)
+            raise
         finally:
             waiter.close()
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,10 @@ def _read_commands(location: str) -> dict[str, str]:
     path = f"{location}/package/commands"
 
     def read() -> bytes:
-        with open(path, "rb") as file:
+        # Not blocked by a fifo that nobody writes to.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CannotInstall(location=location, reason=f"{path} is not a regular file")
             return file.read(_COMMANDS_LIMIT + 1)
 
     try:

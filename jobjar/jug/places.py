@@ -1,43 +1,30 @@
-"""Where files are fetched from: a path of this node, an http(s) address, a path of another host. Each is opened, tells what
-it shows of its content without giving it, and copies it. Writes nothing itself.
+"""Where files are fetched from: a path of this node, an http(s) address, a path of another host (far.py). Each is opened, tells
+what it shows of its content without giving it, and copies it. Writes nothing itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shlex
-import signal
 import stat
-import subprocess
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
-from urllib.parse import unquote
+from typing import Protocol
 
+from jobjar.description import is_file_address, path_of_file_address
 from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
 from jobjar.jobname import node_name
+from jobjar.jug.copies import Meanwhile, nothing
+from jobjar.jug.far import FileOfHost, HttpFile, Writer as Writer, hide_password as hide_password
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
-from jobjar.session import give_up, start_awaited
 
 _CHUNK = 1 << 20
-_CONNECT_S, _SILENCE_S = 30.0, 120.0
 # No leading hyphen: ssh would take the host for an option.
 _HOST_PATH = re.compile(
     r"((?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])):(/(?!/).*)", re.DOTALL
 )
-_SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
-
-
-class Writer(Protocol):
-    """What content is copied to. `failure`: why it refused."""
-
-    failure: OSError | None
-
-    def write(self, data: bytes) -> int: ...
 
 
 class FileWriter:
@@ -61,16 +48,6 @@ class FileWriter:
     def take(self, data: bytes) -> None:
         """What else is done with bytes that were written."""
 
-    # With these fsspec takes it for an open file.
-    def read(self, size: int = -1) -> bytes:
-        raise OSError("only written to")
-
-    def tell(self) -> int:
-        return self.size
-
-    def close(self) -> None:
-        pass
-
 
 class Place(Protocol):
     """One file somewhere. `open` comes first; all raise CannotFetch."""
@@ -88,17 +65,12 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-def hide_password(location: str) -> str:
-    """A location as it may be told to people."""
-    return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "…@", location)
-
-
 def local_path(location: str) -> str | None:
     """The path on this node that a location means; None where it is elsewhere. Raises CannotFetch."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
     if scheme and scheme.group(1).lower() in ("http", "https"):
         return None
-    if location.lower().startswith("file:"):
+    if is_file_address(location):
         location = _path_of_file_address(location)
     elif scheme:
         raise CannotFetch(
@@ -115,16 +87,10 @@ def local_path(location: str) -> str | None:
 
 
 def _path_of_file_address(location: str) -> str:
-    """`file:/path`, `file:///path` and `file://host/path` (RFC 8089) as a path or host:/path."""
-    rest = location[len("file:") :]
-    host = ""
-    if rest.startswith("//"):
-        host, slash, rest = rest[2:].partition("/")
-        rest = slash + rest
-    path = unquote(rest, errors="surrogateescape")
-    if not path.startswith("/") or "\0" in path:
-        raise CannotFetch(location=location, reason="it is not of the form file:///path")
-    return f"{host}:{path}" if host else path
+    try:
+        return path_of_file_address(location)
+    except ValueError:
+        raise CannotFetch(location=location, reason="it is not of the form file:///path") from None
 
 
 def _is_this_node(host: str) -> bool:
@@ -133,15 +99,16 @@ def _is_this_node(host: str) -> bool:
     return name in ("localhost", own, own.partition(".")[0], os.uname().nodename.lower())
 
 
-def find_place(location: str) -> Place:
-    """Where a location is. Raises CannotFetch."""
+def find_place(location: str, meanwhile: Meanwhile = nothing) -> Place:
+    """Where a location is. `meanwhile` is called between pieces of its content and while it is waited for; what that raises ends
+    it. Raises CannotFetch."""
     path = local_path(location)
     if path is not None:
-        return LocalFile(path, location)
-    if location.lower().startswith("file:"):
+        return LocalFile(path, location, meanwhile)
+    if is_file_address(location):
         location = _path_of_file_address(location)
     found = _HOST_PATH.fullmatch(location)
-    return FileOfHost(found.group(1), found.group(2)) if found else HttpFile(location)
+    return FileOfHost(found.group(1), found.group(2), meanwhile) if found else HttpFile(location, meanwhile)
 
 
 # Whether a disk, by its number, is a local one: the table of mounts is long where there are containers.
@@ -157,8 +124,9 @@ def _is_on_local_disk(path: str, disk: int) -> bool:
 class LocalFile:
     """A file by its path on this node, on whatever disk."""
 
-    def __init__(self, path: str, location: str) -> None:
+    def __init__(self, path: str, location: str, meanwhile: Meanwhile = nothing) -> None:
         self.path = path
+        self._meanwhile = meanwhile
         self._location = location
         self._descriptor = -1
         self.is_runnable = False
@@ -207,6 +175,7 @@ class LocalFile:
                 break
             take(chunk)
             offset += len(chunk)
+            self._meanwhile()
         before, self._status = self._status, os.fstat(self._descriptor)
         if (before.st_size, before.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise self._refuse("it was changed while it was read")
@@ -218,156 +187,3 @@ class LocalFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-class HttpFile:
-    """What an http(s) address gives. Proxies are those of the environment (http_proxy and so on)."""
-
-    is_far = True
-    is_runnable = False
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._files: Any = None
-
-    def open(self) -> None:
-        import aiohttp
-
-        # The thread that fsspec makes for its connections must not take the worker's signals.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            from fsspec.asyn import get_loop
-
-            get_loop()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        from fsspec.implementations.http import HTTPFileSystem
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
-        # Bytes as they are stored: a .tar.gz that a server calls gzip-encoded stays one.
-        self._files = HTTPFileSystem(
-            skip_instance_cache=True,
-            headers={"Accept-Encoding": "identity"},
-            client_kwargs={"timeout": timeout, "trust_env": True, "auto_decompress": False},
-        )
-
-    def shown(self) -> str | None:
-        try:
-            found = self._files.info(self._address)
-        except Exception:  # a server that knows no HEAD: the copy says what is wrong, if anything
-            return None
-        etag, modified = found.get("ETag"), found.get("Last-Modified")
-        return f"{etag} {modified} {found.get('size')}" if etag or modified else None
-
-    def copy_to(self, writer: Writer) -> None:
-        try:
-            self._files.get_file(self._address, writer)
-        except Exception as error:
-            if writer.failure is not None:
-                raise writer.failure from error
-            raise CannotFetch(location=hide_password(self._address), reason=_say_http(error)) from error
-
-    def close(self) -> None:
-        if self._files is not None:
-            session, self._files._session = self._files._session, None
-            if session is not None:
-                from fsspec.asyn import sync
-
-                with contextlib.suppress(Exception):  # the answer is here, or the error is told already
-                    sync(self._files.loop, session.close, timeout=5)
-            self._files = None
-
-
-def _say_http(error: Exception) -> str:
-    status = getattr(error, "status", None)
-    if isinstance(error, FileNotFoundError):
-        return "the server has no such file (404)"
-    if status:
-        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-class FileOfHost:
-    """A file of another host, by ssh. One connection: it shows size, time and mode, and gives the content when told to."""
-
-    is_far = True
-    is_runnable = False
-
-    def __init__(self, host: str, path: str) -> None:
-        self._host = host.replace("[", "").replace("]", "")
-        self._path = path
-        self._location = f"{host}:{path}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._shown: str | None = None
-        self._size: int | None = None
-
-    def open(self) -> None:
-        path = shlex.quote(self._path)
-        # GNU's stat, or that of BSD; where there is neither, an empty line. Then it waits for a line.
-        script = (
-            f"test -f {path} || {{ echo 'no such file, or not a regular one' >&2; exit 1; }}; "
-            f"stat -L -c '%s %Y %a' -- {path} 2>/dev/null || stat -L -f '%z %m %Lp' -- {path} 2>/dev/null || echo; "
-            f"read go && exec cat -- {path}"
-        )
-        # In sh, whatever the login shell is there.
-        words = [*_SSH, "--", self._host, f"exec sh -c {shlex.quote(script)}"]
-        pipe = subprocess.PIPE
-
-        def start() -> int:
-            self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
-            return self._process.pid
-
-        try:
-            start_awaited(start)
-        except OSError as error:
-            raise CannotFetch(location=self._location, reason=f"ssh: {error.strerror}") from error
-        assert self._process is not None and self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.endswith(b"\n"):
-            raise self._say_end()
-        fields = line.decode("ascii", "replace").split()
-        if len(fields) == 3 and all(field.isdigit() for field in fields):
-            self._shown = " ".join(fields)
-            self._size = int(fields[0])
-            self.is_runnable = bool(int(fields[2], 8) & 0o100)
-
-    def _say_end(self) -> CannotFetch:
-        process = self._process
-        assert process is not None and process.stderr is not None and process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        said = process.stderr.read(4096).decode("utf-8", "replace").split("\n")
-        status = process.wait()
-        reason = next((line.strip() for line in reversed(said) if line.strip()), f"ssh ended with status {status}")
-        return CannotFetch(location=self._location, reason=reason)
-
-    def shown(self) -> str | None:
-        return self._shown
-
-    def copy_to(self, writer: Writer) -> None:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(b"\n")
-            process.stdin.close()
-        except OSError as error:
-            raise self._say_end() from error
-        copied = 0
-        while chunk := process.stdout.read(_CHUNK):
-            writer.write(chunk)
-            copied += len(chunk)
-        if process.wait() != 0:
-            raise self._say_end()
-        if self._size is not None and copied != self._size:
-            raise CannotFetch(location=self._location, reason="it was changed while it was read")
-
-    def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            process.wait()
-            give_up(process.pid)

@@ -19,13 +19,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from jobjar.description import Source
 from jobjar.disk import is_directory, look, remove_file, rename, replace_file
 from jobjar.errors import CannotFetch, CannotInstall
 from jobjar.jobname import node_name
 from jobjar.jug.archive import unpack
-from jobjar.jug.building import Claim, ToldToEnd, sweep, take_claim, temporary_path
+from jobjar.jug.building import Claim, sweep, take_claim, temporary_path
+from jobjar.jug.copies import Meanwhile, copy, nothing, open_file
 from jobjar.jug.installing import run_install
 from jobjar.jug.package import (
     Package as Package,
@@ -37,12 +39,19 @@ from jobjar.jug.places import hide_password, local_path
 from jobjar.jug.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 
 
-def install(jar_software_dir: str, source: Source, cache: Cache | None, say: Callable[[str], None]) -> Package:
+def install(
+    jar_software_dir: str,
+    source: Source,
+    cache: Cache | None,
+    say: Callable[[str], None],
+    meanwhile: Meanwhile = nothing,
+) -> Package:
     """The package that a source names, ready for use.
 
     A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, and its
-    `package/install` run there once, with that path as its first argument; others wait for it. Raises CannotFetch,
-    BadArchive, CannotInstall (with what `package/install` said), OSError; then nothing is left that anybody would use.
+    `package/install` run there once, with that path as its first argument; others wait for it. `meanwhile` is called again
+    and again all the time; what it raises ends it all at once. Raises CannotFetch, BadArchive, CannotInstall (with what
+    `package/install` said), OSError; then nothing is left that anybody would use.
     """
     path = local_path(source.location)
     if path is not None and is_directory(path):
@@ -50,14 +59,11 @@ def install(jar_software_dir: str, source: Source, cache: Cache | None, say: Cal
             raise CannotInstall(location=source.location, reason="it is a directory: md5 and sha256 are of archives")
         return read_package(os.path.normpath(path))
     os.makedirs(jar_software_dir, exist_ok=True)
-    known = sum_of_source(source, cache)
+    known = sum_of_source(source, cache, meanwhile)
     if known is not None and _is_ready(jar_software_dir, known):
         return _read_installed(jar_software_dir, known)
-    with archive_at_hand(source, jar_software_dir, cache) as (archive, sha256):
-        try:
-            _install_once(jar_software_dir, source, archive, sha256, say)
-        except ToldToEnd:
-            raise CannotInstall(location=_name(source), reason="this worker was told to end meanwhile") from None
+    with archive_at_hand(source, jar_software_dir, cache, meanwhile) as (archive, sha256):
+        _install_once(jar_software_dir, source, archive, sha256, say, meanwhile)
     return _read_installed(jar_software_dir, sha256)
 
 
@@ -82,13 +88,15 @@ def _location(unpacked: str) -> str:
 
 
 @contextlib.contextmanager
-def archive_at_hand(source: Source, directory: str, cache: Cache | None) -> Iterator[tuple[str, str]]:
+def archive_at_hand(
+    source: Source, directory: str, cache: Cache | None, meanwhile: Meanwhile
+) -> Iterator[tuple[str, str]]:
     """The path and the sha256 of a source's archive, verified; fetched into `directory` for as long as this lasts where it is
     not on this node's disks. Raises CannotFetch, OSError."""
     path = local_path(source.location)
     if path is not None:
         # Read now, whatever was remembered: what is unpacked has to be what it is called.
-        found = sum_of_source(source._replace(sha256=None), None)
+        found = sum_of_source(source._replace(sha256=None), None, meanwhile)
         assert found is not None  # it is a file of this node's disks
         if source.sha256 not in (None, found):
             reason = f"its sha256 is {found}, not {source.sha256} as the description says"
@@ -96,11 +104,11 @@ def archive_at_hand(source: Source, directory: str, cache: Cache | None) -> Iter
         yield path, found
         return
     fetched = temporary_path(f"{directory}/archive", "fetched")
-    before = key_of_sum(source)
+    before = key_of_sum(source, meanwhile)
     try:
-        fetch(source, fetched, cache)
-        sha256 = sum_of_file(fetched)
-        if key_of_sum(source) == before:
+        fetch(source, fetched, cache, meanwhile)
+        sha256 = sum_of_file(fetched, meanwhile)
+        if key_of_sum(source, meanwhile) == before:
             remember_sum(before, sha256, cache)
         yield fetched, sha256
     finally:
@@ -108,29 +116,33 @@ def archive_at_hand(source: Source, directory: str, cache: Cache | None) -> Iter
             os.unlink(fetched)
 
 
-def _install_once(directory: str, source: Source, archive: str, sha256: str, say: Callable[[str], None]) -> None:
+def _install_once(
+    directory: str, source: Source, archive: str, sha256: str, say: Callable[[str], None], meanwhile: Meanwhile
+) -> None:
     place = f"{directory}/{sha256}"
     while not _is_ready(directory, sha256):
-        claim = take_claim(place, lambda: _is_ready(directory, sha256), say)
+        claim = take_claim(place, lambda: _is_ready(directory, sha256), say, meanwhile)
         if claim is not None:
             with claim:
                 # Looked at again: the one before may have done it.
                 if not _is_ready(directory, sha256):
-                    _install_claimed(claim, place, source, archive, say)
+                    _install_claimed(claim, place, source, archive, say, meanwhile)
 
 
-def _install_claimed(claim: Claim, place: str, source: Source, archive: str, say: Callable[[str], None]) -> None:
+def _install_claimed(
+    claim: Claim, place: str, source: Source, archive: str, say: Callable[[str], None], meanwhile: Meanwhile
+) -> None:
     sweep(place)
     remove_file(f"{place}.ready")  # somebody removed the directory alone
     _discard(place)
     before = os.stat(archive)
     said = ""
     try:
-        unpack(archive, place, claim.is_held)
+        unpack(archive, place, claim.is_held, meanwhile)
         after = os.stat(archive)
         if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
             raise CannotInstall(location=_name(source), reason="the archive was changed while it was unpacked")
-        said = run_install(_location(place), _name(source), say)
+        said = run_install(_location(place), _name(source), say, meanwhile)
         _sync_disk(place)
         if not claim.is_held():
             return  # stopped for so long that another does it anew
@@ -170,20 +182,23 @@ def _sync_disk(path: str) -> None:
         os.sync()
 
 
-def place_workware(source: Source, working_directory: str, cache: Cache | None) -> Package:
+def place_workware(
+    source: Source, working_directory: str, cache: Cache | None, meanwhile: Meanwhile = nothing
+) -> Package:
     """Put the files of a package, a directory or an archive, into a job's working directory, and have its `package/install`
     run with that as its first argument. They are the job's own copies.
 
-    Directories are joined; a file that is there already is an error. Raises CannotFetch, BadArchive, CannotInstall, OSError.
+    Directories are joined; a file that is there already is an error. `meanwhile` is as of `install`. Raises CannotFetch,
+    BadArchive, CannotInstall, OSError.
     """
     path = local_path(source.location)
     unpacked = f"{working_directory}/.workware.{uuid.uuid4().hex[:8]}"
     try:
         if path is not None and is_directory(path):
-            shutil.copytree(path, unpacked, symlinks=True)
+            shutil.copytree(path, unpacked, symlinks=True, copy_function=partial(_copy_own, meanwhile))
         else:
-            with archive_at_hand(source, working_directory, cache) as (archive, _):
-                unpack(archive, unpacked)
+            with archive_at_hand(source, working_directory, cache, meanwhile) as (archive, _):
+                unpack(archive, unpacked, meanwhile=meanwhile)
         location = _location(unpacked)
         has_install = look(f"{location}/package/install") is not None
         _join(location, working_directory, _name(source))
@@ -192,8 +207,19 @@ def place_workware(source: Source, working_directory: str, cache: Cache | None) 
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     if has_install:
-        run_install(working_directory, _name(source), lambda line: None)
+        run_install(working_directory, _name(source), lambda line: None, meanwhile)
     return read_package(working_directory)
+
+
+def _copy_own(meanwhile: Meanwhile, source: str, destination: str) -> None:
+    """Copy one file of a package with its mode and times. What is no regular file would be waited for, or have no end."""
+    descriptor = open_file(source)
+    try:
+        with open(destination, "xb") as file:
+            copy(descriptor, file.fileno(), meanwhile)
+    finally:
+        os.close(descriptor)
+    shutil.copystat(source, destination)
 
 
 def _first_of(error: shutil.Error) -> str:

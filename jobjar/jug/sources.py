@@ -18,9 +18,12 @@ from typing import Any
 from jobjar.description import Source
 from jobjar.errors import CannotFetch
 from jobjar.jug.cache import Cache as Cache, Part
+from jobjar.jug.copies import Meanwhile, nothing
 from jobjar.jug.places import FileWriter, LocalFile, Place, find_place, hide_password
 
 _CHUNK = 1 << 20
+# Nothing ends a call of the kernel midway, and where it shares no blocks it copies them.
+_CLONED_AT_ONCE = 1 << 26
 # How much younger than its reading a file has to be changed not to be trusted to show its next change in its times.
 _SETTLED_S = 2.0
 
@@ -63,11 +66,12 @@ def _say_mismatch(kind: str, found: str, wanted: str | None) -> str:
     return f"its {kind} is {found}, not {wanted} as the description says"
 
 
-def fetch(source: Source, destination: str, cache: Cache | None) -> None:
+def fetch(source: Source, destination: str, cache: Cache | None, meanwhile: Meanwhile = nothing) -> None:
     """Have a copy of `source` at `destination`, which is replaced where it is there.
 
     It is a regular file, with the run bit where the source has one; of the md5 and sha256 that the source names. It may
-    come from the cache. Raises CannotFetch (it is not there, not reached, no file, or another content: both sums named),
+    come from the cache. `meanwhile` is called between pieces, and while something is waited for; what it raises ends it
+    all. Raises CannotFetch (it is not there, not reached, no file, or another content: both sums named),
     OSError where the destination's disk refuses. Nothing is left behind then.
     """
     directory = os.path.dirname(os.path.abspath(destination))
@@ -75,7 +79,7 @@ def fetch(source: Source, destination: str, cache: Cache | None) -> None:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o777)
     try:
         try:
-            is_runnable = _fill(source, descriptor, cache)
+            is_runnable = _fill(source, descriptor, cache, meanwhile)
             if not is_runnable:
                 os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o666)
         finally:
@@ -87,14 +91,14 @@ def fetch(source: Source, destination: str, cache: Cache | None) -> None:
         raise
 
 
-def _fill(source: Source, descriptor: int, cache: Cache | None) -> bool:
+def _fill(source: Source, descriptor: int, cache: Cache | None, meanwhile: Meanwhile) -> bool:
     """Write the source's content; returns whether it may be run."""
     by_sum = _key_by_sum(source)
     if cache is not None and by_sum is not None:
-        runnable = _copy_from_cache(source, by_sum, descriptor, cache)
+        runnable = _copy_from_cache(source, by_sum, descriptor, cache, meanwhile)
         if runnable is not None:
             return runnable
-    with contextlib.closing(find_place(source.location)) as place:
+    with contextlib.closing(find_place(source.location, meanwhile)) as place:
         place.open()
         if cache is None or not place.is_far:
             _copy_from_place(source, place, descriptor, None)
@@ -106,7 +110,7 @@ def _fill(source: Source, descriptor: int, cache: Cache | None) -> bool:
             return place.is_runnable
         with cache.locked(key):
             # Looked at again: it may have come while we waited.
-            if _copy_from_cache(source, key, descriptor, cache) is None:
+            if _copy_from_cache(source, key, descriptor, cache, meanwhile) is None:
                 part = cache.begin()
                 try:
                     _copy_from_place(source, place, descriptor, part)
@@ -129,15 +133,15 @@ def key_of_place(location: str, shown: str) -> str:
     return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _copy_from_cache(source: Source, key: str, descriptor: int, cache: Cache) -> bool | None:
+def _copy_from_cache(source: Source, key: str, descriptor: int, cache: Cache, meanwhile: Meanwhile) -> bool | None:
     """Write the content that the cache has, verified; returns whether it may be run, None where there is none."""
     found = cache.open(key)
     if found is None:
         return None
     try:
         sink = Sink(descriptor, source, None)
-        if sink.is_summed or not _clone(found, descriptor, sink):
-            _copy_descriptor(found, sink)
+        if sink.is_summed or not _clone(found, descriptor, meanwhile):
+            _copy_descriptor(found, sink, meanwhile)
             sink.check()
         return bool(os.fstat(found).st_mode & 0o100)
     except _Mismatch:
@@ -157,13 +161,13 @@ def _empty(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
 
 
-def _clone(found: int, descriptor: int, sink: Sink) -> bool:
+def _clone(found: int, descriptor: int, meanwhile: Meanwhile) -> bool:
     """Copy in the kernel, which shares the blocks until one is written to where the file system can."""
     if not hasattr(os, "copy_file_range"):
         return False
     try:
-        while os.copy_file_range(found, descriptor, 1 << 30):
-            pass
+        while os.copy_file_range(found, descriptor, _CLONED_AT_ONCE):
+            meanwhile()
     except OSError:
         # Not between these disks; or a full one, which the plain copy meets again and names.
         os.lseek(found, 0, os.SEEK_SET)
@@ -172,9 +176,10 @@ def _clone(found: int, descriptor: int, sink: Sink) -> bool:
     return True
 
 
-def _copy_descriptor(found: int, sink: Sink) -> None:
+def _copy_descriptor(found: int, sink: Sink, meanwhile: Meanwhile) -> None:
     while chunk := os.read(found, _CHUNK):
         sink.write(chunk)
+        meanwhile()
 
 
 def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part | None) -> None:
@@ -191,13 +196,13 @@ def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part |
         raise
 
 
-def sum_of_source(source: Source, cache: Cache | None) -> str | None:
+def sum_of_source(source: Source, cache: Cache | None, meanwhile: Meanwhile = nothing) -> str | None:
     """The sha256 of a source's content, where it can be told without fetching it: from the description, by reading a file of
     this node's disks, or as it was last time when its place shows that it has not changed. Raises CannotFetch, also where
     the content has another md5 than the description says."""
     if source.sha256 is not None:
         return source.sha256
-    with contextlib.closing(find_place(source.location)) as place:
+    with contextlib.closing(find_place(source.location, meanwhile)) as place:
         place.open()
         key = _key_of_sum(source, place)
         known = _recall(key, cache)
@@ -218,9 +223,9 @@ def sum_of_source(source: Source, cache: Cache | None) -> str | None:
         return known
 
 
-def key_of_sum(source: Source) -> str | None:
+def key_of_sum(source: Source, meanwhile: Meanwhile = nothing) -> str | None:
     """What the sum of a source's content is remembered by; None where its place shows nothing. Raises CannotFetch."""
-    with contextlib.closing(find_place(source.location)) as place:
+    with contextlib.closing(find_place(source.location, meanwhile)) as place:
         place.open()
         return _key_of_sum(source, place)
 
@@ -253,7 +258,11 @@ def remember_sum(key: str | None, sha256: str, cache: Cache | None) -> None:
         cache.remember_sum(key, sha256)
 
 
-def sum_of_file(path: str) -> str:
+def sum_of_file(path: str, meanwhile: Meanwhile = nothing) -> str:
     """The sha256 of a file. Raises OSError."""
+    made = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            made.update(chunk)
+            meanwhile()
+    return made.hexdigest()

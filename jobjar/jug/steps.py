@@ -8,7 +8,9 @@ waits. Writes nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attempt import INTERRUPTED, ClaimedJob, Claimer
@@ -40,7 +42,8 @@ class Command(NamedTuple):
 
 class Work(NamedTuple):
     """Do this in a thread of its own; the answer is what it returns or raises. It may touch files; no journal, no ledger.
-    `is_short`: it is waited for also when the attempt is to end."""
+    `is_short`: it is waited for also when the attempt is to end; else for JJ_GRACE_TIME. By `Attempt.check` it sees that it is
+    not wanted any more."""
 
     action: Callable[[], Any]
     is_short: bool = False
@@ -115,7 +118,7 @@ class Attempt:
         self.max_rss_kib = 0
         # From the beginning of its run to the end of that, polling included.
         self.wall_time_s = 0.0
-        # By the monotonic clock: when run and poll are over at the latest, and when progress is looked for next.
+        # By the monotonic clock: when what it does now is over at the latest, and when progress is looked for next.
         self.deadline: float | None = None
         self.next_progress: float | None = None
 
@@ -157,6 +160,16 @@ class Attempt:
         self.entries = [entry for entry in self.entries if entry is not self._phase]
         self.entries.append({name: value for name, value in ended.items() if value is not None})
         self._phase = None
+
+    @contextlib.contextmanager
+    def limited(self, spent_s: float = 0.0) -> Iterator[None]:
+        """What is done meanwhile has the job's time limit, of which so much is spent; then the attempt is cut."""
+        if self.job.time_limit_s:
+            self.deadline = time.monotonic() + self.job.time_limit_s - spent_s
+        try:
+            yield
+        finally:
+            self.deadline = None
 
     def check(self) -> None:
         """Raise Cut in a thread whose work nobody waits for any more."""

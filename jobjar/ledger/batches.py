@@ -8,6 +8,11 @@ from jobjar.description import STORAGE_CATEGORY
 from jobjar.layout import name_in_place
 
 _NO_STORAGE = f"substr(category, 1, {len(STORAGE_CATEGORY)}) <> '{STORAGE_CATEGORY}'"
+# When a job completed. Archiving is a later move; the one before it tells then.
+COMPLETED_AT = (
+    "CASE WHEN {job}.place GLOB 'completed/*' THEN {job}.moved_at ELSE coalesce((SELECT max(moved_at) FROM move "
+    "WHERE job_uid = {job}.uid AND destination GLOB 'completed/*'), {job}.moved_at) END"
+)
 _COLUMNS = (
     "uid, name, place, category, priority, move_number, moved_at, "
     "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0)"
@@ -57,11 +62,7 @@ def unsuccessful_jobs(
 ) -> list[WaitingJob]:
     """Jobs of a batch that completed, but not with success, after `since` and up to `until` (the disk's time); in the order
     of their ids, from the one after `after` on."""
-    # Archiving is a later move of a completed job; when it completed, the move before it tells.
-    completed_at = (
-        "CASE WHEN place LIKE 'completed/%' THEN moved_at ELSE coalesce((SELECT max(moved_at) FROM move "
-        "WHERE job_uid = job_report.uid AND destination LIKE 'completed/%'), moved_at) END"
-    )
+    completed_at = COMPLETED_AT.format(job="job_report")
     query = (
         f"SELECT {_COLUMNS.replace('job.uid', 'job_report.uid')} FROM job_report WHERE batch = ? AND state = 'completed' "
         f"AND outcome IS NOT 'succeeded' AND {completed_at} > ? AND {completed_at} <= ? AND uid > ? ORDER BY uid LIMIT ?"

@@ -47,13 +47,23 @@ INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :
 ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
 
 # Of several entries that tell of a batch the latest stands.
-_BATCH_ORDER = ("changed_at", "description", "is_aborted", "jobs", "notes", "submitted_at", "submitter")
+_BATCH_ORDER = (
+    "changed_at",
+    "description",
+    "is_aborted",
+    "jobs",
+    "notes",
+    "restarted_until",
+    "submitted_at",
+    "submitter",
+)
 _BATCH = f"""
-INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes)
-VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes)
+INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until)
+VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes, :restarted_until)
 ON CONFLICT (name) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, description = excluded.description,
-    changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes
+    changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes,
+    restarted_until = excluded.restarted_until
 WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _BATCH_ORDER)})
     > ({", ".join(f"coalesce({name}, -1)" for name in _BATCH_ORDER)})"""
 
@@ -132,6 +142,7 @@ def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     row = {"name": entry["batch"], "description": entry["description"], "changed_at": float(entry["changed_at"])}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
+    row["restarted_until"] = float(entry.get("restarted_until", 0.0))
     return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
 
 

@@ -137,6 +137,7 @@ class Batch(NumberedTable):
     is_aborted = peewee.IntegerField(default=0)
     jobs = peewee.IntegerField(null=True)
     notes = peewee.TextField(null=True)
+    restarted_until = peewee.FloatField(default=0)
 
 
 class Phase(Table):

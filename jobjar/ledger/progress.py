@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from jobjar.ledger.batches import COMPLETED_AT
+
 # What open_job_report says, in the order in which a job goes through them.
 OPEN_PHASES = (
     "limbo",
@@ -42,6 +44,7 @@ class BatchRow(NamedTuple):
     is_aborted: int
     notes: str | None
     throttled_until: float
+    restarted_until: float
 
 
 def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
@@ -56,7 +59,8 @@ def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
         ), every (name) AS (
             SELECT name FROM batch UNION SELECT batch FROM named WHERE batch IS NOT NULL
         )
-        SELECT every.name, submitter, submitted_at, jobs, coalesce(is_aborted, 0), notes, coalesce(throttle.until, 0)
+        SELECT every.name, submitter, submitted_at, jobs, coalesce(is_aborted, 0), notes, coalesce(throttle.until, 0),
+            coalesce(restarted_until, 0)
         FROM every LEFT JOIN batch ON batch.name = every.name LEFT JOIN throttle ON throttle.batch = every.name
         WHERE ?1 IS NULL OR every.name = ?1 ORDER BY every.name"""
     return [BatchRow(*row) for row in connection.execute(query, (name,))]
@@ -73,7 +77,7 @@ def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]
 
 def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
     """How many jobs are in which phase (open_job_report), ended with which outcome, or are gone: `removed`; `unknown`: they
-    completed, and nothing tells how."""
+    completed, and nothing tells how. Those in whose place others were submitted do not count."""
     counts: dict[str, dict[str, int]] = {}
 
     def add(batch: str, phase: str, jobs: int) -> None:
@@ -110,7 +114,19 @@ def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]
         unknown = jobs - sum(counts.get(batch, {}).values())
         if unknown:
             add(batch, "unknown", unknown)
+    for batch, outcomes in count_restarted(connection, name).items():
+        for outcome, jobs in outcomes.items():
+            add(batch, outcome, -jobs)
     return {batch: {phase: jobs for phase, jobs in phases.items() if jobs} for batch, phases in counts.items()}
+
+
+def count_restarted(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
+    """How many jobs, by how they ended, were submitted again as others."""
+    query = "SELECT batch, outcome, jobs FROM batch_restarted_report WHERE batch IS NOT NULL {where}"
+    counts: dict[str, dict[str, int]] = {}
+    for batch, outcome, jobs in _ask(connection, query, name):
+        counts.setdefault(batch, {})[outcome] = jobs
+    return counts
 
 
 def count_open_phases(connection: Any) -> dict[str, int]:
@@ -173,15 +189,15 @@ class Rate(NamedTuple):
     seconds: float
 
 
-def recent_rate(connection: Any, batch: str, now: float) -> Rate | None:
-    """How fast jobs of a batch were completed in the last hour (or, if none was, the last day): by the newest thousand of them,
-    from when the first of them was begun. `now` is the disk's time."""
+def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0) -> Rate | None:
+    """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`: by the newest
+    thousand of them, from when the first of them was begun. Times are the disk's."""
     query = """
         SELECT moved_at, (SELECT min(started_at) FROM attempt WHERE job_uid = uid) FROM job
         WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
         ORDER BY moved_at DESC LIMIT ?"""
     for window_s in _RATE_WINDOWS_S:
-        rows = connection.execute(query, (batch, now - window_s, _RATE_JOBS + 1)).fetchall()
+        rows = connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
         if not rows:
             continue
         newest = max(now, rows[0][0])
@@ -217,13 +233,15 @@ _FAILED = "attempt.outcome IN ('failed', 'timed_out', 'killed', 'crashed')"
 
 
 def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
-    """The jobs of a batch that failed for good, those that did last first: `job`, `id`, `seed`, `outcome`, `exit_status`,
-    `signal`, `attempt`, `ended_at`, `message` (why)."""
+    """The jobs of a batch that failed for good and were not submitted again, those that did last first: `job`, `id`, `seed`,
+    `outcome`, `exit_status`, `signal`, `attempt`, `ended_at`, `message` (why)."""
     query = f"""
         SELECT job.name AS job, job.uid AS id, job.seed, attempt.outcome, attempt.exit_status, attempt.signal,
             attempt.number AS attempt, attempt.ended_at, {_WHY} AS message
         FROM attempt INDEXED BY attempt_failed CROSS JOIN job ON job.uid = attempt.job_uid
         WHERE {_FAILED} AND attempt.is_final = 1 AND job.batch = ? AND job.state IN ('completed', 'removed')
+            AND NOT EXISTS (SELECT 1 FROM batch WHERE name = job.batch AND restarted_until > 0
+                AND restarted_until >= {COMPLETED_AT.format(job="job")})
             AND NOT EXISTS (
                 SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
                 AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))

@@ -104,6 +104,11 @@ def throttled_batches(connection: Any) -> dict[str, float]:
     return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
 
 
+def aborted_batches(connection: Any) -> frozenset[str]:
+    """The batches that are aborted, and were not restarted since: none of their jobs is claimed."""
+    return frozenset(name for (name,) in connection.execute("SELECT name FROM batch WHERE is_aborted = 1"))
+
+
 class ThrottleRow(NamedTuple):
     """A batch that fails fast: when that was told, until when its jobs wait, how many failed in a row. Disk's times."""
 

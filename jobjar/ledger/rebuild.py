@@ -53,8 +53,8 @@ _DUMPS = {
     "ORDER BY job_uid, attempt, worker_uid, name",
     "warning": "SELECT job_uid, attempt, worker_uid, number, text FROM warning "
     "ORDER BY job_uid, attempt, worker_uid, number",
-    "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes FROM batch "
-    "ORDER BY name",
+    "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until "
+    "FROM batch ORDER BY name",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

@@ -1,24 +1,33 @@
-"""check_workers: start workers until this node runs JJ_MAX_WORKERS; print the names of the new ones."""
+"""check_workers: start workers until this node runs JJ_MAX_WORKERS, or enough storage workers; print the new ones' names."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
+from jobjar.description import storage_category
+from jobjar.jobname import check_category
 from jobjar.programs.command import make_parser, open_named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "check_workers") -> int:
     parser = make_parser(
-        program, "Start workers until JJ_MAX_WORKERS of them run on this node. Prints the names of those it started."
+        program,
+        "Start workers until JJ_MAX_WORKERS of them run on this node, storage workers not counted; with --storage, until "
+        "JJ_MAX_STORAGE_WORKERS storage workers of the CLASSes do. Prints the names of those it started.",
     )
+    parser.add_argument("--storage", action="store_true", help="storage workers of these storage classes")
+    parser.add_argument("storage_class", nargs="*", metavar="CLASS", help="a storage class; with --storage alone")
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import daemon
 
+        if options.storage != bool(options.storage_class):
+            parser.error("--storage and the storage classes whose files are to be stored belong together")
         jar = open_named_jar(options, program_path)
         jar.check_is_safe()
-        for name in daemon.check_workers(jar, jar.settings.categories):
+        classes = tuple(storage_category(check_category(name)) for name in options.storage_class)
+        for name in daemon.check_workers(jar, classes or jar.settings.categories, options.storage):
             print(name)
         return 0
 

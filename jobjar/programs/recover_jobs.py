@@ -25,8 +25,16 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="also archive what is old, compress journals, check and copy the ledger; exit status 1 where something is wrong",
     )
+    parser.add_argument(
+        "--batch",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the node of the process that holds this batch, to change it, is gone for good: take back what it had not done",
+    )
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.batch_change import give_up
         from jobjar.lease import recover_expired
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.recover import recover_node
@@ -35,6 +43,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, line)
 
         jar = open_named_jar(options, program_path)
+        for name in options.batch:
+            give_up(jar, name)
         if options.nightly:
             return _do_nightly(jar, options.quiet)
         try:

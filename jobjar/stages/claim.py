@@ -26,7 +26,7 @@ from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
 from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
-from jobjar.throttle import is_throttled
+from jobjar.throttle import is_closed
 
 if TYPE_CHECKING:
     from jobjar.description import Description
@@ -73,7 +73,7 @@ def _claim_within_limits(
     """`_claim`, with the tokens of its limits taken before and given back if it comes to nothing; None also where one is
     used up. The claimed job holds them."""
     batch = _batch_of(claimer, candidate)
-    is_to_wait = batch != candidate.batch and is_throttled(claimer, candidate.category, batch, now)
+    is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
         if batch != candidate.batch:  # else the ledger, which knows the batch, leaves it out
@@ -92,7 +92,8 @@ def _claim_within_limits(
 def _batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
     """A candidate's batch. Of a hand-made job its file tells, which is looked at where anything depends on it."""
     is_hand_made = _is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name)
-    if is_hand_made and (claimer.tokens.know_batches() or claimer.proposals.throttles):
+    proposals = claimer.proposals
+    if is_hand_made and (claimer.tokens.know_batches() or proposals.throttles or proposals.aborted):
         with contextlib.suppress(OSError, BadAttribute):  # the claim itself tells what is wrong
             path = claimer.jar.layout.path(candidate.place)
             return read_header(read_file(path, size=HEADER_BYTES), candidate.place).get("batch")

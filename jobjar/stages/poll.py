@@ -39,27 +39,28 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
     attempt.begin(POLL)
     started = time.monotonic()
     wall_time_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
-    if attempt.job.time_limit_s:
-        attempt.deadline = started + attempt.job.time_limit_s - wall_time_s
     attempt.next_progress = started + settings.progress_time_s
     failures = 0
     try:
-        while True:
-            ended = yield from attempt.call(text, POLL)
-            told = read_polling(f"{attempt.directory}/{POLLED}")
-            attempt.warn(told.warnings)
-            if told.finished:
-                break
-            failures = failures + 1 if ended.exit_status != 0 else 0
-            if failures:
-                attempt.warn([f"polling_command: {describe_ended(ended)}"])
-            if failures >= MOST_FAILURES:
-                message = f"polling_command failed {failures} times one after the other, with {describe_ended(ended)}"
-                raise StageFailed(POLL, message, ended.exit_status, ended.signal)
-            yield Pause(interval_s)
+        with attempt.limited(wall_time_s):
+            while True:
+                ended = yield from attempt.call(text, POLL)
+                told = read_polling(f"{attempt.directory}/{POLLED}")
+                attempt.warn(told.warnings)
+                if told.finished:
+                    break
+                failures = failures + 1 if ended.exit_status != 0 else 0
+                if failures:
+                    attempt.warn([f"polling_command: {describe_ended(ended)}"])
+                if failures >= MOST_FAILURES:
+                    message = (
+                        f"polling_command failed {failures} times one after the other, with {describe_ended(ended)}"
+                    )
+                    raise StageFailed(POLL, message, ended.exit_status, ended.signal)
+                yield Pause(interval_s)
     finally:
         attempt.wall_time_s = wall_time_s + time.monotonic() - started
-        attempt.deadline = attempt.next_progress = None
+        attempt.next_progress = None
     if told.exit_status:
         raise StageFailed(POLL, f"jug_polling.vars says exit status {told.exit_status}", told.exit_status)
     attempt.end(told.exit_status or 0)

@@ -23,23 +23,24 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
     """Install the job's software, make its working directory, and bring there what it needs; then its stage_in_command, if it
     has one. Raises StageFailed, OSError where the disk refuses the directory."""
     description = attempt.description
-    if _is_nothing_to_do(description):
-        # No phase then: it would only make a job that has none dearer.
-        attempt.settle(make_place())
-        text = attempt.text_of("stage_in_command")
-        if text is None:
-            return
-        attempt.begin(STAGE_IN)
-    else:
-        attempt.begin(STAGE_IN)
-        yield from install_software(attempt)
-        attempt.settle(make_place())
-        if description.workware or description.input_files:
-            yield Work(partial(_bring_files, attempt, attempt.directory))
-        text = attempt.text_of("stage_in_command")
-    if text is not None:
-        yield from attempt.call_or_fail(text, STAGE_IN)
-    attempt.end(0 if text is not None else None)
+    with attempt.limited():
+        if _is_nothing_to_do(description):
+            # No phase then: it would only make a job that has none dearer.
+            attempt.settle(make_place())
+            text = attempt.text_of("stage_in_command")
+            if text is None:
+                return
+            attempt.begin(STAGE_IN)
+        else:
+            attempt.begin(STAGE_IN)
+            yield from install_software(attempt)
+            attempt.settle(make_place())
+            if description.workware or description.input_files:
+                yield Work(partial(_bring_files, attempt, attempt.directory))
+            text = attempt.text_of("stage_in_command")
+        if text is not None:
+            yield from attempt.call_or_fail(text, STAGE_IN)
+        attempt.end(0 if text is not None else None)
 
 
 def install_software(attempt: Attempt) -> Steps[None]:
@@ -57,14 +58,15 @@ def _open_cache(attempt: Attempt) -> Cache | None:
     settings = attempt.jar.settings
     if not settings.input_cache_size:
         return None
-    return Cache(settings.input_cache or f"/var/tmp/jobjar-{os.getuid()}/cache", settings.input_cache_size)
+    path = settings.input_cache or f"/var/tmp/jobjar-{os.getuid()}/cache"
+    return Cache(path, settings.input_cache_size, attempt.check)
 
 
 def _install(attempt: Attempt) -> list[Package]:
     cache = _open_cache(attempt)
     software = attempt.jar.layout.software
     try:
-        return [install(software, source, cache, attempt.say) for source in attempt.description.software]
+        return [install(software, source, cache, attempt.say, attempt.check) for source in attempt.description.software]
     except (JarError, OSError) as error:
         raise StageFailed(STAGE_IN, _explain(error)) from error
 
@@ -73,9 +75,9 @@ def _bring_files(attempt: Attempt, directory: str) -> None:
     cache = _open_cache(attempt)
     try:
         for source in attempt.description.workware:
-            place_workware(source, directory, cache)
+            place_workware(source, directory, cache, attempt.check)
         for source in attempt.description.input_files:
-            fetch(source, f"{directory}/{source.name}", cache)
+            fetch(source, f"{directory}/{source.name}", cache, attempt.check)
     except (JarError, OSError) as error:
         raise StageFailed(STAGE_IN, _explain(error)) from error
 

@@ -34,7 +34,8 @@ def run_stage_out(attempt: Attempt) -> Steps[None]:
     text = attempt.text_of("stage_out_command")
     if text is not None:
         attempt.begin(STAGE_OUT)
-        yield from attempt.call_or_fail(text, STAGE_OUT)
+        with attempt.limited():
+            yield from attempt.call_or_fail(text, STAGE_OUT)
         attempt.end(0)
 
 

@@ -17,19 +17,19 @@ from jobjar.description import parse_source
 from jobjar.disk import look, replace_file
 from jobjar.errors import CannotStore, JarError
 from jobjar.jug.command import make_text
+from jobjar.jug.copies import LOOKS_S
 from jobjar.jug.outputs import OutputFile, State, finish_publishing
 from jobjar.jug.software import Package, find_command, install
 from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
-from jobjar.session import Waiter, end_session, reap, start_shell
+from jobjar.session import Waiter, end_child_session, start_shell
 from jobjar.workplace import Workplace
 
 # What a disk refuses is tried again after this long, doubled each time.
 FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 300.0
 # Beside the state of files that are kept because nobody can store them: why.
 _REFUSED_FILE = "refused"
-_LOOKS_S = 0.2
 
 
 class Refused(Exception):
@@ -83,7 +83,7 @@ def _store_by_software(
 
 def _install(attempt: Attempt) -> Package:
     source = parse_source(attempt.jar.settings.storage_software)
-    return install(attempt.jar.layout.software, source, None, attempt.say)
+    return install(attempt.jar.layout.software, source, None, attempt.say, attempt.check)
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
@@ -93,11 +93,11 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
     waiter = Waiter(pid)
     try:
         while True:
-            ended = waiter.wait(_LOOKS_S, [])
+            ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
             if attempt.is_cut:
-                end_session(pid, attempt.jar.settings.grace_time_s, lambda: reap(pid))
+                end_child_session(pid, attempt.jar.settings.grace_time_s)
                 attempt.check()
     finally:
         waiter.close()

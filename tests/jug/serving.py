@@ -99,14 +99,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def ssh_server(directory: Path) -> Iterator[Path]:
-    """A real sshd on loopback, known to the real ssh as host `far`; gives a directory for PATH, whose `ssh` uses its settings."""
+def ssh_server(directory: Path, setting: str = "") -> Iterator[Path]:
+    """A real sshd on loopback, known to the real ssh as host `far`; gives a directory for PATH, whose `ssh` uses its settings.
+    `setting` is one more line for sshd."""
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
     port = free_port()
     (directory / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {directory}/user_key.pub\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        f"{setting}\n"
     )
     public = (directory / "host_key.pub").read_text()
     (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")

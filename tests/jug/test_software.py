@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,12 +20,12 @@ import pytest
 from jobjar.description import Source, parse_source
 from jobjar.errors import BadArchive, CannotFetch, CannotInstall
 from jobjar.jug import building
+from jobjar.jug.copies import Meanwhile, nothing
 from jobjar.jug.package import Package, find_command, shell_prefix
 from jobjar.jug.places import LocalFile
 from jobjar.jug.software import install, place_workware
 from jobjar.jug.sources import Cache, sum_of_source
 from jobjar.liveness import this_process
-from jobjar.patience import patience
 from tests.jug.packing import INSTALL, pack, sha256_of, write_package
 from tests.jug.serving import Server, http_server
 from tests.rig import wait_until
@@ -40,8 +41,19 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(str(tmp_path / "cache"), 1 << 30)
 
 
-def get(place: Path, location: Path | str, cache: Cache | None = None, said: list[str] | None = None) -> Package:
-    return install(str(place), parse_source(str(location)), cache, (said if said is not None else []).append)
+def get(
+    place: Path,
+    location: Path | str,
+    cache: Cache | None = None,
+    said: list[str] | None = None,
+    meanwhile: Meanwhile = nothing,
+) -> Package:
+    say = (said if said is not None else []).append
+    return install(str(place), parse_source(str(location)), cache, say, meanwhile)
+
+
+class NotWanted(Exception):
+    """The work is not wanted any more."""
 
 
 def run(package: Package, directory: Path) -> str:
@@ -330,30 +342,33 @@ def test_a_claim_of_another_host_that_lives_is_waited_for_and_said(
     monkeypatch.setattr(building, "WATCHED_S", 0.0)
     archive = pack(write_package(tmp_path / "made", INSTALL), tmp_path / "p.tgz")
     claimer = forge_claim(place, archive, touched_ago_s=0)
+    said: list[str] = []
     looks: list[None] = []
 
-    def may_wait() -> bool:
-        looks.append(None)
-        return len(looks) < 5
+    def look() -> None:
+        if said:
+            looks.append(None)
+        if len(looks) == 5:
+            raise NotWanted
 
-    monkeypatch.setattr(patience, "may_wait", may_wait)
-    said: list[str] = []
-    with pytest.raises(CannotInstall, match="told to end"):
-        get(place, archive, None, said)
+    with pytest.raises(NotWanted):
+        get(place, archive, None, said, look)
     assert len(said) == 1 and "waiting" in said[0]
     assert claimer.exists() and names(place) == [claimer.parent.name]
 
 
-def test_a_claim_that_is_silent_but_was_not_watched_for_long_is_not_taken_over(
-    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_that_is_silent_but_was_not_watched_for_long_is_not_taken_over(tmp_path: Path, place: Path) -> None:
     """After an outage all claims look old for a moment."""
     archive = pack(write_package(tmp_path / "made"), tmp_path / "p.tgz")
     claimer = forge_claim(place, archive, touched_ago_s=building.ABANDONED_S + 60)
-    looks = iter([True] * 5)
-    monkeypatch.setattr(patience, "may_wait", lambda: next(looks, False))
-    with pytest.raises(CannotInstall, match="told to end"):
-        get(place, archive)
+    looks = iter(range(5))
+
+    def look() -> None:
+        if next(looks, None) is None:
+            raise NotWanted
+
+    with pytest.raises(NotWanted):
+        get(place, archive, meanwhile=look)
     assert claimer.exists()
 
 
@@ -370,14 +385,19 @@ def test_an_installer_whose_claim_was_taken_over_publishes_nothing(tmp_path: Pat
     assert names(place) == [sha256_of(archive), f"{sha256_of(archive)}.ready"]
 
 
-def test_a_worker_that_is_told_to_end_ends_its_install(
-    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = pack(write_package(tmp_path / "made", f'echo $$ > "{tmp_path}/pid"; sleep 1000'), tmp_path / "p.tgz")
-    monkeypatch.setattr(patience, "may_wait", lambda: not (tmp_path / "pid").exists())
-    with pytest.raises(CannotInstall, match="told to end while package/install ran"):
-        get(place, archive)
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+def test_an_install_that_is_not_wanted_any_more_is_ended_with_all_that_it_started(tmp_path: Path, place: Path) -> None:
+    text = f'trap "" TERM; sleep 1000 & echo $! > "{tmp_path}/pid"; sleep 1000'
+    archive = pack(write_package(tmp_path / "made", text), tmp_path / "p.tgz")
+
+    def look() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if (tmp_path / "pid").read_text().endswith("\n"):
+                raise NotWanted
+
+    with pytest.raises(NotWanted):
+        get(place, archive, meanwhile=look)
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     assert_nothing_left(place)
 
 

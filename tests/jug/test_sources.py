@@ -79,6 +79,29 @@ def test_a_file_address_and_a_path_of_this_host_are_paths(tmp_path: Path, form: 
     assert (tmp_path / "taken").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("file:///data/two%20words.txt", "two words.txt"),
+        ("file:/data/100%25", "100%"),
+        ("file://far/data/a%23b%3Fc", "a#b?c"),
+        ("FILE://localhost/data%2Fa%C3%A4/", "aä"),
+        ("file:///data/a%20b#name=c%20d", "c d"),
+        ("/data/two%20words?", "two%20words?"),
+        ("far:/data/a?b", "a?b"),
+        ("https://host/dir/a.txt?version=/2", "a.txt"),
+    ],
+)
+def test_a_file_is_called_what_it_is_called_at_its_place(text: str, name: str) -> None:
+    assert parse_source(text).name == name
+
+
+@pytest.mark.parametrize("text", ["file:data/a", "file://host", "file:///data/a%00b", "file:///%2e%2e", "file:///"])
+def test_a_file_address_without_a_file_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="file:"):
+        parse_source(text)
+
+
 def test_an_http_address_is_fetched_through_redirections(served: Server, tmp_path: Path) -> None:
     assert take(f"{served.address}/a.txt", tmp_path / "taken") == CONTENT
     assert take(f"{served.address}/moved/a.txt?x=1", tmp_path / "taken") == CONTENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import jobjar
 from jobjar import library
 from jobjar.attributes import read_description
+from tests.described import describe
 from tests.rig import BIN, Rig, wait_until
 
 FILE = 'batch\nname = "wc-$(level)"\nseeds = "1-$(last)"\nrun_command = "count"\npriority = 2\n'
@@ -45,6 +47,50 @@ def test_a_batch_is_submitted_edited_aborted_and_restarted(rig: Rig, file: Path)
     assert described["outcome"] == "cancelled"
     assert described["attempts"][0]["message"].startswith("batch wc-3 was aborted by ")
     assert [move["reason"] for move in described["moves"]][-1] == "cancelled"
+
+
+def test_what_is_dropped_by_hand_into_an_aborted_batch_waits_until_that_is_restarted(rig: Rig, file: Path) -> None:
+    rig.run("submit_batch", str(file), "level=3", "last=1")
+    rig.run("abort_batch", "wc-3")
+    dropped = describe(rig, "dropped.9", batch="wc-3", seed="7", run_command="true")
+    stored = describe(rig, "stored.9", "STORAGE-tape", batch="wc-3", seed="8", run_command="true")
+    other = describe(rig, "other", batch="another", run_command="true")
+    worker = rig.start_worker("STORAGE-tape")
+    wait_until(lambda: {stored, other} <= set(rig.names("completed")), "the other jobs")
+    assert rig.names("unclaimed") == [dropped]
+    assert rig.show(dropped)["waits_because"] == ["its batch wc-3 is aborted (abort_batch --restart takes that back)"]
+    rig.run("recover_jobs")
+    assert rig.names("unclaimed") == [dropped]
+    rig.run("abort_batch", "--restart", "wc-3")
+    wait_until(lambda: dropped in rig.names("completed"), "the end of the dropped job")
+    assert rig.show(dropped)["outcome"] == "succeeded"
+    rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def test_what_was_submitted_again_counts_once_in_the_status(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text(
+        f'batch\nname = "b"\nseeds = "1-4"\nretries = 0\nrun_command = "test -e {tmp_path}/go || test $JUG_SEED = 2"\n'
+    )
+
+    def status() -> tuple[int, int, dict[str, int], int]:
+        (batch,) = json.loads(rig.run("batch_status", "--format", "json", "b").stdout)["batches"]
+        return batch["done"], batch["jobs"], batch["phases"], batch["restarted"]
+
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    rig.run_until_idle()
+    assert status() == (4, 4, {"succeeded": 1, "failed": 3}, 0)
+    rig.run("abort_batch", "--restart", "b")
+    assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 3)
+    rig.run("abort_batch", "--restart", "b")
+    assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 6)
+    (tmp_path / "go").touch()
+    rig.run_until_idle()
+    assert status() == (4, 4, {"succeeded": 4}, 6)
+    assert "submitted again  6" in rig.run("batch_status", "b").stdout
+    rig.assert_clean()
+    rig.run("jobjar", "rebuild")
+    assert status() == (4, 4, {"succeeded": 4}, 6)
 
 
 def test_batches_come_from_several_files_and_standard_input_as_one_submission(

@@ -195,6 +195,15 @@ def test_a_worker_leaves_after_a_failure_where_it_is_told_to(rig: Rig) -> None:
     assert rig.show(later)["state"] == "unclaimed"
 
 
+def test_an_input_file_of_an_encoded_address_has_its_own_name(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "100% two words.txt").write_text("content\n")
+    name = describe(
+        rig, "job", run_command="cat '100% two words.txt'", input_files=f"file://{tmp_path}/100%25%20two%20words.txt"
+    )
+    rig.run_until_idle()
+    assert said(rig, name) == "content\n"
+
+
 def test_a_description_edited_by_hand_counts_at_the_next_attempt_and_a_wrong_one_is_held(rig: Rig) -> None:
     name = describe(rig, "job", run_command="echo one; exit 1", retry_delay="2s")
     worker = rig.start_worker()

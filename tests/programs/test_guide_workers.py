@@ -203,6 +203,22 @@ def test_check_workers_brings_the_node_up_to_its_number(rig: Rig) -> None:
     assert rig.run("check_workers", JJ_MAX_WORKERS="0").stdout == ""
 
 
+def test_check_workers_keeps_ordinary_and_storage_workers_apart(rig: Rig) -> None:
+    """What is an ordinary worker that asks for what is to be stored too, is one."""
+    rig.environment.update(JJ_MAX_WORKERS="2", JJ_MAX_STORAGE_WORKERS="2")
+    rig.run("start_worker", "STORAGE-tape")
+    assert len(rig.run("check_workers", "--storage", "tape").stdout.split()) == 2
+    assert len(rig.run("check_workers").stdout.split()) == 1
+    assert len(rig.run("check_workers", "--storage", "disk", "tape", JJ_MAX_STORAGE_WORKERS="1").stdout.split()) == 1
+    for words in ([], ["--storage", "tape"], ["--storage", "tape", "disk"]):
+        assert rig.run("check_workers", *words, JJ_MAX_STORAGE_WORKERS="1").stdout == ""
+    [storing] = rig.run("check_workers", "--storage", "tape", JJ_MAX_STORAGE_WORKERS="3").stdout.split()
+    said = json.loads((rig.home / "workers" / storing / "worker.json").read_text())
+    assert (said["is_storage"], said["categories"]) == (True, ["STORAGE-tape"])
+    for wrong in (["tape"], ["--storage"]):
+        assert rig.run("check_workers", *wrong, check=False).returncode == 2
+
+
 def test_two_check_workers_at_once_start_exactly_the_number(rig: Rig) -> None:
     both = [
         subprocess.Popen(

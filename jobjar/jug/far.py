@@ -1,0 +1,261 @@
+"""Files that are not at a path of this node: at an http(s) address, or of another host, by ssh.
+
+Writes nothing itself. Whatever is silent is given up after a while, and at once where the work that it is for is not wanted any
+more: `meanwhile` is asked every LOOKS_S. Killed midway, a process of ssh sees its standard input end, and ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from jobjar.errors import CannotFetch
+from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
+from jobjar.session import give_up, start_awaited
+
+CONNECT_S, SILENCE_S = 30.0, 120.0
+_CHUNK = 1 << 20
+_LONGEST_LINE = 4096
+_SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
+
+
+class Writer(Protocol):
+    """What content is copied to. `failure`: why it refused."""
+
+    failure: OSError | None
+
+    def write(self, data: bytes) -> int: ...
+
+
+def hide_password(location: str) -> str:
+    """A location as it may be told to people."""
+    return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "…@", location)
+
+
+class HttpFile:
+    """What an http(s) address gives. Proxies are those of the environment (http_proxy and so on)."""
+
+    is_far = True
+    is_runnable = False
+
+    def __init__(self, address: str, meanwhile: Meanwhile = nothing) -> None:
+        self._address = address
+        self._meanwhile = meanwhile
+        self._files: Any = None
+
+    def open(self) -> None:
+        import aiohttp
+
+        # The thread that fsspec makes for its connections must not take the worker's signals.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            from fsspec.asyn import get_loop
+
+            get_loop()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        from fsspec.implementations.http import HTTPFileSystem
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+        # Bytes as they are stored: a .tar.gz that a server calls gzip-encoded stays one.
+        self._files = HTTPFileSystem(
+            skip_instance_cache=True,
+            headers={"Accept-Encoding": "identity"},
+            client_kwargs={"timeout": timeout, "trust_env": True, "auto_decompress": False},
+        )
+
+    def shown(self) -> str | None:
+        asked = self._ask(self._files._info(self._address))
+        if asked.exception() is not None:  # a server that knows no HEAD: the copy says what is wrong, if anything
+            return None
+        found = asked.result()
+        etag, modified = found.get("ETag"), found.get("Last-Modified")
+        return f"{etag} {modified} {found.get('size')}" if etag or modified else None
+
+    def copy_to(self, writer: Writer) -> None:
+        answer = self._take(self._ask(self._begin()))
+        # Written by this thread: a disk that hangs keeps no other job's connection waiting.
+        while piece := self._take(self._ask(_read_piece(answer))):
+            writer.write(piece)
+
+    async def _begin(self) -> Any:
+        session = await self._files.set_session()
+        answer = await session.get(self._files.encode_url(self._address), **self._files.kwargs)
+        answer.raise_for_status()
+        return answer
+
+    def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        """Have fsspec's thread do it, to its end, or until `meanwhile` raises."""
+        import asyncio
+
+        asked = asyncio.run_coroutine_threadsafe(question, self._files.loop)
+        try:
+            while not concurrent.futures.wait([asked], LOOKS_S).done:
+                self._meanwhile()
+        except BaseException:
+            asked.cancel()
+            raise
+        return asked
+
+    def _take(self, asked: concurrent.futures.Future[Any]) -> Any:
+        try:
+            return asked.result()
+        except Exception as error:
+            raise CannotFetch(location=hide_password(self._address), reason=_say_http(error)) from error
+
+    def close(self) -> None:
+        if self._files is not None:
+            session, self._files._session = self._files._session, None
+            if session is not None:
+                from fsspec.asyn import sync
+
+                with contextlib.suppress(Exception):  # the answer is here, or the error is told already
+                    sync(self._files.loop, session.close, timeout=5)
+            self._files = None
+
+
+async def _read_piece(answer: Any) -> bytes:
+    """The next _CHUNK bytes of an answer, fewer at its end."""
+    piece = bytearray()
+    while len(piece) < _CHUNK and (read := await answer.content.read(_CHUNK - len(piece))):
+        piece += read
+    return bytes(piece)
+
+
+def _say_http(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    if status == 404:
+        return "the server has no such file (404)"
+    if status:
+        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class FileOfHost:
+    """A file of another host, by ssh. One connection: it shows size, time and mode, and gives the content when told to."""
+
+    is_far = True
+    is_runnable = False
+
+    def __init__(self, host: str, path: str, meanwhile: Meanwhile = nothing) -> None:
+        self._host = host.replace("[", "").replace("]", "")
+        self._path = path
+        self._location = f"{host}:{path}"
+        self._meanwhile = meanwhile
+        self._process: subprocess.Popen[bytes] | None = None
+        self._shown: str | None = None
+        self._size: int | None = None
+
+    def open(self) -> None:
+        path = shlex.quote(self._path)
+        # GNU's stat, or that of BSD; where there is neither, an empty line. Then it waits for a line.
+        script = (
+            f"test -f {path} || {{ echo 'no such file, or not a regular one' >&2; exit 1; }}; "
+            f"stat -L -c '%s %Y %a' -- {path} 2>/dev/null || stat -L -f '%z %m %Lp' -- {path} 2>/dev/null || echo; "
+            f"read go && exec cat -- {path}"
+        )
+        # In sh, whatever the login shell is there.
+        words = [*_SSH, "--", self._host, f"exec sh -c {shlex.quote(script)}"]
+        # A file: what it starts to share its connection with keeps a pipe open for longer than it lives.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        pipe = subprocess.PIPE
+
+        def start() -> int:
+            self._process = subprocess.Popen(
+                words, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True, bufsize=0
+            )
+            return self._process.pid
+
+        try:
+            start_awaited(start)
+        except OSError as error:
+            self._said.close()
+            raise CannotFetch(location=self._location, reason=f"ssh: {error.strerror}") from error
+        line = b""
+        while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+            read = self._read()
+            if not read:
+                raise self._say_end()
+            line += read
+        fields = line.decode("ascii", "replace").split()
+        if len(fields) == 3 and all(field.isdigit() for field in fields):
+            self._shown = " ".join(fields)
+            self._size = int(fields[0])
+            self.is_runnable = bool(int(fields[2], 8) & 0o100)
+
+    def _read(self) -> bytes:
+        """What ssh says next, nothing at its end. Raises CannotFetch where it is silent for too long."""
+        assert self._process is not None and self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        deadline = time.monotonic() + SILENCE_S
+        while not poll.poll(LOOKS_S * 1000):
+            self._meanwhile()
+            self._check_silence(deadline)
+        self._meanwhile()
+        return os.read(descriptor, _CHUNK)
+
+    def _check_silence(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise CannotFetch(location=self._location, reason=f"ssh was silent for {SILENCE_S:g} s")
+
+    def _wait_for_end(self) -> int:
+        """The exit status of ssh, which has said all that it says."""
+        assert self._process is not None and self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        deadline = time.monotonic() + SILENCE_S
+        while True:
+            try:
+                return self._process.wait(LOOKS_S)
+            except subprocess.TimeoutExpired:
+                self._meanwhile()
+                self._check_silence(deadline)
+
+    def _say_end(self) -> CannotFetch:
+        status = self._wait_for_end()
+        said = os.pread(self._said.fileno(), _LONGEST_LINE, 0).decode("utf-8", "replace").split("\n")
+        reason = next((line.strip() for line in reversed(said) if line.strip()), f"ssh ended with status {status}")
+        return CannotFetch(location=self._location, reason=reason)
+
+    def shown(self) -> str | None:
+        return self._shown
+
+    def copy_to(self, writer: Writer) -> None:
+        process = self._process
+        assert process is not None and process.stdin is not None
+        try:
+            process.stdin.write(b"\n")
+        except OSError as error:
+            raise self._say_end() from error
+        copied = 0
+        while chunk := self._read():
+            writer.write(chunk)
+            copied += len(chunk)
+        if self._wait_for_end() != 0:
+            raise self._say_end()
+        if self._size is not None and copied != self._size:
+            raise CannotFetch(location=self._location, reason="it was changed while it was read")
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            process.wait()
+            give_up(process.pid)
+            self._said.close()
