@@ -12,20 +12,17 @@ from typing import IO, Any, NamedTuple
 
 from jobjar.attributes import HEADER_BYTES, read_description
 from jobjar.batch_change import (
-    BatchState,
     Change,
     commit,
-    disk_now,
     is_taken,
     making,
     new_change,
     prepare,
-    read_batch,
     take_batch,
     take_name,
-    wait_until_past,
 )
 from jobjar.batch_jobs import CHUNK, cancel_batch
+from jobjar.batch_state import BatchState, disk_now, read_batch, wait_until_past
 from jobjar.disk import make_directory, read_file
 from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, UnknownBatch
 from jobjar.jar import Jar

@@ -18,33 +18,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
+from jobjar.batch_state import read_batch, read_json, write_json
 from jobjar.disk import (
-    common_mode,
     look,
     make_directory,
-    read_file,
-    read_server_clock,
     remove_file,
     rename,
-    replace_file,
     sync_directory,
 )
 from jobjar.errors import BatchBusy, BatchUnfinished, CannotUseJar, SubmitFailed, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import login, new_id, node_name, parse_priority
-from jobjar.journal import Entry
-from jobjar.ledger.batches import (
-    aborted_batches_with_waiting_jobs,
-)
+from jobjar.ledger.batches import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
@@ -52,9 +44,6 @@ from jobjar.patience import patiently
 from jobjar.stages.release import discard_staged, release_staged
 
 _TRIES = 3
-# What tells two changes apart that were made at one time of the disk's clock.
-_TICK_S = 1e-6
-_LOOK_AT_CLOCK_S = 0.01
 # The changes that this process is making.
 _underway: set[str] = set()
 
@@ -68,56 +57,6 @@ class Change(NamedTuple):
     process: ProcessIdentity
     # Somebody said that its process is gone for good: it cannot commit any more.
     is_given_up: bool = False
-
-
-class BatchState:
-    """What batch.json says. Times are the disk's."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-        self.name: str = data["batch"]
-        self.change: str = data["change"]
-        self.keys: tuple[tuple[str, str], ...] = tuple((key, value) for key, value in data["keys"])
-        self.seeds: str | None = data["seeds"]
-        self.has_blocks: bool = data["has_blocks"]
-        self.is_aborted: bool = data["is_aborted"]
-        self.changed_at: float = data["changed_at"]
-        self.restarted_until: float = data["restarted_until"]
-
-    def entry(self) -> Entry:
-        """The journal's word on the batch."""
-        said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
-        return {
-            "entry": "batch",
-            "batch": self.name,
-            "submitter": self.data["submitter"],
-            "submitted_at": self.data["submitted_at"],
-            "description": "\n".join(f"{key} = {value}" for key, value in said),
-            "changed_at": self.data["changed_at"],
-            "jobs": self.data["jobs"],
-            "notes": dict(self.keys).get("notes"),
-            "is_aborted": self.is_aborted,
-            "restarted_until": self.restarted_until,
-        }
-
-
-def disk_now(jar: Jar, after: float = 0.0) -> float:
-    """The disk's time; later than `after` also where its times are whole seconds and there were several in one."""
-    return round(max(read_server_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
-
-
-def wait_until_past(jar: Jar, moment: float) -> None:
-    """Return when whatever moves from now on moves later than `moment` by the disk's clock: in a second at most."""
-    while disk_now(jar) <= moment:
-        time.sleep(_LOOK_AT_CLOCK_S)
-
-
-def read_batch(jar: Jar, name: str) -> BatchState:
-    """Raises UnknownBatch."""
-    state = _read_json(jar.layout.batch(name).file)
-    if state is None:
-        raise UnknownBatch(name=name, home=jar.layout.home)
-    return BatchState(state)
 
 
 def is_taken(jar: Jar, name: str) -> bool:
@@ -177,7 +116,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
             if jar.is_for_group:
                 patiently(lambda path=path: os.chmod(path, 0o2770), path)  # type: ignore[misc]
     said = {"id": change.id, "batches": change.batches, "by": change.by, **change.process._asdict()}
-    _write_json(jar, f"{prepared}{inner}/{change.id}.json", said)
+    write_json(jar, f"{prepared}{inner}/{change.id}.json", said)
     try:
         for _ in range(2):
             try:
@@ -217,7 +156,7 @@ def _remove_if_empty(jar: Jar, name: str) -> None:
 def read_change(jar: Jar, name: str) -> Change | None:
     """The change that is being made of a batch, or None."""
     for entry in list_directory(jar.layout.batch(name).change):
-        data = _read_json(entry.path) if entry.name.endswith((".json", ".given_up")) else None
+        data = read_json(entry.path) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
             process = ProcessIdentity(data["node"], data["pid"], data["started"], data["boot_id"])
             return Change(data["id"], tuple(data["batches"]), data["by"], process, entry.name.endswith(".given_up"))
@@ -230,7 +169,7 @@ def read_change(jar: Jar, name: str) -> Change | None:
 def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
     """Write what is to be a batch's state once the change's leader is committed."""
     paths = jar.layout.batch(name)
-    _write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
+    write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
     sync_directory(paths.change)
 
 
@@ -242,9 +181,9 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
         if look(path) is not None:
             sync_directory(path)
     written = f"{paths.change}/{change.id}.state"
-    _write_json(jar, written, {**state, "change": change.id})
+    write_json(jar, written, {**state, "change": change.id})
     # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
-    if _read_json(f"{paths.change}/{change.id}.json") is None:
+    if read_json(f"{paths.change}/{change.id}.json") is None:
         raise _given_up(paths.change)
     try:
         # COMMIT: from here the change is made, and the jobs in its directory are submitted
@@ -260,7 +199,7 @@ def _given_up(path: str) -> OSError:
 
 
 def is_committed(jar: Jar, change: Change) -> bool:
-    state = _read_json(jar.layout.batch(change.batches[0]).file)
+    state = read_json(jar.layout.batch(change.batches[0]).file)
     return state is not None and state.get("change") == change.id
 
 
@@ -393,18 +332,3 @@ def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None
     finally:
         give_back(jar, change)
         _underway.discard(change.id)
-
-
-def _read_json(path: str) -> dict[str, Any] | None:
-    try:
-        data: dict[str, Any] = json.loads(read_file(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise CannotUseJar(action="read", path=path, reason=f"it is not what was written there: {error}") from error
-    return data
-
-
-def _write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:
-    mode = common_mode(jar.layout.batches)
-    replace_file(path, (json.dumps(data, indent=1) + "\n").encode(), mode)

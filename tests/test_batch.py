@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobjar import batch, batch_change, batch_jobs
+from jobjar import batch, batch_change, batch_jobs, batch_state
 from jobjar.attributes import read_description
 from jobjar.batch import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
 from jobjar.batch_change import discard, new_change, read_change, settle, take_batch, take_name
@@ -253,7 +253,7 @@ class WholeSeconds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
-        for module in (batch_change, cancel):
+        for module in (batch_state, cancel):
             monkeypatch.setattr(module, "read_server_clock", self.read)
         monkeypatch.setattr(cancel, "server_time", lambda status: float(int(self.now)))
 
@@ -307,9 +307,9 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
     path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\n#JJ run_command = sleep 60\nexit 2\n")
     workers: list[Any] = []
     take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
-    entry = batch_change.BatchState.entry
+    entry = batch_state.BatchState.entry
     # A worker that has not read of the abortion yet.
-    monkeypatch.setattr(batch_change.BatchState, "entry", lambda state: {**entry(state), "is_aborted": bool(workers)})
+    monkeypatch.setattr(batch_state.BatchState, "entry", lambda state: {**entry(state), "is_aborted": bool(workers)})
 
     def claim_first(jar: Jar, jobs: Any, directory: str) -> int:
         if not workers:
@@ -363,7 +363,7 @@ def test_a_change_of_another_node_is_finished_where_it_was_committed_and_else_le
     assert recover_node(jar).lines == []
     discard(jar, elsewhere)
     submit_seeds(jar, "1-2")
-    committed = batch_change.read_batch(jar, "wc").data
+    committed = batch_state.read_batch(jar, "wc").data
     elsewhere = elsewhere._replace(batches=("wc",))
     assert batch_change._rename_prepared(jar, elsewhere, "", jar.layout.batch("wc").change)
     batch_change.commit(jar, elsewhere, {**committed, "is_aborted": True})

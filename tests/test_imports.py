@@ -40,6 +40,7 @@ WORK = [
     "tidy",
     "batch",
     "batch_change",
+    "batch_state",
     "batch_jobs",
     "recover",
     "lease",

@@ -1,0 +1,87 @@
+"""What there is to know of a batch: `batches/<name>/batch.json`, and the times of its changes.
+
+Written whole, by rename (batch_change.py says when); read by whoever asks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from jobjar.disk import common_mode, read_file, read_server_clock, replace_file
+from jobjar.errors import CannotUseJar, UnknownBatch
+from jobjar.jar import Jar
+from jobjar.jobname import node_name
+from jobjar.journal import Entry
+
+# What tells two changes apart that were made at one time of the disk's clock.
+_TICK_S = 1e-6
+_LOOK_AT_CLOCK_S = 0.01
+
+
+class BatchState:
+    """What batch.json says. Times are the disk's."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.name: str = data["batch"]
+        self.change: str = data["change"]
+        self.keys: tuple[tuple[str, str], ...] = tuple((key, value) for key, value in data["keys"])
+        self.seeds: str | None = data["seeds"]
+        self.has_blocks: bool = data["has_blocks"]
+        self.is_aborted: bool = data["is_aborted"]
+        self.changed_at: float = data["changed_at"]
+        self.restarted_until: float = data["restarted_until"]
+
+    def entry(self) -> Entry:
+        """The journal's word on the batch."""
+        said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
+        return {
+            "entry": "batch",
+            "batch": self.name,
+            "submitter": self.data["submitter"],
+            "submitted_at": self.data["submitted_at"],
+            "description": "\n".join(f"{key} = {value}" for key, value in said),
+            "changed_at": self.data["changed_at"],
+            "jobs": self.data["jobs"],
+            "notes": dict(self.keys).get("notes"),
+            "is_aborted": self.is_aborted,
+            "restarted_until": self.restarted_until,
+        }
+
+
+def disk_now(jar: Jar, after: float = 0.0) -> float:
+    """The disk's time; later than `after` also where its times are whole seconds and there were several in one."""
+    return round(max(read_server_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
+
+
+def wait_until_past(jar: Jar, moment: float) -> None:
+    """Return when whatever moves from now on moves later than `moment` by the disk's clock: in a second at most."""
+    while disk_now(jar) <= moment:
+        time.sleep(_LOOK_AT_CLOCK_S)
+
+
+def read_batch(jar: Jar, name: str) -> BatchState:
+    """Raises UnknownBatch."""
+    state = read_json(jar.layout.batch(name).file)
+    if state is None:
+        raise UnknownBatch(name=name, home=jar.layout.home)
+    return BatchState(state)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """What a file of a batch says, or None where there is none. Raises CannotUseJar."""
+    try:
+        data: dict[str, Any] = json.loads(read_file(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise CannotUseJar(action="read", path=path, reason=f"it is not what was written there: {error}") from error
+    return data
+
+
+def write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:
+    """Write a file of a batch whole. Raises OSError."""
+    mode = common_mode(jar.layout.batches)
+    replace_file(path, (json.dumps(data, indent=1) + "\n").encode(), mode)
