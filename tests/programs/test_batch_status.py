@@ -12,7 +12,7 @@ import tabulate
 from jobjar.batch_report import format_batch, format_batches, format_work, gather_batches, gather_work
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.report import check_format
+from jobjar.tables import check_format
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
