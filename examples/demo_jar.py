@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -21,13 +22,10 @@ PATIENCE_S = 30.0
 # In the directories that a demo makes. It removes no others.
 MARK = "made-by-demo"
 
-interrupted: list[int] = []
+LOOK_INTERVAL_S = 0.2
+WORKERS = 2
 
-
-def take_signals() -> None:
-    """Ctrl-C and its like are noted in `interrupted` from now on."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: interrupted.append(number))
+_interrupted: list[int] = []
 
 
 class DemoFailed(Exception):
@@ -63,6 +61,58 @@ class Progress:
         if self._on_terminal and self._last:
             print()
         self._last = ""
+
+
+def run_demo(demo: Callable[[Progress], None]) -> int:
+    """Run a demo, having taken the signals that ask it to end; returns its exit status, and says why where that is not 0."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: _interrupted.append(number))
+    try:
+        demo(Progress())
+    except Interrupted:
+        print("Interrupted; the workers have ended", file=sys.stderr)
+        return 130
+    except (DemoFailed, jobjar.JarError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def ending_workers(progress: Progress) -> Iterator[None]:
+    """However what is done here ends, no worker is left."""
+    try:
+        yield
+    finally:
+        progress.end_line()
+        end_workers()
+
+
+def finish(progress: Progress, *report: str) -> float:
+    """When all jobs are done: print what the program `report` says, and have the workers stop. Returns how long it took, in
+    seconds. Raises DemoFailed."""
+    took_s = progress.elapsed_s
+    progress.end_line()
+    print(f"\n{run(*report).rstrip()}\n")
+    run("stop_worker", "all")
+    if left := wait_until_gone(find_workers()):
+        raise DemoFailed(f"workers did not stop within {PATIENCE_S:g} s: {', '.join(str(p.pid) for p in left)}")
+    return took_s
+
+
+def look_at_jobs(progress: Progress) -> tuple[list[jobjar.Job], list[jobjar.Job], list[jobjar.Job]]:
+    """The jobs that wait, run and are completed. Raises Interrupted, or DemoFailed where one failed, or nobody is left to run
+    the others."""
+    if _interrupted:
+        raise Interrupted
+    waiting, running, completed = jobjar.unclaimed_jobs(), jobjar.claimed_jobs(), jobjar.completed_jobs()
+    for job in completed:
+        if job.outcome != "succeeded":
+            progress.end_line()
+            raise DemoFailed(describe_failure(job))
+    if (waiting or running) and not jobjar.running_workers():
+        raise DemoFailed(f"no worker runs any more; {os.environ['JJ_HOME']}/workers/*/worker.log may say why")
+    return waiting, running, completed
 
 
 def make_room(home: Path, results: Path, programs: Path) -> None:
@@ -103,8 +153,8 @@ def run(program: str, *words: str) -> str:
     return result.stdout
 
 
-def start_workers(count: int) -> None:
-    for _ in range(count):
+def start_workers() -> None:
+    for _ in range(WORKERS):
         run("start_worker")
 
 
@@ -125,12 +175,6 @@ def find_workers() -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             found.append(psutil.Process(int(name.rpartition(".")[2])))
     return found
-
-
-def wait_for_workers() -> None:
-    """Wait until the workers, which were told to stop, are gone. Raises DemoFailed."""
-    if left := wait_until_gone(find_workers()):
-        raise DemoFailed(f"workers did not stop within {PATIENCE_S:g} s: {', '.join(str(p.pid) for p in left)}")
 
 
 def end_workers() -> None:

@@ -16,7 +16,8 @@ import sys
 import sysconfig
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import jobjar
@@ -24,22 +25,20 @@ import jobjar
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from demo_jar import (
+    LOOK_INTERVAL_S,
+    WORKERS,
     DemoFailed,
-    Interrupted,
     Progress,
-    describe_failure,
-    end_workers,
-    interrupted,
+    ending_workers,
+    finish,
+    look_at_jobs,
     make_room,
     run,
+    run_demo,
     start_workers,
-    take_signals,
-    wait_for_workers,
 )
 
 EXAMPLES = Path(__file__).resolve().parent
-WORKERS = 2
-LOOK_INTERVAL_S = 0.2
 BATCH = "words"
 SOURCES = ("/usr/share/common-licenses", "/usr/share/doc")
 FILES_A_JOB = 8
@@ -56,39 +55,27 @@ def main() -> int:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error("--jobs: at least 1")
-    take_signals()
-    home, results = Path(options.directory).absolute() / "jar", Path(options.directory).absolute() / "jug"
-    progress = Progress()
-    try:
-        files = find_text_files(options.source or SOURCES, options.jobs * FILES_A_JOB)
-        make_room(home, results, EXAMPLES)
-        package = pack(EXAMPLES / "wordcount", results / "wordcount.tgz")
-        submit_file = write_submit_file(results / f"{BATCH}.jug", files, options.jobs)
-        print(f"Counting the words of {len(files)} files in {options.jobs} jobs, {WORKERS} workers")
-        try:
-            run("submit_batch", str(submit_file), f"package={package}")
-            start_workers(WORKERS)
-            watch(options.jobs, progress)
-            took_s = progress.elapsed_s
-            progress.end_line()
-            print(f"\n{run('batch_status', '--work_done').rstrip()}\n")
-            run("stop_worker", "all")
-            wait_for_workers()
-        finally:
-            progress.end_line()
-            end_workers()
-        compare(files, options.jobs)
-        print_results(home, submit_file, took_s)
-    except Interrupted:
-        print("Interrupted; the workers have ended", file=sys.stderr)
-        return 130
-    except (DemoFailed, jobjar.JarError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    directory = Path(options.directory).absolute()
+    return run_demo(partial(count_words, directory, options.source or SOURCES, options.jobs))
 
 
-def find_text_files(sources: list[str] | tuple[str, ...], wanted: int) -> list[Path]:
+def count_words(directory: Path, sources: Sequence[str], jobs: int, progress: Progress) -> None:
+    home, results = directory / "jar", directory / "jug"
+    files = find_text_files(sources, jobs * FILES_A_JOB)
+    make_room(home, results, EXAMPLES)
+    package = pack(EXAMPLES / "wordcount", results / "wordcount.tgz")
+    submit_file = write_submit_file(results / f"{BATCH}.jug", files, jobs)
+    print(f"Counting the words of {len(files)} files in {jobs} jobs, {WORKERS} workers")
+    with ending_workers(progress):
+        run("submit_batch", str(submit_file), f"package={package}")
+        start_workers()
+        watch(jobs, progress)
+        took_s = finish(progress, "batch_status", "--work_done")
+    compare(files, jobs)
+    print_results(home, submit_file, took_s)
+
+
+def find_text_files(sources: Sequence[str], wanted: int) -> list[Path]:
     """Up to `wanted` text files below `sources`, or below the Python library where they have none. Raises DemoFailed."""
     for directories in (sources, (sysconfig.get_path("stdlib"),)):
         files = [path for directory in directories for path in walk(directory)]
@@ -142,20 +129,12 @@ def write_submit_file(path: Path, files: list[Path], jobs: int) -> Path:
 def watch(jobs: int, progress: Progress) -> None:
     """Say how far the batch is until all its jobs are completed. Raises DemoFailed, Interrupted."""
     while True:
-        if interrupted:
-            raise Interrupted
-        waiting, running, completed = jobjar.unclaimed_jobs(), jobjar.claimed_jobs(), jobjar.completed_jobs()
+        waiting, running, completed = look_at_jobs(progress)
         progress.say(
             f"{len(completed)} of {jobs} shares are counted", f"{len(waiting)} waiting, {len(running)} with a worker"
         )
-        for job in completed:
-            if job.outcome != "succeeded":
-                progress.end_line()
-                raise DemoFailed(describe_failure(job))
         if len(completed) >= jobs:
             return
-        if not jobjar.running_workers():
-            raise DemoFailed(f"no worker runs any more; {os.environ['JJ_HOME']}/workers/*/worker.log may say why")
         time.sleep(LOOK_INTERVAL_S)
 
 

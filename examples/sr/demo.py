@@ -14,6 +14,7 @@ import shlex
 import sys
 import sysconfig
 import time
+from functools import partial
 from pathlib import Path
 
 import jobjar
@@ -21,22 +22,20 @@ import jobjar
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from demo_jar import (
+    LOOK_INTERVAL_S,
+    WORKERS,
     DemoFailed,
-    Interrupted,
     Progress,
-    describe_failure,
-    end_workers,
-    interrupted,
+    ending_workers,
+    finish,
+    look_at_jobs,
     make_room,
     run,
+    run_demo,
     start_workers,
-    take_signals,
-    wait_for_workers,
 )
 
 PROGRAMS = Path(__file__).resolve().parent
-WORKERS = 2
-LOOK_INTERVAL_S = 0.2
 REPORT_LINES = 18
 
 
@@ -46,33 +45,19 @@ def main() -> int:
     parser.add_argument("--source", default=sysconfig.get_path("stdlib"), help="the tree whose .py files are counted")
     parser.add_argument("--shares", type=int, default=20, help="how many shares to split it into (default: 20)")
     options = parser.parse_args()
-    take_signals()
-    home, results = Path(options.directory).absolute() / "jar", Path(options.directory).absolute() / "sr"
-    progress = Progress()
-    try:
-        make_room(home, results, PROGRAMS)
-        print(f"Counting the names in the .py files under {options.source}, {options.shares} shares, {WORKERS} workers")
-        try:
-            start_workers(WORKERS)
-            seed = ["distribute_sr", options.source, str(results), str(options.shares)]
-            submit_seed(seed)
-            watch(results, progress)
-            took_s = progress.elapsed_s
-            progress.end_line()
-            print(f"\n{run('system_status').rstrip()}\n")
-            run("stop_worker", "all")
-            wait_for_workers()
-        finally:
-            progress.end_line()
-            end_workers()
-        print_results(home, results, took_s)
-    except Interrupted:
-        print("Interrupted; the workers have ended", file=sys.stderr)
-        return 130
-    except (DemoFailed, jobjar.JarError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_demo(partial(count_names, Path(options.directory).absolute(), options.source, options.shares))
+
+
+def count_names(directory: Path, source: str, shares: int, progress: Progress) -> None:
+    home, results = directory / "jar", directory / "sr"
+    make_room(home, results, PROGRAMS)
+    print(f"Counting the names in the .py files under {source}, {shares} shares, {WORKERS} workers")
+    with ending_workers(progress):
+        start_workers()
+        submit_seed(["distribute_sr", source, str(results), str(shares)])
+        watch(results, progress)
+        took_s = finish(progress, "system_status")
+    print_results(home, results, took_s)
 
 
 def submit_seed(words: list[str]) -> None:
@@ -83,9 +68,7 @@ def watch(results: Path, progress: Progress) -> None:
     """Say how far the computation is until it is done. Raises DemoFailed, Interrupted."""
     idle_looks = 0
     while True:
-        if interrupted:
-            raise Interrupted
-        waiting, running, completed = jobjar.unclaimed_jobs(), jobjar.claimed_jobs(), jobjar.completed_jobs()
+        waiting, running, completed = look_at_jobs(progress)
         shares, counted = count_files(results / "shares"), count_files(results / "counts")
         has_report = (results / "report.txt").exists()
         if has_report:
@@ -97,14 +80,8 @@ def watch(results: Path, progress: Progress) -> None:
         else:
             stage = "splitting the files into shares"
         progress.say(stage, f"jobs: {len(waiting)} waiting, {len(running)} running, {len(completed)} completed")
-        for job in completed:
-            if job.outcome != "succeeded":
-                progress.end_line()
-                raise DemoFailed(describe_failure(job))
         if has_report and not waiting and not running:
             return
-        if (waiting or running) and not jobjar.running_workers():
-            raise DemoFailed(f"no worker runs any more; {os.environ['JJ_HOME']}/workers/*/worker.log may say why")
         # Once is no proof: a job can be claimed, submit another and complete between the looks at two jars.
         idle_looks = 0 if waiting or running else idle_looks + 1
         if idle_looks > 3:
