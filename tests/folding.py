@@ -68,20 +68,6 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
 WHERE excluded.outcome = 'lost' OR ended_at IS NULL
    OR (outcome <> 'lost' AND (excluded.ended_at, excluded.outcome) < (ended_at, outcome))"""
 
-_WORKER = """
-INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
-VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
-ON CONFLICT (uid) DO UPDATE SET
-    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
-    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
-    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
-    end_reason = CASE WHEN ended_at IS NULL OR
-            (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason) < (end_reason IS 'died', ended_at, end_reason)
-        THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
-    ended_at = CASE WHEN ended_at IS NULL OR
-            (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason) < (end_reason IS 'died', ended_at, end_reason)
-        THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
-
 _STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
 
 
@@ -209,27 +195,31 @@ def _fold_ended(connection: Any, entry: Entry) -> None:
 
 
 def _fold_worker(connection: Any, entry: Entry) -> None:
-    columns = (
-        "boot_id",
-        "process_started",
-        "user",
-        "version",
-        "started_at",
-        "ended_at",
-        "end_reason",
-    )
-    categories = entry.get("categories")
-    connection.execute(
-        _WORKER,
-        {
-            "uid": entry["worker_uid"],
-            "name": entry["worker"],
-            "node": entry["node"],
-            "pid": entry["pid"],
-            "categories": None if categories is None else " ".join(categories),
-            **{name: entry.get(name) for name in columns},
-        },
-    )
+    about = ("boot_id", "process_started", "user", "categories", "version", "started_at", "ended_at", "end_reason")
+    row = {name: entry.get(name) for name in about}
+    if row["categories"] is not None:
+        row["categories"] = " ".join(row["categories"])
+    key = {"uid": entry["worker_uid"], "name": entry["worker"], "node": entry["node"], "pid": entry["pid"]}
+    found = connection.execute(f"SELECT {', '.join(about)} FROM worker WHERE uid = ?", (key["uid"],)).fetchone()
+    if found is not None:
+        old = dict(zip(about, found, strict=True))
+        # The worker's own word goes before that of a recovery; of equals the earlier one stands. What is not said stays.
+        is_older = old["ended_at"] is not None and (row["ended_at"] is None or _end_order(old) <= _end_order(row))
+        row = {name: old[name] if value is None else value for name, value in row.items()}
+        if is_older:
+            row.update(ended_at=old["ended_at"], end_reason=old["end_reason"])
+    row = {**key, **row}
+    if found is None:
+        connection.execute(
+            f"INSERT INTO worker ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+        )
+    else:
+        settings = ", ".join(f"{name} = ?" for name in about)
+        connection.execute(f"UPDATE worker SET {settings} WHERE uid = ?", (*(row[name] for name in about), key["uid"]))
+
+
+def _end_order(row: dict[str, Any]) -> tuple[bool, float, str]:
+    return row["end_reason"] == "died", row["ended_at"], row["end_reason"] or ""
 
 
 def _attempt_key(entry: Entry) -> dict[str, Any]:
