@@ -235,9 +235,9 @@ def test_of_many_jobs_the_newest_thousand_make_the_rate(jar: Jar, make: Make, mo
 
 def test_before_any_job_ended_the_description_tells_what_is_to_be_expected(jar: Jar, make: Make) -> None:
     for _ in range(2):
-        make(text="#JJ job_runtime = 10m\n").claim().begin("run")
+        make(described={"job_runtime": "10m"}).claim().begin("run")
     for _ in range(4):
-        make(text="#JJ job_runtime = 10m\n")
+        make(described={"job_runtime": "10m"})
     assert only(jar)["eta_s"] == 6 * 600 / 2
     make("silent")
     assert only(jar, "silent")["eta_s"] is None

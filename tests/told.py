@@ -9,16 +9,25 @@ from typing import Any
 from jobjar.jar import Jar
 from jobjar.jobname import new_id
 from jobjar.layout import held_place, unclaimed_place
+from tests.described import script
 
 WORKER = {"worker": "rain.7", "worker_uid": "wkr1"}
 OTHER_WORKER = {"worker": "sun.8", "worker_uid": "wkr2"}
 
 
 class DescribedJob:
-    """A job of a batch, submitted. `clock` is the disk's time of what is told next; it goes on by itself."""
+    """A job of a batch, submitted; `described` is what its file says beyond that it runs something. `clock` is the
+    disk's time of what is told next; it goes on by itself."""
 
     def __init__(
-        self, jar: Jar, batch: str | None, seed: int, clock: float, text: str = "", category: str = "", **said: Any
+        self,
+        jar: Jar,
+        batch: str | None,
+        seed: int,
+        clock: float,
+        described: dict[str, str] | None = None,
+        category: str = "",
+        **said: Any,
     ) -> None:
         self.jar = jar
         self.uid = new_id()
@@ -29,7 +38,7 @@ class DescribedJob:
         self.who: dict[str, Any] = {}
         self.place = f"limbo/{self.name}"
         file = Path(jar.layout.path(self.place))
-        file.write_text(f"#!/bin/sh\n#JJ described = yes\n#JJ run_command = true\n{text}exit 2\n")
+        file.write_text(script(run_command="true", **(described or {})))
         file.chmod(0o755)
         about = {"kind": "described", "batch": batch, "seed": seed, "retries": 3, **said}
         self.tell("submitted", name=self.name, category=category, submitter="ann", submitted_at=self.tick(), **about)
