@@ -54,7 +54,7 @@ CREATE TABLE throttle (
 ) WITHOUT ROWID;
 
 -- As in 0001, but kept beside the other rows of its attempt, and with what decides between two values. Nothing wrote either
--- table before.
+-- table before; but 0001 was released (0.1.0), so they are made anew here and not changed there.
 DROP TABLE monitored_variable;
 CREATE TABLE monitored_variable (
     job_uid TEXT NOT NULL,
