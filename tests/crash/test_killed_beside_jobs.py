@@ -4,6 +4,7 @@ directory set aside, delayed retries."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from tests.crash.case import Case, kill_everywhere
 from tests.crash.nursery import Nursery
 from tests.crash.test_killed_recovery import dead_workers
+
+Step = Callable[[Case], None]
 
 
 def no_jar(case: Case) -> None:
@@ -88,27 +91,18 @@ def test_init_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp
 
 
 @pytest.mark.slow
-def test_pausing_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp_path: Path) -> None:
-    heal = pause_and_go_on
-    assert (
-        kill_everywhere(nursery, template, tmp_path, two_running_workers, "control_workers", 1, heal, verb="pause") > 3
-    )
-
-
-@pytest.mark.slow
-def test_unpausing_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp_path: Path) -> None:
-    heal = pause_and_go_on
-    assert (
-        kill_everywhere(nursery, template, tmp_path, two_paused_workers, "control_workers", 1, heal, verb="unpause") > 3
-    )
-
-
-@pytest.mark.slow
-def test_stopping_may_be_killed_at_every_write(nursery: Nursery, template: Path, tmp_path: Path) -> None:
-    heal = stop_again
-    assert (
-        kill_everywhere(nursery, template, tmp_path, two_running_workers, "control_workers", 1, heal, verb="stop") > 3
-    )
+@pytest.mark.parametrize(
+    ("verb", "prepare", "heal"),
+    [
+        ("pause", two_running_workers, pause_and_go_on),
+        ("unpause", two_paused_workers, pause_and_go_on),
+        ("stop", two_running_workers, stop_again),
+    ],
+)
+def test_a_program_that_controls_workers_may_be_killed_at_every_write(
+    nursery: Nursery, template: Path, tmp_path: Path, verb: str, prepare: Step, heal: Step
+) -> None:
+    assert kill_everywhere(nursery, template, tmp_path, prepare, "control_workers", 1, heal, verb=verb) > 3
 
 
 @pytest.mark.slow

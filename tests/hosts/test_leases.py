@@ -88,12 +88,26 @@ def log_of(rig: Rig, worker: str) -> str:
     return (rig.home / "workers" / worker / "worker.log").read_text()
 
 
-def submit_gated(rig: Rig, log: Path, gates: Path, *options: str) -> str:
-    """A job that says where it runs, and waits there for a file gates/<node>."""
-    command = (
-        f"echo $JJ_NODE $JJ_ATTEMPT >> {log}; echo out of $JJ_NODE; until test -e {gates}/$JJ_NODE; do sleep 0.05; done"
-    )
-    return rig.submit(*options, command)
+class Gated:
+    """Jobs that say where they run, and go on there when the gate of their node is open."""
+
+    def __init__(self, rig: Rig, directory: Path) -> None:
+        self._rig = rig
+        self._gates = directory / "gates"
+        self._gates.mkdir()
+        self.log = directory / "log"
+
+    def submit(self, *options: str) -> str:
+        wait = f"until test -e {self._gates}/$JJ_NODE; do sleep 0.05; done"
+        return self._rig.submit(*options, f"echo $JJ_NODE $JJ_ATTEMPT >> {self.log}; echo out of $JJ_NODE; {wait}")
+
+    def open(self, node: str) -> None:
+        (self._gates / node).touch()
+
+
+@pytest.fixture
+def gated(rig: Rig, tmp_path: Path) -> Gated:
+    return Gated(rig, tmp_path)
 
 
 def describe(node: Node, name: str) -> dict[str, Any]:
@@ -128,53 +142,49 @@ def assert_ran_twice_and_completed_once(rig: Rig, nodes: tuple[Node, Node], name
 
 @pytest.mark.parametrize("while_stopped", ["the job ends", "the job goes on"])
 def test_a_worker_stopped_for_longer_than_its_lease_loses_its_job_and_says_so(
-    rig: Rig, nodes: Callable[..., Node], tmp_path: Path, while_stopped: str
+    rig: Rig, nodes: Callable[..., Node], gated: Gated, while_stopped: str
 ) -> None:
     rain, snow = nodes("rain"), nodes("snow")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     loser = rain.start_worker()
-    name = submit_gated(rig, log, gates)
-    wait_for_lines(log, 1)
+    name = gated.submit()
+    wait_for_lines(gated.log, 1)
     with stopped(find_worker(rig, "rain")):
         silent_for(rig, loser, LEASE_S)
         recovered = snow.run("recover_jobs")
         assert f"watching {loser} for" in recovered.stderr and "1 jobs returned" in recovered.stdout
         winner = snow.start_worker()
-        assert wait_for_lines(log, 2) == ["rain 1", "snow 2"]
+        assert wait_for_lines(gated.log, 2) == ["rain 1", "snow 2"]
         if while_stopped == "the job ends":
-            (gates / "rain").touch()
+            gated.open("rain")
     # The zombie is back while the winner runs, and takes nothing from it.
     wait_until(lambda: "the lease is lost, and this attempt does not count" in log_of(rig, loser), "its word")
     assert [os.readlink(rig.home / "claimed" / name)] == [f".{winner}/{name}"]
     assert rig.names(f"workers/{winner}/jobs") == [name]
-    (gates / "snow").touch()
+    gated.open("snow")
     wait_until(lambda: rig.names("completed") == [name], "the end of the job")
-    assert outputs_of(log) == ["rain 1", "snow 2"]
+    assert outputs_of(gated.log) == ["rain 1", "snow 2"]
     # It goes on with the next job.
     snow.stop_workers()
     assert_ran_twice_and_completed_once(rig, (rain, snow), name, loser, winner)
-    (gates / "rain").touch()
-    submit_gated(rig, log, gates)
-    assert wait_for_lines(log, 3)[2] == "rain 1"
+    gated.open("rain")
+    gated.submit()
+    assert wait_for_lines(gated.log, 3)[2] == "rain 1"
     wait_until(lambda: len(rig.names("completed")) == 2, "the end of the next job")
     rain.stop_workers()
 
 
 def test_the_job_of_a_node_killed_whole_is_taken_over_by_another_s_idle_worker(
-    rig: Rig, nodes: Callable[..., Node], tmp_path: Path
+    rig: Rig, nodes: Callable[..., Node], gated: Gated
 ) -> None:
     rain, snow = nodes("rain"), nodes("snow")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     dead = rain.start_worker()
-    name = submit_gated(rig, log, gates)
-    wait_for_lines(log, 1)
+    name = gated.submit()
+    wait_for_lines(gated.log, 1)
     idle = snow.start_worker()
     rain.kill()
-    (gates / "snow").touch()
+    gated.open("snow")
     wait_until(lambda: rig.names("completed") == [name], "the job's end on the other node", 60)
-    assert outputs_of(log) == ["rain 1", "snow 2"]
+    assert outputs_of(gated.log) == ["rain 1", "snow 2"]
     assert f"{dead}: returned {name} to unclaimed" in log_of(rig, idle)
     shown = describe(snow, name)
     assert [(attempt["worker"], attempt["outcome"]) for attempt in shown["attempts"]] == [
@@ -187,25 +197,25 @@ def test_the_job_of_a_node_killed_whole_is_taken_over_by_another_s_idle_worker(
 
 
 def test_a_worker_that_beats_is_never_robbed_however_long_its_job_runs_and_whatever_keeps_it_busy(
-    rig: Rig, nodes: Callable[..., Node], tmp_path: Path
+    rig: Rig, nodes: Callable[..., Node], gated: Gated
 ) -> None:
     rain, snow = nodes("rain"), nodes("snow")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     runs, watches = rain.start_worker(), snow.start_worker()
     # Its worker ends the background process of this job at the end: for as long as JJ_GRACE_TIME it does nothing else.
     stubborn = nodes("hail", JJ_GRACE_TIME=f"{LEASE_S * 2:g}")
     clings = stubborn.start_worker("CLING")
-    first = submit_gated(rig, log, gates, "-c", "rain")
+    first = gated.submit("-c", "rain")
     rig.submit(
-        "-c", "CLING", f"(trap '' TERM; echo hail 1 >> {log}; exec sleep 300) & until test -s {log}; do sleep 0.1; done"
+        "-c",
+        "CLING",
+        f"(trap '' TERM; echo hail 1 >> {gated.log}; exec sleep 300) & until test -s {gated.log}; do sleep 0.1; done",
     )
-    wait_for_lines(log, 2)
+    wait_for_lines(gated.log, 2)
     beats_on(rig, runs, LEASE_S * 1.5)
     assert "0 jobs returned" in snow.run("recover_jobs").stdout
-    (gates / "rain").touch()
+    gated.open("rain")
     wait_until(lambda: len(rig.names("completed")) == 2, "the end of both jobs")
-    assert sorted(outputs_of(log)) == ["hail 1", "rain 1"]
+    assert sorted(outputs_of(gated.log)) == ["hail 1", "rain 1"]
     for worker in (runs, watches, clings):
         assert "lease" not in log_of(rig, worker) and "returned" not in log_of(rig, worker)
     assert describe(snow, first)["outcome"] == "succeeded" and undecided(snow) == {}
@@ -214,14 +224,12 @@ def test_a_worker_that_beats_is_never_robbed_however_long_its_job_runs_and_whate
 
 
 def test_an_observer_stopped_for_longer_than_a_lease_robs_nobody_when_it_goes_on(
-    rig: Rig, nodes: Callable[..., Node], tmp_path: Path
+    rig: Rig, nodes: Callable[..., Node], gated: Gated
 ) -> None:
     rain, snow = nodes("rain"), nodes("snow")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     runs, watches = rain.start_worker(), snow.start_worker()
-    name = submit_gated(rig, log, gates, "-c", "rain")
-    wait_for_lines(log, 1)
+    name = gated.submit("-c", "rain")
+    wait_for_lines(gated.log, 1)
     beats_on(rig, watches, LEASE_S / 2)
     with stopped(find_worker(rig, "snow")):
         beats_on(rig, runs, LEASE_S * 1.5)
@@ -230,21 +238,19 @@ def test_an_observer_stopped_for_longer_than_a_lease_robs_nobody_when_it_goes_on
         held.suspend()
     resume(held)
     beats_on(rig, watches, LEASE_S / 2)
-    (gates / "rain").touch()
+    gated.open("rain")
     wait_until(lambda: rig.names("completed") == [name], "the end of the job")
-    assert outputs_of(log) == ["rain 1"]
+    assert outputs_of(gated.log) == ["rain 1"]
     assert "returned" not in log_of(rig, watches) and undecided(snow) == {}
     rain.stop_workers()
     snow.stop_workers()
 
 
-def test_two_recoveries_at_once_return_each_job_once(rig: Rig, nodes: Callable[..., Node], tmp_path: Path) -> None:
+def test_two_recoveries_at_once_return_each_job_once(rig: Rig, nodes: Callable[..., Node], gated: Gated) -> None:
     rain, snow, hail = nodes("rain"), nodes("snow"), nodes("hail")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     dead = [rain.start_worker() for _ in range(3)]
-    names = [submit_gated(rig, log, gates) for _ in range(3)]
-    wait_for_lines(log, 3)
+    names = [gated.submit() for _ in range(3)]
+    wait_for_lines(gated.log, 3)
     rain.kill()
     for worker in dead:
         silent_for(rig, worker, LEASE_S)
@@ -259,20 +265,18 @@ def test_two_recoveries_at_once_return_each_job_once(rig: Rig, nodes: Callable[.
 
 
 def test_without_leases_a_stopped_worker_s_job_is_left_alone(
-    rig: Rig, nodes: Callable[..., Node], tmp_path: Path
+    rig: Rig, nodes: Callable[..., Node], gated: Gated
 ) -> None:
     rain, snow = nodes("rain", JJ_LEASE_TIME="0", JJ_HEARTBEAT_TIME="0.2"), nodes("snow", JJ_LEASE_TIME="0")
-    log, gates = tmp_path / "log", tmp_path / "gates"
-    gates.mkdir()
     holds, idle = rain.start_worker(), snow.start_worker()
-    name = submit_gated(rig, log, gates, "-c", "rain")
-    wait_for_lines(log, 1)
+    name = gated.submit("-c", "rain")
+    wait_for_lines(gated.log, 1)
     with stopped(find_worker(rig, "rain")):
         silent_for(rig, holds, LEASE_S)
         result = snow.run("recover_jobs")
         assert "0 jobs returned, 0 completed" in result.stdout and result.stderr == ""
         assert rig.names(f"workers/{holds}/jobs/rain") == [name]
-    (gates / "rain").touch()
+    gated.open("rain")
     wait_until(lambda: rig.names("completed") == [name], "the end of the job")
     assert "returned" not in log_of(rig, idle) and undecided(snow) == {}
     rain.stop_workers()

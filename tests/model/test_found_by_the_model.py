@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.model.faults import Fault
-from tests.model.world import World
+from tests.model.world import Body, World
 
 
 @pytest.fixture
@@ -24,9 +24,16 @@ def check(world: World) -> None:
     world.check_ledgers()
 
 
-def started(world: World, node: str, pid: int) -> int:
+def started(world: World, node: str, pid: int) -> Body:
     world.start_worker(node, pid, None)
-    return len(world.bodies) - 1
+    return world.bodies[-1]
+
+
+def claimed(world: World, node: str, pid: int) -> Body:
+    """A worker that was started and has claimed a job."""
+    body = started(world, node, pid)
+    world.claim(body, True, None)
+    return body
 
 
 def test_a_job_of_which_nothing_is_recorded_and_that_is_gone_is_in_no_ledger(world: World) -> None:
@@ -42,8 +49,7 @@ def test_a_job_of_which_nothing_is_recorded_and_that_is_gone_is_in_no_ledger(wor
 
 def test_a_job_that_a_hand_took_from_a_worker_before_its_claim_was_read_keeps_its_history(world: World) -> None:
     world.drop("x.5", "LINUX")
-    body = world.bodies[started(world, "rain", 1)]
-    world.claim(body, True, None)
+    claimed(world, "rain", 1)
     world.move_by_hand(0, "unclaimed", None)
     with world.on("snow") as jar, jar.ledger.writing() as connection:
         world.scan(connection)  # without the journals, as where a network disk does not show them yet
@@ -54,8 +60,7 @@ def test_a_job_that_a_hand_took_from_a_worker_before_its_claim_was_read_keeps_it
 
 def test_a_job_seen_at_a_worker_before_its_claim_was_read_is_one_job(world: World) -> None:
     world.drop("x", "")
-    body = world.bodies[started(world, "rain", 1)]
-    world.claim(body, True, None)
+    claimed(world, "rain", 1)
     with world.on("snow") as jar, jar.ledger.writing() as connection:
         world.scan(connection)
     check(world)
@@ -65,8 +70,7 @@ def test_a_job_seen_at_a_worker_before_its_claim_was_read_is_one_job(world: Worl
 
 def test_the_category_of_a_job_that_a_hand_completed_is_that_of_its_last_recorded_place(world: World) -> None:
     world.drop("y~2.5", "LINUX")
-    body = world.bodies[started(world, "rain", 1)]
-    world.claim(body, True, None)
+    claimed(world, "rain", 1)
     world.move_by_hand(0, "unclaimed", None)
     world.reconcile("rain", True)
     world.move_by_hand(0, "completed", None)
@@ -84,14 +88,12 @@ def test_a_job_that_hands_moved_away_and_back_came_there_when_its_recorded_move_
 
 def test_a_completed_job_that_a_hand_put_back_runs_and_completes_again(world: World) -> None:
     world.submit("rain", "", 0, {}, None)
-    first = world.bodies[started(world, "rain", 1)]
-    world.claim(first, True, None)
+    first = claimed(world, "rain", 1)
     assert world.complete(first, "succeeded", None)
     check(world)
     world.move_by_hand(0, "unclaimed", None)
     check(world)
-    second = world.bodies[started(world, "snow", 11)]
-    world.claim(second, True, None)
+    second = claimed(world, "snow", 11)
     assert second.job is not None and second.job.attempt == 2
     check(world)
     world.reconcile("rain", True)
@@ -101,8 +103,7 @@ def test_a_completed_job_that_a_hand_put_back_runs_and_completes_again(world: Wo
 
 def test_an_unnamed_job_that_is_gone_where_a_named_one_of_its_name_is_gone_too_is_forgotten(world: World) -> None:
     world.drop("x", "")
-    body = world.bodies[started(world, "rain", 1)]
-    world.claim(body, True, None)
+    claimed(world, "rain", 1)
     world.drop("x", "LINUX")
     world.reconcile("snow", True)
     world.delete_by_hand(0)
@@ -115,8 +116,7 @@ def test_a_job_that_hands_completed_and_put_back_is_where_its_claim_took_it(worl
     world.move_by_hand(0, "completed", None)
     world.reconcile("wind", True)
     world.move_by_hand(0, "unclaimed/LINUX", None)
-    body = world.bodies[started(world, "snow", 11)]
-    world.claim(body, True, None)
+    body = claimed(world, "snow", 11)
     assert body.job is not None
     world.reconcile("wind", True)
     check(world)
@@ -127,7 +127,7 @@ def test_a_name_held_for_a_move_that_was_killed_is_no_second_job(tmp_path: Path,
     world = World(tmp_path, can_refuse=False)
     world.submit("rain", "", 0, {}, Fault("killed", at))
     world.submit("rain", "", 0, {}, None)
-    body = world.bodies[started(world, "snow", 11)]
+    body = started(world, "snow", 11)
     world.claim(body, True, Fault("killed", at))
     check(world)
     world.settle()
