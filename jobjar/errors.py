@@ -110,7 +110,7 @@ class BatchExists(JarError):
 
 
 class UnknownBatch(JarError):
-    template = "there is no batch {name} in {home}"
+    template = "there is no batch {name} in {home}; `batch_status` lists them"
 
 
 class BatchBusy(JarError):
