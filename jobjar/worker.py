@@ -148,10 +148,11 @@ class Worker:
             state = control.read_worker(self.jar.layout, self.name)
             if state is not None:
                 note_end(self.jar, state, round(self.disk_now(), 6), reason)
-            elif is_taken_away(self.paths.identity_file):
-                self.say(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         except OSError as error:
             self.say(f"the end of this worker could not be recorded: {error.strerror}")
+        # Either: it may still be on its way out.
+        if is_taken_away(self.paths.jobs) or is_taken_away(self.paths.identity_file):
+            self.say(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         sync_journal(self.jar.journal)
         self.say(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
         self.jar.close()

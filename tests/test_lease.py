@@ -437,7 +437,15 @@ def test_which_word_on_an_attempt_stands(words: list[tuple[str, bool, float]], s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remove", [lambda path: path.rename(f"{path}~aside"), lambda path: os.system(f"rm -r {path}")])
+@pytest.mark.parametrize(
+    "remove",
+    [
+        lambda path: path.rename(f"{path}~aside"),
+        lambda path: os.system(f"rm -r {path}"),
+        lambda path: (path / "jobs").rmdir(),  # what a worker that is quick sees of an rm -r that is not
+    ],
+    ids=["moved", "removed", "half removed"],
+)
 def test_a_worker_whose_directory_was_taken_away_says_so_and_leaves(rig: Rig, remove: Callable[[Path], object]) -> None:
     rig.environment["JJ_PAUSE_TIME"] = "0.5"
     worker = rig.start_worker()
