@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from jobjar.attempt import Claimer
+from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
@@ -136,8 +137,11 @@ def _max_age_s(claimer: Claimer) -> float:
 
 
 def _mark_missing(claimer: Claimer, connection: Any) -> None:
-    """Note in the ledger which of its candidates were no jobs that are there, and still are not."""
+    """Note in the ledger which of its candidates were no jobs that are there, and still are not. Raises CannotUseJar where the
+    claimer's own directory is what is missing: what waits would be tried for ever."""
     for candidate in claimer.proposals.missing:
         if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
             mark_removed(connection, candidate.row, candidate.place)
+        elif is_taken_away(claimer.paths.jobs):
+            raise CannotUseJar(action="claim into", path=claimer.paths.jobs, reason="it was moved or removed")
     claimer.proposals.missing.clear()

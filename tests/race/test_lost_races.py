@@ -11,6 +11,7 @@ import pytest
 
 from jobjar import disk
 from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id
 from jobjar.journal import read_journal
@@ -153,6 +154,17 @@ def test_a_job_taken_back_between_outcome_and_move_is_the_other_worker_s(
     attempts = rig.show(name)["attempts"]
     assert [(attempt["worker"], attempt["outcome"]) for attempt in attempts] == [("a.1", LOST), ("b.1", SUCCEEDED)]
     rig.assert_clean()
+
+
+@pytest.mark.parametrize("category", ["", "LINUX"])
+def test_who_has_lost_its_directory_does_not_try_to_claim_what_waits_for_ever(rig: Rig, category: str) -> None:
+    claimer = make_claimer(rig, "a.1")
+    claimer.categories = (category,)
+    names = [rig.submit("-c", category, "true") if category else rig.submit("true") for _ in range(2)]
+    os.rmdir(claimer.paths.jobs)
+    with pytest.raises(CannotUseJar, match=r"a\.1/jobs: it was moved or removed"):
+        claim_next(claimer)
+    assert rig.names(f"unclaimed/{category}") == sorted(names)
 
 
 def test_a_job_that_vanishes_between_choice_and_rename_is_passed_over(
