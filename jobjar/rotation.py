@@ -6,6 +6,10 @@ and what one of them appends late is folded as ever. A journal that has ended, t
 that this home has folded to its end is compressed: a temporary name, fsync, read again, rename to
 `X.<end>.jsonl.gz`, and only then is `X.jsonl` removed.
 
+The same is done to what lost homes of this node wrote, where it can be proved that nobody will append to it: the node has been
+started again since (a home outside of its jar then takes another name, home.py), as the boot id tells that workers
+journal when they start.
+
 Killed between the two, both are there, with the same content; readers take `X.jsonl`, and the next night compresses again.
 Killed earlier, a temporary file stays, which the next night removes.
 """
@@ -21,11 +25,12 @@ from typing import NamedTuple
 from jobjar.disk import sync_directory
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
-from jobjar.journal import compressed_path, journal_key, list_journals, read_journal
+from jobjar.journal import compressed_path, journal_key, list_journals, parse_line, read_journal
 from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.home import next_journal_name, split_journal_name
 from jobjar.leftovers import remove_leftovers
+from jobjar.liveness import boot_id
 
 # A journal that is smaller than this is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
@@ -66,8 +71,8 @@ def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
 
 
 def compress_journals(jar: Jar, now: float) -> Compressed:
-    """Compress what this home wrote, rotated away and folded. `now` is the disk's time. Raises OSError, LedgerBusy,
-    LedgerUnavailable."""
+    """Compress what this home wrote, rotated away and folded, and what other homes of this node wrote before its last start.
+    `now` is the disk's time. Raises OSError, LedgerBusy, LedgerUnavailable."""
     done = freed = 0
     current = jar.ledger_home.journal_name()
     base, _ = split_journal_name(current)
@@ -75,13 +80,41 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
         if path.endswith(".gz") and split_journal_name(journal_key(path).removesuffix(".jsonl"))[0] == base:
             _remove_stray(f"{jar.layout.journals}/{journal_key(path)}", now)
         name = os.path.basename(path).removesuffix(".jsonl")
-        if path.endswith(".gz") or name == current or split_journal_name(name)[0] != base:
+        if path.endswith(".gz") or name == current:
             continue
         with contextlib.suppress(FileNotFoundError):
+            if split_journal_name(name)[0] != base and not _has_ended_with_its_home(jar, path, now):
+                continue
             saved = _compress(jar, path, now)
             done += saved is not None
             freed += saved or 0
     return Compressed(done, freed)
+
+
+def _has_ended_with_its_home(jar: Jar, path: str, now: float) -> bool:
+    """Whether another home's journal is of this user and this node, and of workers of earlier starts of the node alone."""
+    name = os.path.basename(path).removesuffix(".jsonl")
+    status = os.stat(path)
+    is_ours = name.startswith(f"{node_name()}.") and status.st_uid == os.geteuid()
+    if not is_ours or now - status.st_mtime < QUIET_S or _is_of_the_jar_s_own_home(jar, name):
+        return False
+    boots = set()
+    with open(path, "rb") as file:
+        for line in file:
+            entry = parse_line(line.rstrip(b"\n")) if b'"boot_id"' in line else None
+            if entry is not None and entry["entry"] == "worker" and entry.get("node") == node_name():
+                boots.add(entry.get("boot_id"))
+    return bool(boots) and not boots & {boot_id(), None}
+
+
+def _is_of_the_jar_s_own_home(jar: Jar, name: str) -> bool:
+    """Whether a journal is that of the home in the jar, which keeps its name for ever."""
+    try:
+        with open(f"{jar.layout.ledger}/writer", encoding="utf-8", errors="replace") as file:
+            written = file.read()
+    except FileNotFoundError:
+        return False
+    return split_journal_name(written.partition(" ")[0].strip())[0] == split_journal_name(name)[0]
 
 
 def _remove_stray(path: str, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -311,6 +312,63 @@ def test_a_torn_end_is_kept_and_noted_and_no_reason_to_look_again(rig: Rig, jar:
         os.path.basename(jar.journal.path),
         os.path.basename(jar.journal.path).replace("-2", ""),
     }
+
+
+def lose_a_home(rig: Rig, home: Path) -> tuple[Path, str]:
+    """A job is run by a home that is then removed; the journal that nobody names any more, and the job's name."""
+    name = rig.submit("true", JJ_LEDGER_HOME=str(home))
+    rig.run_until_idle(JJ_LEDGER_HOME=str(home))
+    orphan = rig.home / "ledger" / "journals" / f"{(home / 'writer').read_text().split()[0]}.jsonl"
+    shutil.rmtree(home)
+    return orphan, name
+
+
+def test_the_journal_of_a_lost_home_is_compressed_when_its_node_has_been_started_again(
+    rig: Rig, jar: Jar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan, name = lose_a_home(rig, tmp_path / "home")
+    fold(jar)
+    make_old(jar)
+    assert compress_journals(jar, time.time()).journals == 0  # the home's processes may live
+    monkeypatch.setattr(rotation, "boot_id", lambda: "another boot")
+    os.utime(orphan, (time.time() - 3600,) * 2)
+    assert compress_journals(jar, time.time()).journals == 0  # what was on its way may still come
+    make_old(jar)
+    monkeypatch.setattr(rotation, "node_name", lambda: "snow")
+    assert compress_journals(jar, time.time()).journals == 0  # snow knows nothing of the homes of this node
+    monkeypatch.undo()
+    monkeypatch.setattr(rotation, "boot_id", lambda: "another boot")
+    assert compress_journals(jar, time.time()).journals == 1
+    assert not orphan.exists()
+    assert_rebuild_is_equal(jar)
+    assert rig.show(name)["outcome"] == "succeeded"
+    rig.assert_clean()
+
+
+def test_another_home_s_journal_is_left_alone_where_it_is_not_known_which_start_of_the_node_it_is_of(
+    rig: Rig, jar: Jar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.run_until_idle()  # a worker of the jar's own home, whose journal keeps its name over starts of the node
+    monkeypatch.setattr(rotation, "boot_id", lambda: "another boot")
+    rig.submit("true", JJ_LEDGER_HOME=str(tmp_path / "submits alone"))
+    rig.environment["JJ_LEDGER_HOME"] = str(tmp_path / "home")
+    other = rig.open()
+    fold(other)
+    make_old(other)
+    assert compress_journals(other, time.time()).journals == 0
+    assert not [journal for journal in journal_names(jar) if journal.endswith(".gz")]
+
+
+@pytest.mark.root
+def test_the_journal_of_a_lost_home_of_another_user_is_left_to_that_user(
+    rig: Rig, jar: Jar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan, _ = lose_a_home(rig, tmp_path / "home")
+    fold(jar)
+    make_old(jar)
+    monkeypatch.setattr(rotation, "boot_id", lambda: "another boot")
+    os.chown(orphan, 65534, 65534)
+    assert compress_journals(jar, time.time()).journals == 0
 
 
 def test_a_reader_that_meets_the_moment_of_compression_finds_the_other_name(jar: Jar) -> None:

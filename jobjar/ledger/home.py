@@ -93,7 +93,7 @@ class LedgerHome:
         # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
         is_own = self.shared or name.startswith(f"{node_name()}.")
         is_name = is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name) is not None
-        if is_name and run in ("", node_run()):
+        if is_name and (run == node_run() or (self.shared and not run)):
             return name, ""
         self._drop_writer(text)
         return "", name if is_name else ""
