@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 import tabulate
@@ -164,3 +165,30 @@ def test_a_name_that_looks_like_a_number_or_markup_is_shown_as_it_is() -> None:
 
 def test_a_tab_in_a_cell_is_shown_and_separates_nothing() -> None:
     assert format_table([["a\tb", 1]], ("job", "n"), "tsv").splitlines()[1].split("\t") == ["a\\x09b", "1"]
+
+
+def test_lost_leases_crashes_and_failures_are_counted_apart(rig: Rig, jar: Jar) -> None:
+    now = time.time()
+    for number, (outcome, final) in enumerate(
+        [("lost", False)] * 3 + [("stranded", False)] * 2 + [("failed", False), ("failed", True), ("crashed", True)]
+    ):
+        uid = f"abcdefghjk{number:02d}"
+        about = {"job": uid, "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
+        to = f"{'completed' if final else 'unclaimed'}/x{number}"
+        move = {"entry": "moved", "job": uid, "number": 1, "from": f"workers/rain.7/jobs/x{number}", "to": to}
+        jar.journal.append(
+            [
+                {"entry": "ended", **about, "ended_at": now, "final": final, "outcome": outcome},
+                {**move, "moved_at": now, "reason": "recovered", "by": "rain.7", "category": ""},
+            ]
+        )
+        file = rig.home / to
+        file.write_text(SCRIPT)
+        file.chmod(0o755)
+    status = rig.status()
+    assert {row["outcome"]: row["last_hour"] for row in status["undecided_attempts"]} == {
+        "lost": 3,
+        "stranded": 2,
+        "failed": 1,
+    }
+    assert {row["outcome"]: row["last_hour"] for row in status["outcomes"]} == {"failed": 1, "crashed": 1}
