@@ -129,6 +129,11 @@ class Course:
         assert place is not None
         return place.output
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether phases of it began or ended that nobody was told of."""
+        return self.attempt is not None and bool(self.attempt.entries)
+
     def steps(self) -> Steps[None]:
         """The way from the claim to the commit. Raises OSError where nothing was begun: the job can be given back."""
         return self._run_plain() if self.attempt is None else self._run_described(self.attempt)

@@ -247,7 +247,7 @@ class Juggler:
         for juggled in self._jobs:
             if isinstance(juggled.wait, Pause):
                 due = min(due, juggled.since + juggled.wait.seconds)
-            elif not juggled.is_said and isinstance(juggled.wait, Command | Work):
+            if juggled.has_news:
                 due = min(due, juggled.since + _SHORT_S)
             if juggled.process is not None:
                 due = min(due, juggled.process.look_at)
@@ -264,9 +264,10 @@ class Juggler:
             attempt, deadline, wait = juggled.course.attempt, juggled.course.deadline, juggled.wait
             if attempt is not None and attempt.next_progress is not None and now >= attempt.next_progress:
                 attempt.next_progress = now + self._settings.progress_time_s
-                if note_progress(attempt):
-                    self._tell(juggled)
-            if isinstance(wait, Command | Work) and not juggled.is_said and now >= juggled.since + _SHORT_S:
+                with contextlib.suppress(OSError):  # read once more at the attempt's end, which says what is wrong
+                    if note_progress(attempt):
+                        self._tell(juggled)
+            if juggled.has_news and now >= juggled.since + _SHORT_S:
                 self._tell(juggled)
             if deadline is not None and now >= deadline and juggled.cause is None:
                 self._cut(juggled, TIMED_OUT)

@@ -9,7 +9,7 @@ import os
 import time
 
 from jobjar.course import Course
-from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Steps, Turn, Wait
+from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Steps, Turn, Wait, Work
 from jobjar.session import Ended
 from jobjar.settings import Settings
 
@@ -56,6 +56,12 @@ class Juggled:
     def wanted(self) -> str:
         """The slot that it waits for."""
         return self.wait.slot if isinstance(self.wait, Turn) else ""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to be journaled when what it waits for takes longer: that it is under way, or that
+        what came before is over."""
+        return not self.is_said and (isinstance(self.wait, Command | Work) or self.course.has_entries)
 
 
 class Slots:

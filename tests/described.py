@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,28 @@ def said(rig: Rig, job: str) -> str:
 def underway(rig: Rig) -> list[str]:
     """What is left below underway/."""
     return sorted(str(path.relative_to(rig.home / "underway")) for path in (rig.home / "underway").rglob("*"))
+
+
+def make_package(path: Path, **files: str) -> Path:
+    """A package as a directory; names are `bin/x` written `bin__x`."""
+    for name, text in files.items():
+        file = path / name.replace("__", "/").replace("_sh", ".sh")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+    return path
+
+
+def pack(package: Path) -> Path:
+    """The package as `<its name>.tgz` beside it."""
+    archive = package.with_suffix(".tgz")
+    with tarfile.open(archive, "w:gz") as file:
+        for inner in sorted(package.iterdir()):
+            file.add(inner, inner.name)
+    return archive
+
+
+def outcome(rig: Rig, name: str) -> tuple[str, str | None, int | None, int]:
+    """A job's state, outcome, exit status and number of attempts."""
+    shown = rig.show(name)
+    return shown["state"], shown["outcome"], shown["exit_status"], len(shown["attempts"])

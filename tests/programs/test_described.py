@@ -1,4 +1,7 @@
-"""Described jobs, by a real worker: a test a rule of the two documents that they come from."""
+"""Described jobs, by a real worker: what goes wrong, polling, juggling, and what a person may do meanwhile.
+
+What the two documents that they come from say stands sentence by sentence in `test_contract.py` and `test_cycle.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,15 @@ import itertools
 import json
 import os
 import signal
-import stat
-import tarfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.described import describe, entries, phases, said, script, underway
+from tests.described import describe, entries, make_package, outcome, pack, phases, said, script, underway
 from tests.rig import Rig, wait_until
 
 NODE = os.uname().nodename
-
-
-def make_package(path: Path, **files: str) -> Path:
-    """A package as a directory; names are `bin/x` written `bin__x`."""
-    for name, text in files.items():
-        file = path / name.replace("__", "/").replace("_sh", ".sh")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
-    return path
-
-
-def pack(package: Path) -> Path:
-    archive = package.with_suffix(".tgz")
-    with tarfile.open(archive, "w:gz") as file:
-        for inner in sorted(package.iterdir()):
-            file.add(inner, inner.name)
-    return archive
-
-
-def outcome(rig: Rig, name: str) -> tuple[str, str | None, int | None, int]:
-    shown = rig.show(name)
-    return shown["state"], shown["outcome"], shown["exit_status"], len(shown["attempts"])
 
 
 def is_completed(rig: Rig, name: str) -> bool:
@@ -630,10 +608,3 @@ def test_a_worker_that_died_in_a_stage_has_its_commands_ended_and_the_job_begun_
     assert outcome(rig, name) == ("completed", "succeeded", 0, 2)
     assert rig.show(name)["attempts"][0]["outcome"] == "stranded"
     rig.assert_clean()
-
-
-def test_outside_of_any_worker_it_explains_itself(rig: Rig, tmp_path: Path) -> None:
-    path = tmp_path / "job"
-    path.write_text(script(run_command="true"))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    assert rig.shell(f"'{path}' 2>&1 || echo status $?").stdout.endswith("status 2\n")
