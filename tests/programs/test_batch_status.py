@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import tabulate
 
+from jobjar.batch_report import format_batch, format_batches, format_work, gather_batches, gather_work
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
+from jobjar.report import check_format
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
@@ -104,6 +106,16 @@ def test_tables_come_in_the_formats_of_system_status(rig: Rig, jar: Jar, table_f
     assert table_format in tabulate.tabulate_formats
     for words in ((), ("wc",), ("--work_done",)):
         assert "wc" in rig.run("batch_status", "--format", table_format, *words).stdout
+
+
+def test_every_format_shows_each_batch_with_what_it_did_and_what_failed(rig: Rig, jar: Jar) -> None:
+    batches, (detailed,), work = gather_batches(jar, None), gather_batches(jar, "wc"), gather_work(jar, None)
+    for table_format in tabulate.tabulate_formats:
+        check_format(table_format)
+        for text in (format_batches(batches, table_format), format_work(work, table_format)):
+            assert "wc" in text and "sr" in text and "40" in text, table_format
+        text = format_batch(detailed, table_format)
+        assert "wc" in text and "no such archive" in text and "40" in text, table_format
 
 
 def test_a_jar_without_batches_has_none(rig: Rig) -> None:
