@@ -73,7 +73,7 @@ def test_ids_of_jobs_submitted_one_after_the_other_lie_beside_each_other_and_are
     assert len(set(ids)) == len(ids)
     assert all(len(uid) == 12 for uid in ids)
     runs = sum(not (earlier[:9] == later[:9] and earlier < later) for earlier, later in itertools.pairwise(ids))
-    assert 2 <= runs <= 4
+    assert runs <= 50  # each begins at random, and is some 16,000 long
 
 
 def test_a_forked_process_does_not_go_on_with_the_ids_of_its_parent() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.disk import look
-from jobjar.jobname import unnumbered_name
+from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
@@ -77,6 +77,8 @@ def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: 
     """The rows without an id at a place that may be a job which has one: such a job was seen after a hand had moved it, and
     before the entry of the claim that named it was read."""
     name = name_in_place(place)
+    if oddity_in_name(name):  # no job, and perhaps not even text
+        return set()
     query = "SELECT id FROM job WHERE uid IS NULL AND name = ? AND place = ? AND state <> 'removed'"
     unnamed = {row for (row,) in connection.execute(query, (name, place))}
     if not unnamed:

@@ -17,6 +17,9 @@ from tests.crash.nursery import Answer, Nursery
 
 Step = Callable[["Case"], Any]
 
+# How many times one test of a usual run kills what it tests.
+MOST_DEATHS = 40
+
 
 class Case:
     """A jar; `submitted` has the names of the jobs that a submission reported, `dropped` those put there by hand."""
@@ -112,6 +115,17 @@ def _tally(scenario: str, killed: int, failed: int) -> None:
             file.write(json.dumps({"scenario": scenario.replace("_", " "), "killed": killed, "failed": failed}) + "\n")
 
 
+def plan_deaths(points: int, step: int) -> list[Plan]:
+    """Before and after each of so many writes: each `step`-th of these cases. With step 2 those after a write are left out:
+    what is on the disk is the same before the next one. `make faults` takes at least every second; other runs take no more
+    than a few dozen, spread over all."""
+    if os.environ.get("FAULTS_TALLY"):
+        step = min(step, 2)
+    elif 2 * points > step * MOST_DEATHS:
+        step = 2 * points // MOST_DEATHS | 1  # an odd step takes some before and some after a write
+    return [Plan(number, when) for number in range(1, points + 1) for when in (BEFORE, AFTER)][::step]
+
+
 def kill_everywhere(
     nursery: Nursery,
     template: Path,
@@ -123,11 +137,9 @@ def kill_everywhere(
     then: Step = lambda case: None,
     **arguments: Any,
 ) -> int:
-    """Kill `scenario` before and after each of its writes (each `step`-th of these cases; `make faults` takes at least
-    every second), each time in the same jar, which `prepare` made ready; returns how many times it was killed. Arguments
-    may be functions of the case. `then` is done with each jar in the end.
+    """Kill `scenario` before and after its writes (`plan_deaths`), each time in the same jar, which `prepare` made ready;
+    returns how many times it was killed. Arguments may be functions of the case. `then` is done with each jar in the end.
 
-    With step 2 the cases after a write are left out: what is on the disk is the same before the next write.
     `heal` is done before each case is looked at: what a person does after the crash.
     """
     case = Case(nursery, template, directory / "case")
@@ -140,12 +152,10 @@ def kill_everywhere(
         heal(case)
     case.assert_recovered_and_done()
     then(case)
-    plans = [Plan(number, when) for number in range(1, len(points) + 1) for when in (BEFORE, AFTER)]
+    plans = plan_deaths(len(points), step)
     killed = 0
     failures = []
-    if os.environ.get("FAULTS_TALLY"):
-        step = min(step, 2)
-    for plan in plans[::step]:
+    for plan in plans:
         shutil.rmtree(case.directory)
         shutil.copytree(saved, case.directory, symlinks=True)
         answer = case.do(scenario, plan, **values)
@@ -162,5 +172,5 @@ def kill_everywhere(
     assert not failures, f"{len(failures)} of {killed} cases:\n" + "\n".join(failures[:10])
     assert case.do("processes").result == []
     # How often a loop goes round differs a little from run to run; most points have to be there each time.
-    assert killed >= len(plans[::step]) * 0.8
+    assert killed >= len(plans) * 0.8
     return killed
