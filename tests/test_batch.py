@@ -463,6 +463,38 @@ def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: 
     assert_nothing_left(rig, jar)
 
 
+@pytest.mark.parametrize("before", ["reconcile_in_pieces", "remove_taken"])
+def test_who_is_slow_to_finish_an_abortion_leaves_alone_what_was_restarted_meanwhile(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Of a committed change of another node anybody finishes the rest; meanwhile that node does, and restarts the batch."""
+    submit_seeds(jar, "1-3", 'run_command = "sleep 1000"')
+    elsewhere = new_change(["wc"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
+    assert batch_change._rename_prepared(jar, elsewhere, "", jar.layout.batch("wc").change)
+    batch_change.commit(jar, elsewhere, {**batch_change.read_batch(jar, "wc").data, "is_aborted": True})
+    step = getattr(batch_jobs, before)
+    other = rig.open()
+    done: list[None] = []
+
+    def let_another_be_quicker(*words: Any, **options: Any) -> Any:
+        result = step(*words, **options)
+        if not done:
+            done.append(None)
+            batch_change.finish(other, elsewhere)
+            assert abort_batch(other, "wc", restart=True).restarted == 3
+            if before == "remove_taken":
+                rig.start_worker()
+                wait_until(lambda: len(list(rig.home.glob("workers/*/jobs/*"))) == 2)
+        return result
+
+    monkeypatch.setattr(batch_jobs, before, let_another_be_quicker)
+    batch_change.finish(jar, elsewhere)
+    held = len(list(rig.home.glob("workers/*/jobs/*")))
+    assert len(seeds_in(rig, "unclaimed")) + held == 3
+    assert list(rig.home.glob("workers/*/KILL.*")) == []
+    assert len(seeds_in(rig, "completed")) == 3
+
+
 def test_a_name_held_by_a_move_that_was_killed_does_not_keep_a_job_from_being_submitted(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
