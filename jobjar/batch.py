@@ -8,12 +8,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 from jobjar.attributes import HEADER_BYTES, read_description
 from jobjar.batch_change import (
     Change,
     commit,
+    is_aborted,
     is_taken,
     making,
     new_change,
@@ -151,7 +153,7 @@ def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[
     deadline = time.monotonic() + jar.settings.grace_time_s + _END_WITHIN_S
     cancelled, asked = 0, set[str]()
     while True:
-        count, running = cancel_batch(jar, name, change.id, change.by)
+        count, running = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name))
         cancelled += count
         asked.update(running)
         if not running or time.monotonic() > deadline:

@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
@@ -217,10 +218,20 @@ def finish(jar: Jar, change: Change) -> None:
     release_staged(jar, jar.layout.staged(change.id), change.by)
     for state in states:
         if state.is_aborted:
-            cancel_batch(jar, state.name, change.id, change.by)
+            cancel_batch(jar, state.name, change.id, change.by, partial(is_aborted, jar, state.name))
         elif state.data.get("priority_by") == change.id:
-            set_priority(jar, state.name, parse_priority(dict(state.keys)["priority"]), change.by)
+            is_wanted = partial(_has_priority_by, jar, state.name, change.id)
+            set_priority(jar, state.name, parse_priority(dict(state.keys)["priority"]), change.by, is_wanted)
     give_back(jar, change)
+
+
+def is_aborted(jar: Jar, name: str) -> bool:
+    """Whether a batch is aborted now: what one process aborts another may have finished, and restarted."""
+    return read_batch(jar, name).is_aborted
+
+
+def _has_priority_by(jar: Jar, name: str, change_id: str) -> bool:
+    return read_batch(jar, name).data.get("priority_by") == change_id
 
 
 @contextlib.contextmanager
@@ -327,7 +338,7 @@ def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None
     change = take_batch(jar, name)
     try:
         if read_batch(jar, name).is_aborted:
-            count, _ = cancel_batch(jar, name, change.id, change.by)
+            count, _ = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name))
             say(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
     finally:
         give_back(jar, change)

@@ -7,6 +7,7 @@ beginning: what was done already is found done.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from jobjar.control import request_kill
 from jobjar.disk import look
@@ -22,9 +23,13 @@ from jobjar.stages.reprioritize import reprioritize
 CHUNK = 200
 
 
-def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, list[str]]:
+def cancel_batch(jar: Jar, name: str, change_id: str, by: str, is_wanted: Callable[[], bool]) -> tuple[int, list[str]]:
     """Complete the waiting jobs of a batch as cancelled, and ask workers to kill those that run; returns how many, and the
-    names of these. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    names of these. Raises OSError, LedgerBusy, LedgerUnavailable.
+
+    `is_wanted` tells whether the batch is still aborted. It is asked after each look at which jobs there are and before
+    these are touched: those of a restart are new ones, so what was seen while the batch was aborted is none of them.
+    """
     directory = jar.layout.staged(change_id)
     message = f"batch {name} was aborted by {by}"
     reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
@@ -34,7 +39,7 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, lis
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
             jobs = waiting_jobs(connection, name, CHUNK, after)
-        if not jobs:
+        if not jobs or not is_wanted():
             break
         after = jobs[-1].uid
         take_waiting(jar, jobs, directory)
@@ -43,6 +48,8 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, lis
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         running = running_jobs(connection, name)
+    if not is_wanted():
+        return cancelled, []  # another finished this change meanwhile, and the batch was restarted
     for job_name, place in running:
         worker = worker_of_place(place)
         if worker is not None and look(jar.layout.path(place)) is not None:
@@ -50,12 +57,15 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str) -> tuple[int, lis
     return cancelled, [job_name for job_name, _ in running]
 
 
-def set_priority(jar: Jar, name: str, priority: int, by: str) -> None:
-    """Give the waiting jobs of a batch a priority. Raises OSError, LedgerBusy, LedgerUnavailable."""
+def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callable[[], bool]) -> None:
+    """Give the waiting jobs of a batch a priority, while `is_wanted` says that no later change gave another.
+
+    Raises OSError, LedgerBusy, LedgerUnavailable.
+    """
     reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
     with jar.ledger.writing() as connection:
         jobs = waiting_jobs(connection, name, CHUNK)
-    while jobs:
+    while jobs and is_wanted():
         reprioritize(jar, jobs, priority, by)
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)

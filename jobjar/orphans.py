@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 
 from jobjar.control import WorkerState
+from jobjar.disk import look, look_afresh
 from jobjar.jar import Jar
 from jobjar.jug.outputs import attempt_directory, find_state, remove_underway, state_directory
 from jobjar.layout import Layout
@@ -72,7 +73,12 @@ def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
         return
     with jar.ledger.writing() as connection:
         completed = completed_among(connection, found)
-    for uid in completed:
+    for uid, place in completed:
+        path = jar.layout.path(place)
+        look_afresh(os.path.dirname(path))
+        # Looked at after underway/ was listed: a hand may have taken the job out of completed/, and it runs again.
+        if look(path) is None:
+            continue
         base = f"{jar.layout.underway}/{uid}"
         if not any(is_kept(entry.path) for entry in list_directory(base)):
             remove_underway(jar.layout, uid)

@@ -13,6 +13,7 @@ from jobjar import batch, batch_change, batch_jobs, batch_state
 from jobjar.attributes import read_description
 from jobjar.batch import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
 from jobjar.batch_change import discard, new_change, read_change, settle, take_batch, take_name
+from jobjar.batch_state import read_batch
 from jobjar.check import check_jar
 from jobjar.errors import (
     BadChange,
@@ -461,6 +462,42 @@ def test_two_that_finish_one_change_do_it_once(rig: Rig, jar: Jar, monkeypatch: 
     submit_seeds(jar, "1-5")
     assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4, 5]
     assert_nothing_left(rig, jar)
+
+
+@pytest.mark.parametrize("before", ["reconcile_in_pieces", "remove_taken"])
+def test_who_is_slow_to_finish_an_abortion_leaves_alone_what_was_restarted_meanwhile(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Of a committed change of another node anybody finishes the rest; meanwhile that node does, and restarts the batch."""
+    submit_seeds(jar, "1-3", 'run_command = "sleep 1000"')
+    elsewhere = new_change(["wc"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
+    assert batch_change._rename_prepared(jar, elsewhere, "", jar.layout.batch("wc").change)
+    batch_change.commit(jar, elsewhere, {**read_batch(jar, "wc").data, "is_aborted": True})
+    step = getattr(batch_jobs, before)
+    other = rig.open()
+    done: list[None] = []
+    workers: list[Any] = []
+
+    def let_another_be_quicker(*words: Any, **options: Any) -> Any:
+        result = step(*words, **options)
+        if not done:
+            done.append(None)
+            batch_change.finish(other, elsewhere)
+            assert abort_batch(other, "wc", restart=True).restarted == 3
+            if before == "remove_taken":
+                workers.append(rig.start_worker())
+                wait_until(lambda: len(list(rig.home.glob("workers/*/jobs/*"))) == 2)
+        return result
+
+    monkeypatch.setattr(batch_jobs, before, let_another_be_quicker)
+    batch_change.finish(jar, elsewhere)
+    held = len(list(rig.home.glob("workers/*/jobs/*")))
+    assert len(seeds_in(rig, "unclaimed")) + held == 3
+    assert list(rig.home.glob("workers/*/KILL.*")) == []
+    assert len(seeds_in(rig, "completed")) == 3
+    for worker in workers:  # told to end, it ends its jobs; killed while it starts one, it would leave that behind
+        worker.terminate()
+        worker.communicate(timeout=60)
 
 
 def test_a_name_held_by_a_move_that_was_killed_does_not_keep_a_job_from_being_submitted(

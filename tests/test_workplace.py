@@ -55,6 +55,7 @@ def test_what_a_job_does_to_its_output_file_harms_no_other(rig: Rig, first: str)
         'cd ..; mv "$JJ_SCRATCH_DIR" "$JJ_WORKER_DIR/elsewhere"',
         'cd ..; mv "$JJ_SCRATCH_DIR" "$JJ_WORKER_DIR/elsewhere"; mkdir "$JJ_SCRATCH_DIR"',
         'cd ..; rmdir "$JJ_SCRATCH_DIR"; ln -s /usr "$JJ_SCRATCH_DIR"',
+        "i=0; while [ $i -lt 1500 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done",
     ],
 )
 def test_what_a_job_does_to_its_scratch_directory_leaves_the_next_one_a_fresh_one(rig: Rig, first: str) -> None:

@@ -45,6 +45,7 @@ POLL, STORE = "poll", "store"
 _STATE_FILE = "state.json"
 _ATTEMPT = re.compile(r"([0-9]{1,9})\.([0-9A-Za-z]+)")
 _SHOWN = 5
+_LONGEST_SHOWN = 200
 # Names that an NFS client gives to files that were removed while somebody had them open.
 _REMOVED = re.compile(r"\.nfs[0-9a-f]{8,}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -114,7 +115,11 @@ def _walk(directory: str, problems: list[str]) -> Iterator[str]:
         prefix = waiting.pop()
         for entry in _list_entries(directory, prefix, problems):
             name = f"{prefix}{entry.name}"
-            status = patiently(lambda entry=entry: entry.stat(follow_symlinks=False), entry.path)  # type: ignore[misc]
+            try:
+                status = patiently(lambda entry=entry: entry.stat(follow_symlinks=False), entry.path)  # type: ignore[misc]
+            except OSError as error:
+                problems.append(f"{_shorten(name)} {_say_unreadable(error)}")
+                continue
             if _REMOVED.fullmatch(entry.name):
                 continue
             oddity = find_oddity(entry.name)
@@ -132,9 +137,20 @@ def _list_entries(directory: str, prefix: str, problems: list[str]) -> list[os.D
     path = f"{directory}/{prefix}"
     try:
         return patiently(lambda: list(os.scandir(path)), path)
-    except PermissionError:
-        problems.append(f"{prefix!r} may not be read")
+    except OSError as error:
+        problems.append(f"{_shorten(prefix)} {_say_unreadable(error)}")
         return []
+
+
+def _say_unreadable(error: OSError) -> str:
+    """What is wrong with a file that cannot be looked at, where no other try would help; else raises the error."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+        raise error
+    return "may not be read" if error.errno != errno.ENAMETOOLONG else "is at a path that is too long"
+
+
+def _shorten(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…")
 
 
 def find_oddity(name: str) -> str | None:
@@ -152,8 +168,8 @@ def _measure_output(directory: str, name: str, meanwhile: Meanwhile, problems: l
     path = f"{directory}/{name}"
     try:
         descriptor = open_file(path)
-    except PermissionError:
-        problems.append(f"{name!r} may not be read")
+    except OSError as error:
+        problems.append(f"{_shorten(name)} {_say_unreadable(error)}")
         return None
     try:
         return OutputFile(name, *measure(descriptor, meanwhile))

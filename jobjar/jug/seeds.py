@@ -31,13 +31,17 @@ class Seeds:
     def without(self, others: Seeds) -> Seeds:
         """The seeds that `others` has not."""
         left = []
+        passed = 0  # of the others, those that end before the range that is looked at: both are in order
         for first, last in self.ranges:
-            for other_first, other_last in others.ranges:
-                if other_last < first or other_first > last:
-                    continue
+            while passed < len(others.ranges) and others.ranges[passed][1] < first:
+                passed += 1
+            number = passed
+            while number < len(others.ranges) and others.ranges[number][0] <= last:
+                other_first, other_last = others.ranges[number]
                 if first < other_first:
                     left.append((first, other_first - 1))
                 first = other_last + 1
+                number += 1
             if first <= last:
                 left.append((first, last))
         return Seeds(tuple(left))

@@ -240,10 +240,11 @@ def last_word(connection: Any, worker_uid: str) -> LastWord | None:
     return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
 
 
-def completed_among(connection: Any, uids: Sequence[str]) -> list[str]:
-    """Those of these jobs that are completed."""
-    query = "SELECT 1 FROM job WHERE uid = ? AND state = 'completed'"
-    return [uid for uid in uids if connection.execute(query, (uid,)).fetchone() is not None]
+def completed_among(connection: Any, uids: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of these jobs that are completed, as far as the ledger knows, and where their files are: (id, place) each."""
+    query = "SELECT uid, place FROM job WHERE uid = ? AND state = 'completed'"
+    rows = (connection.execute(query, (uid,)).fetchone() for uid in uids)
+    return [(uid, place) for uid, place in filter(None, rows)]
 
 
 class HeldAttempt(NamedTuple):

@@ -36,6 +36,8 @@ from jobjar.jug.outputs import (
     write_state,
 )
 from jobjar.layout import Layout
+from jobjar.trees import remove_tree
+from tests.test_trees import make_deep
 
 FILES = {"a.txt": b"one", "data/output.ntpl": b"\0" * 3_000_000, "log/deep/ö x.log": b"", ".hidden": b"dot"}
 
@@ -386,3 +388,23 @@ def test_an_output_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> No
     assert "BadOutput" in result.stderr
     assert "'a.txt' may not be read" in result.stderr and "'log/' may not be read" in result.stderr
     shutil.rmtree(tmp_path / "output")
+
+
+def test_an_output_at_a_path_that_is_too_long_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    make_deep(output, 30, "d" * 200)
+    with pytest.raises(BadOutput, match=r"'d{200}…' is at a path that is too long"):
+        list_outputs(str(output))
+    remove_tree(str(output))
+
+
+@pytest.mark.root
+def test_a_directory_of_outputs_that_may_be_listed_and_not_entered_is_refused_by_name(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    fill(output)
+    (output / "log").chmod(0o444)
+    words = ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c"]
+    script = f"from jobjar.jug.outputs import list_outputs; list_outputs({str(output)!r})"
+    result = subprocess.run([*words, script], capture_output=True, text=True, timeout=60)
+    assert "BadOutput" in result.stderr and "' may not be read" in result.stderr
+    remove_tree(str(output))

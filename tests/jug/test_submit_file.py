@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -303,3 +304,28 @@ def test_seeds_are_written_shortly() -> None:
     assert str(parse_seeds(" 1 - 10, 20,11,5-7")) == "1-11,20"
     assert parse_seeds("1-1000").ranges == ((1, 1000),)
     assert Seeds(((1, 10_000_000),)).count == 10_000_000
+
+
+_SEEDS = st.sets(st.integers(0, 40)).map(lambda seeds: join_ranges((seed, seed) for seed in seeds))
+
+
+@given(_SEEDS, _SEEDS)
+def test_seeds_without_others_are_those_that_only_the_first_has(seeds: Seeds, others: Seeds) -> None:
+    left = seeds.without(others)
+    assert list(left) == sorted(set(seeds) - set(others))
+    assert left == join_ranges(left.ranges)
+
+
+def test_widening_a_batch_of_very_many_ranges_looks_at_each_of_them_once_or_twice() -> None:
+    class Counted(tuple[tuple[int, int], ...]):
+        looks = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            Counted.looks += 1
+            return super().__getitem__(index)
+
+    count = 50_000
+    others = Seeds(Counted((first, first) for first in range(1, 2 * count, 2)))
+    wider = Seeds(tuple((first, first) for first in range(1, 2 * count + 20, 2)))
+    assert list(wider.without(others)) == list(range(2 * count + 1, 2 * count + 20, 2))
+    assert Counted.looks < 5 * count
