@@ -271,6 +271,7 @@ class Course:
         to = find_destination(attempt, end, verdict.final)
         if to is not None and has_output(attempt):
             self._has_underway = True
+            attempt.is_cut = False  # by its time limit: what it left is wanted all the same
             try:
                 state = yield from publish_outputs(attempt, end, to, self._own_directory)
             except StageFailed as failure:

@@ -128,6 +128,8 @@ class Juggler:
         """Give a job what it waited for, and begin what it waits for next."""
         while True:
             juggled.wait = None
+            if isinstance(error, Cut) and error.cause == TIMED_OUT:
+                juggled.cause = None  # a limit is of what it ended, and not of what is done with what that left
             try:
                 wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
             except StopIteration:

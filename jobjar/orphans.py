@@ -22,8 +22,8 @@ from jobjar.session import end_session
 from jobjar.stages.store import is_kept
 from jobjar.trees import remove_tree
 
-# Of a job that goes on elsewhere only what asks for it is ended, and what staged it out.
-_ENDED_PHASES = frozenset(("poll", "stage_out"))
+# Of a job that goes on elsewhere only what asks for it is ended, and what staged it out or stored its files.
+_ENDED_PHASES = frozenset(("poll", "stage_out", "store"))
 
 
 def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], say: Callable[[str], None]) -> None:

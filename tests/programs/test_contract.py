@@ -169,6 +169,28 @@ def test_input_files_are_each_job_s_own_copies_however_seldom_they_are_fetched(r
     assert (tmp_path / "data").read_text() == (tmp_path / "served" / "data").read_text() == "pristine\n"
 
 
+def test_each_stage_finds_the_same_world_and_who_it_is(rig: Rig, tmp_path: Path) -> None:
+    """Design, "A job's world": an empty standard input, one file for what is written, the variables of any job, and the jar's
+    programs in PATH: a described job may submit others."""
+    look = 'echo "$JJ_PHASE $JJ_ATTEMPT $JJ_PRIORITY $JJ_CATEGORY $JJ_BATCH $JJ_JOB"; cat'
+    look += '; [ "$JJ_SCRATCH_DIR" = "$PWD" ] || echo lost'
+    look += '; [ "$(readlink -f "$JJ_HOME/claimed/$JJ_JOB")" = "$JJ_JOB_FILE" ] || echo elsewhere; echo >&2 "$JJ_PHASE error"'
+    name = describe(
+        rig,
+        "job.4",
+        "BIG",
+        batch="b",
+        run_command=f"{look}; submit_job true > /dev/null",
+        polling_time="0.05",
+        **{f"{stage}_command": look for stage in ("stage_in", "stage_out")},
+        polling_command=f"{look}; echo finished = 1 > jug_polling.vars",
+    )
+    rig.run_until_idle("BIG")
+    stages = ("stage_in", "run", "poll", "stage_out")
+    assert said(rig, name) == "".join(f"{stage} 1 4 BIG b job.4\n{stage} error\n" for stage in stages)
+    assert len(rig.names("completed")) == 2
+
+
 def test_the_command_is_what_jug_run_says_in_the_environment_that_the_job_has(rig: Rig) -> None:
     """The command is taken from JUG_RUN, and the stages' from JUG_STAGE_IN and JUG_STAGE_OUT; the worker's environment is
     the job's too, and what the description says of it goes before that."""
@@ -218,6 +240,37 @@ def test_what_stage_out_puts_below_output_is_stored_by_storage_workers_sub_direc
         ("early", 6, md5_of("early\n")),
     ]
     assert rig.run("get_output", "deep/er/late", "-").stdout == "result\n"
+    assert underway(rig) == []
+    rig.assert_clean()
+
+
+def test_a_storage_worker_killed_within_a_handler_of_one_s_own_costs_nothing(rig: Rig, tmp_path: Path) -> None:
+    """A job waits for its files to be stored: a handler that has moved some of them away and dies with its worker is begun
+    anew by the next, with all of them."""
+    vault, flag = tmp_path / "vault", tmp_path / "second"
+    vault.mkdir()
+    package = make_package(
+        tmp_path / "storage",
+        bin__keep=(
+            f"#!/bin/sh\nset -e\ncp output/a {vault}/a; rm output/a\n[ -e {flag} ] || {{ touch {flag}; exec sleep 60; }}\n"
+            f"mv output/b {vault}/b\nprintf 'source_name = a\\nsource_name = b\\n' > jug_storage.log\n"
+        ),
+        package__commands="storage_command = $1/bin/keep\n",
+    )
+    name = describe(rig, "job", run_command="mkdir output; echo a > output/a; echo b > output/b", storage_class="own")
+    rig.run_until_idle()
+    first = rig.start_worker("--storage", "own", JJ_STORAGE_SOFTWARE=str(package))
+    wait_until(flag.exists, "the handler")
+    first.kill()
+    first.wait()
+    rig.run("recover_jobs")
+    assert rig.processes() == []
+    second = rig.start_worker("--storage", "own", JJ_STORAGE_SOFTWARE=str(package))
+    wait_until(lambda: rig.names("completed") == [name], "the job to be stored")
+    rig.stop_worker(second)
+    assert [(vault / file).read_text() for file in ("a", "b")] == ["a\n", "b\n"]
+    assert [attempt["outcome"] for attempt in rig.show(name)["attempts"]] == ["published", "interrupted", "succeeded"]
+    assert [file["source_name"] for file in listed(rig)] == ["a", "b"]
     assert underway(rig) == []
     rig.assert_clean()
 

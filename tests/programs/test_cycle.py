@@ -5,6 +5,7 @@ Each test's docstring says the sentence. `test_described.py` has polling, and ho
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,17 @@ def test_as_many_jobs_wait_for_stage_out_as_is_configured_before_the_next_has_to
     wait_until(lambda: rig.names("completed") == names, "all to be completed")
     rig.stop_worker(worker)
     assert [outcome(rig, name)[1] for name in names] == ["succeeded"] * len(names)
+
+
+def test_a_job_in_another_queue_is_asked_for_at_once_and_then_every_polling_time(rig: Rig, tmp_path: Path) -> None:
+    """polling_command is called until jug_polling.vars says that the job is finished."""
+    ask = f"date +%s.%N >> {tmp_path}/asked; [ $(wc -l < {tmp_path}/asked) -lt 4 ] || echo finished = 1 > jug_polling.vars"
+    name = describe(rig, "job", run_command="true", polling_command=ask, polling_time="0.2")
+    rig.run_until_idle(JJ_POLLING_TIME="60")
+    assert outcome(rig, name) == ("completed", "succeeded", 0, 1)
+    times = [float(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    assert len(times) == 4
+    assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(times))
 
 
 def test_what_a_job_in_another_queue_says_of_itself_is_read_while_it_is_polled(rig: Rig, tmp_path: Path) -> None:

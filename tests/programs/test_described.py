@@ -368,6 +368,26 @@ def test_what_a_job_left_that_failed_for_good_goes_where_failures_go(rig: Rig, t
     rig.assert_clean()
 
 
+def test_what_a_job_left_goes_where_failures_go_whatever_it_failed_of(rig: Rig) -> None:
+    leave = "mkdir output; echo $JJ_PHASE > output/left"
+    ends = {
+        "stage_in": {"stage_in_command": f"{leave}; exit 2"},
+        "stage_out": {"run_command": "true", "stage_out_command": f"{leave}; exit 2"},
+        "poll": {
+            "run_command": leave,
+            "polling_command": "printf 'finished = 1\\nexit_status = 2\\n' > jug_polling.vars",
+        },
+        "limit": {"run_command": f"{leave}; sleep 60", "time_limit": "0.2"},
+    }
+    names = [describe(rig, name, err_output_path=name, retries=0, **commands) for name, commands in ends.items()]
+    rig.run_until_idle()
+    assert [outcome(rig, name)[1] for name in names] == ["failed", "failed", "failed", "timed_out"]
+    left = [(rig.home / "storage" / name / "left").read_text() for name in names]
+    assert left == ["stage_in\n", "stage_out\n", "run\n", "run\n"]
+    assert underway(rig) == []
+    rig.assert_clean()
+
+
 def test_a_storage_package_of_ones_own_stores_the_files(rig: Rig, tmp_path: Path) -> None:
     vault = tmp_path / "vault"
     vault.mkdir()
