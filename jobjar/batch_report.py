@@ -110,8 +110,8 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     open_jobs = sum(phases.get(phase, 0) for phase in OPEN_PHASES)
     known = sum(phases.values())
     jobs = max(row.jobs or 0, known)
-    rate = progress.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until)
     left = open_jobs if row.is_aborted else open_jobs + jobs - known
+    rate = progress.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
     eta_s: float | None = None
     if left and rate is not None:
         eta_s = left * rate.seconds / rate.jobs

@@ -213,6 +213,12 @@ def test_the_rate_is_that_of_the_last_hour_from_when_the_first_of_its_jobs_began
     assert batch["eta_s"] == pytest.approx(6 * 2990 / 4, rel=0.05)
 
 
+def test_the_rate_of_a_batch_that_is_over_is_that_at_which_it_ran(jar: Jar, make: Make) -> None:
+    for _ in range(4):
+        make().claim().complete()  # 3000 s ago, ten seconds from one to the next
+    assert only(jar)["rate_per_s"] == pytest.approx(4 / 30, rel=0.1)
+
+
 def test_a_batch_that_ended_long_ago_has_no_rate_and_nothing_to_be_expected(jar: Jar) -> None:
     DescribedJob(jar, "wc", 1, time.time() - 3 * 86400).claim().complete()
     batch = only(jar)
@@ -229,6 +235,7 @@ def test_of_many_jobs_the_newest_thousand_make_the_rate(jar: Jar, make: Make, mo
     monkeypatch.setattr(progress, "_RATE_JOBS", 3)
     for _ in range(9):
         make().claim().complete()
+    make()
     # The fourth from the end completed as long ago as jobs 6 to 9 of 10 s each were made.
     assert only(jar)["rate_per_s"] == pytest.approx(3 / (3000 - 60), rel=0.05)
 

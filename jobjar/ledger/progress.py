@@ -189,9 +189,10 @@ class Rate(NamedTuple):
     seconds: float
 
 
-def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0) -> Rate | None:
+def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_over: bool = False) -> Rate | None:
     """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`: by the newest
-    thousand of them, from when the first of them was begun. Times are the disk's."""
+    thousand of them, from when the first of them was begun until now, or until the last one where the batch `is_over`. Times
+    are the disk's."""
     query = """
         SELECT moved_at, (SELECT min(started_at) FROM attempt WHERE job_uid = uid) FROM job
         WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
@@ -200,7 +201,7 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0) -> 
         rows = connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
         if not rows:
             continue
-        newest = max(now, rows[0][0])
+        newest = rows[0][0] if is_over else max(now, rows[0][0])
         if len(rows) > _RATE_JOBS:
             return Rate(_RATE_JOBS, max(newest - rows[-1][0], 1e-3))
         began_at = min(moved_at if started_at is None else started_at for moved_at, started_at in rows)
