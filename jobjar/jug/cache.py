@@ -2,6 +2,7 @@
 
     <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
     <cache>/sums/<key>      the sha256 of what a key stands for
+    <cache>/sums/<key>.seen    when this node first saw a place show what is in the key: boot and seconds since
     <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that the others of this node wait for it
     <cache>/files/.<pid>.<random>.part    being written
 
@@ -18,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from collections.abc import Iterator
 from jobjar.disk import replace_file
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.leftovers import remove_leftovers
+from jobjar.liveness import this_process
 from jobjar.mounts import is_local
 
 _PART = r"\.([0-9]+)\.[0-9a-f]{8}\.part"
@@ -159,6 +162,21 @@ class Cache:
         except (OSError, ValueError):
             return None
         return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
+
+    def first_look(self, key: str, now: float) -> float:
+        """When a process of this node looked first at what a key is of, by the clock of time.monotonic, which they share; `now`
+        where none did since the node was started."""
+        path, boot = f"{self.path}/sums/{key}.seen", this_process().boot_id
+        if self.why_not() is not None or sys.platform != "linux":
+            return now
+        with contextlib.suppress(OSError, ValueError):
+            with open(path, encoding="utf-8") as file:
+                said, _, seconds = file.read(200).partition(" ")
+            if said == boot and float(seconds) <= now:
+                return float(seconds)
+        with contextlib.suppress(OSError):
+            replace_file(path, f"{boot} {now}".encode(), 0o600)
+        return now
 
     def remember_sum(self, key: str, sha256: str) -> None:
         if self.why_not() is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import email.utils
 import os
 import re
 import select
@@ -24,6 +25,9 @@ from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.session import give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
+# Times of files are whole seconds on some disks, and wherever http or stat(1) tells them. What was changed longer ago than
+# this shows its next change.
+SETTLED_S = 2.0
 _CHUNK = 1 << 20
 _LONGEST_LINE = 4096
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
@@ -52,6 +56,7 @@ class HttpFile:
         self._address = address
         self._meanwhile = meanwhile
         self._files: Any = None
+        self._is_settled = False
 
     def open(self) -> None:
         import aiohttp
@@ -75,12 +80,28 @@ class HttpFile:
         )
 
     def shown(self) -> str | None:
-        asked = self._ask(self._files._info(self._address))
-        if asked.exception() is not None:  # a server that knows no HEAD: the copy says what is wrong, if anything
+        asked = self._ask(self._look())
+        if asked.exception() is not None:  # the copy says what is wrong, if anything
             return None
         found = asked.result()
         etag, modified = found.get("ETag"), found.get("Last-Modified")
-        return f"{etag} {modified} {found.get('size')}" if etag or modified else None
+        self._is_settled = _is_old(modified, found.get("Date")) if modified else True
+        return f"{etag} {modified} {found.get('Content-Length')}" if etag or modified else None
+
+    async def _look(self) -> Any:
+        """The headers of the server's answer; of its answer to GET where it knows no HEAD."""
+        session = await self._files.set_session()
+        address = self._files.encode_url(self._address)
+        async with session.head(address, allow_redirects=True, **self._files.kwargs) as answer:
+            if answer.ok:
+                return answer.headers
+        async with session.get(address, **self._files.kwargs) as answer:
+            answer.raise_for_status()
+            return answer.headers
+
+    def is_settled(self, made: os.stat_result | None) -> bool:
+        """By the server's own clock (RFC 9110, 8.8.2.2). An ETag does not help: nginx makes it of the whole second and the size."""
+        return self._is_settled
 
     def copy_to(self, writer: Writer) -> None:
         answer = self._take(self._ask(self._begin()))
@@ -124,6 +145,15 @@ class HttpFile:
             self._files = None
 
 
+def _is_old(modified: str, date: str | None) -> bool:
+    """Whether a server's Date is later enough than its Last-Modified."""
+    try:
+        changed, now = (email.utils.parsedate_to_datetime(text) for text in (modified, date or ""))
+        return (now - changed).total_seconds() > SETTLED_S
+    except (ValueError, TypeError):  # no date; or one with a time zone, and one without
+        return False
+
+
 async def _read_piece(answer: Any) -> bytes:
     """The next _CHUNK bytes of an answer, fewer at its end."""
     piece = bytearray()
@@ -154,14 +184,16 @@ class FileOfHost:
         self._meanwhile = meanwhile
         self._process: subprocess.Popen[bytes] | None = None
         self._shown: str | None = None
+        self._is_settled = False
         self._size: int | None = None
 
     def open(self) -> None:
         path = shlex.quote(self._path)
-        # GNU's stat, or that of BSD; where there is neither, an empty line. Then it waits for a line.
+        # GNU's stat, or that of BSD, and the clock there; where there is neither, a line of one word. Then it waits for a line.
         script = (
             f"test -f {path} || {{ echo 'no such file, or not a regular one' >&2; exit 1; }}; "
-            f"stat -L -c '%s %Y %a' -- {path} 2>/dev/null || stat -L -f '%z %m %Lp' -- {path} 2>/dev/null || echo; "
+            f"found=$(stat -L -c '%s %Y %Z %a' -- {path} 2>/dev/null || stat -L -f '%z %m %c %Lp' -- {path} 2>/dev/null); "
+            "echo $(date +%s) $found; "
             f"read go && exec cat -- {path}"
         )
         # In sh, whatever the login shell is there.
@@ -188,10 +220,12 @@ class FileOfHost:
                 raise self._say_end()
             line += read
         fields = line.decode("ascii", "replace").split()
-        if len(fields) == 3 and all(field.isdigit() for field in fields):
-            self._shown = " ".join(fields)
-            self._size = int(fields[0])
-            self.is_runnable = bool(int(fields[2], 8) & 0o100)
+        if len(fields) == 5 and all(field.isdigit() for field in fields):
+            now, size, modified, changed, mode = fields
+            self._shown = " ".join(fields[1:])
+            self._is_settled = int(now) - max(int(modified), int(changed)) > SETTLED_S
+            self._size = int(size)
+            self.is_runnable = bool(int(mode, 8) & 0o100)
 
     def _read(self) -> bytes:
         """What ssh says next, nothing at its end. Raises CannotFetch where it is silent for too long."""
@@ -231,6 +265,9 @@ class FileOfHost:
 
     def shown(self) -> str | None:
         return self._shown
+
+    def is_settled(self, made: os.stat_result | None) -> bool:
+        return self._is_settled
 
     def copy_to(self, writer: Writer) -> None:
         process = self._process

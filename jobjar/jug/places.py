@@ -16,7 +16,13 @@ from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
 from jobjar.jobname import node_name
 from jobjar.jug.copies import Meanwhile, nothing
-from jobjar.jug.far import FileOfHost, HttpFile, Writer as Writer, hide_password as hide_password
+from jobjar.jug.far import (
+    SETTLED_S as SETTLED_S,
+    FileOfHost,
+    HttpFile,
+    Writer as Writer,
+    hide_password as hide_password,
+)
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
 
@@ -60,6 +66,10 @@ class Place(Protocol):
 
     def shown(self) -> str | None:
         """What changes when the content does; None where nothing such is known."""
+
+    def is_settled(self, made: os.stat_result | None) -> bool:
+        """Whether it is certain that a change from now on alters what is shown: by the clock that gave the file its time. `made`
+        is the status of a file that was made just before. To be asked after `shown` and before the content is read."""
 
     def copy_to(self, writer: Writer) -> None: ...
     def close(self) -> None: ...
@@ -154,9 +164,14 @@ class LocalFile:
         found = self._status
         return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
-    def is_settled(self, age_s: float) -> bool:
-        """Whether a change from now on would show in the file's times, which tick slowly on some disks."""
-        return abs(time.time() - max(self._status.st_mtime, self._status.st_ctime)) > age_s
+    def is_settled(self, made: os.stat_result | None) -> bool:
+        if not self.is_far:
+            now = time.time()  # this node's kernel gives the file its times
+        elif made is not None and made.st_dev == self._status.st_dev:
+            now = made.st_ctime
+        else:
+            return False
+        return now - max(self._status.st_mtime, self._status.st_ctime) > SETTLED_S
 
     def read_all(self, take: Callable[[bytes], object]) -> None:
         """All of the content. Raises CannotFetch where it changes meanwhile."""

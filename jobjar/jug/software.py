@@ -104,11 +104,11 @@ def archive_at_hand(
         yield path, found
         return
     fetched = temporary_path(f"{directory}/archive", "fetched")
-    before = key_of_sum(source, meanwhile)
+    before = key_of_sum(source, cache, meanwhile)
     try:
         fetch(source, fetched, cache, meanwhile)
         sha256 = sum_of_file(fetched, meanwhile)
-        if key_of_sum(source, meanwhile) == before:
+        if before is not None and key_of_sum(source, cache, meanwhile) == before:
             remember_sum(before, sha256, cache)
         yield fetched, sha256
     finally:

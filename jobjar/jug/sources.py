@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 import uuid
 from typing import Any
 
@@ -19,13 +20,11 @@ from jobjar.description import Source
 from jobjar.errors import CannotFetch
 from jobjar.jug.cache import Cache as Cache, Part
 from jobjar.jug.copies import Meanwhile, nothing
-from jobjar.jug.places import FileWriter, LocalFile, Place, find_place, hide_password
+from jobjar.jug.places import SETTLED_S, FileWriter, LocalFile, Place, find_place, hide_password
 
 _CHUNK = 1 << 20
 # Nothing ends a call of the kernel midway, and where it shares no blocks it copies them.
 _CLONED_AT_ONCE = 1 << 26
-# How much younger than its reading a file has to be changed not to be trusted to show its next change in its times.
-_SETTLED_S = 2.0
 
 
 class _Mismatch(Exception):
@@ -98,6 +97,7 @@ def _fill(source: Source, descriptor: int, cache: Cache | None, meanwhile: Meanw
         runnable = _copy_from_cache(source, by_sum, descriptor, cache, meanwhile)
         if runnable is not None:
             return runnable
+    made = os.fstat(descriptor)
     with contextlib.closing(find_place(source.location, meanwhile)) as place:
         place.open()
         if cache is None or not place.is_far:
@@ -107,6 +107,11 @@ def _fill(source: Source, descriptor: int, cache: Cache | None, meanwhile: Meanw
         key = by_sum or (key_of_place(source.location, shown) if shown else None)
         if key is None:
             _copy_from_place(source, place, descriptor, None)
+            return place.is_runnable
+        if by_sum is None and not _is_settled(place, key, cache, made):
+            # What the cache has was settled when it came. Else the copy is not kept: the next change may not show.
+            if _copy_from_cache(source, key, descriptor, cache, meanwhile) is None:
+                _copy_from_place(source, place, descriptor, None)
             return place.is_runnable
         with cache.locked(key):
             # Looked at again: it may have come while we waited.
@@ -131,6 +136,25 @@ def _key_by_sum(source: Source) -> str | None:
 def key_of_place(location: str, shown: str) -> str:
     """The cache's key of a place, by what it shows of its content."""
     return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+# When this process saw places show something for the first time.
+_looks: dict[str, float] = {}
+
+
+def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
+    """Whether a change from now on is certain to alter a key of what a place shows: by the clock that gives the file its times,
+    or, where nothing tells that, because the place showed the same a while ago. For before the content is read."""
+    if place.is_settled(made):
+        return True
+    now = time.monotonic()
+    first = _looks.get(key)
+    if first is None:
+        first = cache.first_look(key, now) if cache is not None else now
+        if len(_looks) >= _MOST_SUMS:
+            _looks.clear()
+        _looks[key] = first
+    return now - first > SETTLED_S
 
 
 def _copy_from_cache(source: Source, key: str, descriptor: int, cache: Cache, meanwhile: Meanwhile) -> bool | None:
@@ -206,6 +230,7 @@ def sum_of_source(source: Source, cache: Cache | None, meanwhile: Meanwhile = no
         place.open()
         key = _key_of_sum(source, place)
         known = _recall(key, cache)
+        is_settled = key is not None and known is None and _is_settled(place, key, cache)
         if known is None and isinstance(place, LocalFile):
             made, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
@@ -218,16 +243,18 @@ def sum_of_source(source: Source, cache: Cache | None, meanwhile: Meanwhile = no
             if source.md5 not in (None, other.hexdigest()):
                 raise CannotFetch(location=source.location, reason=_say_mismatch("md5", other.hexdigest(), source.md5))
             known = made.hexdigest()
-            if place.is_settled(_SETTLED_S):
+            if is_settled:
                 remember_sum(key, known, cache)
         return known
 
 
-def key_of_sum(source: Source, meanwhile: Meanwhile = nothing) -> str | None:
-    """What the sum of a source's content is remembered by; None where its place shows nothing. Raises CannotFetch."""
+def key_of_sum(source: Source, cache: Cache | None, meanwhile: Meanwhile = nothing) -> str | None:
+    """What the sum of a source's content is remembered by; None where its place shows nothing, or may not show a change that
+    comes now. Raises CannotFetch."""
     with contextlib.closing(find_place(source.location, meanwhile)) as place:
         place.open()
-        return _key_of_sum(source, place)
+        key = _key_of_sum(source, place)
+        return key if key is not None and _is_settled(place, key, cache) else None
 
 
 def _key_of_sum(source: Source, place: Place) -> str | None:

@@ -50,8 +50,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         path = self.translate_path(self.path)
         if os.path.isfile(path) and self.server.has_etags:
             status = os.stat(path)
-            self.send_header("ETag", f'"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"')
+            times = (
+                f"{int(status.st_mtime):x}"
+                if self.server.has_whole_seconds
+                else f"{status.st_ino}-{status.st_mtime_ns}"
+            )
+            self.send_header("ETag", f'"{times}-{status.st_size:x}"')
         super().end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(self.server.clock if timestamp is None else timestamp)
 
     def send_header(self, keyword: str, value: str) -> None:
         if keyword != "Last-Modified" or self.server.has_etags:
@@ -62,6 +70,8 @@ class Server(http.server.ThreadingHTTPServer):
     """`asked`: method, path and answer of each request."""
 
     has_etags = True
+    has_whole_seconds = False  # in its ETags, as those of nginx
+    clock: float | None = None  # what it takes for now
     says_encoded = False
 
     def __init__(self, directory: Path) -> None:

@@ -22,14 +22,17 @@ from jobjar.jobname import node_name
 from jobjar.jug import places, sources
 from jobjar.jug.sources import Cache, fetch
 from tests.jug.serving import Server, http_server, ssh_server
+from tests.rig import wait_until
 
 CONTENT = bytes(range(256)) * 9000 + b"end\n"
+LONG_AGO = 1_600_000_000
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "served").mkdir()
     (tmp_path / "served/a.txt").write_bytes(CONTENT)
+    os.utime(tmp_path / "served/a.txt", (LONG_AGO, LONG_AGO))
     with http_server(tmp_path / "served") as server:
         yield server
 
@@ -240,6 +243,63 @@ def test_what_shows_nothing_of_its_content_is_fetched_each_time(served: Server, 
     assert served.gets("/a.txt") == 2
 
 
+@pytest.mark.parametrize("has_whole_seconds", [False, True])
+def test_a_change_within_the_second_of_the_fetch_is_not_hidden_by_the_cache(
+    served: Server, tmp_path: Path, cache: Cache, has_whole_seconds: bool
+) -> None:
+    """Last-Modified, and what nginx makes of it for an ETag, are the same before and after it."""
+    served.has_whole_seconds = has_whole_seconds
+    served.clock = LONG_AGO + 0.5
+    for content in (b"one", b"two"):
+        (tmp_path / "served/a.txt").write_bytes(content)
+        os.utime(tmp_path / "served/a.txt", (LONG_AGO, LONG_AGO))
+        assert take(f"{served.address}/a.txt", tmp_path / "taken", cache) == content
+    served.clock = LONG_AGO + 10
+    served.asked.clear()
+    for number in range(3):
+        assert take(f"{served.address}/a.txt", tmp_path / f"taken-{number}", cache) == b"two"
+    assert served.gets("/a.txt") == 1
+
+
+def test_what_a_server_without_a_clock_shows_is_kept_once_it_has_shown_it_for_a_while(
+    served: Server, tmp_path: Path, cache: Cache
+) -> None:
+    served.clock = 0.0  # before the file was changed: it says nothing
+    take(f"{served.address}/a.txt", tmp_path / "taken", cache)
+    assert os.listdir(cache.path + "/files") == []
+    wait_until_kept(f"{served.address}/a.txt", tmp_path / "taken", cache)
+
+
+def wait_until_kept(location: str, destination: Path, cache: Cache) -> None:
+    before = len(os.listdir(cache.path + "/files"))
+
+    def is_kept() -> bool:
+        take(location, destination, cache)
+        return len(os.listdir(cache.path + "/files")) > before
+
+    wait_until(is_kept, "a copy in the cache")
+
+
+def test_no_clock_of_this_node_says_how_old_a_file_of_a_network_disk_is(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(CONTENT)
+    monkeypatch.setattr(places, "_is_on_local_disk", lambda path, disk: False)
+    monkeypatch.setattr("time.time", lambda: LONG_AGO)
+    assert sources.sum_of_source(parse_source(f"{tmp_path}/data"), cache) == sums(CONTENT)[1]
+    assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
+    assert cache.why_not() is None and os.listdir(cache.path + "/files") == []
+    assert [name for name in os.listdir(cache.path + "/sums") if not name.endswith(".seen")] == []
+
+
+def test_a_place_that_showed_the_same_to_another_process_a_while_ago_has_settled(tmp_path: Path, cache: Cache) -> None:
+    assert cache.first_look("at-1", 5.0) == 5.0
+    assert Cache(cache.path, 1 << 30).first_look("at-1", 9.0) == 5.0
+    (tmp_path / "cache/sums/at-1.seen").write_text("another-boot 1.0")
+    assert cache.first_look("at-1", 9.0) == 9.0
+    assert cache.first_look("at-1", 11.0) == 9.0
+
+
 def test_a_path_of_a_network_disk_is_kept_and_one_of_a_local_disk_is_not(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,12 +308,13 @@ def test_a_path_of_a_network_disk_is_kept_and_one_of_a_local_disk_is_not(
     assert os.listdir(cache.path + "/files") == []
     # Told that the disk is a network one, which this machine need not have.
     monkeypatch.setattr(places, "_is_on_local_disk", lambda path, disk: False)
-    for _ in range(2):
-        assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
+    wait_until_kept(f"{tmp_path}/data", tmp_path / "taken", cache)
+    assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
     assert len(os.listdir(cache.path + "/files")) == 1
     (tmp_path / "data").write_bytes(b"changed")
     assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == b"changed"
-    assert len(os.listdir(cache.path + "/files")) == 2
+    assert len(os.listdir(cache.path + "/files")) == 1
+    wait_until_kept(f"{tmp_path}/data", tmp_path / "taken", cache)
 
 
 @pytest.mark.skipif(not shutil.which("/usr/sbin/sshd"), reason="needs sshd: `make packages`")
@@ -263,17 +324,25 @@ def test_a_file_of_another_host_comes_by_ssh_and_is_kept(
 ) -> None:
     (tmp_path / 'far side\'s "data" $HOME `x`;').write_bytes(CONTENT)
     path = f'{tmp_path}/far side\'s "data" $HOME `x`;'
+    quoted = f"{tmp_path}/far%20side%27s%20%22data%22%20$HOME%20%60x%60;"
     (tmp_path / "ssh").mkdir()
     with ssh_server(tmp_path / "ssh") as programs:
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        for place in (None, cache, cache):
-            source = Source(f"far:{path}", "taken")
+        source = Source(f"far:{path}", "taken")
+        for place in (None, cache):
             fetch(source, str(tmp_path / "taken"), place)
             assert (tmp_path / "taken").read_bytes() == CONTENT
+
+        def is_kept() -> bool:
+            fetch(source, str(tmp_path / "taken"), cache)
+            return bool(os.listdir(cache.path + "/files"))
+
+        wait_until(is_kept, "a copy in the cache")
+        fetch(source, str(tmp_path / "taken"), cache)
         assert len(os.listdir(cache.path + "/files")) == 1
         os.chmod(path, 0o755)
         fetch(
-            Source(f"file://far{tmp_path}/far%20side%27s%20%22data%22%20$HOME%20%60x%60;", "taken"),
+            Source(f"file://far{quoted}", "taken"),
             f"{tmp_path}/taken",
             None,
         )

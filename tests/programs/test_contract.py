@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import tarfile
 import zipfile
@@ -159,6 +160,7 @@ def test_input_files_are_each_job_s_own_copies_however_seldom_they_are_fetched(r
     (tmp_path / "served").mkdir()
     for place in (tmp_path, tmp_path / "served"):
         (place / "data").write_text("pristine\n")
+        os.utime(place / "data", (1e9, 1e9))
     command = "cat data local; echo spoilt | tee data local > /dev/null; cat data"
     with http_server(tmp_path / "served") as server:
         sources = f"{server.address}/data {tmp_path}/data#name=local"

@@ -107,6 +107,7 @@ def test_installers_killed_at_random_leave_the_package_to_the_others(tmp_path: P
 @pytest.mark.slow
 def test_the_processes_of_a_node_fetch_a_file_once(tmp_path: Path, served: Server) -> None:
     (tmp_path / "served/big").write_bytes(os.urandom(1 << 20) * 8)
+    os.utime(tmp_path / "served/big", (1e9, 1e9))
     started = start_all(
         FETCHER,
         [
