@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
-from jobjar.disk import read_server_clock
+from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
@@ -36,6 +36,7 @@ TOUCHED_EVERY_S = 10.0
 ABANDONED_S = 120.0
 WATCHED_S = 30.0
 _FIRST_PAUSE_S = 0.02
+_GIVES_BACK_EVERY_S = 1.0
 
 
 class Claim:
@@ -46,15 +47,9 @@ class Claim:
         self.token = token
         self._file = f"{path}/claimer.{token}"
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._touch, daemon=True)
 
     def __enter__(self) -> Claim:
-        # Signals are for the main thread; a new thread has its maker's mask.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = _start_thread(self._touch)
         return self
 
     def __exit__(
@@ -62,9 +57,24 @@ class Claim:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # taken away as left; or a disk in trouble: it is left from now on
-            os.unlink(self._file)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """End the claim. Where the disk refuses that for longer than this process waits, a thread goes on with it: the others of
+        this node see a process that lives, and would wait for it as long as it does."""
+        try:
+            remove_file(self._file)  # it may have been taken away as left
+        except OSError:
+            _start_thread(self._go_on_giving_back)
+        with contextlib.suppress(OSError):  # not empty: there is another claim; or `_find_claimer` removes it
             os.rmdir(self._path)
+
+    def _go_on_giving_back(self) -> None:
+        while True:
+            time.sleep(_GIVES_BACK_EVERY_S)
+            with contextlib.suppress(OSError):
+                remove_file(self._file)
+                return
 
     def _touch(self) -> None:
         while not self._is_over.wait(TOUCHED_EVERY_S):
@@ -78,6 +88,17 @@ class Claim:
         except FileNotFoundError:
             return False
         return True
+
+
+def _start_thread(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, daemon=True)
+    # Signals are for the main thread; a new thread has its maker's mask.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread
 
 
 def take_claim(
@@ -116,18 +137,28 @@ def _try_to_take(place: str, path: str) -> Claim | None:
     try:
         with open(f"{prepared}/claimer.{token}", "x", encoding="utf-8") as file:
             json.dump(this_process()._asdict(), file)
+        claim = Claim(path, token)
         try:
             os.rename(prepared, path)
         except OSError as error:
             # A failed rename may have happened (NFS sends requests again): what lies there is believed.
-            if is_transient(error) and patiently(lambda: os.path.lexists(f"{path}/claimer.{token}"), path):
-                return Claim(path, token)
+            if is_transient(error) and _has_happened(claim):
+                return claim
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return None
-        return Claim(path, token)
+        return claim
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
+
+
+def _has_happened(claim: Claim) -> bool:
+    """Whether a claim is there. Raises OSError where the disk does not tell; the claim is given back then, if it is."""
+    try:
+        return claim.is_held()
+    except OSError:
+        claim.give_back()
+        raise
 
 
 def _find_claimer(path: str) -> str | None:
