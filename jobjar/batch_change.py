@@ -34,7 +34,7 @@ from jobjar.disk import (
     rename,
     sync_directory,
 )
-from jobjar.errors import BatchBusy, BatchUnfinished, CannotUseJar, SubmitFailed, UnknownBatch
+from jobjar.errors import BatchBusy, BatchUnfinished, JarError, LedgerUnavailable, SubmitFailed, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import login, new_id, node_name, parse_priority
 from jobjar.ledger.batches import aborted_batches_with_waiting_jobs
@@ -311,17 +311,30 @@ def give_up(jar: Jar, name: str) -> None:
 
 
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
-    """What recovery does for batches: settle changes, and discard what never became one."""
+    """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
+    said. Raises LedgerUnavailable."""
     left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
         if found and process_start(int(found.group(1))) is None:
             shutil.rmtree(entry.path, ignore_errors=True)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            try:
+            with _going_on(entry.name, say):
                 settle(jar, entry.name, say)
-            except CannotUseJar as error:
-                say(f"batch {entry.name}: {error}")
+
+
+@contextlib.contextmanager
+def _going_on(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Say what cannot be done for a batch, so that the others, and the rest of a recovery, are not left undone."""
+    try:
+        yield
+    except LedgerUnavailable:
+        raise  # whoever recovers mends it, and begins anew
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"batch {name}: it could not be settled: {where}{error.strerror}")
+    except JarError as error:
+        say(f"batch {name}: it could not be settled: {error}")
 
 
 def cancel_returned(jar: Jar, say: Callable[[str], None]) -> None:
@@ -330,7 +343,7 @@ def cancel_returned(jar: Jar, say: Callable[[str], None]) -> None:
         fold_journals(connection, jar.layout)
         aborted = aborted_batches_with_waiting_jobs(connection)
     for name in aborted:
-        with contextlib.suppress(BatchBusy, UnknownBatch):
+        with _going_on(name, say), contextlib.suppress(BatchBusy, UnknownBatch):
             _cancel_returned_of(jar, name, say)
 
 

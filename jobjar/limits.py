@@ -173,8 +173,9 @@ def _discard_workshops(paths: LimitPaths) -> None:
 
 
 def list_keys(layout: Layout) -> list[str]:
-    """The limits that there are, or were, by name. Raises OSError."""
-    return sorted(name for name in _list(layout.limits) if _KEY.fullmatch(name))
+    """The limits that there are, or were, by name; a file of such a name is none. Raises OSError."""
+    names = filter(_KEY.fullmatch, _list(layout.limits))
+    return sorted(name for name in names if is_directory(layout.limit(name).path))
 
 
 def _list(path: str) -> list[str]:
@@ -306,14 +307,18 @@ def holds_jobs(worker: WorkerState) -> bool:
 
 def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
     """Give back the tokens of workers that are over and hold no job: they left by their own word, are dead and were on this
-    node, or have no directory any more (it was archived). Raises OSError.
+    node, or have no directory any more (it was archived). What cannot be done for one limit is said. Raises OSError.
 
     For after their jobs were recovered, and the processes of these ended.
     """
-    for key in list_keys(jar.layout):
-        _discard_workshops(jar.layout.limit(key))
     # Before the workers are listed: whoever holds one had a directory then.
-    tokens = list_all_taken(jar.layout)
+    tokens: list[Token] = []
+    for key in list_keys(jar.layout):
+        try:
+            _discard_workshops(jar.layout.limit(key))
+            tokens += list_taken(jar.layout, key)
+        except OSError as error:
+            say(f"limits/{key}: what dead workers hold of it cannot be given back: {error.strerror}")
     if not tokens:
         return
     names = set(_list(jar.layout.workers))
@@ -328,5 +333,10 @@ def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
         else:
             is_over = worker.ended or (worker.alive == DEAD and worker.process.node == node_name())
             is_over = is_over and not holds_jobs(worker)
-        if is_over and return_token(jar.layout, token):
-            say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")
+        try:
+            if is_over and return_token(jar.layout, token):
+                say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")
+        except OSError as error:
+            say(
+                f"{token.worker}: its token {token.number} of the limit {token.limit} cannot be given back: {error.strerror}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from jobjar.errors import (
     BatchExists,
     BatchUnfinished,
     CannotUseJar,
+    LedgerBusy,
     SubmitFailed,
     UnknownBatch,
 )
@@ -537,6 +539,31 @@ def test_a_batch_whose_file_was_damaged_is_named_and_the_others_go_on(rig: Rig, 
         edit_batch(jar, "a", {"notes": "x"})
     assert any("batches/a/batch.json" in line for line in recover_node(jar).lines)
     assert edit_batch(jar, "b", {"notes": "x"}).jobs == 0
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error", "/x"), LedgerBusy(path="/x", waited_s=1)])
+def test_a_batch_that_cannot_be_settled_is_said_and_recovery_goes_on_with_the_next(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "move_under_own_name", refuse)
+        for name in ("a", "b"):
+            with pytest.raises(BatchUnfinished):
+                submit(jar, f'batch\nname = "{name}"\nseeds = "1-2"')
+
+    def refuse_one(jar: Jar, change: Any) -> None:
+        if change.batches[0] == "a":
+            raise error
+        finish(jar, change)
+
+    finish = batch_change.finish
+    monkeypatch.setattr(batch_change, "finish", refuse_one)
+    said = "\n".join(recover_node(jar).lines)
+    assert "batch a: it could not be settled: /x" in said and "batch b: went on with" in said
+    monkeypatch.setattr(batch_change, "finish", finish)
+    assert seeds_in(rig, "unclaimed") == [1, 2]
+    recover_node(jar)
+    assert_nothing_left(rig, jar)
 
 
 def test_a_million_seeds_cost_no_memory_for_their_names() -> None:

@@ -366,6 +366,19 @@ def test_recovery_gives_back_the_tokens_of_workers_that_left_or_were_archived_wh
     assert holders == ["rain.10", "rain.11"]
 
 
+def test_what_is_no_limit_or_a_broken_one_keeps_no_token_of_the_others_from_being_given_back(rig: Rig) -> None:
+    jar = rig.open()
+    set_limit(jar, CATEGORY, "A", 5)
+    dead = hold_one(rig, f"{node_name()}.7")
+    (rig.home / "limits/category.0").write_text("put here by hand")
+    (rig.home / "limits/category.1").mkdir()
+    (rig.home / "limits/category.1/taken").write_text("put here by hand")
+    said: list[str] = []
+    recover_tokens(jar, said.append)
+    assert [line.partition(": ")[0] for line in said] == ["limits/category.1", dead.paths.name]
+    assert state_of(jar, "category.A")[2] == []
+
+
 def test_a_dead_worker_s_token_is_given_back_after_its_job(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     jar = rig.open()
     set_limit(jar, CATEGORY, "A", 1)
