@@ -9,6 +9,7 @@ batch as it was.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 
 from jobjar.attempt import FAILED, PUBLISHED, RETRIED_OUTCOMES, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob, Claimer
@@ -17,7 +18,7 @@ from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import read_file
 from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
 from jobjar.ledger.fold import fold_journal, fold_journals
-from jobjar.ledger.queries import newest_ends, throttle_of
+from jobjar.ledger.queries import ThrottleRow, newest_ends, throttle_of
 
 FAILURES = 10
 FAST_S = 60.0
@@ -25,6 +26,7 @@ FIRST_S, LONGEST_S = 60.0, 3600.0
 # Of how many ended attempts of the whole jar the failures in a row are looked for, for each of them. A batch whose failures
 # are rarer than that slows nobody.
 _AMONG = 20
+_TICK_S = 1e-6
 
 
 def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[str]:
@@ -71,10 +73,25 @@ def note_end(
         if threshold:
             _note_failure(claimer, batch, threshold, now, warn)
         elif end.outcome in (SUCCEEDED, PUBLISHED) and batch in claimer.proposals.throttles:
-            _tell(claimer, batch, now, 0.0, 0)
+            _note_success(claimer, batch, now)
             warn(f"batch {batch}: a job succeeded, the throttle is over")
     except (LedgerBusy, LedgerUnavailable, OSError) as error:
         warn(f"batch {batch}: whether to throttle it could not be looked up, or journaled: {error}")
+
+
+def _note_success(claimer: Claimer, batch: str, now: float) -> None:
+    jar, before = claimer.jar, None
+    # Where the ledger cannot be asked, what was told before is mostly earlier all the same.
+    with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        before = throttle_of(connection, batch)
+    _tell(claimer, batch, _later(now, before), 0.0, 0)
+
+
+def _later(now: float, before: ThrottleRow | None) -> float:
+    """The time of what is told of a throttle now: later than what was told before, also where the disk's times are whole
+    seconds. The latest stands."""
+    return now if before is None else max(now, before.told_at + _TICK_S)
 
 
 def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn: Callable[[str], None]) -> None:
@@ -92,6 +109,7 @@ def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn
             if failures < threshold:
                 return
             delay_s = FIRST_S
+        now = _later(now, before)
         # In the same transaction: of several workers of this home that fail at once, one tells it.
         _tell(claimer, batch, now, now + delay_s, failures)
         fold_journal(connection, jar.journal.path)

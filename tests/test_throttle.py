@@ -117,6 +117,16 @@ def test_one_success_ends_it_and_counting_begins_anew(site: Site) -> None:
     assert site.throttles() == [("wc", 69, 3)]
 
 
+def test_what_is_told_within_one_second_of_the_disk_s_clock_stands_in_its_order(site: Site) -> None:
+    site.submit(20)
+    running = site.claim(0)
+    site.run(*fails(0, 0, 0))
+    assert site.throttles() == [("wc", 61, 3)]
+    site.end(running, 1, SUCCEEDED)
+    assert site.throttles() == []
+    assert site.claim(1.5) is not None
+
+
 @pytest.mark.parametrize(
     ("ends", "is_throttled"),
     [

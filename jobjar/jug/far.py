@@ -100,7 +100,7 @@ class HttpFile:
             return answer.headers
 
     def is_settled(self, made: os.stat_result | None) -> bool:
-        """By the server's own clock (RFC 9110, 8.8.2.2). An ETag does not help: nginx makes it of the whole second and the size."""
+        """By the server's own clock (RFC 9110, 8.8.2.2). An ETag does not help: nginx makes it of the second and the size."""
         return self._is_settled
 
     def copy_to(self, writer: Writer) -> None:
