@@ -566,6 +566,40 @@ def test_a_batch_that_cannot_be_settled_is_said_and_recovery_goes_on_with_the_ne
     assert_nothing_left(rig, jar)
 
 
+def test_of_two_that_discard_a_change_the_one_that_is_killed_leaves_the_rest_to_the_other(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed when it has removed one file, just before the other would."""
+    staged = rig.home / "limbo/.batch-x"
+    (staged / "00000000/BIG").mkdir(parents=True)
+    for number in range(4):
+        (staged / f"00000000/BIG/{number}").touch()
+    unlink = os.unlink
+    removed: list[object] = []
+
+    def come_second(path: Any, **options: Any) -> None:
+        if not removed:
+            removed.append(path)
+            unlink(path, **options)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", come_second)
+    release.discard_staged(str(staged))
+    assert removed and os.listdir(rig.home / "limbo") == []
+
+
+def test_what_of_a_change_cannot_be_removed_is_an_error(rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = rig.home / "limbo/.batch-x"
+    (staged / "00000000").mkdir(parents=True)
+    (staged / "00000000/job").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(OSError, match="batch-x"):
+            release.discard_staged(str(staged))
+    release.discard_staged(str(staged))
+    assert os.listdir(rig.home / "limbo") == []
+
+
 def test_a_million_seeds_cost_no_memory_for_their_names() -> None:
     (text,) = parse_submit_file('batch\nname = "wc"\nseeds = "1-1000000"', "batch", {})
     import tracemalloc

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from typing import NamedTuple
 
 from jobjar.attempt import DESCRIBED
@@ -24,6 +23,7 @@ from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import patiently
 from jobjar.submitted import first_move_entry, submitted_entry
+from jobjar.trees import remove_tree
 
 _CHUNK = re.compile(rf"[0-9]+(?:{re.escape(LEAVING)})?")
 _COUNTER = re.compile(r"-[0-9]+-([0-9]+)-")
@@ -64,9 +64,10 @@ def release_staged(jar: Jar, directory: str, by: str) -> int:
 
 
 def discard_staged(directory: str) -> None:
-    """Remove what a change wrote that is not to be. Raises OSError."""
+    """Remove what a change wrote that is not to be; two may do it at once. Raises OSError where some of it stays."""
+    remove_tree(directory)
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(directory)
+        os.rmdir(directory)
 
 
 def _release_chunk(jar: Jar, path: str, by: str) -> int:
