@@ -34,7 +34,15 @@ from jobjar.disk import (
     rename,
     sync_directory,
 )
-from jobjar.errors import BatchBusy, BatchUnfinished, JarError, LedgerUnavailable, SubmitFailed, UnknownBatch
+from jobjar.errors import (
+    BatchBusy,
+    BatchUnfinished,
+    JarError,
+    LedgerBusy,
+    LedgerUnavailable,
+    SubmitFailed,
+    UnknownBatch,
+)
 from jobjar.jar import Jar
 from jobjar.jobname import login, new_id, node_name, parse_priority
 from jobjar.ledger.batches import aborted_batches_with_waiting_jobs
@@ -238,7 +246,8 @@ def _has_priority_by(jar: Jar, name: str, change_id: str) -> bool:
 def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
     """Make a change, which the body commits: it is finished then. Where the body fails before, nothing was changed.
 
-    Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it refuses after it.
+    Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it, or the ledger, refuses after
+    it. An interrupt goes on its way; that it came after the commit is said.
     """
     _underway.add(change.id)
     try:
@@ -249,9 +258,14 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
             has_happened = is_committed(jar, change)
             if not has_happened:
                 discard(jar, change)
-            if not isinstance(error, OSError):
+            if has_happened and not isinstance(error, Exception):
+                jar.say(str(BatchUnfinished(name=change.batches[0], reason="interrupted")))
+            refused = (OSError, LedgerBusy, LedgerUnavailable) if has_happened else OSError
+            if not isinstance(error, refused):
                 raise
-            reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
             if has_happened:
                 raise BatchUnfinished(name=change.batches[0], reason=reason) from error
             raise SubmitFailed(path=what, reason=reason) from error

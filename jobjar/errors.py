@@ -122,7 +122,8 @@ class BatchBusy(JarError):
 
 class BatchUnfinished(JarError):
     template = (
-        "batch {name}: its jobs are submitted, but not all are claimable yet: {reason}. recover_jobs goes on with them"
+        "batch {name}: this is done for good (what was to be submitted is), but not all of it is seen yet: {reason}. "
+        "recover_jobs goes on with it"
     )
 
 

@@ -153,11 +153,48 @@ def test_what_the_disk_refuses_after_the_commit_recovery_does(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(release, "move_under_own_name", refuse)
-        with pytest.raises(BatchUnfinished, match="its jobs are submitted, but not all are claimable"):
+        with pytest.raises(BatchUnfinished, match=r"this is done for good .*No space left"):
             submit_seeds(jar, "1-3")
     assert seeds_in(rig, "unclaimed") == []
     assert recover_node(jar).lines[0].startswith("batch wc: went on with the change")
     assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+    assert_nothing_left(rig, jar)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), LedgerBusy(path="/x", waited_s=1)])
+def test_who_is_interrupted_after_the_commit_is_told_that_the_batch_is_submitted(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    said: list[str] = []
+    jar.say = said.append
+
+    def interrupt(*words: object) -> int:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_change, "release_staged", interrupt)
+        with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else BatchUnfinished) as caught:
+            submit_seeds(jar, "1-3")
+    [line] = said or [str(caught.value)]
+    assert line.startswith("batch wc: this is done for good")
+    recover_node(jar)
+    assert seeds_in(rig, "unclaimed") == [1, 2, 3]
+    assert_nothing_left(rig, jar)
+
+
+def test_who_is_interrupted_before_the_commit_is_told_nothing(
+    rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    jar.say = said.append
+
+    def interrupt(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobjar.batch.commit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        submit_seeds(jar, "1-3")
+    assert said == []
     assert_nothing_left(rig, jar)
 
 
