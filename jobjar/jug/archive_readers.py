@@ -23,6 +23,9 @@ FILE, DIRECTORY, SYMLINK, HARDLINK = "file", "directory", "symbolic link", "hard
 _LONGEST_END = 1 << 24
 _BLOCK = 512
 _LONGEST_TARGET = 4096
+# tarfile reads what belongs to a member's header into memory, whatever its size: names, maps of sparse files, and extended
+# attributes of at most 64 KiB each.
+_LONGEST_HEADER = 1 << 20
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
 # What the readers raise for contents that they do not understand.
@@ -107,6 +110,39 @@ def normal_path(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
+class _TarInfo(tarfile.TarInfo):
+    """Bounds what tarfile reads of what belongs to a header."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        file: Any = archive.fileobj
+        limited: Any = _HeaderFile(file, self.name)
+        archive.fileobj = limited
+        try:
+            found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        finally:
+            archive.fileobj = file
+        return found
+
+
+class _HeaderFile:
+    """The file of an archive while the header of a member is read from it."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._left = _LONGEST_HEADER
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self._left:
+            raise Refused(f"{self._name!r} has an extended header of more than {_LONGEST_HEADER} bytes")
+        self._left -= size
+        data: bytes = self._file.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class _TarReader:
     """A tar archive, compressed in whatever way tarfile knows."""
 
@@ -115,7 +151,7 @@ class _TarReader:
     def __init__(self, path: str, meanwhile: Meanwhile) -> None:
         self._file = _open_watched(path, meanwhile)
         try:
-            self._tar = tarfile.open(path, "r:*", self._file)  # noqa: SIM115
+            self._tar = tarfile.open(path, "r:*", self._file, tarinfo=_TarInfo)  # noqa: SIM115
         except BaseException:
             self._file.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import shutil
@@ -318,6 +319,55 @@ def test_an_archive_that_would_grow_beyond_measure_is_refused(
         member.size = 4 << 20
         tar.addfile(member, io.BytesIO(bytes(member.size)))
     assert_refused(maker.path, "zeros", "would grow to")
+
+
+LONG_HEADERS = [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+
+
+@pytest.mark.parametrize("kind", LONG_HEADERS)
+@pytest.mark.parametrize("first", ["header", "file"])
+def test_a_header_of_a_tar_that_would_fill_the_memory_is_refused(maker: Maker, kind: bytes, first: str) -> None:
+    members = [tar_member("huge header", kind), tar_member("file")]
+    content = b"30 mtime=1234567890.123456789\n" * 50_000
+    with tarfile.open(maker.path, "w:gz") as tar:
+        for member in members if first == "header" else members[::-1]:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    assert_refused(maker.path, "huge header", "extended header of more than 1048576 bytes")
+
+
+def test_a_map_of_a_sparse_file_that_would_fill_the_memory_is_refused_and_another_is_not(tmp_path: Path) -> None:
+    member = tar_member("sparse", tarfile.GNUTYPE_SPARSE)
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # it goes on in the next block
+    header[148:156] = b"%06o\0 " % (sum(header[:148] + header[156:]) + 8 * ord(" "))
+    goes_on = b"00000001000\0" * 42 + b"\1" + bytes(7)
+    path = tmp_path / "evil.tgz"
+    with gzip.open(path, "wb") as made:
+        made.write(bytes(header) + goes_on * 4000 + bytes(10_240))
+    assert_refused(path, "sparse", "extended header of more than 1048576 bytes")
+    path.unlink()
+    (tmp_path / "made").mkdir()
+    with (tmp_path / "made/sparse").open("wb") as file:
+        for place in range(100):
+            os.pwrite(file.fileno(), b"x", place << 20)
+    for form in ("gnu", "posix"):
+        words = ["tar", "-S", f"--format={form}", "-czf", f"{path}.{form}", "sparse"]
+        subprocess.run(words, cwd=tmp_path / "made", check=True)
+        unpack(f"{path}.{form}", f"{tmp_path}/{form}")
+        assert (tmp_path / form / "sparse").read_bytes() == (tmp_path / "made/sparse").read_bytes()
+
+
+def test_long_names_and_attributes_of_members_are_no_such_header(tmp_path: Path) -> None:
+    name = "/".join(["d" * 200] * 15)
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        path = tmp_path / f"{form}.tgz"
+        with tarfile.open(path, "w:gz", format=form) as made:
+            member = tarfile.TarInfo(name)
+            member.pax_headers = {"SCHILY.xattr.user.x": "x" * 65_536}
+            made.addfile(member)
+        unpack(str(path), f"{tmp_path}/{form}")
+        assert (tmp_path / f"{form}" / name).is_file()
 
 
 def test_an_archive_of_too_many_members_is_refused(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
