@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 
@@ -30,6 +29,7 @@ from jobjar.jug.archive_readers import (
 )
 from jobjar.jug.building import temporary_path
 from jobjar.jug.copies import Meanwhile, nothing
+from jobjar.trees import remove_tree
 
 MOST_MEMBERS = 500_000
 # An archive that says it will grow to more than both is taken for a bomb: real data are far from it.
@@ -66,7 +66,7 @@ def unpack(
                     raise Refused("it was taken over by another process meanwhile")
                 os.rename(temporary, directory)
             except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                remove_tree(temporary)
                 raise
     except Refused as error:
         raise BadArchive(path=archive_path, reason=str(error)) from error

@@ -18,7 +18,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -31,6 +30,7 @@ from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import is_transient, patiently
+from jobjar.trees import remove_tree
 
 TOUCHED_EVERY_S = 10.0
 ABANDONED_S = 120.0
@@ -149,7 +149,7 @@ def _try_to_take(place: str, path: str) -> Claim | None:
             return None
         return claim
     finally:
-        shutil.rmtree(prepared, ignore_errors=True)
+        remove_tree(prepared)
 
 
 def _has_happened(claim: Claim) -> bool:
@@ -236,6 +236,6 @@ def sweep(place: str) -> None:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):  # somebody else does it, or it is another user's: it is only in the way
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             os.unlink(path)

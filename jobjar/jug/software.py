@@ -37,6 +37,7 @@ from jobjar.jug.package import (
 )
 from jobjar.jug.places import hide_password, local_path
 from jobjar.jug.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
+from jobjar.trees import remove_tree
 
 
 def install(
@@ -163,7 +164,7 @@ def _discard(place: str) -> None:
     aside = temporary_path(place, "half")
     with contextlib.suppress(FileNotFoundError):
         os.rename(place, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
 
 
 def _sync_disk(path: str) -> None:
@@ -204,8 +205,10 @@ def place_workware(
         _join(location, working_directory, _name(source))
     except shutil.Error as error:
         raise CannotInstall(location=_name(source), reason=_first_of(error)) from error
+    except RecursionError as error:  # copytree and _join call themselves for each level
+        raise CannotInstall(location=_name(source), reason="it has too many directories in each other") from error
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        remove_tree(unpacked)
     if has_install:
         run_install(working_directory, _name(source), lambda line: None, meanwhile)
     return read_package(working_directory)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +27,11 @@ from jobjar.jug.places import LocalFile
 from jobjar.jug.software import install, place_workware
 from jobjar.jug.sources import Cache, sum_of_source
 from jobjar.liveness import this_process
+from jobjar.trees import remove_tree
 from tests.jug.packing import INSTALL, pack, sha256_of, write_package
 from tests.jug.serving import Server, http_server
 from tests.rig import wait_until
+from tests.test_trees import make_deep
 
 
 @pytest.fixture
@@ -311,6 +314,39 @@ def test_an_installer_killed_at_any_change_of_the_disk_costs_nothing(tmp_path: P
     (made / "other").touch()
     get(place, pack(made, tmp_path / "other.tgz"))
     assert not [name for name in names(place) if name.endswith(".building")]
+
+
+def test_a_half_package_that_is_deeper_than_python_calls_itself_is_removed(tmp_path: Path, place: Path) -> None:
+    """What an installer made before it failed, and what one that was killed left."""
+    deep = "for number in $(seq 1500); do mkdir d; cd d; done"
+    bad = pack(write_package(tmp_path / "made", f'cd "$1"; {deep}; exit 1'), tmp_path / "p.tgz")
+    with pytest.raises(CannotInstall):
+        get(place, bad)
+    assert names(place) == []
+    make_deep(place / f".{sha256_of(bad)}.elsewhere.7.0123abcd.half", 1_500, "d")
+    with pytest.raises(CannotInstall):
+        get(place, bad)
+    assert names(place) == []
+
+
+def test_workware_that_is_deeper_than_python_calls_itself_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    write_package(tmp_path / "made")
+    make_deep(tmp_path / "made/deep", 1_500, "d")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(CannotInstall, match="too many directories"):
+        place_workware(parse_source(f"{tmp_path}/made"), f"{tmp_path}/work", None)
+    assert os.listdir(tmp_path / "work") == []
+    remove_tree(f"{tmp_path}/made")
+
+
+def test_an_archive_that_is_deeper_than_python_calls_itself_is_refused_and_leaves_nothing(
+    tmp_path: Path, place: Path
+) -> None:
+    with tarfile.open(tmp_path / "p.tgz", "w:gz") as made:
+        made.addfile(tarfile.TarInfo("/".join(["d"] * 1_500)))
+    with pytest.raises(BadArchive):
+        get(place, tmp_path / "p.tgz")
+    assert names(place) == []
 
 
 def forge_claim(place: Path, archive: Path, touched_ago_s: float, **changes: object) -> Path:
