@@ -249,6 +249,11 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
             has_happened = is_committed(jar, change)
             if not has_happened:
                 discard(jar, change)
+            if isinstance(error, KeyboardInterrupt):
+                rest = (
+                    "is decided; recover_jobs finishes it" if has_happened else "was not made, and left nothing behind"
+                )
+                raise KeyboardInterrupt(f"interrupted: {what} {rest}") from error
             if not isinstance(error, OSError):
                 raise
             reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"

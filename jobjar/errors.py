@@ -60,6 +60,10 @@ class BadChange(UsageError):
     template = "batch {name} cannot be changed so: {reason}; nothing was changed"
 
 
+class NotRestarted(BadChange):
+    template = "batch {name} is aborted, but not restarted: {reason}"
+
+
 class ConfigError(JarError):
     template = "{where}: {reason}"
 
@@ -184,7 +188,7 @@ class UnknownOutput(JarError):
 
 
 class AmbiguousOutput(JarError):
-    template = "{count} stored files have the name {name}; choose one with --job: {jobs}"
+    template = "{count} stored files have the name {name}; choose one with --job or --batch: {jobs}"
 
 
 class CannotGetOutput(JarError):

@@ -61,12 +61,20 @@ def copy_output(output: StoredOutput, destination: str | None = None, force: boo
     """Copy a stored file to a path, or into a directory; by default under its base name into the current one. Returns the
     path. Its size and md5 have to be the recorded ones. A file that is there is only replaced with `force`.
 
-    Raises CannotGetOutput, CannotFetch, OSError; nothing is at the destination then that was not there before.
+    Raises CannotGetOutput, CannotFetch; nothing is at the destination then that was not there before.
     """
     path = _destination(output, destination)
     taken = CannotGetOutput(name=repr(output.name), reason=f"{path} is there already; --force replaces a file")
     if os.path.lexists(path) and not (force and (os.path.islink(path) or os.path.isfile(path))):
         raise taken  # a device or pipe is there to be written to, not to be replaced: `-` does that
+    try:
+        _copy(output, path, taken, force)
+    except OSError as error:
+        raise CannotGetOutput(name=repr(output.name), reason=f"{path}: {error.strerror or error}") from error
+    return path
+
+
+def _copy(output: StoredOutput, path: str, taken: CannotGetOutput, force: bool) -> None:
     directory = os.path.dirname(path) or "."
     sweep(directory)
     temporary = f"{directory}/{temporary_name()}"
@@ -86,9 +94,8 @@ def copy_output(output: StoredOutput, destination: str | None = None, force: boo
                 raise taken from None
         sync_directory(directory)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(temporary)
-    return path
 
 
 def _destination(output: StoredOutput, destination: str | None) -> str:

@@ -202,7 +202,7 @@ job { failure_throttle = "3" output_path = "../x" }
         ('batch\nname = a\nenvironment = "1=2"', "x.jug, line 3: environment: '1=2' is not of the form NAME=value"),
         (f"batch\nname = {'a' * 60}\njob\nname = {'b' * 60}", "x.jug, line 3: identifier "),
         ("[batch]\nname = 1979-05-27", "x.jug, line 2: name: date is no value for it"),
-        ("[batch]\nname = ", "x.jug, line 2: Invalid value"),
+        ("[batch]\nname = ", "x.jug, line 2: it is no TOML: Invalid value"),
         ("[[batch]]\nname = 'a'\n[[batch]]\nname = 'b'\n[[job]]\nname = 'c'", "x.jug, line 5: whose job is this?"),
         ("[batch]\nname = 'a'\n[jobs]", "x.jug, line 3: there is no block 'jobs'"),
         ("[batch]\nname = 'a'\nrun_command = ['a', 'b']", "x.jug, line 3: run_command: list is no value for it"),
