@@ -161,6 +161,26 @@ def test_what_no_worker_could_fetch_is_refused_at_submission(rig: Rig, tmp_path:
     assert rig.names("unclaimed") == []
 
 
+def test_two_input_files_of_one_name_are_refused_and_never_take_each_other_s_place(rig: Rig, tmp_path: Path) -> None:
+    files = [tmp_path / "one" / "in", tmp_path / "two" / "in"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
+    told = f"input_files: {files[0]} and {files[1]} are both called 'in'; name one otherwise, with #name=…"
+    text = f'batch\nname = "b"\nrun_command = "cat in"\ninput_files = "{files[0]}"\njob\ninput_files = "{files[1]}'
+    (tmp_path / "b.jug").write_text(f'{text}"\n')
+    result = rig.run("submit_batch", f"{tmp_path}/b.jug", check=False)
+    assert result.returncode == 2 and f"{tmp_path}/b.jug, line 5: {told}" in result.stderr
+    # The same by hand.
+    job = describe(rig, "job", run_command="cat in", input_files=f"{files[0]} {files[1]}", retries="0")
+    rig.run_until_idle()
+    assert rig.show(job)["attempts"][0]["message"] == f"stage_in: {told}"
+    (tmp_path / "b.jug").write_text(f'{text}#name=other"\n')
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    rig.run_until_idle()
+    assert [rig.show(name)["outcome"] for name in rig.names("completed")].count("succeeded") == 1
+
+
 def test_a_submission_that_is_interrupted_says_so_and_leaves_nothing(rig: Rig, file: Path) -> None:
     words = [str(BIN / "submit_batch"), str(file), "level=3", "last=200000"]
     process = subprocess.Popen(words, env=rig.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
