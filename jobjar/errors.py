@@ -142,6 +142,10 @@ class UnknownJob(JarError):
     template = "{job}: no job of this name or id in {home}; `system_status` shows what there is"
 
 
+class UnknownBatchOrJob(UnknownJob):
+    template = "{job}: no batch, and no job of this name or id, in {home}; `batch_status` and `system_status` show them"
+
+
 class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 

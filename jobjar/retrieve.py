@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from jobjar.disk import sync_directory
-from jobjar.errors import AmbiguousOutput, CannotFetch, CannotGetOutput, UnknownBatch, UnknownOutput
+from jobjar.errors import (
+    AmbiguousOutput,
+    CannotFetch,
+    CannotGetOutput,
+    UnknownBatch,
+    UnknownBatchOrJob,
+    UnknownJob,
+    UnknownOutput,
+)
 from jobjar.jar import Jar
 from jobjar.jug.copies import sweep, temporary_name
 from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
@@ -27,13 +35,17 @@ _SHOWN = 10
 
 def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
     """The stored files of a batch, of a job (name, id, the beginning of an id, path), or of all. A batch goes before a job of
-    the same name. Raises UnknownJob, AmbiguousJob."""
+    the same name. Raises UnknownBatchOrJob, AmbiguousJob."""
     refresh_ledger(jar)
     if name is None:
         return list_stored(jar.ledger)
     if batch_has_jobs(jar.ledger, name):
         return list_stored(jar.ledger, batch=name)
-    return list_stored(jar.ledger, job=find_job(jar, name).uid or "")
+    try:
+        job = find_job(jar, name)
+    except UnknownJob:
+        raise UnknownBatchOrJob(job=name, home=jar.layout.home) from None
+    return list_stored(jar.ledger, job=job.uid or "")
 
 
 def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str | None = None) -> StoredOutput:

@@ -192,7 +192,10 @@ job { failure_throttle = "3" output_path = "../x" }
         ('batch\nname = "a/b"', "x.jug, line 2: name: identifier 'a/b' cannot be used"),
         ('batch\nname = "a"\nseeds = 1\njob', "x.jug, line 1: a batch has either seeds or job blocks"),
         ('batch\nname = "a"\nseeds = "5-3"', "x.jug, line 3: seeds: '5-3' ends before it begins"),
-        ('batch\nname = "a"\nseeds = "1-99999999"', "x.jug, line 3: seeds: 99999999 seeds are more than"),
+        (
+            'batch\nname = "a"\nseeds = "1-99999999"',
+            "x.jug, line 3: seeds: 99999999 seeds are more than a batch may have (10000000)",
+        ),
         ('batch\nname = "a"\njob\nname = "j"\njob\nname = "j"', "x.jug, line 5: a job j of this batch is described"),
         ("batch {\nname = a", "x.jug, line 1: this { is not closed"),
         ("batch {\nname = a\nbatch\nname = b", "x.jug, line 3: batch begins inside of the block whose { is in line 1"),

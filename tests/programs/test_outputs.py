@@ -96,7 +96,7 @@ def test_outputs_are_listed_of_a_batch_of_a_job_and_of_all(rig: Rig, store: Stor
     assert listed(rig, "wc") == listed(rig, "one") == listed(rig, one[:6]) == every[:2]
     assert listed(rig, "other") == every[2:]
     result = rig.run("list_outputs", "nothing", check=False)
-    assert result.returncode == 1 and "no job of this name or id" in result.stderr
+    assert result.returncode == 1 and "no batch, and no job of this name or id" in result.stderr
 
 
 def test_the_table_has_name_size_md5_and_where(rig: Rig, store: Store) -> None:
