@@ -26,7 +26,7 @@ from jobjar.batch_change import (
 from jobjar.batch_jobs import CHUNK, cancel_batch
 from jobjar.batch_state import BatchState, disk_now, read_batch, wait_until_past
 from jobjar.disk import make_directory, read_file
-from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, UnknownBatch
+from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, NotRestarted, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
 from jobjar.jug.seeds import parse_seeds
@@ -73,7 +73,7 @@ def read_submit_files(
             data = standard_input.read() if path == "-" and standard_input else read_file(path)
             texts.append((data.decode(), where))
         except OSError as error:
-            problems.append(f"{where}: {error.strerror}")
+            problems.append(f"{where or 'an empty name'}: {error.strerror}")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             problems.append(f"{where}, line {line}: it is not UTF-8")
@@ -131,7 +131,7 @@ def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
     """Complete the waiting jobs of a batch as cancelled and kill those that run; what waits to be stored is left alone.
 
     With `restart`, its jobs that did not succeed are then submitted again, as new jobs of the same descriptions. Raises
-    UnknownBatch, BatchBusy, BadChange (jobs still run, so that nothing was restarted), SubmitFailed, BatchUnfinished.
+    UnknownBatch, BatchBusy, NotRestarted (jobs of it still run), SubmitFailed, BatchUnfinished.
     """
     _check_known(jar, name)
     change = take_batch(jar, name)
@@ -142,8 +142,9 @@ def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
         cancelled, asked, running = _end_jobs(jar, name, change)
     if running and restart:
         shown = ", ".join(running[:3]) + ("…" if len(running) > 3 else "")
-        reason = f"it is aborted, but {len(running)} of its jobs still run ({shown}), so that none was restarted"
-        raise BadChange(name=name, reason=reason)
+        raise NotRestarted(
+            name=name, reason=f"{len(running)} of its jobs still run ({shown}); try again when they ended"
+        )
     restarted = _restart(jar, name) if restart else 0
     return AbortedBatch(name, cancelled, len(asked), running, restarted)
 
@@ -170,7 +171,7 @@ def _restart(jar: Jar, name: str) -> int:
         with jar.ledger.writing() as connection:
             left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
         if left:
-            raise BadChange(name=name, reason="jobs of it came back meanwhile; try again")
+            raise NotRestarted(name=name, reason="jobs of it came back meanwhile; try again")
         count = _stage(jar, change, _copies(jar, state, until))
         wait_until_past(
             jar, until

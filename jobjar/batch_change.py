@@ -247,7 +247,7 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
     """Make a change, which the body commits: it is finished then. Where the body fails before, nothing was changed.
 
     Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it, or the ledger, refuses after
-    it. An interrupt goes on its way; that it came after the commit is said.
+    it. An interrupt goes on its way, and says on which side of the commit it came.
     """
     _underway.add(change.id)
     try:
@@ -258,8 +258,11 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
             has_happened = is_committed(jar, change)
             if not has_happened:
                 discard(jar, change)
-            if has_happened and not isinstance(error, Exception):
-                jar.say(str(BatchUnfinished(name=change.batches[0], reason="interrupted")))
+            if isinstance(error, KeyboardInterrupt):
+                rest = (
+                    "is decided; recover_jobs finishes it" if has_happened else "was not made, and left nothing behind"
+                )
+                raise KeyboardInterrupt(f"interrupted: {what} {rest}") from error
             refused = (OSError, LedgerBusy, LedgerUnavailable) if has_happened else OSError
             if not isinstance(error, refused):
                 raise

@@ -117,6 +117,8 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
         eta_s = left * rate.seconds / rate.jobs
     elif left and known - open_jobs - removed == 0:
         eta_s = _expect(jar, row.name, left, phases)
+    if eta_s is not None:
+        eta_s += max(0.0, row.throttled_until - now)  # none of it is claimed before
     return {
         "jobs": jobs,
         "done": known - open_jobs - removed,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, read_file, remove_file
 from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
@@ -46,6 +47,10 @@ class WorkerState(NamedTuple):
     def is_running(self) -> bool:
         """Alive, or on another node and not known to have ended."""
         return not self.ended and self.alive != DEAD
+
+    def asks_for(self, category: str) -> bool:
+        """Whether it asks for the jobs of a category; '' are the uncategorized ones."""
+        return category in self.categories or (not self.is_storage and category in ("", self.process.node))
 
     @property
     def is_paused(self) -> bool:
@@ -96,6 +101,26 @@ def list_workers(layout: Layout) -> list[WorkerState]:
 def running_workers(layout: Layout) -> list[WorkerState]:
     """The workers that run, as far as this node can tell (on others: that have not ended)."""
     return [worker for worker in list_workers(layout) if worker.is_running and not worker.set_aside]
+
+
+def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
+    """Why none of the workers that run claims a job of this category, and what to do; None where one would."""
+    asking = [worker for worker in running if worker.asks_for(category)]
+    if any(not worker.is_paused for worker in asking):
+        return None
+    if asking:
+        pause_all = layout.pause_all_file
+        what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"
+        return f"the workers that ask for it are paused ({what})"
+    if category.startswith(STORAGE_CATEGORY):
+        storage_class = category.removeprefix(STORAGE_CATEGORY)
+        who, words = f"storage worker of class {storage_class}", f"start_worker --storage {storage_class}"
+    elif category:
+        who, words = f"worker that asks for category {category}", f"start_worker {category}"
+    else:
+        who, words = "worker that asks for uncategorized jobs", "start_worker"
+    first = f"remove {layout.stop_all_file}; " if os.path.lexists(layout.stop_all_file) else ""
+    return f"no {who} is running ({first}`{words}` starts one)"
 
 
 def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerState], list[JarError]]:

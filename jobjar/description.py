@@ -216,6 +216,16 @@ def describe(pairs: list[tuple[str, str]]) -> Description:
     return Description(**said)
 
 
+def check_names(files: tuple[Source, ...]) -> None:
+    """Raise ValueError where one of a job's input files would be put in another's place."""
+    named: dict[str, Source] = {}
+    for source in files:
+        first = named.setdefault(source.name, source)
+        if first != source:
+            places = f"{first.location} and {source.location}"
+            raise ValueError(f"input_files: {places} are both called {source.name!r}; name one otherwise, with #name=…")
+
+
 def said_in_journal(description: Description) -> Mapping[str, Any]:
     """What journals and ledgers hold of a described job; the rest its file says when it is run."""
     said = {"kind": "described", "batch": description.batch, "seed": description.seed}

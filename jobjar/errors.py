@@ -60,6 +60,10 @@ class BadChange(UsageError):
     template = "batch {name} cannot be changed so: {reason}; nothing was changed"
 
 
+class NotRestarted(BadChange):
+    template = "batch {name} is aborted, but not restarted: {reason}"
+
+
 class ConfigError(JarError):
     template = "{where}: {reason}"
 
@@ -139,6 +143,10 @@ class UnknownJob(JarError):
     template = "{job}: no job of this name or id in {home}; `system_status` shows what there is"
 
 
+class UnknownBatchOrJob(UnknownJob):
+    template = "{job}: no batch, and no job of this name or id, in {home}; `batch_status` and `system_status` show them"
+
+
 class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 
@@ -185,7 +193,7 @@ class UnknownOutput(JarError):
 
 
 class AmbiguousOutput(JarError):
-    template = "{count} stored files have the name {name}; choose one with --job: {jobs}"
+    template = "{count} stored files have the name {name}; choose one with --job or --batch: {jobs}"
 
 
 class CannotGetOutput(JarError):

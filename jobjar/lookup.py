@@ -12,7 +12,7 @@ from jobjar import control
 from jobjar.archive import find_archived_worker
 from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
 from jobjar.attributes import HEADER_BYTES, read_header
-from jobjar.control import ASIDE
+from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look, read_file
 from jobjar.errors import (
@@ -45,6 +45,7 @@ from jobjar.ledger.queries import (
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
+from jobjar.liveness import DEAD
 from jobjar.patience import patiently
 from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
@@ -163,8 +164,13 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
-    """Why an unclaimed job is not claimed now, whatever workers there are: its batch is throttled or aborted, a limit is used
-    up."""
+    """Why a job does not run now: it is held, or stranded; its batch is aborted or throttled, it is not due yet, a limit is used
+    up, no worker asks for it."""
+    if job.state == "limbo":
+        what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
+        return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
+    if job.state == "claimed":
+        return _explain_stranded(jar, job)
     if job.state != "unclaimed":
         return []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
@@ -176,9 +182,23 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch is throttled until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(until))}")
+    if (job.not_before or 0.0) > time.time():
+        due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.not_before))
+        lines.append(f"it is not to be tried again before {due}")
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
+        unasked = explain_unasked(jar.layout, job.category or "", running_workers(jar.layout))
+        lines += [unasked] if unasked else []
     return lines
+
+
+def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
+    name = worker_of_place(job.place)
+    with contextlib.suppress(OSError):
+        worker = None if name is None else read_worker(jar.layout, name)
+        if worker is not None and worker.alive == DEAD:
+            return [f"it is stranded with the dead worker {name} (`recover_jobs` on node {worker.process.node})"]
+    return []
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:

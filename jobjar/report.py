@@ -228,18 +228,16 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
     """What a person should look at."""
     found = []
     running = [worker for worker in workers if worker.is_running]
-    asked = {""}
-    for worker in running:
-        asked.update((worker.process.node, *worker.categories))
     if status["jobs"]["unclaimed"] and not running:
         found.append("no worker is running; `start_worker` starts one")
     elif running:
         unasked: dict[str, int] = {}
         for row in status["categories"]:
-            if row["category"] not in asked:
+            if not any(worker.asks_for(row["category"]) for worker in running):
                 unasked[row["category"]] = unasked.get(row["category"], 0) + row["waiting"]
         for category, count in unasked.items():
-            found.append(f"category {category}: {_jobs(count)}, but no running worker asks for it")
+            which = f"category {category}" if category else "uncategorized"
+            found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     for job in stranded[:_SHOWN]:
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")

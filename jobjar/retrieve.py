@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from jobjar.disk import sync_directory
-from jobjar.errors import AmbiguousOutput, CannotFetch, CannotGetOutput, UnknownBatch, UnknownOutput
+from jobjar.errors import (
+    AmbiguousOutput,
+    CannotFetch,
+    CannotGetOutput,
+    UnknownBatch,
+    UnknownBatchOrJob,
+    UnknownJob,
+    UnknownOutput,
+)
 from jobjar.jar import Jar
 from jobjar.jug.copies import sweep, temporary_name
 from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
@@ -27,13 +35,17 @@ _SHOWN = 10
 
 def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
     """The stored files of a batch, of a job (name, id, the beginning of an id, path), or of all. A batch goes before a job of
-    the same name. Raises UnknownJob, AmbiguousJob."""
+    the same name. Raises UnknownBatchOrJob, AmbiguousJob."""
     refresh_ledger(jar)
     if name is None:
         return list_stored(jar.ledger)
     if batch_has_jobs(jar.ledger, name):
         return list_stored(jar.ledger, batch=name)
-    return list_stored(jar.ledger, job=find_job(jar, name).uid or "")
+    try:
+        job = find_job(jar, name)
+    except UnknownJob:
+        raise UnknownBatchOrJob(job=name, home=jar.layout.home) from None
+    return list_stored(jar.ledger, job=job.uid or "")
 
 
 def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str | None = None) -> StoredOutput:
@@ -61,12 +73,20 @@ def copy_output(output: StoredOutput, destination: str | None = None, force: boo
     """Copy a stored file to a path, or into a directory; by default under its base name into the current one. Returns the
     path. Its size and md5 have to be the recorded ones. A file that is there is only replaced with `force`.
 
-    Raises CannotGetOutput, CannotFetch, OSError; nothing is at the destination then that was not there before.
+    Raises CannotGetOutput, CannotFetch; nothing is at the destination then that was not there before.
     """
     path = _destination(output, destination)
     taken = CannotGetOutput(name=repr(output.name), reason=f"{path} is there already; --force replaces a file")
     if os.path.lexists(path) and not (force and (os.path.islink(path) or os.path.isfile(path))):
         raise taken  # a device or pipe is there to be written to, not to be replaced: `-` does that
+    try:
+        _copy(output, path, taken, force)
+    except OSError as error:
+        raise CannotGetOutput(name=repr(output.name), reason=f"{path}: {error.strerror or error}") from error
+    return path
+
+
+def _copy(output: StoredOutput, path: str, taken: CannotGetOutput, force: bool) -> None:
     directory = os.path.dirname(path) or "."
     sweep(directory)
     temporary = f"{directory}/{temporary_name()}"
@@ -86,9 +106,8 @@ def copy_output(output: StoredOutput, destination: str | None = None, force: boo
                 raise taken from None
         sync_directory(directory)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(temporary)
-    return path
 
 
 def _destination(output: StoredOutput, destination: str | None) -> str:

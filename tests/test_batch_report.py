@@ -219,6 +219,15 @@ def test_the_rate_of_a_batch_that_is_over_is_that_at_which_it_ran(jar: Jar, make
     assert only(jar)["rate_per_s"] == pytest.approx(4 / 30, rel=0.1)
 
 
+def test_what_is_to_be_expected_comes_after_the_end_of_the_throttle(jar: Jar, make: Make) -> None:
+    make().claim().complete()
+    make()
+    tell_batch(jar, "wc", jobs=2)
+    before = only(jar)["eta_s"]
+    tell_throttle(jar, "wc", time.time() + 600, 10)
+    assert 590 < only(jar)["eta_s"] - before < 610
+
+
 def test_a_batch_that_ended_long_ago_has_no_rate_and_nothing_to_be_expected(jar: Jar) -> None:
     DescribedJob(jar, "wc", 1, time.time() - 3 * 86400).claim().complete()
     batch = only(jar)

@@ -466,10 +466,11 @@ def test_show_and_the_status_say_what_is_limited_and_why_a_job_waits(rig: Rig) -
     set_limit(claimer.jar, CATEGORY, "A", 1)
     set_limit(claimer.jar, STORAGE, "tape", 7)
     names = submit_in(claimer, "A", 2)
-    assert rig.show(names[1])["waits_because"] is None
+    nobody = "no worker that asks for category A is running (`start_worker A` starts one)"
+    assert rig.show(names[1])["waits_because"] == [nobody]
     claimed(claimer)
     assert rig.show(names[0])["waits_because"] is None
-    assert rig.show(names[1])["waits_because"] == ["the limit of category A (1) is used up"]
+    assert rig.show(names[1])["waits_because"] == ["the limit of category A (1) is used up", nobody]
     assert "waits because  the limit of category A (1) is used up" in rig.run("jobjar", "show", names[1]).stdout
     holder = claimer.paths.name
     assert rig.status()["limits"] == [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jobjar.attributes import read_description
-from jobjar.description import LISTS
+from jobjar.description import LISTS, check_names
 from jobjar.errors import BadIdentifier, JarError
 from jobjar.jobname import check_identifier, parse_priority
 from jobjar.jug.script import make_script
@@ -133,7 +133,7 @@ def check_plan(batch: BatchText) -> list[str]:
             problems.append(f"{job.where}: a job {name} of this batch is described already in {names[name]}")
     for where, first in _first_of_each(batch):
         try:
-            read_description(next(first).script, where)
+            check_names(read_description(next(first).script, where).input_files)
         except (ValueError, JarError) as error:
             problems.append(f"{where}: {error}")
     return problems

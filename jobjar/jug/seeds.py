@@ -71,5 +71,5 @@ def parse_seeds(text: str) -> Seeds:
         ranges.append((first, last))
     seeds = join_ranges(ranges)
     if seeds.count > MOST_SEEDS:
-        raise ValueError(f"{seeds.count} seeds are more than {MOST_SEEDS}")
+        raise ValueError(f"{seeds.count} seeds are more than a batch may have ({MOST_SEEDS})")
     return seeds

@@ -27,6 +27,8 @@ RUN = "run"
 POLL = "poll"
 STAGE_OUT = "stage_out"
 STORE = "store"
+# What a shell means by these.
+_SHELL_SAYS = {126: " (a command cannot be executed)", 127: " (a command was not found)"}
 T = TypeVar("T")
 
 
@@ -230,7 +232,9 @@ class Attempt:
 
 
 def describe_ended(ended: Ended) -> str:
-    return f"signal {ended.signal}" if ended.signal is not None else f"exit status {ended.exit_status}"
+    if ended.signal is not None:
+        return f"signal {ended.signal}"
+    return f"exit status {ended.exit_status}{_SHELL_SAYS.get(ended.exit_status or 0, '')}"
 
 
 def _own_variables(job: ClaimedJob, description: Description) -> dict[bytes, bytes]:

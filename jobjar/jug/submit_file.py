@@ -16,6 +16,7 @@ from jobjar.description import KEYS, LISTS
 from jobjar.errors import BadSubmitFile, JarError
 from jobjar.jobname import check_category, parse_priority
 from jobjar.jug.blocks import BATCH, Block, Value, scan_blocks
+from jobjar.jug.places import local_path
 from jobjar.jug.plan import BatchText, JobText, check_batch_name, check_plan
 from jobjar.jug.seeds import parse_seeds
 from jobjar.jug.toml_blocks import is_toml, read_toml_blocks
@@ -35,6 +36,7 @@ OWN_KEYS: dict[str, Callable[[str], Any]] = {
 # What a worker finds in a job, and nobody writes: Job Jar does.
 _WRITTEN_HERE = ("described", "batch", "seed")
 BATCH_KEYS = tuple(key for key in (*KEYS, *OWN_KEYS) if key not in _WRITTEN_HERE)
+_SOURCES = ("software", "workware", "input_files")
 # What concerns a batch as a whole.
 JOB_KEYS = tuple(key for key in BATCH_KEYS if key != "failure_throttle")
 
@@ -171,7 +173,10 @@ def _reason_against(key: str, text: str) -> str | None:
         return "it has a line end or a NUL"
     parse = check_batch_name if key == "name" else OWN_KEYS.get(key) or KEYS[key][1]
     try:
-        parse(text)
+        parsed: Any = parse(text)
+        if key in _SOURCES:
+            for source in parsed:
+                local_path(source.location)  # where no worker could fetch it from, that is told now
     except (ValueError, JarError) as error:
         return str(error)
     return None

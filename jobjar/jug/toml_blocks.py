@@ -73,7 +73,7 @@ def read_toml_blocks(text: str, expand: Expand, complain: Complain) -> list[Bloc
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line ([0-9]+), column [0-9]+\)", str(error))
         line = int(found.group(1)) if found else text.count("\n") + 1
-        complain(line, re.sub(r" \(at .*\)$", "", str(error)))
+        complain(line, re.sub(r" \(at .*\)$", "", f"it is no TOML: {error}"))
         return []
     lines = _Lines(text)
     for name in document:

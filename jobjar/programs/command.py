@@ -67,7 +67,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
         # Who read our output has seen enough (`system_status | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if error.args:
+            complain(parser.prog, error)
         return 130
     except OSError as error:
         where = f" {error.filename}:" if error.filename else ""

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from jobjar.errors import CannotGetOutput
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 _STANDARD_OUTPUT = "-"
@@ -37,7 +38,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         jar.close()
         if options.destination == _STANDARD_OUTPUT:
             sys.stdout.flush()
-            write_output(output, 1)
+            try:
+                write_output(output, 1)
+            except BrokenPipeError:
+                raise  # who reads has seen enough
+            except OSError as error:
+                reason = f"standard output: {error.strerror}"
+                raise CannotGetOutput(name=repr(output.name), reason=reason) from error
         else:
             print(copy_output(output, options.destination, options.force))
         if output.storage_md5 is None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from jobjar.description import Description
+from jobjar.description import Description, check_names
 from jobjar.errors import JarError
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
@@ -74,15 +74,16 @@ def _install(attempt: Attempt) -> list[Package]:
 def _bring_files(attempt: Attempt, directory: str) -> None:
     cache = _open_cache(attempt)
     try:
+        check_names(attempt.description.input_files)
         for source in attempt.description.workware:
             place_workware(source, directory, cache, attempt.check)
         for source in attempt.description.input_files:
             fetch(source, f"{directory}/{source.name}", cache, attempt.check)
-    except (JarError, OSError) as error:
+    except (JarError, OSError, ValueError) as error:
         raise StageFailed(STAGE_IN, _explain(error)) from error
 
 
-def _explain(error: JarError | OSError) -> str:
+def _explain(error: JarError | OSError | ValueError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

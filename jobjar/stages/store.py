@@ -50,7 +50,10 @@ def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Ca
                 yield from _store_file(attempt, state, file, f"{published}/{file.name}", where)
     except CannotStore as error:
         raise StageFailed(STORE, str(error)) from error
-    except (JarError, OSError, ValueError) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Refused(f"store: {where}{error.strerror or error}") from error
+    except (JarError, ValueError) as error:
         raise Refused(f"store: {error}") from error
     attempt.end()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +143,99 @@ def test_what_cannot_be_done_is_said(rig: Rig, words: list[str], status: int, to
     result = rig.run(*words, check=False)
     assert (result.returncode, result.stdout) == (status, "")
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('input_files = "words.txt"', "input_files: words.txt cannot be fetched: it is not an absolute path"),
+        ('software = "wc.tgz"', "software: wc.tgz cannot be fetched: it is not an absolute path"),
+        ('workware = "ftp://host/x"', "workware: ftp://host/x cannot be fetched: files are fetched from paths, file:"),
+    ],
+)
+def test_what_no_worker_could_fetch_is_refused_at_submission(rig: Rig, tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "b.jug").write_text(f'batch\nname = "b"\n{line}\nrun_command = "true"\n')
+    result = rig.run("submit_batch", f"{tmp_path}/b.jug", check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"{tmp_path}/b.jug, line 3: {told}" in result.stderr
+    assert rig.names("unclaimed") == []
+
+
+def test_two_input_files_of_one_name_are_refused_and_never_take_each_other_s_place(rig: Rig, tmp_path: Path) -> None:
+    files = [tmp_path / "one" / "in", tmp_path / "two" / "in"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
+    told = f"input_files: {files[0]} and {files[1]} are both called 'in'; name one otherwise, with #name=…"
+    text = f'batch\nname = "b"\nrun_command = "cat in"\ninput_files = "{files[0]}"\njob\ninput_files = "{files[1]}'
+    (tmp_path / "b.jug").write_text(f'{text}"\n')
+    result = rig.run("submit_batch", f"{tmp_path}/b.jug", check=False)
+    assert result.returncode == 2 and f"{tmp_path}/b.jug, line 5: {told}" in result.stderr
+    # The same by hand.
+    job = describe(rig, "job", run_command="cat in", input_files=f"{files[0]} {files[1]}", retries="0")
+    rig.run_until_idle()
+    assert rig.show(job)["attempts"][0]["message"] == f"stage_in: {told}"
+    (tmp_path / "b.jug").write_text(f'{text}#name=other"\n')
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    rig.run_until_idle()
+    assert [rig.show(name)["outcome"] for name in rig.names("completed")].count("succeeded") == 1
+
+
+def test_a_submission_that_is_interrupted_says_so_and_leaves_nothing(rig: Rig, file: Path) -> None:
+    words = [str(BIN / "submit_batch"), str(file), "level=3", "last=200000"]
+    process = subprocess.Popen(words, env=rig.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(rig.home.glob("limbo/.batch-*/*/*")), "the first jobs to be written")
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)
+    assert told == ("", "submit_batch: interrupted: batch wc-3 was not made, and left nothing behind\n")
+    assert process.returncode == 130
+    assert list((rig.home / "limbo").iterdir()) == list((rig.home / "batches").iterdir()) == []
+    rig.run("submit_batch", str(file), "level=3", "last=2")
+    assert seeds_in(rig, "unclaimed") == [1, 2]
+
+
+def test_a_batch_is_aborted_but_not_restarted_while_jobs_of_it_cannot_be_ended(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text('batch\nname = "b"\nrun_command = "sleep 60"\n')
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    worker = rig.start_worker()
+    wait_until(lambda: not rig.names("unclaimed"), "the claim")
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        result = rig.run("abort_batch", "--restart", "b", check=False)
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    assert result.returncode == 2
+    assert "abort_batch: batch b is aborted, but not restarted: 1 of its jobs still run (" in result.stderr
+    assert "nothing was changed" not in result.stderr
+    wait_until(lambda: rig.names("completed"), "the job to be killed")
+    assert rig.run("abort_batch", "--restart", "b").stdout == "0 cancelled, 0 killed, 1 submitted again\n"
+    rig.run("abort_batch", "b")
+    rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def test_an_abortion_that_is_interrupted_says_what_is_left_to_do(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text('batch\nname = "b"\nrun_command = "sleep 60"\n')
+    rig.run("submit_batch", f"{tmp_path}/b.jug")
+    worker = rig.start_worker()
+    wait_until(lambda: not rig.names("unclaimed"), "the claim")
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        words = [str(BIN / "abort_batch"), "b"]
+        process = subprocess.Popen(words, env=rig.environment, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: list(rig.home.glob("workers/*/KILL.*")), "the order to kill the job")
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    assert told == "abort_batch: interrupted: the abortion of batch b is decided; recover_jobs finishes it\n"
+    assert process.returncode == 130
+    wait_until(lambda: rig.names("completed"), "the job to be killed")
+    rig.run("recover_jobs")
+    assert rig.run("abort_batch", "--restart", "b").stdout == "0 cancelled, 0 killed, 1 submitted again\n"
+    rig.run("abort_batch", "b")
+    rig.stop_worker(worker)
+    rig.assert_clean()
 
 
 def test_running_jobs_of_an_aborted_batch_are_killed(rig: Rig, file: Path) -> None:

@@ -96,7 +96,7 @@ def test_outputs_are_listed_of_a_batch_of_a_job_and_of_all(rig: Rig, store: Stor
     assert listed(rig, "wc") == listed(rig, "one") == listed(rig, one[:6]) == every[:2]
     assert listed(rig, "other") == every[2:]
     result = rig.run("list_outputs", "nothing", check=False)
-    assert result.returncode == 1 and "no job of this name or id" in result.stderr
+    assert result.returncode == 1 and "no batch, and no job of this name or id" in result.stderr
 
 
 def test_the_table_has_name_size_md5_and_where(rig: Rig, store: Store) -> None:
@@ -139,13 +139,32 @@ def test_a_file_is_copied_here_under_its_base_name_or_to_a_path_or_into_a_direct
         assert (here / name).read_bytes() == CONTENT
     assert sorted(os.listdir(here)) == ["a", "other", "there"]
     result = rig.run("get_output", "log/a", str(tmp_path / "missing" / "a"), check=False)
-    assert result.returncode == 1 and "No such file or directory" in result.stderr
+    assert result.returncode == 1
+    assert f"'log/a' was not copied: {tmp_path}/missing/a: No such file or directory" in result.stderr
 
 
 def test_a_file_goes_to_standard_output_as_it_is(rig: Rig, store: Store) -> None:
     store.add(store.run_job("one", "wc"), "a")
     result = subprocess.run([BIN / "get_output", "a", "-"], env=rig.environment, capture_output=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, CONTENT, b"")
+
+
+def test_a_full_disk_is_told_with_the_file_that_does_not_fit_and_leaves_nothing(
+    rig: Rig, store: Store, tmp_path: Path
+) -> None:
+    store.add(store.run_job("one", "wc"), "a")
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [BIN / "get_output", "a", "-"], env=rig.environment, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert result.returncode == 1
+    assert result.stderr == b"get_output: 'a' was not copied: standard output: No space left on device\n"
+    (tmp_path / "here").mkdir()
+    limited = f"ulimit -f 8; trap '' XFSZ; exec {BIN}/get_output a {tmp_path}/here/copy"
+    copied = subprocess.run(["/bin/sh", "-c", limited], env=rig.environment, capture_output=True, text=True, timeout=60)
+    assert copied.returncode == 1 and copied.stdout == ""
+    assert f"'a' was not copied: {tmp_path}/here/copy: " in copied.stderr and "Traceback" not in copied.stderr
+    assert os.listdir(tmp_path / "here") == []
 
 
 def test_nothing_is_overwritten_without_force(rig: Rig, store: Store, tmp_path: Path) -> None:
@@ -211,7 +230,7 @@ def test_a_name_of_several_jobs_needs_job_or_batch(rig: Rig, store: Store, tmp_p
     result = rig.run("get_output", "a", str(tmp_path), check=False)
     assert result.returncode == 1
     assert (
-        f"2 stored files have the name 'a'; choose one with --job: {one} of batch wc, {two} of batch other"
+        f"2 stored files have the name 'a'; choose one with --job or --batch: {one} of batch wc, {two} of batch other"
         in result.stderr
     )
     assert rig.run("get_output", "a", "-", "--job", "one").stdout == "of one"

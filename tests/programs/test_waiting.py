@@ -1,0 +1,82 @@
+"""`jobjar show` says of a job that does not run why that is, and what to do."""
+
+from __future__ import annotations
+
+from tests.described import describe
+from tests.rig import Rig, wait_until
+
+
+def why(rig: Rig, job: str) -> list[str]:
+    return list(rig.show(job)["waits_because"] or [])
+
+
+def test_a_job_that_no_running_worker_asks_for_is_told_which_worker_is_missing(rig: Rig) -> None:
+    plain = describe(rig, "plain", run_command="true")
+    special = describe(rig, "special", "SPECIAL", run_command="true")
+    stored = describe(rig, "stored", "STORAGE-tape", run_command="true")
+    wanted = {
+        plain: "no worker that asks for uncategorized jobs is running (`start_worker` starts one)",
+        special: "no worker that asks for category SPECIAL is running (`start_worker SPECIAL` starts one)",
+        stored: "no storage worker of class tape is running (`start_worker --storage tape` starts one)",
+    }
+    assert {job: why(rig, job) for job in wanted} == {job: [line] for job, line in wanted.items()}
+    # A storage worker asks for nothing but its class.
+    worker = rig.start_worker("--storage", "disk")
+    assert why(rig, plain) == [wanted[plain]]
+    assert "uncategorized: 1 job, but no running worker asks for it" in rig.status()["warnings"]
+    rig.stop_worker(worker)
+    (rig.home / "workers" / "STOP_ALL").touch()
+    remedy = f"(remove {rig.home}/workers/STOP_ALL; `start_worker` starts one)"
+    assert why(rig, plain) == [f"no worker that asks for uncategorized jobs is running {remedy}"]
+
+
+def test_a_job_whose_workers_are_paused_says_so(rig: Rig) -> None:
+    worker = rig.start_worker()
+    rig.run("pause_worker", "all")
+    job = describe(rig, "job", run_command="true")
+    assert why(rig, job) == ["the workers that ask for it are paused (`unpause_worker all`)"]
+    rig.run("unpause_worker", "all")
+    rig.run("jobjar", "wait", "--timeout", "60s", job)
+    pause_all = rig.home / "workers" / "PAUSE_ALL"
+    pause_all.touch()
+    job = describe(rig, "another", run_command="true")
+    assert why(rig, job) == [f"the workers that ask for it are paused (remove {pause_all})"]
+    pause_all.unlink()
+    rig.run("jobjar", "wait", "--timeout", "60s", job)
+    assert why(rig, job) == []
+    rig.stop_worker(worker)
+
+
+def test_a_job_that_is_to_be_tried_again_says_when_and_a_command_that_is_missing_is_named_so(rig: Rig) -> None:
+    job = describe(rig, "job", batch="b", run_command="no-such-command", retries="2", retry_delay="1h")
+    worker = rig.start_worker()
+    wait_until(lambda: rig.show(job)["not_before"], "the failure")
+    [line] = why(rig, job)
+    assert line.startswith("it is not to be tried again before ")
+    assert rig.show(job)["attempts"][0]["message"] == "run: exit status 127 (a command was not found)"
+    rig.stop_worker(worker)
+
+
+def test_a_job_in_limbo_says_what_to_do_with_it(rig: Rig) -> None:
+    job = describe(rig, "job", run_command="true")
+    (rig.home / "unclaimed" / job).rename(rig.home / "limbo" / job)
+    assert why(rig, job) == [f"it is in limbo, where no worker looks; move it to {rig.home}/unclaimed"]
+    wrong = describe(rig, "wrong", run_command="true", colour="red")
+    rig.run_until_idle()
+    told = f"its file there is to be corrected, and moved to {rig.home}/unclaimed"
+    assert why(rig, wrong) == [f"it is in limbo, where no worker looks; {told}"]
+    assert "'colour'" in rig.show(wrong)["held_reason"]
+
+
+def test_a_job_that_a_dead_worker_holds_says_where_to_recover_it(rig: Rig) -> None:
+    job = describe(rig, "job", run_command="sleep 60")
+    worker = rig.start_worker()
+    wait_until(lambda: rig.show(job)["state"] == "claimed", "the claim")
+    assert why(rig, job) == []
+    worker.kill()
+    worker.wait()
+    [line] = why(rig, job)
+    assert f".{worker.pid} (`recover_jobs` on node " in line and line.startswith("it is stranded with the dead worker ")
+    rig.run("recover_jobs")
+    [line] = why(rig, job)
+    assert line.startswith("no worker that asks for uncategorized jobs is running ")
