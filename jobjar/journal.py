@@ -236,15 +236,22 @@ class JournalFile:
             raise OSError(errno.EIO, "it ends too early", self._path) from error
 
     def has_more(self, offset: int) -> bool:
-        """Whether there are bytes after `offset`."""
+        """Whether there are bytes after `offset`. Raises OSError."""
         if self._unpacked is None:
-            return os.fstat(self._descriptor).st_size > offset
+            try:
+                return self._file_size() > offset
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
         return bool(self.read_at(1, offset))
 
+    def _file_size(self) -> int:
+        return patiently(lambda: os.fstat(self._descriptor).st_size, self._path, FLICKER_S)
+
     def size(self) -> int:
-        """How many uncompressed bytes there are."""
+        """How many uncompressed bytes there are. Raises OSError."""
         if self._unpacked is None:
-            return os.fstat(self._descriptor).st_size
+            return self._file_size()
         return self._unpacked.seek(0, os.SEEK_END)
 
 

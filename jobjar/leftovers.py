@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 
+from jobjar.disk import remove_file
 from jobjar.liveness import process_start
+from jobjar.patience import patiently
 
 
 def remove_leftovers(directory: str, pattern: str) -> list[str]:
@@ -14,10 +16,9 @@ def remove_leftovers(directory: str, pattern: str) -> list[str]:
     first group, is no more. Returns their names; a missing directory has none. Raises OSError."""
     removed = []
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(directory):
+        for name in patiently(lambda: os.listdir(directory), directory):
             found = re.fullmatch(pattern, name)
             if found and process_start(int(found.group(1))) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{directory}/{name}")
-                    removed.append(name)
+                remove_file(f"{directory}/{name}")
+                removed.append(name)
     return removed

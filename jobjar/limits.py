@@ -163,7 +163,7 @@ def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
 
 def _discard_workshops(paths: LimitPaths) -> None:
     """Remove what killed processes of this node were making."""
-    for name in os.listdir(paths.path):
+    for name in patiently(lambda: os.listdir(paths.path), paths.path):
         found = _WORKSHOP.fullmatch(name)
         if found and found.group(1) == node_name() and process_start(int(found.group(2))) is None:
             shutil.rmtree(f"{paths.path}/{name}", ignore_errors=True)

@@ -45,6 +45,7 @@ from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD
 from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
+from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
@@ -133,7 +134,7 @@ def _remove_inner(jar: Jar, worker: WorkerState, path: str) -> None:
     descriptor = -1
     with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):
         if is_owner:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
     if descriptor < 0:
         return
     try:

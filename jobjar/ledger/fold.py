@@ -28,6 +28,7 @@ from jobjar.journal import (
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.mounts import is_local
+from jobjar.patience import FLICKER_S, patiently
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
@@ -140,7 +141,7 @@ def _sync_own(path: str) -> int:
         return sys.maxsize
     try:
         # For writing alone: MooseFS does not sync through a descriptor that may read and has not written.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = patiently(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC), path, FLICKER_S)
     except (FileNotFoundError, PermissionError):
         return sys.maxsize
     try:

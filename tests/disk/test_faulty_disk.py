@@ -35,6 +35,22 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["recover_jobs"], ["system_status"], ["jobjar", "show"], ["jobjar", "wait", "--all"]]
+)
+def test_a_program_does_its_work_on_a_disk_that_errs_at_random(
+    rig: Rig, library: Path, tmp_path: Path, words: list[str]
+) -> None:
+    rig.environment["JJ_LEDGER_HOME"] = str(tmp_path / "ledger")
+    names = [rig.submit("true") for _ in range(5)]
+    rig.run_until_idle()
+    job = names[:1] if words == ["jobjar", "show"] else []
+    for seed in range(20):
+        faulty = {"FAULTY_SEED": str(seed), "FAULTY_PER_MILLE": "60", "FAULTY_LATE": "40", "FAULTY_PLAIN": "1"}
+        rig.run(*words, *job, LD_PRELOAD=str(library), FAULTY_PATH=str(rig.home), **faulty)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "seed"), [("renameat2", 1), ("placeholder", 2)])
 def test_jobs_on_a_disk_that_errs_at_random_complete_once_each(
     rig: Rig, library: Path, tmp_path: Path, way: str, seed: int
