@@ -47,7 +47,7 @@ def test_a_program_does_its_work_on_a_disk_that_errs_at_random(
     job = names[:1] if words == ["jobjar", "show"] else []
     for seed in range(20):
         faulty = {"FAULTY_SEED": str(seed), "FAULTY_PER_MILLE": "60", "FAULTY_LATE": "40", "FAULTY_PLAIN": "1"}
-        rig.run(*words, *job, LD_PRELOAD=str(library), FAULTY_PATH=str(rig.home), **faulty)
+        rig.run(*words, *job, check=True, LD_PRELOAD=str(library), FAULTY_PATH=str(rig.home), **faulty)
 
 
 @pytest.mark.slow
