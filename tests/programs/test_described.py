@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.described import describe, entries, make_package, outcome, pack, phases, said, script, underway
@@ -605,13 +606,17 @@ def test_a_worker_told_to_stop_finishes_what_it_has_and_claims_nothing_else(rig:
 
 
 def test_what_a_command_leaves_in_its_session_is_ended_and_what_left_it_stays(rig: Rig, tmp_path: Path) -> None:
-    command = f"sleep 61 & setsid sleep 62 & echo $! > {tmp_path}/pid; true"
+    left = f"{tmp_path}/left"
+    command = f"sleep 61 & setsid sh -c 'echo > {left}; exec sleep 62' & until [ -e {left} ]; do sleep 0.01; done"
     describe(rig, "job", run_command=command)
     worker = rig.start_worker()
     wait_until(lambda: rig.names("completed") == ["job"])
-    sleeping = [process for process in rig.processes() if process.name() == "sleep"]
-    assert [process.cmdline() for process in sleeping] == [["sleep", "62"]]
-    for process in sleeping:
+
+    def sleeping() -> list[psutil.Process]:
+        return [process for process in rig.processes() if process.name() == "sleep"]
+
+    wait_until(lambda: [process.cmdline() for process in sleeping()] == [["sleep", "62"]])
+    for process in sleeping():
         process.kill()
     rig.stop_worker(worker)
 
