@@ -187,7 +187,9 @@ class LedgerHome:
             raise LedgerBusy(path=self.path, waited_s=patience_s)
 
         before = signal.signal(signal.SIGALRM, give_up)
-        signal.setitimer(signal.ITIMER_REAL, patience_s)
+        # A process has one such timer: one that the program that uses this library had set goes on afterwards.
+        started = time.monotonic()
+        left_s, interval_s = signal.setitimer(signal.ITIMER_REAL, patience_s)
         try:
             portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
         except LedgerBusy:
@@ -196,6 +198,8 @@ class LedgerHome:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            if left_s:
+                signal.setitimer(signal.ITIMER_REAL, max(1e-3, left_s - (time.monotonic() - started)), interval_s)
 
 
 def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
