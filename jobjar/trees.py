@@ -18,9 +18,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from jobjar.patience import is_transient
+
 # Of very much that stays the first is told.
 _MOST_KEPT = 10
 _LONGEST_SHOWN = 300
+_MOUNTED = "something is mounted there"
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Linux gives a new system call one number on all kinds of machines (but Alpha).
@@ -37,7 +40,8 @@ class Kept(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} could not be removed: {self.reason}"
+        when = "once that is unmounted" if self.reason.startswith(_MOUNTED) else "when it can be removed"
+        return f"{self.path} stays: {self.reason}. recover_jobs removes it {when}"
 
 
 class _Level(NamedTuple):
@@ -58,7 +62,8 @@ class _Stays(OSError):
 def remove_tree(path: str) -> list[Kept]:
     """Remove a file, a link, or a directory with all that is in it, also what its job made unreadable, unwritable, or deeper
     than a path can be long. What is mounted in it stays, with the directories that lead there. Returns what stays, and why,
-    the first of it; a missing path leaves nothing."""
+    the first of it; a missing path leaves nothing. A disk that refuses everything (it is away, or read-only) is not among that:
+    whoever writes to it tells."""
     above_path, name = os.path.split(path)
     try:
         above = os.open(above_path or ".", _SEARCH)
@@ -72,19 +77,9 @@ def remove_tree(path: str) -> list[Kept]:
         os.close(above)
 
 
-def remove_inner(above: int, path: str) -> list[Kept]:
-    """Remove all that is in the directory `path`, but not that itself; returns what stays. `above` is a descriptor of the
-    directory in which it lies: whatever becomes of the path meanwhile, what is removed lies there, and on the same mount."""
-    try:
-        inner = _enter(above, os.path.basename(path))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        return [Kept(path, _explain(error))]
-    try:
-        return _Removal(path).remove(inner, os.listdir(inner))
-    finally:
-        os.close(inner)
+def remove_entry(directory: int, path: str, name: str) -> list[Kept]:
+    """`remove_tree` of what has this name in an open directory, whose path this is or was."""
+    return _Removal(path).remove(directory, [name])
 
 
 def remove_empty_directories(path: str) -> None:
@@ -149,7 +144,7 @@ class _Removal:
     def _descend(self, here: int, name: str, levels: list[_Level], is_second_look: bool = False) -> int:
         """Go into a directory, and remove the files there; returns the descriptor to go on with."""
         try:
-            inner = _enter(here, name)
+            inner = enter_directory(here, name)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -168,7 +163,7 @@ class _Removal:
     def _go_up(self, here: int, levels: list[_Level]) -> int:
         """The directory above, which somebody may have made another one meanwhile: then nothing is touched there."""
         try:
-            above = _enter(here, "..")
+            above = enter_directory(here, "..")
         except OSError as error:
             raise _Stays(error.errno, _explain(error)) from error
         if _identity(above) == levels[-2].identity:
@@ -197,9 +192,11 @@ class _Removal:
 
     def _keep(self, levels: Iterable[_Level], name: str, error: OSError) -> None:
         self._count += 1
-        if len(self._kept) < _MOST_KEPT and (self._removes_files or error.errno == errno.EXDEV):
+        if len(self._kept) < _MOST_KEPT and error.errno != errno.EROFS and not is_transient(error):
             path = "/".join([self._place, *(level.name for level in levels), name])
-            shown = path if len(path) <= _LONGEST_SHOWN else f"{path[: _LONGEST_SHOWN // 2]}…{path[-_LONGEST_SHOWN // 2 :]}"
+            shown = (
+                path if len(path) <= _LONGEST_SHOWN else f"{path[: _LONGEST_SHOWN // 2]}…{path[-_LONGEST_SHOWN // 2 :]}"
+            )
             self._kept.append(Kept(shown, _explain(error)))
 
 
@@ -221,14 +218,14 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 def _explain(error: OSError) -> str:
     if error.errno == errno.EXDEV:
-        return "something is mounted there"
+        return _MOUNTED
     if error.errno == errno.EBUSY and not isinstance(error, _Stays):
-        return "something is mounted there, or uses it"
+        return f"{_MOUNTED}, or uses it"
     return error.strerror or str(error)
 
 
-def _enter(directory: int, name: str) -> int:
-    """Open a directory in a directory, which its owner may list and change from then on. Raises OSError: EXDEV where it is a
+def enter_directory(directory: int, name: str) -> int:
+    """Open a directory in an open directory; its owner may list and change it from then on. Raises OSError: EXDEV where it is a
     mount, ENOTDIR or ELOOP where it is no directory."""
     try:
         descriptor = _open_here(directory, name, _LIST)

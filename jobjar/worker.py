@@ -250,6 +250,7 @@ class Worker:
     def _after_work(self) -> str:
         if self._told_to_end():
             return ENDED
+        self.places.remove_kept()
         return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
 
     def _flush_log(self) -> None:

@@ -38,7 +38,7 @@ from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
 from jobjar.patience import is_transient, patiently
-from jobjar.trees import remove_tree
+from jobjar.trees import Kept, remove_tree
 
 OUTPUT = "output"
 POLL, STORE = "poll", "store"
@@ -355,17 +355,15 @@ def _as_owner(directories: tuple[str, ...], action: Any) -> None:
         action()
 
 
-def remove_underway(layout: Layout, uid: str) -> None:
+def remove_underway(layout: Layout, uid: str) -> list[Kept]:
     """Remove all that a job's attempts kept; killed midway it is finished by the next. While it goes on, and if it is cut, the
-    highest attempt's state is the last to go, so that no lower one is ever taken for it. Raises OSError where the disk refuses
-    to forget a state; files that cannot be removed stay."""
+    highest attempt's state is the last to go, so that no lower one is ever taken for it. Returns what cannot be removed and
+    stays. Raises OSError where the disk refuses to forget a state."""
     path = f"{layout.underway}/{uid}"
     status = look(path)
     if status is None:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        remove_file(path)
-        return
-    for name in _list_attempts(path):
-        forget_state(f"{path}/{name}")
-    remove_tree(path)
+        return []
+    if stat.S_ISDIR(status.st_mode):
+        for name in _list_attempts(path):
+            forget_state(f"{path}/{name}")
+    return remove_tree(path)
