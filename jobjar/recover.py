@@ -23,6 +23,7 @@ from jobjar.disk import look, make_directory, read_file, read_server_clock, remo
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
+from jobjar.jug.building import remove_halves
 from jobjar.kept import tell_kept, tell_kept_scratch
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.agree import reconcile_in_pieces
@@ -81,6 +82,7 @@ def recover_node(jar: Jar) -> Recovery:
     for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
         recovery.say(f"ledger: {difference}")
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
+    remove_halves(jar.layout.software)
     with jar.ledger.writing():
         for path in links:
             _free_name(path)

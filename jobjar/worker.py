@@ -119,7 +119,7 @@ class Worker:
         patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
-        os.umask(self.jar.umask)
+        self.jar.take_umask()
         try:
             make_worker_directory(
                 self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage

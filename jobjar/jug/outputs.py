@@ -37,6 +37,7 @@ from jobjar.disk import (
 from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
+from jobjar.mounts import mounts_below
 from jobjar.patience import is_transient, patiently
 from jobjar.trees import Kept, remove_tree
 
@@ -305,6 +306,7 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     again. Raises BadOutput (nothing is published, nothing was moved), OSError.
     """
     source, target = f"{working_directory}/{OUTPUT}", published_directory(directory)
+    _check_mounts(source)
     is_moved = look(source) is None and look(target) is not None
     files = list_outputs(target if is_moved else source, meanwhile)
     published = state._replace(phase=STORE, files=tuple(files))
@@ -313,6 +315,16 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     if files and not is_moved:
         _move_output(source, target)
     return published
+
+
+def _check_mounts(directory: str) -> None:
+    """Raise BadOutput where something is mounted there: it cannot be moved, or is not the job's, and what serves it may be gone.
+    Asked before anything else is: that would wait for such a server."""
+    points = mounts_below(directory)
+    if points:
+        shown = ", ".join(_shorten(point) if point != "." else "it itself" for point in points[:_SHOWN])
+        reason = f"something is mounted there ({shown}), which the job has to unmount before it ends"
+        raise BadOutput(directory=directory, reason=reason)
 
 
 def published_directory(directory: str) -> str:

@@ -189,6 +189,11 @@ class Attempt:
         """Have it journaled that something was odd, once an attempt with all that was."""
         self._warnings += [text for text in warnings if text not in self._warnings]
 
+    def say_warning(self, text: str) -> None:
+        """Say it, and `warn` of it."""
+        self.say(text)
+        self.warn([text])
+
     def last_entries(self) -> list[Entry]:
         """What is to be journaled with the attempt's end."""
         entries, self.entries = self.entries, []

@@ -86,8 +86,8 @@ def complete(
     before: Sequence[Entry] = (),
     is_next_near: bool = False,
 ) -> bool:
-    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before`, and what the end has
-    to tell, are journaled in one write with it; with `is_next_near` a move to completed in one with what the worker journals
+    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before`, and what the end
+    has to tell, are journaled in one write with it; with `is_next_near` a move to completed in one with what the worker journals
     next.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is

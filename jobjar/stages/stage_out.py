@@ -12,7 +12,6 @@ from functools import partial
 from typing import NamedTuple
 
 from jobjar.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
-from jobjar.disk import is_directory
 from jobjar.errors import BadOutput
 from jobjar.jug.outputs import OUTPUT, State, publish
 from jobjar.jug.results import read_results
@@ -59,10 +58,10 @@ def has_output(attempt: Attempt) -> bool:
         return False
     path = f"{attempt.directory}/{OUTPUT}"
     try:
-        return (not is_directory(path) and os.path.lexists(path)) or bool(os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError:
+        return bool(os.listdir(path))
+    except FileNotFoundError:
+        return os.path.lexists(path)
+    except OSError:
         return True  # what is wrong with it is told when it is published
 
 

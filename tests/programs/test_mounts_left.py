@@ -151,9 +151,29 @@ def test_what_is_mounted_where_outputs_are_wanted_is_not_published_and_fails_the
     log = run_logged(space, tmp_path, name)
     shown = space.show(name)
     assert shown["outcome"] == "failed"
-    assert MOUNTED in shown["attempts"][0]["message"] and place in shown["attempts"][0]["message"]
+    message = shown["attempts"][0]["message"]
+    assert MOUNTED in message and ("'d'" if place == "output/d" else "it itself") in message
     assert is_whole(data) and MOUNTED in log
     assert not (space.home / "storage").exists() or not list((space.home / "storage").iterdir())
+
+
+def test_the_outputs_of_a_described_job_are_not_waited_for_where_a_dead_server_has_them(
+    space: SpaceRig, tmp_path: Path
+) -> None:
+    root = Path(__file__).parent.parent.parent
+    server = f"cd {root}; exec {sys.executable} -m tests.fuse_disk"
+    command = (
+        f"mkdir output; d=$PWD; (sh -c 'echo $PPID' > pid; {server} \"$d/output\" {tmp_path}/removals) & "
+        "while ! test -e output/precious; do sleep 0.1; done; kill -9 $(cat pid); wait"
+    )
+    name = describe(space, "job", run_command=command, retries=0)
+    log = run_logged(space, tmp_path, name)
+    shown = space.show(name)
+    assert shown["outcome"] == "failed" and MOUNTED in shown["attempts"][0]["message"]
+    assert MOUNTED in log and not (tmp_path / "removals").exists()
+    unmount(space)
+    space.run("recover_jobs")
+    assert left(space) == []
 
 
 def test_a_directory_that_a_job_mounted_something_onto_is_not_the_next_job_s(
