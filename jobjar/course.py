@@ -23,7 +23,6 @@ from jobjar.attempt import (
     AttemptEnd,
     ClaimedJob,
     Claimer,
-    late_warning,
 )
 from jobjar.description import storage_category
 from jobjar.disk import is_taken_away, look, rename
@@ -69,7 +68,8 @@ from jobjar.stages.stage_out import (
     run_stage_out,
 )
 from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
-from jobjar.trees import Kept, remove_tree
+from jobjar.stays import tell_late
+from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
 
 # In the directory $1, the plain job $2.
@@ -354,7 +354,7 @@ class Course:
             # What run_command left for the polling_command to ask for.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            self._tell_kept(remove_underway(self._layout, job.uid))
+            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
         elif held and verdict.reason == "published":
             pass
         elif held or is_taken_away(job.path):
@@ -370,7 +370,7 @@ class Course:
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            self._tell_kept(remove_tree(self._own_directory))
+            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
@@ -392,12 +392,3 @@ class Course:
         output_file = self._places.clear(place, self.is_alone)
         self.attempt.warn([str(each) for each in place.kept])
         return output_file
-
-    def _tell_kept(self, kept: list[Kept]) -> None:
-        """Say, and journal, what stays below underway/ of a job whose attempt has been told to have ended."""
-        claimer, job = self.host.claimer, self.job
-        for each in kept:
-            self.host.say(str(each))
-            with contextlib.suppress(OSError):  # recovery finds it, and says it then
-                about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
-                claimer.jar.journal.append([late_warning(*about, str(each))])

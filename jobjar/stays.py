@@ -35,14 +35,21 @@ class Stays:
             self._claimer.jar.say(str(each))
 
     def note_late(self, job: ClaimedJob, path: str, kept: list[Kept]) -> None:
-        """`note` of a job whose attempt was told to have ended before it showed: its warning is journaled here."""
-        self.note(path, kept)
-        worker = self._claimer.paths.name, self._claimer.worker_id
-        with contextlib.suppress(OSError):  # the log has it
-            self._claimer.jar.journal.append([late_warning(job.uid, job.attempt, *worker, str(each)) for each in kept])
+        """`note` of a job whose attempt was told to have ended before it showed."""
+        self.note(path, [])
+        tell_late(self._claimer, job, kept)
 
     def try_again(self, in_use: Container[str | None], at_once: bool = False) -> None:
         """Remove what can be removed by now, but for the directories that jobs have: once a minute, or `at_once`."""
         if self._paths and (at_once or time.monotonic() >= self._next_try):
             self._next_try = time.monotonic() + _TRIES_AGAIN_AFTER_S
             self._paths = [path for path in self._paths if path not in in_use and remove_tree(path)]
+
+
+def tell_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
+    """Say, and have it be warnings of a job, what stays of an attempt that was told to have ended."""
+    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+    for each in kept:
+        claimer.jar.say(str(each))
+        with contextlib.suppress(OSError):  # the log has it, and recovery finds what it is
+            claimer.jar.journal.append([late_warning(*about, str(each))])
