@@ -306,7 +306,7 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     again. Raises BadOutput (nothing is published, nothing was moved), OSError.
     """
     source, target = f"{working_directory}/{OUTPUT}", published_directory(directory)
-    _check_mounts(source)
+    _check_mounts(working_directory)
     is_moved = look(source) is None and look(target) is not None
     files = list_outputs(target if is_moved else source, meanwhile)
     published = state._replace(phase=STORE, files=tuple(files))
@@ -317,14 +317,16 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     return published
 
 
-def _check_mounts(directory: str) -> None:
-    """Raise BadOutput where something is mounted there: it cannot be moved, or is not the job's, and what serves it may be gone.
-    Asked before anything else is: that would wait for such a server."""
-    points = mounts_below(directory)
+def _check_mounts(working_directory: str) -> None:
+    """Raise BadOutput where something is mounted in output/, or over all: it cannot be moved, or is not the job's, and what
+    serves it may be gone. Asked before anything else is: that would wait for such a server."""
+    points = [
+        point for point in mounts_below(working_directory) if point in (".", OUTPUT) or point.startswith(f"{OUTPUT}/")
+    ]
     if points:
-        shown = ", ".join(_shorten(point) if point != "." else "it itself" for point in points[:_SHOWN])
+        shown = ", ".join(map(_shorten, points[:_SHOWN]))
         reason = f"something is mounted there ({shown}), which the job has to unmount before it ends"
-        raise BadOutput(directory=directory, reason=reason)
+        raise BadOutput(directory=working_directory, reason=reason)
 
 
 def published_directory(directory: str) -> str:

@@ -152,25 +152,65 @@ def test_what_is_mounted_where_outputs_are_wanted_is_not_published_and_fails_the
     shown = space.show(name)
     assert shown["outcome"] == "failed"
     message = shown["attempts"][0]["message"]
-    assert MOUNTED in message and ("'d'" if place == "output/d" else "it itself") in message
+    assert MOUNTED in message and f"'{place}'" in message
     assert is_whole(data) and MOUNTED in log
     assert not (space.home / "storage").exists() or not list((space.home / "storage").iterdir())
 
 
-def test_the_outputs_of_a_described_job_are_not_waited_for_where_a_dead_server_has_them(
-    space: SpaceRig, tmp_path: Path
-) -> None:
+MOUNT_FUSE = """
+d=$PWD
+mkdir -p "$d/{place}"
+(sh -c 'echo $PPID' > {tmp}/pid; cd {root}; exec {python} -m tests.fuse_disk "$d/{place}" {tmp}/removals) &
+while ! test -e "$d/{place}/precious"; do sleep 0.1; done
+"""
+
+
+def mount_fuse(place: str, tmp_path: Path) -> str:
+    """Lines of sh that have a FUSE file system at a place in their directory, served by the process that `pid` names."""
     root = Path(__file__).parent.parent.parent
-    server = f"cd {root}; exec {sys.executable} -m tests.fuse_disk"
-    command = (
-        f"mkdir output; d=$PWD; (sh -c 'echo $PPID' > pid; {server} \"$d/output\" {tmp_path}/removals) & "
-        "while ! test -e output/precious; do sleep 0.1; done; kill -9 $(cat pid); wait"
-    )
-    name = describe(space, "job", run_command=command, retries=0)
+    return MOUNT_FUSE.format(place=place, tmp=tmp_path, root=root, python=sys.executable)
+
+
+@pytest.mark.parametrize("place", ["output", "."])
+def test_the_outputs_of_a_described_job_are_not_waited_for_where_a_dead_server_has_them(
+    space: SpaceRig, tmp_path: Path, place: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"{mount_fuse(place, tmp_path)}\nkill -9 $(cat {tmp_path}/pid); wait; exit 0\n")
+    name = describe(space, "job", run_command=f"/bin/sh {script}", retries=0)
     log = run_logged(space, tmp_path, name)
     shown = space.show(name)
     assert shown["outcome"] == "failed" and MOUNTED in shown["attempts"][0]["message"]
     assert MOUNTED in log and not (tmp_path / "removals").exists()
+    unmount(space)
+    space.run("recover_jobs")
+    assert left(space) == []
+
+
+def test_a_dead_fuse_mount_over_the_whole_directory_of_a_job_harms_nothing(space: SpaceRig, tmp_path: Path) -> None:
+    name = space.submit(f"{mount_fuse('.', tmp_path)}\nkill -9 $(cat {tmp_path}/pid); wait; exit 0\n")
+    second = space.submit("ls -A; echo ran")
+    log = run_logged(space, tmp_path, second)
+    assert space.run("jobjar", "output", second).stdout == "ran\n"
+    assert space.show(name)["outcome"] == "succeeded" and len(warnings(space, name)) == 1
+    assert log.count(MOUNTED) == 1 and left(space) == [name]
+    unmount(space)
+    space.run("recover_jobs")
+    assert left(space) == []
+
+
+@pytest.mark.parametrize("end", ["exit 0", "kill -9 $(cat {tmp}/pid); wait; exit 0", "setsid"])
+def test_a_fuse_mount_that_a_job_leaves_stays_and_harms_nothing(space: SpaceRig, tmp_path: Path, end: str) -> None:
+    script = mount_fuse("d", tmp_path)
+    if end == "setsid":  # it daemonises itself, as file systems do: it goes on when its job has ended
+        script = script.replace(f"exec {sys.executable}", f"exec setsid {sys.executable}")
+    name = space.submit(f"{script}\n{end.format(tmp=tmp_path).replace('setsid', 'exit 0')}\n")
+    log = run_logged(space, tmp_path, name)
+    assert space.show(name)["outcome"] == "succeeded"
+    assert len(warnings(space, name)) == 1 and log.count(MOUNTED) == 1
+    assert MOUNTED not in space.run("recover_jobs").stdout
+    assert not (tmp_path / "removals").exists()
+    assert left(space) == [name]
     unmount(space)
     space.run("recover_jobs")
     assert left(space) == []
@@ -229,26 +269,6 @@ def test_a_living_worker_removes_what_stayed_when_it_has_nothing_to_do(
     assert is_whole(data)
     worker.send_signal(signal.SIGUSR1)
     assert worker.wait(timeout=PATIENCE_S) == 0
-
-
-@pytest.mark.parametrize("end", ["served", "dead"])
-def test_a_fuse_mount_that_a_job_leaves_stays_and_harms_nothing(space: SpaceRig, tmp_path: Path, end: str) -> None:
-    root = Path(__file__).parent.parent.parent
-    server = f"cd {root}; exec setsid {sys.executable} -m tests.fuse_disk"
-    wait = "while ! test -e d/precious; do sleep 0.1; done"
-    end_server = "kill -9 $(cat pid); while test -e d/precious; do sleep 0.1; done" if end == "dead" else ":"
-    name = space.submit(
-        f"mkdir d; d=$PWD; (echo $(exec sh -c 'echo $PPID') > pid; {server} \"$d/d\" {tmp_path}/removals) & {wait}; {end_server}"
-    )
-    log = run_logged(space, tmp_path, name)
-    assert space.show(name)["outcome"] == "succeeded"
-    assert len(warnings(space, name)) == 1 and log.count(MOUNTED) == 1
-    assert MOUNTED not in space.run("recover_jobs").stdout
-    assert not (tmp_path / "removals").exists()
-    assert left(space) == [name]
-    unmount(space)
-    space.run("recover_jobs")
-    assert left(space) == []
 
 
 def test_a_worker_s_directory_in_which_something_is_mounted_is_not_archived_and_deletion_keeps_what_is_mounted(
