@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jobjar.jar import Jar
+from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
@@ -31,6 +33,9 @@ PUBLISHED = "published"
 OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # Outcomes after which a job that has retries left is run again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
+
+# An attempt's warnings are numbered from 1 where they are told together; those that come alone have numbers of their own.
+_FIRST_LATE_WARNING = 1_000_000
 
 
 class Proposals:
@@ -101,10 +106,21 @@ class ClaimedJob(NamedTuple):
     description: Description | None = None
 
 
+def attempt_entry(kind: str, uid: str, attempt: int, worker: str, worker_uid: str, **fields: Any) -> Entry:
+    """An entry about an attempt."""
+    return {"entry": kind, "job": uid, "attempt": attempt, "worker": worker, "worker_uid": worker_uid, **fields}
+
+
+def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str) -> Entry:
+    """The entry of a warning that comes beside the others of its attempt, by whomever: told twice it is one."""
+    number = _FIRST_LATE_WARNING + zlib.crc32(text.encode("utf-8", "replace"))
+    return attempt_entry("warned", uid, attempt, worker, worker_uid, warnings=[text], first=number)
+
+
 class AttemptEnd(NamedTuple):
     """How an attempt ended. At most one of `exit_status` and `signal` is not None; `pid` is None where
     no process was started. `retry_after_s`: an interrupted
-    attempt's job is not to be claimed again earlier."""
+    attempt's job is not to be claimed again earlier. `told`: what else is to be journaled of the attempt."""
 
     outcome: str
     exit_status: int | None
@@ -118,6 +134,7 @@ class AttemptEnd(NamedTuple):
     pid: int | None = None
     pid_started: float | None = None
     retry_after_s: float = 0.0
+    told: tuple[Entry, ...] = ()
 
 
 def describe_end(end: AttemptEnd) -> str:

@@ -20,7 +20,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -51,6 +50,7 @@ from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import patiently
 from jobjar.stages.release import discard_staged, release_staged
+from jobjar.trees import remove_tree
 
 _TRIES = 3
 # The changes that this process is making.
@@ -141,7 +141,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
                     os.rmdir(target)
         return False
     finally:
-        shutil.rmtree(prepared, ignore_errors=True)
+        remove_tree(prepared)
 
 
 def give_back(jar: Jar, change: Change) -> None:
@@ -334,7 +334,7 @@ def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
         if found and process_start(int(found.group(1))) is None:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             with _going_on(entry.name, say):
                 settle(jar, entry.name, say)

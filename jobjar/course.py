@@ -51,6 +51,7 @@ from jobjar.stages.poll import has_polling, poll, save_polled
 from jobjar.stages.run import (
     FILE_IS_BUSY,
     REFUSED_PAUSE_S,
+    clear_plain,
     end_of_process,
     end_of_refusal,
     explain_cause,
@@ -67,6 +68,7 @@ from jobjar.stages.stage_out import (
     run_stage_out,
 )
 from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
+from jobjar.stays import tell_late
 from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
 
@@ -171,7 +173,10 @@ class Course:
                 raise
             end = end_of_refusal(error.strerror or str(error))
         self._deadline = None
-        end = end._replace(output_file=self._clear(), pid=self.pid, pid_started=self.pid_started)
+        end = end._replace(pid=self.pid, pid_started=self.pid_started)
+        if self._place is not None:
+            end = clear_plain(self._places, self._place, job, end, self.is_alone)
+            self._place = None
         self._complete(end, self._decide(end), job)
 
     # Described jobs
@@ -349,7 +354,7 @@ class Course:
             # What run_command left for the polling_command to ask for.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            remove_underway(self._layout, job.uid)
+            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
         elif held and verdict.reason == "published":
             pass
         elif held or is_taken_away(job.path):
@@ -365,7 +370,7 @@ class Course:
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            remove_tree(self._own_directory)
+            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
@@ -380,8 +385,10 @@ class Course:
 
     def _clear(self) -> str | None:
         """Give up the attempt's workplace; returns the name of its output file."""
-        place = self._place if self.attempt is None else self.attempt.place
-        if self.attempt is not None:
-            self.attempt.place = None
-        self._place = None
-        return None if place is None else self._places.clear(place, self.is_alone)
+        assert self.attempt is not None
+        place, self.attempt.place = self.attempt.place, None
+        if place is None:
+            return None
+        output_file = self._places.clear(place, self.is_alone)
+        self.attempt.warn([str(each) for each in place.kept])
+        return output_file

@@ -81,6 +81,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
     try:
         import daemon
 
+        jar.take_umask()
         with daemon.DaemonContext(
             detach_process=True, files_preserve=[writer], umask=jar.umask, working_directory=jar.layout.home
         ):

@@ -14,6 +14,7 @@ from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
+from jobjar.umask import take_umask
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -93,6 +94,11 @@ class Jar:
             return self.settings.umask
         # Who may read the jar may read what is made in it.
         return ~self._mode & 0o077 | 0o002
+
+    def take_umask(self) -> None:
+        """Have this process make files as the jar wants them. Jobs, and results that leave the jar, have the umask that the
+        process had before, unless JJ_UMASK is set."""
+        take_umask(self.umask, self.settings.umask)
 
     def check_is_safe(self) -> None:
         """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""

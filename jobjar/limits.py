@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.ledger.reconcile import list_jar
 from jobjar.liveness import DEAD, process_start
 from jobjar.patience import FLICKER_S, do_once, patiently
+from jobjar.trees import remove_tree
 
 CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
 HIGHEST = 9_999
@@ -138,7 +138,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
             replace_file(f"{workshop}/count", f"{count}\n".encode())
             rename(f"{workshop}/count", paths.count_file)  # COMMIT: from here the limit is `count`
         finally:
-            shutil.rmtree(workshop, ignore_errors=True)
+            remove_tree(workshop)
     except OSError as error:
         raise CannotUseJar(action="set the limit", path=paths.path, reason=error.strerror) from error
 
@@ -166,7 +166,7 @@ def _discard_workshops(paths: LimitPaths) -> None:
     for name in patiently(lambda: os.listdir(paths.path), paths.path):
         found = _WORKSHOP.fullmatch(name)
         if found and found.group(1) == node_name() and process_start(int(found.group(2))) is None:
-            shutil.rmtree(f"{paths.path}/{name}", ignore_errors=True)
+            remove_tree(f"{paths.path}/{name}")
 
 
 # Looking

@@ -118,6 +118,8 @@ def _archive(jar: Jar, night: Night) -> None:
         f"{kept.deleted_jobs} jobs and {kept.deleted_workers} workers deleted",
         matters=archived + deleted > 0,
     )
+    for line in kept.stays:
+        night.say(f"archive: {line}", matters=True)
 
 
 def _sweep(jar: Jar, night: Night) -> None:

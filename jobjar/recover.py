@@ -9,6 +9,7 @@ not done is done by the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -22,6 +23,8 @@ from jobjar.disk import look, make_directory, read_file, read_server_clock, remo
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
+from jobjar.jug.building import remove_halves
+from jobjar.kept import tell_kept, tell_kept_scratch
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -38,7 +41,6 @@ from jobjar.ledger.reconcile import (
     apply_difference,
     compare_file,
     is_job_at,
-    list_directory,
     list_jar,
 )
 from jobjar.limits import recover_tokens
@@ -49,7 +51,7 @@ from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
-from jobjar.trees import remove_tree
+from jobjar.trees import enter_directory, remove_entry
 
 
 class Recovery:
@@ -80,6 +82,7 @@ def recover_node(jar: Jar) -> Recovery:
     for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
         recovery.say(f"ledger: {difference}")
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
+    remove_halves(jar.layout.software)
     with jar.ledger.writing():
         for path in links:
             _free_name(path)
@@ -110,7 +113,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         for place in held:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
     for path in (worker.paths.scratch, worker.paths.spent_links):
-        _remove_inner(jar, worker, path)
+        _remove_inner(jar, worker, path, recovery)
     with _owner_stays(jar, worker) as is_owner:
         if is_owner:
             remove_file(worker.paths.next_output)
@@ -129,24 +132,43 @@ def _owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
         yield now is not None and now.worker_id == worker.worker_id
 
 
-def _remove_inner(jar: Jar, worker: WorkerState, path: str) -> None:
-    """Remove what is in a directory of a dead worker."""
+def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) -> None:
+    """Remove what is in a directory of a dead worker. What something is mounted on stays, with what leads there."""
     descriptor = -1
-    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):
+    with _owner_stays(jar, worker) as is_owner:
         if is_owner:
-            descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+            descriptor = _open_own(worker, path, recovery)
     if descriptor < 0:
         return
     try:
         # By the open directory: its path may lead to that of a living worker before all is removed.
-        inside = f"/proc/self/fd/{descriptor}"
-        for entry in list(list_directory(inside if os.path.isdir(inside) else path)):
-            if entry.is_dir(follow_symlinks=False):
-                remove_tree(entry.path)
-            else:
-                remove_file(entry.path)
+        for name in os.listdir(descriptor):
+            kept = remove_entry(descriptor, path, name)
+            if kept:
+                tell_kept_scratch(jar, worker, name, kept, recovery.say)
     finally:
         os.close(descriptor)
+
+
+def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
+    """Open a directory in a dead worker's, unless a job mounted another in its place; returns -1 where it is not there."""
+    directory = worker.paths.path
+    try:
+        above = patiently(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), directory)
+    except FileNotFoundError:
+        return -1
+    try:
+        return patiently(lambda: enter_directory(above, os.path.basename(path)), path)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if not worker.ended:  # once, by the recovery that notes the death
+            recovery.say(f"{path} stays as it is: something is mounted there")
+        return -1
+    finally:
+        os.close(above)
 
 
 def set_aside(jar: Jar, paths: WorkerPaths) -> None:
@@ -204,7 +226,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         jar.journal.append([moved])
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
-        remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
+        kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
+        tell_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.say)
     if verdict.final:
         recovery.completed += 1
         recovery.say(f"{worker.name}: completed {job.name} ({verdict.reason})")

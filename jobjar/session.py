@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.liveness import own_children, process_start, session_processes
+from jobjar.umask import users_umask
 
 # How long a file that somebody still has open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
@@ -76,7 +77,9 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         before = os.getcwd()
     except OSError:
         before = "/"  # where this process was started is gone: unmounted, or removed
-    # posix_spawn takes no directory: the child gets this process's, which runs one thread here.
+    # posix_spawn takes no directory and no umask: the child gets this process's, which runs one thread here.
+    umask = users_umask()
+    own_umask = None if umask is None else os.umask(umask)
     os.chdir(directory)
     try:
         return _spawn(path, [path], files, environment)
@@ -90,6 +93,8 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
     finally:
+        if own_umask is not None:
+            os.umask(own_umask)
         _return_to(before)
 
 
@@ -104,6 +109,9 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
+    umask = users_umask()
+    if umask is not None:
+        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors name the right ones
     try:
         return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
     except OSError as error:

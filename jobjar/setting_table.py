@@ -189,9 +189,10 @@ TABLE: tuple[Setting, ...] = (
         "umask",
         parse_umask,
         "",
-        "The umask of workers, their jobs and all that programs make in the jar, in octal. Default: what the mode of the jar's "
-        "directory leaves out for its group and others, and never writing by others: 077 in a jar that is 0700, as `jobjar "
-        "init` makes it, 007 in one made with --group.",
+        "The umask of workers, their jobs and all that programs make in the jar, in octal. Default: for jobs, and for files that "
+        "are stored or fetched, the umask with which their worker or program was started; for the rest what the mode of the "
+        "jar's directory leaves out for its group and others, and never writing by others: 077 in a jar that is 0700, as "
+        "`jobjar init` makes it, 007 in one made with --group.",
     ),
     Setting(
         "JJ_DISK_PATIENCE",

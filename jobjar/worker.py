@@ -119,7 +119,7 @@ class Worker:
         patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
-        os.umask(self.jar.umask)
+        self.jar.take_umask()
         try:
             make_worker_directory(
                 self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
@@ -250,6 +250,7 @@ class Worker:
     def _after_work(self) -> str:
         if self._told_to_end():
             return ENDED
+        self.places.remove_kept()
         return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
 
     def _flush_log(self) -> None:

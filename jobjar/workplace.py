@@ -4,7 +4,8 @@ Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's director
 file are kept for the next job, because making and removing them is what costs most on a disk (DESIGN.md, Budget), and are
 kept open, because finding them again is what costs most over a network. The output file of a job that runs alone lies at
 `output/.next` until the job has run for a moment, or has ended and written something: only then it needs a name. Killed
-before, recovery names it, and removes what is in `scratch/`.
+before, recovery names it, and removes what is in `scratch/`. What cannot be removed of a scratch directory, because the job
+left something mounted in it, stays, is told, and is tried again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from jobjar.disk import look, make_directory, remove_file, rename
 from jobjar.jobname import node_name, numbered_name
 from jobjar.layout import WorkerPaths
 from jobjar.patience import FLICKER_S, patiently
-from jobjar.trees import remove_tree
+from jobjar.stays import Stays
+from jobjar.trees import Kept, remove_tree
 
 # More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
@@ -34,8 +36,9 @@ _TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXE
 class Workplace:
     """The directory and the output file of one attempt at a time, and what of them is kept for the next."""
 
-    def __init__(self, paths: WorkerPaths) -> None:
+    def __init__(self, paths: WorkerPaths, stays: Stays) -> None:
         self._paths = paths
+        self._stays = stays
         self._job: ClaimedJob | None = None
         # Where the attempt works: below scratch/, or a directory that outlives it.
         self.directory = ""
@@ -44,6 +47,11 @@ class Workplace:
         # Descriptors: of that directory, and of the output file, of this attempt or the next.
         self.scratch = self.output = -1
         self._fresh_scratch: tuple[int, ...] = ()
+        self._is_as_new: bool | None = None
+        # What could not be removed when the last attempt ended here.
+        self.kept: list[Kept] = []
+        # Whose directory is kept for the next attempt.
+        self._last_job: ClaimedJob | None = None
         self._fresh_output: tuple[int, ...] = ()
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
@@ -64,7 +72,7 @@ class Workplace:
             if look(directory) is None:
                 make_directory(directory)
             self.directory = directory
-        self._job, self._is_named_late = job, name_late
+        self._job, self._is_named_late, self._is_as_new = job, name_late, None
         try:
             self._make_output(self._paths.next_output if name_late else self._find_output_name()[0])
         except OSError:
@@ -84,8 +92,10 @@ class Workplace:
         """Remove what was kept for a next attempt that will not come."""
         self._close_scratch()
         if self.scratch_path is not None:
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(self.scratch_path)
+            except OSError:
+                self._remove_spare(self.scratch_path)
         self.scratch_path = None
         if self.output >= 0:
             self._close_output()
@@ -105,7 +115,7 @@ class Workplace:
             try:
                 rename(spare, path)  # over nothing, or over another empty directory
             except OSError:
-                remove_tree(spare)  # somebody was in it
+                self._remove_spare(spare)
             else:
                 self.scratch_path = path
                 return path
@@ -122,20 +132,46 @@ class Workplace:
         self.scratch_path = path
         return path
 
+    def _remove_spare(self, path: str) -> None:
+        """Remove a directory that looked as new and was not: somebody was in it, or its job bound something onto it."""
+        kept = remove_tree(path)
+        if kept and self._last_job is not None:
+            self._stays.note_late(self._last_job, path, kept)
+
+    def is_touched(self) -> bool:
+        """Whether the attempt's directory is not as new any more, so that it is worth a look. Asked again it is not looked
+        at again."""
+        path = self.scratch_path
+        if path is None or path != self.directory:
+            return True
+        if self._is_as_new is None:
+            try:
+                # By its path: the job may have moved the directory away and made another one.
+                status = patiently(lambda: os.stat(path), path, FLICKER_S)
+                self._is_as_new = _identity(status) == self._fresh_scratch
+            except OSError:
+                self._is_as_new = False
+        return not self._is_as_new
+
+    def inside(self) -> str:
+        """A path to look into the attempt's directory, whatever was mounted onto that."""
+        path = f"/proc/self/fd/{self.scratch}"
+        return path if self.directory == self.scratch_path and os.path.isdir(path) else self.directory
+
     def _clear_scratch(self, reusable: bool) -> None:
         """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
+        self.kept = []
         path = self.scratch_path
         if path is None or path != self.directory:
             return
-        try:
-            # By its path: the job may have moved the directory away and made another one.
-            is_new = _identity(patiently(lambda: os.stat(path), path, FLICKER_S)) == self._fresh_scratch
-        except OSError:
-            is_new = False
-        if not (is_new and reusable):
+        if self.is_touched() or not reusable:
             self._close_scratch()
             self.scratch_path = None
-            remove_tree(path)
+            self.kept = remove_tree(path)
+            if self.kept:
+                self._stays.note(path, self.kept)
+        else:
+            self._last_job = self._job
 
     def _close_scratch(self) -> None:
         if self.scratch >= 0:
@@ -253,7 +289,8 @@ class Workplaces:
 
     def __init__(self, claimer: Claimer) -> None:
         self.claimer = claimer
-        self._alone = Workplace(claimer.paths)
+        self._stays = Stays(claimer)
+        self._alone = Workplace(claimer.paths, self._stays)
         self._juggled: list[Workplace] = []
         # Encoded once, not for each job.
         self._environment = {
@@ -265,7 +302,7 @@ class Workplaces:
         Raises OSError."""
         place = next((place for place in self._juggled if not place.is_used), None)
         if place is None:
-            place = Workplace(self.claimer.paths)
+            place = Workplace(self.claimer.paths, self._stays)
             self._juggled.append(place)
         place.set_up(job, directory, self._scratch_paths(place), name_late=False)
         return place
@@ -275,7 +312,7 @@ class Workplaces:
         self._alone.set_up(job, None, self._scratch_paths(self._alone), name_late=True)
         return self._alone
 
-    def _scratch_paths(self, but: Workplace) -> set[str | None]:
+    def _scratch_paths(self, but: Workplace | None) -> set[str | None]:
         return {place.scratch_path for place in (self._alone, *self._juggled) if place is not but}
 
     def clear(self, place: Workplace, reusable: bool) -> str | None:
@@ -288,11 +325,16 @@ class Workplaces:
         return output_file
 
     def discard_spares(self) -> None:
-        """Remove what was kept for jobs that will not come."""
+        """Remove what was kept for jobs that will not come, and what stayed of others."""
         for place in (self._alone, *self._juggled):
             if not place.is_used:
                 place.discard_spares()
         self._juggled = [place for place in self._juggled if place.is_used]
+        self.remove_kept(at_once=True)
+
+    def remove_kept(self, at_once: bool = False) -> None:
+        """Try again to remove what stayed of earlier jobs: now and then, or `at_once`."""
+        self._stays.try_again(self._scratch_paths(None), at_once)
 
     def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
@@ -311,7 +353,8 @@ class Workplaces:
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     """What differs where a directory was touched, or is another one."""
-    return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns)
+    # The links count its directories, where the disk does: one that was made shows though the time was set back.
+    return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns, status.st_nlink)
 
 
 def _make_output(path: str) -> int:

@@ -34,6 +34,7 @@ FOUNDATIONS = [
     "arrivals",
     "version",
     "role",
+    "umask",
     "values",
 ]
 WORK = [
@@ -51,6 +52,7 @@ WORK = [
     "worker_directory",
     "next_job",
     "orphans",
+    "kept",
     "course",
     "slots",
     "juggle",
@@ -71,7 +73,19 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            [
+                "jar",
+                "attempt",
+                "control",
+                "limits",
+                "propose",
+                "spread",
+                "stays",
+                "submitted",
+                "throttle",
+                "tokens",
+                "workplace",
+            ]
         ),
     ),
     ("jug", frozenset(["jug"])),

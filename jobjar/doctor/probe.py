@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import process_start
 from jobjar.moves import move
+from jobjar.trees import remove_tree
 from jobjar.units import format_seconds
 
 GROUP = "jar's disk"
@@ -72,7 +72,7 @@ def sweep(layout: Layout, own: str) -> None:
 
 
 def remove_all(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+    remove_tree(path)
 
 
 def remove_if_empty(path: str) -> None:

@@ -230,12 +230,12 @@ def sweep(place: str) -> None:
         elif (found and process_start(int(found.group(1))) is None) or (
             name.startswith(f".{own}.") and not name.endswith(".claim")
         ):
-            _remove(path)
+            remove_tree(path)  # what stays of it (another user's, say) is only in the way
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):  # somebody else does it, or it is another user's: it is only in the way
-        if os.path.isdir(path) and not os.path.islink(path):
-            remove_tree(path)
-        else:
-            os.unlink(path)
+def remove_halves(directory: str) -> None:
+    """Try again to remove what was taken away of packages on this node and could not be removed then. Nobody uses it."""
+    half = re.compile(rf"\..+\.{re.escape(node_name())}\.[0-9]+\.[0-9a-f]{{8}}\.half")
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):
+            remove_tree(f"{directory}/{name}")

@@ -35,6 +35,7 @@ from jobjar.moves import move
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.trees import remove_tree
+from jobjar.umask import widen_mode
 
 Record = dict[str, Any]
 _LINKS_REFUSED = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EINVAL)
@@ -129,7 +130,9 @@ def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int
             with contextlib.suppress(FileExistsError):  # another handler's
                 patiently(lambda: os.mkdir(part, dir_fd=parent), path)
             os.fsync(parent)
-            return patiently(lambda: os.open(part, flags, dir_fd=parent), path)
+            made = patiently(lambda: os.open(part, flags, dir_fd=parent), path)
+            widen_mode(made, 0o777)
+            return made
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise CannotStore(name=repr(name), reason=f"{path}: {error.strerror}") from error
@@ -239,6 +242,7 @@ def _copy_published(published_path: str, file: OutputFile, place: _Place, tempor
         target = os.open(temporary, flags, mode, dir_fd=place.descriptor)
         try:
             _compare_published(published_path, file, copy(source, target, meanwhile, file.size))
+            widen_mode(target, mode)
             os.fsync(target)
             if measure_stored(target, meanwhile) != (file.size, file.md5):
                 raise OSError(errno.EIO, "what was written is not what is read back", f"{place.shown}/{temporary}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar.jobname import id_in_name
+from jobjar.jobname import id_in_name, unnumbered_name
 from jobjar.layout import name_in_place
 from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
 from jobjar.ledger.store import Ledger
@@ -265,6 +265,30 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
         (uid, worker_uid),
     ).fetchone()
     return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
+
+
+def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
+    """The id of the job that a worker's scratch directory is named for, or None."""
+    row = connection.execute(
+        "SELECT uid FROM job WHERE uid = ? OR name IN (?, ?) "
+        "ORDER BY EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND worker_uid = ?) DESC LIMIT 1",
+        (id_in_name(name), name, unnumbered_name(name), worker_uid),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -> str | None:
+    """The name of the worker that made an attempt, or None where nothing tells of it."""
+    row = connection.execute(
+        "SELECT worker FROM attempt WHERE job_uid = ? AND number = ? AND worker_uid = ?", (uid, number, worker_uid)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+    """Whether an attempt has this warning."""
+    query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
+    return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None
 
 
 def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:

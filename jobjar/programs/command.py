@@ -43,7 +43,7 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
     jar = open_jar(overrides, program_path)
     jar.say = lambda line: complain(os.path.basename(sys.argv[0]), line)
-    os.umask(jar.umask)
+    jar.take_umask()
     return jar
 
 

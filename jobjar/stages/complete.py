@@ -86,8 +86,9 @@ def complete(
     before: Sequence[Entry] = (),
     is_next_near: bool = False,
 ) -> bool:
-    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before` are journaled in
-    one write with its end; with `is_next_near` a move to completed in one with what the worker journals next.
+    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before`, and what the end
+    has to tell, are journaled in one write with it; with `is_next_near` a move to completed in one with what the worker journals
+    next.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
     stranded. The tokens of its limits are given back in any case: it does not run any more.
@@ -102,7 +103,7 @@ def complete(
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, ended], durable)
+        claimer.jar.journal.append([*before, *end.told, ended], durable)
 
     def move_job() -> None:
         troubles = patience.troubles

@@ -21,6 +21,7 @@ from jobjar.attempt import (
     ClaimedJob,
     Claimer,
     Watch,
+    attempt_entry,
 )
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
@@ -34,7 +35,7 @@ from jobjar.session import (
     reap_strays,
     start_session,
 )
-from jobjar.workplace import Workplaces
+from jobjar.workplace import Workplace, Workplaces
 
 # A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
 REFUSED_PAUSE_S = 5.0
@@ -86,9 +87,27 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
-    output_file = places.clear(place, reusable=not leftovers)
-    end = end_of_process(ended, cause, job, wall_time_s)
-    return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
+    end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
+    return clear_plain(places, place, job, end, reusable=not leftovers)
+
+
+def clear_plain(places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, reusable: bool) -> AttemptEnd:
+    """Give up the workplace of a plain job's attempt; returns how it ended with its output, with what the job said of itself,
+    which is looked for only where its directory was touched, and with what cannot be removed of that."""
+    entries: list[Entry] = []
+    warnings: list[str] = []
+    if place.is_touched() and end.outcome != LOST:
+        from jobjar.jug.results import read_results, results_entries  # with what it needs, only where there is any
+
+        results = read_results(place.inside())
+        entries = results_entries(places.claimer, job, results, job.claimed_at + end.wall_time_s)
+        warnings = results.warnings
+    output_file = places.clear(place, reusable)
+    warnings += map(str, place.kept)
+    if warnings:
+        about = job.uid, job.attempt, places.claimer.paths.name, places.claimer.worker_id
+        entries.append(attempt_entry("warned", *about, warnings=warnings))
+    return end._replace(output_file=output_file, told=tuple(entries))
 
 
 def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
@@ -129,15 +148,8 @@ def end_of_refusal(message: str) -> AttemptEnd:
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
     """The `started` entry of an attempt whose main process goes on."""
-    return {
-        "entry": "started",
-        "job": job.uid,
-        "attempt": job.attempt,
-        "worker": claimer.paths.name,
-        "worker_uid": claimer.worker_id,
-        "pid": pid,
-        "pid_started": pid_started,
-    }
+    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+    return attempt_entry("started", *about, pid=pid, pid_started=pid_started)
 
 
 def _journal_start(

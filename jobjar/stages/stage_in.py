@@ -66,7 +66,10 @@ def _install(attempt: Attempt) -> list[Package]:
     cache = _open_cache(attempt)
     software = attempt.jar.layout.software
     try:
-        return [install(software, source, cache, attempt.say, attempt.check) for source in attempt.description.software]
+        return [
+            install(software, source, cache, attempt.say, attempt.check, attempt.say_warning)
+            for source in attempt.description.software
+        ]
     except (JarError, OSError) as error:
         raise StageFailed(STAGE_IN, _explain(error)) from error
 

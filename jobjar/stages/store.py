@@ -86,7 +86,7 @@ def _store_by_software(
 
 def _install(attempt: Attempt) -> Package:
     source = parse_source(attempt.jar.settings.storage_software)
-    return install(attempt.jar.layout.software, source, None, attempt.say, attempt.check)
+    return install(attempt.jar.layout.software, source, None, attempt.say, attempt.check, attempt.say_warning)
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
