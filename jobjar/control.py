@@ -17,7 +17,7 @@ from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, read_file, remove_file
 from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
-from jobjar.liveness import DEAD, ProcessIdentity, liveness
+from jobjar.liveness import DEAD, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
 
 ALL = "all"
@@ -44,6 +44,11 @@ class WorkerState(NamedTuple):
     is_storage: bool
 
     @property
+    def is_here(self) -> bool:
+        """Whether this process can tell if it is alive: it would know, or does."""
+        return is_here(self.process)
+
+    @property
     def is_running(self) -> bool:
         """Alive, or on another node and not known to have ended."""
         return not self.ended and self.alive != DEAD
@@ -64,7 +69,8 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     paths = layout.worker(directory)
     try:
         data = json.loads(read_file(paths.identity_file, FLICKER_S))
-        process = ProcessIdentity(data["node"], int(data["pid"]), float(data["process_started"]), data["boot_id"])
+        started, namespace = float(data["process_started"]), str(data.get("pid_namespace", ""))
+        process = ProcessIdentity(data["node"], int(data["pid"]), started, data["boot_id"], namespace)
         ended = data.get("ended_at") is not None
         return WorkerState(
             name=data["worker"],

@@ -135,6 +135,10 @@ class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 
 
+class NameTaken(WorkerFailed):
+    template = "the worker did not start: another one has just taken the name {name}; start it again"
+
+
 class UnknownWorker(JarError):
     template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
 

@@ -181,7 +181,7 @@ class Leases:
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
         # Listed before its jobs: what it may have taken since is not among them.
         tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
-        is_dead_here = worker.alive == DEAD and worker.process.node == node_name()
+        is_dead_here = worker.alive == DEAD and worker.is_here
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
         else:
