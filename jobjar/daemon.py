@@ -113,12 +113,13 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
     """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
     just these categories; returns the names of the new ones.
 
-    Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
+    Two at once take turns by a lock of this node. Raises WorkerFailed (NoneMayStart), LedgerBusy.
     """
-    from jobjar.control import running_workers
+    from jobjar.control import check_may_start, running_workers
     from jobjar.ledger.home import poll_for_lock
     from jobjar.liveness import ALIVE
 
+    check_may_start(jar.layout)
     path = jar.ledger_home.check_workers_lock
     descriptor = open_common_file(path, os.O_RDWR)
     try:

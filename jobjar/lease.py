@@ -19,6 +19,7 @@ from jobjar.attempt import LOST, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, read_worker
 from jobjar.disk import is_taken_away, read_server_clock
 from jobjar.errors import JarError
+from jobjar.heartbeat import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
@@ -102,16 +103,6 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
         with contextlib.suppress(OSError):  # what cannot be read is not watched
             found.append(Holder(worker, read_heartbeat_ns(worker.paths.heartbeat)))
     return found
-
-
-def read_heartbeat_ns(path: str) -> int:
-    """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
-    again only then. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.fstat(descriptor).st_mtime_ns
-    finally:
-        os.close(descriptor)
 
 
 class Leases:

@@ -115,10 +115,11 @@ class Worker:
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NameTaken, WorkerFailed."""
+        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
         patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
+        control.check_may_start(self.jar.layout)
         os.umask(self.jar.umask)
         try:
             make_worker_directory(

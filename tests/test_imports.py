@@ -56,6 +56,7 @@ WORK = [
     "juggle",
     "worker",
     "report",
+    "worker_report",
     "tables",
     "batch_report",
     "lookup",
@@ -71,7 +72,19 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            [
+                "jar",
+                "attempt",
+                "control",
+                "heartbeat",
+                "limits",
+                "propose",
+                "spread",
+                "submitted",
+                "throttle",
+                "tokens",
+                "workplace",
+            ]
         ),
     ),
     ("jug", frozenset(["jug"])),
