@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, read_file, remove_file
-from jobjar.errors import CannotUseJar, JarError, UnknownWorker
+from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
-from jobjar.liveness import DEAD, ProcessIdentity, liveness
+from jobjar.liveness import DEAD, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
 
 ALL = "all"
@@ -44,6 +44,11 @@ class WorkerState(NamedTuple):
     is_storage: bool
 
     @property
+    def is_here(self) -> bool:
+        """Whether this process can tell if it is alive: it would know, or does."""
+        return is_here(self.process)
+
+    @property
     def is_running(self) -> bool:
         """Alive, or on another node and not known to have ended."""
         return not self.ended and self.alive != DEAD
@@ -64,7 +69,8 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     paths = layout.worker(directory)
     try:
         data = json.loads(read_file(paths.identity_file, FLICKER_S))
-        process = ProcessIdentity(data["node"], int(data["pid"]), float(data["process_started"]), data["boot_id"])
+        started, namespace = float(data["process_started"]), str(data.get("pid_namespace", ""))
+        process = ProcessIdentity(data["node"], int(data["pid"]), started, data["boot_id"], namespace)
         ended = data.get("ended_at") is not None
         return WorkerState(
             name=data["worker"],
@@ -136,6 +142,12 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
     return list(chosen.values()), errors
 
 
+def check_may_start(layout: Layout) -> None:
+    """Raise NoneMayStart where a new worker would leave at once."""
+    if os.path.lexists(layout.stop_all_file):
+        raise NoneMayStart(path=layout.stop_all_file)
+
+
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
     """Have workers leave before their next job; returns their names, and an error for each unknown one."""
     workers, errors = select_workers(layout, names)
@@ -153,10 +165,12 @@ def pause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarErro
 
 
 def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
-    """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`."""
+    """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`; PAUSE_ALL, which stays, is an error too."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
         remove_file(worker.paths.pause_file)
+    if os.path.lexists(layout.pause_all_file):
+        errors.append(StillPaused(path=layout.pause_all_file))
     return [worker.name for worker in workers], errors
 
 

@@ -16,7 +16,7 @@ from jobjar.disk import replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import process_start
+from jobjar.liveness import MARK, is_left
 from jobjar.setting_table import TABLE
 from jobjar.settings import SECTION
 
@@ -86,14 +86,14 @@ def _is_beginning_of_jar(layout: Layout) -> bool:
 def _discard_half_written(layout: Layout) -> None:
     """Remove what a killed init of this node was writing under a temporary name."""
     for directory, pattern in (
-        (layout.home, r"config\.ini\.([0-9]+)\.new"),
-        (layout.ledger, r"jar_id\.([0-9]+)\.new"),
-        (layout.bin, r".+\.([0-9]+)\.new"),
-        (layout.crontabs, r".+\.([0-9]+)\.new"),
+        (layout.home, rf"config\.ini\.{MARK}\.new"),
+        (layout.ledger, rf"jar_id\.{MARK}\.new"),
+        (layout.bin, rf".+\.{MARK}\.new"),
+        (layout.crontabs, rf".+\.{MARK}\.new"),
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
-            if found and process_start(int(found.group(1))) is None:
+            if found and is_left(found.group(1)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{name}")
 

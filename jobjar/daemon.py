@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from jobjar.disk import open_common_file
-from jobjar.errors import JarError, WorkerFailed
+from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.log import Log
 from jobjar.patience import patiently
@@ -31,13 +31,18 @@ def run_in_foreground(
     """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
     asks these categories alone.
 
-    `ready` is called with the worker's name once it has its directory. Raises as Worker.start.
+    `ready` is called with the worker's name once it has its directory. Raises as Worker.start, but for NameTaken.
     """
     from jobjar.worker import Worker
 
     log = Log(puts_off=not jar.ledger_home.shared)
-    worker = Worker(jar, categories, log.say, log, is_storage)
-    worker.start()
+    while True:
+        worker = Worker(jar, categories, log.say, log, is_storage)
+        try:
+            worker.start()
+            break
+        except NameTaken:
+            continue  # in another container that has the same process id and name; the next name is free, or the one after
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
         descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o664), worker.paths.log)
@@ -109,12 +114,13 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
     """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
     just these categories; returns the names of the new ones.
 
-    Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
+    Two at once take turns by a lock of this node. Raises WorkerFailed (NoneMayStart), LedgerBusy.
     """
-    from jobjar.control import running_workers
-    from jobjar.jobname import node_name
+    from jobjar.control import check_may_start, running_workers
     from jobjar.ledger.home import poll_for_lock
+    from jobjar.liveness import ALIVE
 
+    check_may_start(jar.layout)
     path = jar.ledger_home.check_workers_lock
     descriptor = open_common_file(path, os.O_RDWR)
     try:
@@ -122,7 +128,7 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
         here = [
             worker
             for worker in running_workers(jar.layout)
-            if worker.process.node == node_name()
+            if worker.alive == ALIVE
             and worker.is_storage == is_storage
             and (not is_storage or set(worker.categories) == set(categories))
         ]

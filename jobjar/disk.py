@@ -25,6 +25,7 @@ import contextlib
 import os
 import stat
 
+from jobjar.liveness import mark
 from jobjar.patience import FLICKER_S, do_once, is_transient, patience, patiently as patiently
 
 
@@ -183,7 +184,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary = f"{path}.{mark()}.new"
     try:
         # Written anew where the fsync fails: a second one would not write what the first one dropped.
         patiently(lambda: _write_durably(temporary, data, mode), temporary)

@@ -135,6 +135,18 @@ class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 
 
+class NameTaken(WorkerFailed):
+    template = "the worker did not start: another one has just taken the name {name}; start it again"
+
+
+class NoneMayStart(WorkerFailed):
+    template = "no worker was started: {path} stops every worker, new ones too. Remove it first"
+
+
+class StillPaused(JarError):
+    template = "nothing goes on: {path} pauses every worker. Remove it too"
+
+
 class UnknownWorker(JarError):
     template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
 

@@ -74,7 +74,13 @@ def login() -> str:
 
 
 def node_name() -> str:
-    """This node's name, as `hostname` prints it: part of worker names and the implicit category."""
+    """This node's name: JJ_NODE in the environment, else what `hostname` prints. Part of worker names, and the implicit
+    category. It says who is meant, and nothing of who is alive (liveness.py)."""
+    return os.environ.get("JJ_NODE") or os.uname().nodename
+
+
+def host_name() -> str:
+    """What the network calls this machine, whatever JJ_NODE says."""
     return os.uname().nodename
 
 

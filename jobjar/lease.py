@@ -19,6 +19,7 @@ from jobjar.attempt import LOST, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, read_worker
 from jobjar.disk import is_taken_away, read_server_clock
 from jobjar.errors import JarError
+from jobjar.heartbeat import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
@@ -104,16 +105,6 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
     return found
 
 
-def read_heartbeat_ns(path: str) -> int:
-    """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
-    again only then. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.fstat(descriptor).st_mtime_ns
-    finally:
-        os.close(descriptor)
-
-
 class Leases:
     """The leases of the other workers of a jar, watched by one process."""
 
@@ -181,7 +172,7 @@ class Leases:
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
         # Listed before its jobs: what it may have taken since is not among them.
         tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
-        is_dead_here = worker.alive == DEAD and worker.process.node == node_name()
+        is_dead_here = worker.alive == DEAD and worker.is_here
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
         else:

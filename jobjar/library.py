@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jobjar import control
 from jobjar.errors import JarError
+from jobjar.heartbeat import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
@@ -152,7 +153,7 @@ def unique_job_name(priority: int = 0, id: str | None = None) -> str:
 
 def stop_all() -> list[str]:
     """Have all running workers leave after the job that they run; returns their names."""
-    return control.stop(current_jar().layout, [control.ALL])[0]
+    return _one(control.stop(current_jar().layout, [control.ALL]))
 
 
 def stop_node(node: str) -> list[str]:
@@ -167,7 +168,7 @@ def stop_worker(worker: str) -> list[str]:
 
 def pause_all() -> list[str]:
     """Have all running workers claim nothing until unpaused; returns their names."""
-    return control.pause(current_jar().layout, [control.ALL])[0]
+    return _one(control.pause(current_jar().layout, [control.ALL]))
 
 
 def pause_node(node: str) -> list[str]:
@@ -181,25 +182,26 @@ def pause_worker(worker: str) -> list[str]:
 
 
 def unpause_all() -> list[str]:
-    """Let all paused workers go on; returns the names of all running workers."""
-    return control.unpause(current_jar().layout, [control.ALL])[0]
+    """Let all paused workers go on; returns the names of all running workers. Raises StillPaused under PAUSE_ALL."""
+    return _one(control.unpause(current_jar().layout, [control.ALL]))
 
 
 def unpause_node(node: str) -> list[str]:
-    """Let the workers of a node go on; returns their names. Raises UnknownWorker."""
+    """Let the workers of a node go on; returns their names. Raises UnknownWorker, StillPaused."""
     return _one(control.unpause(current_jar().layout, [node]))
 
 
 def unpause_worker(worker: str) -> list[str]:
-    """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker."""
+    """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker, StillPaused."""
     return _one(control.unpause(current_jar().layout, [worker]))
 
 
 def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
+    """The names, each with what is known of its worker's silence, as in `running_workers`."""
     names, errors = result
     if errors:
         raise errors[0]
-    return names
+    return [*name_workers(current_jar().layout, names)]
 
 
 # Looking
@@ -222,9 +224,11 @@ class Job(NamedTuple):
     moves: list[dict[str, Any]]
 
 
-def running_workers() -> list[str]:
-    """The names of the workers that run, as far as this node can tell."""
-    return [worker.name for worker in control.running_workers(current_jar().layout)]
+def running_workers() -> list[WorkerName]:
+    """The names of the workers that run, as far as this node can tell. Of one that has been silent, which may be dead with its
+    node, `silence` says so, and `silent_s` for how long; else they are None."""
+    layout = current_jar().layout
+    return name_workers(layout, [worker.name for worker in control.running_workers(layout)])
 
 
 def unclaimed_jobs(category: str | None = None) -> list[Job]:

@@ -30,7 +30,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.ledger.reconcile import list_jar
-from jobjar.liveness import DEAD, process_start
+from jobjar.liveness import DEAD, MARK, is_left, mark
 from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.trees import remove_tree
 
@@ -39,7 +39,7 @@ HIGHEST = 9_999
 _KEY = re.compile(rf"({CATEGORY}|{BATCH})\.(.*)", re.DOTALL)
 _TAKEN = re.compile(r"([0-9]{1,5})\.([0-9]+)\.(.+)\.([^.]+)")
 _MARK = "made"
-_WORKSHOP = re.compile(r"new\.(.+)\.([0-9]+)\.[^.]+")
+_WORKSHOP = re.compile(rf"new\.(.+)\.{MARK}\.[^.]+")
 
 
 class Token(NamedTuple):
@@ -130,7 +130,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
             with contextlib.suppress(FileExistsError):
                 make_directory(path)
         _discard_workshops(paths)
-        workshop = f"{paths.path}/new.{node_name()}.{os.getpid()}.{new_id()}"
+        workshop = f"{paths.path}/new.{node_name()}.{mark()}.{new_id()}"
         make_directory(workshop)
         try:
             for first in range(1, count + 1, TOKENS_IN_BLOCK):
@@ -165,7 +165,7 @@ def _discard_workshops(paths: LimitPaths) -> None:
     """Remove what killed processes of this node were making."""
     for name in patiently(lambda: os.listdir(paths.path), paths.path):
         found = _WORKSHOP.fullmatch(name)
-        if found and found.group(1) == node_name() and process_start(int(found.group(2))) is None:
+        if found and found.group(1) == node_name() and is_left(found.group(2)):
             remove_tree(f"{paths.path}/{name}")
 
 
@@ -331,8 +331,7 @@ def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
         if worker is None:
             is_over = not unknown & {token.worker, f"{token.worker}{ASIDE}{token.worker_id}"}
         else:
-            is_over = worker.ended or (worker.alive == DEAD and worker.process.node == node_name())
-            is_over = is_over and not holds_jobs(worker)
+            is_over = worker.alive == DEAD and not holds_jobs(worker)
         try:
             if is_over and return_token(jar.layout, token):
                 say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")

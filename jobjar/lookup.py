@@ -26,6 +26,7 @@ from jobjar.errors import (
     TimedOut,
     UnknownJob,
 )
+from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
@@ -187,7 +188,9 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines.append(f"it is not to be tried again before {due}")
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
-        unasked = explain_unasked(jar.layout, job.category or "", running_workers(jar.layout))
+        unasked = explain_unasked(
+            jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
+        )
         lines += [unasked] if unasked else []
     return lines
 
@@ -196,8 +199,12 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
     name = worker_of_place(job.place)
     with contextlib.suppress(OSError):
         worker = None if name is None else read_worker(jar.layout, name)
-        if worker is not None and worker.alive == DEAD:
+        if worker is None:
+            return []
+        if worker.alive == DEAD:
             return [f"it is stranded with the dead worker {name} (`recover_jobs` on node {worker.process.node})"]
+        silence = Hearing(jar.layout).explain_silence(worker)
+        return [f"its worker {silence}"] if silence else []
     return []
 
 

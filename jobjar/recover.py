@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,7 +72,7 @@ def recover_node(jar: Jar) -> Recovery:
     """
     recovery = Recovery()
     for worker in list_workers(jar.layout):
-        if worker.alive == DEAD and worker.process.node == node_name():
+        if worker.alive == DEAD and worker.is_here:
             recover_worker(jar, worker, recovery)
     recover_tokens(jar, recovery.say)
     settle_all(jar, recovery.say)
@@ -171,16 +170,14 @@ def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
         os.close(above)
 
 
-def set_aside(jar: Jar, paths: WorkerPaths) -> None:
+def set_aside(jar: Jar, worker: WorkerState) -> None:
     """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs."""
-    worker = next((w for w in list_workers(jar.layout) if w.paths.path == paths.path), None)
-    if worker is not None:
-        recover_worker(jar, worker, Recovery())
-        recover_tokens(jar, jar.say)
-    suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
+    recover_worker(jar, worker, Recovery())
+    recover_tokens(jar, jar.say)
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
-    with jar.ledger_home.locked(), contextlib.suppress(FileNotFoundError):  # archived at this moment
-        rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
+    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
+        if is_owner:
+            rename(worker.paths.path, f"{worker.paths.path}{ASIDE}{worker.worker_id}")
 
 
 def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:

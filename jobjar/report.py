@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
-from jobjar.layout import category_of_place, worker_of_place
+from jobjar.layout import category_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import describe_limits
-from jobjar.liveness import ALIVE, DEAD
+from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
 from jobjar.tables import format_table
 from jobjar.units import format_seconds
+from jobjar.worker_report import KINDS, describe_workers, mark_stranded, warn_of_silence
 
 Status = dict[str, Any]
 _PATIENCE_S = 2.0
@@ -44,10 +46,11 @@ def gather_status(jar: Jar) -> Status:
         warnings.append(f"read from the directories alone, without history: {error}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)
-    status["workers"] = _describe_workers(workers, status["jobs"]["claimed_jobs"])
-    _mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    hearing = Hearing(jar.layout)
+    status["workers"] = describe_workers(workers, hearing, status["jobs"]["claimed_jobs"])
+    mark_stranded(workers, status["jobs"]["claimed_jobs"])
     status["limits"] = describe_limits(jar.layout)
-    status["warnings"] = warnings + _find_warnings(jar, status, workers)
+    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing)
     return status
 
 
@@ -177,57 +180,10 @@ def name_holders(workers: Sequence[str]) -> str:
     return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
 
-def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Each worker that has not ended, and how many of each kind there are on each node."""
-    holds: dict[str, str] = {}
-    for job in claimed:
-        holds.setdefault(worker_of_place(job["place"]) or "", job["name"])
-    listed = []
-    nodes: dict[str, dict[str, Any]] = {}
-    for worker in workers:
-        if worker.ended:
-            continue
-        node = nodes.setdefault(
-            worker.process.node,
-            {"node": worker.process.node, "running": 0, "busy": 0, "paused": 0, "dead": 0, "unknown": 0},
-        )
-        held = holds.get(worker.paths.name)
-        if worker.alive == DEAD:
-            state = "dead"
-        elif worker.alive == ALIVE:
-            node["running"] += 1
-            state = "busy" if held else "paused" if worker.is_paused else "idle"
-            if state in node:
-                node[state] += 1
-        else:
-            state = "unknown"
-        if state in ("dead", "unknown"):
-            node[state] += 1
-        listed.append(
-            {
-                "worker": worker.name,
-                "node": worker.process.node,
-                "state": state,
-                "job": held,
-                "user": worker.user,
-                "categories": list(worker.categories),
-                "started_at": worker.started_at,
-            }
-        )
-    return {"nodes": sorted(nodes.values(), key=lambda node: str(node["node"])), "workers": listed}
-
-
-def _mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> None:
-    dead = {worker.paths.name for worker in workers if worker.alive == DEAD}
-    for job in claimed:
-        job["worker"] = worker_of_place(job["place"])
-        job["stranded"] = job["worker"] in dead
-
-
-def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
+def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing) -> list[str]:
     """What a person should look at."""
-    found = []
-    running = [worker for worker in workers if worker.is_running]
+    found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
+    running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
     if status["jobs"]["unclaimed"] and not running:
         found.append("no worker is running; `start_worker` starts one")
     elif running:
@@ -316,7 +272,7 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
         sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))
     if status["workers"]["nodes"]:
-        headers = ("node", "running", "busy", "paused", "dead", "unknown")
+        headers = ("node", *KINDS)
         rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]
         sections.append("Workers\n" + format_table(rows, headers, table_format))
     if status["categories"]:

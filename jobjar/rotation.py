@@ -30,7 +30,7 @@ from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.home import next_journal_name, split_journal_name
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import boot_id
+from jobjar.liveness import MARK, boot_id, mark
 
 # A journal that is smaller than this is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
@@ -157,7 +157,7 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
 def _write_compressed(descriptor: int, size: int, path: str, final: str) -> None:
     """Write the first `size` bytes of a journal to `final`, compressed, whole or not at all. Raises OSError."""
     directory = os.path.dirname(path)
-    temporary = f"{directory}/.{os.path.basename(final)}.{node_name()}.{os.getpid()}.new"
+    temporary = f"{directory}/.{os.path.basename(final)}.{node_name()}.{mark()}.new"
     try:
         with open(temporary, "wb") as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
@@ -200,4 +200,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove what killed processes of this node left half-compressed; returns the names."""
-    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz\." + re.escape(node_name()) + r"\.([0-9]+)\.new")
+    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz\." + re.escape(node_name()) + rf"\.{MARK}\.new")

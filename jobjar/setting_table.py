@@ -11,6 +11,7 @@ from jobjar.values import (
     parse_count,
     parse_days,
     parse_flag,
+    parse_node,
     parse_path,
     parse_positive_seconds,
     parse_size,
@@ -62,6 +63,15 @@ TABLE: tuple[Setting, ...] = (
         parse_path,
         "",
         "The personal configuration file. Default: ~/.jobjar/config.ini.",
+        "environment",
+    ),
+    Setting(
+        "JJ_NODE",
+        "node",
+        parse_node,
+        "",
+        "This node's name, part of its workers' names and its implicit category. Name each of several containers of one "
+        "machine. Default: what hostname prints.",
         "environment",
     ),
     Setting(

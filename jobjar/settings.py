@@ -34,6 +34,7 @@ class Settings:
     home: str
     worker_home: str
     config_file: str
+    node: str
     pause_time_s: float
     max_workers: int
     max_storage_workers: int

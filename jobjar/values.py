@@ -34,6 +34,13 @@ def parse_size(text: str) -> int:
     return int(found.group(1)) << 10 * ("KMGT".index(found.group(2).upper()) + 1 if found.group(2) else 0)
 
 
+def parse_node(text: str) -> str:
+    """The name of a node, which worker names begin with."""
+    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", text):
+        raise ValueError(f"{text!r} is not a name of up to 64 letters, digits and . _ -, starting with neither . nor -")
+    return text
+
+
 def parse_text(text: str) -> str:
     return text
 

@@ -47,7 +47,7 @@ from jobjar.session import adopt_orphans
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
-from jobjar.worker_directory import make_worker_directory
+from jobjar.worker_directory import choose_worker_name, make_worker_directory
 from jobjar.workplace import Workplaces
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Worker:
         self._log = log
         self._note = log.note if log is not None else say
         self.identity = this_process()
-        self.name = f"{self.identity.node}.{self.identity.pid}"
+        self.name = choose_worker_name(jar.layout, self.identity)
         self.paths = jar.layout.worker(self.name)
         self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
         self.categories = categories
@@ -115,10 +115,11 @@ class Worker:
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, WorkerFailed."""
+        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
         patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
+        control.check_may_start(self.jar.layout)
         self.jar.take_umask()
         try:
             make_worker_directory(

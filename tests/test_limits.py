@@ -396,12 +396,15 @@ def test_a_dead_worker_s_token_is_given_back_after_its_job(rig: Rig, monkeypatch
 
 
 def test_a_worker_that_takes_a_dead_one_s_directory_gives_its_tokens_back(rig: Rig) -> None:
+    from jobjar.control import read_worker
     from jobjar.recover import set_aside
 
     jar = rig.open()
     set_limit(jar, CATEGORY, "A", 1)
     claimer = hold_one(rig, f"{node_name()}.7")
-    set_aside(jar, claimer.paths)
+    worker = read_worker(jar.layout, claimer.paths.name)
+    assert worker is not None
+    set_aside(jar, worker)
     assert state_of(jar, "category.A") == (1, 1, [])
 
 

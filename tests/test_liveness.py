@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,10 +11,15 @@ import pytest
 from jobjar.liveness import (
     ALIVE,
     DEAD,
+    MARK,
     UNKNOWN,
     ProcessIdentity,
     boot_id,
+    is_here,
+    is_left,
     liveness,
+    mark,
+    pid_namespace,
     process_start,
     processes_of_jobs,
     session_processes,
@@ -67,9 +74,54 @@ def test_a_process_of_an_earlier_boot_is_dead(sleeper: subprocess.Popen[bytes]) 
 
 
 def test_a_process_of_another_node_is_unknown_whatever_is_known_of_it(sleeper: subprocess.Popen[bytes]) -> None:
-    process = identity_of(sleeper.pid)._replace(node="somewhere-else")
+    process = identity_of(sleeper.pid)._replace(node="somewhere-else", boot_id="its own")
     assert liveness(process) == UNKNOWN
-    assert liveness(process._replace(boot_id="earlier", pid=2**22 + 1)) == UNKNOWN
+    assert liveness(process._replace(pid=2**22 + 1)) == UNKNOWN
+
+
+def test_a_process_of_this_boot_is_known_whatever_the_node_was_called_then(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)._replace(node="laptop")
+    assert is_here(process) and liveness(process) == ALIVE
+    sleeper.kill()
+    sleeper.wait()
+    assert liveness(process) == DEAD
+    assert liveness(process._replace(pid_namespace="")) == UNKNOWN  # an earlier release wrote this
+
+
+def test_a_process_of_another_pid_namespace_is_unknown(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)._replace(pid_namespace="1")
+    assert not is_here(process) and liveness(process) == UNKNOWN
+    assert liveness(process._replace(pid=2**22 + 1)) == UNKNOWN
+    assert liveness(process._replace(boot_id="earlier")) == DEAD
+
+
+def test_what_an_earlier_release_wrote_is_taken_for_one_of_the_first_pid_namespace(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = identity_of(sleeper.pid)._replace(pid_namespace="")
+    monkeypatch.setattr("jobjar.liveness.pid_namespace", lambda: "4026531836")
+    assert liveness(process) == ALIVE and liveness(process._replace(started=1.0)) == DEAD
+    monkeypatch.setattr("jobjar.liveness.pid_namespace", lambda: "4026532179")
+    assert liveness(process) == liveness(process._replace(started=1.0)) == UNKNOWN
+
+
+def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours() -> None:
+    with subprocess.Popen(["true"]) as process:
+        ended = process.pid
+    assert re.fullmatch(MARK, mark()) and not is_left(mark())
+    assert is_left(f"{ended}+{pid_namespace()}") and is_left(f"{ended}")
+    assert not is_left(f"{ended}+1")
+
+
+@pytest.mark.root
+def test_nobody_is_judged_where_proc_shows_other_processes() -> None:
+    code = (
+        "from jobjar.liveness import *; import os\n"
+        "me = this_process(); print(sees_processes(), liveness(me), is_left(f'{2**22 - 1}+{pid_namespace()}'))"
+    )
+    for words, said in ((["--mount-proc"], "True alive True"), ([], "False unknown False")):
+        command = ["unshare", "--pid", "--fork", *words, sys.executable, "-c", code]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == said
 
 
 def test_the_start_of_a_process_does_not_change(sleeper: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from jobjar.description import is_file_address, path_of_file_address
 from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
-from jobjar.jobname import node_name
+from jobjar.jobname import host_name
 from jobjar.jug.copies import Meanwhile, nothing
 from jobjar.jug.far import (
     SETTLED_S as SETTLED_S,
@@ -105,8 +105,8 @@ def _path_of_file_address(location: str) -> str:
 
 def _is_this_node(host: str) -> bool:
     name = host.lower()
-    own = node_name().lower()
-    return name in ("localhost", own, own.partition(".")[0], os.uname().nodename.lower())
+    own = host_name().lower()
+    return name in ("localhost", own, own.partition(".")[0])
 
 
 def find_place(location: str, meanwhile: Meanwhile = nothing) -> Place:

@@ -27,7 +27,7 @@ from jobjar.description import parse_output_path
 from jobjar.disk import look_afresh, make_directory
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
+from jobjar.jobname import host_name
 from jobjar.jug.copies import Meanwhile, copy, measure, measure_stored, nothing, open_file, sweep, temporary_name
 from jobjar.jug.outputs import OUTPUT, OutputFile, find_oddity
 from jobjar.jug.variables import STORED, StoredRecords, read_stored
@@ -80,7 +80,7 @@ def store_file(
     stored_at = f"{place.shown}/{name}"
     return {
         "source_name": file.name,
-        "storage_hfn": f"{node_name()}:{stored_at}",
+        "storage_hfn": f"{host_name()}:{stored_at}",
         "storage_url": Path(stored_at).as_uri(),
         "storage_size": file.size,
         "storage_md5": file.md5,

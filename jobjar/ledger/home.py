@@ -25,7 +25,7 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLed
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
 from jobjar.layout import Layout
-from jobjar.liveness import node_run
+from jobjar.liveness import mark, node_run
 from jobjar.mounts import is_local
 
 LOCK_PATIENCE_S = 10.0
@@ -100,7 +100,7 @@ class LedgerHome:
 
     def _drop_writer(self, text: str) -> None:
         """Remove the writer file, if it is still the one with `text` in it."""
-        aside = f"{self.writer_file}.{os.getpid()}.old"
+        aside = f"{self.writer_file}.{mark()}.old"
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.writer_file, aside)
             with open(aside, encoding="utf-8", errors="replace") as file:
@@ -115,7 +115,7 @@ class LedgerHome:
         os.rename(self._write_name(name), self.writer_file)
 
     def _write_name(self, name: str) -> str:
-        temporary = f"{self.writer_file}.{os.getpid()}.new"
+        temporary = f"{self.writer_file}.{mark()}.new"
         descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
         try:
             write_all(descriptor, (name if self.shared else f"{name} {node_run()}").encode())

@@ -16,6 +16,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.store import Ledger, driver
+from jobjar.liveness import mark
 
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
 # file of any other, which may be earlier or later than another saw it.
@@ -88,7 +89,7 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
     Processes that have the old one open notice at their next write. Raises LedgerBusy, LedgerUnavailable.
     """
     fresh_home = LedgerHome(home.path, home.shared)
-    fresh_home.database = f"{home.database}.{os.getpid()}.new"
+    fresh_home.database = f"{home.database}.{mark()}.new"
     fresh_home.lock_file = f"{fresh_home.database}.lock"
     remove_database(fresh_home.database)
     fresh = Ledger(layout, fresh_home)

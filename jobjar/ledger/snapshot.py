@@ -18,6 +18,7 @@ from jobjar.jobname import node_name
 from jobjar.ledger.database import back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
+from jobjar.liveness import mark
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.role import give_back_role, take_role
 
@@ -50,9 +51,9 @@ def publish_snapshot(
         return False
     if not _take_role(ledger):
         return False
-    temporary = f"{ledger.layout.snapshot}.{node_name()}.{os.getpid()}.new"
+    temporary = f"{ledger.layout.snapshot}.{node_name()}.{mark()}.new"
     # SQLite locks what it writes, and nothing is locked on the shared disk: it writes to the home, the bytes are copied.
-    own = f"{ledger.home.database}.{os.getpid()}.new"
+    own = f"{ledger.home.database}.{mark()}.new"
     try:
         with ledger.errors_named():
             ledger.ensure_open()

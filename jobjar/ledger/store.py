@@ -21,6 +21,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.database import check_database, copy_snapshot, driver, name_error, remove_database
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
+from jobjar.liveness import mark
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -130,7 +131,7 @@ class Ledger:
         the journals have everything."""
         if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
             return
-        temporary = f"{self.path}.{os.getpid()}.new"
+        temporary = f"{self.path}.{mark()}.new"
         try:
             copy_snapshot(self.layout.snapshot, temporary, thorough)
             with contextlib.closing(driver.connect(temporary)) as connection:

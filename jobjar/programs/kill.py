@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
@@ -17,12 +17,16 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", nargs="+", metavar="JOB", help="names, ids (or their first letters), or paths")
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.heartbeat import name_workers
         from jobjar.lookup import find_job, refresh_ledger, request_kill
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
         for name in options.job:
-            print(request_kill(jar, find_job(jar, name)))
+            for worker in name_workers(jar.layout, [request_kill(jar, find_job(jar, name))]):
+                print(worker)
+                if worker.silence:
+                    complain(program, worker.silence)
         jar.close()
         return 0
 

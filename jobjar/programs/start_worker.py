@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import daemon
+        from jobjar.control import check_may_start
 
         jar = open_named_jar(options, program_path)
         named = tuple(check_category(name) for name in options.category)
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
             return 0
         jar.check_is_safe()
+        check_may_start(jar.layout)
         print(daemon.start_worker(jar, categories, options.storage))
         return 0
 

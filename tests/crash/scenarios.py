@@ -183,7 +183,7 @@ def set_dead_workers_aside() -> None:
     def run(jar: Jar) -> None:
         for worker in control.list_workers(jar.layout):
             if not worker.set_aside:
-                set_aside(jar, worker.paths)
+                set_aside(jar, worker)
 
     _with_jar(run)
 

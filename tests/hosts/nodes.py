@@ -1,4 +1,5 @@
-"""Nodes made real on one machine: each has its own host name and its own process ids (uts and pid namespaces)."""
+"""Nodes made real on one machine: each has its own host name, its own process ids (uts and pid namespaces) and its own boot
+id, as machines have; or containers of this machine, which has booted once for all of them."""
 
 from __future__ import annotations
 
@@ -12,19 +13,23 @@ import psutil
 from tests.rig import BIN, Result, Rig, wait_until
 
 # The first process of a node: it lives until its standard input ends, and needs no processes of its own meanwhile.
-_INIT = 'hostname "$1"; echo up; read line'
+# A boot id of its own is mounted over the kernel's (`has_booted`), so that it counts as a machine that was just started.
+BOOT = 'id=$(mktemp); cat /proc/sys/kernel/random/uuid > "$id"; mount --bind "$id" /proc/sys/kernel/random/boot_id; rm "$id"'
+_INIT = 'hostname "$1" && echo up; read line'
 
 
 class Node:
-    """A running node of a rig's jar. The first program that is started on it always gets the process id 3."""
+    """A running node of a rig's jar; without `has_booted` a container of this machine. The first program that is started on
+    one always gets the same process id."""
 
-    def __init__(self, rig: Rig, name: str, **changes: str) -> None:
+    def __init__(self, rig: Rig, name: str, has_booted: bool = True, **changes: str) -> None:
         self.rig = rig
         self.name = name
         self.environment = {**rig.environment, **changes}
         self._programs: list[subprocess.Popen[str]] = []
+        init = f"{BOOT}; {_INIT}" if has_booted else _INIT
         self._unshare = subprocess.Popen(
-            ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", _INIT, "sh", name],
+            ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-ec", init, "sh", name],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
