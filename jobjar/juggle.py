@@ -54,6 +54,10 @@ class JugglingHost(Host, Protocol):
 
     def has_arrivals(self) -> bool: ...
 
+    def take_wake(self) -> bool:
+        """Take what woke it; whether it may be a reason to end a job."""
+        ...
+
     def reason(self, job: ClaimedJob) -> str | None: ...
 
 
@@ -234,7 +238,7 @@ class Juggler:
             process = juggled.process
             if process is not None and (process.pidfd in ready or now >= process.look_at):
                 self._look_at_process(juggled, process)
-        if host_descriptors & ready or now >= self._next_look:
+        if (host_descriptors & ready and self._host.take_wake()) or now >= self._next_look:
             self._next_look = now + self._host.interval_s
             for juggled in list(self._jobs):
                 cause = self._host.reason(juggled.job)

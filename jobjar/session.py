@@ -27,8 +27,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 # Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
 _awaited: set[int] = set()
 _awaited_lock = threading.Lock()
-# Python ignores these; a job starts with what any program starts with.
-_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+# Python ignores these; a job starts with what any program starts with. What was ignored when this process started a job
+# ignores too, as a shell would have it.
+DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
 class CannotStart(Exception):
@@ -140,7 +141,7 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
         try:
             return start_awaited(
                 lambda: os.posix_spawn(
-                    path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS
+                    path, words, environment, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS
                 )
             )
         except OSError as error:
@@ -226,12 +227,23 @@ def reap_strays() -> bool:
         while not _awaited:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 return True
-        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
-            os.waitpid(found.si_pid, os.WNOHANG)
+        _reap_unawaited()
         children = own_children()
         return children is None or not children <= _awaited
     return False
+
+
+def reap_ended() -> None:
+    """Reap as `reap_strays` does, and no more: while a job runs, which may be waiting (`kill -0`, `tail --pid`) for a process
+    whose parent this one has become. One behind a child that somebody waits for is reaped next time."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        _reap_unawaited()
+
+
+def _reap_unawaited() -> None:
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
+        os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def signal_session(session: int, number: int) -> bool:

@@ -43,7 +43,7 @@ from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
-from jobjar.session import adopt_orphans
+from jobjar.session import adopt_orphans, reap_ended
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -228,6 +228,7 @@ class Worker:
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
+        self._signals.hear_children(False)
         try:
             end = run_attempt(self.places, job, self, self.say)
         except CannotUseJar:
@@ -345,6 +346,7 @@ class Worker:
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._next_job.until_due_s())
         self._watch_directories()
+        self._hear_children()
         while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             # Looked at again after the watch was set: what came before raises nothing there.
@@ -354,8 +356,7 @@ class Worker:
             if wake_for_jobs:
                 descriptors += self._arrivals.descriptors()
             wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
-            self._signals.drain()
-            self._control_watch.drain()
+            self.take_wake()
             self._pulse.beat()
             if wake_for_jobs and self._leases.take_back_expired():
                 return
@@ -373,11 +374,21 @@ class Worker:
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])
+        self._hear_children()
         return [*self._signals.descriptors(), *self._control_watch.descriptors()]
 
+    def take_wake(self) -> bool:
+        """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
+        is_told = self._signals.drain()
+        reap_ended()
+        return self._control_watch.drain() or is_told
+
+    def _hear_children(self) -> None:
+        if self._signals.hear_children(True):
+            reap_ended()  # of those that ended before no signal tells
+
     def reason(self, job: ClaimedJob) -> str | None:
-        self._signals.drain()
-        self._control_watch.drain()
+        self.take_wake()
         self._pulse.beat()
         self._flush_log()
         if self._told_to_end():

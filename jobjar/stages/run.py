@@ -31,6 +31,7 @@ from jobjar.session import (
     StillBusy,
     Waiter,
     end_session,
+    reap_ended,
     reap_strays,
     start_session,
 )
@@ -178,6 +179,7 @@ def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
             ended = waiter.wait(0, [])
             if ended is not None:
                 found.append(ended)
+        reap_ended()  # what it does to tidy up may wait for a process that is not its child
 
     end_session(waiter.pid, grace_time_s, reap_main)
     while not found:
