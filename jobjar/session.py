@@ -22,6 +22,11 @@ from jobjar.liveness import own_children, process_start, session_processes
 # How long a file that somebody still has open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 NOT_FOUND_STATUS = 127
+# What tells a process to end, now.
+END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long it is waited for the same word to this process when a job's process has ended of it: systemd, scancel and a shutdown
+# tell both, one after the other.
+DOUBT_S = 1.0
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
 # Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
@@ -52,6 +57,20 @@ class Ended(NamedTuple):
     user_cpu_s: float
     system_cpu_s: float
     max_rss_kib: int
+
+
+def seems_told_to_end(ended: Ended) -> bool:
+    """Whether a process ended as one does that was told to: of such a signal, or with the status by which a shell says so."""
+    number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
+    return number in END_NOW
+
+
+def doubt(meanwhile: Callable[[], object]) -> None:
+    """In a thread whose process ended so: give its worker the time to hear the same. What `meanwhile` raises then ends it."""
+    deadline = time.monotonic() + DOUBT_S
+    while time.monotonic() < deadline:
+        meanwhile()
+        time.sleep(0.01)
 
 
 def adopt_orphans() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from jobjar.disk import look
 from jobjar.errors import CannotInstall
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
-from jobjar.session import DEFAULT_SIGNALS, Waiter, end_child_session, start_awaited
+from jobjar.session import DEFAULT_SIGNALS, Waiter, doubt, end_child_session, seems_told_to_end, start_awaited
 
 _TOLD_BYTES = 4000
 _WATCHED = """exec 3<&0 </dev/null
@@ -77,6 +77,8 @@ def _run(program: str, location: str, output: int, meanwhile: Meanwhile) -> int:
             while True:
                 ended = waiter.wait(LOOKS_S, [])
                 if ended is not None:
+                    if seems_told_to_end(ended):
+                        doubt(meanwhile)
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
                 meanwhile()
         except BaseException:

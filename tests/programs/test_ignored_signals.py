@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.described import describe, make_package, pack
-from tests.rig import BIN, PATIENCE_S, Rig, wait_until
+from tests.rig import PATIENCE_S, Rig, wait_until
 
 LOOK = "grep -E '^Sig(Blk|Ign)' /proc/self/status"
 IN_BACKGROUND = {signal.SIGINT, signal.SIGQUIT}  # what a shell without job control ignores in what it starts with &
@@ -101,16 +101,7 @@ def test_a_worker_that_a_script_starts_beside_itself_outlives_the_ctrl_c_of_that
 
 
 def test_a_ctrl_c_at_a_terminal_ends_a_worker_in_the_foreground_as_ever(rig: Rig) -> None:
-    start = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    start += f'os.execv("{BIN}/start_worker", ["start_worker", "--foreground"])'
-    worker = subprocess.Popen(
-        [str(BIN / "python"), "-c", start],
-        env=rig.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert worker.stdout is not None and worker.stdout.readline()
+    worker = rig.start_worker()
     worker.send_signal(signal.SIGINT)
     assert worker.communicate(timeout=PATIENCE_S)[1].rstrip().endswith("ended: ended")
     assert worker.returncode == 0
