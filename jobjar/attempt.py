@@ -159,6 +159,10 @@ class Watch(Protocol):
         """File descriptors that become readable when `reason` should be asked."""
         ...
 
+    def is_told_to_end(self) -> bool:
+        """Whether the worker itself was told to end: known at once, and for nothing."""
+        ...
+
     def reason(self, job: ClaimedJob) -> str | None:
         """INTERRUPTED, KILLED, LOST, or None; asked at least every `interval_s` seconds."""
         ...

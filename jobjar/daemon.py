@@ -74,7 +74,8 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
-    os.waitpid(child, 0)
+    with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored nobody has to
+        os.waitpid(child, 0)
     if not answer.startswith(_READY):
         raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
     return answer[1:].decode()
@@ -87,8 +88,13 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
         import daemon
 
         jar.take_umask()
+        # No signal is touched: python-daemon would ignore those of a terminal, in each job too.
         with daemon.DaemonContext(
-            detach_process=True, files_preserve=[writer], umask=jar.umask, working_directory=jar.layout.home
+            detach_process=True,
+            files_preserve=[writer],
+            umask=jar.umask,
+            working_directory=jar.layout.home,
+            signal_map={},
         ):
 
             def ready(name: str) -> None:

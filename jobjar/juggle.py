@@ -17,12 +17,21 @@ import time
 from collections.abc import Container
 from typing import Any, Protocol
 
-from jobjar.attempt import DESCRIBED, TIMED_OUT, ClaimedJob
+from jobjar.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
 from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
-from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
+from jobjar.session import (
+    DOUBT_S,
+    CannotStart,
+    Ended,
+    reap,
+    reap_strays,
+    seems_told_to_end,
+    signal_session,
+    start_shell,
+)
 from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
 
@@ -53,6 +62,12 @@ class JugglingHost(Host, Protocol):
     def arrivals(self) -> list[int]: ...
 
     def has_arrivals(self) -> bool: ...
+
+    def take_wake(self) -> bool:
+        """Take what woke it; whether it may be a reason to end a job."""
+        ...
+
+    def is_told_to_end(self) -> bool: ...
 
     def reason(self, job: ClaimedJob) -> str | None: ...
 
@@ -197,6 +212,8 @@ class Juggler:
         if process is not None:
             if process.ended is None:
                 self._begin_end(process)
+            else:
+                process.look_at = time.monotonic()
         elif not isinstance(juggled.wait, Work):
             self._go_on(juggled, None, Cut(cause))
         elif not juggled.wait.is_short:
@@ -234,7 +251,7 @@ class Juggler:
             process = juggled.process
             if process is not None and (process.pidfd in ready or now >= process.look_at):
                 self._look_at_process(juggled, process)
-        if host_descriptors & ready or now >= self._next_look:
+        if (host_descriptors & ready and self._host.take_wake()) or now >= self._next_look:
             self._next_look = now + self._host.interval_s
             for juggled in list(self._jobs):
                 cause = self._host.reason(juggled.job)
@@ -319,6 +336,15 @@ class Juggler:
             process.pause_s = min(2 * process.pause_s, _LONGEST_LOOK_S)
             process.look_at = now + process.pause_s
             return
+        if juggled.cause is None and process.ended.exit_status != 0:
+            if self._host.is_told_to_end():
+                self._cut(juggled, INTERRUPTED)
+            elif seems_told_to_end(process.ended):
+                if process.doubt_until is None:
+                    process.doubt_until = now + DOUBT_S
+                if now < process.doubt_until:
+                    process.look_at = process.doubt_until
+                    return
         juggled.process = None
         if juggled.cause is not None:
             self._go_on(juggled, None, Cut(juggled.cause, process.ended))

@@ -23,13 +23,19 @@ from jobjar.umask import users_umask
 # How long a file that somebody still has open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 NOT_FOUND_STATUS = 127
+# What tells a process to end, now.
+END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long it is waited for the same word to this process when a job's process has ended of it: systemd, scancel and a shutdown
+# tell both, one after the other.
+DOUBT_S = 1.0
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
 # Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
 _awaited: set[int] = set()
 _awaited_lock = threading.Lock()
-# Python ignores these; a job starts with what any program starts with.
-_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+# Python ignores these; a job starts with what any program starts with. What was ignored when this process started a job
+# ignores too, as a shell would have it.
+DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
 class CannotStart(Exception):
@@ -52,6 +58,20 @@ class Ended(NamedTuple):
     user_cpu_s: float
     system_cpu_s: float
     max_rss_kib: int
+
+
+def seems_told_to_end(ended: Ended) -> bool:
+    """Whether a process ended as one does that was told to: of such a signal, or with the status by which a shell says so."""
+    number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
+    return number in END_NOW
+
+
+def doubt(meanwhile: Callable[[], object]) -> None:
+    """In a thread whose process ended so: give its worker the time to hear the same. What `meanwhile` raises then ends it."""
+    deadline = time.monotonic() + DOUBT_S
+    while time.monotonic() < deadline:
+        meanwhile()
+        time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
@@ -148,7 +168,7 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
         try:
             return start_awaited(
                 lambda: os.posix_spawn(
-                    path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS
+                    path, words, environment, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS
                 )
             )
         except OSError as error:
@@ -234,12 +254,23 @@ def reap_strays() -> bool:
         while not _awaited:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 return True
-        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
-            os.waitpid(found.si_pid, os.WNOHANG)
+        _reap_unawaited()
         children = own_children()
         return children is None or not children <= _awaited
     return False
+
+
+def reap_ended() -> None:
+    """Reap as `reap_strays` does, and no more: while a job runs, which may be waiting (`kill -0`, `tail --pid`) for a process
+    whose parent this one has become. One behind a child that somebody waits for is reaped next time."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        _reap_unawaited()
+
+
+def _reap_unawaited() -> None:
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
+        os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def signal_session(session: int, number: int) -> bool:

@@ -27,6 +27,8 @@ class Process:
         self.kill_at: float | None = None
         self.look_at = float("inf") if self.pidfd >= 0 else 0.0
         self.pause_s = _FIRST_LOOK_S
+        # Until when it is looked whether its worker was told to end too, as it was.
+        self.doubt_until: float | None = None
 
     def close(self) -> None:
         if self.pidfd >= 0:

@@ -13,6 +13,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+# What the kernel's word of a child's end looks like in the pipe of `set_wakeup_fd`.
+_CHILD_ENDED = bytes([signal.SIGCHLD])
+
 
 class DirectoryWatch:
     """Becomes readable when a file appears in, or gets its run bit in, one of some directories; with `removals`, also when
@@ -71,12 +74,26 @@ class SignalFlags:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._before: list[tuple[int, Any]] = []
+        self._hears_children: bool | None = None
 
     def take(self, numbers: Iterable[int]) -> None:
-        """Turn these signals into flags."""
+        """Turn these signals into flags; but what was ignored when this process started stays ignored, as in a shell:
+        `nohup`, and `&` in a script, ask for that."""
         for number in numbers:
-            self._before.append((number, signal.signal(number, self._raise)))
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
+        self.hear_children(False)
+
+    def hear_children(self, wanted: bool) -> bool:
+        """Be woken by the end of a child, or not any more; returns whether that changed. It is asked for only while this process
+        waits for long: short jobs, each of which ends so, shall not pay for it."""
+        if wanted == self._hears_children:
+            return False
+        self._hears_children = wanted
+        signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
+        return True
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)
@@ -84,14 +101,18 @@ class SignalFlags:
     def descriptors(self) -> list[int]:
         return [self._reader]
 
-    def drain(self) -> None:
+    def drain(self) -> bool:
+        """Forget what was seen; returns whether it was anything but the ends of children."""
+        others = b""
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._reader, 4096):
-                pass
+            while seen := os.read(self._reader, 4096):
+                others += seen.strip(_CHILD_ENDED)
+        return bool(others)
 
     def close(self) -> None:
         """Put the handlers back."""
         signal.set_wakeup_fd(-1)
+        self.hear_children(False)
         for number, handler in self._before:
             signal.signal(number, handler)
         os.close(self._reader)

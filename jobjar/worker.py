@@ -43,7 +43,7 @@ from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
-from jobjar.session import adopt_orphans
+from jobjar.session import END_NOW, adopt_orphans, reap_ended
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -62,7 +62,6 @@ ENDED = "ended"
 LEAVING = "leaving"
 REFUSED = "refused"
 
-END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
 
@@ -116,7 +115,7 @@ class Worker:
 
     def start(self) -> None:
         """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
-        patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
+        patience.say, patience.may_wait = self.say, lambda: not self.is_told_to_end()
         self.jar.check_is_safe()
         self.jar.check_is_writable()
         control.check_may_start(self.jar.layout)
@@ -193,7 +192,7 @@ class Worker:
 
     def _turn(self) -> str:
         self._pulse.beat()
-        if self._told_to_end():
+        if self.is_told_to_end():
             return ENDED
         stopped, paused = self._orders.look()
         if signal.SIGUSR1 in self._signals.raised or stopped:
@@ -229,6 +228,7 @@ class Worker:
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
+        self._signals.hear_children(False)
         try:
             end = run_attempt(self.places, job, self, self.say)
         except CannotUseJar:
@@ -249,7 +249,7 @@ class Worker:
         self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
 
     def _after_work(self) -> str:
-        if self._told_to_end():
+        if self.is_told_to_end():
             return ENDED
         self.places.remove_kept()
         return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
@@ -262,7 +262,7 @@ class Worker:
         """Whether to go on waiting for a disk that refuses."""
         self._pulse.beat()
         self._flush_log()
-        return not self._told_to_end()
+        return not self.is_told_to_end()
 
     def give_back(self, job: ClaimedJob) -> None:
         try:
@@ -347,7 +347,8 @@ class Worker:
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._next_job.until_due_s())
         self._watch_directories()
-        while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
+        self._hear_children()
+        while not self.is_told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             # Looked at again after the watch was set: what came before raises nothing there.
             if left_s <= 0 or self._orders.look(at_once=True) != (False, paused):
@@ -356,8 +357,7 @@ class Worker:
             if wake_for_jobs:
                 descriptors += self._arrivals.descriptors()
             wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
-            self._signals.drain()
-            self._control_watch.drain()
+            self.take_wake()
             self._pulse.beat()
             if wake_for_jobs and self._leases.take_back_expired():
                 return
@@ -375,18 +375,28 @@ class Worker:
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])
+        self._hear_children()
         return [*self._signals.descriptors(), *self._control_watch.descriptors()]
 
+    def take_wake(self) -> bool:
+        """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
+        is_told = self._signals.drain()
+        reap_ended()
+        return self._control_watch.drain() or is_told
+
+    def _hear_children(self) -> None:
+        if self._signals.hear_children(True):
+            reap_ended()  # of those that ended before no signal tells
+
     def reason(self, job: ClaimedJob) -> str | None:
-        self._signals.drain()
-        self._control_watch.drain()
+        self.take_wake()
         self._pulse.beat()
         self._flush_log()
-        if self._told_to_end():
+        if self.is_told_to_end():
             return INTERRUPTED
         if self._orders.take_kill_request(job.name):
             return KILLED
         return self._leases.check_held(job)
 
-    def _told_to_end(self) -> bool:
+    def is_told_to_end(self) -> bool:
         return not self._signals.raised.isdisjoint(END_NOW)

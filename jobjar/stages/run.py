@@ -27,14 +27,18 @@ from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
 from jobjar.liveness import start_now
 from jobjar.session import (
+    DOUBT_S,
     CannotStart,
     Ended,
     StillBusy,
     Waiter,
     end_session,
+    reap_ended,
     reap_strays,
+    seems_told_to_end,
     start_session,
 )
+from jobjar.wake import wait_readable
 from jobjar.workplace import Workplace, Workplaces
 
 # A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
@@ -82,6 +86,8 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     finally:
         waiter.close()
     wall_time_s = time.monotonic() - started
+    if cause is None and ended.exit_status != 0:
+        cause = _look_whether_told(job, ended, watch)
     if reap_strays():
         # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
@@ -181,6 +187,19 @@ def _wait_for_end(
             return cause, _end_now(waiter, claimer.jar.settings.grace_time_s)
 
 
+def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+    """Why a failed job is to count as ended early after all: whoever tells both it and its worker to end tells one first."""
+    if watch.is_told_to_end() or not seems_told_to_end(ended):
+        return INTERRUPTED if watch.is_told_to_end() else None
+    deadline = time.monotonic() + DOUBT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        cause = watch.reason(job)
+        if cause is not None:
+            return cause
+        wait_readable(watch.descriptors(), min(left_s, watch.interval_s))
+    return None
+
+
 def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
     """End the job's whole session, its main process too; returns how that ended."""
     found: list[Ended] = []
@@ -190,6 +209,7 @@ def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
             ended = waiter.wait(0, [])
             if ended is not None:
                 found.append(ended)
+        reap_ended()  # what it does to tidy up may wait for a process that is not its child
 
     end_session(waiter.pid, grace_time_s, reap_main)
     while not found:

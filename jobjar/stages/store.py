@@ -23,7 +23,7 @@ from jobjar.jug.software import Package, find_command, install
 from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
-from jobjar.session import Waiter, end_child_session, start_shell
+from jobjar.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
 from jobjar.workplace import Workplace
 
 # What a disk refuses is tried again after this long, doubled each time.
@@ -98,6 +98,8 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
         while True:
             ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
+                if seems_told_to_end(ended):
+                    doubt(attempt.check)
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
             if attempt.is_cut:
                 end_child_session(pid, attempt.jar.settings.grace_time_s)
