@@ -14,13 +14,21 @@ from collections.abc import Sequence
 
 from jobjar.disk import look, make_directory, replace_file
 from jobjar.jar import Jar
-from jobjar.jobname import login
+from jobjar.jobname import login, node_name
 from jobjar.layout import WorkerPaths
 from jobjar.lease import heartbeat_interval_s
 from jobjar.liveness import ProcessIdentity
 from jobjar.patience import patiently
 from jobjar.recover import set_aside
 from jobjar.version import VERSION
+
+
+def asked_categories(named: Sequence[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 def make_worker_directory(

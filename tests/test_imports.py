@@ -35,6 +35,8 @@ FOUNDATIONS = [
     "version",
     "role",
     "values",
+    "put_off",
+    "access",
 ]
 WORK = [
     "tidy",
@@ -71,7 +73,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            ["jar", "attempt", "control", "limits", "passed_over", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
         ),
     ),
     ("jug", frozenset(["jug"])),
