@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from jobjar.access import Refusals
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
+from jobjar.put_off import PutOff, ReadBatches
 from jobjar.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -41,15 +43,19 @@ _FIRST_LATE_WARNING = 1_000_000
 class Proposals:
     """The next jobs that a claimer may try, as its ledger had them a moment ago (propose.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_time_s: float) -> None:
         self.candidates: list[Candidate] = []
         # How many of them were tried; places that the journal says were taken since; jobs that turned out to be missing.
         self.tried = 0
         self.taken: set[str] = set()
         self.missing: list[Candidate] = []
-        # Jobs whose files, which alone tell of their batches, say that they have to wait, and until when (monotonic) they
-        # are not looked at again.
-        self.passed_over: dict[str, float] = {}
+        # Places of jobs that cannot be had now: this user may not, or their files, which alone tell of their batches, name one
+        # that has to wait. And those categories whose directories this user may not use.
+        self.passed_over: PutOff[str] = PutOff(poll_time_s)
+        self.closed_categories: PutOff[str] = PutOff(poll_time_s)
+        self.read_batches = ReadBatches()
+        # Whether the last claim came to an end before all was tried, so that its worker can look at its orders.
+        self.has_more = False
         # When to ask the ledger again, by the monotonic clock.
         self.stale_at = 0.0
         # The disk's time when the other nodes' journals were last folded by this process.
@@ -70,13 +76,12 @@ class Claimer:
         self.worker_id = worker_id
         self.paths = paths
         self.categories = tuple(categories)
-        # Places of jobs that this user may not move: warned of once, passed over.
-        self.not_allowed: set[str] = set()
+        self.refusals = Refusals()
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
         # How many claims succeeded, and how many found the job gone: another claimer was quicker.
         self.claims = self.lost_tries = 0
-        self.proposals = Proposals()
+        self.proposals = Proposals(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
 
 

@@ -121,6 +121,8 @@ class Juggler:
     def _claim(self) -> ClaimedJob | None:
         while self._slots.may_claim() and time.monotonic() >= self._next_claim:
             started = time.monotonic()
+            if started >= self._next_look and self._jobs:
+                return None  # kill requests and the time limits of the others come first
             job = self._host.claim_another({juggled.job.path for juggled in self._jobs})
             if job is None:
                 took_s = time.monotonic() - started

@@ -41,6 +41,8 @@ _MOST = 1 / 8
 _PATIENCE = 5
 # Looking takes at most this share of a worker's idle time.
 _SHARE = 0.05
+# A worker goes on taking back for so long before it looks at its orders.
+_TAKING_S = 0.5
 
 
 def heartbeat_interval_s(settings: Settings) -> float:
@@ -149,8 +151,12 @@ class Leases:
             return False
         recovery = Recovery()
         try:
+            until = time.monotonic() + _TAKING_S
             for holder in self.look():
                 if self.has_expired(holder.worker):
+                    if time.monotonic() > until:
+                        self._next_look = 0.0  # of many that went silent at once the rest is for the next turn
+                        break
                     self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._say)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s

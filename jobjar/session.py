@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.liveness import own_children, process_start, session_processes
+from jobjar.patience import patience
 from jobjar.umask import users_umask
 
 # How long a file that somebody still has open for writing is tried again before its job goes back.
@@ -317,5 +318,6 @@ def end_session(
             return True
         if time.monotonic() > deadline:
             signal_session(session, signal.SIGKILL)
+        patience.beat()
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)

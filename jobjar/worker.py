@@ -22,7 +22,6 @@ from jobjar.attempt import (
     FAILED,
     INTERRUPTED,
     KILLED,
-    RETRIED_OUTCOMES,
     TIMED_OUT,
     AttemptEnd,
     ClaimedJob,
@@ -32,22 +31,30 @@ from jobjar.attempt import (
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import new_id, node_name
+from jobjar.jobname import new_id
 from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
 from jobjar.log import Log
-from jobjar.next_job import NextJob
+from jobjar.next_job import ClaimGivenUp, NextJob
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
 from jobjar.session import END_NOW, adopt_orphans, reap_ended
-from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
+from jobjar.stages.complete import (
+    Verdict,
+    complete,
+    count_failures_before,
+    decide,
+    end_unrun,
+    give_back,
+    remove_spent_links,
+    return_strays,
+)
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
-from jobjar.worker_directory import choose_worker_name, make_worker_directory
+from jobjar.worker_directory import asked_categories, choose_worker_name, make_worker_directory
 from jobjar.workplace import Workplaces
 
 if TYPE_CHECKING:
@@ -61,17 +68,11 @@ STOPPED = "stopped"
 ENDED = "ended"
 LEAVING = "leaving"
 REFUSED = "refused"
+# Nothing was claimed yet, and there is more to be tried: what has come to an end is this turn, which is short.
+LOOKING = "looking"
 
 STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
-
-
-def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
-    if is_storage:
-        return tuple(dict.fromkeys(named))
-    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class Worker:
@@ -104,7 +105,7 @@ class Worker:
         asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
         self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
-        self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say)
+        self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)
         self._has_strays = False
@@ -116,6 +117,7 @@ class Worker:
     def start(self) -> None:
         """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
         patience.say, patience.may_wait = self.say, lambda: not self.is_told_to_end()
+        patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
         self.jar.check_is_writable()
         control.check_may_start(self.jar.layout)
@@ -159,7 +161,8 @@ class Worker:
         self._control_watch.close()
         self._arrivals.close()
         self._signals.close()
-        patience.may_wait = lambda: True
+        patience.may_wait, patience.beat = lambda: True, lambda: None
+        patience.between_pieces = patience.beat
         self.say(f"worker {self.name} ended: {reason}")
 
     # The loop
@@ -186,7 +189,7 @@ class Worker:
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return REFUSED
-        if result in (RAN, IDLE):
+        if result in (RAN, IDLE, LOOKING):
             self._refusals.end()
         return result
 
@@ -207,6 +210,8 @@ class Worker:
             self._has_strays = False
         try:
             job = self._next_job.claim()
+        except ClaimGivenUp:
+            return ENDED
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             if not is_taken_away(self.paths.jobs):
                 raise
@@ -215,6 +220,8 @@ class Worker:
         if job is None:
             if is_taken_away(self.paths.jobs):
                 return LEAVING
+            if self._next_job.has_more:
+                return LOOKING
             self._remove_leavings()
             return_strays(self.claimer, self.say)
             return IDLE
@@ -284,15 +291,7 @@ class Worker:
             fold_journals(connection, self.jar.layout)
 
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
-        if end.outcome not in RETRIED_OUTCOMES or not job.retries:
-            return 0
-        try:
-            with self.jar.ledger.writing() as connection:
-                # Not only this home's: an earlier attempt may have failed on another node, just now.
-                fold_journals(connection, self.jar.layout)
-                return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        except (LedgerBusy, LedgerUnavailable, OSError):
-            return job.attempt - 1
+        return count_failures_before(self.claimer, job, end)
 
     # Host (course.py, juggle.py): what juggling needs of a worker
 
@@ -313,6 +312,8 @@ class Worker:
                 return_strays(self.claimer, self.say, held)
                 self._has_strays = False
             job = self._next_job.claim()
+        except ClaimGivenUp:
+            return None
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return None

@@ -36,6 +36,8 @@ FOUNDATIONS = [
     "role",
     "umask",
     "values",
+    "put_off",
+    "access",
 ]
 WORK = [
     "tidy",
@@ -80,6 +82,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "control",
                 "heartbeat",
                 "limits",
+                "passed_over",
                 "propose",
                 "spread",
                 "stays",

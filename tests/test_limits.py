@@ -49,7 +49,11 @@ def claim_next(claimer: Claimer) -> ClaimedJob | None:
     claimer.tokens._next_look = 0.0
     claimer.tokens._used_up.clear()
     claimer.proposals.stale_at = 0.0
-    return claim.claim_next(claimer, NOW, print)
+    claimer.proposals.has_more = True
+    job = None
+    while job is None and claimer.proposals.has_more:
+        job = claim.claim_next(claimer, NOW, print)
+    return job
 
 
 def claimed(claimer: Claimer) -> ClaimedJob:

@@ -6,7 +6,8 @@ take a Ledger and use the models.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.jobname import id_in_name, unnumbered_name
@@ -48,17 +49,29 @@ SELECT {_CANDIDATE_COLUMNS} FROM job
 WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?%s
 ORDER BY priority DESC, submitted_at, id LIMIT +?"""
 _ALL_CANDIDATES = _CANDIDATES % ""
+_PLACE = Candidate._fields.index("place")
 
 
 def claim_candidates(
-    connection: Any, category: str, now: float, limit: int, without: Collection[str] = ()
+    connection: Any,
+    category: str,
+    now: float,
+    limit: int,
+    without: Collection[str] = (),
+    is_passed_over: Callable[[str], bool] | None = None,
 ) -> list[Candidate]:
     """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Those of the batches
-    `without` are left out."""
-    if not without:
-        return [Candidate(*row) for row in connection.execute(_ALL_CANDIDATES, (category, now, limit))]
-    query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
-    return [Candidate(*row) for row in connection.execute(query, (category, now, *without, limit))]
+    `without`, and those at places that are passed over, are left out."""
+    query: str = _ALL_CANDIDATES
+    values: tuple[Any, ...] = (category, now)
+    if without:
+        query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
+        values += tuple(without)
+    if is_passed_over is None:
+        return [Candidate(*row) for row in connection.execute(query, (*values, limit))]
+    # Read on until there are enough: how many come before them is not known. The index has them in this order.
+    rows = (row for row in connection.execute(query, (*values, -1)) if not is_passed_over(row[_PLACE]))
+    return [Candidate(*row) for row in itertools.islice(rows, limit)]
 
 
 def recent_claims(connection: Any, since: float) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -129,8 +130,9 @@ def is_job_at(path: str) -> bool:
     return status is not None and is_job_file(status)
 
 
-def scan_category(connection: Any, layout: Layout, category: str) -> int:
-    """Take what was put into the unclaimed jar by hand into the ledger; returns how many jobs. Removes nothing."""
+def scan_category(connection: Any, layout: Layout, category: str, limit_s: float = float("inf")) -> bool:
+    """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
+    there is more. Removes nothing."""
     directory = layout.jar_directory(category)
     prefix = f"unclaimed/{category}/" if category else "unclaimed/"
     seen = [entry for entry in list_directory(directory) if not entry.name.startswith(".")]
@@ -139,16 +141,20 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
         # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
         fold_journals(connection, layout)
         known = _unclaimed_names(connection, category)
-    new = []
-    for entry in seen:
-        if entry.name not in known and entry.is_file(follow_symlinks=False):
+    new: list[Difference] = []
+    until, has_more = time.monotonic() + limit_s, False
+    for entry in sorted((entry for entry in seen if entry.name not in known), key=lambda entry: entry.name):
+        if new and time.monotonic() > until:
+            has_more = True
+            break
+        if entry.is_file(follow_symlinks=False):
             difference = compare_file(connection, layout, prefix + entry.name)
             if difference is not None:
                 new.append(difference)
     # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
     for difference in sorted(new, key=lambda difference: (difference.moved_at, difference.place)):
         apply_difference(connection, difference)
-    return len(new)
+    return has_more
 
 
 def _unclaimed_names(connection: Any, category: str) -> set[str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jobjar.access import explain_file, may_run, may_run_here
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
@@ -24,6 +25,16 @@ from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, 
 from jobjar.ledger.reconcile import user_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
+from jobjar.passed_over import (
+    Refused,
+    batch_of,
+    explain_refusal,
+    forget,
+    is_hand_made,
+    is_refused,
+    is_unnamed,
+    pass_over,
+)
 from jobjar.patience import patience, patiently
 from jobjar.propose import propose, renew
 from jobjar.throttle import is_closed
@@ -34,19 +45,27 @@ if TYPE_CHECKING:
 # On a network disk, where a worker comes to jobs that are other workers' first (spread.py) when there are few left: after so
 # many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
 _GONE_IN_A_ROW = 2
+# What one call tries, at most, and how long it goes on: between two of them a worker looks at its orders.
+_TRIES, _TURN_S = 256, 0.1
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
-    """Claim the next job, or None where there is none.
+    """Claim the next job, or None where there is none, or where looking for it has taken long enough: `proposals.has_more`
+    tells so, and the next call goes on.
 
-    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried.
+    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried; one that
+    this claimer cannot have now is passed over for a while.
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
     # And for a moment after a rotation, while not all processes of this home append to the same journal.
-    gone = 0
+    proposals = claimer.proposals
+    proposals.has_more = False
+    gone, until = 0, time.monotonic() + _TURN_S
     looks_first, may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately(), True
-    while True:
+    for tries in range(_TRIES):
+        if tries and time.monotonic() > until:
+            break
         candidate = propose(claimer, now)
         if candidate is None:
             return None
@@ -65,6 +84,8 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
         if claimed is not None:
             claimer.claims += 1
             return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
+    proposals.has_more = True
+    return None
 
 
 def _claim_within_limits(
@@ -72,32 +93,39 @@ def _claim_within_limits(
 ) -> ClaimedJob | None:
     """`_claim`, with the tokens of its limits taken before and given back if it comes to nothing; None also where one is
     used up. The claimed job holds them."""
-    batch = _batch_of(claimer, candidate)
+    started = time.monotonic()
+    # Only a hand-made one, which is read anyway, and one that was refused before are looked at before they are moved.
+    is_told_by_file = is_hand_made(candidate) or candidate.place in claimer.refusals
+    if is_told_by_file and is_refused(claimer, candidate, warn):
+        pass_over(claimer, candidate, time.monotonic() - started)
+        return None
+    batch = batch_of(claimer, candidate) if is_told_by_file else candidate.batch
     is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
         if batch != candidate.batch:  # else the ledger, which knows the batch, leaves it out
-            claimer.proposals.passed_over[candidate.place] = time.monotonic() + claimer.jar.settings.poll_time_s
+            pass_over(claimer, candidate, time.monotonic() - started)
         return None
     claimed: ClaimedJob | None = None
     try:
-        claim = _claim_unnamed if _is_unnamed(candidate) else _claim
+        claim = _claim_unnamed if is_unnamed(candidate) else _claim
         claimed = claim(claimer, candidate, warn, tokens)
+    except Refused as refusal:
+        if refusal.is_of_category:
+            claimer.proposals.closed_categories.add(candidate.category, time.monotonic() - started)
+            claimer.refusals.tell(f"unclaimed/{candidate.category}", refusal.reason, warn)
+        else:
+            claimer.refusals.tell(candidate.place, refusal.reason, warn)
+            pass_over(claimer, candidate, time.monotonic() - started)
+        return None
     finally:
         if claimed is None:
             claimer.tokens.give_back(tokens)
+    if is_told_by_file:
+        forget(claimer, candidate.place)
+    if claimer.refusals and claimed is not None:
+        claimer.refusals.end(f"unclaimed/{candidate.category}")
     return claimed._replace(tokens=tokens) if claimed is not None else None
-
-
-def _batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
-    """A candidate's batch. Of a hand-made job its file tells, which is looked at where anything depends on it."""
-    is_hand_made = _is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name)
-    proposals = claimer.proposals
-    if is_hand_made and (claimer.tokens.know_batches() or proposals.throttles or proposals.aborted):
-        with contextlib.suppress(OSError, BadAttribute):  # the claim itself tells what is wrong
-            path = claimer.jar.layout.path(candidate.place)
-            return read_header(read_file(path, size=HEADER_BYTES), candidate.place).get("batch")
-    return candidate.batch
 
 
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
@@ -118,11 +146,6 @@ def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> 
     if moved_at != candidate.moved_at:
         return True
     return moved_at == int(moved_at) and claimer.proposals.others_folded_at < moved_at + 1.0
-
-
-def _is_unnamed(candidate: Candidate) -> bool:
-    """Whether no entry that was read yet names the job: it was put there by hand, or its submission is still to be read."""
-    return candidate.uid is None or candidate.move_number == 0
 
 
 def _claim_unnamed(
@@ -168,11 +191,7 @@ def _claim(
         claimer.proposals.missing.append(candidate)
         return None
     except PermissionError as error:
-        if not os.access(os.path.dirname(source), os.W_OK | os.X_OK):
-            raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
-        warn(f"{candidate.place} cannot be claimed by this user: {error.strerror}")
-        claimer.not_allowed.add(candidate.place)
-        return None
+        raise explain_refusal(claimer, candidate, source, error) from error
     except OSError as error:
         raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
     try:
@@ -185,16 +204,24 @@ def _claim(
             # Its lease was over before this worker held a job: nobody has seen this one yet.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
+        if not may_run(status, claimer.refusals.user) and not may_run_here(path):
+            # Its worker could not run it. Another user's can, perhaps, and its owner can mend that.
+            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
             return _record_claim(claimer, connection, candidate, name, path, status)
         except BadAttribute as error:
             warn(f"{candidate.place} is held in limbo: {error}")
             _hold(claimer, candidate, path, str(error))
             return None
+    except Refused:
+        raise
     except BaseException as error:
         # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
         with contextlib.suppress(OSError):  # then it stays here, and the worker gives it back before it claims another
             move(path, source)
+        if isinstance(error, PermissionError) and error.filename == path:
+            raise Refused(explain_file(status, claimer.refusals.user.name)) from error
         if isinstance(error, OSError):
             raise CannotUseJar(action="record the claim of", path=source, reason=error.strerror) from error
         raise

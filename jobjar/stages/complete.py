@@ -19,7 +19,7 @@ from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import is_decided_by, was_taken_back
+from jobjar.ledger.queries import count_attempts, is_decided_by, was_taken_back
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.moves import move_to_free_name
 from jobjar.patience import is_transient, patience, patiently
@@ -29,6 +29,8 @@ from jobjar.throttle import note_end, read_threshold
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
 MAX_SPENT_LINKS = 50_000
+# Removing links goes on for so long at once: jobs and orders wait meanwhile.
+_REMOVING_S = 0.25
 
 
 class Verdict(NamedTuple):
@@ -47,6 +49,19 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
         delay_s = job.retry_delay_s * 2**failures_before
         return Verdict(False, "retried", now + delay_s if delay_s else 0)
     return Verdict(True, "completed", 0)
+
+
+def count_failures_before(claimer: Claimer, job: ClaimedJob, end: AttemptEnd) -> int:
+    """How many earlier attempts of a job failed, where what follows depends on that."""
+    if end.outcome not in RETRIED_OUTCOMES or not job.retries:
+        return 0
+    try:
+        with claimer.jar.ledger.writing() as connection:
+            # Not only this home's: an earlier attempt may have failed on another node, just now.
+            fold_journals(connection, claimer.jar.layout)
+            return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return job.attempt - 1
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
@@ -285,11 +300,13 @@ def _take_own_link_away(claimer: Claimer, link: str) -> None:
 
 
 def remove_spent_links(claimer: Claimer) -> None:
-    """Remove the links that were taken out of claimed/; for when there is nothing better to do."""
-    for number in range(claimer.spent_links):
+    """Remove the links that were taken out of claimed/, as many as can be removed in a moment; for when there is nothing better
+    to do."""
+    until = time.monotonic() + _REMOVING_S
+    while claimer.spent_links and time.monotonic() < until:
+        claimer.spent_links -= 1
         with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
-            os.unlink(f"{claimer.paths.spent_links}/{number}")
-    claimer.spent_links = 0
+            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:
