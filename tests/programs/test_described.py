@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -125,6 +126,44 @@ def test_without_a_command_jug_run_is_run_and_jug_stage_in_and_out_where_setup_s
     assert said(rig, by_name).splitlines() == ["named in", "named run", "named out"]
     assert said(rig, by_default).splitlines() == ["jug_run"]
     assert said(rig, by_both).splitlines() == ["named in", "described", "named out"]
+
+
+def test_a_setup_can_put_something_in_front_of_the_command_that_is_run_without_it(rig: Rig, tmp_path: Path) -> None:
+    wrapping = make_package(
+        tmp_path / "wrapping",
+        bin__jug_run="#!/bin/sh\necho jug_run $(nice)\n",
+        package__setup_sh='PATH=$1/bin:$PATH; JUG_RUN="nice -n 7 $JUG_RUN"; JUG_STAGE_OUT="echo out; $JUG_STAGE_OUT"\n',
+    )
+    by_default = describe(rig, "default", software=wrapping)
+    missing = describe(
+        rig,
+        "missing",
+        software=make_package(tmp_path / "bad", package__setup_sh='JUG_RUN="nice $JUG_RUN"\n'),
+        retries=0,
+    )
+    named = describe(rig, "named", software=wrapping, environment="JUG_RUN='sh -c \"echo own; nice\"'")
+    before = int(subprocess.run(["nice"], capture_output=True, text=True, check=True).stdout)
+    rig.run_until_idle()
+    assert said(rig, by_default).splitlines() == [f"jug_run {min(before + 7, 19)}", "out"]
+    assert outcome(rig, missing) == ("completed", "failed", 127, 1)
+    assert said(rig, named).splitlines() == ["own", str(min(before + 7, 19)), "out"]
+
+
+def test_what_the_description_s_environment_says_goes_before_the_commands_of_a_package(
+    rig: Rig, tmp_path: Path
+) -> None:
+    package = make_package(
+        tmp_path / "p",
+        package__commands="run_command = echo package run\nstage_in_command = echo package in\nstage_out_command = echo package out\n",
+    )
+    environment = "'JUG_RUN=echo own run' 'JUG_STAGE_IN=echo own in' JUG_STAGE_OUT="
+    own = describe(rig, "own", software=package, environment=environment)
+    command = describe(rig, "command", software=package, environment=environment, run_command="echo described")
+    nothing = describe(rig, "nothing", software=package, environment="JUG_RUN=")
+    rig.run_until_idle(JUG_RUN="echo worker run", JUG_STAGE_IN="echo worker in", JUG_STAGE_OUT="echo worker out")
+    assert said(rig, own).splitlines() == ["own in", "own run"]
+    assert said(rig, command).splitlines() == ["own in", "described"]
+    assert said(rig, nothing).splitlines() == ["package in", "package run", "package out"]
 
 
 def test_workware_is_put_into_the_working_directory(rig: Rig, tmp_path: Path) -> None:
