@@ -30,6 +30,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
+from jobjar.ledger.fold import TOLD_WITHIN_S
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
@@ -51,9 +52,6 @@ from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
-# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
-# keeps what was appended to itself.
-_TOLD_WITHIN_S = 5.0
 
 
 def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
@@ -341,7 +339,7 @@ def _ended_jobs(jar: Jar, wanted: set[str], unexplained: dict[str, float]) -> di
             outcome = None
         # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
         since = unexplained.setdefault(uid, time.monotonic())
-        if outcome is not None or state == "held" or time.monotonic() - since > _TOLD_WITHIN_S:
+        if outcome is not None or state == "held" or time.monotonic() - since > TOLD_WITHIN_S:
             ended[uid] = outcome
             wanted.discard(uid)
     return ended

@@ -25,8 +25,10 @@ from jobjar.trees import remove_tree
 
 # More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
-# A scratch directory is made to look so old that whatever is put there shows, also where times are whole seconds.
+# How old untouched directories are made to look.
 _AGE_S = 3600
+# Where a described job puts what is to be stored (jug/outputs.py has the same name of it).
+_OUTPUTS = "output"
 # Enough to go there; and it is not opened on the server.
 _TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -44,6 +46,9 @@ class Workplace:
         # Descriptors: of that directory, and of the output file, of this attempt or the next.
         self.scratch = self.output = -1
         self._fresh_scratch: tuple[int, ...] = ()
+        # Whether the scratch directory was made with one for outputs in it, as a described job finds it.
+        self._has_outputs = False
+        self._fresh_outputs: tuple[int, ...] = ()
         self._fresh_output: tuple[int, ...] = ()
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
@@ -55,14 +60,26 @@ class Workplace:
         """Whether an attempt is made here."""
         return self._job is not None
 
-    def set_up(self, job: ClaimedJob, directory: str | None, taken: Container[str | None], name_late: bool) -> None:
-        """Make it an attempt's: with a fresh empty directory, of another name than `taken`, or in `directory`, which is there
-        or is made; with an empty output file, which with `name_late` has no name until `name_output`. Raises OSError."""
+    def set_up(
+        self,
+        job: ClaimedJob,
+        directory: str | None,
+        taken: Container[str | None],
+        name_late: bool,
+        with_outputs: bool = False,
+    ) -> None:
+        """Make it an attempt's: with a fresh directory, of another name than `taken`, or in `directory`, which is there or is
+        made; with an empty output file, which with `name_late` has no name until `name_output`. What is made fresh is empty,
+        but for an empty `output/` `with_outputs`. Raises OSError."""
         if directory is None:
             self.directory = self._make_scratch(job.name, taken)
+            if with_outputs != self._has_outputs:
+                self._change_outputs(with_outputs)
         else:
             if look(directory) is None:
                 make_directory(directory)
+                if with_outputs:
+                    make_directory(f"{directory}/{_OUTPUTS}")
             self.directory = directory
         self._job, self._is_named_late = job, name_late
         try:
@@ -82,10 +99,13 @@ class Workplace:
 
     def discard_spares(self) -> None:
         """Remove what was kept for a next attempt that will not come."""
-        self._close_scratch()
         if self.scratch_path is not None:
+            if self._has_outputs:
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{self.scratch_path}/{_OUTPUTS}")
             with contextlib.suppress(OSError):
                 os.rmdir(self.scratch_path)
+        self._close_scratch()
         self.scratch_path = None
         if self.output >= 0:
             self._close_output()
@@ -113,14 +133,25 @@ class Workplace:
         while look(path) is not None:
             path = next(paths)
         make_directory(path)
-        old = int(time.time()) - _AGE_S
-        patiently(lambda: os.utime(path, (old, old)), path)
         self.scratch = patiently(lambda: os.open(path, _TO_GO_THERE), path)
-        status = patiently(lambda: os.fstat(self.scratch), path)
-        # Where the disk did not take that time, no directory is taken for untouched.
-        self._fresh_scratch = _identity(status) if int(status.st_mtime) == old else ()
+        self._fresh_scratch = _make_old(path, self.scratch)
         self.scratch_path = path
         return path
+
+    def _change_outputs(self, is_wanted: bool) -> None:
+        """Make `output/` in the scratch directory, or take away the one that an earlier job found there."""
+        path = f"{self.directory}/{_OUTPUTS}"
+        try:
+            if is_wanted:
+                make_directory(path)
+                self._fresh_outputs = _make_old(path)
+            else:
+                patiently(lambda: os.rmdir(path), path)
+            self._fresh_scratch = _make_old(self.directory, self.scratch)
+        except OSError:
+            self._clear_scratch(reusable=False)  # nobody could say what is in it
+            raise
+        self._has_outputs = is_wanted
 
     def _clear_scratch(self, reusable: bool) -> None:
         """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
@@ -130,6 +161,9 @@ class Workplace:
         try:
             # By its path: the job may have moved the directory away and made another one.
             is_new = _identity(patiently(lambda: os.stat(path), path, FLICKER_S)) == self._fresh_scratch
+            if is_new and self._has_outputs:
+                outputs = f"{path}/{_OUTPUTS}"
+                is_new = _identity(patiently(lambda: os.stat(outputs), outputs, FLICKER_S)) == self._fresh_outputs
         except OSError:
             is_new = False
         if not (is_new and reusable):
@@ -141,6 +175,7 @@ class Workplace:
         if self.scratch >= 0:
             os.close(self.scratch)
         self.scratch, self._fresh_scratch = -1, ()
+        self._has_outputs, self._fresh_outputs = False, ()
 
     # The output file
 
@@ -260,14 +295,14 @@ class Workplaces:
             os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
         }
 
-    def make(self, job: ClaimedJob, directory: str | None = None) -> Workplace:
-        """A workplace for one of several jobs: in a fresh empty directory, or in `directory`, which is there or is made.
-        Raises OSError."""
+    def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
+        """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is there or is made; what is made
+        is empty, but for `output/`, if asked for. Raises OSError."""
         place = next((place for place in self._juggled if not place.is_used), None)
         if place is None:
             place = Workplace(self.claimer.paths)
             self._juggled.append(place)
-        place.set_up(job, directory, self._scratch_paths(place), name_late=False)
+        place.set_up(job, directory, self._scratch_paths(place), False, with_outputs)
         return place
 
     def make_alone(self, job: ClaimedJob) -> Workplace:
@@ -312,6 +347,15 @@ class Workplaces:
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     """What differs where a directory was touched, or is another one."""
     return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns)
+
+
+def _make_old(path: str, descriptor: int | None = None) -> tuple[int, ...]:
+    """Have a directory look so old that whatever is put there shows, also where times are whole seconds; returns what it is
+    known by then. Where the disk does not take that time, no directory is taken for untouched."""
+    old = int(time.time()) - _AGE_S
+    patiently(lambda: os.utime(path, (old, old)), path)
+    status = patiently(lambda: os.stat(path if descriptor is None else descriptor), path)
+    return _identity(status) if int(status.st_mtime) == old else ()
 
 
 def _make_output(path: str) -> int:
