@@ -59,6 +59,8 @@ WORK = [
     "tables",
     "batch_report",
     "lookup",
+    "targets",
+    "waiting",
     "retrieve",
     "check",
     "daemon",
