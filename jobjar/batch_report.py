@@ -33,8 +33,9 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     (how many are in which phase or ended with which outcome; those with none left out), `rate_per_s` (lately; None: nothing
     ended in the last day), `eta_s` (None: not known, or nothing is left), what `gather_work` gives, `stored_files`,
     `stored_bytes`, `failures` (attempts that failed, repeated or not), `restarted` (jobs that were submitted again, as others:
-    they are in none of these numbers but `failures`), `throttled_until` (or None), `is_aborted`, `notes`.
-    The details: `warned_jobs` (how many have warnings), and of at most 1,000 jobs each `failed_jobs` (for good),
+    they are in none of these numbers but `failures`), `throttled_until` (or None), `is_aborted`, `notes`,
+    `warned_jobs` (how many have warnings). The details: `warnings` (how many `jobs` have each, and one of them), and of at most
+    1,000 jobs each `failed_jobs` (for good),
     `retried_jobs` (not ended, and failed before) and `held_jobs` (by workers). Times are seconds, or UTC epoch seconds.
     Raises UnknownBatch, LedgerUnavailable.
     """
@@ -44,6 +45,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     failures = progress.count_failures(connection, name)
     restarted = progress.count_restarted(connection, name)
     stored = progress.sum_stored(connection, name)
+    warned = progress.count_warned(connection, name)
     now = time.time()
     batches = []
     for row, work in zip(rows, _describe_work(jar, rows, name), strict=True):
@@ -55,6 +57,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
             "stored_files": files,
             "stored_bytes": size,
             "failures": failures.get(row.name, 0),
+            "warned_jobs": warned.get(row.name, 0),
             "restarted": sum(restarted.get(row.name, {}).values()),
         }
         if name is not None:
@@ -148,7 +151,7 @@ def _describe_jobs(jar: Jar, name: str) -> Batch:
     for job in held:
         job["worker"] = worker_of_place(job.pop("place"))
     return {
-        "warned_jobs": progress.count_warned(connection, name),
+        "warnings": progress.common_warnings(connection, name, _NAMED_JOBS),
         "failed_jobs": progress.failed_jobs(connection, name, _NAMED_JOBS),
         "retried_jobs": progress.retried_jobs(connection, name, _NAMED_JOBS),
         "held_jobs": held,
@@ -214,7 +217,12 @@ def format_batch(batch: Batch, table_format: str) -> str:
         for job in batch["held_jobs"][:_SHOWN]
     ]
     columns = ("seed", "job", "phase", "claimed", "worker")
-    sections.append(_titled("Held by workers", rows, columns, len(batch["held_jobs"]), table_format))
+    held = _titled("Held by workers", rows, columns, len(batch["held_jobs"]), table_format)
+    warned = [[row["jobs"], row["job"], row["text"]] for row in batch["warnings"][:_SHOWN]]
+    sections += [
+        held,
+        _titled("Warnings", warned, ("jobs", "one of them", "what"), len(batch["warnings"]), table_format),
+    ]
     return "\n\n".join(filter(None, sections))
 
 
@@ -250,6 +258,8 @@ def _remarks(batch: Batch) -> list[str]:
     remarks = ["aborted"] if batch["is_aborted"] else []
     if batch["throttled_until"] is not None:
         remarks.append(f"throttled until {_format_time(batch['throttled_until'])}")
+    if batch["warned_jobs"]:
+        remarks.append(f"{batch['warned_jobs']} job{'s' if batch['warned_jobs'] > 1 else ''} with warnings")
     return remarks + ([batch["notes"]] if batch["notes"] else [])
 
 

@@ -62,10 +62,12 @@ from jobjar.stages.stage_in import install_software, stage_in
 from jobjar.stages.stage_out import (
     find_destination,
     has_output,
+    has_stored,
     make_state,
     note_results,
     publish_outputs,
     run_stage_out,
+    warn_of_nothing,
 )
 from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
 from jobjar.stays import tell_late
@@ -240,10 +242,10 @@ class Course:
     def _make_place(self, attempt: Attempt) -> Workplace:
         """The attempt's directory; of a job that is polled one that stays when its worker dies."""
         if not has_polling(attempt):
-            return self._places.make(self.job)
+            return self._places.make(self.job, with_outputs=True)
         self._has_underway = True
         make_attempt_directory(self._own_directory)
-        return self._places.make(self.job, work_directory(self._own_directory))
+        return self._places.make(self.job, work_directory(self._own_directory), with_outputs=True)
 
     def _end(
         self,
@@ -273,6 +275,7 @@ class Course:
             note_results(attempt)
         verdict = self._decide(end)
         state: State | None = None
+        is_nothing_stored = not has_stored(attempt)
         to = find_destination(attempt, end, verdict.final)
         if to is not None and has_output(attempt):
             self._has_underway = True
@@ -288,6 +291,8 @@ class Course:
             except Cut as cut:
                 end = self._end_cut(attempt, cut)
             verdict = self._decide(end)
+        if is_nothing_stored and end.outcome == SUCCEEDED and not (state and state.files):
+            warn_of_nothing(attempt)
         if state is None:
             self._finish(attempt, end._replace(output_file=self._clear()), verdict, self.job)
         else:

@@ -163,6 +163,17 @@ class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 
 
+class UnknownTarget(JarError):
+    template = (
+        "{word}: no job, batch or category of this name, and no job of this id, in {home}; `system_status` and `batch_status` "
+        "show what there is"
+    )
+
+
+class AmbiguousTarget(JarError):
+    template = "{word} is {meanings}: say {ways}"
+
+
 class NotRunning(JarError):
     template = (
         "{job} is not running: it is {state}; only a running job can be killed, a waiting one can be removed: rm {path}"

@@ -8,11 +8,11 @@ that this package lies in. Every function may raise a `jobjar.JarError`, whose m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar import control
-from jobjar.errors import JarError
+from jobjar.errors import JarError, UsageError
 from jobjar.heartbeat import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
@@ -259,14 +259,38 @@ def job(name: str) -> Job:
     return Job(**{field: described[field] for field in Job._fields})
 
 
-def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:
-    """Wait until jobs (names, ids or paths) have ended; returns the outcome of each by its id, None where it was removed.
+def wait(
+    jobs: str | Iterable[str] = (),
+    timeout: float | None = None,
+    *,
+    batch: str | None = None,
+    category: str | None = None,
+    all: bool = False,
+    since: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, str | None]:
+    """Wait until jobs have ended; returns the outcome of each by its id, None where it was removed or is held.
 
-    `timeout` in seconds. Raises TimedOut, UnknownJob, AmbiguousJob.
+    `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. `batch`, `category` ('': the
+    uncategorized) or `all` say what a word cannot. Of these, and of patterns, what ended before `since` (UTC epoch seconds) is
+    left out; without it, of `all` and of categories, what ended more than a day ago, and before the oldest of their jobs that
+    have not ended was submitted. A held job is not waited for. `say` is told of it at once, and, after some seconds and then
+    after longer and longer pauses, why jobs stand still. `timeout` in seconds.
+    Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
-    from jobjar.lookup import wait_for_jobs
+    from jobjar.targets import select, select_all
+    from jobjar.waiting import Wait, refresh_patiently
 
-    return wait_for_jobs(current_jar(), [jobs] if isinstance(jobs, str) else list(jobs), timeout)
+    jar = current_jar()
+    words = [jobs] if isinstance(jobs, str) else list(jobs)
+    batches, categories = ([] if name is None else [name] for name in (batch, category))
+    if all and (words or batches or categories):
+        raise UsageError(reason="name what to wait for, or say all=True")
+    refresh_patiently(jar)
+    target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
+    waiting = Wait(jar, target, say or (lambda line: None))
+    waiting.run(timeout)
+    return waiting.outcomes()
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:

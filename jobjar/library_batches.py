@@ -43,15 +43,16 @@ def batch_edit(name: str, **changes: object) -> int:
     return edit_batch(current_jar(), name, {key: str(value) for key, value in changes.items()}).jobs
 
 
-def abort_batch(name: str, restart: bool = False) -> AbortedBatch:
-    """Complete the waiting jobs of a batch as cancelled and kill those that run; with `restart`, then submit its jobs that
-    did not succeed again, as new jobs. Returns (name, cancelled, killed, running, restarted).
+def abort_batch(name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
+    """Complete the waiting jobs of a batch as cancelled and kill those that run. With `restart`, submit its jobs that did not
+    succeed again, as new jobs: what waits or runs is left alone, unless the batch is aborted, or `kill` asks for that first.
+    Returns (name, cancelled, killed, running, restarted, left_alone).
 
     Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
     """
     from jobjar.batch import abort_batch as abort
 
-    return abort(current_jar(), name, restart)
+    return abort(current_jar(), name, restart, kill)
 
 
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:

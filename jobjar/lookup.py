@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from jobjar import control
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import LOST, SUCCEEDED
+from jobjar.attempt import LOST
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look, read_file
+from jobjar.disk import read_file
 from jobjar.errors import (
     AmbiguousJob,
     BadAttribute,
@@ -23,38 +22,27 @@ from jobjar.errors import (
     LedgerUnavailable,
     NoOutput,
     NotRunning,
-    TimedOut,
     UnknownJob,
 )
 from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.jar import Jar
-from jobjar.jobname import unnumbered_name
-from jobjar.layout import name_in_place, worker_of_place
+from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
     aborted_batches,
-    candidate_at,
     find_jobs,
-    job_outcomes,
     list_attempts,
-    list_jobs,
     list_moves,
     throttle_of_job,
 )
-from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
-from jobjar.patience import patiently
 from jobjar.units import format_seconds
-from jobjar.wake import DirectoryWatch, wait_readable
 
 _PATIENCE_S = 10.0
-# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
-# keeps what was appended to itself.
-_TOLD_WITHIN_S = 5.0
 
 
 def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
@@ -268,103 +256,6 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
         enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
     )
     return output_path(jar, best[1])
-
-
-def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed, or is held).
-
-    `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. Raises TimedOut,
-    UnknownJob, AmbiguousJob.
-    """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    _refresh_patiently(jar)
-    if names is None:
-        wanted = {key for state in ("unclaimed", "claimed") for key in map(_key, list_jobs(jar.ledger, state))}
-    else:
-        wanted = {_key(find_job(jar, name)) for name in names}
-    ended: dict[str, str | None] = {}
-    watch = DirectoryWatch()
-    watch.watch([jar.layout.completed])
-    unexplained: dict[str, float] = {}
-    try:
-        while True:
-            ended.update(_ended_jobs(jar, wanted, unexplained))
-            if not wanted:
-                return ended
-            left_s = (
-                jar.settings.poll_time_s
-                if deadline is None
-                else min(jar.settings.poll_time_s, deadline - time.monotonic())
-            )
-            if left_s <= 0:
-                raise TimedOut(what=f"the end of {len(wanted)} of {len(ended) + len(wanted)} jobs", timeout_s=timeout_s)
-            wait_readable(watch.descriptors(), left_s)
-            watch.drain()
-            _refresh_patiently(jar)
-    finally:
-        watch.close()
-
-
-def _refresh_patiently(jar: Jar) -> None:
-    """`refresh_ledger`, by somebody who has time: what a disk refuses for longer than a flicker is tried again."""
-    patiently(lambda: refresh_ledger(jar), jar.layout.home)
-
-
-def _key(job: JobReport) -> str:
-    """What a job is waited for by: its id, or, until it has one, its place."""
-    return job.uid or job.place
-
-
-def _ended_jobs(jar: Jar, wanted: set[str], unexplained: dict[str, float]) -> dict[str, str | None]:
-    """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed.
-
-    `unexplained` keeps since when (monotonic) a job has been gone, or completed, without a word of how.
-    """
-    ended: dict[str, str | None] = {}
-    left = [key for key in wanted if "/" in key and look(jar.layout.path(key)) is None]
-    # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
-    # went. The journals are read again only then, so that the entry of one that went on from there is seen.
-    held = _held_without_id(jar) if left else set()
-    if left:
-        _refresh_patiently(jar)
-    for key in left:
-        if unnumbered_name(name_in_place(key)) in held or look(jar.layout.path(key)) is not None:
-            continue
-        wanted.discard(key)
-        row = jar.ledger.connection.execute(
-            "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC", (key,)
-        ).fetchone()
-        if row:
-            wanted.add(row[0])
-        else:
-            ended[key] = None
-    for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
-        if state not in ("completed", "removed", "held"):
-            unexplained.pop(uid, None)
-            continue
-        if state != "completed":
-            outcome = None
-        # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
-        since = unexplained.setdefault(uid, time.monotonic())
-        if outcome is not None or state == "held" or time.monotonic() - since > _TOLD_WITHIN_S:
-            ended[uid] = outcome
-            wanted.discard(uid)
-    return ended
-
-
-def _held_without_id(jar: Jar) -> set[str]:
-    """The names of files that workers hold and of which no claim is known yet."""
-    names = set()
-    for worker in list_directory(jar.layout.workers):
-        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
-            known = candidate_at(jar.ledger.connection, place)
-            if known is None or known.uid is None:
-                names.add(unnumbered_name(entry.name))
-    return names
-
-
-def all_succeeded(outcomes: dict[str, str | None]) -> bool:
-    return all(outcome == SUCCEEDED for outcome in outcomes.values())
 
 
 def request_kill(jar: Jar, job: JobReport) -> str:

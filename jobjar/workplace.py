@@ -27,8 +27,10 @@ from jobjar.trees import Kept, remove_tree
 
 # More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
-# A scratch directory is made to look so old that whatever is put there shows, also where times are whole seconds.
+# How old untouched directories are made to look.
 _AGE_S = 3600
+# Where a described job puts what is to be stored (jug/outputs.py has the same name of it).
+_OUTPUTS = "output"
 # Enough to go there; and it is not opened on the server.
 _TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -52,6 +54,9 @@ class Workplace:
         self.kept: list[Kept] = []
         # Whose directory is kept for the next attempt.
         self._last_job: ClaimedJob | None = None
+        # Whether the scratch directory was made with one for outputs in it, as a described job finds it.
+        self._has_outputs = False
+        self._fresh_outputs: tuple[int, ...] = ()
         self._fresh_output: tuple[int, ...] = ()
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
@@ -63,14 +68,26 @@ class Workplace:
         """Whether an attempt is made here."""
         return self._job is not None
 
-    def set_up(self, job: ClaimedJob, directory: str | None, taken: Container[str | None], name_late: bool) -> None:
-        """Make it an attempt's: with a fresh empty directory, of another name than `taken`, or in `directory`, which is there
-        or is made; with an empty output file, which with `name_late` has no name until `name_output`. Raises OSError."""
+    def set_up(
+        self,
+        job: ClaimedJob,
+        directory: str | None,
+        taken: Container[str | None],
+        name_late: bool,
+        with_outputs: bool = False,
+    ) -> None:
+        """Make it an attempt's: with a fresh directory, of another name than `taken`, or in `directory`, which is there or is
+        made; with an empty output file, which with `name_late` has no name until `name_output`. What is made fresh is empty,
+        but for an empty `output/` `with_outputs`. Raises OSError."""
         if directory is None:
             self.directory = self._make_scratch(job.name, taken)
+            if with_outputs != self._has_outputs:
+                self._change_outputs(with_outputs)
         else:
             if look(directory) is None:
                 make_directory(directory)
+                if with_outputs:
+                    make_directory(f"{directory}/{_OUTPUTS}")
             self.directory = directory
         self._job, self._is_named_late, self._is_as_new = job, name_late, None
         try:
@@ -90,12 +107,14 @@ class Workplace:
 
     def discard_spares(self) -> None:
         """Remove what was kept for a next attempt that will not come."""
-        self._close_scratch()
         if self.scratch_path is not None:
             try:
+                if self._has_outputs:
+                    os.rmdir(f"{self.scratch_path}/{_OUTPUTS}")
                 os.rmdir(self.scratch_path)
             except OSError:
                 self._remove_spare(self.scratch_path)
+        self._close_scratch()
         self.scratch_path = None
         if self.output >= 0:
             self._close_output()
@@ -123,12 +142,8 @@ class Workplace:
         while look(path) is not None:
             path = next(paths)
         make_directory(path)
-        old = int(time.time()) - _AGE_S
-        patiently(lambda: os.utime(path, (old, old)), path)
         self.scratch = patiently(lambda: os.open(path, _TO_GO_THERE), path)
-        status = patiently(lambda: os.fstat(self.scratch), path)
-        # Where the disk did not take that time, no directory is taken for untouched.
-        self._fresh_scratch = _identity(status) if int(status.st_mtime) == old else ()
+        self._fresh_scratch = _make_old(path, self.scratch)
         self.scratch_path = path
         return path
 
@@ -149,6 +164,10 @@ class Workplace:
                 # By its path: the job may have moved the directory away and made another one.
                 status = patiently(lambda: os.stat(path), path, FLICKER_S)
                 self._is_as_new = _identity(status) == self._fresh_scratch
+                if self._is_as_new and self._has_outputs:
+                    outputs = f"{path}/{_OUTPUTS}"
+                    status = patiently(lambda: os.stat(outputs), outputs, FLICKER_S)
+                    self._is_as_new = _identity(status) == self._fresh_outputs
             except OSError:
                 self._is_as_new = False
         return not self._is_as_new
@@ -157,6 +176,21 @@ class Workplace:
         """A path to look into the attempt's directory, whatever was mounted onto that."""
         path = f"/proc/self/fd/{self.scratch}"
         return path if self.directory == self.scratch_path and os.path.isdir(path) else self.directory
+
+    def _change_outputs(self, is_wanted: bool) -> None:
+        """Make `output/` in the scratch directory, or take away the one that an earlier job found there."""
+        path = f"{self.directory}/{_OUTPUTS}"
+        try:
+            if is_wanted:
+                make_directory(path)
+                self._fresh_outputs = _make_old(path)
+            else:
+                patiently(lambda: os.rmdir(path), path)
+            self._fresh_scratch = _make_old(self.directory, self.scratch)
+        except OSError:
+            self._clear_scratch(reusable=False)  # nobody could say what is in it
+            raise
+        self._has_outputs = is_wanted
 
     def _clear_scratch(self, reusable: bool) -> None:
         """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
@@ -177,6 +211,7 @@ class Workplace:
         if self.scratch >= 0:
             os.close(self.scratch)
         self.scratch, self._fresh_scratch = -1, ()
+        self._has_outputs, self._fresh_outputs = False, ()
 
     # The output file
 
@@ -297,14 +332,14 @@ class Workplaces:
             os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
         }
 
-    def make(self, job: ClaimedJob, directory: str | None = None) -> Workplace:
-        """A workplace for one of several jobs: in a fresh empty directory, or in `directory`, which is there or is made.
-        Raises OSError."""
+    def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
+        """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is there or is made; what is made
+        is empty, but for `output/`, if asked for. Raises OSError."""
         place = next((place for place in self._juggled if not place.is_used), None)
         if place is None:
             place = Workplace(self.claimer.paths, self._stays)
             self._juggled.append(place)
-        place.set_up(job, directory, self._scratch_paths(place), name_late=False)
+        place.set_up(job, directory, self._scratch_paths(place), False, with_outputs)
         return place
 
     def make_alone(self, job: ClaimedJob) -> Workplace:
@@ -355,6 +390,15 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     """What differs where a directory was touched, or is another one."""
     # The links count its directories, where the disk does: one that was made shows though the time was set back.
     return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns, status.st_nlink)
+
+
+def _make_old(path: str, descriptor: int | None = None) -> tuple[int, ...]:
+    """Have a directory look so old that whatever is put there shows, also where times are whole seconds; returns what it is
+    known by then. Where the disk does not take that time, no directory is taken for untouched."""
+    old = int(time.time()) - _AGE_S
+    patiently(lambda: os.utime(path, (old, old)), path)
+    status = patiently(lambda: os.stat(path if descriptor is None else descriptor), path)
+    return _identity(status) if int(status.st_mtime) == old else ()
 
 
 def _make_output(path: str) -> int:

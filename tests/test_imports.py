@@ -64,6 +64,8 @@ WORK = [
     "tables",
     "batch_report",
     "lookup",
+    "targets",
+    "waiting",
     "retrieve",
     "check",
     "daemon",

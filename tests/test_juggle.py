@@ -188,7 +188,7 @@ def test_a_job_that_is_over_takes_what_it_left_for_polling_with_it(rig: Rig) -> 
 def test_a_description_may_be_full_of_odd_things_and_harms_nobody(rig: Rig, tmp_path: Path) -> None:
     odd = describe(rig, "odd", run_command="rm -rf ../odd; mkdir ../odd; exit 0", environment="'A=$(touch /x)'")
     gone = describe(rig, "gone", run_command='rm -rf "$PWD"', stage_out_command="echo never", retries=0)
-    dark = describe(rig, "dark", run_command="mkdir output; touch output/a; chmod 0 output .")
+    dark = describe(rig, "dark", run_command="touch output/a; chmod 0 output .")
     rig.run_until_idle()
     assert rig.show(odd)["outcome"] == "succeeded"
     shown = rig.show(gone)

@@ -32,6 +32,9 @@ from jobjar.patience import FLICKER_S, patience, patiently
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
+# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
+# keeps what was appended to itself.
+TOLD_WITHIN_S = 5.0
 # So many entries of several journals are applied together.
 _BATCH = 5_000
 # What is shorter is applied in a moment.

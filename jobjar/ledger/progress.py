@@ -216,12 +216,23 @@ def open_place(connection: Any, batch: str) -> str | None:
     return row[0] if row else None
 
 
-def count_warned(connection: Any, batch: str) -> int:
-    """How many jobs of a batch have warnings."""
+def count_warned(connection: Any, name: str | None) -> dict[str, int]:
+    """How many jobs have warnings."""
+    # Of all batches by way of the warnings, which are fewer than the jobs.
+    every = """
+        SELECT batch, count(DISTINCT uid) FROM warning CROSS JOIN job ON uid = job_uid WHERE batch IS NOT NULL GROUP BY batch"""
+    one = """
+        SELECT batch, count(*) FROM job INDEXED BY job_of_batch
+        WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid) GROUP BY batch"""
+    return dict(connection.execute(every) if name is None else connection.execute(one, (name,)))
+
+
+def common_warnings(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The warnings of a batch's jobs, those of most jobs first: `text`, `jobs` (how many have it), `job`, `id` (one)."""
     query = """
-        SELECT count(*) FROM job INDEXED BY job_of_batch
-        WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid)"""
-    return int(connection.execute(query, (batch,)).fetchone()[0])
+        SELECT text, count(DISTINCT uid) AS jobs, min(name) AS job, uid AS id FROM job INDEXED BY job_of_batch
+        CROSS JOIN warning ON job_uid = uid WHERE batch = ? GROUP BY text ORDER BY jobs DESC, text LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
 
 
 # Why an attempt failed: its own message, else that of the phase of it that failed.

@@ -124,3 +124,17 @@ def note_results(attempt: Attempt) -> None:
     attempt.note_variables(results.variables)
     attempt.warn(results.warnings)
     attempt.entries += [attempt.entry("stored", **record) for record in results.stored]
+
+
+def has_stored(attempt: Attempt) -> bool:
+    """Whether the job has said since (`note_results`) that it stored a file itself."""
+    return any(entry["entry"] == "stored" for entry in attempt.entries)
+
+
+def warn_of_nothing(attempt: Attempt) -> None:
+    """Where the description says where files are to go, tell that there were none: the job may have written them elsewhere."""
+    description = attempt.description
+    said = {"output_path": description.output_path, "storage_class": description.storage_class}
+    keys = " and ".join(f"{key} = {value}" for key, value in said.items() if value)
+    if keys:
+        attempt.warn([f"nothing was stored: the description says {keys}, and the job left no file below output/"])

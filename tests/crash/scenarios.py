@@ -73,11 +73,11 @@ def edit_batch(name: str, **changes: str) -> int:
     return _with_jar(lambda jar: batch.edit_batch(jar, name, changes).jobs)
 
 
-def abort_batch(name: str, restart: bool = False) -> list[int]:
+def abort_batch(name: str, restart: bool = False, kill: bool = False) -> list[int]:
     """abort_batch; returns how many jobs were cancelled and restarted."""
 
     def run(jar: Jar) -> list[int]:
-        done = batch.abort_batch(jar, name, restart)
+        done = batch.abort_batch(jar, name, restart, kill)
         return [done.cancelled, done.restarted]
 
     return _with_jar(run)

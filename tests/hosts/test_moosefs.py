@@ -133,7 +133,7 @@ name = "night"
 seeds = "1-3"
 software = "{software}"
 input_files = "{input}"
-run_command = "tell; mkdir output; cat input > output/$JJ_SEED; echo n = 1 > jug_monitor.vars"
+run_command = "tell; cat input > output/$JJ_SEED; echo n = 1 > jug_monitor.vars"
 storage_class = "tape"
 """
 
@@ -152,7 +152,7 @@ def test_described_jobs_batches_limits_and_storing_take_no_lock_there_either(
     rain.run(*traces.of("submit_batch", str(tmp_path / "night")))
     rain.run(*traces.of("workload_limit", "--batch", "night", "2"))
     rain.run(*traces.of("batch_edit", "night", "notes=x"))
-    rain.run(*traces.of("abort_batch", "--restart", "night"))
+    rain.run(*traces.of("abort_batch", "--restart", "--kill", "night"))
     workers = [rain.start(*traces.of("start_worker", "--foreground", *words)) for words in ((), ("--storage", "tape"))]
     rain.run(*traces.of("batch_status", "night"))
     wait_until(lambda: rain.run("ls", f"{shared}/tape").split() == ["1", "2", "3"], "what is stored", 90)
