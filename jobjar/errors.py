@@ -48,6 +48,12 @@ class BadAttribute(UsageError):
     template = "{where}: {reason}; the attributes are: {known}"
 
 
+class BadScript(BadAttribute):
+    """A script whose `#JJ` lines, or whose first line, would be lost."""
+
+    template = "{where}: {reason}"
+
+
 class BadCommand(UsageError):
     template = "the command cannot be made into a job: {reason}"
 

@@ -217,9 +217,9 @@ def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[st
         "message",
     )
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
-    if is_described:
-        key = (attempt.job_uid, attempt.number, attempt.worker_uid)
-        described.update(attempt_details(jar.ledger.connection, *key)._asdict())
+    details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
+    # Of a plain job's attempt there is nothing but warnings.
+    described.update(details._asdict() if is_described else {"warnings": details.warnings})
     return described
 
 

@@ -21,6 +21,7 @@ FOUNDATIONS = [
     "moves",
     "mounts",
     "description",
+    "header",
     "attributes",
     "setting_table",
     "settings",
@@ -71,7 +72,19 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            [
+                "jar",
+                "attempt",
+                "control",
+                "limits",
+                "oddities",
+                "propose",
+                "spread",
+                "submitted",
+                "throttle",
+                "tokens",
+                "workplace",
+            ]
         ),
     ),
     ("jug", frozenset(["jug"])),

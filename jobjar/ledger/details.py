@@ -134,9 +134,8 @@ def _phase_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     uid, attempt, worker_uid = attempt_key(entry)
     row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
-    return [
-        (_WARNING, {**row, "number": number, "text": str(text)}) for number, text in enumerate(entry["warnings"], 1)
-    ]
+    texts = enumerate(entry["warnings"], int(entry.get("first", 1)))
+    return [(_WARNING, {**row, "number": number, "text": str(text)}) for number, text in texts]
 
 
 def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:

@@ -15,9 +15,10 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
+from jobjar.attributes import parse_attributes, read_header
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
+from jobjar.header import HEADER_BYTES, refuse_misplaced
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, login, make_name
 from jobjar.journal import Entry
@@ -232,7 +233,9 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
             mode = _copy_file(submission.path, descriptor)
         else:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
-        header = read_header(os.pread(descriptor, HEADER_BYTES, 0), submission.what)
+        data = os.pread(descriptor, HEADER_BYTES, 0)
+        header = read_header(data, submission.what)
+        refuse_misplaced(data, submission.what)
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
         with contextlib.suppress(OSError):  # the first error is the one to tell
