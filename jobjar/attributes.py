@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, JarError
-from jobjar.header import HEADER_BYTES as HEADER_BYTES
-from jobjar.header import read_header_lines
+from jobjar.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
 from jobjar.units import parse_seconds
 
 if TYPE_CHECKING:

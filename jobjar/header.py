@@ -111,7 +111,7 @@ def _refuse_mark(data: bytes, where: str) -> None:
 
 def _is_text(data: bytes) -> bool:
     first = data[:1]
-    return first >= b" " and first != b"\x7f" or first in (b"\t", b"\n", b"\r")
+    return (first >= b" " and first != b"\x7f") or first in (b"\t", b"\n", b"\r")
 
 
 def _lines(data: bytes) -> list[bytes]:
