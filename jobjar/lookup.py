@@ -26,6 +26,7 @@ from jobjar.errors import (
     TimedOut,
     UnknownJob,
 )
+from jobjar.hints import after_not_running, explain_unknown, list_choices
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
@@ -117,10 +118,9 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
             text = text[len(directory) + 1 :]
     found = find_jobs(jar.ledger, text)
     if not found:
-        raise UnknownJob(job=name_or_id, home=jar.layout.home)
+        raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
     if len(found) > 1:
-        ids = ", ".join(f"{job.uid or job.place} ({job.state})" for job in found[:10])
-        raise AmbiguousJob(job=name_or_id, count=len(found), ids=ids)
+        raise AmbiguousJob(job=name_or_id, count=len(found), ids=list_choices(found))
     return found[0]
 
 
@@ -366,6 +366,7 @@ def request_kill(jar: Jar, job: JobReport) -> str:
     """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
     worker = worker_of_place(job.place)
     if job.state != "claimed" or worker is None:
-        raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
+        state, what_next = after_not_running(jar, job)
+        raise NotRunning(job=job.name, state=state, what_next=what_next)
     control.request_kill(jar.layout, worker, job.name)
     return worker

@@ -36,6 +36,7 @@ FOUNDATIONS = [
     "version",
     "role",
     "values",
+    "whose",
 ]
 WORK = [
     "tidy",
@@ -60,6 +61,7 @@ WORK = [
     "tables",
     "batch_report",
     "lookup",
+    "hints",
     "retrieve",
     "check",
     "daemon",
@@ -83,6 +85,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "submitted",
                 "throttle",
                 "tokens",
+                "versions",
                 "workplace",
             ]
         ),

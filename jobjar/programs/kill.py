@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.errors import JarError
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
@@ -21,9 +22,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
+        failed = False
         for name in options.job:
-            print(request_kill(jar, find_job(jar, name)))
+            # One that cannot be killed is no reason to leave the others alive.
+            try:
+                print(request_kill(jar, find_job(jar, name)))
+            except JarError as error:
+                complain(program, error)
+                failed = True
         jar.close()
-        return 0
+        return 1 if failed else 0
 
     return run(parser, argv, body)

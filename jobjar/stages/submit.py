@@ -26,6 +26,7 @@ from jobjar.layout import unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
 from jobjar.submitted import first_move_entry, submitted_entry
+from jobjar.whose import explain
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -161,7 +162,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
                     os.unlink(left.path)
             with contextlib.suppress(OSError):
                 jar.journal.append(moved)
-            raise SubmitFailed(path=job.submission.what, reason=error.strerror) from error
+            raise SubmitFailed(path=job.submission.what, reason=explain(error, job.path)) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
     for category in {job.submission.category for job in pending}:
@@ -206,7 +207,13 @@ def _make_category(jar: Jar, category: str) -> None:
     except FileExistsError:
         check_path_is_safe(path)
     except OSError as error:
-        raise SubmitFailed(path=f"a job of category {category}", reason=f"{path}: {error.strerror}") from error
+        raise SubmitFailed(
+            path=f"a job of category {category}", reason=_name_place(path, explain(error, path))
+        ) from error
+
+
+def _name_place(path: str, reason: str) -> str:
+    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own
 
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
@@ -216,8 +223,10 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     try:
         descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        where = f"{directory}: " if error.filename == path else ""
-        raise SubmitFailed(path=submission.what, reason=f"{where}{error.strerror}") from error
+        reason = explain(error, path)
+        raise SubmitFailed(
+            path=submission.what, reason=_name_place(directory, reason) if error.filename == path else reason
+        ) from error
     return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
 
 
