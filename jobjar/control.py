@@ -19,6 +19,7 @@ from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, Unk
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
+from jobjar.whose import explain
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
@@ -42,6 +43,7 @@ class WorkerState(NamedTuple):
     set_aside: bool
     heartbeat_time_s: float
     is_storage: bool
+    version: str
 
     @property
     def is_here(self) -> bool:
@@ -85,6 +87,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
             is_storage=bool(data.get("is_storage", False)),
+            version=str(data.get("version", "")),
         )
     except OSError as error:
         if is_transient(error):
@@ -233,4 +236,4 @@ def _touch(path: str) -> None:
     try:
         patiently(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)), path)
     except OSError as error:
-        raise CannotUseJar(action="write", path=path, reason=error.strerror) from error
+        raise CannotUseJar(action="write", path=path, reason=explain(error, path)) from error

@@ -19,6 +19,7 @@ from jobjar.layout import Layout
 from jobjar.liveness import MARK, is_left
 from jobjar.setting_table import TABLE
 from jobjar.settings import SECTION
+from jobjar.whose import explain, explain_refusal
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
@@ -70,8 +71,14 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
         if os.path.isdir(DOCUMENTS):
             _copy_documents(layout.documents, mode, file_mode)
         _discard_half_written(layout)
+    except shutil.Error as error:
+        # What was refused of many files: (from, to, why) each.
+        _, path, reason = error.args[0][0]
+        reason = reason if os.access(path, os.W_OK) else explain_refusal(path)
+        raise CannotUseJar(action="make", path=path, reason=reason) from error
     except OSError as error:
-        raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
+        path = error.filename or layout.home
+        raise CannotUseJar(action="make", path=path, reason=explain(error, path)) from error
     return layout
 
 

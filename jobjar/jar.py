@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
 from jobjar.umask import take_umask
+from jobjar.whose import explain_refusal
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -123,8 +124,7 @@ class Jar:
             self.layout.workers,
         ):
             if not may_write_to(path):
-                reason = "this user has no write permission, or the disk is read-only"
-                raise CannotUseJar(action="write to", path=path, reason=reason)
+                raise CannotUseJar(action="write to", path=path, reason=explain_refusal(path))
 
 
 def open_jar(
@@ -156,8 +156,12 @@ def _check_is_jar(layout: Layout) -> int:
         status = _stat(layout.home)
     except FileNotFoundError:
         raise NotAJar(home=layout.home, reason="there is no such directory") from None
+    except PermissionError as error:
+        raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.home, os.R_OK)) from error
     except OSError as error:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
+    if not os.access(layout.home, os.X_OK):  # else its directories would seem to be missing
+        raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.limbo, os.R_OK))
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
         if not is_directory(path):
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")

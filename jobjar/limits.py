@@ -33,6 +33,7 @@ from jobjar.ledger.reconcile import list_jar
 from jobjar.liveness import DEAD, MARK, is_left, mark
 from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.trees import remove_tree
+from jobjar.whose import explain
 
 CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
 HIGHEST = 9_999
@@ -140,7 +141,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
         finally:
             remove_tree(workshop)
     except OSError as error:
-        raise CannotUseJar(action="set the limit", path=paths.path, reason=error.strerror) from error
+        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain(error, paths.path)) from error
 
 
 def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:

@@ -25,6 +25,7 @@ from jobjar.errors import (
     UnknownJob,
 )
 from jobjar.heartbeat import Hearing, heard_workers
+from jobjar.hints import after_not_running, explain_unknown, list_choices
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
@@ -106,10 +107,9 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
             text = text[len(directory) + 1 :]
     found = find_jobs(jar.ledger, text)
     if not found:
-        raise UnknownJob(job=name_or_id, home=jar.layout.home)
+        raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
     if len(found) > 1:
-        ids = ", ".join(f"{job.uid or job.place} ({job.state})" for job in found[:10])
-        raise AmbiguousJob(job=name_or_id, count=len(found), ids=ids)
+        raise AmbiguousJob(job=name_or_id, count=len(found), ids=list_choices(found))
     return found[0]
 
 
@@ -212,8 +212,8 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
         "message",
     )
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
-    key = (attempt.job_uid, attempt.number, attempt.worker_uid)
-    return {**described, **attempt_details(jar.ledger.connection, *key)._asdict()}
+    details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
+    return {**described, **details._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
@@ -262,6 +262,7 @@ def request_kill(jar: Jar, job: JobReport) -> str:
     """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
     worker = worker_of_place(job.place)
     if job.state != "claimed" or worker is None:
-        raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
+        state, what_next = after_not_running(jar, job)
+        raise NotRunning(job=job.name, state=state, what_next=what_next)
     control.request_kill(jar.layout, worker, job.name)
     return worker

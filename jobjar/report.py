@@ -27,6 +27,7 @@ from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
 from jobjar.tables import format_table
 from jobjar.units import format_seconds
+from jobjar.versions import explain_other_versions
 from jobjar.worker_report import KINDS, describe_workers, mark_stranded, warn_of_silence
 
 Status = dict[str, Any]
@@ -194,6 +195,8 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
         for category, count in unasked.items():
             which = f"category {category}" if category else "uncategorized"
             found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
+    versions = explain_other_versions(running)
+    found += [versions] if versions else []
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     for job in stranded[:_SHOWN]:
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")

@@ -44,8 +44,8 @@ def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
         return list_stored(jar.ledger, batch=name)
     try:
         job = find_job(jar, name)
-    except UnknownJob:
-        raise UnknownBatchOrJob(job=name, home=jar.layout.home) from None
+    except UnknownJob as error:
+        raise UnknownBatchOrJob(job=name, home=jar.layout.home, hint=error.fields["hint"]) from None
     return list_stored(jar.ledger, job=job.uid or "")
 
 

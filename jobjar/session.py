@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jobjar.header import explain_carriage_return
 from jobjar.liveness import own_children, process_start, session_processes
 from jobjar.patience import patience
 from jobjar.umask import users_umask
@@ -31,6 +32,7 @@ END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DOUBT_S = 1.0
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
+_FIRST_LINE_BYTES = 4096
 # Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
 _awaited: set[int] = set()
 _awaited_lock = threading.Lock()
@@ -108,8 +110,7 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         if error.errno == errno.ENOEXEC:
             return _spawn_by_shell(path, files, environment)
         if error.errno == errno.ENOENT:
-            reason = "the interpreter that its first line names is missing" if os.path.exists(path) else "it is gone"
-            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {reason}") from error
+            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {_explain_missing(path)}") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
@@ -117,6 +118,24 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         if own_umask is not None:
             os.umask(own_umask)
         _return_to(before)
+
+
+def _explain_missing(path: str) -> str:
+    """Why the kernel does not find what a job's file is to be run by."""
+    try:
+        with open(path, "rb") as file:
+            first_line = file.readline(_FIRST_LINE_BYTES)
+    except FileNotFoundError:
+        return "it is gone"
+    except OSError:
+        first_line = b""
+    if first_line.startswith(b"#!") and first_line.rstrip(b"\n").endswith(b"\r"):
+        return explain_carriage_return(first_line)
+    words = first_line[2:].split() if first_line.startswith(b"#!") else []
+    if not words:
+        return "a program or library that it needs to start is missing"
+    interpreter = words[0].decode("utf-8", "replace")
+    return f"the interpreter that its first line names, {interpreter!r}, is missing on this node"
 
 
 def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:

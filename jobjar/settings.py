@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_directory, read_file
-from jobjar.errors import ConfigError, NoJarNamed
+from jobjar.errors import ConfigError, ForbiddenJar, NoJarNamed
 from jobjar.patience import patience
 from jobjar.setting_table import BY_NAME, TABLE, Setting
 from jobjar.values import parse_path, parse_umask
+from jobjar.whose import explain, explain_refusal
 
 SECTION = "[Job Jar]"
 
@@ -102,11 +103,14 @@ def read_config_file(path: str) -> dict[str, Value]:
     `name = value` lines of names and values that the table knows (guide, "Configuring a System With INI Files").
     """
     try:
-        text = read_file(path).decode()
+        text = read_file(path).decode("utf-8-sig")  # an editor's byte order mark means nothing
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(where=path, reason=f"cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(where=path, reason=f"it cannot be read: {explain(error, path, os.R_OK)}") from error
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(where=f"{path}, line {number}", reason="it is not UTF-8; save it as UTF-8") from error
     values: dict[str, Value] = {}
     in_section = False
     for number, raw in enumerate(text.splitlines(), 1):
@@ -180,7 +184,7 @@ def load_settings(
         patience.limit_s = upper["JJ_DISK_PATIENCE"].value  # what is read next lies on the jar's disk
 
     installation = home_of_program(program_path)
-    from_installation = read_config_file(f"{installation}/config.ini") if installation else {}
+    from_installation = _read_config_of_jar(installation) if installation else {}
     home = upper.get("JJ_HOME") or from_installation.get("JJ_HOME")
     if home is None and installation:
         home = Value(installation, "place of the program")
@@ -188,7 +192,7 @@ def load_settings(
         if need_home:
             raise NoJarNamed(personal_file=personal)
         home = Value("", "not set")
-    from_global = read_config_file(f"{home.value}/config.ini") if home.value and home.value != installation else {}
+    from_global = _read_config_of_jar(home.value) if home.value and home.value != installation else {}
 
     values = {setting.name: _default(setting) for setting in TABLE}
     values.update(from_installation)
@@ -202,6 +206,17 @@ def load_settings(
     if not values["JJ_CONFIG_FILE"].value:
         values["JJ_CONFIG_FILE"] = Value(personal, "default")
     return Settings(values)
+
+
+def _read_config_of_jar(home: str) -> dict[str, Value]:
+    """The settings in a jar's configuration file. Raises ForbiddenJar where somebody else's jar is closed to this user."""
+    try:
+        return read_config_file(f"{home}/config.ini")
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            reason = explain_refusal(f"{home}/config.ini", os.R_OK)
+            raise ForbiddenJar(home=home, reason=reason) from error.__cause__
+        raise
 
 
 def _default(setting: Setting) -> Value:

@@ -261,7 +261,7 @@ def _fold_phase(connection: Any, entry: Entry) -> None:
 
 
 def _fold_warned(connection: Any, entry: Entry) -> None:
-    for number, text in enumerate(entry["warnings"], 1):
+    for number, text in enumerate(entry["warnings"], entry.get("first", 1)):
         # Of two texts the one that comes first in the alphabet.
         key = {**_attempt_key(entry), "number": number}
         _keep_better(connection, "warning", key, {"text": text}, lambda row: [-ord(letter) for letter in row["text"]])

@@ -141,6 +141,8 @@ class History:
                     self.add("phase", **who, phase=phase, began_at=began_at, ended_at=self.tick(), message="cut short")
         if self.draw(st.booleans()):
             self.add("warned", **who, warnings=["jug_monitor.vars, line 2: no =", "a link in output/"])
+        if self.draw(st.booleans()):  # at its beginning
+            self.add("warned", **who, first=-1000, warnings=["line 3 of its file: it does not count"])
 
     def end(self, who: dict[str, Any], outcome: str, final: bool, **fields: Any) -> None:
         self.clock += 0.001  # the end of an attempt is timed to the microsecond

@@ -21,6 +21,7 @@ FOUNDATIONS = [
     "moves",
     "mounts",
     "description",
+    "header",
     "attributes",
     "setting_table",
     "settings",
@@ -38,6 +39,7 @@ FOUNDATIONS = [
     "values",
     "put_off",
     "access",
+    "whose",
 ]
 WORK = [
     "tidy",
@@ -66,6 +68,7 @@ WORK = [
     "lookup",
     "targets",
     "waiting",
+    "hints",
     "retrieve",
     "check",
     "daemon",
@@ -85,12 +88,14 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "heartbeat",
                 "limits",
                 "passed_over",
+                "oddities",
                 "propose",
                 "spread",
                 "stays",
                 "submitted",
                 "throttle",
                 "tokens",
+                "versions",
                 "workplace",
             ]
         ),

@@ -27,6 +27,7 @@ from jobjar.journal import Journal
 from jobjar.layout import Layout
 from jobjar.liveness import mark, node_run
 from jobjar.mounts import is_local
+from jobjar.whose import explain, explain_refusal
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
@@ -160,7 +161,9 @@ class LedgerHome:
                 os.close(descriptor)
                 self._lock_descriptor = -1
         except OSError as error:
-            raise LedgerUnavailable(path=self.path, reason=f"its lock: {error.strerror}") from error
+            raise LedgerUnavailable(
+                path=self.path, reason=f"its lock: {explain(error, self.lock_file)}", what_next="look after the disk"
+            ) from error
         self._is_locked = True
         try:
             yield
@@ -242,8 +245,7 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     if is_local(layout.ledger):
         return LedgerHome(layout.ledger, shared=True)
     if not os.access(layout.journals, os.W_OK):
-        reason = "this user has no write permission, or the disk is read-only"
-        raise CannotUseJar(action="write to", path=layout.journals, reason=reason)
+        raise CannotUseJar(action="write to", path=layout.journals, reason=explain_refusal(layout.journals))
     parent = f"{HOMES}/jobjar-{os.geteuid()}"
     _make_own_directory(parent)
     # By the path too: a jar that was copied with all its files, its id among them, is another jar.

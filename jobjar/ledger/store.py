@@ -22,6 +22,7 @@ from jobjar.ledger.database import check_database, copy_snapshot, driver, name_e
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.liveness import mark
+from jobjar.whose import explain
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -93,7 +94,8 @@ class Ledger:
                 self._open_file(is_repair)
                 return
             except OSError as error:
-                raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
+                reason = explain(error, self.path)
+                raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
             except (driver.Error, peewee.PeeweeException, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.
                 if not tries_left or not self._was_replaced():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from jobjar.errors import JarError
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
@@ -22,12 +23,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
+        failed = False
         for name in options.job:
-            for worker in name_workers(jar.layout, [request_kill(jar, find_job(jar, name))]):
+            # One that cannot be killed is no reason to leave the others alive.
+            try:
+                workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
+            except JarError as error:
+                complain(program, error)
+                failed = True
+                continue
+            for worker in workers:
                 print(worker)
                 if worker.silence:
                     complain(program, worker.silence)
         jar.close()
-        return 0
+        return 1 if failed else 0
 
     return run(parser, argv, body)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jobjar.jar import Jar
 from jobjar.jobname import printable
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "recover_jobs") -> int:
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, line)
 
         jar = open_named_jar(options, program_path)
+        say_other_versions(program, jar)
         for name in options.batch:
             give_up(jar, name)
         if options.nightly:

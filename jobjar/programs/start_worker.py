@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.control import check_may_start
 
         jar = open_named_jar(options, program_path)
+        say_other_versions(program, jar)
         named = tuple(check_category(name) for name in options.category)
         if options.storage and not named:
             parser.error("--storage needs the storage classes whose files this worker is to store")

@@ -25,6 +25,7 @@ from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, 
 from jobjar.ledger.reconcile import user_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
+from jobjar.oddities import find_oddities, oddities_entry
 from jobjar.passed_over import (
     Refused,
     batch_of,
@@ -209,7 +210,7 @@ def _claim(
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
-            return _record_claim(claimer, connection, candidate, name, path, status)
+            return _record_claim(claimer, connection, candidate, name, path, status, warn)
         except BadAttribute as error:
             warn(f"{candidate.place} is held in limbo: {error}")
             _hold(claimer, candidate, path, str(error))
@@ -256,22 +257,33 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 
 
 def _record_claim(
-    claimer: Claimer, connection: Any, candidate: Candidate, name: str, path: str, status: os.stat_result
+    claimer: Claimer,
+    connection: Any,
+    candidate: Candidate,
+    name: str,
+    path: str,
+    status: os.stat_result,
+    warn: Callable[[str], None],
 ) -> ClaimedJob:
-    """Journal the claim."""
+    """Journal the claim, and what is odd in the first lines of a file that nobody submitted."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
-    uid, found = _identify(connection, candidate, path, status)
+    uid, found, oddities = _identify(connection, candidate, path, status)
     in_file = found or {}
     description: Description | None = None
     if in_file.get("kind", candidate.kind) == DESCRIBED:
-        in_file, description = _read_again(candidate, path, in_file)
+        in_file, description, oddities = _read_again(candidate, path, in_file)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
     if found is not None:
         entry["found"] = found
-    claimer.jar.journal.append([entry])
+    entries = [entry]
+    if oddities:
+        entries.append(oddities_entry(claimer, uid, attempt, oddities))
+        for text in oddities:
+            warn(f"{candidate.place}: {text}")
+    claimer.jar.journal.append(entries)
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -294,9 +306,9 @@ def _record_claim(
     )
 
 
-def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None]:
-    """What a described job's file says now, and its description: edited by hand it counts at the next attempt. Raises
-    BadAttribute."""
+def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None, list[str]]:
+    """What a described job's file says now, its description, and what is odd: edited by hand it counts at the next attempt.
+    Raises BadAttribute."""
     data = read_file(path, size=HEADER_BYTES)
     said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
     names = {name for _, name, _ in read_lines(data, candidate.place)}
@@ -304,34 +316,43 @@ def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, D
     for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
         if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
             said[key] = value
-    return said, read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
+    description = read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
+    return said, description, find_oddities(data)
 
 
 def _first_given(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_result) -> tuple[str, Entry | None]:
-    """The job's id, and what its claim has to say about it where no `submitted` entry did. Raises BadAttribute."""
+def _identify(
+    connection: Any, candidate: Candidate, path: str, status: os.stat_result
+) -> tuple[str, Entry | None, list[str]]:
+    """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
+    Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
     # A hand-made job's file speaks at each claim: one that was held has been corrected since.
     if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
-        return candidate.uid, None
+        return candidate.uid, None, []
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
-    attributes = read_header(read_file(path, size=HEADER_BYTES), candidate.place)
+    data = read_file(path, size=HEADER_BYTES)
+    attributes = read_header(data, candidate.place)
     given = {
         "retries": candidate.retries,
         "retry_delay_s": candidate.retry_delay_s,
         "time_limit_s": candidate.time_limit_s,
     }
     known = {name: value for name, value in given.items() if value is not None}
-    return uid, {
-        "submitter": candidate.submitter or user_name(status.st_uid),
-        "submitted_at": candidate.submitted_at,
-        "category": candidate.category,
-        # What was said at its submission goes before what its file says; a hand-made job has only its file.
-        **({**attributes, **known} if uid == own_id else {**known, **attributes}),
-    }
+    return (
+        uid,
+        {
+            "submitter": candidate.submitter or user_name(status.st_uid),
+            "submitted_at": candidate.submitted_at,
+            "category": candidate.category,
+            # What was said at its submission goes before what its file says; a hand-made job has only its file.
+            **({**attributes, **known} if uid == own_id else {**known, **attributes}),
+        },
+        find_oddities(data),
+    )
 
 
 def _moved_entry(

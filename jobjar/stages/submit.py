@@ -15,9 +15,10 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
+from jobjar.attributes import parse_attributes, read_header
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
+from jobjar.header import HEADER_BYTES, refuse_misplaced
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, login, make_name
 from jobjar.journal import Entry
@@ -25,6 +26,7 @@ from jobjar.layout import unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
 from jobjar.submitted import first_move_entry, submitted_entry
+from jobjar.whose import explain
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -160,7 +162,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
                     os.unlink(left.path)
             with contextlib.suppress(OSError):
                 jar.journal.append(moved)
-            raise SubmitFailed(path=job.submission.what, reason=error.strerror) from error
+            raise SubmitFailed(path=job.submission.what, reason=explain(error, job.path)) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
     for category in {job.submission.category for job in pending}:
@@ -205,7 +207,13 @@ def _make_category(jar: Jar, category: str) -> None:
     except FileExistsError:
         check_path_is_safe(path)
     except OSError as error:
-        raise SubmitFailed(path=f"a job of category {category}", reason=f"{path}: {error.strerror}") from error
+        raise SubmitFailed(
+            path=f"a job of category {category}", reason=_name_place(path, explain(error, path))
+        ) from error
+
+
+def _name_place(path: str, reason: str) -> str:
+    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own
 
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
@@ -215,8 +223,10 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     try:
         descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        where = f"{directory}: " if error.filename == path else ""
-        raise SubmitFailed(path=submission.what, reason=f"{where}{error.strerror}") from error
+        reason = explain(error, path)
+        raise SubmitFailed(
+            path=submission.what, reason=_name_place(directory, reason) if error.filename == path else reason
+        ) from error
     return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
 
 
@@ -232,7 +242,9 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
             mode = _copy_file(submission.path, descriptor)
         else:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
-        header = read_header(os.pread(descriptor, HEADER_BYTES, 0), submission.what)
+        data = os.pread(descriptor, HEADER_BYTES, 0)
+        header = read_header(data, submission.what)
+        refuse_misplaced(data, submission.what)
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
         with contextlib.suppress(OSError):  # the first error is the one to tell
