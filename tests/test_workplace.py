@@ -91,3 +91,12 @@ def test_descriptors_do_not_become_more_with_the_jobs(rig: Rig) -> None:
     assert run_some() <= before + 1  # the one that is kept for the next job
     rig.stop_worker(worker)
     assert list(Path(rig.home).glob("workers/*/output/.next")) == []
+
+
+def test_what_a_job_writes_without_emptying_its_output_is_all_there_in_order(rig: Rig) -> None:
+    """`> /dev/stderr` would empty it (DESIGN.md, Simplifications); this is what to write in its place."""
+    name = rig.submit(
+        "echo one; echo two >&2; echo three >> /dev/stderr; echo four | tee -a /dev/stderr >> /dev/null; echo five"
+    )
+    rig.run_until_idle()
+    assert rig.run("jobjar", "output", name).stdout.split() == ["one", "two", "three", "four", "five"]
