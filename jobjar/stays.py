@@ -21,16 +21,16 @@ class Stays:
 
     def __init__(self, claimer: Claimer) -> None:
         self._claimer = claimer
-        self._paths: list[str] = []
+        self.paths: list[str] = []
         # By the monotonic clock.
         self._next_try = 0.0
 
     def note(self, path: str, kept: list[Kept]) -> None:
         """Say what stayed of the directory `path`, and remember it."""
-        if not self._paths:
+        if not self.paths:
             self._next_try = time.monotonic() + _TRIES_AGAIN_AFTER_S
-        if path not in self._paths:
-            self._paths.append(path)
+        if path not in self.paths:
+            self.paths.append(path)
         for each in kept:
             self._claimer.jar.say(str(each))
 
@@ -41,9 +41,9 @@ class Stays:
 
     def try_again(self, in_use: Container[str | None], at_once: bool = False) -> None:
         """Remove what can be removed by now, but for the directories that jobs have: once a minute, or `at_once`."""
-        if self._paths and (at_once or time.monotonic() >= self._next_try):
+        if self.paths and (at_once or time.monotonic() >= self._next_try):
             self._next_try = time.monotonic() + _TRIES_AGAIN_AFTER_S
-            self._paths = [path for path in self._paths if path not in in_use and remove_tree(path)]
+            self.paths = [path for path in self.paths if path not in in_use and remove_tree(path)]
 
 
 def tell_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:

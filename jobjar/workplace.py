@@ -369,7 +369,8 @@ class Workplaces:
 
     def remove_kept(self, at_once: bool = False) -> None:
         """Try again to remove what stayed of earlier jobs: now and then, or `at_once`."""
-        self._stays.try_again(self._scratch_paths(None), at_once)
+        if self._stays.paths:
+            self._stays.try_again(self._scratch_paths(None), at_once)
 
     def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""

@@ -59,7 +59,7 @@ def has_output(attempt: Attempt) -> bool:
     path = f"{attempt.directory}/{OUTPUT}"
     try:
         return bool(os.listdir(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return os.path.lexists(path)
     except OSError:
         return True  # what is wrong with it is told when it is published

@@ -303,13 +303,3 @@ def test_data_that_the_installation_of_a_package_binds_stay(space: SpaceRig, tmp
     assert space.show(name)["outcome"] == "failed"
     assert is_whole(data) and MOUNTED in log
     assert any(MOUNTED in text for text in warnings(space, name))
-
-
-def test_nothing_but_one_room_removes_trees() -> None:
-    package = Path(__file__).parent.parent.parent / "jobjar"
-    found = {
-        path.name
-        for path in package.rglob("*.py")
-        if any(word in path.read_text() for word in ("rmtree", "removedirs", "topdown=False", "fwalk"))
-    }
-    assert found <= {"trees.py"}
