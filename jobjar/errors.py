@@ -151,6 +151,16 @@ class UnknownWorker(JarError):
     template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
 
 
+class NotGone(JarError):
+    template = (
+        "nothing was given up: {living}. Stop what lives, or wait until it has been silent for some minutes{advice}"
+    )
+
+
+class NotConfirmed(JarError):
+    template = "nothing was given up: answer y, or say --yes"
+
+
 class UnknownJob(JarError):
     template = "{job}: no job of this name or id in {home}; `system_status` shows what there is"
 

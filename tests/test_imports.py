@@ -57,6 +57,7 @@ WORK = [
     "worker",
     "report",
     "worker_report",
+    "giving_up",
     "tables",
     "batch_report",
     "lookup",
