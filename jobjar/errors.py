@@ -248,6 +248,15 @@ class UnsafeLedgerHome(LedgerUnavailable):
     )
 
 
+class SharedLedgerHome(JarError):
+    """Not one of LedgerUnavailable, in whose place other answers are looked for: the setting has to be corrected."""
+
+    template = (
+        "JJ_LEDGER_HOME {path} cannot be used: {why}, and each node needs a ledger of its own; unset it, or name a directory "
+        "on a disk of this node"
+    )
+
+
 class TimedOut(JarError):
     template = "{what} did not happen within {timeout_s:g} s"
     exit_status = 124

@@ -82,6 +82,15 @@ class Node:
             self._unshare.communicate()
         self._collect()
 
+    def shell(self, script: str) -> None:
+        """Run lines of /bin/sh on this node, as its administrator."""
+        words = ["nsenter", "--target", str(self.init), "--uts", "--pid", "--mount", "sh", "-ec", script]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+
+    def rename(self, name: str) -> None:
+        """Give this node another host name while it runs."""
+        self.shell(f"hostname {name}")
+
     def wake(self) -> None:
         """nsenter(1) stops itself when its child was stopped, and somebody has to wake it."""
         for program in self._programs:
