@@ -47,7 +47,7 @@ from jobjar.jobname import login, new_id, node_name, parse_priority
 from jobjar.ledger.batches import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
-from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, this_process
+from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import patiently
 from jobjar.stages.release import discard_staged, release_staged
 from jobjar.trees import remove_tree
@@ -332,10 +332,10 @@ def give_up(jar: Jar, name: str) -> None:
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
     """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
     said. Raises LedgerUnavailable."""
-    left = re.compile(rf"\.{re.escape(node_name())}\.{MARK}\.[0-9a-z]{{12}}")
+    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
-        if found and is_left(found.group(1)):
+        if found and is_left(found):
             remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             with _going_on(entry.name, say):

@@ -17,7 +17,7 @@ from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, read_file, remove_file
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
-from jobjar.liveness import DEAD, ProcessIdentity, is_here, liveness
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
 from jobjar.whose import explain
 
@@ -29,7 +29,8 @@ _HEARTBEAT_TIME_S = 30.0
 
 
 class WorkerState(NamedTuple):
-    """What a worker's directory says. `ended`: it left by itself. `alive`: ALIVE, DEAD or UNKNOWN."""
+    """What a worker's directory says. `ended`: it left by itself, or somebody noted that it died. `is_given_up`: a person said
+    that it is gone. `alive`: ALIVE, DEAD or UNKNOWN."""
 
     name: str
     paths: WorkerPaths
@@ -44,11 +45,17 @@ class WorkerState(NamedTuple):
     heartbeat_time_s: float
     is_storage: bool
     version: str
+    is_given_up: bool
 
     @property
     def is_here(self) -> bool:
-        """Whether this process can tell if it is alive: it would know, or does."""
+        """Whether its processes, if there are any, are among those that this process sees."""
         return is_here(self.process)
+
+    @property
+    def is_to_recover(self) -> bool:
+        """Whether it is dead, and recovery here does what it left undone."""
+        return self.alive == DEAD and (self.is_given_up or self.is_here)
 
     @property
     def is_running(self) -> bool:
@@ -74,6 +81,8 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
         started, namespace = float(data["process_started"]), str(data.get("pid_namespace", ""))
         process = ProcessIdentity(data["node"], int(data["pid"]), started, data["boot_id"], namespace)
         ended = data.get("ended_at") is not None
+        is_given_up = data.get("given_up_at") is not None
+        alive = DEAD if ended else liveness(process)
         return WorkerState(
             name=data["worker"],
             paths=paths,
@@ -83,11 +92,13 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             categories=tuple(data.get("categories", ())),
             started_at=float(data.get("started_at", 0)),
             ended=ended,
-            alive=DEAD if ended else liveness(process),
+            # A person's word counts where nothing is known.
+            alive=DEAD if is_given_up and alive == UNKNOWN else alive,
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
             is_storage=bool(data.get("is_storage", False)),
             version=str(data.get("version", "")),
+            is_given_up=is_given_up,
         )
     except OSError as error:
         if is_transient(error):
@@ -155,7 +166,7 @@ def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError
     """Have workers leave before their next job; returns their names, and an error for each unknown one."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
-        _touch(worker.paths.stop_file)
+        touch(worker.paths.stop_file)
     return [worker.name for worker in workers], errors
 
 
@@ -163,7 +174,7 @@ def pause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarErro
     """Have workers claim nothing until unpaused; returns as `stop`."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
-        _touch(worker.paths.pause_file)
+        touch(worker.paths.pause_file)
     return [worker.name for worker in workers], errors
 
 
@@ -232,7 +243,8 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
         return os.path.lexists(paths.kill_file(job_name))
 
 
-def _touch(path: str) -> None:
+def touch(path: str) -> None:
+    """Make a control file. Raises CannotUseJar."""
     try:
         patiently(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)), path)
     except OSError as error:

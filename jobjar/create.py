@@ -100,7 +100,7 @@ def _discard_half_written(layout: Layout) -> None:
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
-            if found and is_left(found.group(1)):
+            if found and is_left(found):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{name}")
 

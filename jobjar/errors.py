@@ -164,6 +164,16 @@ class UnknownWorker(JarError):
     template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
 
 
+class NotGone(JarError):
+    template = (
+        "nothing was given up: {living}. Stop what lives, or wait until it has been silent for some minutes{advice}"
+    )
+
+
+class NotConfirmed(JarError):
+    template = "nothing was given up: answer y, or say --yes"
+
+
 class UnknownJob(JarError):
     """`hint` says what comes near."""
 
@@ -280,6 +290,15 @@ class UnsafeLedgerHome(LedgerUnavailable):
     template = (
         "ledger home {path} cannot be trusted: {reason}; remove it, or set JJ_LEDGER_HOME to a directory of yours, for this "
         "jar alone, on a disk of this node"
+    )
+
+
+class SharedLedgerHome(JarError):
+    """Not one of LedgerUnavailable, in whose place other answers are looked for: the setting has to be corrected."""
+
+    template = (
+        "JJ_LEDGER_HOME {path} cannot be used: {why}, and each node needs a ledger of its own; unset it, or name a directory "
+        "on a disk of this node"
     )
 
 

@@ -25,7 +25,6 @@ from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import list_all_taken, return_token
-from jobjar.liveness import DEAD
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
@@ -178,7 +177,7 @@ class Leases:
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
         # Listed before its jobs: what it may have taken since is not among them.
         tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
-        is_dead_here = worker.alive == DEAD and worker.is_here
+        is_dead_here = worker.is_to_recover
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
         else:

@@ -12,13 +12,13 @@ from jobjar.patience import patiently
 
 
 def remove_leftovers(directory: str, pattern: str) -> list[str]:
-    """Remove the files of `directory` that match `pattern` whole, and whose process, of this node, whose mark is the pattern's
-    first group (liveness.MARK), is no more. Returns their names; a missing directory has none. Raises OSError."""
+    """Remove the files of `directory` that match `pattern` whole, and whose process is no more, as its mark (liveness.MARK)
+    tells, or its node (liveness.own_nodes). Returns their names; a missing directory has none. Raises OSError."""
     removed = []
     with contextlib.suppress(FileNotFoundError):
         for name in patiently(lambda: os.listdir(directory), directory):
             found = re.fullmatch(pattern, name)
-            if found and is_left(found.group(1)):
+            if found and is_left(found):
                 remove_file(f"{directory}/{name}")
                 removed.append(name)
     return removed

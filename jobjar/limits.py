@@ -30,7 +30,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.ledger.reconcile import list_jar
-from jobjar.liveness import DEAD, MARK, is_left, mark
+from jobjar.liveness import DEAD, MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.trees import remove_tree
 from jobjar.whose import explain
@@ -40,7 +40,6 @@ HIGHEST = 9_999
 _KEY = re.compile(rf"({CATEGORY}|{BATCH})\.(.*)", re.DOTALL)
 _TAKEN = re.compile(r"([0-9]{1,5})\.([0-9]+)\.(.+)\.([^.]+)")
 _MARK = "made"
-_WORKSHOP = re.compile(rf"new\.(.+)\.{MARK}\.[^.]+")
 
 
 class Token(NamedTuple):
@@ -164,9 +163,10 @@ def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
 
 def _discard_workshops(paths: LimitPaths) -> None:
     """Remove what killed processes of this node were making."""
+    workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
     for name in patiently(lambda: os.listdir(paths.path), paths.path):
-        found = _WORKSHOP.fullmatch(name)
-        if found and found.group(1) == node_name() and is_left(found.group(2)):
+        found = workshop.fullmatch(name)
+        if found and is_left(found):
             remove_tree(f"{paths.path}/{name}")
 
 

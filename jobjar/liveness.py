@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -68,13 +69,25 @@ def mark() -> str:
     return f"{os.getpid()}+{pid_namespace()}"
 
 
-# One group: what `mark` returns, or the bare process id of an earlier release.
-MARK = r"([0-9]+(?:\+[0-9]+)?)"
+# What `mark` returns, or the bare process id of an earlier release.
+MARK = r"(?P<mark>[0-9]+(?:\+[0-9]+)?)"
+# Nodes that are gone for good, by the word of the person who runs this process (recover_jobs --node).
+gone_nodes: set[str] = set()
 
 
-def is_left(marked: str) -> bool:
-    """Whether the process of this node that made a name with this mark is no more. One of another PID namespace is not known."""
-    pid, _, namespace = marked.partition("+")
+def own_nodes() -> str:
+    """A pattern of the nodes whose left-overs this process may remove, if their makers are no more: this one, and those that
+    are gone."""
+    return f"(?P<node>{'|'.join(map(re.escape, sorted({node_name(), *gone_nodes})))})"
+
+
+def is_left(name: re.Match[str]) -> bool:
+    """Whether the process that made a name is no more: by its mark (MARK), and by its node where the name tells that too
+    (`own_nodes`). One of another PID namespace is not known, unless the node is gone."""
+    node = name.groupdict().get("node") or node_name()
+    pid, _, namespace = name["mark"].partition("+")
+    if node in gone_nodes and (node != node_name() or namespace not in ("", pid_namespace())):
+        return True
     return namespace in ("", pid_namespace()) and sees_processes() and process_start(int(pid)) is None
 
 

@@ -33,7 +33,9 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], say: Callable[[st
     grace_time_s = jar.settings.grace_time_s
     elsewhere = {uid for uid in uids if has_reached_something(jar.layout, uid)}
     with jar.ledger.writing() as connection:
-        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids - elsewhere]
+        # Of a worker that was given up elsewhere the process ids are another machine's, or another container's.
+        known = uids - elsewhere if worker.is_here else set()
+        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in known]
     for attempt in attempts:
         if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
             continue

@@ -11,7 +11,7 @@ import functools
 import itertools
 import os
 
-from jobjar.liveness import DEAD, ProcessIdentity, liveness, this_process
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, gone_nodes, liveness, this_process
 
 _FIRST, _SEPARATOR = ".moving", ":"
 _numbers = itertools.count(1)
@@ -55,4 +55,5 @@ def is_abandoned(placeholder: str) -> bool:
         maker = ProcessIdentity(parts[1], int(parts[2]), float(parts[3]), parts[4], namespace)
     except (IndexError, ValueError):
         return False  # of another version
-    return liveness(maker) == DEAD
+    state = liveness(maker)
+    return state == DEAD or (state == UNKNOWN and maker.node in gone_nodes)

@@ -66,13 +66,14 @@ class Recovery:
 
 
 def recover_node(jar: Jar) -> Recovery:
-    """Recover everything that dead workers of this node left, and reconcile the ledger with the directories.
+    """Recover everything that dead workers of this node, and those that were given up, left; reconcile the ledger with the
+    directories.
 
     Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
     """
     recovery = Recovery()
     for worker in list_workers(jar.layout):
-        if worker.alive == DEAD and worker.is_here:
+        if worker.is_to_recover:
             recover_worker(jar, worker, recovery)
     recover_tokens(jar, recovery.say)
     settle_all(jar, recovery.say)
@@ -105,12 +106,13 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     with _owner_stays(jar, worker) as is_owner:
         if is_owner:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+    how = "was given up, as gone for good" if worker.is_given_up else "died"
     if held:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
         end_orphans(jar, worker, uids, recovery.say)
         for place in held:
-            recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
+            recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path, recovery)
     with _owner_stays(jar, worker) as is_owner:
@@ -359,7 +361,7 @@ def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         if is_owner:
             now = read_server_clock(jar.layout.clock_file(node_name()))
             note_end(jar, worker, round(now, 6), "died")
-            recovery.say(f"{worker.name}: noted that it died")
+            recovery.say(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")
 
 
 def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import re
 from typing import NamedTuple
 
 from jobjar.disk import sync_directory
@@ -30,7 +29,7 @@ from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.home import next_journal_name, split_journal_name
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import MARK, boot_id, mark
+from jobjar.liveness import MARK, boot_id, mark, own_nodes
 
 # A journal that is smaller than this is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
@@ -200,4 +199,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove what killed processes of this node left half-compressed; returns the names."""
-    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz\." + re.escape(node_name()) + rf"\.{MARK}\.new")
+    return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}\.{MARK}\.new")

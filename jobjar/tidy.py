@@ -20,7 +20,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import uid_is_taken
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import MARK, is_left
+from jobjar.liveness import MARK, is_left, own_nodes
 
 _DAY_S = 86400.0
 # A link that is missing for this long is not about to be made by its worker.
@@ -38,11 +38,11 @@ def tidy_up(jar: Jar, say: Callable[[str], None]) -> None:
 def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove the directories of this node's workers that were killed before they had written who they are. One that has
     anything in it stays."""
-    prepared = re.compile(rf"\.{re.escape(node_name())}\.[0-9-]+\.{MARK}\.new")
+    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+\.{MARK}\.new")
     for entry in list(list_directory(jar.layout.workers)):
         paths = jar.layout.worker(entry.name)
         if found := prepared.fullmatch(entry.name):
-            if not is_left(found.group(1)):
+            if not is_left(found):
                 continue
             remove_file(paths.identity_file)
         elif not _is_unborn_of_earlier_release(entry, paths):
@@ -58,10 +58,10 @@ def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
 
 def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -> bool:
     """Earlier releases made a worker's directory under its own name."""
-    node, _, pid = entry.name.partition(ASIDE)[0].rpartition(".")
-    if node != node_name() or not pid.isdigit() or not entry.is_dir(follow_symlinks=False):
+    found = re.fullmatch(rf"{own_nodes()}\.{MARK}", entry.name.partition(ASIDE)[0])
+    if not found or not entry.is_dir(follow_symlinks=False):
         return False
-    is_being_made = ASIDE not in entry.name and not is_left(pid)
+    is_being_made = ASIDE not in entry.name and not is_left(found)
     return not is_being_made and look(paths.identity_file) is None
 
 
@@ -111,7 +111,7 @@ def _discard_half_copies(jar: Jar, say: Callable[[str], None]) -> None:
 
 def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
-    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
+    snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
     for directory, pattern in (
         (jar.ledger_home.path, rf"(?:ledger\.db|writer)\.{MARK}\.new.*"),
         (jar.layout.ledger, snapshots + rf"\.{MARK}\.new.*"),

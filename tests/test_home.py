@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jobjar.errors import UnsafeLedgerHome
+from jobjar.errors import SharedLedgerHome, UnsafeLedgerHome
 from jobjar.layout import Layout
 from jobjar.ledger import home as module
 from jobjar.ledger.home import LedgerHome, find_ledger_home, read_jar_id
@@ -102,3 +103,19 @@ def test_after_a_start_of_the_node_its_home_appends_to_another_journal(
     name = shared.journal_name()
     monkeypatch.setattr(module, "node_run", lambda: "fourth")
     assert shared.journal_name() == name
+
+
+def test_the_ledger_directory_of_a_jar_is_no_home_of_another_nor_of_itself_under_another_name(
+    rig: Rig, tmp_path: Path
+) -> None:
+    other = Rig(tmp_path / "other")
+    with pytest.raises(SharedLedgerHome, match="it is the ledger/ of a jar"):
+        find_ledger_home(Layout(str(rig.home)), f"{other.home}/ledger")
+    # What a server of a network disk has on a disk of its own is the same jar.
+    copy = tmp_path / "copy"
+    shutil.copytree(rig.home, copy)
+    with pytest.raises(SharedLedgerHome, match="it is the ledger/ of a jar"):
+        find_ledger_home(Layout(str(rig.home)), f"{copy}/ledger")
+    (tmp_path / "link").symlink_to(rig.home / "ledger")
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link").shared
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/none yet").shared is False

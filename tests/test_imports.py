@@ -63,6 +63,7 @@ WORK = [
     "worker",
     "report",
     "worker_report",
+    "giving_up",
     "tables",
     "batch_report",
     "lookup",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobjar.jobname import node_name
 from jobjar.liveness import (
     ALIVE,
     DEAD,
@@ -19,6 +20,7 @@ from jobjar.liveness import (
     is_left,
     liveness,
     mark,
+    own_nodes,
     pid_namespace,
     process_start,
     processes_of_jobs,
@@ -105,19 +107,28 @@ def test_what_an_earlier_release_wrote_is_taken_for_one_of_the_first_pid_namespa
     assert liveness(process) == liveness(process._replace(started=1.0)) == UNKNOWN
 
 
-def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours() -> None:
+def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with subprocess.Popen(["true"]) as process:
         ended = process.pid
-    assert re.fullmatch(MARK, mark()) and not is_left(mark())
-    assert is_left(f"{ended}+{pid_namespace()}") and is_left(f"{ended}")
-    assert not is_left(f"{ended}+1")
+
+    def is_left_by(text: str) -> bool:
+        found = re.fullmatch(rf"(?:{own_nodes()}\.)?{MARK}", text)
+        return found is not None and is_left(found)
+
+    assert re.fullmatch(MARK, mark()) and not is_left_by(mark()) and not is_left_by(f"{node_name()}.{mark()}")
+    assert is_left_by(f"{ended}+{pid_namespace()}") and is_left_by(f"{ended}")
+    assert not is_left_by(f"{ended}+1") and not is_left_by(f"rain.{ended}")
+    monkeypatch.setattr("jobjar.liveness.gone_nodes", {"rain"})
+    assert is_left_by(f"rain.{ended}") and is_left_by(f"rain.{mark()}") and not is_left_by(f"{node_name()}.{mark()}")
 
 
 @pytest.mark.root
 def test_nobody_is_judged_where_proc_shows_other_processes() -> None:
     code = (
-        "from jobjar.liveness import *; import os\n"
-        "me = this_process(); print(sees_processes(), liveness(me), is_left(f'{2**22 - 1}+{pid_namespace()}'))"
+        "from jobjar.liveness import *; import re; me = this_process(); "
+        "left = re.fullmatch(MARK, f'{2**22 - 1}+{pid_namespace()}'); print(sees_processes(), liveness(me), is_left(left))"
     )
     for words, said in ((["--mount-proc"], "True alive True"), ([], "False unknown False")):
         command = ["unshare", "--pid", "--fork", *words, sys.executable, "-c", code]

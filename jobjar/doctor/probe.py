@@ -21,7 +21,7 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.jobname import new_id, node_name
 from jobjar.layout import Layout
 from jobjar.ledger.reconcile import list_directory
-from jobjar.liveness import MARK, is_left, mark
+from jobjar.liveness import MARK, is_left, mark, own_nodes
 from jobjar.moves import move
 from jobjar.trees import remove_tree
 from jobjar.units import format_seconds
@@ -65,9 +65,8 @@ def sweep(layout: Layout, own: str) -> None:
         if entry.path == own:
             continue
         with contextlib.suppress(OSError):  # another doctor, or its owner, is removing it
-            parts = entry.name.rsplit(".", 2)
-            is_ours = len(parts) == 3 and parts[0] == node_name() and bool(re.fullmatch(MARK, parts[1]))
-            is_dead = is_ours and is_left(parts[1])
+            found = re.fullmatch(rf"{own_nodes()}\.{MARK}\.[^.]+", entry.name)
+            is_dead = found is not None and is_left(found)
             if is_dead or now - _newest(entry.path) > ABANDONED_AFTER_S:
                 remove_all(entry.path)
 

@@ -47,7 +47,7 @@ def held_jobs(worker: WorkerState) -> list[str]:
 
 def look_at_dead(workers: list[WorkerState], now: float, heartbeat_time_s: float) -> Finding:
     """Workers of this node that died, and the jobs that they hold."""
-    dead = [worker for worker in workers if worker.alive == DEAD and worker.is_here]
+    dead = [worker for worker in workers if worker.is_to_recover]
     alive = sum(1 for worker in workers if worker.alive != DEAD)
     stranded = [(worker.name, name) for worker in dead for name in held_jobs(worker)]
     if stranded:

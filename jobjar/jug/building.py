@@ -28,7 +28,7 @@ from types import TracebackType
 from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
-from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, this_process
+from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import is_transient, patiently
 from jobjar.trees import remove_tree
 
@@ -219,7 +219,7 @@ def sweep(place: str) -> None:
     left. For who has the claim on the place: others only prepare claims there."""
     directory, own = os.path.split(place)
     # What writes whole files adds a name of its own for a moment (disk.replace_file).
-    of_this_node = re.compile(rf"\..+\.{re.escape(node_name())}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(\.[0-9+]+\.new)?")
+    of_this_node = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(\.[0-9+]+\.new)?")
     for name in os.listdir(directory):
         path = f"{directory}/{name}"
         found = of_this_node.fullmatch(name)
@@ -227,13 +227,13 @@ def sweep(place: str) -> None:
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and is_left(found.group(1))) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+        elif (found and is_left(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
             remove_tree(path)  # what stays of it (another user's, say) is only in the way
 
 
 def remove_halves(directory: str) -> None:
     """Try again to remove what was taken away of packages on this node and could not be removed then. Nobody uses it."""
-    half = re.compile(rf"\..+\.{re.escape(node_name())}\.{MARK}\.[0-9a-f]{{8}}\.half")
+    half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
     with contextlib.suppress(FileNotFoundError):
         for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):
             remove_tree(f"{directory}/{name}")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from jobjar.disk import open_common_file, read_file, replace_file, write_all
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLedgerHome
+from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLedgerHome, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
 from jobjar.layout import Layout
@@ -235,13 +235,14 @@ def _try_for(descriptor: int, seconds: float) -> bool:
 def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     """The ledger home of this node for a jar, made where it is missing.
 
-    Raises UnsafeLedgerHome where it is not this user's and this jar's own, CannotUseJar; that too where none is named and
+    Raises SharedLedgerHome where the one that is named may be that of other nodes too, UnsafeLedgerHome where it is not this
+    user's and this jar's own, CannotUseJar; that too where none is named and
     this user may not write to the jar: who only reads leaves nothing behind.
     """
-    if override:
-        if os.path.realpath(override) == os.path.realpath(layout.ledger):
-            return LedgerHome(layout.ledger, shared=True)
+    if override and not _is_same(override, layout.ledger):
         return _private_home(layout, override)
+    if override and not is_local(layout.ledger):
+        raise SharedLedgerHome(path=override, why="it is the jar's own ledger/, on a network disk")
     if is_local(layout.ledger):
         return LedgerHome(layout.ledger, shared=True)
     if not os.access(layout.journals, os.W_OK):
@@ -253,6 +254,16 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     return _private_home(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
 
 
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to one directory, over links and bind mounts too."""
+    try:
+        return os.path.samefile(path, other)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CannotUseJar(action="look at", path=path, reason=error.strerror) from error
+
+
 def _private_home(layout: Layout, path: str) -> LedgerHome:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -261,6 +272,9 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
     _make_own_directory(path)
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
+    if os.path.lexists(f"{path}/jar_id"):
+        # Of this jar too: what a network disk serves lies on the server's own disk, where nothing tells that it is shared.
+        raise SharedLedgerHome(path=path, why="it is the ledger/ of a jar")
     home = LedgerHome(path, shared=False)
     _check_is_of_jar(home, layout)
     return home

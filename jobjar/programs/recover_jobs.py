@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from jobjar.errors import NotConfirmed
 from jobjar.jar import Jar
 from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
@@ -33,6 +35,22 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         help="the node of the process that holds this batch, to change it, is gone for good: take back what it had not done",
     )
 
+    parser.add_argument(
+        "--node",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this node is gone for good: take back what its workers held, and what its processes had not done",
+    )
+    parser.add_argument(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this worker is gone for good, though nothing here shows it: take back what it held",
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask whether --node or --worker is meant")
+
     def body(options: argparse.Namespace) -> int:
         from jobjar.batch_change import give_up
         from jobjar.lease import recover_expired
@@ -44,6 +62,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         jar = open_named_jar(options, program_path)
         say_other_versions(program, jar)
+        if options.node or options.worker:
+            _give_up(jar, program, options)
         for name in options.batch:
             give_up(jar, name)
         if options.nightly:
@@ -60,6 +80,21 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         return 0
 
     return run(parser, argv, body)
+
+
+def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
+    """Take for dead what the person says is gone, once he was asked. Raises UnknownWorker, NotGone, NotConfirmed."""
+    from jobjar.giving_up import find_gone, give_up_gone
+
+    gone = find_gone(jar, options.node, options.worker)
+    if (gone.workers or gone.batches) and not options.yes:
+        complain(program, gone.describe(jar))
+        if not sys.stdin.isatty():
+            raise NotConfirmed()
+        print("Is it certain that all of it is gone for good? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise NotConfirmed()
+    give_up_gone(jar, gone)
 
 
 def _do_nightly(jar: Jar, quiet: bool) -> int:

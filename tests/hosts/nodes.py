@@ -38,12 +38,12 @@ class Node:
         )
         assert self._unshare.stdout is not None
         assert self._unshare.stdout.readline() == "up\n"
-        self._init = psutil.Process(self._unshare.pid).children()[0].pid
+        self.init = psutil.Process(self._unshare.pid).children()[0].pid
 
     def start(self, program: str, *words: str, **changes: str) -> subprocess.Popen[str]:
         """Start a program on this node."""
         process = subprocess.Popen(
-            ["nsenter", "--target", str(self._init), "--uts", "--pid", "--mount", str(BIN / program), *words],
+            ["nsenter", "--target", str(self.init), "--uts", "--pid", "--mount", str(BIN / program), *words],
             env={**self.environment, **changes},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -78,9 +78,27 @@ class Node:
     def kill(self) -> None:
         """The power fails: every process of this node is gone at once."""
         if self._unshare.poll() is None:
-            os.kill(self._init, signal.SIGKILL)
+            os.kill(self.init, signal.SIGKILL)
             self._unshare.communicate()
         self._collect()
+
+    def shell(self, script: str) -> None:
+        """Run lines of /bin/sh on this node, as its administrator."""
+        words = ["nsenter", "--target", str(self.init), "--uts", "--pid", "--mount", "sh", "-ec", script]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+
+    def rename(self, name: str) -> None:
+        """Give this node another host name while it runs."""
+        self.shell(f"hostname {name}")
+
+    def wake(self) -> None:
+        """nsenter(1) stops itself when its child was stopped, and somebody has to wake it."""
+        for program in self._programs:
+            program.send_signal(signal.SIGCONT)
+
+    def hold_namespace(self) -> int:
+        """A descriptor that keeps the kernel from giving the number of this node's PID namespace to the next one."""
+        return os.open(f"/proc/{self.init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def _collect(self) -> None:
         for process in self._programs:

@@ -63,3 +63,42 @@ def test_two_containers_of_one_name_share_the_jobs_and_none_runs_twice(
         container.stop_workers()
     assert Counter(outputs_of(log)) == Counter(names)
     rig.assert_clean()
+
+
+def test_a_host_that_was_renamed_knows_its_own_dead(rig: Rig, make_node: MakeNode, tmp_path: Path) -> None:
+    laptop = make_node("laptop", has_booted=False)
+    log = tmp_path / "log"
+    worker, living = laptop.start_worker(), laptop.start_worker("OTHER")
+    jobs = [rig.submit(f"echo $JJ_WORKER >> {log}; test $JJ_ATTEMPT = 2 || exec sleep 300") for _ in range(2)]
+    wait_for_lines(log, 2)
+    laptop.rename("laptop.fritz.box")
+    # Both are known by their process ids, whatever the host is called.
+    assert "0 jobs returned" in laptop.run("recover_jobs").stdout
+    assert laptop.run("check_workers", JJ_MAX_WORKERS="2").stdout == ""
+    laptop.shell(f"kill -9 {worker.split('.')[-1]}")
+    status = json.loads(laptop.run("system_status", "--format", "json").stdout)
+    assert {row["worker"]: row["state"] for row in status["workers"]["workers"]} == {worker: "dead", living: "busy"}
+    [held] = rig.names(f"workers/{worker}/jobs")
+    assert "is stranded with the dead worker" in laptop.run("jobjar", "show", held).stdout
+    [new] = laptop.run("check_workers", JJ_MAX_WORKERS="2").stdout.split()
+    assert new.startswith("laptop.fritz.box.")
+    assert "1 jobs returned, 0 completed" in laptop.run("recover_jobs").stdout
+    wait_until(lambda: rig.names("completed") == [held], "the job's end")
+    assert set(jobs) - {held} == set(rig.names(f"workers/{living}/jobs"))
+    laptop.kill()
+
+
+def test_jj_node_names_a_node(rig: Rig, make_node: MakeNode) -> None:
+    first, second = (make_node("rain", has_booted=False, JJ_NODE=name) for name in ("rain-a", "rain-b"))
+    assert first.start("start_worker").communicate()[0].startswith("rain-a.")
+    assert second.start("start_worker").communicate()[0].startswith("rain-b.")
+    job = rig.submit("-c", "rain-b", "echo $JJ_NODE")
+    completed(rig, 1)
+    assert rig.run("jobjar", "output", job).stdout == "rain-b\n"
+    # The name says who is meant. What is dead the process ids say, as ever.
+    told = first.run("recover_jobs", JJ_NODE="rain-b").stdout
+    assert "0 jobs returned" in told and "died" not in told
+    refused = first.run("start_worker", JJ_NODE="a/b", check=False)
+    assert refused.returncode == 1 and "JJ_NODE: 'a/b' is not a name" in refused.stderr
+    for node in (first, second):
+        node.stop_workers()
