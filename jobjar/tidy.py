@@ -113,7 +113,7 @@ def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
     snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
     for directory, pattern in (
-        (jar.ledger_home.path, rf"(?:ledger\.db|writer)\.{MARK}\.new.*"),
+        (jar.ledger_home.path, rf"(?:ledger\.db|writer(?:\.[0-9a-f]{{8}})?)\.{MARK}\.new.*"),
         (jar.layout.ledger, snapshots + rf"\.{MARK}\.new.*"),
     ):
         for name in remove_leftovers(directory, pattern):

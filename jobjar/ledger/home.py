@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLed
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal
 from jobjar.layout import Layout
-from jobjar.liveness import mark, node_run
+from jobjar.liveness import boot_id, mark, node_run
 from jobjar.mounts import is_local
 from jobjar.whose import explain, explain_refusal
 
@@ -54,7 +55,6 @@ class LedgerHome:
         self.shared = shared
         self.database = f"{path}/ledger.db"
         self.lock_file = f"{path}/lock"
-        self.writer_file = f"{path}/writer"
         self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
         self.check_workers_lock = f"{path}/check_workers.lock"
@@ -62,6 +62,15 @@ class LedgerHome:
         self.copies = f"{path}/copies"
         self._lock_descriptor = -1
         self._is_locked = False
+
+    @property
+    def writer_file(self) -> str:
+        """The file that names the journal of this run of the node: `writer`; or one of its own, where that is of another run of
+        this boot. That is another container, which uses this home too: they would name each other's next journal in turns."""
+        first = f"{self.path}/writer"
+        run = "" if self.shared else _read_run(first)
+        is_others = bool(run) and run != node_run() and run.partition(".")[0] == boot_id()
+        return f"{first}.{zlib.crc32(node_run().encode()):08x}" if is_others else first
 
     def journal_name(self) -> str:
         """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
@@ -72,7 +81,7 @@ class LedgerHome:
         temporary = self._write_name(name)
         try:
             # link, not rename: of two processes that get here at once the first one's name stands.
-            os.link(temporary, self.writer_file)
+            os.link(temporary, temporary.removesuffix(f".{mark()}.new"))
         except FileExistsError:
             return self.journal_name()
         finally:
@@ -100,20 +109,26 @@ class LedgerHome:
         return "", name if is_name else ""
 
     def _drop_writer(self, text: str) -> None:
-        """Remove the writer file, if it is still the one with `text` in it."""
-        aside = f"{self.writer_file}.{mark()}.old"
+        """Remove the writer file, if it is still the one with `text` in it, and those of containers of earlier boots."""
+        for path in glob.glob(f"{glob.escape(self.path)}/writer.????????"):
+            if _read_run(path).partition(".")[0] != boot_id():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        writer = self.writer_file
+        aside = f"{writer}.{mark()}.old"
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self.writer_file, aside)
+            os.rename(writer, aside)
             with open(aside, encoding="utf-8", errors="replace") as file:
                 is_other = file.read() != text
             if is_other:
                 with contextlib.suppress(FileExistsError):
-                    os.link(aside, self.writer_file)
+                    os.link(aside, writer)
             os.unlink(aside)
 
     def name_next_journal(self, name: str) -> None:
         """Have this home's processes append to the journal `name` from now on. Under the lock."""
-        os.rename(self._write_name(name), self.writer_file)
+        temporary = self._write_name(name)
+        os.rename(temporary, temporary.removesuffix(f".{mark()}.new"))
 
     def _write_name(self, name: str) -> str:
         temporary = f"{self.writer_file}.{mark()}.new"
@@ -203,6 +218,15 @@ class LedgerHome:
             signal.signal(signal.SIGALRM, before)
             if left_s:
                 signal.setitimer(signal.ITIMER_REAL, max(1e-3, left_s - (time.monotonic() - started)), interval_s)
+
+
+def _read_run(path: str) -> str:
+    """The run of the node that a writer file was written in; '' where it does not say, or there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip().partition(" ")[2]
+    except FileNotFoundError:
+        return ""
 
 
 def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
