@@ -73,6 +73,8 @@ class Claimer:
         self.claims = self.lost_tries = 0
         self.proposals = Proposals()
         self.tokens = Tokens(jar, paths.name, worker_id)
+        # Descriptors of the files of jobs, by their ids (own_file.py).
+        self.held_files: dict[str, int] = {}
 
 
 class ClaimedJob(NamedTuple):

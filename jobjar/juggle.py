@@ -22,6 +22,7 @@ from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
+from jobjar.own_file import hold_file, let_file_go
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -135,6 +136,7 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
+        hold_file(self._host.claimer, job)
         juggled = Juggled(Course(self._host, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
@@ -149,6 +151,7 @@ class Juggler:
                 wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
             except StopIteration:
                 self._jobs.remove(juggled)
+                let_file_go(self._host.claimer, juggled.job)
                 return
             except (CannotUseJar, OSError) as refusal:
                 # Nothing of it was begun yet: for whoever can.

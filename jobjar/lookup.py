@@ -10,7 +10,7 @@ from typing import Any
 
 from jobjar import control
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
+from jobjar.attempt import LOST, SUCCEEDED
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
@@ -148,7 +148,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
         "waits_because": explain_waiting(jar, job) or None,
-        "attempts": [_describe_attempt(jar, attempt, job.kind == DESCRIBED) for attempt in attempts],
+        "attempts": [_describe_attempt(jar, attempt) for attempt in attempts],
         "moves": [
             {
                 "number": move.number,
@@ -201,7 +201,7 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
     return []
 
 
-def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:
+def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
     names = (
         "number",
         "worker",
@@ -217,10 +217,8 @@ def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[st
         "message",
     )
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
-    if is_described:
-        key = (attempt.job_uid, attempt.number, attempt.worker_uid)
-        described.update(attempt_details(jar.ledger.connection, *key)._asdict())
-    return described
+    key = (attempt.job_uid, attempt.number, attempt.worker_uid)
+    return {**described, **attempt_details(jar.ledger.connection, *key)._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:

@@ -39,11 +39,12 @@ from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
 from jobjar.log import Log
 from jobjar.next_job import NextJob
+from jobjar.own_file import hold_file, let_file_go
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
-from jobjar.session import END_NOW, adopt_orphans, reap_ended
+from jobjar.session import END_NOW, adopt_orphans
 from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
@@ -228,6 +229,8 @@ class Worker:
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
         self._signals.hear_children(False)
+        if job.retries:
+            hold_file(self.claimer, job)
         try:
             end = run_attempt(self.places, job, self, self.say)
         except CannotUseJar:
@@ -236,6 +239,7 @@ class Worker:
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say, is_next_near=True)
+        let_file_go(self.claimer, job)
         self.note_end(job, end, verdict, held)
         return self._after_work()
 
@@ -263,6 +267,7 @@ class Worker:
         return not self.is_told_to_end()
 
     def give_back(self, job: ClaimedJob) -> None:
+        let_file_go(self.claimer, job)
         try:
             give_back(self.claimer, job)
         except FileNotFoundError:
@@ -345,7 +350,7 @@ class Worker:
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._next_job.until_due_s())
         self._watch_directories()
-        self._hear_children()
+        self._signals.hear_children(True)
         while not self.is_told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             # Looked at again after the watch was set: what came before raises nothing there.
@@ -373,18 +378,13 @@ class Worker:
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])
-        self._hear_children()
+        self._signals.hear_children(True)
         return [*self._signals.descriptors(), *self._control_watch.descriptors()]
 
     def take_wake(self) -> bool:
         """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
         is_told = self._signals.drain()
-        reap_ended()
         return self._control_watch.drain() or is_told
-
-    def _hear_children(self) -> None:
-        if self._signals.hear_children(True):
-            reap_ended()  # of those that ended before no signal tells
 
     def reason(self, job: ClaimedJob) -> str | None:
         self.take_wake()

@@ -71,7 +71,19 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            [
+                "jar",
+                "attempt",
+                "control",
+                "limits",
+                "own_file",
+                "propose",
+                "spread",
+                "submitted",
+                "throttle",
+                "tokens",
+                "workplace",
+            ]
         ),
     ),
     ("jug", frozenset(["jug"])),

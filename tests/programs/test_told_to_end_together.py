@@ -117,7 +117,9 @@ def test_an_install_that_hears_it_first_fails_nothing(rig: Rig, tmp_path: Path) 
 
 def test_a_storing_that_hears_it_first_waits_for_no_second_try(rig: Rig, tmp_path: Path) -> None:
     store = f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 600\n"
-    package = pack(make_package(tmp_path / "store", bin__store=store, package__commands="storage_command = $1/bin/store\n"))
+    package = pack(
+        make_package(tmp_path / "store", bin__store=store, package__commands="storage_command = $1/bin/store\n")
+    )
     name = describe(rig, "stores", retries="0", run_command="mkdir output; echo 1 >output/file")
     rig.environment["JJ_STORAGE_SOFTWARE"] = str(package)
     worker, job = start_and_wait(rig, tmp_path / "pid")
