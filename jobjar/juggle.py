@@ -56,6 +56,10 @@ class JugglingHost(Host, Protocol):
 
     def tell_refusal(self, error: Exception) -> None: ...
 
+    def note_unfit(self, error: ImportError) -> str:
+        """Have the worker leave, which lacks what its jobs need; what to say of them."""
+        ...
+
     def meanwhile(self) -> None: ...
 
     def descriptors(self) -> list[int]: ...
@@ -153,10 +157,13 @@ class Juggler:
                 self._jobs.remove(juggled)
                 let_file_go(self._host.claimer, juggled.job)
                 return
-            except (CannotUseJar, OSError) as refusal:
+            except (CannotUseJar, OSError, ImportError) as refusal:
                 # Nothing of it was begun yet: for whoever can.
                 self._jobs.remove(juggled)
-                self._host.tell_refusal(refusal)
+                if isinstance(refusal, ImportError):
+                    self._host.note_unfit(refusal)
+                else:
+                    self._host.tell_refusal(refusal)
                 self._host.give_back(juggled.job)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
@@ -320,6 +327,8 @@ class Juggler:
                 was_short = isinstance(juggled.wait, Work) and juggled.wait.is_short
                 if juggled.cause is not None and (not was_short or isinstance(error, Cut)):
                     error = Cut(juggled.cause)
+                elif isinstance(error, ImportError):
+                    error = Cut(INTERRUPTED, message=self._host.note_unfit(error))
                 self._go_on(juggled, result, error)
 
     def _look_at_process(self, juggled: Juggled, process: Process) -> None:

@@ -13,6 +13,7 @@ from jobjar.arrivals import Arrivals
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import check_path_is_safe
+from jobjar.jobname import node_name
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import next_due
 from jobjar.ledger.rebuild import fill_ledger
@@ -23,6 +24,14 @@ from jobjar.stages.claim import claim_next
 # Scanning directories for hand-made submissions takes at most this share of a worker's time.
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
+
+
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class NextJob:

@@ -13,7 +13,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
 
 from jobjar import control
 from jobjar.arrivals import Arrivals
@@ -32,15 +31,17 @@ from jobjar.attempt import (
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import new_id, node_name
+from jobjar.jobname import new_id
+from jobjar.juggle import Juggler
 from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
 from jobjar.log import Log
-from jobjar.next_job import NextJob
+from jobjar.next_job import NextJob, asked_categories
 from jobjar.own_file import hold_file, let_file_go
 from jobjar.patience import Refusals, patience
+from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
@@ -50,9 +51,6 @@ from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.worker_directory import make_worker_directory
 from jobjar.workplace import Workplaces
-
-if TYPE_CHECKING:
-    from jobjar.juggle import Juggler
 
 # What one turn came to.
 RAN = "ran"
@@ -65,14 +63,6 @@ REFUSED = "refused"
 
 STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
-
-
-def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
-    if is_storage:
-        return tuple(dict.fromkeys(named))
-    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class Worker:
@@ -110,7 +100,7 @@ class Worker:
         self._refusals = Refusals(say)
         self._has_strays = False
         self._juggler: Juggler | None = None
-        self._has_failed = False
+        self._has_failed = self._is_unfit = False
 
     # Beginning and end
 
@@ -127,6 +117,7 @@ class Worker:
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
+        load_what_may_be_needed()
         gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
         gc.set_threshold(50_000)
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
@@ -186,6 +177,9 @@ class Worker:
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return REFUSED
+        except ImportError as error:
+            self.note_unfit(error)
+            return LEAVING
         if result in (RAN, IDLE):
             self._refusals.end()
         return result
@@ -223,8 +217,6 @@ class Worker:
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
         if job.kind == DESCRIBED:
-            from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
-
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
@@ -233,7 +225,7 @@ class Worker:
             hold_file(self.claimer, job)
         try:
             end = run_attempt(self.places, job, self, self.say)
-        except CannotUseJar:
+        except (CannotUseJar, ImportError):
             self.give_back(job)
             raise
         now = self.disk_now()
@@ -254,7 +246,13 @@ class Worker:
     def _after_work(self) -> str:
         if self.is_told_to_end():
             return ENDED
-        return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
+        return LEAVING if self._is_unfit or (self._has_failed and self.jar.settings.exit_on_failure) else RAN
+
+    def note_unfit(self, error: ImportError) -> str:
+        self._is_unfit = True
+        message = f"its worker's software was moved or changed while it ran ({error})"
+        self.say(f"{message}; the worker leaves: start another one")
+        return message
 
     def _flush_log(self) -> None:
         if self._log is not None:

@@ -47,6 +47,7 @@ WORK = [
     "rotation",
     "archive",
     "nightly",
+    "preload",
     "pulse",
     "worker_directory",
     "next_job",
