@@ -97,6 +97,8 @@ class ClaimedJob(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    # Of its file, where the disk keeps these.
+    inode: int = 0
     # What limits let it run, held until it has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # What a described job's file says that is to be done, as it is at the beginning of this attempt.

@@ -113,7 +113,7 @@ def complete(
         nonlocal end, verdict, is_elsewhere
         troubles = patience.troubles
         try:
-            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name, notes)
         except FileNotFoundError:
             # Answered so, perhaps, because it had happened: then the file is there, and nobody else told of it.
             path = f"{claimer.jar.layout.completed}/{job.name}"
@@ -239,8 +239,9 @@ def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
         return is_decided_by(connection, job.uid, job.attempt, claimer.worker_id, is_there)
 
 
-def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
-    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry.
+def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, notes: list[str] | None = None) -> Entry:
+    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; `notes` gets what is odd about the
+    file.
 
     Raises FileNotFoundError where the job is not here any more, OSError.
     """
@@ -253,12 +254,17 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
                 make_directory(directory)
     name = move_to_free_name(job.path, directory, job.name)
-    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}")
+    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}", notes)
 
 
-def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str) -> Entry:
+def _moved_entry(
+    job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str, notes: list[str] | None = None
+) -> Entry:
     try:
-        moved_at = server_time(patiently(lambda: os.lstat(path), path))
+        status = patiently(lambda: os.lstat(path), path)
+        moved_at = server_time(status)
+        if notes is not None and job.inode not in (0, status.st_ino):
+            notes[:] = ["its file was replaced while it ran"]
     except OSError:
         moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
     number = job.move_number + 1

@@ -75,6 +75,17 @@ def test_its_file_is_put_back_as_it_was(rig: Rig, tmp_path: Path) -> None:
     assert copy.read_text() == job and copy.stat().st_mode & 0o777 == 0o750
 
 
+@pytest.mark.parametrize(
+    "act",
+    ['sed -i s/no/yes/ "$0"', 'cp "$0" new; mv new "$0"'],
+    ids=["edits", "moves over"],
+)
+def test_a_job_that_replaces_its_file_ends_as_it_exited(rig: Rig, act: str) -> None:
+    name = rig.submit(f"{act}; exit 5")
+    rig.run_until_idle()
+    assert_ended(rig, name, "failed", 5, [["its file was replaced while it ran"]])
+
+
 def test_a_time_limit_and_a_kill_end_it_as_they_end_any_job(rig: Rig, tmp_path: Path) -> None:
     limited = rig.submit("--time-limit", "0.3", 'rm -- "$0"; exec sleep 600')
     rig.run_until_idle()

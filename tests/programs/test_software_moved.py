@@ -133,7 +133,9 @@ def test_what_it_cannot_fetch_any_more_goes_back_for_another_and_it_leaves(
         assert "Traceback" not in said and "ended: leaving" in said
         assert rig.names("unclaimed") == [name]
         [attempt] = rig.show(name)["attempts"]
-        assert (attempt["outcome"] == "interrupted" and "fsspec" in attempt["message"]) or "aiohttp" in attempt["message"]
+        assert (attempt["outcome"] == "interrupted" and "fsspec" in attempt["message"]) or "aiohttp" in attempt[
+            "message"
+        ]
         rig.assert_clean()
         rig.run_until_idle()
     assert [attempt["outcome"] for attempt in rig.show(name)["attempts"]] == ["interrupted", "succeeded"]
