@@ -83,6 +83,8 @@ class Claimer:
         self.claims = self.lost_tries = 0
         self.proposals = Proposals(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
+        # Descriptors of the files of jobs, by their ids (own_file.py).
+        self.held_files: dict[str, int] = {}
 
 
 class ClaimedJob(NamedTuple):
@@ -105,6 +107,8 @@ class ClaimedJob(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    # Of its file, where the disk keeps these.
+    inode: int = 0
     # What limits let it run, held until it has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # What a described job's file says that is to be done, as it is at the beginning of this attempt.

@@ -232,7 +232,7 @@ class Course:
         return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
 
     def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
-        message = explain_cause(cut.cause, self.job) or cut.cause
+        message = cut.message or explain_cause(cut.cause, self.job) or cut.cause
         if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
             message = f"{attempt.phase}: {message}"
         attempt.end(message=message)

@@ -22,6 +22,7 @@ from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
+from jobjar.own_file import hold_file, let_file_go
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -54,6 +55,10 @@ class JugglingHost(Host, Protocol):
     def give_back(self, job: ClaimedJob) -> None: ...
 
     def tell_refusal(self, error: Exception) -> None: ...
+
+    def note_unfit(self, error: ImportError) -> str:
+        """Have the worker leave, which lacks what its jobs need; what to say of them."""
+        ...
 
     def meanwhile(self) -> None: ...
 
@@ -137,6 +142,7 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
+        hold_file(self._host.claimer, job)
         juggled = Juggled(Course(self._host, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
@@ -151,11 +157,15 @@ class Juggler:
                 wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
             except StopIteration:
                 self._jobs.remove(juggled)
+                let_file_go(self._host.claimer, juggled.job)
                 return
-            except (CannotUseJar, OSError) as refusal:
+            except (CannotUseJar, OSError, ImportError) as refusal:
                 # Nothing of it was begun yet: for whoever can.
                 self._jobs.remove(juggled)
-                self._host.tell_refusal(refusal)
+                if isinstance(refusal, ImportError):
+                    self._host.note_unfit(refusal)
+                else:
+                    self._host.tell_refusal(refusal)
                 self._host.give_back(juggled.job)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
@@ -319,6 +329,8 @@ class Juggler:
                 was_short = isinstance(juggled.wait, Work) and juggled.wait.is_short
                 if juggled.cause is not None and (not was_short or isinstance(error, Cut)):
                     error = Cut(juggled.cause)
+                elif isinstance(error, ImportError):
+                    error = Cut(INTERRUPTED, message=self._host.note_unfit(error))
                 self._go_on(juggled, result, error)
 
     def _look_at_process(self, juggled: Juggled, process: Process) -> None:

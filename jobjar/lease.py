@@ -25,6 +25,7 @@ from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import list_all_taken, return_token
+from jobjar.own_file import was_taken_back
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
@@ -119,8 +120,10 @@ class Leases:
         self._next_look = 0.0
 
     def check_held(self, job: ClaimedJob) -> str | None:
-        """LOST if the job that this process runs was taken from it, else None."""
-        return LOST if self.lease_time_s and is_taken_away(job.path) else None
+        """LOST if the job that this process runs was taken from it, else None: the job may also have removed its own file."""
+        if not self.lease_time_s or not is_taken_away(job.path):
+            return None
+        return LOST if was_taken_back(self._jar, self._own_worker_id, job, unknown=False) else None
 
     def time_of(self, worker: WorkerState) -> float:
         """A worker's lease in seconds: this process's JJ_LEASE_TIME, if the worker beats often enough for that."""

@@ -16,6 +16,7 @@ from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import check_path_is_safe
+from jobjar.jobname import node_name
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import next_due
 from jobjar.ledger.rebuild import fill_ledger
@@ -33,6 +34,14 @@ _SCAN_S = 0.2
 
 class ClaimGivenUp(Exception):
     """The worker is to end, and was in the midst of what takes long."""
+
+
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class NextJob:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from jobjar.session import reap_ended
+
 # What the kernel's word of a child's end looks like in the pipe of `set_wakeup_fd`.
 _CHILD_ENDED = bytes([signal.SIGCHLD])
 
@@ -86,14 +88,15 @@ class SignalFlags:
         # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
         self.hear_children(False)
 
-    def hear_children(self, wanted: bool) -> bool:
-        """Be woken by the end of a child, or not any more; returns whether that changed. It is asked for only while this process
-        waits for long: short jobs, each of which ends so, shall not pay for it."""
+    def hear_children(self, wanted: bool) -> None:
+        """Be woken by the end of a child, or not any more. It is asked for only while this process waits for long: short jobs,
+        each of which ends so, shall not pay for it."""
         if wanted == self._hears_children:
-            return False
+            return
         self._hears_children = wanted
         signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
-        return True
+        if wanted:
+            reap_ended()  # of those that ended before no signal tells
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)
@@ -102,11 +105,12 @@ class SignalFlags:
         return [self._reader]
 
     def drain(self) -> bool:
-        """Forget what was seen; returns whether it was anything but the ends of children."""
+        """Forget what was seen, and reap the children that ended; returns whether it was anything but that."""
         others = b""
         with contextlib.suppress(BlockingIOError):
             while seen := os.read(self._reader, 4096):
                 others += seen.strip(_CHILD_ENDED)
+        reap_ended()
         return bool(others)
 
     def close(self) -> None:

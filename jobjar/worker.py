@@ -13,7 +13,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
 
 from jobjar import control
 from jobjar.arrivals import Arrivals
@@ -32,16 +31,19 @@ from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import new_id
+from jobjar.juggle import Juggler
 from jobjar.lease import Leases
 from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import this_process
 from jobjar.log import Log
-from jobjar.next_job import ClaimGivenUp, NextJob
+from jobjar.next_job import ClaimGivenUp, NextJob, asked_categories
+from jobjar.own_file import hold_file, let_file_go
 from jobjar.patience import Refusals, patience
+from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
-from jobjar.session import END_NOW, adopt_orphans, reap_ended
+from jobjar.session import END_NOW, adopt_orphans
 from jobjar.stages.complete import (
     Verdict,
     complete,
@@ -54,11 +56,8 @@ from jobjar.stages.complete import (
 )
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
-from jobjar.worker_directory import asked_categories, choose_worker_name, make_worker_directory
+from jobjar.worker_directory import choose_worker_name, make_worker_directory
 from jobjar.workplace import Workplaces
-
-if TYPE_CHECKING:
-    from jobjar.juggle import Juggler
 
 # What one turn came to.
 RAN = "ran"
@@ -110,7 +109,7 @@ class Worker:
         self._refusals = Refusals(say)
         self._has_strays = False
         self._juggler: Juggler | None = None
-        self._has_failed = False
+        self._has_failed = self._is_unfit = False
 
     # Beginning and end
 
@@ -129,6 +128,7 @@ class Worker:
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
+        load_what_may_be_needed()
         gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
         gc.set_threshold(50_000)
         self._signals.take((*END_NOW, STOP_AFTER_JOB))
@@ -189,6 +189,9 @@ class Worker:
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return REFUSED
+        except ImportError as error:
+            self.note_unfit(error)
+            return LEAVING
         if result in (RAN, IDLE, LOOKING):
             self._refusals.end()
         return result
@@ -230,20 +233,21 @@ class Worker:
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
         if job.kind == DESCRIBED:
-            from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
-
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
         self._signals.hear_children(False)
+        if job.retries:
+            hold_file(self.claimer, job)
         try:
             end = run_attempt(self.places, job, self, self.say)
-        except CannotUseJar:
+        except (CannotUseJar, ImportError):
             self.give_back(job)
             raise
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say, is_next_near=True)
+        let_file_go(self.claimer, job)
         self.note_end(job, end, verdict, held)
         return self._after_work()
 
@@ -259,7 +263,13 @@ class Worker:
         if self.is_told_to_end():
             return ENDED
         self.places.remove_kept()
-        return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
+        return LEAVING if self._is_unfit or (self._has_failed and self.jar.settings.exit_on_failure) else RAN
+
+    def note_unfit(self, error: ImportError) -> str:
+        self._is_unfit = True
+        message = f"its worker's software was moved or changed while it ran ({error})"
+        self.say(f"{message}; the worker leaves: start another one")
+        return message
 
     def _flush_log(self) -> None:
         if self._log is not None:
@@ -272,6 +282,7 @@ class Worker:
         return not self.is_told_to_end()
 
     def give_back(self, job: ClaimedJob) -> None:
+        let_file_go(self.claimer, job)
         try:
             give_back(self.claimer, job)
         except FileNotFoundError:
@@ -348,7 +359,7 @@ class Worker:
         if wake_for_jobs:
             until = min(until, time.monotonic() + self._next_job.until_due_s())
         self._watch_directories()
-        self._hear_children()
+        self._signals.hear_children(True)
         while not self.is_told_to_end() and signal.SIGUSR1 not in self._signals.raised:
             left_s = until - time.monotonic()
             # Looked at again after the watch was set: what came before raises nothing there.
@@ -376,18 +387,13 @@ class Worker:
 
     def descriptors(self) -> list[int]:
         self._control_watch.watch([self.paths.path])
-        self._hear_children()
+        self._signals.hear_children(True)
         return [*self._signals.descriptors(), *self._control_watch.descriptors()]
 
     def take_wake(self) -> bool:
         """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
         is_told = self._signals.drain()
-        reap_ended()
         return self._control_watch.drain() or is_told
-
-    def _hear_children(self) -> None:
-        if self._signals.hear_children(True):
-            reap_ended()  # of those that ended before no signal tells
 
     def reason(self, job: ClaimedJob) -> str | None:
         self.take_wake()

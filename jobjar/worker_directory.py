@@ -19,7 +19,7 @@ from jobjar.control import read_worker
 from jobjar.disk import look, make_directory, rename, replace_file
 from jobjar.errors import NameTaken, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import login, node_name
+from jobjar.jobname import login
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.lease import heartbeat_interval_s
 from jobjar.liveness import DEAD, ProcessIdentity, mark, sees_processes
@@ -54,14 +54,6 @@ def choose_worker_name(layout: Layout, identity: ProcessIdentity) -> str:
         f"name of its own in JJ_NODE, and say which are gone: recover_jobs --worker {first}, and so on"
     )
     raise WorkerFailed(reason=reason)
-
-
-def asked_categories(named: Sequence[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
-    if is_storage:
-        return tuple(dict.fromkeys(named))
-    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 def make_worker_directory(

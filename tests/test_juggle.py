@@ -130,6 +130,9 @@ def test_a_job_that_was_taken_back_is_dropped_and_the_others_go_on(rig: Rig, tmp
     worker = rig.start_worker(JJ_RUN_SLOTS="2", JJ_LEASE_TIME="20", JJ_POLL_TIME="0.1")
     wait_until(lambda: len(entries(rig, "started")) == 2, "both running")
     [held] = rig.home.glob(f"workers/*/jobs/{lost}")
+    # What who takes a job back journals before its file moves.
+    [started] = entries(rig, "started", lost)
+    rig.open().journal.append([{**started, "entry": "ended", "outcome": "stranded", "final": False, "ended_at": 1.0}])
     held.rename(rig.home / "limbo" / lost)
     wait_until(lambda: rig.show(lost)["attempts"][0]["outcome"] == "lost", "the loss")
     assert rig.show(kept)["state"] == "claimed"

@@ -229,7 +229,7 @@ def test_a_candidate_that_is_gone_costs_no_token(rig: Rig) -> None:
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
 
 
-def test_a_job_that_is_given_back_or_lost_gives_its_token_back(rig: Rig) -> None:
+def test_a_job_that_is_given_back_or_whose_file_is_gone_gives_its_token_back(rig: Rig) -> None:
     claimer = make_claimer(rig, "a.1", "A")
     set_limit(claimer.jar, CATEGORY, "A", 1)
     submit_in(claimer, "A")
@@ -237,7 +237,7 @@ def test_a_job_that_is_given_back_or_lost_gives_its_token_back(rig: Rig) -> None
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
     job = claimed(claimer)
     os.rename(job.path, rig.home / "unclaimed/A/elsewhere")
-    assert not finish(claimer, job)[0]
+    assert finish(claimer, job)[0]
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
 
 

@@ -69,12 +69,13 @@ Steps = Generator[Wait, Any, T]
 
 class Cut(Exception):
     """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. Nothing of it runs any more; `ended` is
-    how its command did that was waited for."""
+    how its command did that was waited for; `message` says why, where the cause alone does not."""
 
-    def __init__(self, cause: str, ended: Ended | None = None) -> None:
+    def __init__(self, cause: str, ended: Ended | None = None, message: str | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
         self.ended = ended
+        self.message = message
 
 
 class StageFailed(Exception):

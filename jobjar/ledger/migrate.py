@@ -6,6 +6,7 @@ sha256). What is applied is read again inside BEGIN IMMEDIATE, so that two proce
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -25,15 +26,16 @@ class Migration(NamedTuple):
     sha256: str
 
 
-def known_migrations() -> list[Migration]:
-    """The migrations that this version ships, in order."""
+@functools.cache
+def known_migrations() -> tuple[Migration, ...]:
+    """The migrations that this version ships, in order. Read once: a worker goes on by them where they are moved away."""
     found = []
     for name in sorted(os.listdir(SCHEMA)):
         if name.endswith(".sql"):
             with open(f"{SCHEMA}/{name}", encoding="utf-8") as file:
                 text = file.read()
             found.append(Migration(name[:-4], text, hashlib.sha256(text.encode()).hexdigest()))
-    return found
+    return tuple(found)
 
 
 def applied_migrations(connection: Any) -> dict[str, str]:

@@ -183,12 +183,21 @@ def last_attempt_number(connection: Any, uid: str) -> int:
     return row[0] or 0
 
 
-def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
-    """Whether somebody else ended a worker's attempt, made a later one, or moved the job on from its move `move_number`, as
-    far as was folded."""
+def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether somebody took a job back from a worker's attempt `number`, which its move `move_number` began: ended that
+    attempt, or journaled the move that took it away, as far as was folded. A claim is no such move: it follows a hand's."""
     query = (
-        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3) "
-        "OR (worker_uid = ?3 AND number = ?2 AND outcome IN ('stranded', 'crashed', 'lost'))) "
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND worker_uid = ?3 AND number = ?2 "
+        "AND outcome IN ('stranded', 'crashed', 'lost') "
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number = ?4 + 1 AND reason <> 'claimed'"
+    )
+    return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
+
+
+def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on."""
+    query = (
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3)) "
         "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4"
     )
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None

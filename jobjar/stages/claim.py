@@ -302,6 +302,7 @@ def _record_claim(
         kind=in_file.get("kind", candidate.kind),
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
+        inode=status.st_ino if claimer.jar.ledger_home.shared else 0,
         description=description,
     )
 

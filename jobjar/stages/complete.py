@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
-from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts, is_decided_by, was_taken_back
+from jobjar.ledger.queries import count_attempts, is_decided_by
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.moves import move_to_free_name
+from jobjar.own_file import CLAIMED_AGAIN, TAKEN_BACK, find_file, leave_note, put_file_back, was_taken_back
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 from jobjar.throttle import note_end, read_threshold
@@ -113,7 +114,11 @@ def complete(
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
 
-    if _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path):
+    notes: list[str] = []
+    is_elsewhere = False
+
+    is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path)
+    if is_away and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
         note_loss(claimer, job, ended, may_wait, warn)
         return False
 
@@ -121,18 +126,33 @@ def complete(
         claimer.jar.journal.append([*before, *end.told, ended], durable)
 
     def move_job() -> None:
+        nonlocal end, verdict, is_elsewhere
         troubles = patience.troubles
         try:
-            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name, notes)
         except FileNotFoundError:
             # Answered so, perhaps, because it had happened: then the file is there, and nobody else told of it.
             path = f"{claimer.jar.layout.completed}/{job.name}"
-            if not verdict.final or look(path) is None or _was_taken_back(claimer, job, unknown=True):
-                return
-            entry = _moved_entry(job, verdict, claimer.paths.name, path, f"completed/{job.name}")
+            if verdict.final and look(path) is not None:
+                if was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
+                    return
+                if patience.troubles == troubles:
+                    notes.append("its file was moved to completed/ by hand while it ran")
+                entry = _moved_entry(job, verdict, claimer.paths.name, path, f"completed/{job.name}")
+            else:
+                place = find_file(claimer, job)
+                if place == TAKEN_BACK:
+                    return
+                is_elsewhere = place is not None
+                if place is not None:
+                    where = "and another worker claimed it" if place == CLAIMED_AGAIN else f"to {place}"
+                    notes[:] = [f"its file was moved by hand while it ran, {where}"]
+                    return
+                end, verdict = _replace_file(claimer, job, end, verdict, now, notes)
+                entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
         else:
             # After an error the destination was believed; that the file is there does not say who moved it.
-            if patience.troubles != troubles and _was_taken_back(claimer, job, unknown=False):
+            if patience.troubles != troubles and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=False):
                 return
         moved.append(entry)
 
@@ -142,9 +162,12 @@ def complete(
     if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
         claimer.tokens.give_back(job.tokens)
         return False
-    if not moved:
+    if not moved and not is_elsewhere:
         note_loss(claimer, job, ended, may_wait, warn)
         return False
+    if notes:
+        warn(f"{job.name}: {'; '.join(notes)}")
+        moved.insert(0, _warned_entry(claimer, job, before, notes))
     claimer.tokens.give_back(job.tokens)
     if is_next_near and verdict.final:
         claimer.jar.journal.append_later(moved)
@@ -155,13 +178,38 @@ def complete(
     return True
 
 
-def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
-    """Whether the journals tell that somebody else ended this attempt or made a later one; `unknown` where they cannot be
-    read. Who takes a job back journals that, durably, before the file moves."""
-    with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), claimer.jar.ledger.writing() as connection:
-        fold_journals(connection, claimer.jar.layout)
-        return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id, job.move_number)
-    return unknown
+def _replace_file(
+    claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float, notes: list[str]
+) -> tuple[AttemptEnd, Verdict]:
+    """Put something in the place of a job's file, which the job removed: the file again where it is to run again, else a note.
+    Returns how it ends then. Raises OSError while the disk refuses."""
+    gone = "its file was removed, or moved out of the jar, while it ran"
+    if not verdict.final and put_file_back(claimer, job):
+        notes[:] = [f"{gone}; the file was put back, for the job is to run again"]
+        return end, verdict
+    notes[:] = [gone]
+    if not verdict.final:
+        notes[:] = [f"{gone}; so the job cannot run again"]
+        outcome = FAILED if end.outcome == INTERRUPTED else end.outcome
+        message = f"{end.message}; {notes[0]}" if end.message else notes[0]
+        end, verdict = end._replace(outcome=outcome, message=message), Verdict(True, "completed", 0)
+        # Of two words on an attempt's end the final one stands.
+        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, now)], not claimer.jar.ledger_home.shared)
+    leave_note(job)
+    return end, verdict
+
+
+def _warned_entry(claimer: Claimer, job: ClaimedJob, before: Sequence[Entry], notes: list[str]) -> Entry:
+    """What was odd about an attempt. Of one attempt there is one such entry, or the later one repeats the earlier."""
+    said = [text for entry in before if entry["entry"] == "warned" for text in entry["warnings"]]
+    return {
+        "entry": "warned",
+        "job": job.uid,
+        "attempt": job.attempt,
+        "worker": claimer.paths.name,
+        "worker_uid": claimer.worker_id,
+        "warnings": [*said, *notes],
+    }
 
 
 def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
@@ -186,9 +234,13 @@ def note_loss(
     if was_decided_here:
         warn(f"{job.name} was completed by recovery with what is journaled of the attempt here")
         return
-    message = "its worker lost the lease: the job was taken back meanwhile"
+    if was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
+        message = "its worker lost the lease: the job was taken back meanwhile"
+        warn(f"{job.name} was taken back while it ran here: the lease is lost, and this attempt does not count")
+    else:
+        message = "its file was moved or removed by hand before it ran"
+        warn(f"{job.name}: {message}")
     lost = {**ended, "outcome": LOST, "final": False, "message": message}
-    warn(f"{job.name} was taken back while it ran here: the lease is lost, and this attempt does not count")
     _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
 
 
@@ -203,8 +255,9 @@ def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
         return is_decided_by(connection, job.uid, job.attempt, claimer.worker_id, is_there)
 
 
-def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
-    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry.
+def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, notes: list[str] | None = None) -> Entry:
+    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; `notes` gets what is odd about the
+    file.
 
     Raises FileNotFoundError where the job is not here any more, OSError.
     """
@@ -217,12 +270,17 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
                 make_directory(directory)
     name = move_to_free_name(job.path, directory, job.name)
-    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}")
+    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}", notes)
 
 
-def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str) -> Entry:
+def _moved_entry(
+    job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str, notes: list[str] | None = None
+) -> Entry:
     try:
-        moved_at = server_time(patiently(lambda: os.lstat(path), path))
+        status = patiently(lambda: os.lstat(path), path)
+        moved_at = server_time(status)
+        if notes is not None and job.inode not in (0, status.st_ino):
+            notes[:] = ["its file was replaced while it ran"]
     except OSError:
         moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
     number = job.move_number + 1

@@ -26,6 +26,7 @@ from jobjar.attempt import (
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
 from jobjar.liveness import start_now
+from jobjar.own_file import hold_file
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -79,6 +80,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         watch.meanwhile()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
+            hold_file(claimer, job)
             with contextlib.suppress(OSError):  # tried again at its end
                 place.name_output()
             _journal_start(claimer, job, pid, pid_started, warn)
