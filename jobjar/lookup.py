@@ -40,6 +40,7 @@ from jobjar.ledger.queries import (
     list_attempts,
     list_jobs,
     list_moves,
+    run_before,
     throttle_of_job,
 )
 from jobjar.ledger.reconcile import list_directory, list_jar
@@ -170,7 +171,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
-        return _explain_stranded(jar, job)
+        return _explain_stranded(jar, job) or _explain_ahead(jar, job)
     if job.state != "unclaimed":
         return []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
@@ -199,6 +200,11 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
         if worker is not None and worker.alive == DEAD:
             return [f"it is stranded with the dead worker {name} (`recover_jobs` on node {worker.process.node})"]
     return []
+
+
+def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
+    first = run_before(jar.ledger.connection, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
+    return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:

@@ -73,7 +73,20 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "jar",
         frozenset(
-            ["jar", "attempt", "control", "limits", "passed_over", "propose", "spread", "submitted", "throttle", "tokens", "workplace"]
+            [
+                "jar",
+                "ahead",
+                "attempt",
+                "control",
+                "limits",
+                "passed_over",
+                "propose",
+                "spread",
+                "submitted",
+                "throttle",
+                "tokens",
+                "workplace",
+            ]
         ),
     ),
     ("jug", frozenset(["jug"])),
