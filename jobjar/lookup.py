@@ -48,6 +48,7 @@ from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
 from jobjar.patience import patiently
+from jobjar.refused import Refused
 from jobjar.units import format_seconds
 from jobjar.wake import DirectoryWatch, wait_readable
 
@@ -174,11 +175,14 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         return _explain_stranded(jar, job) or _explain_ahead(jar, job)
     if job.state != "unclaimed":
         return []
+    lines = []
+    with contextlib.suppress(OSError):  # the rest can be told
+        refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
+        lines += [refused] if refused else []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
     if batch is None:
         with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
             batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
-    lines = []
     if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):

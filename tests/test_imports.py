@@ -58,6 +58,7 @@ WORK = [
     "juggle",
     "worker",
     "report",
+    "refused",
     "tables",
     "batch_report",
     "lookup",
