@@ -13,14 +13,12 @@ import stat
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from jobjar.disk import look
-
 # What a worker needs of a job's file, and of a category's directory.
 _READ_AND_RUN, _ALL = 0o5, 0o7
 
 
 class User(NamedTuple):
-    """Somebody, by the numbers that permissions go by."""
+    """Somebody, by the numbers that permissions go by. A login that is a number is one that no node could name."""
 
     name: str
     uid: int
@@ -36,7 +34,8 @@ def this_user() -> User:
 def user_of(name: str) -> User | None:
     """A user by login, as this node knows it; None where it does not."""
     with contextlib.suppress(KeyError, OSError):
-        entry = pwd.getpwnam(name)
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        name = entry.pw_name
         return User(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
     return None
 
@@ -52,6 +51,11 @@ def name_of(uid: int) -> str:
 def may_run(status: os.stat_result, user: User) -> bool:
     """Whether the mode of a job's file lets a user read and run it. Access control lists may say otherwise."""
     return _has(status, user, _READ_AND_RUN)
+
+
+def may_take_from(status: os.stat_result, user: User) -> bool:
+    """Whether the mode of a directory lets a user list it and move jobs out of it."""
+    return _has(status, user, _ALL)
 
 
 def _has(status: os.stat_result, user: User, wanted: int) -> bool:
@@ -85,15 +89,6 @@ def explain_directory(status: os.stat_result, user: str) -> str:
         f"{user} may not take jobs from its directory: that belongs to {name_of(status.st_uid)}, mode "
         f"{stat.S_IMODE(status.st_mode):04o} (`chmod g+rwxs` in a jar of a group, else it wants workers of that user)"
     )
-
-
-def explain_job(path: str, directory: str, user: User) -> str | None:
-    """Why a user's workers pass a job over, as far as modes tell; None where they do not, or it has gone."""
-    if (status := look(directory)) is not None and not _has(status, user, _ALL):
-        return explain_directory(status, user.name)
-    if (status := look(path)) is not None and not may_run(status, user):
-        return explain_file(status, user.name)
-    return None
 
 
 class Refusals:

@@ -77,6 +77,8 @@ class Claimer:
         self.paths = paths
         self.categories = tuple(categories)
         self.refusals = Refusals()
+        # Whether what it claims now could not be run at once, because its worker runs another.
+        self.is_ahead = False
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
         # How many claims succeeded, and how many found the job gone: another claimer was quicker.

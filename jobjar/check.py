@@ -25,6 +25,7 @@ from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
 from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
+from jobjar.refused import find_refused
 
 _SECOND_LOOK_S = 0.5
 
@@ -47,6 +48,8 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
         still = set(_look(jar))
         lines = [line for line in lines if line in still]
     note_torn_lines(jar, note)
+    for place, reason in find_refused(jar.layout, running_workers(jar.layout)):
+        note(f"{place} is passed over: {reason}")
     return lines
 
 

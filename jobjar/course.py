@@ -117,6 +117,8 @@ class Course:
         self._polled_state: State | None = None
         self.attempt: Attempt | None = None
         self.is_storing = False
+        # Why it is cut, where its cause does not say that.
+        self.cut_message: str | None = None
         if job.kind == DESCRIBED:
             self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.say)
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
@@ -232,7 +234,7 @@ class Course:
         return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
 
     def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
-        message = cut.message or explain_cause(cut.cause, self.job) or cut.cause
+        message = cut.message or self.cut_message or explain_cause(cut.cause, self.job) or cut.cause
         if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
             message = f"{attempt.phase}: {message}"
         attempt.end(message=message)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Container
 from typing import Any, Protocol
 
+from jobjar.ahead import find_idle
 from jobjar.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
 from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
@@ -48,8 +49,9 @@ class JugglingHost(Host, Protocol):
 
     interval_s: float
 
-    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
-        """One more job, where this worker may have one now; `held` has the paths of those that it has."""
+    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
+        """One more job, where this worker may have one now; `held` has the paths of those that it has. `is_ahead`: it could not
+        be run at once."""
         ...
 
     def give_back(self, job: ClaimedJob) -> None: ...
@@ -128,7 +130,7 @@ class Juggler:
             started = time.monotonic()
             if started >= self._next_look and self._jobs:
                 return None  # kill requests and the time limits of the others come first
-            job = self._host.claim_another({juggled.job.path for juggled in self._jobs})
+            job = self._host.claim_another({juggled.job.path for juggled in self._jobs}, self._slots.is_next_ahead())
             if job is None:
                 took_s = time.monotonic() - started
                 self._next_claim = time.monotonic() + max(self._host.interval_s, took_s / _CLAIM_SHARE)
@@ -269,7 +271,20 @@ class Juggler:
                 cause = self._host.reason(juggled.job)
                 if cause is not None:
                     self._cut(juggled, cause)
+            self._give_back_ahead(now)
         self._do_what_is_due(time.monotonic())
+
+    def _give_back_ahead(self, now: float) -> None:
+        """Give back what waits here for its turn while another worker has nothing to do: at two looks, as between two jobs any
+        worker has none, and when it has waited for as long as it was staged in, which the other has to do again."""
+        for juggled in self._slots.waiting_ahead():
+            if now - juggled.since < juggled.since - juggled.taken_at:
+                continue
+            before, claimer = juggled.idle_worker, self._host.claimer
+            juggled.idle_worker = find_idle(claimer, juggled.job.category, self._host.disk_now())
+            if juggled.idle_worker is not None and before is not None:
+                juggled.course.cut_message = f"given back before it ran: {juggled.idle_worker} could run it at once"
+                self._cut(juggled, INTERRUPTED)
 
     def _next_due(self, may_claim: bool) -> float:
         due = self._next_look

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobjar import control
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import LOST
+from jobjar.attempt import DESCRIBED, LOST
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
@@ -36,11 +36,13 @@ from jobjar.ledger.queries import (
     find_jobs,
     list_attempts,
     list_moves,
+    run_before,
     throttle_of_job,
 )
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
+from jobjar.refused import Refused
 from jobjar.units import format_seconds
 
 _PATIENCE_S = 10.0
@@ -159,14 +161,17 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
-        return _explain_stranded(jar, job)
+        return _explain_stranded(jar, job) or _explain_ahead(jar, job)
     if job.state != "unclaimed":
         return []
+    lines = []
+    with contextlib.suppress(OSError):  # the rest can be told
+        refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
+        lines += [refused] if refused else []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
     if batch is None:
         with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
             batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
-    lines = []
     if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
@@ -194,6 +199,11 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
         silence = Hearing(jar.layout).explain_silence(worker)
         return [f"its worker {silence}"] if silence else []
     return []
+
+
+def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
+    first = run_before(jar.ledger.connection, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
+    return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class NextJob:
         if time.monotonic() >= self._next_scan:
             self._scan()
         job = claim_next(self._claimer, self._disk_now(), self._say)
-        if job is None and not self.has_more:
+        if job is None and not self.has_more and not self._claimer.is_ahead:
             # Whatever the scan itself found: it also folds, and a submission may have come with that.
             self._scan()
             job = claim_next(self._claimer, self._disk_now(), self._say)

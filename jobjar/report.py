@@ -6,6 +6,7 @@ unusable, the directories alone answer, and the status says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
+from jobjar.refused import Refused
 from jobjar.tables import format_table
 from jobjar.units import format_seconds
 from jobjar.versions import explain_other_versions
@@ -209,7 +211,12 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
         found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
     if os.path.lexists(jar.layout.pause_all_file):
         found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
-    others = find_other_files(jar)
+    refused = Refused(jar.layout, running)
+    others = find_other_files(jar, refused)
+    for place, reason in sorted(refused.found)[:_SHOWN]:
+        found.append(f"{place if place.isprintable() else ascii(place)} is passed over: {reason}")
+    if len(refused.found) > _SHOWN:
+        found.append(f"and {_jobs(len(refused.found) - _SHOWN)} more are passed over for that reason")
     for path, reason in others[:_SHOWN]:
         found.append(f"{path if path.isprintable() else ascii(path)} is not a job: {reason}")
     if len(others) > _SHOWN:
@@ -225,12 +232,17 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def find_other_files(jar: Jar) -> list[tuple[str, str]]:
-    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why)."""
+def find_other_files(jar: Jar, refused: Refused | None = None) -> list[tuple[str, str]]:
+    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why). `refused` is told of the jobs
+    in unclaimed, whose status is looked at here anyway."""
     layout = jar.layout
+    refused = refused or Refused(layout, ())
     found: list[tuple[str, str]] = []
     directories = [(layout.limbo, "limbo"), (layout.unclaimed, "unclaimed")]
     for path, place in directories:
+        category = place.partition("/")[2] if place.startswith("unclaimed") else None
+        if category is not None and not refused.look_at_directory(category):
+            continue
         for entry in list_directory(path):
             if place == "unclaimed" and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                 directories.append((entry.path, f"{place}/{entry.name}"))
@@ -238,6 +250,9 @@ def find_other_files(jar: Jar) -> list[tuple[str, str]]:
             why_not = _why_not_a_job(entry)
             if why_not:
                 found.append((f"{place}/{entry.name}", why_not))
+            elif category is not None:
+                with contextlib.suppress(FileNotFoundError):  # claimed meanwhile
+                    refused.look_at_file(category, entry.name, entry.stat(follow_symlinks=False))
     for entry in list_directory(layout.claimed):
         if not entry.is_symlink():
             found.append((f"claimed/{entry.name}", "claimed/ holds links only"))

@@ -314,7 +314,7 @@ class Worker:
         assert self._places is not None, "it was started"
         return self._places
 
-    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
+    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
         self._pulse.beat()
         if self._after_work() != RAN or signal.SIGUSR1 in self._signals.raised or any(self._orders.look()):
             return None
@@ -322,12 +322,15 @@ class Worker:
             if self._has_strays:
                 return_strays(self.claimer, self.say, held)
                 self._has_strays = False
+            self.claimer.is_ahead = is_ahead
             job = self._next_job.claim()
         except ClaimGivenUp:
             return None
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return None
+        finally:
+            self.claimer.is_ahead = False
         self._refusals.end()
         return job
 

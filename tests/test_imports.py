@@ -65,6 +65,7 @@ WORK = [
     "report",
     "worker_report",
     "giving_up",
+    "refused",
     "tables",
     "batch_report",
     "lookup",
@@ -85,6 +86,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             [
                 "jar",
+                "ahead",
                 "attempt",
                 "control",
                 "heartbeat",

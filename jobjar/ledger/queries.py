@@ -88,6 +88,39 @@ def recent_starts(connection: Any, since: float) -> list[str]:
     return [name for (name,) in connection.execute(query, (since,))]
 
 
+def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
+    """The names of at most `limit` workers that have not ended and hold no job, the newest first, without the one of the id
+    `but`; of the newest thousand, which spares a jar with a long history the rest."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
+    holding = {place.split("/", 2)[1] for (place,) in connection.execute(query)}
+    query = (
+        "SELECT name FROM worker WHERE id > (SELECT max(id) - 1000 FROM worker) AND ended_at IS NULL AND uid <> ? "
+        "ORDER BY id DESC"
+    )
+    names = (name for (name,) in connection.execute(query, (but,)) if name not in holding)
+    return list(itertools.islice(names, limit))
+
+
+def run_before(connection: Any, uid: str, place: str) -> str | None:
+    """The name of the job that a worker runs while it holds another, `uid`, which it took ahead and which has not run yet; None
+    where that is not how it is. `place` is that of `uid`."""
+    state = connection.execute(
+        "SELECT phase, (SELECT count(*) FROM phase WHERE job_uid = ?1 AND attempt = "
+        "(SELECT max(number) FROM attempt WHERE job_uid = ?1) AND name <> 'stage_in') FROM open_job_report WHERE uid = ?1",
+        (uid,),
+    ).fetchone()
+    if state is None or state[0] not in ("claimed", "stage_in") or state[1]:
+        return None
+    worker = "/".join(place.split("/", 2)[:2]) + "/"
+    row = connection.execute(
+        "SELECT name FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid <> ?1 "
+        "AND substr(place, 1, length(?2)) = ?2 AND (kind = '' OR uid IN "
+        "(SELECT uid FROM open_job_report WHERE phase IN ('run', 'poll'))) ORDER BY moved_at LIMIT 1",
+        (uid, worker),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def candidate_at(connection: Any, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(

@@ -46,16 +46,23 @@ def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
         yield from entries
 
 
+def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:
+    """`list_directory`, for where a directory that this user may not list keeps nobody from the others: as an empty one. What
+    the ledger knows in it is not gone for that (disk.is_gone)."""
+    with contextlib.suppress(PermissionError):
+        yield from list_directory(path)
+
+
 def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """(place, entry) of the regular files in a jar and in its categories; dot files left out. The paths of symbolic links
-    go to `links`."""
+    go to `links`. A category of unclaimed/ that this user may not list is passed over (refused.py tells of it)."""
     for entry in list_directory(path):
         if entry.name.startswith("."):
             continue
         if entry.is_file(follow_symlinks=False):
             yield f"{place}/{entry.name}", entry
         elif entry.is_dir(follow_symlinks=False) and place.startswith(("unclaimed", "workers/")):
-            for inner in list_directory(entry.path):
+            for inner in list_allowed(entry.path) if place == "unclaimed" else list_directory(entry.path):
                 if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
                     yield f"{place}/{entry.name}/{inner.name}", inner
                 elif links is not None and inner.is_symlink():
@@ -72,7 +79,9 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
     places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
-            places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links))
+            with contextlib.suppress(PermissionError):  # as in list_allowed
+                jobs = list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links)
+                places.update(place for place, _ in jobs)
     if with_completed:
         places.update(place for place, _ in list_jar(layout.completed, "completed", links))
         for date in list_directory(layout.archive):
@@ -87,10 +96,10 @@ def _leaving_places(layout: Layout) -> Iterator[str]:
     for staged in list_directory(layout.limbo):
         if not staged.name.startswith(STAGED):
             continue
-        for chunk in list_directory(staged.path):
+        for chunk in list_allowed(staged.path):
             if chunk.name.endswith(LEAVING):
-                for entry in list_directory(chunk.path):
-                    inner = list_directory(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
+                for entry in list_allowed(chunk.path):
+                    inner = list_allowed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
                     yield from (f"limbo/{file.name}" for file in inner)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobjar.access import explain_file, may_run, may_run_here
+from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
@@ -81,6 +82,9 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 may_be_stale = False
                 renew(claimer, now, everything=True)
                 continue
+        if claimer.is_ahead and not may_be_taken_ahead(claimer, candidate, now):
+            proposals.tried -= 1  # it is the next, for whoever can run it
+            return None
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1

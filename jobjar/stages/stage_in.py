@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from jobjar.description import Description, check_names
+from jobjar.description import check_names, has_staging
 from jobjar.errors import JarError
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
@@ -24,7 +24,7 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
     has one. Raises StageFailed, OSError where the disk refuses the directory."""
     description = attempt.description
     with attempt.limited():
-        if _is_nothing_to_do(description):
+        if not has_staging(description):
             # No phase then: it would only make a job that has none dearer.
             attempt.settle(make_place())
             text = attempt.text_of("stage_in_command")
@@ -47,10 +47,6 @@ def install_software(attempt: Attempt) -> Steps[None]:
     """Have the job's software packages installed. Raises StageFailed."""
     if attempt.description.software:
         attempt.packages = yield Work(partial(_install, attempt))
-
-
-def _is_nothing_to_do(description: Description) -> bool:
-    return not (description.software or description.workware or description.input_files or description.stage_in_command)
 
 
 def _open_cache(attempt: Attempt) -> Cache | None:
