@@ -188,15 +188,15 @@ class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 
 
-class UnknownTarget(JarError):
+class UnknownTarget(UnknownJob):
     template = (
-        "{word}: no job, batch or category of this name, and no job of this id, in {home}; `system_status` and `batch_status` "
-        "show what there is"
+        "{job}: no job of this name or id, and no batch or category, in {home}; `system_status` and `batch_status` show what "
+        "there is"
     )
 
 
-class AmbiguousTarget(JarError):
-    template = "{word} is {meanings}: say {ways}"
+class AmbiguousTarget(AmbiguousJob):
+    template = "{job} is {meanings}: say {ways}"
 
 
 class NotRunning(JarError):

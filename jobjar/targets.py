@@ -74,14 +74,14 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
         if is_job:
             ways += [f"{_key_of(job.uid, job.place)} for the job" for job in find_jobs(jar.ledger, word)[:_SHOWN]]
         meanings = [f"a {kind.kind}" for kind in kinds] + (["a job"] if is_job else [])
-        raise AmbiguousTarget(word=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
+        raise AmbiguousTarget(job=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
     if kinds or is_job or not any(character in word for character in "*?["):
         return kinds
     kinds = [Selection(BATCH, name) for name in awaited.batches_like(connection, word)]
     if awaited.any_named_like(connection, word):
         kinds.append(Selection(PATTERN, word))
     if not kinds:
-        raise UnknownTarget(word=word, home=jar.layout.home)
+        raise UnknownTarget(job=word, home=jar.layout.home)
     return kinds
 
 
@@ -93,7 +93,7 @@ def _find_one(jar: Jar, word: str) -> str:
     try:
         job = find_job(jar, word)
     except UnknownJob:
-        raise UnknownTarget(word=word, home=jar.layout.home) from None
+        raise UnknownTarget(job=word, home=jar.layout.home) from None
     return _key_of(job.uid, job.place)
 
 

@@ -12,27 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
-import time
 from collections.abc import Container
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look, make_directory, remove_file, rename
-from jobjar.jobname import node_name, numbered_name
+from jobjar.jobname import node_name
 from jobjar.layout import WorkerPaths
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.scratch import OUTPUTS, Scratch
 from jobjar.stays import Stays
-from jobjar.trees import Kept, remove_tree
+from jobjar.trees import Kept
 
 # More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
-# How old untouched directories are made to look.
-_AGE_S = 3600
-# Where a described job puts what is to be stored (jug/outputs.py has the same name of it).
-_OUTPUTS = "output"
-# Enough to go there; and it is not opened on the server.
-_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Workplace:
@@ -40,23 +33,14 @@ class Workplace:
 
     def __init__(self, paths: WorkerPaths, stays: Stays) -> None:
         self._paths = paths
-        self._stays = stays
         self._job: ClaimedJob | None = None
         # Where the attempt works: below scratch/, or a directory that outlives it.
         self.directory = ""
-        # The directory below scratch/ that is the attempt's, or is kept for the next.
-        self.scratch_path: str | None = None
-        # Descriptors: of that directory, and of the output file, of this attempt or the next.
-        self.scratch = self.output = -1
-        self._fresh_scratch: tuple[int, ...] = ()
-        self._is_as_new: bool | None = None
+        self._scratch = Scratch(paths.scratch, stays)
         # What could not be removed when the last attempt ended here.
         self.kept: list[Kept] = []
-        # Whose directory is kept for the next attempt.
-        self._last_job: ClaimedJob | None = None
-        # Whether the scratch directory was made with one for outputs in it, as a described job finds it.
-        self._has_outputs = False
-        self._fresh_outputs: tuple[int, ...] = ()
+        # A descriptor of the output file, of this attempt or the next.
+        self.output = -1
         self._fresh_output: tuple[int, ...] = ()
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
@@ -67,6 +51,16 @@ class Workplace:
     def is_used(self) -> bool:
         """Whether an attempt is made here."""
         return self._job is not None
+
+    @property
+    def scratch(self) -> int:
+        """A descriptor of the directory below scratch/ that is the attempt's."""
+        return self._scratch.descriptor
+
+    @property
+    def scratch_path(self) -> str | None:
+        """The directory below scratch/ that is the attempt's, or is kept for the next."""
+        return self._scratch.path
 
     def set_up(
         self,
@@ -80,138 +74,51 @@ class Workplace:
         made; with an empty output file, which with `name_late` has no name until `name_output`. What is made fresh is empty,
         but for an empty `output/` `with_outputs`. Raises OSError."""
         if directory is None:
-            self.directory = self._make_scratch(job.name, taken)
-            if with_outputs != self._has_outputs:
-                self._change_outputs(with_outputs)
+            self.directory = self._scratch.make(job, taken, with_outputs)
         else:
             if look(directory) is None:
                 make_directory(directory)
                 if with_outputs:
-                    make_directory(f"{directory}/{_OUTPUTS}")
+                    make_directory(f"{directory}/{OUTPUTS}")
             self.directory = directory
-        self._job, self._is_named_late, self._is_as_new = job, name_late, None
+        self._job, self._is_named_late = job, name_late
         try:
             self._make_output(self._paths.next_output if name_late else self._find_output_name()[0])
         except OSError:
             self._job = None
-            self._clear_scratch(reusable=True)
+            self._clear_directory(reusable=True)
             raise
 
     def clear(self, reusable: bool) -> str | None:
         """End the attempt: remove its directory, unless that outlives it, and keep its output; returns the output file's
         name, None where nothing was written. With `reusable` no process of it is left that might still write."""
         output_file = self._clear_output(reusable)
-        self._clear_scratch(reusable)
+        self._clear_directory(reusable)
         self._job = None
         return output_file
 
-    def discard_spares(self) -> None:
-        """Remove what was kept for a next attempt that will not come."""
-        if self.scratch_path is not None:
-            try:
-                if self._has_outputs:
-                    os.rmdir(f"{self.scratch_path}/{_OUTPUTS}")
-                os.rmdir(self.scratch_path)
-            except OSError:
-                self._remove_spare(self.scratch_path)
-        self._close_scratch()
-        self.scratch_path = None
-        if self.output >= 0:
-            self._close_output()
-            with contextlib.suppress(OSError):
-                os.unlink(self._output_path)
-        with contextlib.suppress(OSError):
-            self._name_overdue()
-
-    # The directory
-
-    def _make_scratch(self, name: str, taken: Container[str | None]) -> str:
-        names = itertools.chain((name,), (numbered_name(name, number) for number in itertools.count(2)))
-        paths = (path for name in names if (path := f"{self._paths.scratch}/{name}") not in taken)
-        path = next(paths)
-        spare, self.scratch_path = self.scratch_path, None
-        if spare is not None:
-            try:
-                rename(spare, path)  # over nothing, or over another empty directory
-            except OSError:
-                self._remove_spare(spare)
-            else:
-                self.scratch_path = path
-                return path
-        self._close_scratch()
-        while look(path) is not None:
-            path = next(paths)
-        make_directory(path)
-        self.scratch = patiently(lambda: os.open(path, _TO_GO_THERE), path)
-        self._fresh_scratch = _make_old(path, self.scratch)
-        self.scratch_path = path
-        return path
-
-    def _remove_spare(self, path: str) -> None:
-        """Remove a directory that looked as new and was not: somebody was in it, or its job bound something onto it."""
-        kept = remove_tree(path)
-        if kept and self._last_job is not None:
-            self._stays.note_late(self._last_job, path, kept)
+    def _clear_directory(self, reusable: bool) -> None:
+        self.kept = self._scratch.clear(reusable) if self.directory == self._scratch.path else []
 
     def is_touched(self) -> bool:
         """Whether the attempt's directory is not as new any more, so that it is worth a look. Asked again it is not looked
         at again."""
-        path = self.scratch_path
-        if path is None or path != self.directory:
-            return True
-        if self._is_as_new is None:
-            try:
-                # By its path: the job may have moved the directory away and made another one.
-                status = patiently(lambda: os.stat(path), path, FLICKER_S)
-                self._is_as_new = _identity(status) == self._fresh_scratch
-                if self._is_as_new and self._has_outputs:
-                    outputs = f"{path}/{_OUTPUTS}"
-                    status = patiently(lambda: os.stat(outputs), outputs, FLICKER_S)
-                    self._is_as_new = _identity(status) == self._fresh_outputs
-            except OSError:
-                self._is_as_new = False
-        return not self._is_as_new
+        return self.directory != self._scratch.path or self._scratch.is_touched()
 
     def inside(self) -> str:
         """A path to look into the attempt's directory, whatever was mounted onto that."""
         path = f"/proc/self/fd/{self.scratch}"
         return path if self.directory == self.scratch_path and os.path.isdir(path) else self.directory
 
-    def _change_outputs(self, is_wanted: bool) -> None:
-        """Make `output/` in the scratch directory, or take away the one that an earlier job found there."""
-        path = f"{self.directory}/{_OUTPUTS}"
-        try:
-            if is_wanted:
-                make_directory(path)
-                self._fresh_outputs = _make_old(path)
-            else:
-                patiently(lambda: os.rmdir(path), path)
-            self._fresh_scratch = _make_old(self.directory, self.scratch)
-        except OSError:
-            self._clear_scratch(reusable=False)  # nobody could say what is in it
-            raise
-        self._has_outputs = is_wanted
-
-    def _clear_scratch(self, reusable: bool) -> None:
-        """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
-        self.kept = []
-        path = self.scratch_path
-        if path is None or path != self.directory:
-            return
-        if self.is_touched() or not reusable:
-            self._close_scratch()
-            self.scratch_path = None
-            self.kept = remove_tree(path)
-            if self.kept:
-                self._stays.note(path, self.kept)
-        else:
-            self._last_job = self._job
-
-    def _close_scratch(self) -> None:
-        if self.scratch >= 0:
-            os.close(self.scratch)
-        self.scratch, self._fresh_scratch = -1, ()
-        self._has_outputs, self._fresh_outputs = False, ()
+    def discard_spares(self) -> None:
+        """Remove what was kept for a next attempt that will not come."""
+        self._scratch.discard()
+        if self.output >= 0:
+            self._close_output()
+            with contextlib.suppress(OSError):
+                os.unlink(self._output_path)
+        with contextlib.suppress(OSError):
+            self._name_overdue()
 
     # The output file
 
@@ -385,21 +292,6 @@ class Workplaces:
             b"JJ_SUBMITTER": job.submitter,
         }
         return {**self._environment, **{name: os.fsencode(value) for name, value in own.items()}}
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """What differs where a directory was touched, or is another one."""
-    # The links count its directories, where the disk does: one that was made shows though the time was set back.
-    return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns, status.st_nlink)
-
-
-def _make_old(path: str, descriptor: int | None = None) -> tuple[int, ...]:
-    """Have a directory look so old that whatever is put there shows, also where times are whole seconds; returns what it is
-    known by then. Where the disk does not take that time, no directory is taken for untouched."""
-    old = int(time.time()) - _AGE_S
-    patiently(lambda: os.utime(path, (old, old)), path)
-    status = patiently(lambda: os.stat(path if descriptor is None else descriptor), path)
-    return _identity(status) if int(status.st_mtime) == old else ()
 
 
 def _make_output(path: str) -> int:

@@ -95,6 +95,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "own_file",
                 "passed_over",
                 "propose",
+                "scratch",
                 "spread",
                 "stays",
                 "submitted",
