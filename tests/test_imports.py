@@ -37,6 +37,8 @@ FOUNDATIONS = [
     "role",
     "values",
     "whose",
+    "grouped",
+    "expectation",
 ]
 WORK = [
     "tidy",

@@ -202,7 +202,7 @@ def test_a_configuration_file_may_have_a_byte_order_mark_and_says_where_it_is_no
     assert "JJ_RETRIES" in rig.run("jobjar", "config").stdout
     file.write_bytes(b"[Job Jar]\n# caf\xe9\n")
     result = rig.run("jobjar", "config", check=False)
-    assert result.returncode == 1 and f"{file}, line 2: it is not UTF-8" in result.stderr
+    assert result.returncode == 1 and f"{file}, line 2: it cannot be read, since it is not UTF-8" in result.stderr
 
 
 def test_a_jar_whose_virtual_environment_was_moved_is_mended_as_the_guide_says(rig: Rig) -> None:
