@@ -191,7 +191,7 @@ def test_a_running_job_is_killed_on_request(rig: Rig, tmp_path: Path, by_hand: b
     assert worker.poll() is None
     result = rig.run("jobjar", "kill", name, check=False)
     assert result.returncode == 1
-    assert "completed" in result.stderr and "only a running job" in result.stderr
+    assert "completed" in result.stderr and "nothing to kill" in result.stderr
     rig.assert_clean()
 
 
