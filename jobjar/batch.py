@@ -72,7 +72,7 @@ def read_submit_files(
         where = "standard input" if path == "-" else path
         try:
             data = standard_input.read() if path == "-" and standard_input else read_file(path)
-            texts.append((data.decode(), where))
+            texts.append((data.decode("utf-8-sig"), where))  # an editor's byte order mark means nothing
         except OSError as error:
             problems.append(f"{where or 'an empty name'}: {error.strerror}")
         except UnicodeDecodeError as error:

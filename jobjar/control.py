@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobjar.description import STORAGE_CATEGORY
@@ -26,6 +26,7 @@ ALL = "all"
 ASIDE = "~"
 # How often a worker beats that does not say it.
 _HEARTBEAT_TIME_S = 30.0
+_SHOWN = 20
 
 
 class WorkerState(NamedTuple):
@@ -151,7 +152,7 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
     for name in names:
         matches = [w for w in running if name == ALL or w.name == name or w.process.node == name]
         if not matches and name != ALL:
-            errors.append(UnknownWorker(name=name))
+            errors.append(UnknownWorker(name=name, running=_name_running(running)))
         chosen.update({worker.name: worker for worker in matches})
     return list(chosen.values()), errors
 
@@ -160,6 +161,12 @@ def check_may_start(layout: Layout) -> None:
     """Raise NoneMayStart where a new worker would leave at once."""
     if os.path.lexists(layout.stop_all_file):
         raise NoneMayStart(path=layout.stop_all_file)
+
+
+def _name_running(running: Sequence[WorkerState]) -> str:
+    names = [worker.name for worker in running]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more} run" if names else "no worker runs"
 
 
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:

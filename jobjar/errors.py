@@ -82,7 +82,10 @@ class NoJarNamed(JarError):
 
 
 class NotAJar(JarError):
-    template = "{home} is not a jar ({reason}); `jobjar init {home}` makes one, or set JJ_HOME to the right place"
+    template = (
+        "{home} is not a jar ({reason}). Set JJ_HOME to the right place, mount its disk, or make a jar there: "
+        "`jobjar init {home}`"
+    )
 
 
 class ForbiddenJar(JarError):
@@ -161,7 +164,7 @@ class StillPaused(JarError):
 
 
 class UnknownWorker(JarError):
-    template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
+    template = "{name}: no running worker and no node of running workers has this name; {running}"
 
 
 class NotGone(JarError):

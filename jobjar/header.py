@@ -24,6 +24,7 @@ _ALIKE = re.compile(
     rb"|JJ[ \t:]+-*(?:" + _NAMES + rb")[ \t:]+\S)",
     re.MULTILINE,
 )
+_NEAR = re.compile(rb"#[ \t]*[Jj][Jj]")
 # The beginning of a here-document, as shells, Perl, Ruby and PHP write it, and its word.
 _HERE_DOCUMENT = re.compile(rb"(?<!<)<<[-~]?[ \t]*\\?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
 _MARKS = (
@@ -31,6 +32,7 @@ _MARKS = (
     (b"\xff\xfe", "the byte order mark of UTF-16", "save it as UTF-8 without one"),
     (b"\xfe\xff", "the byte order mark of UTF-16", "save it as UTF-8 without one"),
 )
+_BEGINNINGS_OF_MARKS = (b"\xef", b"\xff", b"\xfe")
 _SHOWN = 60
 _LONGEST_FIRST_LINE = 4096
 
@@ -75,8 +77,8 @@ def find_misplaced(data: bytes) -> list[Misplaced]:
     found = []
     if data.startswith(b"#!") and data[:_LONGEST_FIRST_LINE].partition(b"\n")[0].endswith(b"\r"):
         found.append(Misplaced(1, explain_carriage_return(data)))
-    if (b"JJ" in data or b"jj" in data) and _is_text(data):
-        # Most scripts that have these letters have them in names of variables: one look at all of it spares them the rest.
+    # Most scripts that have these letters have them in names of variables: a quick look spares them the rest.
+    if _NEAR.search(data) and _is_text(data):
         at = _ALIKE.search(data)
         while at is not None and _LINE.match(data, at.start()) and _is_in_block_at(data, at.start()):
             at = _ALIKE.search(data, at.end())
@@ -103,6 +105,8 @@ def explain_carriage_return(data: bytes) -> str:
 
 
 def _refuse_mark(data: bytes, where: str) -> None:
+    if data[:1] not in _BEGINNINGS_OF_MARKS:
+        return
     for mark, name, what_to_do in _MARKS:
         if data.startswith(mark):
             reason = f"the file begins with {name}, so the kernel does not see a #! line in it; {what_to_do}"

@@ -6,6 +6,7 @@ Programs and the library open one; stages get what they need from it. Opening re
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -160,10 +161,12 @@ def _check_is_jar(layout: Layout) -> int:
         raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.home, os.R_OK)) from error
     except OSError as error:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
-    if not os.access(layout.home, os.X_OK):  # else its directories would seem to be missing
-        raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.limbo, os.R_OK))
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
         if not is_directory(path):
+            if stat.S_ISDIR(status.st_mode) and not os.access(
+                layout.home, os.X_OK
+            ):  # what is there seems to be missing
+                raise ForbiddenJar(home=layout.home, reason=explain_refusal(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     return status.st_mode
 

@@ -222,6 +222,10 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
         "message",
     )
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+    started_at, ended_at = described["started_at"], described["ended_at"]
+    if started_at is not None and ended_at is not None and ended_at < started_at:
+        # Told by two clocks: it ended as long after its beginning as it took.
+        described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
     details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
     return {**described, **details._asdict()}
 

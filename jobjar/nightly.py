@@ -103,6 +103,8 @@ def _recover(jar: Jar, night: Night) -> None:
     recovery = recover_node(jar)
     for line in recovery.lines:
         night.say(line, matters=True)
+    for line in recovery.notes:
+        night.say(line)
     night.say(f"recovery: {recovery.returned} jobs returned, {recovery.completed} completed")
 
 

@@ -19,6 +19,7 @@ from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDE
 from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import look, make_directory, read_file, read_server_clock, remove_file, rename, replace_file
+from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
@@ -58,6 +59,8 @@ class Recovery:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        # What is only told: nothing was wrong.
+        self.notes: list[str] = []
         self.returned = 0
         self.completed = 0
 
@@ -80,7 +83,11 @@ def recover_node(jar: Jar) -> Recovery:
     tidy_up(jar, recovery.say)
     links: list[str] = []
     for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
-        recovery.say(f"ledger: {difference}")
+        line = difference.as_line()
+        if difference.is_removal:
+            recovery.notes.append(line)
+        else:
+            recovery.say(Line(f"ledger: {line}", line.kind))
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
     remove_halves(jar.layout.software)
     with jar.ledger.writing():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jobjar.attempt import CANCELLED
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
@@ -28,7 +29,7 @@ from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
 from jobjar.refused import Refused
 from jobjar.tables import format_table
-from jobjar.units import format_seconds
+from jobjar.units import format_rate, format_seconds
 from jobjar.versions import explain_other_versions
 from jobjar.worker_report import KINDS, describe_workers, mark_stranded, warn_of_silence
 
@@ -319,8 +320,10 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append("Claimed\n" + text)
     if status["outcomes"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["outcomes"]]
-        throughput = status["throughput"]
-        rows.append(["jobs per second", f"{throughput['per_s_last_hour']:.3g}", f"{throughput['per_s_last_day']:.3g}"])
+        # Jobs that were cancelled ran nowhere: at what rate a command cancelled them says nothing.
+        ran = [row for row in status["outcomes"] if row["outcome"] != CANCELLED]
+        sums = [sum(row[window] for row in ran) for window in ("last_hour", "last_day")]
+        rows.append(["rate", *(format_rate(jobs / each_s) for jobs, each_s in zip(sums, (3600, 86400), strict=True))])
         sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
     if status["undecided_attempts"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]

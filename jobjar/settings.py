@@ -110,7 +110,9 @@ def read_config_file(path: str) -> dict[str, Value]:
         raise ConfigError(where=path, reason=f"it cannot be read: {explain(error, path, os.R_OK)}") from error
     except UnicodeDecodeError as error:
         number = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(where=f"{path}, line {number}", reason="it is not UTF-8; save it as UTF-8") from error
+        raise ConfigError(
+            where=f"{path}, line {number}", reason="it cannot be read, since it is not UTF-8; save it so"
+        ) from error
     values: dict[str, Value] = {}
     in_section = False
     for number, raw in enumerate(text.splitlines(), 1):

@@ -40,6 +40,8 @@ FOUNDATIONS = [
     "put_off",
     "access",
     "whose",
+    "grouped",
+    "expectation",
 ]
 WORK = [
     "tidy",

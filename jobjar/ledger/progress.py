@@ -31,6 +31,7 @@ _LONG = "value NOT GLOB '*[^0-9+-]*'"
 # Sums in two parts, neither of which leaves 64 bits.
 _PART = 10**9
 _RATE_JOBS = 1000
+_DURATION_JOBS = 100
 _RATE_WINDOWS_S = (3600.0, 86400.0)
 
 
@@ -207,6 +208,24 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
         began_at = min(moved_at if started_at is None else started_at for moved_at, started_at in rows)
         return Rate(len(rows), max(newest - max(began_at, now - window_s), 1e-3))
     return None
+
+
+def recent_duration(connection: Any, batch: str, now: float) -> float | None:
+    """How long jobs of a batch take, from the claim of the last attempt to the job's end: the mean of the newest hundred that
+    were completed within a day, None without one."""
+    query = """
+        SELECT avg(max(0, moved_at - started_at)) FROM (
+            SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job
+            WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
+            ORDER BY moved_at DESC LIMIT ?)"""
+    found = connection.execute(query, (batch, now - _RATE_WINDOWS_S[-1], _DURATION_JOBS)).fetchone()[0]
+    return None if found is None else float(found)
+
+
+def claim_times(connection: Any, batch: str) -> list[float]:
+    """When the jobs of a batch that workers hold were claimed, by the disk's clock."""
+    query = "SELECT moved_at FROM job INDEXED BY job_batch WHERE batch = ? AND state = 'claimed'"
+    return [moved_at for (moved_at,) in connection.execute(query, (batch,))]
 
 
 def open_place(connection: Any, batch: str) -> str | None:

@@ -13,10 +13,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
+from jobjar.grouped import Line
 from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.patience import FLICKER_S, patiently
+
+_KINDS = {
+    "moved": "jobs are not where the ledger has them",
+    "new": "jobs are not known to the ledger",
+    "gone": "jobs of the ledger have no file",
+}
+_REMOVALS = "jobs that had ended have no file any more: somebody removed these, and their history stays"
 
 
 class Difference(NamedTuple):
@@ -30,6 +38,19 @@ class Difference(NamedTuple):
     was: str
     moved_at: float
     owner: int = 0
+
+    @property
+    def is_removal(self) -> bool:
+        """A job that had ended, and whose file is not there any more: somebody removed it, and its history stays."""
+        return self.kind == "gone" and self.was.startswith(("completed/", "archive/"))
+
+    def as_line(self) -> Line:
+        """For people: this difference, and what several like it are."""
+        if self.is_removal:
+            return Line(
+                f"{self.place}: the file of this job ({self.uid or 'no id'}), which had ended, was removed", _REMOVALS
+            )
+        return Line(str(self), _KINDS[self.kind])
 
     def __str__(self) -> str:
         if self.kind == "moved":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from jobjar.errors import NotConfirmed
+from jobjar.grouped import summarize
 from jobjar.jar import Jar
 from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "move for that long. Prints what it did.",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing where there was nothing to do")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each, where there are several of one kind")
     parser.add_argument(
         "--nightly",
         action="store_true",
@@ -67,13 +69,14 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         for name in options.batch:
             give_up(jar, name)
         if options.nightly:
-            return _do_nightly(jar, options.quiet)
+            return _do_nightly(jar, options.quiet, options.verbose)
         try:
             recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, warn)
             jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
         finally:
             jar.close()
-        for line in recovery.lines:
+        told = [*recovery.lines, *([] if options.quiet else recovery.notes)]
+        for line in told if options.verbose else summarize(told):
             print(printable(line))
         if recovery.lines or not options.quiet:
             print(f"{recovery.returned} jobs returned, {recovery.completed} completed")
@@ -97,7 +100,7 @@ def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
     give_up_gone(jar, gone)
 
 
-def _do_nightly(jar: Jar, quiet: bool) -> int:
+def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
     """All that is done at night, with a report that cron can mail: what was done, warnings last."""
     from jobjar.nightly import run_nightly
 
@@ -106,8 +109,8 @@ def _do_nightly(jar: Jar, quiet: bool) -> int:
     finally:
         jar.close()
     if night.mattered or not quiet:
-        for line in night.lines:
-            print(line)
+        for line in night.lines if verbose else summarize(night.lines):
+            print(printable(line))
         for line in night.warnings:
             print(f"warning: {line}")
     return 1 if night.warnings else 0

@@ -73,7 +73,8 @@ def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Ver
         "attempt": job.attempt,
         "worker": claimer.paths.name,
         "worker_uid": claimer.worker_id,
-        "ended_at": round(now, 6),
+        # The disk's clock as a worker knows it may be a little behind that of the claim.
+        "ended_at": round(max(now, job.claimed_at), 6),
         "final": verdict.final,
         "not_before": verdict.not_before,
         "outcome": end.outcome,

@@ -259,7 +259,7 @@ def _copy_file(path: str, target: int) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotExecutable(path=path, reason=error.strerror) from error
+        raise NotExecutable(path=path, reason=explain(error, path, os.R_OK)) from error
     try:
         mode = os.fstat(source).st_mode
         if not mode & 0o111:
