@@ -14,7 +14,7 @@ from jobjar.jobname import id_in_name, make_name, new_id
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import Verdict, complete
-from jobjar.worker import asked_categories
+from jobjar.next_job import asked_categories
 
 WANTED = 1.3
 _CHUNK = 1000

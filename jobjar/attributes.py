@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, JarError
-from jobjar.units import parse_seconds
+from jobjar.units import parse_retries, parse_seconds
 
 if TYPE_CHECKING:
     from jobjar.description import Description
@@ -22,10 +22,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 def _parse_retries(value: Any) -> int:
-    text = str(value).strip()
-    if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
+    return parse_retries(str(value))
 
 
 def _parse_duration(value: Any) -> float:

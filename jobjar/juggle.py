@@ -22,6 +22,7 @@ from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
+from jobjar.remedies import explain_no_process, explain_refusal
 from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
 from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
@@ -42,7 +43,7 @@ class JugglingHost(Host, Protocol):
         """One more job, where this worker may have one now; `held` has the paths of those that it has."""
         ...
 
-    def give_back(self, job: ClaimedJob) -> None: ...
+    def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
     def tell_refusal(self, error: Exception) -> None: ...
 
@@ -139,7 +140,7 @@ class Juggler:
                 # Nothing of it was begun yet: for whoever can.
                 self._jobs.remove(juggled)
                 self._host.tell_refusal(refusal)
-                self._host.give_back(juggled.job)
+                self._host.give_back(juggled.job, explain_refusal(refusal))
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
             answer = error = None
@@ -159,7 +160,7 @@ class Juggler:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
-                    error = OSError(refusal.errno, f"cannot start a process: {refusal.strerror}")
+                    error = OSError(refusal.errno, explain_no_process(refusal))
                     continue
             return
 

@@ -13,6 +13,7 @@ from jobjar.arrivals import Arrivals
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import check_path_is_safe
+from jobjar.jobname import node_name
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import next_due
 from jobjar.ledger.rebuild import fill_ledger
@@ -23,6 +24,14 @@ from jobjar.stages.claim import claim_next
 # Scanning directories for hand-made submissions takes at most this share of a worker's time.
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
+
+
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class NextJob:
@@ -91,6 +100,12 @@ class NextJob:
                 scan_category(connection, self._jar.layout, category)
         duration_s = time.monotonic() - started
         self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, duration_s / _SCAN_SHARE)
+
+    def keep_up(self) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
+        jar = self._claimer.jar
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
 
     def until_due_s(self) -> float:
         """How long it is until a delayed job may be claimed."""

@@ -6,6 +6,7 @@ unusable, the directories alone answer, and the status says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -20,10 +21,13 @@ from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
+from jobjar.remedies import explain_disk
+from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
 from jobjar.units import format_seconds
 
@@ -34,7 +38,8 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `limits`, `throttled` (batches), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
+    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by
+    `group_returns`), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
     `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
     `directories`. Ages in seconds."""
     warnings: list[str] = []
@@ -82,6 +87,7 @@ def _from_ledger(jar: Jar) -> Status:
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
         "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+        "returned": group_returns(list_returns(connection)),
         "throttled": [
             {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
             for row in list_throttles(connection)
@@ -150,6 +156,7 @@ def _from_directories(jar: Jar) -> Status:
         "outcomes": [],
         "undecided_attempts": [],
         "throughput": {},
+        "returned": [],
         "throttled": [],
     }
 
@@ -196,7 +203,8 @@ def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str
             state = "dead"
         elif worker.alive == ALIVE:
             node["running"] += 1
-            state = "busy" if held else "paused" if worker.is_paused else "idle"
+            is_resting = worker.is_paused or worker.explain_pause() is not None
+            state = "busy" if held else "paused" if is_resting else "idle"
             if state in node:
                 node[state] += 1
         else:
@@ -212,6 +220,8 @@ def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str
                 "user": worker.user,
                 "categories": list(worker.categories),
                 "started_at": worker.started_at,
+                "pauses_until": worker.pauses_until if worker.explain_pause() is not None else None,
+                "failures_in_a_row": worker.failures_in_a_row,
             }
         )
     return {"nodes": sorted(nodes.values(), key=lambda node: str(node["node"])), "workers": listed}
@@ -238,6 +248,10 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
         for category, count in unasked.items():
             which = f"category {category}" if category else "uncategorized"
             found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
+    resting = [f"worker {worker.name} {pause}" for worker in running if (pause := worker.explain_pause())]
+    found += resting[:_SHOWN]
+    if len(resting) > _SHOWN:
+        found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     for job in stranded[:_SHOWN]:
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
@@ -246,6 +260,9 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
     for job in status["jobs"]["held"][:_SHOWN]:
         if job["held_reason"]:
             found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    with contextlib.suppress(OSError):  # what else is known can be told
+        trouble = explain_disk(jar.layout.home)
+        found += [trouble + "; until then workers wait"] if trouble else []
     if os.path.lexists(jar.layout.stop_all_file):
         found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
     if os.path.lexists(jar.layout.pause_all_file):
@@ -331,6 +348,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
         table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
         sections.append("Throttled batches\n" + table)
+    if status["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(status["returned"], table_format))
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")

@@ -6,6 +6,9 @@ import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_UNLIMITED = "unlimited"
+# As a number, which releases that know no word for it take as it is meant: journals hold it.
+UNLIMITED = 1 << 40
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -32,6 +35,21 @@ def format_seconds(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} m"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def parse_retries(text: str) -> int:
+    """How often a job is run again: a whole number, or `unlimited`. Raises ValueError with the reason."""
+    text = text.strip()
+    if text.lower() == _UNLIMITED:
+        return UNLIMITED
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is neither a whole number of 0 or more nor `{_UNLIMITED}`")
+    return int(text)
+
+
+def name_retries(retries: int | None) -> int | str | None:
+    """The number as people write it."""
+    return _UNLIMITED if retries is not None and retries >= UNLIMITED else retries
 
 
 def format_bytes(size: int) -> str:

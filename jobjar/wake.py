@@ -77,6 +77,8 @@ class SignalFlags:
         for number in numbers:
             self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # Those that came while a fresh worker took its predecessor's place have waited for this (after_failure.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number, _ in self._before])
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)

@@ -16,14 +16,21 @@ from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from jobjar import control
+from jobjar.after_failure import (
+    LEAVING,
+    RESTARTING,
+    RESTING,
+    AfterFailure,
+    Predecessor,
+    begin_afresh,
+    end_pause,
+    is_own_place,
+)
 from jobjar.arrivals import Arrivals
 from jobjar.attempt import (
     DESCRIBED,
-    FAILED,
     INTERRUPTED,
     KILLED,
-    RETRIED_OUTCOMES,
-    TIMED_OUT,
     AttemptEnd,
     ClaimedJob,
     Claimer,
@@ -32,19 +39,25 @@ from jobjar.attempt import (
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import new_id, node_name
+from jobjar.jobname import new_id
 from jobjar.lease import Leases
-from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts
 from jobjar.liveness import this_process
 from jobjar.log import Log
-from jobjar.next_job import NextJob
+from jobjar.next_job import NextJob, asked_categories
 from jobjar.patience import Refusals, patience
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
-from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
+from jobjar.stages.complete import (
+    Verdict,
+    complete,
+    count_failures,
+    decide,
+    give_back_unrun,
+    remove_spent_links,
+    return_strays,
+)
 from jobjar.stages.run import run_attempt
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.worker_directory import make_worker_directory
@@ -53,26 +66,16 @@ from jobjar.workplace import Workplaces
 if TYPE_CHECKING:
     from jobjar.juggle import Juggler
 
-# What one turn came to.
-RAN = "ran"
+RAN = "ran"  # what one turn came to
 IDLE = "idle"
 PAUSED = "paused"
 STOPPED = "stopped"
 ENDED = "ended"
-LEAVING = "leaving"
 REFUSED = "refused"
 
 END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
-
-
-def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
-    if is_storage:
-        return tuple(dict.fromkeys(named))
-    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class Worker:
@@ -85,6 +88,7 @@ class Worker:
         say: Callable[[str], None],
         log: Log | None = None,
         is_storage: bool = False,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
@@ -93,7 +97,11 @@ class Worker:
         self.identity = this_process()
         self.name = f"{self.identity.node}.{self.identity.pid}"
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
+        # A fresh worker that takes a predecessor's place is that one to everybody else.
+        self._has_place = predecessor is not None and is_own_place(self.paths, predecessor.worker_id, self.identity)
+        worker_id = predecessor.worker_id if predecessor is not None and self._has_place else new_id()
+        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage))
+        self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
@@ -108,9 +116,8 @@ class Worker:
         self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)
-        self._has_strays = False
+        self._has_strays = self._has_place
         self._juggler: Juggler | None = None
-        self._has_failed = False
 
     # Beginning and end
 
@@ -121,9 +128,12 @@ class Worker:
         self.jar.check_is_writable()
         os.umask(self.jar.umask)
         try:
-            make_worker_directory(
-                self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
-            )
+            if self._has_place:
+                end_pause(self.paths)
+            else:
+                make_worker_directory(
+                    self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+                )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
@@ -165,14 +175,17 @@ class Worker:
     # The loop
 
     def run(self) -> str:
-        """Work until told to leave; returns why: ENDED, STOPPED or LEAVING."""
+        """Work until told to leave; returns why: ENDED, STOPPED, LEAVING, or RESTARTING, where a fresh worker is to take this
+        one's place (`begin_afresh`)."""
         while True:
             result = self.step()
-            if result in (ENDED, STOPPED, LEAVING):
+            if result in (ENDED, STOPPED, LEAVING, RESTARTING):
                 return result
             try:
                 if result == REFUSED:
                     self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+                elif result == RESTING:
+                    self._sleep(self._failures.left_s(), wake_for_jobs=False)
                 elif result in (IDLE, PAUSED):
                     self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
             except OSError as error:
@@ -200,8 +213,12 @@ class Worker:
         if paused:
             sync_journal(self.jar.journal)
             self._remove_leavings()
-            self._keep_up()
+            self._next_job.keep_up()
             return PAUSED
+        if self._failures.order == RESTING:
+            self._failures.begin_pause(self.paths, self.disk_now(), self.say)
+            self._remove_leavings()
+            return RESTING if self._failures.left_s() > 0 else RESTARTING
         if self._has_strays:
             return_strays(self.claimer, self.say)
             self._has_strays = False
@@ -230,8 +247,8 @@ class Worker:
             return self._after_work() if rest is None else self._work(rest)
         try:
             end = run_attempt(self.places, job, self, self.say)
-        except CannotUseJar:
-            self.give_back(job)
+        except CannotUseJar as error:
+            self.give_back(job, str(error))
             raise
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
@@ -245,12 +262,23 @@ class Worker:
             self._note(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
-        self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
+        if held:
+            self._failures.note(job.kind, end.outcome)
 
     def _after_work(self) -> str:
-        if self._told_to_end():
-            return ENDED
-        return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
+        return ENDED if self._told_to_end() else self._failures.order or RAN
+
+    def begin_afresh(self, is_logging: bool) -> str:
+        """Have a fresh worker take this one's place in this process. Returns only where that is not to be, and why."""
+        self._pulse.stop()
+        sync_journal(self.jar.journal)
+        self._flush_log()
+        said = Predecessor(self.claimer.worker_id, self._failures.in_a_row, is_logging, self.jar.program_path)
+        orders = (*END_NOW, STOP_AFTER_JOB)
+        begin_afresh(
+            self.jar.layout.home, self.categories, self._is_storage, said, orders, self._signals.raised, self.say
+        )
+        return ENDED if self._told_to_end() else STOPPED if STOP_AFTER_JOB in self._signals.raised else LEAVING
 
     def _flush_log(self) -> None:
         if self._log is not None:
@@ -262,13 +290,8 @@ class Worker:
         self._flush_log()
         return not self._told_to_end()
 
-    def give_back(self, job: ClaimedJob) -> None:
-        try:
-            give_back(self.claimer, job)
-        except FileNotFoundError:
-            end_unrun(self.claimer, job, self.disk_now(), self.may_wait, self.say)
-        except OSError as error:
-            self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+    def give_back(self, job: ClaimedJob, why: str) -> None:
+        give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.say)
 
     def _remove_leavings(self) -> None:
         """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
@@ -276,21 +299,8 @@ class Worker:
             self._places.discard_spares()
         remove_spent_links(self.claimer)
 
-    def _keep_up(self) -> None:
-        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
-            fold_journals(connection, self.jar.layout)
-
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
-        if end.outcome not in RETRIED_OUTCOMES or not job.retries:
-            return 0
-        try:
-            with self.jar.ledger.writing() as connection:
-                # Not only this home's: an earlier attempt may have failed on another node, just now.
-                fold_journals(connection, self.jar.layout)
-                return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        except (LedgerBusy, LedgerUnavailable, OSError):
-            return job.attempt - 1
+        return count_failures(self.jar, job, end)
 
     # Host (course.py, juggle.py): what juggling needs of a worker
 

@@ -35,6 +35,7 @@ FOUNDATIONS = [
     "version",
     "role",
     "values",
+    "remedies",
 ]
 WORK = [
     "tidy",
@@ -49,6 +50,7 @@ WORK = [
     "nightly",
     "pulse",
     "worker_directory",
+    "after_failure",
     "next_job",
     "orphans",
     "course",
@@ -60,6 +62,7 @@ WORK = [
     "batch_report",
     "lookup",
     "retrieve",
+    "returned",
     "check",
     "daemon",
     "create",
