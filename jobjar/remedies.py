@@ -35,10 +35,15 @@ def explain_refusal(error: BaseException) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return where + explain_reason(error)
+
+
+def explain_reason(error: OSError) -> str:
+    """The same where who asks names what is refused."""
     remedy = _REMEDIES.get(error.errno or 0)
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = f"give the workers' user (uid {os.geteuid()}) the right to use it"
-    return f"{where}{error.strerror}{'; ' + remedy if remedy else ''}"
+    return f"{error.strerror or error}{'; ' + remedy if remedy else ''}"
 
 
 def explain_no_process(error: OSError) -> str:
