@@ -22,6 +22,7 @@ from jobjar.ledger.agree import compare_jars
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
+from jobjar.ledger.renamed import known_copies
 from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
@@ -64,7 +65,8 @@ def _look(jar: Jar) -> list[str]:
             lines += compare_ledgers(dump_ledger(connection), dump_ledger(rebuilt))
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(jar.layout, places) + find_faults(jar.layout)
+        held = known_copies(connection)
+    return lines + check_one_place(jar.layout, places - held) + find_faults(jar.layout)
 
 
 def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:

@@ -48,6 +48,10 @@ class BadAttribute(UsageError):
     template = "{where}: {reason}; the attributes are: {known}"
 
 
+class SecondFile(JarError):
+    """A file that is a known job's once more."""
+
+
 class BadCommand(UsageError):
     template = "the command cannot be made into a job: {reason}"
 

@@ -21,6 +21,7 @@ from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.renamed import find_renamed_jobs
 from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE, DEAD
@@ -38,8 +39,8 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by
-    `group_returns`), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
+    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
+    hand gave another name), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
     `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
     `directories`. Ages in seconds."""
     warnings: list[str] = []
@@ -88,6 +89,7 @@ def _from_ledger(jar: Jar) -> Status:
         "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
         "returned": group_returns(list_returns(connection)),
+        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(connection)],
         "throttled": [
             {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
             for row in list_throttles(connection)
@@ -157,6 +159,7 @@ def _from_directories(jar: Jar) -> Status:
         "undecided_attempts": [],
         "throughput": {},
         "returned": [],
+        "renamed": [],
         "throttled": [],
     }
 
@@ -260,6 +263,11 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
     for job in status["jobs"]["held"][:_SHOWN]:
         if job["held_reason"]:
             found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    for job in status["renamed"][:_SHOWN]:
+        found.append(
+            f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
+            "was meant, make that directory first"
+        )
     with contextlib.suppress(OSError):  # what else is known can be told
         trouble = explain_disk(jar.layout.home)
         found += [trouble + "; until then workers wait"] if trouble else []

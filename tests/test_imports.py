@@ -35,6 +35,7 @@ FOUNDATIONS = [
     "version",
     "role",
     "values",
+    "file_mark",
     "remedies",
 ]
 WORK = [

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
-from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
-from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
+from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.jobname import carried_id, id_in_name, is_own_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry, moved_entry
-from jobjar.layout import held_place
+from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
+from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
 from jobjar.patience import patience, patiently
@@ -121,8 +122,9 @@ def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> 
 
 
 def _is_unnamed(candidate: Candidate) -> bool:
-    """Whether no entry that was read yet names the job: it was put there by hand, or its submission is still to be read."""
-    return candidate.uid is None or candidate.move_number == 0
+    """Whether no entry that was read yet names the job (it was put there by hand, or its submission is still to be read), or its
+    file has a name that was not made for it."""
+    return candidate.uid is None or candidate.move_number == 0 or not is_own_name(candidate.name, candidate.uid)
 
 
 def _claim_unnamed(
@@ -132,10 +134,14 @@ def _claim_unnamed(
     claimed: ClaimedJob | None = None
     try:
         with claimer.jar.ledger.writing() as connection:
-            if id_in_name(candidate.name):
+            if carried_id(candidate.name):
                 # Seen before its submission was read, perhaps: that may say more than the file does.
                 fold_journals(connection, claimer.jar.layout)
                 candidate = candidate_at(connection, candidate.place) or candidate
+            if candidate.uid is not None and candidate.move_number > 0:
+                # One that a hand renamed gets its own name back with the rename that claims it.
+                own = own_name(connection, candidate.uid, candidate.name, candidate.priority)
+                candidate = candidate._replace(name=own)
             claimed = _claim(claimer, candidate, warn, tokens, connection)
     except LedgerUnavailable as error:
         if claimed is None:
@@ -186,8 +192,13 @@ def _claim(
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
         try:
+            if connection is not None:
+                in_place = name_in_place(candidate.place)
+                second = explain_second_file(connection, candidate.uid, in_place)
+                if second is not None:
+                    raise SecondFile(reason=second)
             return _record_claim(claimer, connection, candidate, name, path, status)
-        except BadAttribute as error:
+        except (BadAttribute, SecondFile) as error:
             warn(f"{candidate.place} is held in limbo: {error}")
             _hold(claimer, candidate, path, str(error))
             return None
