@@ -145,7 +145,7 @@ class _Batch:
         elif kind == "submitted":
             self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
             mark = entry.get("file")
-            if mark is not None:
+            if isinstance(mark, str):
                 self.file_marks.append((mark, entry["job"]))
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))

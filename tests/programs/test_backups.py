@@ -69,7 +69,7 @@ def test_a_job_that_is_edited_in_place_while_workers_look_is_one_job(rig: Rig, t
     worker = rig.start_worker(JJ_PAUSE_TIME="1")
     for number in range(5):
         job = rig.submit("--retries", "3", "--retry-delay", "4s", f"echo {number} wrong; exit 1")
-        wait_until(lambda job=job: rig.show(job)["not_before"], "the failure")
+        wait_until(lambda name=job: bool(rig.show(str(name))["not_before"]), "the failure")  # type: ignore[misc]
         rig.shell(
             f"sed -i{suffix} 's|echo {number} wrong; exit 1|echo {number} >> {log}|' {job}", rig.home / "unclaimed"
         )
@@ -82,7 +82,7 @@ def test_a_job_that_is_edited_in_place_while_workers_look_is_one_job(rig: Rig, t
     rig.assert_clean()
 
 
-@pytest.mark.parametrize("is_seen_by", ["worker", "status", "rebuilt"])
+@pytest.mark.parametrize("is_seen_by", ["worker", "another node", "status", "rebuilt"])
 @pytest.mark.parametrize("new_name", ["NEWCAT", "LINUX/again", "other.99"])
 def test_a_job_whose_file_was_renamed_is_that_job_with_its_history_and_priority(
     rig: Rig, tmp_path: Path, new_name: str, is_seen_by: str
@@ -98,6 +98,8 @@ def test_a_job_whose_file_was_renamed_is_that_job_with_its_history_and_priority(
     uid = rig.show(job)["id"]
     (rig.home / "unclaimed" / "LINUX").mkdir()
     waits(rig, job).rename(waits(rig, new_name))
+    if is_seen_by == "another node":
+        rig.environment["JJ_LEDGER_HOME"] = str(tmp_path / "home")
     if is_seen_by != "worker":
         if is_seen_by == "rebuilt":
             rig.run("jobjar", "rebuild")

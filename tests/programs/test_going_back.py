@@ -28,8 +28,9 @@ def causes(rig: Rig) -> list[tuple[int, str, str]]:
 
 
 def assert_told(rig: Rig, job: str, jobs: int, outcome: str, *words: str) -> None:
-    """All three name the cause, of so many jobs; and so does a ledger that is made anew."""
-    for _ in range(2):
+    """All three name the cause, of so many jobs; and so do a ledger that is made anew, and another node's."""
+    for home in ("", "", str(rig.home.parent / "another-home")):
+        rig.environment["JJ_LEDGER_HOME"] = home
         [(count, how, cause)] = causes(rig)
         assert (count, how) == (jobs, outcome)
         for word in words:
@@ -43,6 +44,7 @@ def assert_told(rig: Rig, job: str, jobs: int, outcome: str, *words: str) -> Non
         assert shown in rig.run("system_status").stdout
         assert shown in rig.run("batch_status", "b").stdout and shown in rig.run("batch_status").stdout
         rig.run("jobjar", "rebuild")
+    rig.environment["JJ_LEDGER_HOME"] = ""
 
 
 def store(rig: Rig, count: int) -> list[str]:
