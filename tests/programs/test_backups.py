@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -66,16 +65,16 @@ def test_a_file_whose_name_only_looks_like_a_backup_is_a_job(rig: Rig, tmp_path:
 def test_a_job_that_is_edited_in_place_while_workers_look_is_one_job(rig: Rig, tmp_path: Path, suffix: str) -> None:
     """As the guide invites: a new inode under the same name."""
     log = tmp_path / "log"
-    worker = rig.start_worker(JJ_PAUSE_TIME="1")
+    # A worker looks, and takes nothing before all are edited.
+    rig.run("workload_limit", "E", "0")
+    worker = rig.start_worker("E", JJ_PAUSE_TIME="0.2", JJ_POLL_TIME="0.1")
     for number in range(5):
-        job = rig.submit("--retries", "3", "--retry-delay", "4s", f"echo {number} wrong; exit 1")
-        wait_until(lambda name=job: bool(rig.show(str(name))["not_before"]), "the failure")  # type: ignore[misc]
-        rig.shell(
-            f"sed -i{suffix} 's|echo {number} wrong; exit 1|echo {number} >> {log}|' {job}", rig.home / "unclaimed"
-        )
+        job = rig.submit("-c", "E", f"echo {number} wrong")
+        rig.shell(f"sed -i{suffix} 's|echo {number} wrong|echo {number} >> {log}|' {job}", rig.home / "unclaimed" / "E")
+    rig.run("workload_limit", "E", "none")
     rig.run("jobjar", "wait", "--all", "--timeout", "60s", check=False)
     wait_until(lambda: len(rig.names("limbo")) == (5 if suffix else 0), "the backups to be held")
-    wait_until(lambda: not rig.names("unclaimed"), "all to be claimed")
+    wait_until(lambda: not rig.names("unclaimed/E"), "all to be claimed")
     rig.stop_worker(worker)
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "4"]
     assert len(rig.names("completed")) == 5
@@ -88,13 +87,8 @@ def test_a_job_whose_file_was_renamed_is_that_job_with_its_history_and_priority(
     rig: Rig, tmp_path: Path, new_name: str, is_seen_by: str
 ) -> None:
     log = tmp_path / "log"
-    job = rig.submit(
-        "-p", "7", "--retries", "5", "--retry-delay", "4s", f"echo $JJ_PRIORITY >> {log}; [ $JJ_ATTEMPT -gt 1 ]"
-    )
-    worker = rig.start_worker()
-    wait_until(lambda: rig.show(job)["not_before"], "the failure")
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(30)
+    job = rig.submit("-p", "7", "--retries", "5", f"echo $JJ_PRIORITY >> {log}; [ $JJ_ATTEMPT -gt 1 ]")
+    assert rig.start_worker(JJ_EXIT_ON_FAILURE="yes").wait(60) == 0
     uid = rig.show(job)["id"]
     (rig.home / "unclaimed" / "LINUX").mkdir()
     waits(rig, job).rename(waits(rig, new_name))
