@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, JarError
 from jobjar.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
-from jobjar.units import parse_seconds
+from jobjar.units import parse_retries, parse_seconds
 
 if TYPE_CHECKING:
     from jobjar.description import Description
@@ -20,10 +20,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 def _parse_retries(value: Any) -> int:
-    text = str(value).strip()
-    if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
+    return parse_retries(str(value))
 
 
 def _parse_duration(value: Any) -> float:

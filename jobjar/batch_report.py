@@ -15,7 +15,9 @@ from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger import progress
 from jobjar.ledger.progress import OPEN_PHASES, BatchRow, Rate
+from jobjar.ledger.returns import returns_of_batches
 from jobjar.lookup import refresh_ledger
+from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
 from jobjar.units import format_bytes, format_rate, format_seconds
 
@@ -34,9 +36,9 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     (how many are in which phase or ended with which outcome; those with none left out), `rate_per_s` (lately; None: nothing
     ended in the last day), `eta_s` (None: not known, or nothing is left), what `gather_work` gives, `stored_files`,
     `stored_bytes`, `failures` (attempts that failed, repeated or not), `restarted` (jobs that were submitted again, as others:
-    they are in none of these numbers but `failures`), `throttled_until` (or None), `is_aborted`, `notes`,
-    `warned_jobs` (how many have warnings). The details: `warnings` (how many `jobs` have each, and one of them), and of at most
-    1,000 jobs each `failed_jobs` (for good),
+    they are in none of these numbers but `failures`), `returned` (why jobs that wait went back, by `group_returns`),
+    `throttled_until` (or None), `is_aborted`, `notes`, `warned_jobs` (how many have warnings). The details: `warnings` (how many
+    `jobs` have each, and one of them), and of at most 1,000 jobs each `failed_jobs` (for good),
     `retried_jobs` (not ended, and failed before) and `held_jobs` (by workers). Times are seconds, or UTC epoch seconds.
     Raises UnknownBatch, LedgerUnavailable.
     """
@@ -47,6 +49,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     restarted = progress.count_restarted(connection, name)
     stored = progress.sum_stored(connection, name)
     warned = progress.count_warned(connection, name)
+    returns = returns_of_batches(connection, name)
     now = time.time()
     batches = []
     for row, work in zip(rows, _describe_work(jar, rows, name), strict=True):
@@ -59,6 +62,7 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
             "stored_bytes": size,
             "failures": failures.get(row.name, 0),
             "warned_jobs": warned.get(row.name, 0),
+            "returned": group_returns(returns.get(row.name, [])),
             "restarted": sum(restarted.get(row.name, {}).values()),
         }
         if name is not None:
@@ -214,6 +218,8 @@ def format_batch(batch: Batch, table_format: str) -> str:
         ("notes", batch["notes"] or ""),
     ]
     sections = [format_table([line for line in lines if line[1] != ""], (), "plain")]
+    if batch["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(batch["returned"], table_format))
     columns = ("seed", "job", "attempt", "ended", "why")
     for title, key, count in (
         ("Failed", "failed_jobs", sum(batch["phases"].get(phase, 0) for phase in progress.FAILED_OUTCOMES)),
@@ -272,6 +278,10 @@ def _remarks(batch: Batch) -> list[str]:
         remarks.append(f"throttled until {_format_time(batch['throttled_until'])}")
     if batch["warned_jobs"]:
         remarks.append(f"{batch['warned_jobs']} job{'s' if batch['warned_jobs'] > 1 else ''} with warnings")
+    for group in batch["returned"][:1]:
+        more = sum(other["jobs"] for other in batch["returned"][1:])
+        others = f" (and {more} for other causes)" if more else ""
+        remarks.append(f"{group['jobs']} went back: {' '.join(group['cause'].split())}{others}")
     return remarks + ([batch["notes"]] if batch["notes"] else [])
 
 

@@ -23,6 +23,7 @@ from jobjar.ledger.agree import compare_jars
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
+from jobjar.ledger.renamed import known_copies
 from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
@@ -76,7 +77,8 @@ def _look(jar: Jar, removals: list[str]) -> list[str]:
             lines += compare_ledgers(ours, theirs)
         rebuilt.close()
         lines += check_links(jar, places)
-    return lines + check_one_place(jar.layout, places) + find_faults(jar.layout)
+        held = known_copies(connection)
+    return lines + check_one_place(jar.layout, places - held) + find_faults(jar.layout)
 
 
 def _without_jobs(dump: dict[str, list[tuple[Any, ...]]], uids: set[str | None]) -> dict[str, list[tuple[Any, ...]]]:

@@ -47,6 +47,9 @@ class WorkerState(NamedTuple):
     is_storage: bool
     version: str
     is_given_up: bool
+    # After a failure it claims nothing before this (the disk's time), and the failures in a row were so many.
+    pauses_until: float = 0.0
+    failures_in_a_row: int = 0
 
     @property
     def is_here(self) -> bool:
@@ -71,6 +74,14 @@ class WorkerState(NamedTuple):
     def is_paused(self) -> bool:
         pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
         return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
+
+    def explain_pause(self) -> str | None:
+        """Until when it pauses after failures, and after how many; None where it does not."""
+        if self.ended or self.alive == DEAD or self.pauses_until <= time.time():
+            return None
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.pauses_until))
+        after = "a failure" if self.failures_in_a_row <= 1 else f"{self.failures_in_a_row} failures in a row"
+        return f"pauses until {until} after {after}"
 
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:
@@ -100,6 +111,8 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             is_storage=bool(data.get("is_storage", False)),
             version=str(data.get("version", "")),
             is_given_up=is_given_up,
+            pauses_until=float(data.get("pauses_until", 0.0)),
+            failures_in_a_row=int(data.get("failures_in_a_row", 0)),
         )
     except OSError as error:
         if is_transient(error):
@@ -127,8 +140,16 @@ def running_workers(layout: Layout) -> list[WorkerState]:
 def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
     """Why none of the workers that run claims a job of this category, and what to do; None where one would."""
     asking = [worker for worker in running if worker.asks_for(category)]
-    if any(not worker.is_paused for worker in asking):
+    pauses = [worker.explain_pause() for worker in asking]
+    if any(pause is None and not one.is_paused for one, pause in zip(asking, pauses, strict=True)):
         return None
+    if any(not one.is_paused for one in asking):
+        # Of those that failed, and go on by themselves, the one that does first.
+        soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
+        others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
+        return (
+            f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} (see why its last job failed)"
+        )
     if asking:
         pause_all = layout.pause_all_file
         what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"

@@ -45,6 +45,7 @@ from jobjar.jug.outputs import (
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.reconcile import list_directory
+from jobjar.remedies import explain_refusal
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
@@ -175,7 +176,7 @@ class Course:
         except OSError as error:
             if self._place is None:
                 raise
-            end = end_of_refusal(error.strerror or str(error))
+            end = end_of_refusal(explain_refusal(error))
         self._deadline = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:
@@ -224,7 +225,7 @@ class Course:
         except OSError as error:
             if attempt.place is None and attempt.phase is None:
                 raise
-            message = f"{attempt.phase or 'the disk'}: {error}"
+            message = f"{attempt.phase or 'the disk'}: {explain_refusal(error)}"
             attempt.end(message=message)
             end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
         yield from self._conclude(attempt, end)

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from jobjar.after_failure import RESTARTING, Predecessor
 from jobjar.disk import open_common_file
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
@@ -27,17 +28,19 @@ def run_in_foreground(
     to_log: bool = False,
     ready: Callable[[str], None] | None = None,
     is_storage: bool = False,
+    predecessor: Predecessor | None = None,
 ) -> None:
     """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
     asks these categories alone.
 
-    `ready` is called with the worker's name once it has its directory. Raises as Worker.start, but for NameTaken.
+    `ready` is called with the worker's name once it has its directory. `predecessor`: whose place in this process it takes.
+    Raises as Worker.start, but for NameTaken.
     """
     from jobjar.worker import Worker
 
     log = Log(puts_off=not jar.ledger_home.shared)
     while True:
-        worker = Worker(jar, categories, log.say, log, is_storage)
+        worker = Worker(jar, categories, log.say, log, is_storage, predecessor)
         try:
             worker.start()
             break
@@ -60,6 +63,8 @@ def run_in_foreground(
     reason = "crashed"
     try:
         reason = worker.run()
+        if reason == RESTARTING:
+            reason = worker.begin_afresh(to_log)
     finally:
         worker.finish(reason)
 

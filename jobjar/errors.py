@@ -54,6 +54,10 @@ class BadScript(BadAttribute):
     template = "{where}: {reason}"
 
 
+class SecondFile(JarError):
+    """A file that is a known job's once more."""
+
+
 class BadCommand(UsageError):
     template = "the command cannot be made into a job: {reason}"
 

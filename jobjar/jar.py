@@ -35,6 +35,8 @@ class Jar:
         self._journal: Journal | None = None
         self._ledger: Ledger | None = None
         self._mode = _check_is_jar(self.layout)
+        # Of the program that opened it: where it lies names settings (settings.py).
+        self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
         self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
@@ -134,7 +136,9 @@ def open_jar(
     environment: Mapping[str, str] | None = None,
 ) -> Jar:
     """The jar that settings name. Raises NoJarNamed, NotAJar, ConfigError."""
-    return Jar(load_settings(overrides, program_path, environment))
+    jar = Jar(load_settings(overrides, program_path, environment))
+    jar.program_path = program_path
+    return jar
 
 
 def check_path_is_safe(path: str) -> None:

@@ -24,6 +24,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
 from jobjar.own_file import hold_file, let_file_go
+from jobjar.remedies import explain_no_process, explain_refusal
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -54,7 +55,7 @@ class JugglingHost(Host, Protocol):
         be run at once."""
         ...
 
-    def give_back(self, job: ClaimedJob) -> None: ...
+    def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
     def tell_refusal(self, error: Exception) -> None: ...
 
@@ -165,10 +166,11 @@ class Juggler:
                 # Nothing of it was begun yet: for whoever can.
                 self._jobs.remove(juggled)
                 if isinstance(refusal, ImportError):
-                    self._host.note_unfit(refusal)
+                    why = self._host.note_unfit(refusal)
                 else:
                     self._host.tell_refusal(refusal)
-                self._host.give_back(juggled.job)
+                    why = explain_refusal(refusal)
+                self._host.give_back(juggled.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
             answer = error = None
@@ -188,7 +190,7 @@ class Juggler:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
-                    error = OSError(refusal.errno, f"cannot start a process: {refusal.strerror}")
+                    error = OSError(refusal.errno, explain_no_process(refusal))
                     continue
             return
 

@@ -39,11 +39,14 @@ from jobjar.ledger.queries import (
     run_before,
     throttle_of_job,
 )
+from jobjar.ledger.returns import find_return
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
 from jobjar.refused import Refused
-from jobjar.units import format_seconds
+from jobjar.remedies import explain_disk
+from jobjar.returned import explain_return
+from jobjar.units import format_seconds, name_retries
 
 _PATIENCE_S = 10.0
 
@@ -133,7 +136,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "submitted_at": job.submitted_at,
         "place": job.place,
         "worker": worker_of_place(job.place),
-        "retries": job.retries,
+        "retries": name_retries(job.retries),
         "retry_delay_s": job.retry_delay_s,
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
@@ -179,12 +182,17 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     if (job.not_before or 0.0) > time.time():
         due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.not_before))
         lines.append(f"it is not to be tried again before {due}")
+    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
+    if went_back is not None:
+        lines.append(explain_return(went_back))
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
         unasked = explain_unasked(
             jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
         )
         lines += [unasked] if unasked else []
+        trouble = explain_disk(jar.layout.home)
+        lines += [trouble] if trouble else []
     return lines
 
 

@@ -157,6 +157,12 @@ class NextJob:
         refusals.end(place)
         return has_more
 
+    def keep_up(self) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
+        jar = self._claimer.jar
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+
     def until_due_s(self) -> float:
         """How long it is until a delayed job may be claimed, or one that was passed over is to be looked at again."""
         passed_over = self._claimer.proposals.passed_over

@@ -13,15 +13,16 @@ from jobjar.attempt import Claimer
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.disk import is_job_file, look
 from jobjar.errors import BadAttribute, CannotUseJar
-from jobjar.jobname import id_in_name
+from jobjar.jobname import id_in_name, is_own_name
 from jobjar.ledger.queries import Candidate
 from jobjar.patience import patiently
 from jobjar.put_off import FileMark
 
 
 def is_unnamed(candidate: Candidate) -> bool:
-    """Whether no entry that was read yet names the job: it was put there by hand, or its submission is still to be read."""
-    return candidate.uid is None or candidate.move_number == 0
+    """Whether no entry that was read yet names the job (it was put there by hand, or its submission is still to be read), or its
+    file has a name that was not made for it."""
+    return candidate.uid is None or candidate.move_number == 0 or not is_own_name(candidate.name, candidate.uid)
 
 
 def is_hand_made(candidate: Candidate) -> bool:

@@ -49,7 +49,7 @@ from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
-from jobjar.stages.complete import Verdict, move_ended_job
+from jobjar.stages.complete import Verdict, move_ended_job, retry_delay_after
 from jobjar.tidy import tidy_up
 from jobjar.trees import enter_directory, remove_entry
 
@@ -273,7 +273,8 @@ def _judge(
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
         failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        delay_s = job.retry_delay_s * 2 ** (failures - 1) if attempt.outcome in RETRIED_OUTCOMES and failures else 0
+        is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
+        delay_s = retry_delay_after(job.retry_delay_s, failures - 1) if is_failure else 0
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit

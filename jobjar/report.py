@@ -23,11 +23,15 @@ from jobjar.layout import category_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.renamed import find_renamed_jobs
+from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
 from jobjar.refused import Refused
+from jobjar.remedies import explain_disk
+from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
 from jobjar.units import format_rate, format_seconds
 from jobjar.versions import explain_other_versions
@@ -40,7 +44,8 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `limits`, `throttled` (batches), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
+    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
+    hand gave another name), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
     `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
     `directories`. Ages in seconds."""
     warnings: list[str] = []
@@ -89,6 +94,8 @@ def _from_ledger(jar: Jar) -> Status:
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
         "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+        "returned": group_returns(list_returns(connection)),
+        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(connection)],
         "throttled": [
             {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
             for row in list_throttles(connection)
@@ -157,6 +164,8 @@ def _from_directories(jar: Jar) -> Status:
         "outcomes": [],
         "undecided_attempts": [],
         "throughput": {},
+        "returned": [],
+        "renamed": [],
         "throttled": [],
     }
 
@@ -200,6 +209,10 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
             found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
     versions = explain_other_versions(running)
     found += [versions] if versions else []
+    resting = [f"worker {worker.name} {pause}" for worker in running if (pause := worker.explain_pause())]
+    found += resting[:_SHOWN]
+    if len(resting) > _SHOWN:
+        found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     for job in stranded[:_SHOWN]:
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
@@ -208,6 +221,14 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
     for job in status["jobs"]["held"][:_SHOWN]:
         if job["held_reason"]:
             found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    for job in status["renamed"][:_SHOWN]:
+        found.append(
+            f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
+            "was meant, make that directory first"
+        )
+    with contextlib.suppress(OSError):  # what else is known can be told
+        trouble = explain_disk(jar.layout.home)
+        found += [trouble + "; until then workers wait"] if trouble else []
     if os.path.lexists(jar.layout.stop_all_file):
         found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
     if os.path.lexists(jar.layout.pause_all_file):
@@ -306,6 +327,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
         table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
         sections.append("Throttled batches\n" + table)
+    if status["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(status["returned"], table_format))
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")

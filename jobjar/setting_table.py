@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jobjar.units import parse_seconds
+from jobjar.units import parse_retries, parse_seconds
 from jobjar.values import (
+    parse_after_failure,
     parse_categories,
     parse_count,
     parse_days,
-    parse_flag,
     parse_node,
     parse_path,
     parse_positive_seconds,
@@ -146,16 +146,16 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_RETRIES",
         "retries",
-        parse_count,
+        parse_retries,
         "0",
-        "How often a job that failed is run again, where it says nothing itself.",
+        "How often a job that failed is run again, or unlimited, where it says nothing itself.",
     ),
     Setting(
         "JJ_RETRY_DELAY",
         "retry_delay_s",
         parse_seconds,
         "0",
-        "Seconds before a failed job's first retry, doubled for each further one, where it says nothing itself.",
+        "Seconds before a failed job's first retry, doubled for each further one up to a day, where it says nothing itself.",
     ),
     Setting(
         "JJ_TIME_LIMIT",
@@ -167,9 +167,25 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_EXIT_ON_FAILURE",
         "exit_on_failure",
-        parse_flag,
-        "no",
-        "Whether a worker leaves after a job that failed.",
+        parse_after_failure,
+        "",
+        "Whether a worker leaves after a job that failed: yes; no; or restart, which has a fresh worker take its place after a "
+        "pause. It ends what it has under way first. Default: restart after described jobs, no after plain ones.",
+    ),
+    Setting(
+        "JJ_FAILURE_PAUSE",
+        "failure_pause_s",
+        parse_seconds,
+        "10",
+        "Seconds for which a worker pauses before a fresh one takes its place after a failure, doubled with each failure in a "
+        "row. 0: not at all.",
+    ),
+    Setting(
+        "JJ_LONGEST_FAILURE_PAUSE",
+        "longest_failure_pause_s",
+        parse_seconds,
+        "600",
+        "The longest that such a pause becomes, in seconds.",
     ),
     Setting(
         "JJ_ARCHIVE_AFTER",

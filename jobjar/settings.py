@@ -16,6 +16,7 @@ from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, ForbiddenJar, NoJarNamed
 from jobjar.patience import patience
 from jobjar.setting_table import BY_NAME, TABLE, Setting
+from jobjar.units import name_retries, parse_retries
 from jobjar.values import parse_path, parse_umask
 from jobjar.whose import explain, explain_refusal
 
@@ -48,7 +49,9 @@ class Settings:
     retries: int
     retry_delay_s: float
     time_limit_s: float
-    exit_on_failure: bool
+    exit_on_failure: str
+    failure_pause_s: float
+    longest_failure_pause_s: float
     archive_after_days: float
     keep_completed_days: float
     keep_workers_days: float
@@ -87,8 +90,8 @@ class Settings:
 def _as_text(setting: Setting, value: Any) -> str:
     if setting.parse is parse_umask:
         return "" if value is None else f"{value:03o}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if setting.parse is parse_retries:
+        return str(name_retries(value))
     if isinstance(value, tuple):
         return " ".join(value)
     if isinstance(value, float):

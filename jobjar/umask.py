@@ -29,6 +29,12 @@ def users_umask() -> int | None:
     return None if _users == _jars else _users
 
 
+def return_umask() -> None:
+    """Have the umask again with which this process was started: for the program that takes its place (execv)."""
+    if _users is not None:
+        os.umask(_users)
+
+
 def widen_mode(descriptor: int, mode: int) -> None:
     """Give an open file or directory that was made with `mode` what the user's umask leaves of that, beside what it has."""
     if _users == _jars or _users is None:

@@ -7,6 +7,9 @@ import re
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _RATES = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+_UNLIMITED = "unlimited"
+# As a number, which releases that know no word for it take as it is meant: journals hold it.
+UNLIMITED = 1 << 40
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -42,6 +45,21 @@ def format_rate(per_s: float) -> str:
     unit, each_s = next(((unit, each_s) for unit, each_s in _RATES if per_s * each_s >= 1), _RATES[-1])
     number = per_s * each_s
     return f"{number:,.0f}/{unit}" if number >= 99.5 else f"{number:.2g}/{unit}"
+
+
+def parse_retries(text: str) -> int:
+    """How often a job is run again: a whole number, or `unlimited`. Raises ValueError with the reason."""
+    text = text.strip()
+    if text.lower() == _UNLIMITED:
+        return UNLIMITED
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is neither a whole number of 0 or more nor `{_UNLIMITED}`")
+    return int(text)
+
+
+def name_retries(retries: int | None) -> int | str | None:
+    """The number as people write it."""
+    return _UNLIMITED if retries is not None and retries >= UNLIMITED else retries
 
 
 def format_bytes(size: int) -> str:

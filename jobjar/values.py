@@ -59,6 +59,15 @@ def parse_flag(text: str) -> bool:
     raise ValueError(f"{text!r} is neither yes nor no")
 
 
+def parse_after_failure(text: str) -> str:
+    """What a worker does after a failure: `yes`, `no`, `restart`, or, where nobody says, an empty text."""
+    if text.lower() in ("", "restart"):
+        return text.lower()
+    if text.lower() in _TRUE | _FALSE:
+        return "yes" if parse_flag(text) else "no"
+    raise ValueError(f"{text!r} is neither yes nor no nor restart")
+
+
 def parse_path(text: str) -> str:
     path = os.path.expanduser(text)
     if not os.path.isabs(path):

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobjar.session import reap_ended
@@ -78,13 +78,15 @@ class SignalFlags:
         self._before: list[tuple[int, Any]] = []
         self._hears_children: bool | None = None
 
-    def take(self, numbers: Iterable[int]) -> None:
+    def take(self, numbers: Sequence[int]) -> None:
         """Turn these signals into flags; but what was ignored when this process started stays ignored, as in a shell:
         `nohup`, and `&` in a script, ask for that."""
         for number in numbers:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # Those that came while a fresh worker took its predecessor's place have waited for this (after_failure.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
         self.hear_children(False)
 

@@ -15,13 +15,21 @@ import time
 from collections.abc import Callable, Container
 
 from jobjar import control
+from jobjar.after_failure import (
+    LEAVING,
+    RESTARTING,
+    RESTING,
+    AfterFailure,
+    Predecessor,
+    begin_afresh,
+    end_pause,
+    is_own_place,
+)
 from jobjar.arrivals import Arrivals
 from jobjar.attempt import (
     DESCRIBED,
-    FAILED,
     INTERRUPTED,
     KILLED,
-    TIMED_OUT,
     AttemptEnd,
     ClaimedJob,
     Claimer,
@@ -33,7 +41,6 @@ from jobjar.jar import Jar
 from jobjar.jobname import new_id
 from jobjar.juggle import Juggler
 from jobjar.lease import Leases
-from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import this_process
 from jobjar.log import Log
 from jobjar.next_job import ClaimGivenUp, NextJob, asked_categories
@@ -47,10 +54,9 @@ from jobjar.session import END_NOW, adopt_orphans
 from jobjar.stages.complete import (
     Verdict,
     complete,
-    count_failures_before,
+    count_failures,
     decide,
-    end_unrun,
-    give_back,
+    give_back_unrun,
     remove_spent_links,
     return_strays,
 )
@@ -65,7 +71,6 @@ IDLE = "idle"
 PAUSED = "paused"
 STOPPED = "stopped"
 ENDED = "ended"
-LEAVING = "leaving"
 REFUSED = "refused"
 # Nothing was claimed yet, and there is more to be tried: what has come to an end is this turn, which is short.
 LOOKING = "looking"
@@ -84,15 +89,24 @@ class Worker:
         say: Callable[[str], None],
         log: Log | None = None,
         is_storage: bool = False,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
         self._log = log
         self._note = log.note if log is not None else say
         self.identity = this_process()
-        self.name = choose_worker_name(jar.layout, self.identity)
+        # A fresh worker that takes a predecessor's place is that one to everybody else.
+        self._has_place = predecessor is not None and is_own_place(
+            jar.layout.worker(predecessor.name), predecessor.worker_id, self.identity
+        )
+        if predecessor is not None and self._has_place:
+            self.name, worker_id = predecessor.name, predecessor.worker_id
+        else:
+            self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
+        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage))
+        self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
@@ -107,9 +121,9 @@ class Worker:
         self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)
-        self._has_strays = False
+        self._has_strays = self._has_place
         self._juggler: Juggler | None = None
-        self._has_failed = self._is_unfit = False
+        self._is_unfit = False
 
     # Beginning and end
 
@@ -119,12 +133,16 @@ class Worker:
         patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
         self.jar.check_is_writable()
-        control.check_may_start(self.jar.layout)
+        if not self._has_place:  # else it leaves as any other worker that is told to stop
+            control.check_may_start(self.jar.layout)
         self.jar.take_umask()
         try:
-            make_worker_directory(
-                self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
-            )
+            if self._has_place:
+                end_pause(self.paths)
+            else:
+                make_worker_directory(
+                    self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+                )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
@@ -168,14 +186,17 @@ class Worker:
     # The loop
 
     def run(self) -> str:
-        """Work until told to leave; returns why: ENDED, STOPPED or LEAVING."""
+        """Work until told to leave; returns why: ENDED, STOPPED, LEAVING, or RESTARTING, where a fresh worker is to take this
+        one's place (`begin_afresh`)."""
         while True:
             result = self.step()
-            if result in (ENDED, STOPPED, LEAVING):
+            if result in (ENDED, STOPPED, LEAVING, RESTARTING):
                 return result
             try:
                 if result == REFUSED:
                     self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+                elif result == RESTING:
+                    self._sleep(self._failures.left_s(), wake_for_jobs=False)
                 elif result in (IDLE, PAUSED):
                     self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
             except OSError as error:
@@ -206,8 +227,12 @@ class Worker:
         if paused:
             sync_journal(self.jar.journal)
             self._remove_leavings()
-            self._keep_up()
+            self._next_job.keep_up()
             return PAUSED
+        if self._failures.order == RESTING:
+            self._failures.begin_pause(self.paths, self.disk_now(), self.say)
+            self._remove_leavings()
+            return RESTING if self._failures.left_s() > 0 else RESTARTING
         if self._has_strays:
             return_strays(self.claimer, self.say)
             self._has_strays = False
@@ -241,8 +266,8 @@ class Worker:
             hold_file(self.claimer, job)
         try:
             end = run_attempt(self.places, job, self, self.say)
-        except (CannotUseJar, ImportError):
-            self.give_back(job)
+        except (CannotUseJar, ImportError) as error:
+            self.give_back(job, str(error))
             raise
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
@@ -257,19 +282,34 @@ class Worker:
             self._note(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
-        self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
+        if held:
+            self._failures.note(job.kind, end.outcome)
 
     def _after_work(self) -> str:
         if self.is_told_to_end():
             return ENDED
         self.places.remove_kept()
-        return LEAVING if self._is_unfit or (self._has_failed and self.jar.settings.exit_on_failure) else RAN
+        return LEAVING if self._is_unfit else self._failures.order or RAN
 
     def note_unfit(self, error: ImportError) -> str:
         self._is_unfit = True
         message = f"its worker's software was moved or changed while it ran ({error})"
         self.say(f"{message}; the worker leaves: start another one")
         return message
+
+    def begin_afresh(self, is_logging: bool) -> str:
+        """Have a fresh worker take this one's place in this process. Returns only where that is not to be, and why."""
+        self._pulse.stop()
+        sync_journal(self.jar.journal)
+        self._flush_log()
+        said = Predecessor(
+            self.name, self.claimer.worker_id, self._failures.in_a_row, is_logging, self.jar.program_path
+        )
+        orders = (*END_NOW, STOP_AFTER_JOB)
+        begin_afresh(
+            self.jar.layout.home, self.categories, self._is_storage, said, orders, self._signals.raised, self.say
+        )
+        return ENDED if self.is_told_to_end() else STOPPED if STOP_AFTER_JOB in self._signals.raised else LEAVING
 
     def _flush_log(self) -> None:
         if self._log is not None:
@@ -281,14 +321,9 @@ class Worker:
         self._flush_log()
         return not self.is_told_to_end()
 
-    def give_back(self, job: ClaimedJob) -> None:
+    def give_back(self, job: ClaimedJob, why: str) -> None:
         let_file_go(self.claimer, job)
-        try:
-            give_back(self.claimer, job)
-        except FileNotFoundError:
-            end_unrun(self.claimer, job, self.disk_now(), self.may_wait, self.say)
-        except OSError as error:
-            self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+        give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.say)
 
     def _remove_leavings(self) -> None:
         """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
@@ -296,13 +331,8 @@ class Worker:
             self._places.discard_spares()
         remove_spent_links(self.claimer)
 
-    def _keep_up(self) -> None:
-        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
-            fold_journals(connection, self.jar.layout)
-
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
-        return count_failures_before(self.claimer, job, end)
+        return count_failures(self.jar, job, end)
 
     # Host (course.py, juggle.py): what juggling needs of a worker
 

@@ -45,7 +45,8 @@ def describe_workers(
             state = "unknown"
         else:
             node["running"] += 1
-            state = "busy" if held else "paused" if worker.is_paused else "idle"
+            is_resting = worker.is_paused or worker.explain_pause() is not None
+            state = "busy" if held else "paused" if is_resting else "idle"
         if state in node:
             node[state] += 1
         listed.append(
@@ -58,6 +59,8 @@ def describe_workers(
                 "user": worker.user,
                 "categories": list(worker.categories),
                 "started_at": worker.started_at,
+                "pauses_until": worker.pauses_until if worker.explain_pause() is not None else None,
+                "failures_in_a_row": worker.failures_in_a_row,
             }
         )
     return {"nodes": sorted(nodes.values(), key=lambda node: str(node["node"])), "workers": listed}

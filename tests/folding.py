@@ -110,6 +110,8 @@ def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> No
             "is_found": is_found,
         },
     )
+    if entry.get("file") is not None:
+        connection.execute("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", (entry["file"], entry["job"]))
 
 
 def _fold_moved(connection: Any, entry: Entry) -> None:

@@ -58,9 +58,9 @@ class History:
         """Either by submit_job, or by hand: then its first claim says what is known of it."""
         if self.draw(st.booleans()):
             fields = self.draw(st.sampled_from(SAYINGS))
-            self.add(
-                "submitted", name=self.name, category=self.category, submitter="ann", submitted_at=self.tick(), **fields
-            )
+            mark = self.draw(st.sampled_from([{}, {"file": f"7.20.1.{self.name}"}, {"file": "7.20.1.the same"}]))
+            about = {"name": self.name, "category": self.category, "submitter": "ann", **mark, **fields}
+            self.add("submitted", submitted_at=self.tick(), **about)
             self.move(unclaimed_place(self.category, self.name), "submitted", "ann")
         else:
             self.place = unclaimed_place(self.category, self.name)

@@ -51,6 +51,8 @@ class Rig:
             **{name: value for name, value in os.environ.items() if not name.startswith("JJ_")},
             "JJ_HOME": str(home),
             "JJ_GRACE_TIME": "1",
+            # A pause after each failure would make tests slow; tests of it say otherwise.
+            "JJ_EXIT_ON_FAILURE": "no",
             "HOME": str(home.parent),
         }
         self._started: list[subprocess.Popen[str]] = []

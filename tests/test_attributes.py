@@ -62,7 +62,7 @@ def test_only_the_beginning_of_a_file_is_searched_and_no_line_is_cut() -> None:
     [
         (b"#JJ colour = red", "there is no attribute 'colour'"),
         (b"#JJ Retries = 2", "there is no attribute 'Retries'"),
-        (b"#JJ retries = -1", "retries: '-1' is not a whole number"),
+        (b"#JJ retries = -1", "retries: '-1' is neither a whole number"),
         (b"#JJ retries = 1.5", "retries"),
         (b"#JJ retries =", "retries"),
         (b"#JJ time_limit = soon", "time_limit: 'soon' is not a time"),

@@ -42,6 +42,8 @@ FOUNDATIONS = [
     "whose",
     "grouped",
     "expectation",
+    "file_mark",
+    "remedies",
 ]
 WORK = [
     "tidy",
@@ -57,6 +59,7 @@ WORK = [
     "preload",
     "pulse",
     "worker_directory",
+    "after_failure",
     "next_job",
     "orphans",
     "kept",
@@ -75,6 +78,7 @@ WORK = [
     "waiting",
     "hints",
     "retrieve",
+    "returned",
     "check",
     "daemon",
     "create",

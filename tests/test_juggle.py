@@ -118,7 +118,7 @@ def test_a_plain_job_for_which_there_is_no_process_goes_back_for_a_while(rig: Ri
     shown = rig.show(plain)
     [attempt] = shown["attempts"]
     assert attempt["outcome"] == "interrupted"
-    assert attempt["message"] == "cannot start a process: Resource temporarily unavailable"
+    assert attempt["message"].startswith("cannot start a process: Resource temporarily unavailable; raise the limit")
     assert shown["not_before"] > attempt["ended_at"] + 4
 
 

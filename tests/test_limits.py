@@ -233,7 +233,7 @@ def test_a_job_that_is_given_back_or_whose_file_is_gone_gives_its_token_back(rig
     claimer = make_claimer(rig, "a.1", "A")
     set_limit(claimer.jar, CATEGORY, "A", 1)
     submit_in(claimer, "A")
-    complete.give_back(claimer, claimed(claimer))
+    complete.give_back(claimer, claimed(claimer), "for a test")
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
     job = claimed(claimer)
     os.rename(job.path, rig.home / "unclaimed/A/elsewhere")

@@ -101,7 +101,7 @@ def test_a_job_that_came_back_counts_its_attempts_on(rig: Rig) -> None:
     submit_all(one.jar, [describe_command("true")] * 2)
     first = claim_next(one)
     assert first is not None
-    give_back(other, first)
+    give_back(other, first, "for a test")
     again = claim_next(one)
     assert again is not None and (again.uid, again.attempt) == (first.uid, 2)
 

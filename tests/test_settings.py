@@ -62,7 +62,7 @@ def test_without_any_layer_the_table_s_defaults_hold(tmp_path: Path) -> None:
     assert settings.categories == ()
     assert settings.worker_home == f"{tmp_path}/workers"
     assert settings.umask is None
-    assert settings.exit_on_failure is False
+    assert settings.exit_on_failure == ""
     assert settings.origin("JJ_PAUSE_TIME") == "default"
     assert settings.origin("JJ_WORKER_HOME") == "default"
     assert settings.origin("JJ_HOME") == "environment"

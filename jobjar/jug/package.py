@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from jobjar.errors import CannotInstall
 from jobjar.patience import patiently
+from jobjar.remedies import explain_reason
 
 _COMMANDS_LIMIT = 1 << 20
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,7 +58,7 @@ def _read_commands(location: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise CannotInstall(location=location, reason=f"{path}: {error.strerror}") from error
+        raise CannotInstall(location=location, reason=f"{path}: {explain_reason(error)}") from error
     if len(content) > _COMMANDS_LIMIT:
         raise CannotInstall(location=location, reason=f"{path} is larger than {_COMMANDS_LIMIT} bytes")
     try:

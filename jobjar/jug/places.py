@@ -25,6 +25,7 @@ from jobjar.jug.far import (
 )
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
+from jobjar.remedies import explain_reason
 
 _CHUNK = 1 << 20
 # No leading hyphen: ssh would take the host for an option.
@@ -153,7 +154,7 @@ class LocalFile:
             self._descriptor = patiently(lambda: os.open(self.path, flags), self.path)
             self._status = os.fstat(self._descriptor)
         except (OSError, ValueError) as error:
-            raise self._refuse(error.strerror if isinstance(error, OSError) else str(error)) from error
+            raise self._refuse(explain_reason(error) if isinstance(error, OSError) else str(error)) from error
         if not stat.S_ISREG(self._status.st_mode):
             kind = "a directory" if stat.S_ISDIR(self._status.st_mode) else "not a regular file"
             raise self._refuse(f"it is {kind}")
@@ -185,7 +186,7 @@ class LocalFile:
             try:
                 chunk = read(offset)
             except OSError as error:
-                raise self._refuse(error.strerror) from error
+                raise self._refuse(explain_reason(error)) from error
             if not chunk:
                 break
             take(chunk)

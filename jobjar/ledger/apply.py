@@ -125,6 +125,7 @@ class _Batch:
         self.starts: list[tuple[Any, ...]] = []
         self.ends: list[tuple[Any, ...]] = []
         self.origins: list[str] = []
+        self.file_marks: list[tuple[str, str]] = []
         # Of workers, variables, stored files.
         self.others: list[tuple[str, dict[str, Any]]] = []
 
@@ -143,6 +144,9 @@ class _Batch:
             )  # fmt: skip
         elif kind == "submitted":
             self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
+            mark = entry.get("file")
+            if isinstance(mark, str):
+                self.file_marks.append((mark, entry["job"]))
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
@@ -173,6 +177,8 @@ class _Batch:
         rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
         if self.submissions:
             self._write_submissions(connection, rows)
+            if self.file_marks:
+                connection.executemany("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", self.file_marks)
         if rows:
             _write_moves(connection, list(rows.values()))
         if self.moves:

@@ -57,6 +57,7 @@ _DUMPS = {
     "ORDER BY job_uid, attempt, worker_uid, number",
     "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until "
     "FROM batch ORDER BY name",
+    "file_mark": "SELECT mark, job_uid FROM file_mark ORDER BY mark, job_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

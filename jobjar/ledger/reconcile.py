@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
 from jobjar.grouped import Line
-from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
+from jobjar.jobname import carried_id, id_in_name, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.renamed import find_renamed, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.patience import FLICKER_S, patiently
 
 _KINDS = {
@@ -127,30 +128,57 @@ def _leaving_places(layout: Layout) -> Iterator[str]:
 def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
     """What a file at `place`, which the ledger does not have there, is; None where it is gone or not a job.
 
-    It is the job of the same place that was thought removed, else the job of the id in its name, else one of its name
-    whose own file is not where it should be (moved by hand), else new.
+    It is the job of the same place that was thought removed, else one that was renamed by hand, else the job of the id in its
+    name, else one of its name whose own file is not where it should be (moved by hand), else new. A file whose name has
+    more in it than a job's own is that job only where its mark says so (renamed.py).
     """
     name = name_in_place(place)
     status = look(layout.path(place))
     if status is None or not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
         return None
+    is_waiting = state_of_place(place) in ("limbo", "unclaimed")
+    if is_waiting and may_be_passing(name, status):
+        return None
     rows = connection.execute(
-        "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
+        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
         "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
-        {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
+        {"place": place, "uid": carried_id(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
-    for row, uid, state, was in rows:
+    at_home = next((row for row, _, state, was, _ in rows if was == place and state != "removed"), None)
+    if at_home is not None and at_home not in ignored:
+        return None
+    is_hand_made = id_in_name(name) is None
+    renamed = find_renamed(connection, layout, place, status) if is_waiting and is_hand_made else None
+    if renamed is not None and renamed.row not in ignored:
+        return Difference("moved", renamed.row, renamed.uid, place, renamed.place, server_time(status))
+    for row, uid, state, was, known_name in rows:
         if row in ignored:
             continue
-        if was == place and state != "removed":
-            return None
-        if was == place or state == "removed" or not is_job_at(layout.path(was)):
-            return Difference("moved", row, uid, place, was, server_time(status))
-    taken = {uid for _, uid, _, _ in rows}
-    own_id = id_in_name(name)
+        is_there = was != place and state != "removed" and is_job_at(layout.path(was))
+        if is_waiting and uid is not None and was != place and is_odd_name(connection, uid, name, known_name):
+            if is_there:
+                continue
+            renamed = find_renamed(connection, layout, place, status)
+            if renamed is None or renamed.row != row:
+                if is_young(status):
+                    return None  # an editor may be about to write the job's own file anew
+                continue
+        if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
+            continue
+        return Difference("moved", row, uid, place, was, server_time(status))
+    taken = {uid for _, uid, _, _, _ in rows}
     # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
+    own_id = id_in_name(name)
     uid = None if own_id in taken else own_id
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+
+
+def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str | None, was: str, name: str) -> bool:
+    """Whether the ledger has a job at a backup of its file, and the one of its own name has come back."""
+    if uid is None or carried_id(name) != uid or state_of_place(was) not in ("limbo", "unclaimed"):
+        return False
+    other = name_in_place(was)
+    return is_odd_name(connection, uid, other, name) and not is_odd_name(connection, uid, name, other)
 
 
 def is_job_at(path: str) -> bool:
@@ -209,7 +237,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "state": state_of_place(place),
         "place": place,
         "category": category_of_place(place),
-        "priority": priority_in_name(name),
+        "priority": kept_priority(connection, difference.uid, name),
         "moved_at": difference.moved_at,
         "number": None,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,

@@ -17,13 +17,14 @@ from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
-from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
-from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
+from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.jobname import carried_id, id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry, moved_entry
-from jobjar.layout import held_place
+from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
+from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
 from jobjar.oddities import find_oddities, oddities_entry
@@ -160,10 +161,14 @@ def _claim_unnamed(
     claimed: ClaimedJob | None = None
     try:
         with claimer.jar.ledger.writing() as connection:
-            if id_in_name(candidate.name):
+            if carried_id(candidate.name):
                 # Seen before its submission was read, perhaps: that may say more than the file does.
                 fold_journals(connection, claimer.jar.layout)
                 candidate = candidate_at(connection, candidate.place) or candidate
+            if candidate.uid is not None and candidate.move_number > 0:
+                # One that a hand renamed gets its own name back with the rename that claims it.
+                own = own_name(connection, candidate.uid, candidate.name, candidate.priority)
+                candidate = candidate._replace(name=own)
             claimed = _claim(claimer, candidate, warn, tokens, connection)
     except LedgerUnavailable as error:
         if claimed is None:
@@ -214,8 +219,13 @@ def _claim(
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
+            if connection is not None:
+                in_place = name_in_place(candidate.place)
+                second = explain_second_file(connection, candidate.uid, in_place)
+                if second is not None:
+                    raise SecondFile(reason=second)
             return _record_claim(claimer, connection, candidate, name, path, status, warn)
-        except BadAttribute as error:
+        except (BadAttribute, SecondFile) as error:
             warn(f"{candidate.place} is held in limbo: {error}")
             _hold(claimer, candidate, path, str(error))
             return None

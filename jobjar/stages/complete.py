@@ -16,6 +16,7 @@ from typing import NamedTuple
 from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
@@ -32,6 +33,7 @@ _YOUNG_S = 1.0
 MAX_SPENT_LINKS = 50_000
 # Removing links goes on for so long at once: jobs and orders wait meanwhile.
 _REMOVING_S = 0.25
+LONGEST_RETRY_DELAY_S = 86400.0
 
 
 class Verdict(NamedTuple):
@@ -47,22 +49,27 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
     if end.outcome in (INTERRUPTED, LOST):
         return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
-        delay_s = job.retry_delay_s * 2**failures_before
+        delay_s = retry_delay_after(job.retry_delay_s, failures_before)
         return Verdict(False, "retried", now + delay_s if delay_s else 0)
     return Verdict(True, "completed", 0)
 
 
-def count_failures_before(claimer: Claimer, job: ClaimedJob, end: AttemptEnd) -> int:
-    """How many earlier attempts of a job failed, where what follows depends on that."""
+def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
+    """How many attempts of a job failed before one that ended so; 0 where nothing depends on that."""
     if end.outcome not in RETRIED_OUTCOMES or not job.retries:
         return 0
     try:
-        with claimer.jar.ledger.writing() as connection:
+        with jar.ledger.writing() as connection:
             # Not only this home's: an earlier attempt may have failed on another node, just now.
-            fold_journals(connection, claimer.jar.layout)
+            fold_journals(connection, jar.layout)
             return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
     except (LedgerBusy, LedgerUnavailable, OSError):
         return job.attempt - 1
+
+
+def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
+    """How long a failed job waits that had failed so often before: twice as long each time, up to a day."""
+    return min(first_delay_s * 2.0 ** min(failures_before, 60), max(first_delay_s, LONGEST_RETRY_DELAY_S))
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
@@ -291,7 +298,24 @@ def _moved_entry(
     return entry
 
 
-def give_back(claimer: Claimer, job: ClaimedJob) -> None:
+def give_back_unrun(
+    claimer: Claimer,
+    job: ClaimedJob,
+    why: str,
+    now: float,
+    may_wait: Callable[[], bool],
+    warn: Callable[[str], None],
+) -> None:
+    """Return a job that was claimed and, for what `why` says, not run. What is not to be returned stays for recovery."""
+    try:
+        give_back(claimer, job, why)
+    except FileNotFoundError:
+        end_unrun(claimer, job, now, may_wait, warn)
+    except OSError as error:
+        warn(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+
+
+def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
     """Return a job that was claimed and not run, and its tokens: its attempt is `interrupted`. Raises FileNotFoundError where
     it is not here any more, OSError."""
     verdict = Verdict(False, "returned", 0)
@@ -300,7 +324,7 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
     finally:
         claimer.tokens.give_back(job.tokens)
     take_link_away(claimer, job.link)
-    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, "it was given back before it ran")
+    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
         claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 

@@ -17,6 +17,7 @@ from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.disk import make_directory, rename, sync_directory
 from jobjar.errors import BadAttribute
+from jobjar.file_mark import make_mark
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
@@ -120,7 +121,7 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         attributes = read_header(data, job.path)
     except BadAttribute:
         attributes = {"kind": DESCRIBED}  # edited by hand meanwhile; its worker holds it, with the reason
-    return submitted_entry(job.name, job.category, by, status, attributes)
+    return submitted_entry(job.name, job.category, by, status, attributes, make_mark(status, data))
 
 
 def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:

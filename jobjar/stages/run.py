@@ -27,6 +27,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
 from jobjar.liveness import start_now
 from jobjar.own_file import hold_file
+from jobjar.remedies import explain_no_process, explain_refusal
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -46,7 +47,9 @@ from jobjar.workplace import Workplace, Workplaces
 REFUSED_PAUSE_S = 5.0
 # An attempt that is over so soon has its start told by its end, and its output file named then, if there is any output.
 _SHORT_S = 0.01
-FILE_IS_BUSY = "somebody has the file open for writing; it goes back"
+FILE_IS_BUSY = (
+    "somebody has the file open for writing; it is tried again until they close it (`fuser` names the process)"
+)
 
 
 def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
@@ -59,7 +62,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         place = places.make_alone(job)
     except OSError as error:
         raise CannotUseJar(
-            action="make a scratch directory or output file in", path=claimer.paths.path, reason=error.strerror
+            action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_refusal(error)
         ) from error
     started = time.monotonic()
     leftovers = False
@@ -74,7 +77,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
         places.clear(place, reusable=True)
-        return end_of_refusal(f"cannot start a process: {error.strerror}")
+        return end_of_refusal(explain_no_process(error))
     waiter = Waiter(pid)
     try:
         watch.meanwhile()

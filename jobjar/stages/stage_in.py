@@ -16,6 +16,7 @@ from jobjar.errors import JarError
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
 from jobjar.jug.steps import STAGE_IN, Attempt, StageFailed, Steps, Work
+from jobjar.remedies import explain_refusal
 from jobjar.workplace import Workplace
 
 
@@ -67,7 +68,7 @@ def _install(attempt: Attempt) -> list[Package]:
             for source in attempt.description.software
         ]
     except (JarError, OSError) as error:
-        raise StageFailed(STAGE_IN, _explain(error)) from error
+        raise StageFailed(STAGE_IN, explain_refusal(error)) from error
 
 
 def _bring_files(attempt: Attempt, directory: str) -> None:
@@ -79,10 +80,4 @@ def _bring_files(attempt: Attempt, directory: str) -> None:
         for source in attempt.description.input_files:
             fetch(source, f"{directory}/{source.name}", cache, attempt.check)
     except (JarError, OSError, ValueError) as error:
-        raise StageFailed(STAGE_IN, _explain(error)) from error
-
-
-def _explain(error: JarError | OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        raise StageFailed(STAGE_IN, explain_refusal(error)) from error

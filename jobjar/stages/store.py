@@ -6,6 +6,7 @@ state.json, and whoever claims it stores the files again: one that is stored alr
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from jobjar.jug.software import Package, find_command, install
 from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
+from jobjar.remedies import explain_refusal
 from jobjar.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
 from jobjar.workplace import Workplace
 
@@ -51,11 +53,16 @@ def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Ca
     except CannotStore as error:
         raise StageFailed(STORE, str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise Refused(f"store: {where}{error.strerror or error}") from error
+        raise Refused(f"store: {_explain(attempt, error)}") from error
     except (JarError, ValueError) as error:
         raise Refused(f"store: {error}") from error
     attempt.end()
+
+
+def _explain(attempt: Attempt, error: OSError) -> str:
+    named = attempt.jar.settings.storage_path
+    is_missing = error.errno == errno.ENOENT and error.filename == named
+    return explain_refusal(error) + (", or name another storage path (JJ_STORAGE_PATH)" if is_missing else "")
 
 
 def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:

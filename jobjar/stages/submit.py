@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from jobjar.attributes import parse_attributes, read_header
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
+from jobjar.file_mark import mark_prefix, sum_beginning
 from jobjar.header import HEADER_BYTES, refuse_misplaced
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, login, make_name
@@ -58,6 +59,7 @@ class _Limbo(NamedTuple):
     path: str
     descriptor: int
     submission: Submission
+    beginning: str  # the sum of that of its file (file_mark.py)
 
 
 def describe_command(
@@ -221,18 +223,20 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     name = make_name(submission.priority, submission.identifier)
     path = f"{directory}/{name}"
     try:
-        descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
+        descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
         reason = explain(error, path)
         raise SubmitFailed(
             path=submission.what, reason=_name_place(directory, reason) if error.filename == path else reason
         ) from error
-    return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
+    return _Limbo(
+        name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}), beginning
+    )
 
 
-def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any]]:
-    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor and
-    the attributes in it."""
+def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any], str]:
+    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor,
+    the attributes in it, and the sum of its beginning."""
     descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         mode = 0o700
@@ -242,16 +246,16 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
             mode = _copy_file(submission.path, descriptor)
         else:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
-        data = os.pread(descriptor, HEADER_BYTES, 0)
-        header = read_header(data, submission.what)
-        refuse_misplaced(data, submission.what)
+        beginning = os.pread(descriptor, HEADER_BYTES, 0)
+        header = read_header(beginning, submission.what)
+        refuse_misplaced(beginning, submission.what)
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
         with contextlib.suppress(OSError):  # the first error is the one to tell
             os.close(descriptor)
             os.unlink(path)
         raise
-    return descriptor, header
+    return descriptor, header, sum_beginning(beginning)
 
 
 def _copy_file(path: str, target: int) -> int:
@@ -283,7 +287,7 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
 
     def write_again_and_sync() -> os.stat_result:
         # A second fsync would not write what the one that failed dropped.
-        descriptor, _ = _write_file(jar, job.submission, job.path)
+        descriptor, _, _ = _write_file(jar, job.submission, job.path)
         try:
             os.fsync(descriptor)
             return os.fstat(descriptor)
@@ -300,7 +304,8 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
             return keep_trying(error, write_again_and_sync, job.path)
 
     status = _or_fail(job.submission, sync)
-    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes)
+    mark = mark_prefix(status) + job.beginning
+    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes, mark)
 
 
 def _or_fail(submission: Submission, action: Callable[[], T]) -> T:

@@ -121,6 +121,7 @@ class World:
             "JJ_POLL_TIME": "1h",
             "JJ_CRASH_LIMIT": "3",
             "JJ_GRACE_TIME": "1",
+            "JJ_EXIT_ON_FAILURE": "no",
         }
         return open_jar(environment=environment)
 

@@ -364,9 +364,11 @@ def test_a_storage_disk_that_refuses_has_the_job_wait_and_loses_nothing(rig: Rig
     wait_until(lambda: rig.show(name)["not_before"], "the job to be sent back")
     shown = rig.show(name)
     assert shown["state"] == "unclaimed" and shown["attempts"][0]["outcome"] == "interrupted"
-    assert shown["attempts"][0]["message"] == f"store: {place}: No such file or directory"
+    cause = f"store: {place}: No such file or directory; make it, or mount the disk that it lies on"
+    assert shown["attempts"][0]["message"].startswith(cause)
     due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(shown["not_before"]))
-    assert shown["waits_because"] == [f"it is not to be tried again before {due}"]
+    assert shown["waits_because"][0] == f"it is not to be tried again before {due}"
+    assert cause in shown["waits_because"][1]
     assert 3 < shown["not_before"] - shown["attempts"][0]["ended_at"] <= 5.1
     place.mkdir()
     wait_until(lambda: rig.show(name)["state"] == "completed", "the job to be stored")

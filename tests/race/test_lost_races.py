@@ -189,7 +189,7 @@ def test_a_second_claim_counts_on_from_the_first(rig: Rig) -> None:
         job = claim_next(claimer)
         assert job is not None and job.attempt == number
         uids.add(job.uid)
-        complete.give_back(claimer, job)
+        complete.give_back(claimer, job, "for a test")
     [uid] = uids
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
@@ -256,7 +256,7 @@ def test_an_attempt_that_was_given_back_before_it_ran_has_an_end_and_counts_as_n
     name = submit(claimer.jar, describe_command("true", attributes={"retries": 1}))
     job = claim_next(claimer)
     assert job is not None
-    complete.give_back(claimer, job)
+    complete.give_back(claimer, job, "for a test")
     [attempt] = rig.show(name)["attempts"]
     assert attempt["outcome"] == INTERRUPTED and attempt["ended_at"] is not None and attempt["output_path"] is None
     again = claim_next(claimer)
