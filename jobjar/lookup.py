@@ -182,9 +182,6 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     if (job.not_before or 0.0) > time.time():
         due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.not_before))
         lines.append(f"it is not to be tried again before {due}")
-    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
-    if went_back is not None:
-        lines.append(explain_return(went_back))
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
         unasked = explain_unasked(
@@ -193,6 +190,11 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines += [unasked] if unasked else []
         trouble = explain_disk(jar.layout.home)
         lines += [trouble] if trouble else []
+    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
+    if went_back is not None:
+        # What it waits for goes first, but with a time it means little without what happened.
+        is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
+        lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
 
 

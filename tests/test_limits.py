@@ -587,7 +587,9 @@ def test_a_polled_job_without_a_worker_runs_beside_the_limit_and_waits_for_a_tok
     wait_until(lambda: rig.show(other)["state"] == "claimed", "the other to be claimed")
     [limit] = json.loads(rig.run("workload_limit", "--format", "json").stdout)
     assert (limit["free"], len(limit["taken"])) == (0, 1)
-    assert rig.show(polled)["waits_because"] == ["the limit of category L (1) is used up"]
+    limit, went_back = rig.show(polled)["waits_because"]
+    assert limit == "the limit of category L (1) is used up"
+    assert went_back == "its attempt 1 was interrupted: its worker was told to end"
     assert not (tmp_path / "asked").exists()
     (tmp_path / "go").touch()
     wait_until((tmp_path / "asked").exists, "the polling to go on")

@@ -79,6 +79,6 @@ def test_a_job_that_a_dead_worker_holds_says_where_to_recover_it(rig: Rig) -> No
     [line] = why(rig, job)
     assert f".{worker.pid} (`recover_jobs` on node " in line and line.startswith("it is stranded with the dead worker ")
     rig.run("recover_jobs")
-    cause, line = why(rig, job)
+    line, cause = why(rig, job)
     assert cause.startswith("its attempt 1 was stranded: its worker ")
     assert line.startswith("no worker that asks for uncategorized jobs is running ")
