@@ -13,7 +13,7 @@ import pkgutil
 import jobjar.jug
 import jobjar.ledger
 import jobjar.stages
-from jobjar.ledger.migrate import known_migrations
+from jobjar.ledger.migrate import keep_migrations
 
 # Whole rooms; other rooms' modules that a worker imports late; what these, and Python itself, import late in turn.
 _ROOMS = (jobjar.jug, jobjar.ledger, jobjar.stages)
@@ -30,4 +30,4 @@ def load_what_may_be_needed() -> None:
     for name in (*rooms, *_MODULES):
         with contextlib.suppress(ImportError):  # a Python without lzma, say
             importlib.import_module(name)
-    known_migrations()
+    keep_migrations()

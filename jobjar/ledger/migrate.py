@@ -6,7 +6,6 @@ sha256). What is applied is read again inside BEGIN IMMEDIATE, so that two proce
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import time
@@ -26,16 +25,27 @@ class Migration(NamedTuple):
     sha256: str
 
 
-@functools.cache
-def known_migrations() -> tuple[Migration, ...]:
-    """The migrations that this version ships, in order. Read once: a worker goes on by them where they are moved away."""
+# What `keep_migrations` read, by the directory.
+_kept: dict[str, list[Migration]] = {}
+
+
+def keep_migrations() -> None:
+    """Go on with the migrations that are there now, for the life of this process: they may be moved away, or become those of
+    another version than its code."""
+    _kept[SCHEMA] = known_migrations()
+
+
+def known_migrations() -> list[Migration]:
+    """The migrations that this version ships, in order."""
+    if SCHEMA in _kept:
+        return _kept[SCHEMA]
     found = []
     for name in sorted(os.listdir(SCHEMA)):
         if name.endswith(".sql"):
             with open(f"{SCHEMA}/{name}", encoding="utf-8") as file:
                 text = file.read()
             found.append(Migration(name[:-4], text, hashlib.sha256(text.encode()).hexdigest()))
-    return tuple(found)
+    return found
 
 
 def applied_migrations(connection: Any) -> dict[str, str]:
