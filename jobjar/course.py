@@ -26,7 +26,6 @@ from jobjar.attempt import (
 )
 from jobjar.description import storage_category
 from jobjar.disk import is_taken_away, look, rename
-from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.jug.outputs import (
     OUTPUT,
@@ -43,7 +42,6 @@ from jobjar.jug.outputs import (
     write_state,
 )
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
-from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.reconcile import list_directory
 from jobjar.remedies import explain_refusal
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
@@ -70,7 +68,7 @@ from jobjar.stages.stage_out import (
     run_stage_out,
     warn_of_nothing,
 )
-from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
+from jobjar.stages.store import Refused, count_refusals, delay_after, end_of, keep_published, store_outputs
 from jobjar.stays import tell_late
 from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
@@ -319,7 +317,7 @@ class Course:
             yield from store_outputs(attempt, state, directory, lambda: self._places.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
-            delay_s = delay_after(self._count_refusals(state))
+            delay_s = delay_after(count_refusals(self.host.claimer.jar, state))
             end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
             self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
         except StageFailed as failure:
@@ -337,15 +335,6 @@ class Course:
         else:
             end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
-
-    def _count_refusals(self, state: State) -> int:
-        """How often it was sent back since it was published."""
-        jar = self.host.claimer.jar
-        try:
-            with jar.ledger.writing() as connection:
-                return count_attempts(connection, self.job.uid, (INTERRUPTED,), state.attempt - 1)
-        except (LedgerBusy, LedgerUnavailable, OSError):
-            return 0
 
     # The end
 

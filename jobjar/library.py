@@ -294,7 +294,7 @@ def wait(
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:
-    from jobjar.ledger.queries import list_jobs
+    from jobjar.ledger.ask_jobs import list_jobs
     from jobjar.lookup import refresh_ledger
 
     jar = current_jar()

@@ -29,13 +29,11 @@ from jobjar.hints import after_not_running, explain_unknown, list_choices
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
+from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
     aborted_batches,
-    find_jobs,
-    list_attempts,
-    list_moves,
     run_before,
     throttle_of_job,
 )

@@ -10,8 +10,8 @@ from jobjar.disk import is_directory
 from jobjar.errors import AmbiguousTarget, UnknownBatch, UnknownJob, UnknownTarget, UsageError
 from jobjar.jar import Jar
 from jobjar.ledger import awaited
+from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
-from jobjar.ledger.queries import find_jobs
 from jobjar.lookup import find_job
 
 # What ended within so long before the wait counts, where nobody says since when.

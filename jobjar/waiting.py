@@ -19,9 +19,10 @@ from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger import awaited
+from jobjar.ledger.ask_jobs import find_jobs, job_outcomes
 from jobjar.ledger.awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.fold import TOLD_WITHIN_S
-from jobjar.ledger.queries import candidate_at, find_jobs, job_outcomes
+from jobjar.ledger.queries import candidate_at
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.lookup import explain_waiting, refresh_ledger
 from jobjar.patience import patiently

@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import random
-import signal
-import time
 from collections.abc import Callable, Container
 
 from jobjar import control
@@ -25,22 +22,15 @@ from jobjar.after_failure import (
     end_pause,
     is_own_place,
 )
-from jobjar.arrivals import Arrivals
-from jobjar.attempt import (
-    DESCRIBED,
-    INTERRUPTED,
-    KILLED,
-    AttemptEnd,
-    ClaimedJob,
-    Claimer,
-    describe_end,
-)
+from jobjar.attempt import DESCRIBED, INTERRUPTED, KILLED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.claimed_links import remove_spent_links
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import new_id
 from jobjar.juggle import Juggler
 from jobjar.lease import Leases
+from jobjar.listener import ORDERS, Listener, spread_s
 from jobjar.liveness import this_process
 from jobjar.log import Log
 from jobjar.next_job import ClaimGivenUp, NextJob, asked_categories
@@ -50,18 +40,16 @@ from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
-from jobjar.session import END_NOW, adopt_orphans
+from jobjar.session import adopt_orphans
 from jobjar.stages.complete import (
     Verdict,
     complete,
     count_failures,
     decide,
     give_back_unrun,
-    remove_spent_links,
     return_strays,
 )
 from jobjar.stages.run import run_attempt
-from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.worker_directory import choose_worker_name, make_worker_directory
 from jobjar.workplace import Workplaces
 
@@ -75,7 +63,6 @@ REFUSED = "refused"
 # Nothing was claimed yet, and there is more to be tried: what has come to an end is this turn, which is short.
 LOOKING = "looking"
 
-STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
 
 
@@ -110,15 +97,11 @@ class Worker:
         self.categories = categories
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
-        is_network = not jar.ledger_home.shared
-        self._orders = control.Orders(jar.layout, self.paths, self.interval_s, is_network)
-        self._signals = SignalFlags()
-        self._control_watch = DirectoryWatch(removals=True)
         self._pulse = Pulse(jar, self.paths, say)
         asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
-        self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
+        self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
-        self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say, self.is_told_to_end)
+        self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)
         self._has_strays = self._has_place
@@ -149,7 +132,7 @@ class Worker:
         load_what_may_be_needed()
         gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
         gc.set_threshold(50_000)
-        self._signals.take((*END_NOW, STOP_AFTER_JOB))
+        self._listener.start()
         self._places = Workplaces(self.claimer)
         self._pulse.start()
 
@@ -176,9 +159,7 @@ class Worker:
         sync_journal(self.jar.journal)
         self.say(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
         self.jar.close()
-        self._control_watch.close()
-        self._arrivals.close()
-        self._signals.close()
+        self._listener.close()
         patience.may_wait, patience.beat = lambda: True, lambda: None
         patience.between_pieces = patience.beat
         self.say(f"worker {self.name} ended: {reason}")
@@ -194,14 +175,16 @@ class Worker:
                 return result
             try:
                 if result == REFUSED:
-                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
                 elif result == RESTING:
-                    self._sleep(self._failures.left_s(), wake_for_jobs=False)
+                    self._sleep(self._failures.left_s(), for_jobs=False)
                 elif result in (IDLE, PAUSED):
-                    self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
+                    self._sleep(
+                        spread_s(self.jar.settings.pause_time_s), for_jobs=result == IDLE, is_paused=result == PAUSED
+                    )
             except OSError as error:
                 self._refusals.tell(error)
-                wait_readable(self._signals.descriptors(), self.interval_s)
+                self._listener.pause()
 
     def step(self) -> str:
         """One turn of the lifecycle: at most one job. Returns what it came to; REFUSED, once said, while the disk refuses."""
@@ -221,8 +204,8 @@ class Worker:
         self._pulse.beat()
         if self.is_told_to_end():
             return ENDED
-        stopped, paused = self._orders.look()
-        if signal.SIGUSR1 in self._signals.raised or stopped:
+        stopped, paused = self._listener.control_files.look()
+        if self._listener.is_told_to_stop() or stopped:
             return STOPPED
         if paused:
             sync_journal(self.jar.journal)
@@ -261,7 +244,7 @@ class Worker:
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
-        self._signals.hear_children(False)
+        self._listener.signals.hear_children(False)
         if job.retries:
             hold_file(self.claimer, job)
         try:
@@ -305,11 +288,9 @@ class Worker:
         said = Predecessor(
             self.name, self.claimer.worker_id, self._failures.in_a_row, is_logging, self.jar.program_path
         )
-        orders = (*END_NOW, STOP_AFTER_JOB)
-        begin_afresh(
-            self.jar.layout.home, self.categories, self._is_storage, said, orders, self._signals.raised, self.say
-        )
-        return ENDED if self.is_told_to_end() else STOPPED if STOP_AFTER_JOB in self._signals.raised else LEAVING
+        raised = self._listener.signals.raised
+        begin_afresh(self.jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.say)
+        return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _flush_log(self) -> None:
         if self._log is not None:
@@ -346,7 +327,7 @@ class Worker:
 
     def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
         self._pulse.beat()
-        if self._after_work() != RAN or signal.SIGUSR1 in self._signals.raised or any(self._orders.look()):
+        if self._after_work() != RAN or self._listener.is_told_to_stop() or any(self._listener.control_files.look()):
             return None
         try:
             if self._has_strays:
@@ -370,48 +351,26 @@ class Worker:
         self._refusals.tell(error)
 
     def arrivals(self) -> list[int]:
-        self._arrivals.watch()
-        return self._arrivals.descriptors()
+        self._listener.arrivals.watch()
+        return self._listener.arrivals.descriptors()
 
     def has_arrivals(self) -> bool:
-        return self._arrivals.any()
+        return self._listener.arrivals.any()
 
     # Sleeping and being woken
 
-    def _pause_time_s(self) -> float:
-        """JJ_PAUSE_TIME, up to 10 % and at most 10 s longer or shorter at random (guide)."""
-        pause_time_s = self.jar.settings.pause_time_s
-        spread_s = min(pause_time_s * 0.1, 10.0)
-        return pause_time_s + random.uniform(-spread_s, spread_s)
-
-    def _sleep(self, seconds: float, wake_for_jobs: bool, paused: bool = False) -> None:
-        """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission since the last scan."""
+    def _sleep(self, seconds: float, for_jobs: bool, is_paused: bool = False) -> None:
+        """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan, or a due retry."""
         sync_journal(self.jar.journal)
         self._flush_log()
-        until = time.monotonic() + seconds
-        if wake_for_jobs:
-            until = min(until, time.monotonic() + self._next_job.until_due_s())
-        self._watch_directories()
-        self._signals.hear_children(True)
-        while not self.is_told_to_end() and signal.SIGUSR1 not in self._signals.raised:
-            left_s = until - time.monotonic()
-            # Looked at again after the watch was set: what came before raises nothing there.
-            if left_s <= 0 or self._orders.look(at_once=True) != (False, paused):
-                return
-            descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
-            if wake_for_jobs:
-                descriptors += self._arrivals.descriptors()
-            wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
-            self.take_wake()
-            self._pulse.beat()
-            if wake_for_jobs and self._leases.take_back_expired():
-                return
-            if wake_for_jobs and (self._arrivals.any() or self.claimer.tokens.may_go_on()):
-                return
+        if for_jobs:
+            seconds = min(seconds, self._next_job.until_due_s())
 
-    def _watch_directories(self) -> None:
-        self._control_watch.watch([self.paths.path, self.jar.layout.workers])
-        self._arrivals.watch()
+        def may_claim() -> bool:
+            self._pulse.beat()
+            return for_jobs and (self._leases.take_back_expired() or self.claimer.tokens.may_go_on())
+
+        self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
 
     # Watch (attempt.py): what ends a running attempt early
 
@@ -419,14 +378,10 @@ class Worker:
         refresh(self.claimer, self.disk_now())
 
     def descriptors(self) -> list[int]:
-        self._control_watch.watch([self.paths.path])
-        self._signals.hear_children(True)
-        return [*self._signals.descriptors(), *self._control_watch.descriptors()]
+        return self._listener.descriptors()
 
     def take_wake(self) -> bool:
-        """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
-        is_told = self._signals.drain()
-        return self._control_watch.drain() or is_told
+        return self._listener.take_wake()
 
     def reason(self, job: ClaimedJob) -> str | None:
         self.take_wake()
@@ -434,9 +389,9 @@ class Worker:
         self._flush_log()
         if self.is_told_to_end():
             return INTERRUPTED
-        if self._orders.take_kill_request(job.name):
+        if self._listener.control_files.take_kill_request(job.name):
             return KILLED
         return self._leases.check_held(job)
 
     def is_told_to_end(self) -> bool:
-        return not self._signals.raised.isdisjoint(END_NOW)
+        return self._listener.is_told_to_end()

@@ -14,7 +14,7 @@ from jobjar import propose as module
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import new_id
-from jobjar.ledger.queries import list_jobs
+from jobjar.ledger.ask_jobs import list_jobs
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.moves import move_to_free_name
 from jobjar.stages import claim

@@ -1,8 +1,5 @@
-"""Questions to the ledger, and the few marks that a claim makes in it.
-
-The functions that a worker calls for each job take the driver's connection and speak SQL; those for people's commands
-take a Ledger and use the models.
-"""
+"""What workers and recovery ask the ledger, and the few marks that a claim makes in it: SQL by the driver, for it is asked for
+each job. What people ask of single jobs is in ask_jobs.py."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ from typing import Any, NamedTuple
 
 from jobjar.jobname import id_in_name, unnumbered_name
 from jobjar.layout import name_in_place
-from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
-from jobjar.ledger.store import Ledger
 
 
 class Candidate(NamedTuple):
@@ -344,63 +339,3 @@ def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: 
     """Whether an attempt has this warning."""
     query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
     return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None
-
-
-def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
-    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, of a place, or
-    of an identifier in their names; newest first."""
-    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
-        tries = [
-            JobReport.uid == name_or_id,
-            JobReport.name == name_or_id,
-            (JobReport.name == name_in_place(name_or_id)) & (JobReport.place == name_or_id),
-        ]
-        if own_id := id_in_name(name_in_place(name_or_id)):
-            tries.append(JobReport.uid == own_id)  # it has another name by now: `x~2` where `x` was taken
-        if len(name_or_id) >= 4:
-            tries.append(JobReport.uid.startswith(name_or_id))
-        tries.append(JobReport.name.contains(f"-{name_or_id}."))
-        for condition in tries:
-            found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
-            if found:
-                return found
-    return []
-
-
-def list_jobs(ledger: Ledger, state: str, category: str | None = None) -> list[JobReport]:
-    """The jobs in a state, in the order in which they would be claimed; with `category`, of that one only."""
-    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
-        query = JobReport.select().where(JobReport.state == state)
-        if category is not None:
-            query = query.where(JobReport.category == category)
-        if state == "completed":
-            return list(query.order_by(JobReport.moved_at, JobReport.id))
-        order = (JobReport.category, JobReport.priority.desc(), JobReport.submitted_at, JobReport.id)
-        return list(query.order_by(*order))
-
-
-def list_attempts(ledger: Ledger, uid: str) -> list[Attempt]:
-    """A job's attempts in order."""
-    with ledger.database.bind_ctx(MODELS):
-        return list(Attempt.select().where(Attempt.job_uid == uid).order_by(Attempt.number, Attempt.started_at))
-
-
-def list_moves(ledger: Ledger, uid: str) -> list[Move]:
-    """A job's moves in order."""
-    with ledger.database.bind_ctx(MODELS):
-        return list(Move.select().where(Move.job_uid == uid).order_by(Move.moved_at, Move.number))
-
-
-def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """State and outcome of each of the jobs of these ids that the ledger knows; the state of a held job is `held`."""
-    found: dict[str, tuple[str, str | None]] = {}
-    for start in range(0, len(uids), 500):
-        some = uids[start : start + 500]
-        marks = ",".join("?" * len(some))
-        for uid, state, outcome in ledger.connection.execute(
-            "SELECT uid, CASE WHEN state = 'limbo' AND held_reason IS NOT NULL THEN 'held' ELSE state END, outcome "
-            f"FROM job_report WHERE uid IN ({marks})",
-            some,
-        ):
-            found[uid] = (state, outcome)
-    return found

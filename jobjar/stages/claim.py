@@ -16,9 +16,10 @@ from jobjar.access import explain_file, may_run, may_run_here
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.claimed_links import link_in_claimed
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
-from jobjar.jobname import carried_id, id_in_name, new_id, numbered_name, oddity_in_name
+from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
@@ -38,7 +39,7 @@ from jobjar.passed_over import (
     is_unnamed,
     pass_over,
 )
-from jobjar.patience import patience, patiently
+from jobjar.patience import patiently
 from jobjar.propose import propose, renew
 from jobjar.throttle import is_closed
 
@@ -89,7 +90,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
-            return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
+            return claimed._replace(link=link_in_claimed(claimer, claimed.name, claimed.path))
     proposals.has_more = True
     return None
 
@@ -392,33 +393,3 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
         "category": candidate.category,
     }
     claimer.jar.journal.append([entry])
-
-
-def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
-    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
-    link_name, number = name, 2
-    target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
-    while True:
-        link = f"{claimer.jar.layout.claimed}/{link_name}"
-        troubles = patience.troubles
-        try:
-            patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
-            return link
-        except FileExistsError:
-            if patience.troubles != troubles and _leads_to(link, target):
-                return link  # the try that failed had made it
-            if not os.path.exists(link):
-                with contextlib.suppress(OSError):  # a leftover of a dead worker
-                    os.unlink(link)
-            else:
-                link_name = numbered_name(name, number)
-                number += 1
-        except OSError:
-            return ""
-
-
-def _leads_to(link: str, target: str) -> bool:
-    try:
-        return os.readlink(link) == target
-    except OSError:
-        return False

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
-from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
+from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer, late_warning
+from jobjar.claimed_links import take_link_away, take_own_link_away
+from jobjar.disk import is_taken_away, look, make_directory, remove_file, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.journal import Entry, moved_entry
@@ -30,9 +31,6 @@ from jobjar.throttle import note_end, read_threshold
 
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
-MAX_SPENT_LINKS = 50_000
-# Removing links goes on for so long at once: jobs and orders wait meanwhile.
-_REMOVING_S = 0.25
 LONGEST_RETRY_DELAY_S = 86400.0
 
 
@@ -175,7 +173,8 @@ def complete(
         return False
     if notes:
         warn(f"{job.name}: {'; '.join(notes)}")
-        moved.insert(0, _warned_entry(claimer, job, before, notes))
+        told = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+        moved[:0] = [late_warning(*told, note) for note in notes]
     claimer.tokens.give_back(job.tokens)
     if is_next_near and verdict.final:
         claimer.jar.journal.append_later(moved)
@@ -207,19 +206,6 @@ def _replace_file(
     return end, verdict
 
 
-def _warned_entry(claimer: Claimer, job: ClaimedJob, before: Sequence[Entry], notes: list[str]) -> Entry:
-    """What was odd about an attempt. Of one attempt there is one such entry, or the later one repeats the earlier."""
-    said = [text for entry in before if entry["entry"] == "warned" for text in entry["warnings"]]
-    return {
-        "entry": "warned",
-        "job": job.uid,
-        "attempt": job.attempt,
-        "worker": claimer.paths.name,
-        "worker_uid": claimer.worker_id,
-        "warnings": [*said, *notes],
-    }
-
-
 def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
     """Whether leases or other nodes may have taken an attempt's job, so that it is worth a look. Where this node has no
     leases another one's need longer than a moment; a hand that was quicker is seen by the rename."""
@@ -233,7 +219,7 @@ def note_loss(
     """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
     the attempt decided it, and a `lost` would take that away."""
     claimer.tokens.give_back(job.tokens)
-    _take_own_link_away(claimer, job.link)
+    take_own_link_away(claimer, job.link)
     try:
         was_decided_here = _is_decided_here(claimer, job)
     except (LedgerBusy, LedgerUnavailable) as error:
@@ -355,41 +341,6 @@ def end_unrun(
     """Say that a job was taken back before it was run, and could not be given back for that."""
     end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
     note_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
-
-
-def take_link_away(claimer: Claimer, link: str) -> None:
-    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
-    after an old one was freed, which at a link a job cost half a millisecond a job."""
-    if not link:
-        return
-    try:
-        if not claimer.jar.ledger_home.shared:
-            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
-            return
-        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
-        claimer.spent_links += 1
-    except OSError:
-        with contextlib.suppress(OSError):  # what stays behind recovery removes
-            os.unlink(link)
-    if claimer.spent_links >= MAX_SPENT_LINKS:
-        remove_spent_links(claimer)
-
-
-def _take_own_link_away(claimer: Claimer, link: str) -> None:
-    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
-    with contextlib.suppress(OSError):
-        if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
-            take_link_away(claimer, link)
-
-
-def remove_spent_links(claimer: Claimer) -> None:
-    """Remove the links that were taken out of claimed/, as many as can be removed in a moment; for when there is nothing better
-    to do."""
-    until = time.monotonic() + _REMOVING_S
-    while claimer.spent_links and time.monotonic() < until:
-        claimer.spent_links -= 1
-        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
-            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobjar.attempt import SUCCEEDED, AttemptEnd
+from jobjar.attempt import INTERRUPTED, SUCCEEDED, AttemptEnd
 from jobjar.description import parse_source
 from jobjar.disk import look, replace_file
-from jobjar.errors import CannotStore, JarError
+from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
 from jobjar.jug.command import make_text
 from jobjar.jug.copies import LOOKS_S
 from jobjar.jug.outputs import OutputFile, State, finish_publishing
@@ -24,6 +25,7 @@ from jobjar.jug.software import Package, find_command, install
 from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
+from jobjar.ledger.queries import count_attempts
 from jobjar.remedies import explain_refusal
 from jobjar.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
 from jobjar.workplace import Workplace
@@ -128,6 +130,15 @@ def end_of(state: State, output_file: str | None) -> AttemptEnd:
         output_file=output_file,
         message=state.message,
     )
+
+
+def count_refusals(jar: Jar, state: State) -> int:
+    """How often a job was sent back since its files were published."""
+    try:
+        with jar.ledger.writing() as connection:
+            return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return 0
 
 
 def delay_after(refusals: int) -> float:

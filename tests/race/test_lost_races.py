@@ -11,6 +11,7 @@ import pytest
 
 from jobjar import disk
 from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.claimed_links import take_link_away
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id
@@ -67,7 +68,7 @@ def take_away(claimer: Claimer, job: ClaimedJob) -> None:
     """Return a job that another holds, as a recovery does."""
     verdict = complete.Verdict(False, "returned", 0)
     claimer.jar.journal.append([complete.move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)])
-    complete.take_link_away(claimer, job.link)
+    take_link_away(claimer, job.link)
 
 
 def before(module: Any, name: str, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
