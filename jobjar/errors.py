@@ -171,6 +171,12 @@ class UnknownWorker(JarError):
     template = "{name}: no running worker and no node of running workers has this name; {running}"
 
 
+class UnknownGone(JarError):
+    template = (
+        "{name}: no worker, no node of workers and none that changes a batch has this name; `system_status` lists them"
+    )
+
+
 class NotGone(JarError):
     template = (
         "nothing was given up: {living}. Stop what lives, or wait until it has been silent for some minutes{advice}"

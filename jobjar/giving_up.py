@@ -15,7 +15,7 @@ from jobjar import control
 from jobjar.batch_change import give_up, read_change
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import read_file, read_server_clock, replace_file
-from jobjar.errors import JarError, NotGone, UnknownWorker
+from jobjar.errors import JarError, NotGone, UnknownGone
 from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
@@ -47,7 +47,7 @@ class Gone:
 
 
 def find_gone(jar: Jar, nodes: Iterable[str], names: Iterable[str]) -> Gone:
-    """What a person means who says that these nodes and these workers are gone. Raises UnknownWorker; NotGone where one of them
+    """What a person means who says that these nodes and these workers are gone. Raises UnknownGone; NotGone where one of them
     is alive here, or was heard of lately: then nothing is given up."""
     names, nodes = list(names), list(nodes)
     workers = [worker for worker in list_workers(jar.layout) if not worker.set_aside]
@@ -55,7 +55,7 @@ def find_gone(jar: Jar, nodes: Iterable[str], names: Iterable[str]) -> Gone:
     for name in (*nodes, *names):
         is_known = any(name in (worker.name, worker.process.node) for worker in workers) or name in batches.values()
         if not is_known:
-            raise UnknownWorker(name=name)
+            raise UnknownGone(name=name)
     meant = [worker for worker in workers if worker.name in names or worker.process.node in nodes]
     hearing = Hearing(jar.layout)
     living = [

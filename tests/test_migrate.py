@@ -35,8 +35,8 @@ def tables(connection: Any) -> set[str]:
 def test_migrations_are_numbered_without_gaps_and_applied_in_order(schema: Path) -> None:
     names = [migration.name for migration in known_migrations()]
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
-    (schema / "0002_more.sql").write_text("CREATE TABLE more (id INTEGER);\nINSERT INTO more SELECT 7;\n")
-    (schema / "0003_still_more.sql").write_text("ALTER TABLE more ADD COLUMN name TEXT;\n")
+    (schema / "0097_more.sql").write_text("CREATE TABLE more (id INTEGER);\nINSERT INTO more SELECT 7;\n")
+    (schema / "0098_still_more.sql").write_text("ALTER TABLE more ADD COLUMN name TEXT;\n")
     connection = connect()
     migrate(connection, ":memory:")
     assert list(applied_migrations(connection)) == [migration.name for migration in known_migrations()]
@@ -49,11 +49,11 @@ def test_migrating_again_changes_nothing_and_an_older_ledger_gets_what_it_lacks(
     before = connection.execute("SELECT * FROM migration").fetchall()
     migrate(connection, ":memory:")
     assert connection.execute("SELECT * FROM migration").fetchall() == before
-    (schema / "0002_more.sql").write_text("CREATE TABLE more (id INTEGER);\n")
+    (schema / "0097_more.sql").write_text("CREATE TABLE more (id INTEGER);\n")
     migrate(connection, ":memory:")
     after = connection.execute("SELECT * FROM migration").fetchall()
     assert after[: len(before)] == before
-    assert after[-1][0] == "0002_more"
+    assert after[-1][0] == "0097_more"
 
 
 def test_a_newer_ledger_is_refused_by_the_name_of_its_migration(schema: Path) -> None:
@@ -77,14 +77,14 @@ def test_a_migration_that_was_changed_after_it_was_applied_is_refused_by_name(sc
 
 
 def test_a_migration_that_fails_leaves_neither_its_tables_nor_a_record(schema: Path) -> None:
-    (schema / "0002_bad.sql").write_text("CREATE TABLE half (id INTEGER);\nINSERT INTO no_such_table VALUES (1);\n")
+    (schema / "0097_bad.sql").write_text("CREATE TABLE half (id INTEGER);\nINSERT INTO no_such_table VALUES (1);\n")
     connection = connect()
     with pytest.raises(driver.Error):
         migrate(connection, ":memory:")
     assert "half" not in tables(connection)
-    assert "0002_bad" not in applied_migrations(connection)
+    assert "0097_bad" not in applied_migrations(connection)
     assert not connection.in_transaction
-    (schema / "0002_bad.sql").write_text("CREATE TABLE half (id INTEGER);\n")
+    (schema / "0097_bad.sql").write_text("CREATE TABLE half (id INTEGER);\n")
     migrate(connection, ":memory:")
     assert "half" in tables(connection)
 

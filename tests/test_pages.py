@@ -87,6 +87,7 @@ _COUNT = f"cat > count.jug <<'end'\n{_COUNT_JUG}end\n"
 _STORED_AGAIN = "sed s/stored/again/ examples/jug/storage/storage.jug | submit_batch - class=DISK; start_worker"
 _REGISTRY = "it takes packages from a registry; the programs of this tree stand there instead"
 _CRON = "what cron starts is for a host that has cron; tests/programs/test_nightly.py reads these files"
+_GONE = "no node is gone here; tests/hosts/test_giving_up.py has one"
 _PEER = "it wants a second node; tests/hosts/test_doctor_peer.py has one"
 _INSTALLED = f"for program in {ROOT}/scripts/*; do ln -s {BIN}/${{program##*/}} %s/; done"
 
@@ -120,6 +121,12 @@ STAGES: dict[str, dict[str, Stage]] = {
             }
         ),
         "pause_worker all": Stage(before="start_worker LINUX"),
+        "recover_jobs --node rain": Stage(
+            instead={
+                "recover_jobs --node rain": ("recover_jobs --node rain --yes || test $? = 1", _GONE),
+                "recover_jobs --worker rain.7": ("recover_jobs --worker rain.7 --yes || test $? = 1", _GONE),
+            }
+        ),
         "#JJ retries = 2": Stage(name="patient", after=f"submit_job -f ./patient; {_WAIT_FOR_ALL}"),
         "submit_job /usr/local": Stage(after=_WAIT_FOR_ALL),
         "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),

@@ -28,6 +28,7 @@ from jobjar.journal import Journal
 from jobjar.layout import Layout
 from jobjar.liveness import boot_id, mark, node_run
 from jobjar.mounts import is_local
+from jobjar.patience import patiently
 from jobjar.whose import explain, explain_refusal
 
 LOCK_PATIENCE_S = 10.0
@@ -149,7 +150,9 @@ class LedgerHome:
         try:
             return Journal(find_path(), find_path)
         except OSError as error:
-            raise CannotUseJar(action="write to the ledger home", path=self.path, reason=error.strerror) from error
+            raise CannotUseJar(
+                action="write to the ledger home", path=self.path, reason=explain(error, self.path)
+            ) from error
 
     @contextlib.contextmanager
     def locked(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
@@ -281,18 +284,18 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
 def _is_same(path: str, other: str) -> bool:
     """Whether two paths lead to one directory, over links and bind mounts too."""
     try:
-        return os.path.samefile(path, other)
+        return patiently(lambda: os.path.samefile(path, other), path)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise CannotUseJar(action="look at", path=path, reason=error.strerror) from error
+        raise CannotUseJar(action="look at", path=path, reason=explain(error, path)) from error
 
 
 def _private_home(layout: Layout, path: str) -> LedgerHome:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     except OSError as error:
-        raise CannotUseJar(action="make the ledger home", path=path, reason=error.strerror) from error
+        raise CannotUseJar(action="make the ledger home", path=path, reason=explain(error, path)) from error
     _make_own_directory(path)
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
@@ -311,7 +314,7 @@ def _make_own_directory(path: str) -> None:
             os.mkdir(path, 0o700)
         status = os.lstat(path)
     except OSError as error:
-        raise CannotUseJar(action="make the ledger home", path=path, reason=error.strerror) from error
+        raise CannotUseJar(action="make the ledger home", path=path, reason=explain(error, path)) from error
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafeLedgerHome(path=path, reason="it is not a directory")
     if status.st_uid not in (os.geteuid(), 0):
@@ -329,7 +332,7 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
     except FileNotFoundError:
         noted = ()
     except OSError as error:
-        raise CannotUseJar(action="read", path=home.jar_file, reason=error.strerror) from error
+        raise CannotUseJar(action="read", path=home.jar_file, reason=explain(error, home.jar_file)) from error
     if noted == ours:
         return
     if len(noted) == 2:
@@ -346,4 +349,4 @@ def read_jar_id(layout: Layout) -> str:
     try:
         return read_file(layout.jar_id_file).decode().strip()
     except OSError as error:
-        raise CannotUseJar(action="read", path=layout.jar_id_file, reason=error.strerror) from error
+        raise CannotUseJar(action="read", path=layout.jar_id_file, reason=explain(error, layout.jar_id_file)) from error

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
-    """Take for dead what the person says is gone, once he was asked. Raises UnknownWorker, NotGone, NotConfirmed."""
+    """Take for dead what the person says is gone, once he was asked. Raises UnknownGone, NotGone, NotConfirmed."""
     from jobjar.giving_up import find_gone, give_up_gone
 
     gone = find_gone(jar, options.node, options.worker)

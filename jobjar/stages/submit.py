@@ -227,7 +227,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     except OSError as error:
         reason = explain(error, path)
         raise SubmitFailed(
-            path=submission.what, reason=_name_place(directory, reason) if error.filename == path else reason
+            path=submission.what, reason=_name_place(directory, reason) if error.filename in (None, path) else reason
         ) from error
     return _Limbo(
         name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}), beginning

@@ -131,9 +131,11 @@ def be_a_worker_that_is_stopped() -> None:
     """start_worker in the foreground, from its start to its end, when all workers are to stop."""
 
     def run(jar: Jar) -> None:
-        with open(jar.layout.stop_all_file, "w", encoding="utf-8"):
-            pass
-        run_in_foreground(jar, ())
+        def stop_all(name: str) -> None:
+            with open(jar.layout.stop_all_file, "w", encoding="utf-8"):
+                pass
+
+        run_in_foreground(jar, (), ready=stop_all)
         os.unlink(jar.layout.stop_all_file)
 
     _with_jar(run)

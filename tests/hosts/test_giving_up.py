@@ -70,7 +70,7 @@ def test_a_node_that_is_gone_is_given_up_with_its_jobs_tokens_and_changes_of_bat
     assert rig.show(job)["outcome"] == "succeeded"
     # Nothing more to do is no error; a name that nobody had is one.
     assert "0 jobs returned" in rig.run("recover_jobs", "--node", "rain").stdout
-    assert "snow: no running worker" in rig.run("recover_jobs", "--node", "snow", check=False).stderr
+    assert "snow: no worker, no node" in rig.run("recover_jobs", "--node", "snow", check=False).stderr
     rig.assert_clean()
 
 

@@ -244,7 +244,7 @@ def test_a_home_whose_disk_is_full_stops_no_worker_that_runs_and_no_new_one_star
     wait_until(lambda: len(space.names("completed")) == 21, "the other jobs' end", 60)
     refused = space.run("start_worker", "--foreground", check=False, JJ_LEDGER_HOME=f"{disk}/other")
     assert refused.returncode == 1
-    assert "No space left" in refused.stderr and f"{disk}/other" in refused.stderr
+    assert "the disk is full" in refused.stderr and f"{disk}/other" in refused.stderr
     assert space.status()["jobs"]["completed"] == 21
     filler.unlink()
     space.stop_worker(worker)
@@ -259,6 +259,6 @@ def test_a_user_who_may_not_write_to_a_jar_on_a_network_disk_gets_no_home(
     monkeypatch.setattr(module, "is_local", lambda path: False)
     monkeypatch.setattr(module, "HOMES", str(tmp_path / "homes"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(CannotUseJar, match="no write permission"):
+    with pytest.raises(CannotUseJar, match=r"cannot write to .*/ledger/journals"):
         find_ledger_home(Layout(str(rig.home)))
     assert not (tmp_path / "homes").exists()

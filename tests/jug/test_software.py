@@ -354,7 +354,7 @@ def forge_claim(place: Path, archive: Path, touched_ago_s: float, **changes: obj
     directory = place / f"{sha256_of(archive)}.building"
     directory.mkdir(parents=True)
     claimer = directory / "claimer.0123456789abcdef"
-    claimer.write_text(json.dumps({**this_process()._asdict(), "node": "elsewhere", **changes}))
+    claimer.write_text(json.dumps({**this_process()._asdict(), "node": "elsewhere", "boot_id": "its own", **changes}))
     os.utime(claimer, (time.time() - touched_ago_s,) * 2)
     return claimer
 

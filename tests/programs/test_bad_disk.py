@@ -19,7 +19,7 @@ def test_submitting_to_a_full_disk_is_refused_and_leaves_nothing(small: SpaceRig
     filler = small.fill(small.home)
     result = small.run("submit_job", "echo", "hello", check=False)
     assert result.returncode == 1
-    assert FULL in result.stderr
+    assert "the disk is full" in result.stderr
     assert "echo hello" in result.stderr
     assert result.stdout == ""
     assert small.names("limbo") == []
@@ -38,7 +38,7 @@ def test_a_file_that_does_not_fit_leaves_no_half_copy(small: SpaceRig, tmp_path:
     result = small.run("submit_job", "-f", str(big), check=False)
     assert result.returncode == 1
     assert str(big) in result.stderr
-    assert FULL in result.stderr
+    assert "the disk is full" in result.stderr
     assert small.names("limbo") == small.names("unclaimed") == []
     name = small.submit("true")
     small.run_until_idle()
@@ -138,7 +138,7 @@ def test_a_ledger_home_on_a_full_disk_is_named_and_nothing_is_submitted(space: S
     result = space.run("submit_job", "true", check=False, JJ_LEDGER_HOME=str(disk))
     assert result.returncode == 1
     assert str(disk) in result.stderr
-    assert FULL in result.stderr
+    assert "the disk is full" in result.stderr
     assert space.names("limbo") == space.names("unclaimed") == []
 
 
@@ -167,7 +167,7 @@ def test_directories_without_write_permission_are_named(rig: Rig) -> None:
     (rig.home / "unclaimed").chmod(0o500)
     result = rig.run(*words, f"{rig.home}/bin/submit_job", "true", check=False)
     assert result.returncode == 1
-    assert "Permission denied" in result.stderr
+    assert "unclaimed is yours" in result.stderr or "may not" in result.stderr
     assert "true" in result.stderr
     assert rig.names("limbo") == []
     result = rig.run(*words, f"{rig.home}/bin/start_worker", check=False)
@@ -240,7 +240,7 @@ def test_a_jar_that_is_read_only_for_a_while_ends_no_worker_and_costs_no_job(spa
     space.mount_read_only(space.home)
     wait_until(lambda: "Read-only file system" in log.read_text()[said:], "the worker's word on its heartbeat")
     result = space.run("submit_job", "true", check=False)
-    assert result.returncode == 1 and "Read-only file system" in result.stderr
+    assert result.returncode == 1 and "the disk is read-only" in result.stderr
     gate.write_text("on\n")
     wait_until(lambda: "cannot be written" in log.read_text(), "the worker's word on the end of the job")
     assert worker.poll() is None

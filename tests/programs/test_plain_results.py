@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -55,6 +56,19 @@ def test_each_attempt_of_a_plain_job_has_its_own_words_and_a_silent_one_none(rig
 
 @pytest.mark.parametrize(("command", "is_read"), [("echo silent", False), ("echo n = 1 > other", True)])
 def test_a_directory_is_looked_into_only_where_it_was_touched(rig: Rig, command: str, is_read: bool) -> None:
-    rig.submit(command)
-    said = rig.run_until_idle(PYTHONPROFILEIMPORTTIME="1")
-    assert ("jobjar.jug.results" in said) == is_read
+    rig.submit("-p", "2", command)
+    rig.submit("-p", "1", "stop_worker all")
+    said = rig.run(sys.executable, "-c", _TELLS_LOOKS).stdout
+    assert said.count("looked") == (1 if is_read else 0)
+
+
+_TELLS_LOOKS = """
+from jobjar.jug import results
+from jobjar.programs.start_worker import main
+read = results.read_results
+def look(directory):
+    print("looked")
+    return read(directory)
+results.read_results = look
+main(["--foreground"])
+"""

@@ -34,6 +34,8 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "categories",
         "workers",
         "limits",
+        "renamed",
+        "returned",
         "throttled",
         "outcomes",
         "undecided_attempts",
