@@ -12,7 +12,6 @@ all nodes does this at a time (role.py); two at once do no harm.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -29,6 +28,7 @@ from jobjar.ledger.queries import mark_removed
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.moves import move_to_free_name
 from jobjar.role import give_back_role, renew_role, take_role
+from jobjar.schema import WORKER, Unreadable, read_document
 from jobjar.trees import remove_tree
 
 # Jobs in one transaction; between two the lock is given back, and workers go on.
@@ -191,8 +191,9 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
         os.rename(worker.paths.path, target.path)
     except FileNotFoundError:
         return False
-    with open(target.identity_file, encoding="utf-8") as file:
-        is_the_one = bool(json.load(file)["worker_id"] == worker.worker_id)
+    is_the_one = False
+    with contextlib.suppress(Unreadable):
+        is_the_one = bool(read_document(target.identity_file, WORKER)["worker_id"] == worker.worker_id)
     if not is_the_one:
         # Its process id came round again at this very moment: that is the directory of a worker that lives.
         os.rename(target.path, worker.paths.path)

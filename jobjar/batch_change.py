@@ -50,6 +50,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import patiently
+from jobjar.schema import BATCH, CHANGE
 from jobjar.stages.release import discard_staged, release_staged
 
 _TRIES = 3
@@ -165,7 +166,7 @@ def _remove_if_empty(jar: Jar, name: str) -> None:
 def read_change(jar: Jar, name: str) -> Change | None:
     """The change that is being made of a batch, or None."""
     for entry in list_directory(jar.layout.batch(name).change):
-        data = read_json(entry.path) if entry.name.endswith((".json", ".given_up")) else None
+        data = read_json(entry.path, CHANGE) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
             process = ProcessIdentity(data["node"], data["pid"], data["started"], data["boot_id"])
             return Change(data["id"], tuple(data["batches"]), data["by"], process, entry.name.endswith(".given_up"))
@@ -192,7 +193,7 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
     written = f"{paths.change}/{change.id}.state"
     write_json(jar, written, {**state, "change": change.id})
     # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
-    if read_json(f"{paths.change}/{change.id}.json") is None:
+    if read_json(f"{paths.change}/{change.id}.json", CHANGE) is None:
         raise _given_up(paths.change)
     try:
         # COMMIT: from here the change is made, and the jobs in its directory are submitted
@@ -208,7 +209,7 @@ def _given_up(path: str) -> OSError:
 
 
 def is_committed(jar: Jar, change: Change) -> bool:
-    state = read_json(jar.layout.batch(change.batches[0]).file)
+    state = read_json(jar.layout.batch(change.batches[0]).file, BATCH)
     return state is not None and state.get("change") == change.id
 
 

@@ -7,18 +7,19 @@ ends a running job. Reads the workers' directories; a crash in here leaves some 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look_afresh, read_file, remove_file
+from jobjar.disk import look_afresh, remove_file
 from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
+from jobjar.schema import WORKER, read_document
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
@@ -63,7 +64,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     is in trouble: the worker is not gone."""
     paths = layout.worker(directory)
     try:
-        data = json.loads(read_file(paths.identity_file, FLICKER_S))
+        data = read_document(paths.identity_file, WORKER, FLICKER_S)
         process = ProcessIdentity(data["node"], int(data["pid"]), float(data["process_started"]), data["boot_id"])
         ended = data.get("ended_at") is not None
         return WorkerState(
@@ -199,8 +200,7 @@ def request_kill(layout: Layout, worker: str, job_name: str) -> None:
     """Ask a worker to kill a job that it runs; asked twice is asked once. Raises OSError."""
     path = layout.worker(worker).kill_file(job_name)
     with contextlib.suppress(FileExistsError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        patiently(lambda: os.close(os.open(path, flags, 0o660)), path)
+        patiently(lambda: os.close(create_file(path, 0o660)), path)
 
 
 def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
@@ -217,6 +217,7 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
 
 def _touch(path: str) -> None:
     try:
-        patiently(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)), path)
+        with contextlib.suppress(FileExistsError):  # whatever lies there says it
+            patiently(lambda: os.close(create_file(path, 0o660)), path)
     except OSError as error:
         raise CannotUseJar(action="write", path=path, reason=error.strerror) from error

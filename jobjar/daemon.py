@@ -13,7 +13,6 @@ from jobjar.disk import open_common_file
 from jobjar.errors import JarError, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.log import Log
-from jobjar.patience import patiently
 from jobjar.version import VERSION
 
 _READY = b"+"
@@ -38,9 +37,8 @@ def run_in_foreground(
     log = Log(puts_off=not jar.ledger_home.shared)
     worker = Worker(jar, categories, log.say, log, is_storage)
     worker.start()
-    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
-        descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o664), worker.paths.log)
+        descriptor = open_common_file(worker.paths.log, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise WorkerFailed(reason=f"{worker.paths.log}: {error.strerror}") from error
     if to_log:

@@ -26,6 +26,7 @@ from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import list_all_taken, return_token
 from jobjar.liveness import DEAD
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
+from jobjar.regular import open_regular
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
 from jobjar.units import format_seconds
@@ -107,7 +108,7 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
 def read_heartbeat_ns(path: str) -> int:
     """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
     again only then. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(path)
     try:
         return os.fstat(descriptor).st_mtime_ns
     finally:

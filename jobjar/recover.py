@@ -18,7 +18,7 @@ from typing import Any
 from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
-from jobjar.disk import look, make_directory, read_file, read_server_clock, remove_file, rename, replace_file
+from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename, replace_file
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
@@ -47,6 +47,7 @@ from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
+from jobjar.schema import WORKER, Unreadable, read_document
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
 from jobjar.trees import remove_tree
@@ -357,6 +358,7 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
             }
         ]
     )
-    data = json.loads(read_file(worker.paths.identity_file))
-    data.update({"ended_at": ended_at, "end_reason": reason})
-    replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
+    with contextlib.suppress(Unreadable):  # damaged since it was read: the journal has it
+        data = read_document(worker.paths.identity_file, WORKER)
+        data.update({"ended_at": ended_at, "end_reason": reason})
+        replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())

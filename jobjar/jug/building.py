@@ -30,6 +30,8 @@ from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import is_transient, patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over, read_bounded
+from jobjar.schema import CLAIMER, Unreadable, parse_document
 from jobjar.trees import remove_tree
 
 TOUCHED_EVERY_S = 10.0
@@ -177,14 +179,20 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
     """Whether who has a claim is ALIVE, DEAD or UNKNOWN, and when it was touched; None where the claim has gone."""
     try:
         # Opened: NFS then asks its server, and tells no times from before.
-        with open(claimer, encoding="utf-8") as file:
-            touched_at = os.fstat(file.fileno()).st_mtime
-            try:
-                return liveness(ProcessIdentity(**json.load(file))), touched_at
-            except (ValueError, TypeError):
-                return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
+        descriptor = open_regular(claimer)
     except FileNotFoundError:
         return None, 0.0
+    except UnfitFile as error:
+        pass_over(claimer, error.strerror)
+        return UNKNOWN, os.lstat(claimer).st_mtime
+    try:
+        touched_at = os.fstat(descriptor).st_mtime
+        said = parse_document(read_bounded(descriptor, claimer), CLAIMER)
+        return liveness(ProcessIdentity(*(said[name] for name in ProcessIdentity._fields))), touched_at
+    except Unreadable:
+        return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
+    finally:
+        os.close(descriptor)
 
 
 def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:

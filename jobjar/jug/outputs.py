@@ -38,6 +38,7 @@ from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
 from jobjar.patience import is_transient, patiently
+from jobjar.schema import STATE, parse_document
 from jobjar.trees import remove_tree
 
 OUTPUT = "output"
@@ -265,7 +266,7 @@ def _read_state(job_directory: str, name: str) -> State | None:
 def parse_state(data: bytes) -> State | None:
     """A state from the text of its file; None where it is none."""
     try:
-        said = json.loads(data)
+        said = parse_document(data, STATE)
         files = tuple(OutputFile(file["name"], file["size"], file["md5"]) for file in said["files"])
         state = State(**{**{name: said[name] for name in State._fields if name in said}, "files": files})
     except (ValueError, KeyError, TypeError):
