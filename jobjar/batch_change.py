@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
 from jobjar.batch_state import read_batch, read_json, write_json
+from jobjar.creating import unforeseen
 from jobjar.disk import (
     look,
     make_directory,
@@ -118,7 +119,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
     """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
-    prepared = f"{jar.layout.batches}/.{node_name()}.{os.getpid()}.{change.id}"
+    prepared = f"{jar.layout.batches}/.{node_name()}.{os.getpid()}.{unforeseen()}"
     directories = [prepared, *([prepared + inner] if inner else [])]
     for path in directories:
         with contextlib.suppress(FileExistsError):
@@ -331,7 +332,7 @@ def give_up(jar: Jar, name: str) -> None:
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
     """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
     said. Raises LedgerUnavailable."""
-    left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12}}")
+    left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12,16}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
         if found and process_start(int(found.group(1))) is None:

@@ -168,7 +168,7 @@ def find_untrusted_above(path: str, trusts_owners: bool = True) -> str | None:
         if is_foreign and (not trusts_owners or os.stat(os.path.dirname(above)).st_mode & 0o002):
             return f"{above} belongs to user {status.st_uid}"
         if stat.S_ISLNK(status.st_mode):
-            refused = find_untrusted_above(f"{os.path.realpath(above)}/.", trusts_owners)
+            refused = find_untrusted_above(f"{os.path.realpath(above)}/x", trusts_owners)
             if refused is not None:
                 return refused
         # A sticky directory, as /var/tmp, lets nobody move what is another's.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from jobjar.control import ASIDE, list_workers
+from jobjar.creating import TEMPORARY
 from jobjar.disk import is_job_file, link_target, look, read_server_clock, remove_file, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, node_name
@@ -46,7 +47,7 @@ def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
         is_being_made = ASIDE not in entry.name and process_start(int(pid)) is not None
         if is_being_made or look(paths.identity_file) is not None:
             continue
-        remove_leftovers(paths.path, r"worker\.json\.([0-9]+)\.new")
+        remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
         with contextlib.suppress(OSError):  # not empty
             for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
                 with contextlib.suppress(FileNotFoundError):
@@ -103,8 +104,8 @@ def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
     snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
     for directory, pattern in (
-        (jar.ledger_home.path, r"(?:ledger\.db|writer)\.([0-9]+)\.new.*"),
-        (jar.layout.ledger, snapshots + r"\.([0-9]+)\.new.*"),
+        (jar.ledger_home.path, r"(?:ledger\.db|writer)" + TEMPORARY + ".*"),
+        (jar.layout.ledger, snapshots + TEMPORARY + ".*"),
     ):
         for name in remove_leftovers(directory, pattern):
             say(f"removed the half-written {name}")

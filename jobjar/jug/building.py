@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
+from jobjar.creating import TEMPORARY
 from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
@@ -227,7 +228,7 @@ def sweep(place: str) -> None:
     left. For who has the claim on the place: others only prepare claims there."""
     directory, own = os.path.split(place)
     # What writes whole files adds a name of its own for a moment (disk.replace_file).
-    of_this_node = re.compile(rf"\..+\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-f]{{8}}\.[a-z]+(\.[0-9]+\.new)?")
+    of_this_node = re.compile(rf"\..+\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-f]{{8}}\.[a-z]+(?:{TEMPORARY})?")
     for name in os.listdir(directory):
         path = f"{directory}/{name}"
         found = of_this_node.fullmatch(name)

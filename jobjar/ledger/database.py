@@ -13,8 +13,10 @@ from typing import Any
 
 import peewee
 
+from jobjar.creating import open_shared
 from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
 from jobjar.ledger.migrate import check_version
+from jobjar.regular import open_regular
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
@@ -57,7 +59,7 @@ def probe_database(path: str) -> None:
 
 def check_size(path: str) -> None:
     """Compare a file's size with what its header says. Raises LedgerCorrupt, OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     if len(header) < 100 or not header.startswith(_MAGIC):
@@ -92,6 +94,7 @@ def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
     """
     try:
         check_size(path)
+        os.close(open_shared(target, os.O_RDWR))
         shutil.copyfile(path, target)  # in the kernel, where it can
         probe_database(target)
         if thorough:
@@ -140,6 +143,7 @@ def back_up(path: str, target: str, options: str = "", meanwhile: Callable[[], N
 
     The copy is not in WAL mode: who may only read it can open it by any program. It is not synced. Raises SQLite's errors.
     """
+    os.close(open_shared(target, os.O_RDWR))
     with (
         contextlib.closing(
             driver.connect(f"file:{quote_path(path)}?mode=ro{options}", uri=True, isolation_level=None)

@@ -9,6 +9,7 @@ import contextlib
 import os
 from typing import Any
 
+from jobjar.creating import temporary_path
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
@@ -88,9 +89,8 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
     Processes that have the old one open notice at their next write. Raises LedgerBusy, LedgerUnavailable.
     """
     fresh_home = LedgerHome(home.path, home.shared)
-    fresh_home.database = f"{home.database}.{os.getpid()}.new"
+    fresh_home.database = temporary_path(home.database)
     fresh_home.lock_file = f"{fresh_home.database}.lock"
-    remove_database(fresh_home.database)
     fresh = Ledger(layout, fresh_home)
     fresh.starts_from_snapshot = False
     try:

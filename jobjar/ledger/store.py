@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import peewee
 
+from jobjar.creating import temporary_path
 from jobjar.disk import open_common_file
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from jobjar.layout import Layout
@@ -130,7 +131,7 @@ class Ledger:
         the journals have everything."""
         if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
             return
-        temporary = f"{self.path}.{os.getpid()}.new"
+        temporary = temporary_path(self.path)
         try:
             copy_snapshot(self.layout.snapshot, temporary, thorough)
             with contextlib.closing(driver.connect(temporary)) as connection:

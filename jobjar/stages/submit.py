@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
+from jobjar.creating import create_file
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar, check_path_is_safe
@@ -223,7 +224,11 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
 def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any]]:
     """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor and
     the attributes in it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = create_file(path, 0o600, os.O_RDWR)
+    except FileExistsError:
+        os.unlink(path)  # of an earlier try; a link that somebody put there is not followed
+        descriptor = create_file(path, 0o600, os.O_RDWR)
     try:
         mode = 0o700
         if submission.script is not None:
