@@ -311,6 +311,8 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     connection.execute("SAVEPOINT batch")
     try:
         batch.write(connection)
+    except UnicodeDecodeError:
+        raise  # what SQLite says of a damaged ledger
     except _NOT_AN_ENTRY:
         # One of them holds what no row can: which, is seen when they come one at a time.
         connection.execute("ROLLBACK TO batch")
@@ -324,6 +326,8 @@ def _try_entry(connection: Any, entry: Entry) -> bool:
     try:
         apply_entry(connection, entry)
         return True
+    except UnicodeDecodeError:
+        raise
     except _NOT_AN_ENTRY:
         connection.execute("ROLLBACK TO entry")
         return False

@@ -16,7 +16,7 @@ from jobjar.creating import create_file, temporary_path
 from jobjar.disk import common_mode, read_server_clock, rename
 from jobjar.errors import LedgerUnavailable, NewerLedger
 from jobjar.jobname import node_name
-from jobjar.ledger.database import back_up, check_size, driver, quote_path, remove_database
+from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
 from jobjar.patience import FLICKER_S, patiently
@@ -79,7 +79,7 @@ def _has_news(ledger: Ledger) -> bool:
             published = dict(connection.execute(query))
     except NewerLedger:
         return False
-    except (LedgerUnavailable, OSError, driver.Error):
+    except (LedgerUnavailable, OSError, *UNREADABLE):
         return True
     with ledger.errors_named():
         ledger.ensure_open()
