@@ -16,6 +16,7 @@ import os
 import re
 import time
 
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import make_directory, read_server_clock, server_time
 from jobjar.jar import Jar
@@ -28,7 +29,6 @@ from jobjar.ledger.queries import mark_removed
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.moves import move_to_free_name
 from jobjar.role import give_back_role, renew_role, take_role
-from jobjar.schema import WORKER, Unreadable, read_document
 from jobjar.trees import remove_tree
 
 # Jobs in one transaction; between two the lock is given back, and workers go on.

@@ -10,6 +10,7 @@ from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
 from jobjar.tokens import Tokens
+from jobjar.units import LONGEST_S
 
 if TYPE_CHECKING:
     from jobjar.description import Description
@@ -31,6 +32,11 @@ PUBLISHED = "published"
 OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # Outcomes after which a job that has retries left is run again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
+
+
+def retry_pause_s(delay_s: float, failures_before: int) -> float:
+    """How long a job waits before it is tried again: its delay, doubled for each failure before."""
+    return min(delay_s * 2.0 ** min(failures_before, 64), LONGEST_S)
 
 
 class Proposals:

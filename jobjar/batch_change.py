@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
 from jobjar.batch_state import read_batch, read_json, write_json
+from jobjar.contents import BATCH, CHANGE
 from jobjar.creating import unforeseen
 from jobjar.disk import (
     look,
@@ -51,7 +52,6 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import patiently
-from jobjar.schema import BATCH, CHANGE
 from jobjar.stages.release import discard_staged, release_staged
 
 _TRIES = 3

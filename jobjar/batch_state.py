@@ -9,13 +9,13 @@ import json
 import time
 from typing import Any
 
+from jobjar.contents import BATCH, Document, Unreadable, read_document
 from jobjar.disk import common_mode, read_server_clock, replace_file
 from jobjar.errors import CannotUseJar, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
 from jobjar.regular import UnfitFile
-from jobjar.schema import BATCH, Document, Unreadable, read_document
 
 # What tells two changes apart that were made at one time of the disk's clock.
 _TICK_S = 1e-6

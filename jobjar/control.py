@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jobjar.contents import WORKER, read_document
 from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, remove_file
@@ -19,7 +20,6 @@ from jobjar.errors import CannotUseJar, JarError, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
-from jobjar.schema import WORKER, read_document
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.

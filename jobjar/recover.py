@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob, retry_pause_s
 from jobjar.batch_change import cancel_returned, settle_all
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename, replace_file
 from jobjar.jar import Jar
@@ -47,7 +48,6 @@ from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
-from jobjar.schema import WORKER, Unreadable, read_document
 from jobjar.stages.complete import Verdict, move_ended_job
 from jobjar.tidy import tidy_up
 from jobjar.trees import remove_tree
@@ -245,7 +245,8 @@ def _judge(
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
         failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        delay_s = job.retry_delay_s * 2 ** (failures - 1) if attempt.outcome in RETRIED_OUTCOMES and failures else 0
+        is_delayed = attempt.outcome in RETRIED_OUTCOMES and failures
+        delay_s = retry_pause_s(job.retry_delay_s, failures - 1) if is_delayed else 0
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit

@@ -1,7 +1,7 @@
 """Read what lies in a jar as what it may be: anything that somebody put there. A link, a pipe, a file without an end.
 
 A file is opened without following a link and without waiting, and has to be a regular one of a bounded size; what it says
-is looked at by schema.py. What is not read is named once (`pass_over`), and whoever asked goes on without it. Reads; writes
+is looked at by contents.py. What is not read is named once (`pass_over`), and whoever asked goes on without it. Reads; writes
 nothing. creating.py is the room for writing.
 """
 

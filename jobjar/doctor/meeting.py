@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.contents import MESSAGE, read_document
 from jobjar.creating import create_file
 from jobjar.disk import write_all
 from jobjar.doctor.probe import remove_all, remove_if_empty
 from jobjar.errors import JarError
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
-from jobjar.schema import MESSAGE, read_document
 
 FIRST, SECOND = "first", "second"
 POLL_S = 0.005

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
+from jobjar.contents import CLAIMER, Unreadable, parse_document
 from jobjar.creating import TEMPORARY
 from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
@@ -32,7 +33,6 @@ from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
 from jobjar.patience import is_transient, patiently
 from jobjar.regular import UnfitFile, open_regular, pass_over, read_bounded
-from jobjar.schema import CLAIMER, Unreadable, parse_document
 from jobjar.trees import remove_tree
 
 TOUCHED_EVERY_S = 10.0

@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from jobjar.contents import STATE, parse_document
 from jobjar.description import parse_output_path
 from jobjar.disk import (
     is_directory,
@@ -38,7 +39,6 @@ from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
 from jobjar.patience import is_transient, patiently
-from jobjar.schema import STATE, parse_document
 from jobjar.trees import remove_tree
 
 OUTPUT = "output"

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.contents import is_time
 from jobjar.journal import Entry
 from jobjar.ledger.entries import check_details
-from jobjar.schema import is_time
 
 # The worker's own word goes before that of a recovery, whose clock may show whole seconds; of equals the earlier one stands.
 _ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobjar.schema import (
+from jobjar.contents import (
     LATEST,
     is_category,
     is_count,

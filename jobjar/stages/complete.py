@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
-from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer, retry_pause_s
 from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry, moved_entry
@@ -44,7 +44,7 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
     if end.outcome in (INTERRUPTED, LOST):
         return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
-        delay_s = job.retry_delay_s * 2**failures_before
+        delay_s = retry_pause_s(job.retry_delay_s, failures_before)
         return Verdict(False, "retried", now + delay_s if delay_s else 0)
     return Verdict(True, "completed", 0)
 
