@@ -146,12 +146,14 @@ def quick(test: Callable[..., None]) -> Callable[..., None]:
     profile = settings(
         max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
-    return profile(test)
+    decorated: Callable[..., None] = profile(test)
+    return decorated
 
 
 def long(test: Callable[..., None]) -> Callable[..., None]:
     profile = settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    return pytest.mark.faults(profile(test))
+    decorated: Callable[..., None] = pytest.mark.faults(profile(test))
+    return decorated
 
 
 @contextlib.contextmanager

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobjar import jobname
 from jobjar.create import create_jar
+from jobjar.stages import submit
 from tests.rig import Rig
 
 pytestmark = pytest.mark.root
@@ -19,36 +21,50 @@ MEMBER, GROUP = 61_234, 61_235
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Any:
+def shared() -> Iterator[Rig]:
     """A jar of root's for a group, to which its members may write, and a victim: a file that only root may read."""
-    for path in (tmp_path, *tmp_path.parents):
-        if path != Path("/") and not path.stat().st_mode & 0o001:
-            path.chmod(path.stat().st_mode | 0o011)
-    home = tmp_path / "shared"
-    create_jar(str(home), for_group=True)
-    for path in (home, *home.rglob("*")):
-        os.chown(path, -1, GROUP, follow_symlinks=False)
-        if path.is_dir():
-            path.chmod(0o2770)
-    rig = Rig(home, make=False)
-    (tmp_path / "victim").write_text("secret")
-    (tmp_path / "victim").chmod(0o600)
-    yield rig
-    rig.end_everything()
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # the members cannot reach those of the tests
+        Path(directory).chmod(0o755)
+        home = Path(directory) / "shared"
+        create_jar(str(home), for_group=True)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, -1, GROUP, follow_symlinks=False)
+            if path.is_dir():
+                path.chmod(0o2770)
+        rig = Rig(home, make=False)
+        victim_of(rig).write_text("secret")
+        victim_of(rig).chmod(0o600)
+        try:
+            yield rig
+        finally:
+            rig.end_everything()
 
 
-def as_member(script: str, *words: object) -> None:
-    subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)],
-        user=MEMBER,
-        group=GROUP,
-        extra_groups=[],
-        check=True,
-        timeout=60,
-    )
+def as_member(action: Callable[[], object]) -> None:
+    """Do something as a member of the group, who is nobody else."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(GROUP)
+            os.setuid(MEMBER)
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
 
 
-LINK = "import os, sys; os.path.lexists(sys.argv[2]) and os.unlink(sys.argv[2]); os.symlink(*sys.argv[1:3])"
+def replace_by_link(path: Path, target: Path) -> Callable[[], object]:
+    def replace() -> None:
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.symlink(target, path)
+
+    return replace
+
+
 NODE = os.uname().nodename
 
 
@@ -76,10 +92,9 @@ def test_root_writes_to_no_file_that_a_member_linked_to(shared: Rig, place: str)
     shared.submit("true")
     shared.run_until_idle()
     before = victim_of(shared).stat()
-    as_member(LINK, victim_of(shared), shared.home / place)
+    as_member(replace_by_link(shared.home / place, victim_of(shared)))
     name = shared.submit("true")
     shared.run("recover_jobs", check=False)
-    shared.run("check_workers", JJ_MAX_WORKERS="0", check=False)
     assert_untouched(shared)
     assert victim_of(shared).stat().st_mtime == before.st_mtime
     assert name in shared.names("unclaimed")
@@ -88,7 +103,7 @@ def test_root_writes_to_no_file_that_a_member_linked_to(shared: Rig, place: str)
 def test_root_appends_to_no_journal_that_a_member_replaced(shared: Rig) -> None:
     shared.submit("true")
     [journal] = (shared.home / "ledger/journals").glob("*.jsonl")
-    as_member(LINK, victim_of(shared), journal)
+    as_member(replace_by_link(journal, victim_of(shared)))
     name = shared.submit("exit", "3")
     shared.run_until_idle()
     assert_untouched(shared)
@@ -97,14 +112,13 @@ def test_root_appends_to_no_journal_that_a_member_replaced(shared: Rig) -> None:
 
 def test_root_overwrites_nothing_through_names_that_can_be_foreseen(shared: Rig) -> None:
     """Links at every temporary name that earlier versions used, for all process ids that may come next."""
-    script = """
-import os, sys
-victim, ledger, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
-for pid in range(first, first + 3000):
-    for name in (f"writer.{pid}.new", f"ledger.db.{pid}.new", f"jar_id.{pid}.new"):
-        os.symlink(victim, f"{ledger}/{name}")
-"""
-    as_member(script, victim_of(shared), shared.home / "ledger", os.getpid())
+
+    def foresee() -> None:
+        for pid in range(os.getpid(), os.getpid() + 3000):
+            for name in (f"writer.{pid}.new", f"ledger.db.{pid}.new"):
+                os.symlink(victim_of(shared), shared.home / "ledger" / name)
+
+    as_member(foresee)
     name = shared.submit("true")
     shared.run_until_idle()
     shared.run("jobjar", "rebuild")
@@ -112,32 +126,26 @@ for pid in range(first, first + 3000):
     assert shared.names("completed") == [name]
 
 
-def test_root_submits_through_no_link_at_the_name_of_its_next_job(shared: Rig) -> None:
+def test_root_submits_through_no_link_at_the_name_of_its_next_job(shared: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of one process follow each other, so that a member can foresee a name. The link is put there between two jobs."""
-    script = """
-import os, sys
-from jobjar.library import JobJar
-from jobjar import jobname
-jar = JobJar(os.environ["JJ_HOME"])
-jar.submit("true")
-names = []
-def make_name(*rest, make=jobname.make_name):
-    names.append(make(*rest))
-    os.symlink(sys.argv[1], f"{os.environ['JJ_HOME']}/limbo/{names[-1]}")
-    return names[-1]
-import jobjar.stages.submit
-jobjar.stages.submit.make_name = make_name
-jar.submit("echo hello")
-"""
-    subprocess.run([sys.executable, "-c", script, victim_of(shared)], env=shared.environment, check=True, timeout=60)
+    jar = shared.open()
+    made: list[str] = []
+
+    def make_name(*words: Any) -> str:
+        made.append(jobname.make_name(*words))
+        as_member(lambda: os.symlink(victim_of(shared), shared.home / "limbo" / made[-1]))
+        return made[-1]
+
+    monkeypatch.setattr(submit, "make_name", make_name)
+    submit.submit(jar, submit.describe_command("echo hello"))
     assert_untouched(shared)
-    assert len(shared.names("unclaimed")) == 2
+    assert shared.names("unclaimed") == made
 
 
 def test_a_control_file_is_not_made_through_a_link(shared: Rig) -> None:
     worker = shared.start_worker()
     [directory] = [path for path in (shared.home / "workers").iterdir() if path.is_dir()]
-    as_member(LINK, shared.home.parent / "made", directory / "STOP")
+    as_member(replace_by_link(directory / "STOP", shared.home.parent / "made"))
     shared.run("stop_worker", directory.name, check=False)
     assert not (shared.home.parent / "made").exists()
     shared.stop_worker(worker)
@@ -147,19 +155,17 @@ def test_output_that_a_member_linked_is_not_printed_by_root(shared: Rig) -> None
     name = shared.submit("echo", "hello")
     shared.run_until_idle()
     path = Path(shared.show(name)["attempts"][0]["output_path"])
-    as_member(LINK, victim_of(shared), path)
+    as_member(replace_by_link(path, victim_of(shared)))
     result = shared.run("jobjar", "output", name, check=False)
     assert "secret" not in result.stdout and result.returncode == 1
 
 
-def test_a_ledger_home_below_a_directory_of_somebody_else_s_is_refused(shared: Rig, tmp_path: Path) -> None:
+def test_a_ledger_home_below_a_directory_of_somebody_else_s_is_refused(shared: Rig) -> None:
     """As in /var/tmp: everybody may make a directory there, or a link, before root does."""
-    common = tmp_path / "common"
+    common = shared.home.parent / "common"
     common.mkdir()
     common.chmod(0o1777)
-    as_member(
-        "import os, sys; os.mkdir(sys.argv[1]); os.symlink('/root', sys.argv[2])", common / "theirs", common / "link"
-    )
+    as_member(lambda: ((common / "theirs").mkdir(), (common / "link").symlink_to("/root")))
     for place in ("theirs/home", "link/home", "link"):
         result = shared.run("submit_job", "true", JJ_LEDGER_HOME=str(common / place), check=False)
         assert result.returncode == 1 and "cannot be trusted" in result.stderr, place
