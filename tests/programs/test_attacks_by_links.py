@@ -165,7 +165,12 @@ def test_a_ledger_home_below_a_directory_of_somebody_else_s_is_refused(shared: R
     common = shared.home.parent / "common"
     common.mkdir()
     common.chmod(0o1777)
-    as_member(lambda: ((common / "theirs").mkdir(), (common / "link").symlink_to("/root")))
+
+    def be_there_first() -> None:
+        (common / "theirs").mkdir()
+        (common / "link").symlink_to("/root")
+
+    as_member(be_there_first)
     for place in ("theirs/home", "link/home", "link"):
         result = shared.run("submit_job", "true", JJ_LEDGER_HOME=str(common / place), check=False)
         assert result.returncode == 1 and "cannot be trusted" in result.stderr, place
@@ -183,3 +188,19 @@ def test_a_file_of_a_stranger_s_is_not_written_to(shared: Rig) -> None:
     os.utime(clock, (5, 5))
     shared.run("recover_jobs")
     assert clock.stat().st_mtime == 5
+
+
+@pytest.mark.parametrize("place", ["unclaimed", "limbo", "ledger", "batches"])
+def test_a_directory_of_the_jar_that_a_member_replaced_by_a_link_is_refused(shared: Rig, place: str) -> None:
+    elsewhere = shared.home.parent / "elsewhere"
+    (elsewhere / "journals").mkdir(parents=True)
+    path = shared.home / place
+
+    def replace() -> None:
+        path.rename(f"{path}.away")
+        path.symlink_to(elsewhere)
+
+    as_member(replace)
+    result = shared.run("submit_job", "true", check=False)
+    assert result.returncode == 1 and f"{path} is a symbolic link" in result.stderr
+    assert sorted(os.listdir(elsewhere)) == ["journals"]
