@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import read_file
-from jobjar.regular import pass_over
+from jobjar.regular import UnfitFile, pass_over
 
 Fits = Callable[[Any], bool]
 
@@ -158,6 +158,9 @@ def read_document(path: str, document: Document, deadline_s: float | None = None
         return parse_document(read_file(path, deadline_s), document)
     except Unreadable as error:
         pass_over(path, error)
+        raise
+    except UnfitFile as error:
+        pass_over(path, error.strerror)
         raise
 
 

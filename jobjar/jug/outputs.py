@@ -39,6 +39,7 @@ from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
 from jobjar.patience import is_transient, patiently
+from jobjar.regular import UnfitFile, pass_over
 from jobjar.trees import remove_tree
 
 OUTPUT = "output"
@@ -243,6 +244,11 @@ def _list_attempts(path: str) -> list[str]:
         names = patiently(lambda: os.listdir(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        pass_over(path, "its path has a loop of links")
+        return []
     return sorted(filter(_ATTEMPT.fullmatch, names), key=lambda name: int(name.partition(".")[0]))
 
 
@@ -251,6 +257,9 @@ def _read_state(job_directory: str, name: str) -> State | None:
     look_afresh(directory)
     try:
         data = read_file(f"{directory}/{_STATE_FILE}")
+    except UnfitFile as error:
+        pass_over(f"{directory}/{_STATE_FILE}", error.strerror)
+        return None
     except OSError as error:
         if is_transient(error) or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
             raise

@@ -7,6 +7,7 @@ directories show can be read from them again. Killed midway, the transaction is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbe
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.regular import pass_over
 
 
 class Difference(NamedTuple):
@@ -41,8 +43,13 @@ class Difference(NamedTuple):
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
     """The entries of a directory that may have gone. Raises OSError where the disk is in trouble: it is not empty."""
     missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
-        yield from entries
+    try:
+        with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
+            yield from entries
+    except OSError as error:
+        if error.errno != errno.ELOOP or error.filename != path:
+            raise
+        pass_over(path, "its path has a loop of links")
 
 
 def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
