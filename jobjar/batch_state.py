@@ -79,7 +79,7 @@ def read_json(path: str, document: Document) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (Unreadable, UnfitFile) as error:
-        reason = error.strerror if isinstance(error, UnfitFile) else error
+        reason = error.strerror if isinstance(error, UnfitFile) else f"it is not what was written there: {error}"
         raise CannotUseJar(action="read", path=path, reason=reason) from error
 
 
