@@ -18,7 +18,7 @@ from jobjar.disk import read_server_clock
 from jobjar.journal import Journal
 from jobjar.jug.outputs import find_state
 from jobjar.regular import MOST_BYTES, UnfitFile, open_below, open_regular, read_regular
-from tests.rig import Rig
+from tests.rig import Rig, wait_until
 
 PUT: dict[str, Callable[[Path], None]] = {
     "a link that leads nowhere": lambda path: path.symlink_to("nowhere"),
@@ -208,6 +208,19 @@ def test_an_output_file_that_is_a_link_is_not_followed(rig: Rig, tmp_path: Path)
     path.symlink_to(tmp_path / "secret")
     result = rig.run("jobjar", "output", name, check=False)
     assert (result.returncode, result.stdout) == (1, "") and "symbolic link" in result.stderr
+
+
+@pytest.mark.parametrize("line", [rb'"from":"unclaimed/\x"', b'"from":"unclaimed/\xff"', rb'"from":"unclaimed/\ud8"'])
+def test_a_torn_claim_in_the_journal_of_a_worker_s_home_does_not_end_the_worker(rig: Rig, line: bytes) -> None:
+    rig.submit("true")
+    [journal] = (rig.home / "ledger/journals").glob("*.jsonl")
+    worker = rig.start_worker()
+    wait_until(lambda: rig.names("completed"), "the first job's end")
+    with open(journal, "ab") as file:
+        file.write(b'\n{"entry":"moved",' + line + b"}")
+    rig.submit("true")
+    wait_until(lambda: len(rig.names("completed")) == 2, "the second job's end")
+    rig.stop_worker(worker)
 
 
 # Documents
