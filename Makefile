@@ -7,12 +7,16 @@ PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moose
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip
 BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_juggling
 
-.PHONY: help demo demo-jug test test-quick faults lint format bench packages clean
+# Whichever of these run on this machine; a path will do too.
+PYTHONS ?= python3.12 python3.13
+
+.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
 	@echo "make demo-jug    run a batch of described jobs on this machine's own text files"
 	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
+	@echo "make test-pythons  those with each of $(PYTHONS) that runs here"
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
@@ -35,6 +39,27 @@ test: lint
 
 test-quick: $(READY)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow and not faults"
+
+# That a name is there says little (pyenv puts one there for each version that it could run), so each is run; pyenv's own versions
+# are looked for where it keeps them.
+test-pythons:
+	@tested=; status=0; \
+	for name in $(PYTHONS); do \
+	  python=; \
+	  for path in "$$name" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin/"$$name"; do \
+	    "$$path" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { python=$$path; break; }; \
+	  done; \
+	  if test -z "$$python"; then \
+	    echo "$$name: skipped: no Python 3.11 or later with venv runs here by that name"; continue; \
+	  fi; \
+	  home=build/$$(basename "$$name"); \
+	  echo "$$name: $$("$$python" --version), in $$home"; \
+	  { test -x "$$home/bin/python" || "$$python" -m venv "$$home"; } && \
+	    "$$home/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]' && \
+	    "$$home/bin/python" -m pytest -p no:cacheprovider -n 4 --dist worksteal -m "not slow and not faults" || status=1; \
+	  tested="$$tested $$name"; \
+	done; \
+	echo "tested with:$${tested:- none}"; exit $$status
 
 faults: $(READY)
 	@$(BIN)/python -m tests.faults.everything

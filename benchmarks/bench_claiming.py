@@ -12,9 +12,9 @@ from jobjar.attempt import SUCCEEDED, AttemptEnd, Claimer
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import id_in_name, make_name, new_id
 from jobjar.ledger.rebuild import fill_ledger
+from jobjar.next_job import asked_categories
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import Verdict, complete
-from jobjar.worker import asked_categories
 
 WANTED = 1.3
 _CHUNK = 1000

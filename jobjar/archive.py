@@ -48,6 +48,8 @@ class Kept:
         self.archived_workers = 0
         self.deleted_jobs = 0
         self.deleted_workers = 0
+        # What could not be deleted of workers' directories, told when it was first tried.
+        self.stays: list[str] = []
 
 
 def date_of(now: float) -> str:
@@ -74,7 +76,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
         if settings.keep_completed_days:
             kept.deleted_jobs = _delete_jobs(jar, now - settings.keep_completed_days * _DAY_S)
         if settings.keep_workers_days:
-            kept.deleted_workers = _delete_workers(jar, now - settings.keep_workers_days * _DAY_S)
+            _delete_workers(jar, now - settings.keep_workers_days * _DAY_S, kept)
         _remove_empty_days(jar, date_of(now))
     finally:
         give_back_role(jar.layout.archiving)
@@ -171,13 +173,19 @@ def _quiet_since(paths: WorkerPaths) -> float:
 
 
 def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
-    """The workers that ended by their own word or that of their node, hold nothing, and were quiet for so long."""
+    """The workers that ended by their own word or that of their node, hold nothing, have nothing in scratch/ that could not be
+    removed yet, and were quiet for so long."""
     if not days:
         return []
     old = []
     for worker in list_workers(jar.layout):
         holds = any(list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
-        if worker.ended and not holds and _quiet_since(worker.paths) < now - days * _DAY_S:
+        if (
+            worker.ended
+            and not holds
+            and not any(list_directory(worker.paths.scratch))
+            and _quiet_since(worker.paths) < now - days * _DAY_S
+        ):
             old.append(worker)
     return old
 
@@ -200,8 +208,7 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
     return is_the_one
 
 
-def _delete_workers(jar: Jar, quiet_before: float) -> int:
-    count = 0
+def _delete_workers(jar: Jar, quiet_before: float, kept: Kept) -> None:
     for date in list_directory(jar.layout.archive):
         for entry in list(list_directory(jar.layout.archived_workers(date.name))):
             doomed = f"{os.path.dirname(entry.path)}/{_DOOMED}{entry.name}"
@@ -210,12 +217,13 @@ def _delete_workers(jar: Jar, quiet_before: float) -> int:
             elif _quiet_since(WorkerPaths(entry.path)) < quiet_before:
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(entry.path, doomed)
-                    count += 1
+                    kept.deleted_workers += 1
             else:
                 continue
-            remove_tree(doomed)
+            stays = remove_tree(doomed)
+            if doomed != entry.path:
+                kept.stays += map(str, stays)
             renew_role(jar.layout.archiving)
-    return count
 
 
 def _remove_empty_days(jar: Jar, today: str) -> None:

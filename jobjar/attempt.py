@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from jobjar.access import Refusals
 from jobjar.jar import Jar
+from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
+from jobjar.put_off import PutOff, ReadBatches
 from jobjar.tokens import Tokens
-from jobjar.units import LONGEST_S
 
 if TYPE_CHECKING:
     from jobjar.description import Description
@@ -33,24 +36,26 @@ OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # Outcomes after which a job that has retries left is run again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
 
-
-def retry_pause_s(delay_s: float, failures_before: int) -> float:
-    """How long a job waits before it is tried again: its delay, doubled for each failure before."""
-    return min(delay_s * 2.0 ** min(failures_before, 64), LONGEST_S)
+# An attempt's warnings are numbered from 1 where they are told together; those that come alone have numbers of their own.
+_FIRST_LATE_WARNING = 1_000_000
 
 
 class Proposals:
     """The next jobs that a claimer may try, as its ledger had them a moment ago (propose.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_time_s: float) -> None:
         self.candidates: list[Candidate] = []
         # How many of them were tried; places that the journal says were taken since; jobs that turned out to be missing.
         self.tried = 0
         self.taken: set[str] = set()
         self.missing: list[Candidate] = []
-        # Jobs whose files, which alone tell of their batches, say that they have to wait, and until when (monotonic) they
-        # are not looked at again.
-        self.passed_over: dict[str, float] = {}
+        # Places of jobs that cannot be had now: this user may not, or their files, which alone tell of their batches, name one
+        # that has to wait. And those categories whose directories this user may not use.
+        self.passed_over: PutOff[str] = PutOff(poll_time_s)
+        self.closed_categories: PutOff[str] = PutOff(poll_time_s)
+        self.read_batches = ReadBatches()
+        # Whether the last claim came to an end before all was tried, so that its worker can look at its orders.
+        self.has_more = False
         # When to ask the ledger again, by the monotonic clock.
         self.stale_at = 0.0
         # The disk's time when the other nodes' journals were last folded by this process.
@@ -71,14 +76,17 @@ class Claimer:
         self.worker_id = worker_id
         self.paths = paths
         self.categories = tuple(categories)
-        # Places of jobs that this user may not move: warned of once, passed over.
-        self.not_allowed: set[str] = set()
+        self.refusals = Refusals()
+        # Whether what it claims now could not be run at once, because its worker runs another.
+        self.is_ahead = False
         # How many links from claimed/ wait in the worker's directory to be removed (stages/complete.py).
         self.spent_links = 0
         # How many claims succeeded, and how many found the job gone: another claimer was quicker.
         self.claims = self.lost_tries = 0
-        self.proposals = Proposals()
+        self.proposals = Proposals(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
+        # Descriptors of the files of jobs, by their ids (own_file.py).
+        self.held_files: dict[str, int] = {}
 
 
 class ClaimedJob(NamedTuple):
@@ -101,16 +109,29 @@ class ClaimedJob(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    # Of its file, where the disk keeps these.
+    inode: int = 0
     # What limits let it run, held until it has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # What a described job's file says that is to be done, as it is at the beginning of this attempt.
     description: Description | None = None
 
 
+def attempt_entry(kind: str, uid: str, attempt: int, worker: str, worker_uid: str, **fields: Any) -> Entry:
+    """An entry about an attempt."""
+    return {"entry": kind, "job": uid, "attempt": attempt, "worker": worker, "worker_uid": worker_uid, **fields}
+
+
+def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str) -> Entry:
+    """The entry of a warning that comes beside the others of its attempt, by whomever: told twice it is one."""
+    number = _FIRST_LATE_WARNING + zlib.crc32(text.encode("utf-8", "replace"))
+    return attempt_entry("warned", uid, attempt, worker, worker_uid, warnings=[text], first=number)
+
+
 class AttemptEnd(NamedTuple):
     """How an attempt ended. At most one of `exit_status` and `signal` is not None; `pid` is None where
     no process was started. `retry_after_s`: an interrupted
-    attempt's job is not to be claimed again earlier."""
+    attempt's job is not to be claimed again earlier. `told`: what else is to be journaled of the attempt."""
 
     outcome: str
     exit_status: int | None
@@ -124,6 +145,7 @@ class AttemptEnd(NamedTuple):
     pid: int | None = None
     pid_started: float | None = None
     retry_after_s: float = 0.0
+    told: tuple[Entry, ...] = ()
 
 
 def describe_end(end: AttemptEnd) -> str:
@@ -146,6 +168,10 @@ class Watch(Protocol):
 
     def descriptors(self) -> list[int]:
         """File descriptors that become readable when `reason` should be asked."""
+        ...
+
+    def is_told_to_end(self) -> bool:
+        """Whether the worker itself was told to end: known at once, and for nothing."""
         ...
 
     def reason(self, job: ClaimedJob) -> str | None:

@@ -1,4 +1,4 @@
-"""A job's attributes: what `#JJ name = value` lines, options of submit_job and keyword arguments may set.
+"""A job's attributes: what `#JJ name = value` lines (header.py), options of submit_job and keyword arguments may set.
 
 Lines with keys of description.py make it a described job; of these only what journals hold is given here.
 """
@@ -10,22 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, JarError
-from jobjar.units import parse_seconds
+from jobjar.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
+from jobjar.units import parse_retries, parse_seconds
 
 if TYPE_CHECKING:
     from jobjar.description import Description
 
-# How much of a file is searched for its leading comment block.
-HEADER_BYTES = 65536
-_LINE = re.compile(rb"#JJ(?:\s|$)")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 def _parse_retries(value: Any) -> int:
-    text = str(value).strip()
-    if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
+    return parse_retries(str(value))
 
 
 def _parse_duration(value: Any) -> float:
@@ -60,28 +55,15 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
-    """The `#JJ` lines in the leading comment block of a script, of which `data` is the beginning: where each stands, its name,
-    and its value as text.
-
-    The block ends at the first line that does not start with `#`. A file that is not a script has none.
-    Raises BadAttribute with the line's number.
-    """
-    if not data.startswith(b"#") or b"#JJ" not in data:
-        return []
+    """The attributes that a script, of which `data` is the beginning, says in its first lines: where each stands, its name,
+    and its value as text. Raises BadAttribute with the line's number."""
     found_lines = []
-    lines = data[:HEADER_BYTES].split(b"\n")
-    if len(data) >= HEADER_BYTES:
-        lines.pop()  # cut short: half a value would be another value
-    for number, line in enumerate(lines, 1):
-        if not line.startswith(b"#"):
-            break
-        if not _LINE.match(line):
-            continue
-        here = f"{where}, line {number}"
-        found = _ASSIGNMENT.fullmatch(line[3:].decode("utf-8", "replace").strip())
+    for line in read_header_lines(data, where):
+        found = _ASSIGNMENT.fullmatch(line.text)
         if not found:
-            raise BadAttribute(where=here, reason="is not of the form `#JJ name = value`", known=", ".join(ATTRIBUTES))
-        found_lines.append((here, found.group(1), found.group(2)))
+            reason = "is not of the form `#JJ name = value`"
+            raise BadAttribute(where=line.where, reason=reason, known=", ".join(ATTRIBUTES))
+        found_lines.append((line.where, found.group(1), found.group(2)))
     return found_lines
 
 

@@ -32,8 +32,8 @@ from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs,
 from jobjar.jug.seeds import parse_seeds
 from jobjar.jug.submit_file import check_value, parse_submit_files
 from jobjar.ledger.agree import reconcile_in_pieces
-from jobjar.ledger.batches import running_jobs, unsuccessful_jobs, waiting_jobs
-from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.batches import count_open_jobs, has_untold_jobs, running_jobs, unsuccessful_jobs, waiting_jobs
+from jobjar.ledger.fold import TOLD_WITHIN_S, fold_journals
 from jobjar.regular import read_given
 from jobjar.stages.submit import Submission, stage_chunk
 
@@ -53,13 +53,14 @@ class SubmittedBatch(NamedTuple):
 
 class AbortedBatch(NamedTuple):
     """How many waiting jobs of a batch were cancelled, how many running ones were asked to end, which of these still ran
-    when it was no longer waited for them, and how many jobs were submitted again."""
+    when it was no longer waited for them, how many jobs were submitted again, and how many wait or run and were left alone."""
 
     name: str
     cancelled: int
     killed: int
     running: list[str]
     restarted: int
+    left_alone: int = 0
 
 
 def read_submit_files(
@@ -72,7 +73,7 @@ def read_submit_files(
         where = "standard input" if path == "-" else path
         try:
             data = standard_input.read() if path == "-" and standard_input else read_given(path)
-            texts.append((data.decode(), where))
+            texts.append((data.decode("utf-8-sig"), where))  # an editor's byte order mark means nothing
         except OSError as error:
             problems.append(f"{where or 'an empty name'}: {error.strerror}")
         except UnicodeDecodeError as error:
@@ -128,13 +129,16 @@ def edit_batch(jar: Jar, name: str, changes: Mapping[str, str]) -> SubmittedBatc
     return SubmittedBatch(name, count)
 
 
-def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
+def abort_batch(jar: Jar, name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
     """Complete the waiting jobs of a batch as cancelled and kill those that run; what waits to be stored is left alone.
 
-    With `restart`, its jobs that did not succeed are then submitted again, as new jobs of the same descriptions. Raises
-    UnknownBatch, BatchBusy, NotRestarted (jobs of it still run), SubmitFailed, BatchUnfinished.
+    With `restart`, submit its jobs that did not succeed again, as new jobs of the same descriptions, and leave alone what waits
+    or runs; with `kill` too, and where the batch is aborted, only after what waits was cancelled and what runs was killed.
+    Raises UnknownBatch, BatchBusy, NotRestarted (jobs of it still run), SubmitFailed, BatchUnfinished.
     """
     _check_known(jar, name)
+    if restart and not kill and not read_batch(jar, name).is_aborted:
+        return AbortedBatch(name, 0, 0, [], *_restart(jar, name, is_whole=False))
     change = take_batch(jar, name)
     with making(jar, change, f"the abortion of batch {name}"):
         state = read_batch(jar, name)
@@ -146,8 +150,8 @@ def abort_batch(jar: Jar, name: str, restart: bool = False) -> AbortedBatch:
         raise NotRestarted(
             name=name, reason=f"{len(running)} of its jobs still run ({shown}); try again when they ended"
         )
-    restarted = _restart(jar, name) if restart else 0
-    return AbortedBatch(name, cancelled, len(asked), running, restarted)
+    restarted = _restart(jar, name, is_whole=True) if restart else (0, 0)
+    return AbortedBatch(name, cancelled, len(asked), running, *restarted)
 
 
 def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[str]]:
@@ -163,23 +167,40 @@ def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[
         time.sleep(_LOOK_EVERY_S)
 
 
-def _restart(jar: Jar, name: str) -> int:
+def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
+    """Submit what did not succeed up to now again; returns how many jobs, and how many were left alone because they wait, run, or
+    are to be stored. `is_whole`: none may wait or run."""
     change = take_batch(jar, name)
     with making(jar, change, f"the restart of batch {name}"):
         state = read_batch(jar, name)
+        if state.is_aborted and not is_whole:
+            raise NotRestarted(name=name, reason="it was aborted meanwhile; try again")
         until = disk_now(jar)
+        # What ends from now on ends later than that: the next restart finds it, also where times are whole seconds.
+        wait_until_past(jar, until)
         reconcile_in_pieces(jar.ledger, jar.layout)
+        _wait_for_outcomes(jar, state, until)
         with jar.ledger.writing() as connection:
-            left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
-        if left:
+            left_alone = count_open_jobs(connection, name)
+            is_left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
+        if is_left and is_whole:
             raise NotRestarted(name=name, reason="jobs of it came back meanwhile; try again")
         count = _stage(jar, change, _copies(jar, state, until))
-        wait_until_past(
-            jar, until
-        )  # else the next restart would leave out what ends in this second of the disk's clock
         changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar, state.changed_at)}
         commit(jar, change, {**state.data, **changed})
-    return count
+    return count, left_alone
+
+
+def _wait_for_outcomes(jar: Jar, state: BatchState, until: float) -> None:
+    """Return when it is told how each job of a batch ended that ended up to `until`, or will not be any more. A file shows at
+    once; on a network disk the entry that tells how it ended may come later, and a job that succeeded is not run again."""
+    deadline = time.monotonic() + TOLD_WITHIN_S
+    while time.monotonic() < deadline:
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            if not has_untold_jobs(connection, state.name, until - TOLD_WITHIN_S, until):
+                return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _copies(jar: Jar, state: BatchState, until: float) -> Iterator[Submission]:

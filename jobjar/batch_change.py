@@ -20,7 +20,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,9 +49,10 @@ from jobjar.jobname import login, new_id, node_name, parse_priority
 from jobjar.ledger.batches import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
-from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, process_start, this_process
+from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import patiently
 from jobjar.stages.release import discard_staged, release_staged
+from jobjar.trees import remove_tree
 
 _TRIES = 3
 # The changes that this process is making.
@@ -119,7 +119,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
     """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
-    prepared = f"{jar.layout.batches}/.{node_name()}.{os.getpid()}.{unforeseen()}"
+    prepared = f"{jar.layout.batches}/.{node_name()}.{mark()}.{unforeseen()}"
     directories = [prepared, *([prepared + inner] if inner else [])]
     for path in directories:
         with contextlib.suppress(FileExistsError):
@@ -143,7 +143,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
                     os.rmdir(target)
         return False
     finally:
-        shutil.rmtree(prepared, ignore_errors=True)
+        remove_tree(prepared)
 
 
 def give_back(jar: Jar, change: Change) -> None:
@@ -169,7 +169,9 @@ def read_change(jar: Jar, name: str) -> Change | None:
     for entry in list_directory(jar.layout.batch(name).change):
         data = read_json(entry.path, CHANGE) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
-            process = ProcessIdentity(data["node"], data["pid"], data["started"], data["boot_id"])
+            process = ProcessIdentity(
+                data["node"], data["pid"], data["started"], data["boot_id"], data.get("pid_namespace", "")
+            )
             return Change(data["id"], tuple(data["batches"]), data["by"], process, entry.name.endswith(".given_up"))
     return None
 
@@ -332,11 +334,11 @@ def give_up(jar: Jar, name: str) -> None:
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
     """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
     said. Raises LedgerUnavailable."""
-    left = re.compile(rf"\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-z]{{12,16}}")
+    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
-        if found and process_start(int(found.group(1))) is None:
-            shutil.rmtree(entry.path, ignore_errors=True)
+        if found and is_left(found):
+            remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             with _going_on(entry.name, say):
                 settle(jar, entry.name, say)

@@ -9,14 +9,18 @@ from typing import Any
 
 from jobjar.attempt import OUTCOMES
 from jobjar.attributes import HEADER_BYTES, read_description
+from jobjar.disk import read_file
 from jobjar.errors import JarError, UnknownBatch
+from jobjar.expectation import expect_end
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger import progress
-from jobjar.ledger.progress import OPEN_PHASES, BatchRow
+from jobjar.ledger.progress import OPEN_PHASES, BatchRow, Rate
+from jobjar.ledger.returns import returns_of_batches
 from jobjar.lookup import refresh_ledger
+from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
-from jobjar.units import format_bytes, format_seconds
+from jobjar.units import format_bytes, format_rate, format_seconds
 
 Batch = dict[str, Any]
 # At last those of jobs that are gone, and of jobs that nothing tells the end of.
@@ -33,8 +37,9 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     (how many are in which phase or ended with which outcome; those with none left out), `rate_per_s` (lately; None: nothing
     ended in the last day), `eta_s` (None: not known, or nothing is left), what `gather_work` gives, `stored_files`,
     `stored_bytes`, `failures` (attempts that failed, repeated or not), `restarted` (jobs that were submitted again, as others:
-    they are in none of these numbers but `failures`), `throttled_until` (or None), `is_aborted`, `notes`.
-    The details: `warned_jobs` (how many have warnings), and of at most 1,000 jobs each `failed_jobs` (for good),
+    they are in none of these numbers but `failures`), `returned` (why jobs that wait went back, by `group_returns`),
+    `throttled_until` (or None), `is_aborted`, `notes`, `warned_jobs` (how many have warnings). The details: `warnings` (how many
+    `jobs` have each, and one of them), and of at most 1,000 jobs each `failed_jobs` (for good),
     `retried_jobs` (not ended, and failed before) and `held_jobs` (by workers). Times are seconds, or UTC epoch seconds.
     Raises UnknownBatch, LedgerUnavailable.
     """
@@ -44,6 +49,8 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     failures = progress.count_failures(connection, name)
     restarted = progress.count_restarted(connection, name)
     stored = progress.sum_stored(connection, name)
+    warned = progress.count_warned(connection, name)
+    returns = returns_of_batches(connection, name)
     now = time.time()
     batches = []
     for row, work in zip(rows, _describe_work(jar, rows, name), strict=True):
@@ -55,6 +62,8 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
             "stored_files": files,
             "stored_bytes": size,
             "failures": failures.get(row.name, 0),
+            "warned_jobs": warned.get(row.name, 0),
+            "returned": group_returns(returns.get(row.name, [])),
             "restarted": sum(restarted.get(row.name, {}).values()),
         }
         if name is not None:
@@ -111,14 +120,12 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     known = sum(phases.values())
     jobs = max(row.jobs or 0, known)
     left = open_jobs if row.is_aborted else open_jobs + jobs - known
-    rate = progress.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
+    rate = None
     eta_s: float | None = None
-    if left and rate is not None:
-        eta_s = left * rate.seconds / rate.jobs
-    elif left and known - open_jobs - removed == 0:
-        eta_s = _expect(jar, row.name, left, phases)
-    if eta_s is not None:
-        eta_s += max(0.0, row.throttled_until - now)  # none of it is claimed before
+    if not row.is_aborted:  # else what completes are the jobs that never run
+        rate = progress.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
+        has_begun = known - open_jobs - removed > 0
+        eta_s = _expect(jar, row, left, phases, rate, now, has_begun) if left else None
     return {
         "jobs": jobs,
         "done": known - open_jobs - removed,
@@ -128,17 +135,30 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     }
 
 
-def _expect(jar: Jar, name: str, left: int, phases: dict[str, int]) -> float | None:
-    """How long a batch of which nothing has ended takes by what its description says of a job's run time, with as many at once
-    as run now (at least one); None where it says nothing."""
+def _expect(
+    jar: Jar, row: BatchRow, left: int, phases: dict[str, int], rate: Rate | None, now: float, has_begun: bool
+) -> float | None:
+    """How long it is to the end of a batch, of which `left` jobs have not ended; None where nothing tells."""
+    connection = jar.ledger.connection
+    running_for_s = [max(0.0, now - claimed_at) for claimed_at in progress.claim_times(connection, row.name)]
+    # What is held ends when somebody looks after it, and nobody knows when that is.
+    waiting = max(0, left - len(running_for_s) - phases.get("held", 0) - phases.get("limbo", 0))
+    takes_s = progress.recent_duration(connection, row.name, now)
+    if not has_begun:
+        takes_s = _runtime_said(jar, row.name)
+    eta_s = expect_end(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
+    # None of what waits is claimed before.
+    return eta_s if eta_s is None or not waiting else eta_s + max(0.0, row.throttled_until - now)
+
+
+def _runtime_said(jar: Jar, name: str) -> float | None:
+    """A job's run time by what a batch's description says; None where it says nothing."""
     place = progress.open_place(jar.ledger.connection, name)
     if place is None:
         return None
-    with contextlib.suppress(OSError, JarError):  # it went on meanwhile, or says nothing that can be read
-        with open(jar.layout.path(place), "rb") as file:
-            runtime_s = read_description(file.read(HEADER_BYTES), place).job_runtime_s
-        if runtime_s is not None:
-            return left * runtime_s / max(1, phases.get("run", 0) + phases.get("poll", 0))
+    # It may have gone on meanwhile, or say nothing that can be read.
+    with contextlib.suppress(OSError, JarError):
+        return read_description(read_file(jar.layout.path(place), size=HEADER_BYTES), place).job_runtime_s
     return None
 
 
@@ -148,7 +168,7 @@ def _describe_jobs(jar: Jar, name: str) -> Batch:
     for job in held:
         job["worker"] = worker_of_place(job.pop("place"))
     return {
-        "warned_jobs": progress.count_warned(connection, name),
+        "warnings": progress.common_warnings(connection, name, _NAMED_JOBS),
         "failed_jobs": progress.failed_jobs(connection, name, _NAMED_JOBS),
         "retried_jobs": progress.retried_jobs(connection, name, _NAMED_JOBS),
         "held_jobs": held,
@@ -159,7 +179,7 @@ def format_batches(batches: Sequence[Batch], table_format: str) -> str:
     """Batches as one table, a line each; a phase that no job is in has no column."""
     seen = {phase for batch in batches for phase in batch["phases"]}
     phases = [phase for phase in (*PHASES, *sorted(seen - set(PHASES))) if phase in seen]
-    columns = ("batch", "done", *map(_spaced, phases), "jobs/s", "ETA", "work done", "stored", "failures", "remarks")
+    columns = ("batch", "done", *map(_spaced, phases), "rate", "ETA", "work done", "stored", "failures", "remarks")
     rows = [
         [
             batch["batch"],
@@ -186,7 +206,7 @@ def format_batch(batch: Batch, table_format: str) -> str:
         ("submitted", " ".join(filter(None, (_format_time(batch["submitted_at"]), _by(batch["submitter"]))))),
         ("done", f"{batch['done']} of {batch['jobs']}"),
         *((_spaced(phase), jobs) for phase, jobs in batch["phases"].items()),
-        ("jobs per second", _format_rate(batch["rate_per_s"])),
+        ("jobs completed", _format_rate(batch["rate_per_s"])),
         ("to be expected in", "" if batch["eta_s"] is None else format_seconds(batch["eta_s"])),
         ("work done", "" if batch["work_done"] is None else _format_number(batch["work_done"])),
         ("under way", "" if batch["work_under_way"] is None else _format_number(batch["work_under_way"])),
@@ -199,6 +219,8 @@ def format_batch(batch: Batch, table_format: str) -> str:
         ("notes", batch["notes"] or ""),
     ]
     sections = [format_table([line for line in lines if line[1] != ""], (), "plain")]
+    if batch["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(batch["returned"], table_format))
     columns = ("seed", "job", "attempt", "ended", "why")
     for title, key, count in (
         ("Failed", "failed_jobs", sum(batch["phases"].get(phase, 0) for phase in progress.FAILED_OUTCOMES)),
@@ -214,7 +236,12 @@ def format_batch(batch: Batch, table_format: str) -> str:
         for job in batch["held_jobs"][:_SHOWN]
     ]
     columns = ("seed", "job", "phase", "claimed", "worker")
-    sections.append(_titled("Held by workers", rows, columns, len(batch["held_jobs"]), table_format))
+    held = _titled("Held by workers", rows, columns, len(batch["held_jobs"]), table_format)
+    warned = [[row["jobs"], row["job"], row["text"]] for row in batch["warnings"][:_SHOWN]]
+    sections += [
+        held,
+        _titled("Warnings", warned, ("jobs", "one of them", "what"), len(batch["warnings"]), table_format),
+    ]
     return "\n\n".join(filter(None, sections))
 
 
@@ -250,6 +277,12 @@ def _remarks(batch: Batch) -> list[str]:
     remarks = ["aborted"] if batch["is_aborted"] else []
     if batch["throttled_until"] is not None:
         remarks.append(f"throttled until {_format_time(batch['throttled_until'])}")
+    if batch["warned_jobs"]:
+        remarks.append(f"{batch['warned_jobs']} job{'s' if batch['warned_jobs'] > 1 else ''} with warnings")
+    for group in batch["returned"][:1]:
+        more = sum(other["jobs"] for other in batch["returned"][1:])
+        others = f" (and {more} for other causes)" if more else ""
+        remarks.append(f"{group['jobs']} went back: {' '.join(group['cause'].split())}{others}")
     return remarks + ([batch["notes"]] if batch["notes"] else [])
 
 
@@ -270,7 +303,7 @@ def _format_time(seconds: float | None) -> str:
 
 
 def _format_rate(rate_per_s: float | None) -> str:
-    return "-" if rate_per_s is None else f"{rate_per_s:.3g}"
+    return "-" if rate_per_s is None else format_rate(rate_per_s)
 
 
 def _format_number(number: int | float | None) -> str:

@@ -101,17 +101,22 @@ WORKER = Document(
         "user": is_text,
         "categories": list_of(is_name),
         "version": is_text,
+        "pid_namespace": is_text,
         "started_at": is_time,
         "heartbeat_time_s": lambda value: is_number(value) and value > 0,
         "is_storage": is_flag,
         "ended_at": or_none(is_time),
         "end_reason": or_none(is_text),
+        "given_up_at": or_none(is_time),
+        "given_up_by": or_none(is_text),
+        "pauses_until": is_time,
+        "failures_in_a_row": is_count,
     },
 )
 CHANGE = Document(
     "a change of a batch",
     {**_PROCESS, "started": is_number, "id": is_name, "by": is_text, "batches": list_of(is_name)},
-    {},
+    {"pid_namespace": is_text},
 )
 BATCH = Document(
     "what a batch is",
@@ -148,7 +153,7 @@ STATE = Document(
         **{name: or_none(is_number) for name in ("wall_time_s", "user_cpu_s", "system_cpu_s")},
     },
 )
-CLAIMER = Document("who builds here", {**_PROCESS, "started": is_number}, {})
+CLAIMER = Document("who builds here", {**_PROCESS, "started": is_number}, {"pid_namespace": is_text})
 MESSAGE = Document("a message of the doctor's peer", {}, {})
 
 

@@ -9,27 +9,30 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobjar.contents import WORKER, read_document
 from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, remove_file
-from jobjar.errors import CannotUseJar, JarError, UnknownWorker
+from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
-from jobjar.liveness import DEAD, ProcessIdentity, liveness
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
+from jobjar.whose import explain
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
 ASIDE = "~"
 # How often a worker beats that does not say it.
 _HEARTBEAT_TIME_S = 30.0
+_SHOWN = 20
 
 
 class WorkerState(NamedTuple):
-    """What a worker's directory says. `ended`: it left by itself. `alive`: ALIVE, DEAD or UNKNOWN."""
+    """What a worker's directory says. `ended`: it left by itself, or somebody noted that it died. `is_given_up`: a person said
+    that it is gone. `alive`: ALIVE, DEAD or UNKNOWN."""
 
     name: str
     paths: WorkerPaths
@@ -43,6 +46,21 @@ class WorkerState(NamedTuple):
     set_aside: bool
     heartbeat_time_s: float
     is_storage: bool
+    version: str
+    is_given_up: bool
+    # After a failure it claims nothing before this (the disk's time), and the failures in a row were so many.
+    pauses_until: float = 0.0
+    failures_in_a_row: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its processes, if there are any, are among those that this process sees."""
+        return is_here(self.process)
+
+    @property
+    def is_to_recover(self) -> bool:
+        """Whether it is dead, and recovery here does what it left undone."""
+        return self.alive == DEAD and (self.is_given_up or self.is_here)
 
     @property
     def is_running(self) -> bool:
@@ -58,6 +76,14 @@ class WorkerState(NamedTuple):
         pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
         return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
 
+    def explain_pause(self) -> str | None:
+        """Until when it pauses after failures, and after how many; None where it does not."""
+        if self.ended or self.alive == DEAD or self.pauses_until <= time.time():
+            return None
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.pauses_until))
+        after = "a failure" if self.failures_in_a_row <= 1 else f"{self.failures_in_a_row} failures in a row"
+        return f"pauses until {until} after {after}"
+
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     """The worker of a directory under JJ_WORKER_HOME; None where it is none, or not one yet. Raises OSError where the disk
@@ -65,8 +91,11 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     paths = layout.worker(directory)
     try:
         data = read_document(paths.identity_file, WORKER, FLICKER_S)
-        process = ProcessIdentity(data["node"], int(data["pid"]), float(data["process_started"]), data["boot_id"])
+        started, namespace = float(data["process_started"]), data.get("pid_namespace", "")
+        process = ProcessIdentity(data["node"], data["pid"], started, data["boot_id"], namespace)
         ended = data.get("ended_at") is not None
+        is_given_up = data.get("given_up_at") is not None
+        alive = DEAD if ended else liveness(process)
         return WorkerState(
             name=data["worker"],
             paths=paths,
@@ -76,10 +105,15 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             categories=tuple(data.get("categories", ())),
             started_at=float(data.get("started_at", 0)),
             ended=ended,
-            alive=DEAD if ended else liveness(process),
+            # A person's word counts where nothing is known.
+            alive=DEAD if is_given_up and alive == UNKNOWN else alive,
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
             is_storage=bool(data.get("is_storage", False)),
+            version=data.get("version", ""),
+            is_given_up=is_given_up,
+            pauses_until=float(data.get("pauses_until", 0.0)),
+            failures_in_a_row=data.get("failures_in_a_row", 0),
         )
     except OSError as error:
         if is_transient(error):
@@ -107,8 +141,16 @@ def running_workers(layout: Layout) -> list[WorkerState]:
 def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
     """Why none of the workers that run claims a job of this category, and what to do; None where one would."""
     asking = [worker for worker in running if worker.asks_for(category)]
-    if any(not worker.is_paused for worker in asking):
+    pauses = [worker.explain_pause() for worker in asking]
+    if any(pause is None and not one.is_paused for one, pause in zip(asking, pauses, strict=True)):
         return None
+    if any(not one.is_paused for one in asking):
+        # Of those that failed, and go on by themselves, the one that does first.
+        soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
+        others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
+        return (
+            f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} (see why its last job failed)"
+        )
     if asking:
         pause_all = layout.pause_all_file
         what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"
@@ -132,16 +174,28 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
     for name in names:
         matches = [w for w in running if name == ALL or w.name == name or w.process.node == name]
         if not matches and name != ALL:
-            errors.append(UnknownWorker(name=name))
+            errors.append(UnknownWorker(name=name, running=_name_running(running)))
         chosen.update({worker.name: worker for worker in matches})
     return list(chosen.values()), errors
+
+
+def check_may_start(layout: Layout) -> None:
+    """Raise NoneMayStart where a new worker would leave at once."""
+    if os.path.lexists(layout.stop_all_file):
+        raise NoneMayStart(path=layout.stop_all_file)
+
+
+def _name_running(running: Sequence[WorkerState]) -> str:
+    names = [worker.name for worker in running]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more} run" if names else "no worker runs"
 
 
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
     """Have workers leave before their next job; returns their names, and an error for each unknown one."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
-        _touch(worker.paths.stop_file)
+        touch(worker.paths.stop_file)
     return [worker.name for worker in workers], errors
 
 
@@ -149,15 +203,17 @@ def pause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarErro
     """Have workers claim nothing until unpaused; returns as `stop`."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
-        _touch(worker.paths.pause_file)
+        touch(worker.paths.pause_file)
     return [worker.name for worker in workers], errors
 
 
 def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
-    """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`."""
+    """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`; PAUSE_ALL, which stays, is an error too."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
         remove_file(worker.paths.pause_file)
+    if os.path.lexists(layout.pause_all_file):
+        errors.append(StillPaused(path=layout.pause_all_file))
     return [worker.name for worker in workers], errors
 
 
@@ -215,9 +271,10 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
         return os.path.lexists(paths.kill_file(job_name))
 
 
-def _touch(path: str) -> None:
+def touch(path: str) -> None:
+    """Make a control file. Raises CannotUseJar."""
     try:
         with contextlib.suppress(FileExistsError):  # whatever lies there says it
             patiently(lambda: os.close(create_file(path, 0o660)), path)
     except OSError as error:
-        raise CannotUseJar(action="write", path=path, reason=error.strerror) from error
+        raise CannotUseJar(action="write", path=path, reason=explain(error, path)) from error

@@ -26,7 +26,6 @@ from jobjar.attempt import (
 )
 from jobjar.description import storage_category
 from jobjar.disk import is_taken_away, look, rename
-from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal import Entry
 from jobjar.jug.outputs import (
     OUTPUT,
@@ -43,14 +42,15 @@ from jobjar.jug.outputs import (
     write_state,
 )
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
-from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.reconcile import list_directory
+from jobjar.remedies import explain_refusal
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
 from jobjar.stages.run import (
     FILE_IS_BUSY,
     REFUSED_PAUSE_S,
+    clear_plain,
     end_of_process,
     end_of_refusal,
     explain_cause,
@@ -61,12 +61,15 @@ from jobjar.stages.stage_in import install_software, stage_in
 from jobjar.stages.stage_out import (
     find_destination,
     has_output,
+    has_stored,
     make_state,
     note_results,
     publish_outputs,
     run_stage_out,
+    warn_of_nothing,
 )
-from jobjar.stages.store import Refused, delay_after, end_of, keep_published, store_outputs
+from jobjar.stages.store import Refused, count_refusals, delay_after, end_of, keep_published, store_outputs
+from jobjar.stays import tell_late
 from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
 
@@ -113,6 +116,8 @@ class Course:
         self._polled_state: State | None = None
         self.attempt: Attempt | None = None
         self.is_storing = False
+        # Why it is cut, where its cause does not say that.
+        self.cut_message: str | None = None
         if job.kind == DESCRIBED:
             self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.say)
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
@@ -169,9 +174,12 @@ class Course:
         except OSError as error:
             if self._place is None:
                 raise
-            end = end_of_refusal(error.strerror or str(error))
+            end = end_of_refusal(explain_refusal(error))
         self._deadline = None
-        end = end._replace(output_file=self._clear(), pid=self.pid, pid_started=self.pid_started)
+        end = end._replace(pid=self.pid, pid_started=self.pid_started)
+        if self._place is not None:
+            end = clear_plain(self._places, self._place, job, end, self.is_alone)
+            self._place = None
         self._complete(end, self._decide(end), job)
 
     # Described jobs
@@ -215,7 +223,7 @@ class Course:
         except OSError as error:
             if attempt.place is None and attempt.phase is None:
                 raise
-            message = f"{attempt.phase or 'the disk'}: {error}"
+            message = f"{attempt.phase or 'the disk'}: {explain_refusal(error)}"
             attempt.end(message=message)
             end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
         yield from self._conclude(attempt, end)
@@ -225,7 +233,7 @@ class Course:
         return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
 
     def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
-        message = explain_cause(cut.cause, self.job) or cut.cause
+        message = cut.message or self.cut_message or explain_cause(cut.cause, self.job) or cut.cause
         if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
             message = f"{attempt.phase}: {message}"
         attempt.end(message=message)
@@ -235,10 +243,10 @@ class Course:
     def _make_place(self, attempt: Attempt) -> Workplace:
         """The attempt's directory; of a job that is polled one that stays when its worker dies."""
         if not has_polling(attempt):
-            return self._places.make(self.job)
+            return self._places.make(self.job, with_outputs=True)
         self._has_underway = True
         make_attempt_directory(self._own_directory)
-        return self._places.make(self.job, work_directory(self._own_directory))
+        return self._places.make(self.job, work_directory(self._own_directory), with_outputs=True)
 
     def _end(
         self,
@@ -268,6 +276,7 @@ class Course:
             note_results(attempt)
         verdict = self._decide(end)
         state: State | None = None
+        is_nothing_stored = not has_stored(attempt)
         to = find_destination(attempt, end, verdict.final)
         if to is not None and has_output(attempt):
             self._has_underway = True
@@ -283,6 +292,8 @@ class Course:
             except Cut as cut:
                 end = self._end_cut(attempt, cut)
             verdict = self._decide(end)
+        if is_nothing_stored and end.outcome == SUCCEEDED and not (state and state.files):
+            warn_of_nothing(attempt)
         if state is None:
             self._finish(attempt, end._replace(output_file=self._clear()), verdict, self.job)
         else:
@@ -306,7 +317,7 @@ class Course:
             yield from store_outputs(attempt, state, directory, lambda: self._places.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
-            delay_s = delay_after(self._count_refusals(state))
+            delay_s = delay_after(count_refusals(self.host.claimer.jar, state))
             end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
             self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
         except StageFailed as failure:
@@ -325,15 +336,6 @@ class Course:
             end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
 
-    def _count_refusals(self, state: State) -> int:
-        """How often it was sent back since it was published."""
-        jar = self.host.claimer.jar
-        try:
-            with jar.ledger.writing() as connection:
-                return count_attempts(connection, self.job.uid, (INTERRUPTED,), state.attempt - 1)
-        except (LedgerBusy, LedgerUnavailable, OSError):
-            return 0
-
     # The end
 
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
@@ -349,7 +351,7 @@ class Course:
             # What run_command left for the polling_command to ask for.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            remove_underway(self._layout, job.uid)
+            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
         elif held and verdict.reason == "published":
             pass
         elif held or is_taken_away(job.path):
@@ -365,7 +367,7 @@ class Course:
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            remove_tree(self._own_directory)
+            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
@@ -380,8 +382,10 @@ class Course:
 
     def _clear(self) -> str | None:
         """Give up the attempt's workplace; returns the name of its output file."""
-        place = self._place if self.attempt is None else self.attempt.place
-        if self.attempt is not None:
-            self.attempt.place = None
-        self._place = None
-        return None if place is None else self._places.clear(place, self.is_alone)
+        assert self.attempt is not None
+        place, self.attempt.place = self.attempt.place, None
+        if place is None:
+            return None
+        output_file = self._places.clear(place, self.is_alone)
+        self.attempt.warn([str(each) for each in place.kept])
+        return output_file

@@ -17,10 +17,11 @@ from jobjar.disk import read_file, replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import process_start
+from jobjar.liveness import is_left
 from jobjar.regular import UnfitFile
 from jobjar.setting_table import TABLE
 from jobjar.settings import SECTION
+from jobjar.whose import explain, explain_refusal
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
@@ -72,8 +73,14 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
         if os.path.isdir(DOCUMENTS):
             _copy_documents(layout.documents, mode, file_mode)
         _discard_half_written(layout)
+    except shutil.Error as error:
+        # What was refused of many files: (from, to, why) each.
+        _, path, reason = error.args[0][0]
+        reason = reason if os.access(path, os.W_OK) else explain_refusal(path)
+        raise CannotUseJar(action="make", path=path, reason=reason) from error
     except OSError as error:
-        raise CannotUseJar(action="make", path=error.filename or layout.home, reason=error.strerror) from error
+        path = error.filename or layout.home
+        raise CannotUseJar(action="make", path=path, reason=explain(error, path)) from error
     return layout
 
 
@@ -95,7 +102,7 @@ def _discard_half_written(layout: Layout) -> None:
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
-            if found and process_start(int(found.group(1))) is None:
+            if found and is_left(found):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{name}")
 

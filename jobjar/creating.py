@@ -2,8 +2,8 @@
 
 A new file gets a name that nobody can foresee, in a directory that is open already, and is made by this process or not at
 all (O_EXCL, no link followed). A file that is there is looked at before a byte is written: a regular one, with one name, of
-this user, of root, or of who owns its directory, by user or by group. Killed midway, `<name>.<pid>.<random>.new` stays,
-which leftovers.py removes.
+this user, of root, or of who owns its directory, by user or by group. Killed midway,
+`<name>.<pid>+<PID namespace>.<random>.new` stays, which leftovers.py removes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import errno
 import os
 import stat
 
+from jobjar.liveness import MARK, mark
 from jobjar.patience import patiently
 from jobjar.regular import UnfitFile, open_regular
 
-# What a killed process leaves, as leftovers.py looks for it: after the name, the process id as the group. Earlier versions
-# had no random part.
-TEMPORARY = r"\.([0-9]+)(?:\.[0-9a-f]{16})?\.new"
+# What a killed process leaves, as leftovers.py looks for it: after the name, the mark of its maker (liveness.MARK). Earlier
+# versions had no random part.
+TEMPORARY = rf"\.{MARK}(?:\.[0-9a-f]{{16}})?\.new"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 100
 
@@ -30,12 +31,22 @@ def unforeseen() -> str:
 
 def temporary_path(path: str) -> str:
     """A name beside `path` for what is to become it."""
-    return f"{path}.{os.getpid()}.{unforeseen()}.new"
+    return f"{path}.{mark()}.{unforeseen()}.new"
 
 
 def create_file(path: str, mode: int, flags: int = os.O_WRONLY, dir_fd: int | None = None) -> int:
     """Make a file that was not there, and open it. Raises FileExistsError (also where a link lies there), OSError."""
     return os.open(path, flags | _NEW, mode, dir_fd=dir_fd)
+
+
+def create_anew(path: str, mode: int, flags: int = os.O_WRONLY) -> int:
+    """`create_file` of a name that is the caller's alone: what an earlier try left there is removed; a link that somebody put
+    there is not followed."""
+    try:
+        return create_file(path, mode, flags)
+    except FileExistsError:
+        os.unlink(path)
+        return create_file(path, mode, flags)
 
 
 def open_directory(path: str) -> int:

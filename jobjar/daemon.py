@@ -9,8 +9,9 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from jobjar.after_failure import RESTARTING, Predecessor
 from jobjar.disk import open_common_file
-from jobjar.errors import JarError, WorkerFailed
+from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.log import Log
 from jobjar.version import VERSION
@@ -26,17 +27,24 @@ def run_in_foreground(
     to_log: bool = False,
     ready: Callable[[str], None] | None = None,
     is_storage: bool = False,
+    predecessor: Predecessor | None = None,
 ) -> None:
     """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
     asks these categories alone.
 
-    `ready` is called with the worker's name once it has its directory. Raises as Worker.start.
+    `ready` is called with the worker's name once it has its directory. `predecessor`: whose place in this process it takes.
+    Raises as Worker.start, but for NameTaken.
     """
     from jobjar.worker import Worker
 
     log = Log(puts_off=not jar.ledger_home.shared)
-    worker = Worker(jar, categories, log.say, log, is_storage)
-    worker.start()
+    while True:
+        worker = Worker(jar, categories, log.say, log, is_storage, predecessor)
+        try:
+            worker.start()
+            break
+        except NameTaken:
+            continue  # in another container that has the same process id and name; the next name is free, or the one after
     try:
         descriptor = open_common_file(worker.paths.log, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
@@ -53,6 +61,8 @@ def run_in_foreground(
     reason = "crashed"
     try:
         reason = worker.run()
+        if reason == RESTARTING:
+            reason = worker.begin_afresh(to_log)
     finally:
         worker.finish(reason)
 
@@ -67,7 +77,8 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
-    os.waitpid(child, 0)
+    with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored nobody has to
+        os.waitpid(child, 0)
     if not answer.startswith(_READY):
         raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
     return answer[1:].decode()
@@ -79,8 +90,14 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
     try:
         import daemon
 
+        jar.take_umask()
+        # No signal is touched: python-daemon would ignore those of a terminal, in each job too.
         with daemon.DaemonContext(
-            detach_process=True, files_preserve=[writer], umask=jar.umask, working_directory=jar.layout.home
+            detach_process=True,
+            files_preserve=[writer],
+            umask=jar.umask,
+            working_directory=jar.layout.home,
+            signal_map={},
         ):
 
             def ready(name: str) -> None:
@@ -106,12 +123,13 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
     """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
     just these categories; returns the names of the new ones.
 
-    Two at once take turns by a lock of this node. Raises WorkerFailed, LedgerBusy.
+    Two at once take turns by a lock of this node. Raises WorkerFailed (NoneMayStart), LedgerBusy.
     """
-    from jobjar.control import running_workers
-    from jobjar.jobname import node_name
+    from jobjar.control import check_may_start, running_workers
     from jobjar.ledger.home import poll_for_lock
+    from jobjar.liveness import ALIVE
 
+    check_may_start(jar.layout)
     path = jar.ledger_home.check_workers_lock
     descriptor = open_common_file(path, os.O_RDWR)
     try:
@@ -119,7 +137,7 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
         here = [
             worker
             for worker in running_workers(jar.layout)
-            if worker.process.node == node_name()
+            if worker.alive == ALIVE
             and worker.is_storage == is_storage
             and (not is_storage or set(worker.categories) == set(categories))
         ]

@@ -67,6 +67,11 @@ class Description(NamedTuple):
     notes: str | None = None
 
 
+def has_staging(description: Description) -> bool:
+    """Whether something is to be fetched, installed or run before a job's `run_command`."""
+    return bool(description.software or description.workware or description.input_files or description.stage_in_command)
+
+
 def storage_category(storage_class: str) -> str:
     """The category whose jobs the storage workers of a class take."""
     return f"{STORAGE_CATEGORY}{storage_class}"

@@ -57,6 +57,18 @@ def look(path: str) -> os.stat_result | None:
         return None
 
 
+def is_gone(path: str) -> bool:
+    """Whether there is certainly nothing at `path`; not where this user may not see it. Raises OSError for a disk in trouble."""
+    try:
+        patiently(lambda: os.lstat(path), path, FLICKER_S)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        if is_transient(error):
+            raise
+    return False
+
+
 def is_directory(path: str) -> bool:
     """os.path.isdir with patience for a disk in trouble."""
     try:

@@ -48,6 +48,16 @@ class BadAttribute(UsageError):
     template = "{where}: {reason}; the attributes are: {known}"
 
 
+class BadScript(BadAttribute):
+    """A script whose `#JJ` lines, or whose first line, would be lost."""
+
+    template = "{where}: {reason}"
+
+
+class SecondFile(JarError):
+    """A file that is a known job's once more."""
+
+
 class BadCommand(UsageError):
     template = "the command cannot be made into a job: {reason}"
 
@@ -76,7 +86,17 @@ class NoJarNamed(JarError):
 
 
 class NotAJar(JarError):
-    template = "{home} is not a jar ({reason}); `jobjar init {home}` makes one, or set JJ_HOME to the right place"
+    template = (
+        "{home} is not a jar ({reason}). Set JJ_HOME to the right place, mount its disk, or make a jar there: "
+        "`jobjar init {home}`"
+    )
+
+
+class ForbiddenJar(JarError):
+    template = (
+        "{home} is not open to you: {reason}. A jar is opened to a group with `jobjar init --group DIR`, by its owner; "
+        "JJ_HOME names the jar that is used"
+    )
 
 
 class DirectoryNotEmpty(JarError):
@@ -142,26 +162,61 @@ class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 
 
+class NameTaken(WorkerFailed):
+    template = "the worker did not start: another one has just taken the name {name}; start it again"
+
+
+class NoneMayStart(WorkerFailed):
+    template = "no worker was started: {path} stops every worker, new ones too. Remove it first"
+
+
+class StillPaused(JarError):
+    template = "nothing goes on: {path} pauses every worker. Remove it too"
+
+
 class UnknownWorker(JarError):
-    template = "{name}: no running worker and no node of running workers has this name; `system_status` lists them"
+    template = "{name}: no running worker and no node of running workers has this name; {running}"
+
+
+class NotGone(JarError):
+    template = (
+        "nothing was given up: {living}. Stop what lives, or wait until it has been silent for some minutes{advice}"
+    )
+
+
+class NotConfirmed(JarError):
+    template = "nothing was given up: answer y, or say --yes"
 
 
 class UnknownJob(JarError):
-    template = "{job}: no job of this name or id in {home}; `system_status` shows what there is"
+    """`hint` says what comes near."""
+
+    template = "{job}: no job of this name or id in {home}; {hint}"
 
 
 class UnknownBatchOrJob(UnknownJob):
-    template = "{job}: no batch, and no job of this name or id, in {home}; `batch_status` and `system_status` show them"
+    template = "{job}: no batch, and no job of this name or id, in {home}; `batch_status` lists batches; {hint}"
 
 
 class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 
 
-class NotRunning(JarError):
+class UnknownTarget(UnknownJob):
     template = (
-        "{job} is not running: it is {state}; only a running job can be killed, a waiting one can be removed: rm {path}"
+        "{job}: no job of this name or id, and no batch or category, in {home}; `system_status` and `batch_status` show what "
+        "there is"
     )
+
+
+class AmbiguousTarget(AmbiguousJob):
+    template = "{job} is {meanings}: say {ways}"
+
+
+class NotRunning(JarError):
+    """`what_next` says what a person may have wanted, for a job in this state."""
+
+    template = "{job} does not run, so there is nothing to kill: it is {state}; {what_next}"
 
 
 class NoOutput(JarError):
@@ -212,17 +267,36 @@ class LedgerBusy(JarError):
 
 
 class LedgerUnavailable(JarError):
-    template = "ledger {path} cannot be used: {reason}. Jobs and journals are safe; `jobjar rebuild` makes it anew"
+    """`what_next` is what to do, where that is not to rebuild it."""
+
+    template = "ledger {path} cannot be used: {reason}. Jobs and journals are safe; {what_next}"
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(**{"what_next": "`jobjar rebuild` makes it anew", **fields})
 
 
 class LedgerCorrupt(LedgerUnavailable):
-    template = "ledger {path} is damaged: {reason}. Jobs and journals are safe; `jobjar rebuild` makes it anew"
+    template = "ledger {path} is damaged: {reason}. Jobs and journals are safe; {what_next}"
 
 
-class NewerLedger(LedgerUnavailable):
+class OtherVersion(LedgerUnavailable):
+    """Rebuilding it alone would only have the other version refuse it."""
+
     template = (
-        "ledger {path} was written by a newer Job Jar (its migration {migration} is not known here); "
-        "install that version on this node, or set JJ_LEDGER_HOME to a directory of this version's own"
+        "version {ours} (here) and {theirs} of Job Jar use one jar: ledger {path} {how}. Jobs and journals are safe. "
+        "Install one version for all nodes, workers and crontabs of this jar, stop the workers of the other one, and then run "
+        "`jobjar rebuild` once; or, to use both for a while, set JJ_LEDGER_HOME to a directory of this version's own"
+    )
+
+
+class NewerLedger(OtherVersion):
+    pass
+
+
+class OtherVersionAtWork(JarError):
+    template = (
+        "version {ours} (here) and {theirs} of Job Jar use one jar: {workers} would refuse a ledger that this version makes. "
+        "Stop them (stop_worker {names}), start workers of this version, and rebuild then; nothing was changed"
     )
 
 
@@ -230,6 +304,15 @@ class UnsafeLedgerHome(LedgerUnavailable):
     template = (
         "ledger home {path} cannot be trusted: {reason}; remove it, or set JJ_LEDGER_HOME to a directory of yours, for this "
         "jar alone, on a disk of this node"
+    )
+
+
+class SharedLedgerHome(JarError):
+    """Not one of LedgerUnavailable, in whose place other answers are looked for: the setting has to be corrected."""
+
+    template = (
+        "JJ_LEDGER_HOME {path} cannot be used: {why}, and each node needs a ledger of its own; unset it, or name a directory "
+        "on a disk of this node"
     )
 
 

@@ -6,14 +6,17 @@ Programs and the library open one; stages get what they need from it. Opening re
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, NotAJar, OtherDisk, UnsafeJar, UnsafeLink
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar, UnsafeLink
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
+from jobjar.umask import take_umask
+from jobjar.whose import explain_refusal
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -32,6 +35,8 @@ class Jar:
         self._journal: Journal | None = None
         self._ledger: Ledger | None = None
         self._mode = _check_is_jar(self.layout)
+        # Of the program that opened it: where it lies names settings (settings.py).
+        self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
         self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
@@ -94,6 +99,11 @@ class Jar:
         # Who may read the jar may read what is made in it.
         return ~self._mode & 0o077 | 0o002
 
+    def take_umask(self) -> None:
+        """Have this process make files as the jar wants them. Jobs, and results that leave the jar, have the umask that the
+        process had before, unless JJ_UMASK is set."""
+        take_umask(self.umask, self.settings.umask)
+
     def check_is_safe(self) -> None:
         """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
         for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
@@ -117,8 +127,7 @@ class Jar:
             self.layout.workers,
         ):
             if not may_write_to(path):
-                reason = "this user has no write permission, or the disk is read-only"
-                raise CannotUseJar(action="write to", path=path, reason=reason)
+                raise CannotUseJar(action="write to", path=path, reason=explain_refusal(path))
 
 
 def open_jar(
@@ -127,7 +136,9 @@ def open_jar(
     environment: Mapping[str, str] | None = None,
 ) -> Jar:
     """The jar that settings name. Raises NoJarNamed, NotAJar, ConfigError."""
-    return Jar(load_settings(overrides, program_path, environment))
+    jar = Jar(load_settings(overrides, program_path, environment))
+    jar.program_path = program_path
+    return jar
 
 
 def check_path_is_safe(path: str) -> None:
@@ -150,10 +161,16 @@ def _check_is_jar(layout: Layout) -> int:
         status = _stat(layout.home)
     except FileNotFoundError:
         raise NotAJar(home=layout.home, reason="there is no such directory") from None
+    except PermissionError as error:
+        raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.home, os.R_OK)) from error
     except OSError as error:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
         if not is_directory(path):
+            if stat.S_ISDIR(status.st_mode) and not os.access(
+                layout.home, os.X_OK
+            ):  # what is there seems to be missing
+                raise ForbiddenJar(home=layout.home, reason=explain_refusal(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     if status.st_mode & 0o020:
         _refuse_links(layout)

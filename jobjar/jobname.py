@@ -20,6 +20,14 @@ MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+# What editors and package managers put behind, and around, the name of a file that they keep.
+_BACKUP = re.compile(
+    r"(.+?)(?:\.?~[0-9]*~|~|\.(?:bak|backup|old|orig|save|saved|rej|swp|swo|tmp|rpmsave|rpmnew|rpmorig|dpkg-[a-z]+|ucf-[a-z]+))",
+    re.IGNORECASE,
+)
+_AUTOSAVED = re.compile(r"#(.+)#")
+# GNU sed's, while it works in place.
+_TEMPORARY = re.compile(r"sed[A-Za-z0-9]{6}")
 # Control characters but the newline: C0, DEL, C1 (ECMA-48).
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _NUMBERED = re.compile(r"~[0-9]+(?=$|\.-?[0-9]{1,18}$)")
@@ -74,7 +82,13 @@ def login() -> str:
 
 
 def node_name() -> str:
-    """This node's name, as `hostname` prints it: part of worker names and the implicit category."""
+    """This node's name: JJ_NODE in the environment, else what `hostname` prints. Part of worker names, and the implicit
+    category. It says who is meant, and nothing of who is alive (liveness.py)."""
+    return os.environ.get("JJ_NODE") or os.uname().nodename
+
+
+def host_name() -> str:
+    """What the network calls this machine, whatever JJ_NODE says."""
     return os.uname().nodename
 
 
@@ -98,6 +112,49 @@ def id_in_name(name: str) -> str | None:
     """The job id in a name that `make_name` made; None in any other name."""
     found = _MADE_HERE.match(name)
     return found.group(1) if found else None
+
+
+def carried_id(name: str) -> str | None:
+    """The job id in a name that `make_name` made, whatever somebody has put before or behind it; None in any other name."""
+    found = _MADE_HERE.search(name)
+    return found.group(1) if found else None
+
+
+def is_own_name(name: str, uid: str) -> bool:
+    """Whether a name looks as `make_name` made it for this job: with its priority, and nothing behind that."""
+    return uid in name and has_priority(name) and id_in_name(name) == uid
+
+
+def is_same_name(name: str, other: str) -> bool:
+    """Whether two names are the same but for the priority, and the number of a name that was taken."""
+    return _stem(name) == _stem(other)
+
+
+def _stem(name: str) -> str:
+    name = unnumbered_name(name)
+    return name.rpartition(".")[0] if has_priority(name) else name
+
+
+def has_priority(name: str) -> bool:
+    """Whether a name has an integer extension."""
+    stem, dot, extension = name.rpartition(".")
+    return bool(stem and dot and _PRIORITY.fullmatch(extension))
+
+
+def with_priority(name: str, priority: int) -> str:
+    """The name with this priority in place of its own."""
+    return f"{_stem(name)}.{priority}"
+
+
+def originals_of_backup(name: str) -> list[str]:
+    """The names of the files that one of this name may be a backup of; [] for most names."""
+    patterns = (_BACKUP, _AUTOSAVED)
+    return [found.group(1) for pattern in patterns if (found := pattern.fullmatch(name)) is not None]
+
+
+def is_temporary_name(name: str) -> bool:
+    """Whether an editor may have made this name for the moment."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def priority_in_name(name: str) -> int:

@@ -17,12 +17,24 @@ import time
 from collections.abc import Container
 from typing import Any, Protocol
 
-from jobjar.attempt import DESCRIBED, TIMED_OUT, ClaimedJob
+from jobjar.ahead import find_idle
+from jobjar.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
 from jobjar.course import Course, Host
 from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
-from jobjar.session import CannotStart, Ended, reap, reap_strays, signal_session, start_shell
+from jobjar.own_file import hold_file, let_file_go
+from jobjar.remedies import explain_no_process, explain_refusal
+from jobjar.session import (
+    DOUBT_S,
+    CannotStart,
+    Ended,
+    reap,
+    reap_strays,
+    seems_told_to_end,
+    signal_session,
+    start_shell,
+)
 from jobjar.slots import Juggled, Process, Slots
 from jobjar.stages.stage_out import note_progress
 
@@ -38,13 +50,18 @@ class JugglingHost(Host, Protocol):
 
     interval_s: float
 
-    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
-        """One more job, where this worker may have one now; `held` has the paths of those that it has."""
+    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
+        """One more job, where this worker may have one now; `held` has the paths of those that it has. `is_ahead`: it could not
+        be run at once."""
         ...
 
-    def give_back(self, job: ClaimedJob) -> None: ...
+    def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
     def tell_refusal(self, error: Exception) -> None: ...
+
+    def note_unfit(self, error: ImportError) -> str:
+        """Have the worker leave, which lacks what its jobs need; what to say of them."""
+        ...
 
     def meanwhile(self) -> None: ...
 
@@ -53,6 +70,12 @@ class JugglingHost(Host, Protocol):
     def arrivals(self) -> list[int]: ...
 
     def has_arrivals(self) -> bool: ...
+
+    def take_wake(self) -> bool:
+        """Take what woke it; whether it may be a reason to end a job."""
+        ...
+
+    def is_told_to_end(self) -> bool: ...
 
     def reason(self, job: ClaimedJob) -> str | None: ...
 
@@ -106,7 +129,9 @@ class Juggler:
     def _claim(self) -> ClaimedJob | None:
         while self._slots.may_claim() and time.monotonic() >= self._next_claim:
             started = time.monotonic()
-            job = self._host.claim_another({juggled.job.path for juggled in self._jobs})
+            if started >= self._next_look and self._jobs:
+                return None  # kill requests and the time limits of the others come first
+            job = self._host.claim_another({juggled.job.path for juggled in self._jobs}, self._slots.is_next_ahead())
             if job is None:
                 took_s = time.monotonic() - started
                 self._next_claim = time.monotonic() + max(self._host.interval_s, took_s / _CLAIM_SHARE)
@@ -120,6 +145,7 @@ class Juggler:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
+        hold_file(self._host.claimer, job)
         juggled = Juggled(Course(self._host, job))
         self._jobs.append(juggled)
         self._go_on(juggled, None)
@@ -134,12 +160,17 @@ class Juggler:
                 wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
             except StopIteration:
                 self._jobs.remove(juggled)
+                let_file_go(self._host.claimer, juggled.job)
                 return
-            except (CannotUseJar, OSError) as refusal:
+            except (CannotUseJar, OSError, ImportError) as refusal:
                 # Nothing of it was begun yet: for whoever can.
                 self._jobs.remove(juggled)
-                self._host.tell_refusal(refusal)
-                self._host.give_back(juggled.job)
+                if isinstance(refusal, ImportError):
+                    why = self._host.note_unfit(refusal)
+                else:
+                    self._host.tell_refusal(refusal)
+                    why = explain_refusal(refusal)
+                self._host.give_back(juggled.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
             answer = error = None
@@ -159,7 +190,7 @@ class Juggler:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
-                    error = OSError(refusal.errno, f"cannot start a process: {refusal.strerror}")
+                    error = OSError(refusal.errno, explain_no_process(refusal))
                     continue
             return
 
@@ -197,6 +228,8 @@ class Juggler:
         if process is not None:
             if process.ended is None:
                 self._begin_end(process)
+            else:
+                process.look_at = time.monotonic()
         elif not isinstance(juggled.wait, Work):
             self._go_on(juggled, None, Cut(cause))
         elif not juggled.wait.is_short:
@@ -234,13 +267,26 @@ class Juggler:
             process = juggled.process
             if process is not None and (process.pidfd in ready or now >= process.look_at):
                 self._look_at_process(juggled, process)
-        if host_descriptors & ready or now >= self._next_look:
+        if (host_descriptors & ready and self._host.take_wake()) or now >= self._next_look:
             self._next_look = now + self._host.interval_s
             for juggled in list(self._jobs):
                 cause = self._host.reason(juggled.job)
                 if cause is not None:
                     self._cut(juggled, cause)
+            self._give_back_ahead(now)
         self._do_what_is_due(time.monotonic())
+
+    def _give_back_ahead(self, now: float) -> None:
+        """Give back what waits here for its turn while another worker has nothing to do: at two looks, as between two jobs any
+        worker has none, and when it has waited for as long as it was staged in, which the other has to do again."""
+        for juggled in self._slots.waiting_ahead():
+            if now - juggled.since < juggled.since - juggled.taken_at:
+                continue
+            before, claimer = juggled.idle_worker, self._host.claimer
+            juggled.idle_worker = find_idle(claimer, juggled.job.category, self._host.disk_now())
+            if juggled.idle_worker is not None and before is not None:
+                juggled.course.cut_message = f"given back before it ran: {juggled.idle_worker} could run it at once"
+                self._cut(juggled, INTERRUPTED)
 
     def _next_due(self, may_claim: bool) -> float:
         due = self._next_look
@@ -300,6 +346,8 @@ class Juggler:
                 was_short = isinstance(juggled.wait, Work) and juggled.wait.is_short
                 if juggled.cause is not None and (not was_short or isinstance(error, Cut)):
                     error = Cut(juggled.cause)
+                elif isinstance(error, ImportError):
+                    error = Cut(INTERRUPTED, message=self._host.note_unfit(error))
                 self._go_on(juggled, result, error)
 
     def _look_at_process(self, juggled: Juggled, process: Process) -> None:
@@ -319,6 +367,15 @@ class Juggler:
             process.pause_s = min(2 * process.pause_s, _LONGEST_LOOK_S)
             process.look_at = now + process.pause_s
             return
+        if juggled.cause is None and process.ended.exit_status != 0:
+            if self._host.is_told_to_end():
+                self._cut(juggled, INTERRUPTED)
+            elif seems_told_to_end(process.ended):
+                if process.doubt_until is None:
+                    process.doubt_until = now + DOUBT_S
+                if now < process.doubt_until:
+                    process.look_at = process.doubt_until
+                    return
         juggled.process = None
         if juggled.cause is not None:
             self._go_on(juggled, None, Cut(juggled.cause, process.ended))

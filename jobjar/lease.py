@@ -19,14 +19,14 @@ from jobjar.attempt import LOST, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, read_worker
 from jobjar.disk import is_taken_away, read_server_clock
 from jobjar.errors import JarError
+from jobjar.heartbeat import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import list_all_taken, return_token
-from jobjar.liveness import DEAD
+from jobjar.own_file import was_taken_back
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
-from jobjar.regular import open_regular
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
 from jobjar.units import format_seconds
@@ -41,6 +41,8 @@ _MOST = 1 / 8
 _PATIENCE = 5
 # Looking takes at most this share of a worker's idle time.
 _SHARE = 0.05
+# A worker goes on taking back for so long before it looks at its orders.
+_TAKING_S = 0.5
 
 
 def heartbeat_interval_s(settings: Settings) -> float:
@@ -105,16 +107,6 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
     return found
 
 
-def read_heartbeat_ns(path: str) -> int:
-    """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
-    again only then. Raises OSError."""
-    descriptor = open_regular(path)
-    try:
-        return os.fstat(descriptor).st_mtime_ns
-    finally:
-        os.close(descriptor)
-
-
 class Leases:
     """The leases of the other workers of a jar, watched by one process."""
 
@@ -128,8 +120,10 @@ class Leases:
         self._next_look = 0.0
 
     def check_held(self, job: ClaimedJob) -> str | None:
-        """LOST if the job that this process runs was taken from it, else None."""
-        return LOST if self.lease_time_s and is_taken_away(job.path) else None
+        """LOST if the job that this process runs was taken from it, else None: the job may also have removed its own file."""
+        if not self.lease_time_s or not is_taken_away(job.path):
+            return None
+        return LOST if was_taken_back(self._jar, self._own_worker_id, job, unknown=False) else None
 
     def time_of(self, worker: WorkerState) -> float:
         """A worker's lease in seconds: this process's JJ_LEASE_TIME, if the worker beats often enough for that."""
@@ -159,8 +153,12 @@ class Leases:
             return False
         recovery = Recovery()
         try:
+            until = time.monotonic() + _TAKING_S
             for holder in self.look():
                 if self.has_expired(holder.worker):
+                    if time.monotonic() > until:
+                        self._next_look = 0.0  # of many that went silent at once the rest is for the next turn
+                        break
                     self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._say)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s
@@ -182,7 +180,7 @@ class Leases:
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
         # Listed before its jobs: what it may have taken since is not among them.
         tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
-        is_dead_here = worker.alive == DEAD and worker.process.node == node_name()
+        is_dead_here = worker.is_to_recover
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
         else:

@@ -7,18 +7,18 @@ import os
 import re
 
 from jobjar.disk import remove_file
-from jobjar.liveness import process_start
+from jobjar.liveness import is_left
 from jobjar.patience import patiently
 
 
 def remove_leftovers(directory: str, pattern: str) -> list[str]:
-    """Remove the files of `directory` that match `pattern` whole, and whose process, of this node, whose id is the pattern's
-    first group, is no more. Returns their names; a missing directory has none. Raises OSError."""
+    """Remove the files of `directory` that match `pattern` whole, and whose process is no more, as its mark (liveness.MARK)
+    tells, or its node (liveness.own_nodes). Returns their names; a missing directory has none. Raises OSError."""
     removed = []
     with contextlib.suppress(FileNotFoundError):
         for name in patiently(lambda: os.listdir(directory), directory):
             found = re.fullmatch(pattern, name)
-            if found and process_start(int(found.group(1))) is None:
+            if found and is_left(found):
                 remove_file(f"{directory}/{name}")
                 removed.append(name)
     return removed

@@ -8,11 +8,12 @@ that this package lies in. Every function may raise a `jobjar.JarError`, whose m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar import control
-from jobjar.errors import JarError
+from jobjar.errors import JarError, UsageError
+from jobjar.heartbeat import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
 from jobjar.settings import Settings, Value, load_settings, parse_option
@@ -152,7 +153,7 @@ def unique_job_name(priority: int = 0, id: str | None = None) -> str:
 
 def stop_all() -> list[str]:
     """Have all running workers leave after the job that they run; returns their names."""
-    return control.stop(current_jar().layout, [control.ALL])[0]
+    return _one(control.stop(current_jar().layout, [control.ALL]))
 
 
 def stop_node(node: str) -> list[str]:
@@ -167,7 +168,7 @@ def stop_worker(worker: str) -> list[str]:
 
 def pause_all() -> list[str]:
     """Have all running workers claim nothing until unpaused; returns their names."""
-    return control.pause(current_jar().layout, [control.ALL])[0]
+    return _one(control.pause(current_jar().layout, [control.ALL]))
 
 
 def pause_node(node: str) -> list[str]:
@@ -181,25 +182,26 @@ def pause_worker(worker: str) -> list[str]:
 
 
 def unpause_all() -> list[str]:
-    """Let all paused workers go on; returns the names of all running workers."""
-    return control.unpause(current_jar().layout, [control.ALL])[0]
+    """Let all paused workers go on; returns the names of all running workers. Raises StillPaused under PAUSE_ALL."""
+    return _one(control.unpause(current_jar().layout, [control.ALL]))
 
 
 def unpause_node(node: str) -> list[str]:
-    """Let the workers of a node go on; returns their names. Raises UnknownWorker."""
+    """Let the workers of a node go on; returns their names. Raises UnknownWorker, StillPaused."""
     return _one(control.unpause(current_jar().layout, [node]))
 
 
 def unpause_worker(worker: str) -> list[str]:
-    """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker."""
+    """Let one worker, `node.pid`, go on; returns its name in a list. Raises UnknownWorker, StillPaused."""
     return _one(control.unpause(current_jar().layout, [worker]))
 
 
 def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
+    """The names, each with what is known of its worker's silence, as in `running_workers`."""
     names, errors = result
     if errors:
         raise errors[0]
-    return names
+    return [*name_workers(current_jar().layout, names)]
 
 
 # Looking
@@ -222,9 +224,11 @@ class Job(NamedTuple):
     moves: list[dict[str, Any]]
 
 
-def running_workers() -> list[str]:
-    """The names of the workers that run, as far as this node can tell."""
-    return [worker.name for worker in control.running_workers(current_jar().layout)]
+def running_workers() -> list[WorkerName]:
+    """The names of the workers that run, as far as this node can tell. Of one that has been silent, which may be dead with its
+    node, `silence` says so, and `silent_s` for how long; else they are None."""
+    layout = current_jar().layout
+    return name_workers(layout, [worker.name for worker in control.running_workers(layout)])
 
 
 def unclaimed_jobs(category: str | None = None) -> list[Job]:
@@ -255,18 +259,42 @@ def job(name: str) -> Job:
     return Job(**{field: described[field] for field in Job._fields})
 
 
-def wait(jobs: str | Iterable[str], timeout: float | None = None) -> dict[str, str | None]:
-    """Wait until jobs (names, ids or paths) have ended; returns the outcome of each by its id, None where it was removed.
+def wait(
+    jobs: str | Iterable[str] = (),
+    timeout: float | None = None,
+    *,
+    batch: str | None = None,
+    category: str | None = None,
+    all: bool = False,
+    since: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, str | None]:
+    """Wait until jobs have ended; returns the outcome of each by its id, None where it was removed or is held.
 
-    `timeout` in seconds. Raises TimedOut, UnknownJob, AmbiguousJob.
+    `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. `batch`, `category` ('': the
+    uncategorized) or `all` say what a word cannot. Of these, and of patterns, what ended before `since` (UTC epoch seconds) is
+    left out; without it, of `all` and of categories, what ended more than a day ago, and before the oldest of their jobs that
+    have not ended was submitted. A held job is not waited for. `say` is told of it at once, and, after some seconds and then
+    after longer and longer pauses, why jobs stand still. `timeout` in seconds.
+    Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
-    from jobjar.lookup import wait_for_jobs
+    from jobjar.targets import select, select_all
+    from jobjar.waiting import Wait, refresh_patiently
 
-    return wait_for_jobs(current_jar(), [jobs] if isinstance(jobs, str) else list(jobs), timeout)
+    jar = current_jar()
+    words = [jobs] if isinstance(jobs, str) else list(jobs)
+    batches, categories = ([] if name is None else [name] for name in (batch, category))
+    if all and (words or batches or categories):
+        raise UsageError(reason="name what to wait for, or say all=True")
+    refresh_patiently(jar)
+    target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
+    waiting = Wait(jar, target, say or (lambda line: None))
+    waiting.run(timeout)
+    return waiting.outcomes()
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:
-    from jobjar.ledger.queries import list_jobs
+    from jobjar.ledger.ask_jobs import list_jobs
     from jobjar.lookup import refresh_ledger
 
     jar = current_jar()

@@ -6,6 +6,7 @@ The jar is that of library.py; every function may raise a `jobjar.JarError`.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobjar.errors import BadLimit, UsageError
@@ -43,15 +44,16 @@ def batch_edit(name: str, **changes: object) -> int:
     return edit_batch(current_jar(), name, {key: str(value) for key, value in changes.items()}).jobs
 
 
-def abort_batch(name: str, restart: bool = False) -> AbortedBatch:
-    """Complete the waiting jobs of a batch as cancelled and kill those that run; with `restart`, then submit its jobs that
-    did not succeed again, as new jobs. Returns (name, cancelled, killed, running, restarted).
+def abort_batch(name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
+    """Complete the waiting jobs of a batch as cancelled and kill those that run. With `restart`, submit its jobs that did not
+    succeed again, as new jobs: what waits or runs is left alone, unless the batch is aborted, or `kill` asks for that first.
+    Returns (name, cancelled, killed, running, restarted, left_alone).
 
     Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
     """
     from jobjar.batch import abort_batch as abort
 
-    return abort(current_jar(), name, restart)
+    return abort(current_jar(), name, restart, kill)
 
 
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:
@@ -103,9 +105,12 @@ def workload_limit(
     """Set how many jobs of a category ('': the uncategorized ones), a storage class or a batch may run at once, over all
     nodes: a number, or None for as many as there are. Returns the limit that holds now; without `limit` nothing is changed.
 
-    Raises BadLimit, BadCategory, BadIdentifier, UsageError where not one thing is named.
+    A limit of what there is not yet is set, with a warning (UserWarning). Raises BadLimit, BadCategory, BadIdentifier,
+    UsageError where not one thing is named.
     """
     from jobjar import limits
+    from jobjar.hints import explain_unknown_limit
+    from jobjar.lookup import refresh_ledger
 
     named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
     chosen = [(kind, name) for kind, name in named.items() if name is not None]
@@ -114,6 +119,11 @@ def workload_limit(
     jar, (kind, name) = current_jar(), chosen[0]
     if limit is None or isinstance(limit, int):
         limits.set_limit(jar, kind, name, limit)
+        if limit is not None:
+            refresh_ledger(jar)
+            unknown = explain_unknown_limit(jar, kind, name)
+            if unknown is not None:
+                warnings.warn(unknown, stacklevel=2)
     elif limit != "unchanged":
         raise BadLimit(value=limit, highest=limits.HIGHEST)
     return limits.read_limit(jar.layout, limits.limit_key(kind, name)).most

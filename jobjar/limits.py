@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -31,16 +30,17 @@ from jobjar.jar import Jar
 from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.ledger.reconcile import list_jar
-from jobjar.liveness import DEAD, process_start
+from jobjar.liveness import DEAD, MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.regular import UnfitFile, pass_over
+from jobjar.trees import remove_tree
+from jobjar.whose import explain
 
 CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
 HIGHEST = 9_999
 _KEY = re.compile(rf"({CATEGORY}|{BATCH})\.(.*)", re.DOTALL)
 _TAKEN = re.compile(r"([0-9]{1,5})\.([0-9]+)\.(.+)\.([^.]+)")
 _MARK = "made"
-_WORKSHOP = re.compile(r"new\.(.+)\.([0-9]+)\.[^.]+")
 
 
 class Token(NamedTuple):
@@ -131,7 +131,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
             with contextlib.suppress(FileExistsError):
                 make_directory(path)
         _discard_workshops(paths)
-        workshop = f"{paths.path}/new.{node_name()}.{os.getpid()}.{new_id()}"
+        workshop = f"{paths.path}/new.{node_name()}.{mark()}.{new_id()}"
         make_directory(workshop)
         try:
             for first in range(1, count + 1, TOKENS_IN_BLOCK):
@@ -139,9 +139,9 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
             replace_file(f"{workshop}/count", f"{count}\n".encode())
             rename(f"{workshop}/count", paths.count_file)  # COMMIT: from here the limit is `count`
         finally:
-            shutil.rmtree(workshop, ignore_errors=True)
+            remove_tree(workshop)
     except OSError as error:
-        raise CannotUseJar(action="set the limit", path=paths.path, reason=error.strerror) from error
+        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain(error, paths.path)) from error
 
 
 def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
@@ -164,10 +164,11 @@ def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
 
 def _discard_workshops(paths: LimitPaths) -> None:
     """Remove what killed processes of this node were making."""
+    workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
     for name in patiently(lambda: os.listdir(paths.path), paths.path):
-        found = _WORKSHOP.fullmatch(name)
-        if found and found.group(1) == node_name() and process_start(int(found.group(2))) is None:
-            shutil.rmtree(f"{paths.path}/{name}", ignore_errors=True)
+        found = workshop.fullmatch(name)
+        if found and is_left(found):
+            remove_tree(f"{paths.path}/{name}")
 
 
 # Looking
@@ -341,8 +342,7 @@ def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
         if worker is None:
             is_over = not unknown & {token.worker, f"{token.worker}{ASIDE}{token.worker_id}"}
         else:
-            is_over = worker.ended or (worker.alive == DEAD and worker.process.node == node_name())
-            is_over = is_over and not holds_jobs(worker)
+            is_over = worker.alive == DEAD and not holds_jobs(worker)
         try:
             if is_over and return_token(jar.layout, token):
                 say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")

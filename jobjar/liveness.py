@@ -1,7 +1,12 @@
 """Whether a process is alive, dead or unknown.
 
-On its own node a process is known by its id, the time it started and the boot that it ran in, so that a process id that
-came round again is not taken for the old process. From another node the answer is always unknown.
+A process is known by its id, the time it started, the boot that it ran in and the PID namespace (pid_namespaces(7)) that
+its id counts in, so that a process id that came round again is not taken for the old process. Who runs in the same boot and
+the same namespace sees whether it is there, whatever the node was called then and is called now. A node that has booted
+since has none of its processes any more. Otherwise the answer is unknown.
+
+The kernel gives a namespace's number to another one when the last process in it is gone. Whoever finds himself in a
+namespace of a recorded number finds the recorded process there, or it is dead.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +26,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALIVE = "alive"
 DEAD = "dead"
 UNKNOWN = "unknown"
+# The number of the PID namespace that a machine boots with (PROC_PID_INIT_INO in the kernel), and that of a system without.
+_FIRST_NAMESPACE = ("4026531836", "0")
 
 
 class ProcessIdentity(NamedTuple):
@@ -29,6 +37,8 @@ class ProcessIdentity(NamedTuple):
     pid: int
     started: float
     boot_id: str
+    # '' in what an earlier release wrote: it is taken for the first one (_FIRST_NAMESPACE), on a node of its name.
+    pid_namespace: str = ""
 
 
 def boot_id() -> str:
@@ -40,6 +50,45 @@ def boot_id() -> str:
         import psutil
 
         return str(int(psutil.boot_time()))
+
+
+@functools.cache
+def pid_namespace() -> str:
+    """The number of the PID namespace that this process runs in; on systems without such a thing always the same."""
+    return str(os.stat("/proc/self/ns/pid").st_ino) if sys.platform == "linux" else "0"
+
+
+def sees_processes() -> bool:
+    """Whether /proc shows the processes of this process's own PID namespace. `unshare --pid` without `--mount-proc` leaves
+    that of another one there, in which the same ids are those of other processes."""
+    return sys.platform != "linux" or os.readlink("/proc/self") == str(os.getpid())
+
+
+def mark() -> str:
+    """What a temporary name says of its maker: `<process id>+<PID namespace>`. For `is_left`, and MARK."""
+    return f"{os.getpid()}+{pid_namespace()}"
+
+
+# What `mark` returns, or the bare process id of an earlier release.
+MARK = r"(?P<mark>[0-9]+(?:\+[0-9]+)?)"
+# Nodes that are gone for good, by the word of the person who runs this process (recover_jobs --node).
+gone_nodes: set[str] = set()
+
+
+def own_nodes() -> str:
+    """A pattern of the nodes whose left-overs this process may remove, if their makers are no more: this one, and those that
+    are gone."""
+    return f"(?P<node>{'|'.join(map(re.escape, sorted({node_name(), *gone_nodes})))})"
+
+
+def is_left(name: re.Match[str]) -> bool:
+    """Whether the process that made a name is no more: by its mark (MARK), and by its node where the name tells that too
+    (`own_nodes`). One of another PID namespace is not known, unless the node is gone."""
+    node = name.groupdict().get("node") or node_name()
+    pid, _, namespace = name["mark"].partition("+")
+    if node in gone_nodes and (node != node_name() or namespace not in ("", pid_namespace())):
+        return True
+    return namespace in ("", pid_namespace()) and sees_processes() and process_start(int(pid)) is None
 
 
 @functools.cache
@@ -87,12 +136,24 @@ def start_now(action: Callable[[], int]) -> tuple[int, float | None]:
 
 def this_process() -> ProcessIdentity:
     """Who this process is."""
-    return ProcessIdentity(node_name(), os.getpid(), process_start(os.getpid()) or 0.0, boot_id())
+    return ProcessIdentity(node_name(), os.getpid(), process_start(os.getpid()) or 0.0, boot_id(), pid_namespace())
+
+
+def is_here(process: ProcessIdentity) -> bool:
+    """Whether it can be known here if a process is alive: it is one of this boot and this PID namespace, whatever the node is
+    called, or of an earlier boot of this node."""
+    is_namesake = process.node == node_name()
+    if process.boot_id != boot_id():
+        return is_namesake
+    is_near = process.pid_namespace == pid_namespace() or (
+        not process.pid_namespace and is_namesake and pid_namespace() in _FIRST_NAMESPACE
+    )
+    return is_near and sees_processes()
 
 
 def liveness(process: ProcessIdentity) -> str:
     """ALIVE, DEAD or UNKNOWN: never a guess."""
-    if process.node != node_name():
+    if not is_here(process):
         return UNKNOWN
     if process.boot_id != boot_id():
         return DEAD

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from jobjar import control
 from jobjar.archive import find_archived_worker
-from jobjar.attempt import DESCRIBED, LOST, SUCCEEDED
+from jobjar.attempt import DESCRIBED, LOST
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.contents import LATEST, is_name
 from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look, read_file
+from jobjar.disk import read_file
 from jobjar.errors import (
     AmbiguousJob,
     BadAttribute,
@@ -24,39 +23,33 @@ from jobjar.errors import (
     LedgerUnavailable,
     NoOutput,
     NotRunning,
-    TimedOut,
     UnknownJob,
 )
+from jobjar.heartbeat import Hearing, heard_workers
+from jobjar.hints import after_not_running, explain_unknown, list_choices
 from jobjar.jar import Jar
-from jobjar.jobname import unnumbered_name
-from jobjar.layout import name_in_place, worker_of_place
+from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
+from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
     aborted_batches,
-    candidate_at,
-    find_jobs,
-    job_outcomes,
-    list_attempts,
-    list_jobs,
-    list_moves,
+    run_before,
     throttle_of_job,
 )
-from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.returns import find_return
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
-from jobjar.patience import patiently
+from jobjar.refused import Refused
 from jobjar.regular import UnfitFile, open_below
-from jobjar.units import format_seconds
-from jobjar.wake import DirectoryWatch, wait_readable
+from jobjar.remedies import explain_disk
+from jobjar.returned import explain_return
+from jobjar.units import format_seconds, name_retries
 
 _PATIENCE_S = 10.0
 _DAY_S = 86400.0
-# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
-# keeps what was appended to itself.
-_TOLD_WITHIN_S = 5.0
 
 
 def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
@@ -120,10 +113,9 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
             text = text[len(directory) + 1 :]
     found = find_jobs(jar.ledger, text)
     if not found:
-        raise UnknownJob(job=name_or_id, home=jar.layout.home)
+        raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
     if len(found) > 1:
-        ids = ", ".join(f"{job.uid or job.place} ({job.state})" for job in found[:10])
-        raise AmbiguousJob(job=name_or_id, count=len(found), ids=ids)
+        raise AmbiguousJob(job=name_or_id, count=len(found), ids=list_choices(found))
     return found[0]
 
 
@@ -145,13 +137,13 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "submitted_at": job.submitted_at,
         "place": job.place,
         "worker": worker_of_place(job.place),
-        "retries": job.retries,
+        "retries": name_retries(job.retries),
         "retry_delay_s": job.retry_delay_s,
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
         "waits_because": explain_waiting(jar, job) or None,
-        "attempts": [_describe_attempt(jar, attempt, job.kind == DESCRIBED) for attempt in attempts],
+        "attempts": [_describe_attempt(jar, attempt) for attempt in attempts],
         "moves": [
             {
                 "number": move.number,
@@ -173,14 +165,17 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
-        return _explain_stranded(jar, job)
+        return _explain_stranded(jar, job) or _explain_ahead(jar, job)
     if job.state != "unclaimed":
         return []
+    lines = []
+    with contextlib.suppress(OSError):  # the rest can be told
+        refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
+        lines += [refused] if refused else []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
     if batch is None:
         with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
             batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
-    lines = []
     if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
@@ -189,8 +184,17 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines.append(f"it is not to be tried again before {_format_time(job.not_before or 0.0)}")
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
-        unasked = explain_unasked(jar.layout, job.category or "", running_workers(jar.layout))
+        unasked = explain_unasked(
+            jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
+        )
         lines += [unasked] if unasked else []
+        trouble = explain_disk(jar.layout.home)
+        lines += [trouble] if trouble else []
+    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
+    if went_back is not None:
+        # What it waits for goes first, but with a time it means little without what happened.
+        is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
+        lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
 
 
@@ -202,12 +206,21 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
     name = worker_of_place(job.place)
     with contextlib.suppress(OSError):
         worker = None if name is None else read_worker(jar.layout, name)
-        if worker is not None and worker.alive == DEAD:
+        if worker is None:
+            return []
+        if worker.alive == DEAD:
             return [f"it is stranded with the dead worker {name} (`recover_jobs` on node {worker.process.node})"]
+        silence = Hearing(jar.layout).explain_silence(worker)
+        return [f"its worker {silence}"] if silence else []
     return []
 
 
-def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[str, Any]:
+def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
+    first = run_before(jar.ledger.connection, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
+    return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
+
+
+def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
     names = (
         "number",
         "worker",
@@ -223,10 +236,12 @@ def _describe_attempt(jar: Jar, attempt: Attempt, is_described: bool) -> dict[st
         "message",
     )
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
-    if is_described:
-        key = (attempt.job_uid, attempt.number, attempt.worker_uid)
-        described.update(attempt_details(jar.ledger.connection, *key)._asdict())
-    return described
+    started_at, ended_at = described["started_at"], described["ended_at"]
+    if started_at is not None and ended_at is not None and ended_at < started_at:
+        # Told by two clocks: it ended as long after its beginning as it took.
+        described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
+    details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
+    return {**described, **details._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
@@ -282,107 +297,11 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
     return output_path(jar, best[1])
 
 
-def wait_for_jobs(jar: Jar, names: Iterable[str] | None, timeout_s: float | None) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns the outcome of each by its id (None: it was removed, or is held).
-
-    `names` are names, ids or places; None waits for all that are unclaimed or claimed when it begins. Raises TimedOut,
-    UnknownJob, AmbiguousJob.
-    """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    _refresh_patiently(jar)
-    if names is None:
-        wanted = {key for state in ("unclaimed", "claimed") for key in map(_key, list_jobs(jar.ledger, state))}
-    else:
-        wanted = {_key(find_job(jar, name)) for name in names}
-    ended: dict[str, str | None] = {}
-    watch = DirectoryWatch()
-    watch.watch([jar.layout.completed])
-    unexplained: dict[str, float] = {}
-    try:
-        while True:
-            ended.update(_ended_jobs(jar, wanted, unexplained))
-            if not wanted:
-                return ended
-            left_s = (
-                jar.settings.poll_time_s
-                if deadline is None
-                else min(jar.settings.poll_time_s, deadline - time.monotonic())
-            )
-            if left_s <= 0:
-                raise TimedOut(what=f"the end of {len(wanted)} of {len(ended) + len(wanted)} jobs", timeout_s=timeout_s)
-            wait_readable(watch.descriptors(), left_s)
-            watch.drain()
-            _refresh_patiently(jar)
-    finally:
-        watch.close()
-
-
-def _refresh_patiently(jar: Jar) -> None:
-    """`refresh_ledger`, by somebody who has time: what a disk refuses for longer than a flicker is tried again."""
-    patiently(lambda: refresh_ledger(jar), jar.layout.home)
-
-
-def _key(job: JobReport) -> str:
-    """What a job is waited for by: its id, or, until it has one, its place."""
-    return job.uid or job.place
-
-
-def _ended_jobs(jar: Jar, wanted: set[str], unexplained: dict[str, float]) -> dict[str, str | None]:
-    """Take those that have ended out of `wanted`; returns their outcomes. A place becomes an id once it is claimed.
-
-    `unexplained` keeps since when (monotonic) a job has been gone, or completed, without a word of how.
-    """
-    ended: dict[str, str | None] = {}
-    left = [key for key in wanted if "/" in key and look(jar.layout.path(key)) is None]
-    # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
-    # went. The journals are read again only then, so that the entry of one that went on from there is seen.
-    held = _held_without_id(jar) if left else set()
-    if left:
-        _refresh_patiently(jar)
-    for key in left:
-        if unnumbered_name(name_in_place(key)) in held or look(jar.layout.path(key)) is not None:
-            continue
-        wanted.discard(key)
-        row = jar.ledger.connection.execute(
-            "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC", (key,)
-        ).fetchone()
-        if row:
-            wanted.add(row[0])
-        else:
-            ended[key] = None
-    for uid, (state, outcome) in job_outcomes(jar.ledger, sorted(wanted)).items():
-        if state not in ("completed", "removed", "held"):
-            unexplained.pop(uid, None)
-            continue
-        if state != "completed":
-            outcome = None
-        # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
-        since = unexplained.setdefault(uid, time.monotonic())
-        if outcome is not None or state == "held" or time.monotonic() - since > _TOLD_WITHIN_S:
-            ended[uid] = outcome
-            wanted.discard(uid)
-    return ended
-
-
-def _held_without_id(jar: Jar) -> set[str]:
-    """The names of files that workers hold and of which no claim is known yet."""
-    names = set()
-    for worker in list_directory(jar.layout.workers):
-        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
-            known = candidate_at(jar.ledger.connection, place)
-            if known is None or known.uid is None:
-                names.add(unnumbered_name(entry.name))
-    return names
-
-
-def all_succeeded(outcomes: dict[str, str | None]) -> bool:
-    return all(outcome == SUCCEEDED for outcome in outcomes.values())
-
-
 def request_kill(jar: Jar, job: JobReport) -> str:
     """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
     worker = worker_of_place(job.place)
     if job.state != "claimed" or worker is None:
-        raise NotRunning(job=job.name, state=job.state, path=jar.layout.path(job.place))
+        state, what_next = after_not_running(jar, job)
+        raise NotRunning(job=job.name, state=state, what_next=what_next)
     control.request_kill(jar.layout, worker, job.name)
     return worker

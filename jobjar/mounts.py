@@ -77,6 +77,19 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     return found
 
 
+def mounts_below(path: str) -> list[str]:
+    """Where something is mounted at a directory or below it: paths relative to it, `.` for itself. What is mounted is not
+    asked anything: its server may be gone. Nothing where the kernel has no such table."""
+    above, name = os.path.split(path)
+    path = f"{os.path.realpath(above)}/{name}"
+    try:
+        mounts = read_mounts()
+    except OSError:
+        return []
+    inside = [mount.point for mount in mounts if mount.point == path or mount.point.startswith(f"{path}/")]
+    return sorted({os.path.relpath(point, path) for point in inside})
+
+
 def is_local(path: str) -> bool:
     """Whether the disk under `path` is this host's own. Unknown file systems count as network disks."""
     return sys.platform != "linux" or is_local_mount(find_mount(path, read_mounts()))

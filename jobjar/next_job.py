@@ -8,28 +8,52 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
+from jobjar.access import explain_directory
 from jobjar.arrivals import Arrivals
 from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.disk import look
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import check_path_is_safe
+from jobjar.jobname import node_name
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import scan_category
 from jobjar.ledger.store import FROM_JOURNALS, Ledger
+from jobjar.patience import patience
 from jobjar.stages.claim import claim_next
 
 # Scanning directories for hand-made submissions takes at most this share of a worker's time.
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
+# How long new files are looked at in one go: the ledger's lock is held meanwhile, and orders wait.
+_SCAN_S = 0.2
+
+
+class ClaimGivenUp(Exception):
+    """The worker is to end, and was in the midst of what takes long."""
+
+
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class NextJob:
     """What a worker asks for jobs. `disk_now` tells the disk's time."""
 
     def __init__(
-        self, claimer: Claimer, arrivals: Arrivals, disk_now: Callable[[], float], say: Callable[[str], None]
+        self,
+        claimer: Claimer,
+        arrivals: Arrivals,
+        disk_now: Callable[[], float],
+        say: Callable[[str], None],
+        is_to_end: Callable[[], bool],
     ) -> None:
         self._claimer = claimer
         self._jar = claimer.jar
@@ -38,10 +62,33 @@ class NextJob:
         self._say = say
         self._next_scan = 0.0
         self._home_ledger_at = 0.0
+        self._is_to_end = is_to_end
+        self._is_claiming = False
+        self._scan_took_s = 0.0
+        self._has_more_to_scan = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last claim that found nothing came to an end before it had tried all there is."""
+        return self._claimer.proposals.has_more or self._has_more_to_scan
 
     def claim(self) -> ClaimedJob | None:
         """The next job; looks through the directories where the ledger knows none, and now and then anyway. Raises
-        CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError."""
+        CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError, ClaimGivenUp."""
+        self._is_claiming = True
+        try:
+            return self._claim()
+        finally:
+            self._is_claiming = False
+
+    def between_pieces(self) -> None:
+        """In the midst of folding much, say. Raises ClaimGivenUp where the worker is to end and only asks for a job: what was
+        not folded another does. The end of a job has to be written in any case."""
+        patience.beat()
+        if self._is_claiming and self._is_to_end():
+            raise ClaimGivenUp
+
+    def _claim(self) -> ClaimedJob | None:
         self._use_home_ledger_again()
         try:
             return self._claim_with_repair()
@@ -73,7 +120,7 @@ class NextJob:
         if time.monotonic() >= self._next_scan:
             self._scan()
         job = claim_next(self._claimer, self._disk_now(), self._say)
-        if job is None:
+        if job is None and not self.has_more and not self._claimer.is_ahead:
             # Whatever the scan itself found: it also folds, and a submission may have come with that.
             self._scan()
             job = claim_next(self._claimer, self._disk_now(), self._say)
@@ -84,18 +131,44 @@ class NextJob:
         started = time.monotonic()
         self._arrivals.begin_scan()
         self._jar.journal.flush()
+        self._has_more_to_scan = False
         with self._jar.ledger.writing() as connection:
             fold_journals(connection, self._jar.layout)
             for category in self._claimer.categories:
                 check_path_is_safe(self._jar.layout.jar_directory(category))
-                scan_category(connection, self._jar.layout, category)
-        duration_s = time.monotonic() - started
-        self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, duration_s / _SCAN_SHARE)
+                self._has_more_to_scan |= self._scan_category(connection, category)
+        self._scan_took_s = time.monotonic() - started
+        self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, self._scan_took_s / _SCAN_SHARE)
+        if self._has_more_to_scan:
+            self._next_scan = 0.0
+
+    def _scan_category(self, connection: Any, category: str) -> bool:
+        """Returns whether there is more to be taken in. A directory that this user may not list is said once: what was submitted
+        there by programs is known without that."""
+        place, refusals = f"unclaimed/{category}/", self._claimer.refusals
+        try:
+            has_more = scan_category(connection, self._jar.layout, category, _SCAN_S)
+        except PermissionError:
+            status = look(self._jar.layout.jar_directory(category))
+            if not category or status is None:
+                raise
+            refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
+            return False
+        refusals.end(place)
+        return has_more
+
+    def keep_up(self) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
+        jar = self._claimer.jar
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
 
     def until_due_s(self) -> float:
-        """How long it is until a delayed job may be claimed."""
+        """How long it is until a delayed job may be claimed, or one that was passed over is to be looked at again."""
+        passed_over = self._claimer.proposals.passed_over
+        look_again_s = max(passed_over.next_end_s(), self._scan_took_s / _SCAN_SHARE) if passed_over else float("inf")
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self._jar.ledger.writing() as connection:
             due = next_due(connection, self._claimer.categories, self._disk_now())
             if due is not None:
-                return max(0.0, due - self._disk_now())
-        return float("inf")
+                return min(look_again_s, max(0.0, due - self._disk_now()))
+        return look_again_s

@@ -103,6 +103,8 @@ def _recover(jar: Jar, night: Night) -> None:
     recovery = recover_node(jar)
     for line in recovery.lines:
         night.say(line, matters=True)
+    for line in recovery.notes:
+        night.say(line)
     night.say(f"recovery: {recovery.returned} jobs returned, {recovery.completed} completed")
 
 
@@ -118,6 +120,8 @@ def _archive(jar: Jar, night: Night) -> None:
         f"{kept.deleted_jobs} jobs and {kept.deleted_workers} workers deleted",
         matters=archived + deleted > 0,
     )
+    for line in kept.stays:
+        night.say(f"archive: {line}", matters=True)
 
 
 def _sweep(jar: Jar, night: Night) -> None:

@@ -15,13 +15,14 @@ from jobjar.control import WorkerState
 from jobjar.disk import look, look_afresh
 from jobjar.jar import Jar
 from jobjar.jug.outputs import attempt_directory, find_state, remove_underway, state_directory
+from jobjar.kept import tell_kept_underway
 from jobjar.layout import Layout
 from jobjar.ledger.queries import attempt_of_worker, completed_among
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import processes_of_jobs
 from jobjar.session import end_session
 from jobjar.stages.store import is_kept
-from jobjar.trees import remove_tree
+from jobjar.trees import Kept, remove_tree
 
 # Of a job that goes on elsewhere only what asks for it is ended, and what staged it out or stored its files.
 _ENDED_PHASES = frozenset(("poll", "stage_out", "store"))
@@ -32,7 +33,9 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], say: Callable[[st
     grace_time_s = jar.settings.grace_time_s
     elsewhere = {uid for uid in uids if has_reached_something(jar.layout, uid)}
     with jar.ledger.writing() as connection:
-        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in uids - elsewhere]
+        # Of a worker that was given up elsewhere the process ids are another machine's, or another container's.
+        known = uids - elsewhere if worker.is_here else set()
+        attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in known]
     for attempt in attempts:
         if attempt is None or not attempt.pid or not attempt.pid_started or attempt.outcome is not None:
             continue
@@ -56,14 +59,16 @@ def has_reached_something(layout: Layout, uid: str) -> bool:
     return find_state(layout, uid) is not None
 
 
-def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> None:
-    """Remove what a dead worker's attempt has below underway/ and nobody goes on with."""
+def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> list[Kept]:
+    """Remove what a dead worker's attempt has below underway/ and nobody goes on with; returns what stays of that."""
     path = attempt_directory(layout, uid, attempt, worker_uid)
     state = find_state(layout, uid)
-    if not is_kept(path) and (state is None or state_directory(layout, state) != path):
-        remove_tree(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(path))
+    if is_kept(path) or (state is not None and state_directory(layout, state) == path):
+        return []
+    kept = remove_tree(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+    return kept
 
 
 def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
@@ -81,5 +86,7 @@ def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
             continue
         base = f"{jar.layout.underway}/{uid}"
         if not any(is_kept(entry.path) for entry in list_directory(base)):
-            remove_underway(jar.layout, uid)
-            say(f"removed underway/{uid}: its job is completed")
+            kept = remove_underway(jar.layout, uid)
+            tell_kept_underway(jar, uid, kept, say)
+            if not kept:
+                say(f"removed underway/{uid}: its job is completed")

@@ -58,6 +58,9 @@ class Patience:
         self.limit_s = 150.0
         # Whether to go on waiting: a worker that was told to end does not.
         self.may_wait: Callable[[], bool] = _always
+        # Called while something takes long: a worker beats. And between the pieces of that: it raises where it need not go on.
+        self.beat: Callable[[], None] = _do_nothing
+        self.between_pieces: Callable[[], None] = _do_nothing
         # Told once when an outage begins to be felt.
         self.say: Callable[[str], None] = _nothing
         # How often an action met a transient error so far: what changed meanwhile may not be what it seems.
@@ -69,6 +72,10 @@ def _always() -> bool:
 
 
 def _nothing(line: str) -> None:
+    pass
+
+
+def _do_nothing() -> None:
     pass
 
 

@@ -11,7 +11,7 @@ import functools
 import itertools
 import os
 
-from jobjar.liveness import DEAD, ProcessIdentity, liveness, this_process
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, gone_nodes, liveness, this_process
 
 _FIRST, _SEPARATOR = ".moving", ":"
 _numbers = itertools.count(1)
@@ -26,7 +26,8 @@ def new_placeholder() -> str:
 def _prefix(pid: int) -> str:
     """What names process `pid`, which is this one: a forked one names itself anew."""
     process = this_process()
-    return _SEPARATOR.join((_FIRST, process.node, str(process.pid), repr(process.started), process.boot_id))
+    said = (process.node, str(process.pid), repr(process.started), process.boot_id, process.pid_namespace)
+    return _SEPARATOR.join((_FIRST, *said))
 
 
 def read_placeholder(path: str) -> str | None:
@@ -46,10 +47,13 @@ def is_own(placeholder: str) -> bool:
 
 
 def is_abandoned(placeholder: str) -> bool:
-    """Whether its maker was a process of this node that is dead."""
+    """Whether its maker is known to be dead."""
     parts = placeholder.split(_SEPARATOR)
     try:
-        maker = ProcessIdentity(parts[1], int(parts[2]), float(parts[3]), parts[4])
+        # An earlier release did not tell the PID namespace.
+        namespace = parts[5] if len(parts) > 6 else ""
+        maker = ProcessIdentity(parts[1], int(parts[2]), float(parts[3]), parts[4], namespace)
     except (IndexError, ValueError):
         return False  # of another version
-    return liveness(maker) == DEAD
+    state = liveness(maker)
+    return state == DEAD or (state == UNKNOWN and maker.node in gone_nodes)

@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import time
+from functools import partial
 from typing import Any
 
 from jobjar.attempt import Claimer
@@ -78,12 +79,21 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
         proposals.tried += 1
         if (
             candidate.place not in proposals.taken
-            and candidate.place not in proposals.passed_over
+            and candidate.category not in proposals.closed_categories
             and not tokens.is_used_up(candidate.category, candidate.batch)
             and not is_closed(claimer, candidate.category, candidate.batch, now)
+            and not (proposals.passed_over and _is_passed_over(claimer, candidate.place, candidate.category, now))
         ):
             return candidate
     return None
+
+
+def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> bool:
+    """Whether a job is not to be tried again yet. One whose file names a batch is, as soon as that is open again."""
+    if place not in claimer.proposals.passed_over:
+        return False
+    batch = claimer.proposals.read_batches.get(place)
+    return batch is None or claimer.tokens.is_used_up(category, batch) or is_closed(claimer, category, batch, now)
 
 
 def refresh(claimer: Claimer, now: float) -> None:
@@ -117,17 +127,20 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
         proposals.throttles = throttled_batches(connection)
         proposals.aborted = aborted_batches(connection)
-        moment = time.monotonic()
-        for place in [place for place, until in proposals.passed_over.items() if until <= moment]:
-            del proposals.passed_over[place]
+        proposals.passed_over.forget_old()
+        proposals.closed_categories.forget_old()
         candidates: list[Candidate] = []
         for category in claimer.categories:
-            if len(candidates) < wanted and not claimer.tokens.is_used_up(category, None):
-                limit = wanted - len(candidates) + len(claimer.not_allowed) + len(proposals.passed_over)
+            if category in proposals.closed_categories or claimer.tokens.is_used_up(category, None):
+                continue
+            if len(candidates) < wanted:
                 closed = closed_batches(claimer, category, now)
-                candidates += claim_candidates(connection, category, now, limit, closed)
-    allowed = [candidate for candidate in candidates if candidate.place not in claimer.not_allowed]
-    proposals.candidates = spread(allowed, workers, claimer.paths.name, now)
+                limit = wanted - len(candidates)
+                passed = (
+                    partial(_is_passed_over, claimer, category=category, now=now) if proposals.passed_over else None
+                )
+                candidates += claim_candidates(connection, category, now, limit, closed, passed)
+    proposals.candidates = spread(candidates, workers, claimer.paths.name, now)
     proposals.tried = 0
     proposals.taken.clear()
     proposals.stale_at = time.monotonic() + _max_age_s(claimer)

@@ -66,7 +66,7 @@ class Pulse:
     def beat(self) -> None:
         """Do what is due. Costs next to nothing where nothing is."""
         now = time.monotonic()
-        self._beat_meanwhile()
+        self.beat_meanwhile()
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL_S
             sync_journal(self._jar.journal)
@@ -75,11 +75,12 @@ class Pulse:
         if now >= self._next_snapshot:
             self._next_snapshot = now + MAX_AGE_S / 5
             try:
-                publish_snapshot(self._jar.ledger, meanwhile=self._beat_meanwhile)
+                publish_snapshot(self._jar.ledger, meanwhile=self.beat_meanwhile)
             except (OSError, LedgerBusy, LedgerUnavailable) as error:
                 self._say(f"the snapshot was not published: {error}")
 
-    def _beat_meanwhile(self) -> None:
+    def beat_meanwhile(self) -> None:
+        """The heartbeat alone, if it is due: for the midst of something else."""
         now = time.monotonic()
         if now >= self._next_heartbeat and not self._is_beating_alone:
             self._next_heartbeat = now + self._interval_s

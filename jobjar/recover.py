@@ -9,20 +9,23 @@ not done is done by the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob, retry_pause_s
+from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
 from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename, replace_file
+from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
+from jobjar.jug.building import remove_halves
+from jobjar.kept import tell_kept, tell_kept_scratch
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -39,7 +42,6 @@ from jobjar.ledger.reconcile import (
     apply_difference,
     compare_file,
     is_job_at,
-    list_directory,
     list_jar,
 )
 from jobjar.limits import recover_tokens
@@ -48,9 +50,9 @@ from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
-from jobjar.stages.complete import Verdict, move_ended_job
+from jobjar.stages.complete import Verdict, move_ended_job, retry_delay_after
 from jobjar.tidy import tidy_up
-from jobjar.trees import remove_tree
+from jobjar.trees import enter_directory, remove_entry
 
 
 class Recovery:
@@ -58,6 +60,8 @@ class Recovery:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        # What is only told: nothing was wrong.
+        self.notes: list[str] = []
         self.returned = 0
         self.completed = 0
 
@@ -66,21 +70,27 @@ class Recovery:
 
 
 def recover_node(jar: Jar) -> Recovery:
-    """Recover everything that dead workers of this node left, and reconcile the ledger with the directories.
+    """Recover everything that dead workers of this node, and those that were given up, left; reconcile the ledger with the
+    directories.
 
     Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
     """
     recovery = Recovery()
     for worker in list_workers(jar.layout):
-        if worker.alive == DEAD and worker.process.node == node_name():
+        if worker.is_to_recover:
             recover_worker(jar, worker, recovery)
     recover_tokens(jar, recovery.say)
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
     for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
-        recovery.say(f"ledger: {difference}")
+        line = difference.as_line()
+        if difference.is_removal:
+            recovery.notes.append(line)
+        else:
+            recovery.say(Line(f"ledger: {line}", line.kind))
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
+    remove_halves(jar.layout.software)
     with jar.ledger.writing():
         for path in links:
             _free_name(path)
@@ -104,14 +114,15 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     with _owner_stays(jar, worker) as is_owner:
         if is_owner:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+    how = "was given up, as gone for good" if worker.is_given_up else "died"
     if held:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
         end_orphans(jar, worker, uids, recovery.say)
         for place in held:
-            recover_job(jar, worker, place, recovery, f"its worker {worker.name} died")
+            recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
     for path in (worker.paths.scratch, worker.paths.spent_links):
-        _remove_inner(jar, worker, path)
+        _remove_inner(jar, worker, path, recovery)
     with _owner_stays(jar, worker) as is_owner:
         if is_owner:
             remove_file(worker.paths.next_output)
@@ -130,36 +141,53 @@ def _owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
         yield now is not None and now.worker_id == worker.worker_id
 
 
-def _remove_inner(jar: Jar, worker: WorkerState, path: str) -> None:
-    """Remove what is in a directory of a dead worker."""
+def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) -> None:
+    """Remove what is in a directory of a dead worker. What something is mounted on stays, with what leads there."""
     descriptor = -1
-    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):
+    with _owner_stays(jar, worker) as is_owner:
         if is_owner:
-            descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+            descriptor = _open_own(worker, path, recovery)
     if descriptor < 0:
         return
     try:
         # By the open directory: its path may lead to that of a living worker before all is removed.
-        inside = f"/proc/self/fd/{descriptor}"
-        for entry in list(list_directory(inside if os.path.isdir(inside) else path)):
-            if entry.is_dir(follow_symlinks=False):
-                remove_tree(entry.path)
-            else:
-                remove_file(entry.path)
+        for name in os.listdir(descriptor):
+            kept = remove_entry(descriptor, path, name)
+            if kept:
+                tell_kept_scratch(jar, worker, name, kept, recovery.say)
     finally:
         os.close(descriptor)
 
 
-def set_aside(jar: Jar, paths: WorkerPaths) -> None:
+def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
+    """Open a directory in a dead worker's, unless a job mounted another in its place; returns -1 where it is not there."""
+    directory = worker.paths.path
+    try:
+        above = patiently(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), directory)
+    except FileNotFoundError:
+        return -1
+    try:
+        return patiently(lambda: enter_directory(above, os.path.basename(path)), path)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if not worker.ended:  # once, by the recovery that notes the death
+            recovery.say(f"{path} stays as it is: something is mounted there")
+        return -1
+    finally:
+        os.close(above)
+
+
+def set_aside(jar: Jar, worker: WorkerState) -> None:
     """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs."""
-    worker = next((w for w in list_workers(jar.layout) if w.paths.path == paths.path), None)
-    if worker is not None:
-        recover_worker(jar, worker, Recovery())
-        recover_tokens(jar, jar.say)
-    suffix = worker.worker_id if worker is not None else f"{time.time_ns():x}"
+    recover_worker(jar, worker, Recovery())
+    recover_tokens(jar, jar.say)
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
-    with jar.ledger_home.locked(), contextlib.suppress(FileNotFoundError):  # archived at this moment
-        rename(paths.path, f"{paths.path}{ASIDE}{suffix}")
+    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
+        if is_owner:
+            rename(worker.paths.path, f"{worker.paths.path}{ASIDE}{worker.worker_id}")
 
 
 def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
@@ -205,7 +233,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         jar.journal.append([moved])
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
-        remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
+        kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
+        tell_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.say)
     if verdict.final:
         recovery.completed += 1
         recovery.say(f"{worker.name}: completed {job.name} ({verdict.reason})")
@@ -245,8 +274,8 @@ def _judge(
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
         failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        is_delayed = attempt.outcome in RETRIED_OUTCOMES and failures
-        delay_s = retry_pause_s(job.retry_delay_s, failures - 1) if is_delayed else 0
+        is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
+        delay_s = retry_delay_after(job.retry_delay_s, failures - 1) if is_failure else 0
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
@@ -341,7 +370,7 @@ def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         if is_owner:
             now = read_server_clock(jar.layout.clock_file(node_name()))
             note_end(jar, worker, round(now, 6), "died")
-            recovery.say(f"{worker.name}: noted that it died")
+            recovery.say(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")
 
 
 def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:

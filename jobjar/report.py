@@ -6,26 +6,36 @@ unusable, the directories alone answer, and the status says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from jobjar.attempt import CANCELLED
 from jobjar.control import WorkerState, list_workers
 from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, oddity_in_name, priority_in_name
-from jobjar.layout import category_of_place, worker_of_place
+from jobjar.layout import category_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
 from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.renamed import find_renamed_jobs
+from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
-from jobjar.liveness import ALIVE, DEAD
+from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
+from jobjar.refused import Refused
+from jobjar.remedies import explain_disk
+from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
-from jobjar.units import format_seconds
+from jobjar.units import format_rate, format_seconds
+from jobjar.versions import explain_other_versions
+from jobjar.worker_report import KINDS, describe_workers, mark_stranded, warn_of_silence
 
 Status = dict[str, Any]
 _PATIENCE_S = 2.0
@@ -34,7 +44,8 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `limits`, `throttled` (batches), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
+    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
+    hand gave another name), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
     `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
     `directories`. Ages in seconds."""
     warnings: list[str] = []
@@ -44,10 +55,11 @@ def gather_status(jar: Jar) -> Status:
         warnings.append(f"read from the directories alone, without history: {error}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)
-    status["workers"] = _describe_workers(workers, status["jobs"]["claimed_jobs"])
-    _mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    hearing = Hearing(jar.layout)
+    status["workers"] = describe_workers(workers, hearing, status["jobs"]["claimed_jobs"])
+    mark_stranded(workers, status["jobs"]["claimed_jobs"])
     status["limits"] = describe_limits(jar.layout)
-    status["warnings"] = warnings + _find_warnings(jar, status, workers)
+    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing)
     return status
 
 
@@ -82,6 +94,8 @@ def _from_ledger(jar: Jar) -> Status:
         "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
         "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
         "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+        "returned": group_returns(list_returns(connection)),
+        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(connection)],
         "throttled": [
             {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
             for row in list_throttles(connection)
@@ -150,6 +164,8 @@ def _from_directories(jar: Jar) -> Status:
         "outcomes": [],
         "undecided_attempts": [],
         "throughput": {},
+        "returned": [],
+        "renamed": [],
         "throttled": [],
     }
 
@@ -177,57 +193,10 @@ def name_holders(workers: Sequence[str]) -> str:
     return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
 
-def _describe_workers(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Each worker that has not ended, and how many of each kind there are on each node."""
-    holds: dict[str, str] = {}
-    for job in claimed:
-        holds.setdefault(worker_of_place(job["place"]) or "", job["name"])
-    listed = []
-    nodes: dict[str, dict[str, Any]] = {}
-    for worker in workers:
-        if worker.ended:
-            continue
-        node = nodes.setdefault(
-            worker.process.node,
-            {"node": worker.process.node, "running": 0, "busy": 0, "paused": 0, "dead": 0, "unknown": 0},
-        )
-        held = holds.get(worker.paths.name)
-        if worker.alive == DEAD:
-            state = "dead"
-        elif worker.alive == ALIVE:
-            node["running"] += 1
-            state = "busy" if held else "paused" if worker.is_paused else "idle"
-            if state in node:
-                node[state] += 1
-        else:
-            state = "unknown"
-        if state in ("dead", "unknown"):
-            node[state] += 1
-        listed.append(
-            {
-                "worker": worker.name,
-                "node": worker.process.node,
-                "state": state,
-                "job": held,
-                "user": worker.user,
-                "categories": list(worker.categories),
-                "started_at": worker.started_at,
-            }
-        )
-    return {"nodes": sorted(nodes.values(), key=lambda node: str(node["node"])), "workers": listed}
-
-
-def _mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, Any]]) -> None:
-    dead = {worker.paths.name for worker in workers if worker.alive == DEAD}
-    for job in claimed:
-        job["worker"] = worker_of_place(job["place"])
-        job["stranded"] = job["worker"] in dead
-
-
-def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
+def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing) -> list[str]:
     """What a person should look at."""
-    found = []
-    running = [worker for worker in workers if worker.is_running]
+    found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
+    running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
     if status["jobs"]["unclaimed"] and not running:
         found.append("no worker is running; `start_worker` starts one")
     elif running:
@@ -238,6 +207,12 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
         for category, count in unasked.items():
             which = f"category {category}" if category else "uncategorized"
             found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
+    versions = explain_other_versions(running)
+    found += [versions] if versions else []
+    resting = [f"worker {worker.name} {pause}" for worker in running if (pause := worker.explain_pause())]
+    found += resting[:_SHOWN]
+    if len(resting) > _SHOWN:
+        found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     for job in stranded[:_SHOWN]:
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
@@ -246,11 +221,24 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> 
     for job in status["jobs"]["held"][:_SHOWN]:
         if job["held_reason"]:
             found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    for job in status["renamed"][:_SHOWN]:
+        found.append(
+            f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
+            "was meant, make that directory first"
+        )
+    with contextlib.suppress(OSError):  # what else is known can be told
+        trouble = explain_disk(jar.layout.home)
+        found += [trouble + "; until then workers wait"] if trouble else []
     if os.path.lexists(jar.layout.stop_all_file):
         found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
     if os.path.lexists(jar.layout.pause_all_file):
         found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
-    others = find_other_files(jar)
+    refused = Refused(jar.layout, running)
+    others = find_other_files(jar, refused)
+    for place, reason in sorted(refused.found)[:_SHOWN]:
+        found.append(f"{place if place.isprintable() else ascii(place)} is passed over: {reason}")
+    if len(refused.found) > _SHOWN:
+        found.append(f"and {_jobs(len(refused.found) - _SHOWN)} more are passed over for that reason")
     for path, reason in others[:_SHOWN]:
         found.append(f"{path if path.isprintable() else ascii(path)} is not a job: {reason}")
     if len(others) > _SHOWN:
@@ -266,12 +254,17 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def find_other_files(jar: Jar) -> list[tuple[str, str]]:
-    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why)."""
+def find_other_files(jar: Jar, refused: Refused | None = None) -> list[tuple[str, str]]:
+    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why). `refused` is told of the jobs
+    in unclaimed, whose status is looked at here anyway."""
     layout = jar.layout
+    refused = refused or Refused(layout, ())
     found: list[tuple[str, str]] = []
     directories = [(layout.limbo, "limbo"), (layout.unclaimed, "unclaimed")]
     for path, place in directories:
+        category = place.partition("/")[2] if place.startswith("unclaimed") else None
+        if category is not None and not refused.look_at_directory(category):
+            continue
         for entry in list_directory(path):
             if place == "unclaimed" and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                 directories.append((entry.path, f"{place}/{entry.name}"))
@@ -279,6 +272,9 @@ def find_other_files(jar: Jar) -> list[tuple[str, str]]:
             why_not = _why_not_a_job(entry)
             if why_not:
                 found.append((f"{place}/{entry.name}", why_not))
+            elif category is not None:
+                with contextlib.suppress(FileNotFoundError):  # claimed meanwhile
+                    refused.look_at_file(category, entry.name, entry.stat(follow_symlinks=False))
     for entry in list_directory(layout.claimed):
         if not entry.is_symlink():
             found.append((f"claimed/{entry.name}", "claimed/ holds links only"))
@@ -316,7 +312,7 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
         sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))
     if status["workers"]["nodes"]:
-        headers = ("node", "running", "busy", "paused", "dead", "unknown")
+        headers = ("node", *KINDS)
         rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]
         sections.append("Workers\n" + format_table(rows, headers, table_format))
     if status["categories"]:
@@ -331,6 +327,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
         table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
         sections.append("Throttled batches\n" + table)
+    if status["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(status["returned"], table_format))
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")
@@ -345,8 +343,10 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append("Claimed\n" + text)
     if status["outcomes"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["outcomes"]]
-        throughput = status["throughput"]
-        rows.append(["jobs per second", f"{throughput['per_s_last_hour']:.3g}", f"{throughput['per_s_last_day']:.3g}"])
+        # Jobs that were cancelled ran nowhere: at what rate a command cancelled them says nothing.
+        ran = [row for row in status["outcomes"] if row["outcome"] != CANCELLED]
+        sums = [sum(row[window] for row in ran) for window in ("last_hour", "last_day")]
+        rows.append(["rate", *(format_rate(jobs / each_s) for jobs, each_s in zip(sums, (3600, 86400), strict=True))])
         sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
     if status["undecided_attempts"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]

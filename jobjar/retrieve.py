@@ -28,6 +28,7 @@ from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_pa
 from jobjar.ledger.stored import StoredOutput, batch_has_jobs, list_stored
 from jobjar.lookup import find_job, refresh_ledger
 from jobjar.moves import move
+from jobjar.umask import widen_mode
 
 _CHUNK_BYTES = 1 << 20
 _SHOWN = 10
@@ -43,8 +44,8 @@ def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
         return list_stored(jar.ledger, batch=name)
     try:
         job = find_job(jar, name)
-    except UnknownJob:
-        raise UnknownBatchOrJob(job=name, home=jar.layout.home) from None
+    except UnknownJob as error:
+        raise UnknownBatchOrJob(job=name, home=jar.layout.home, hint=error.fields["hint"]) from None
     return list_stored(jar.ledger, job=job.uid or "")
 
 
@@ -93,6 +94,7 @@ def _copy(output: StoredOutput, path: str, taken: CannotGetOutput, force: bool) 
     try:
         target = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
+            widen_mode(target, 0o666)
             write_output(output, target)
             os.fsync(target)
         finally:

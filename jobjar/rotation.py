@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import re
 from typing import NamedTuple
 
 from jobjar.creating import TEMPORARY, create_file, temporary_path
@@ -31,7 +30,7 @@ from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.home import split_journal_name
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import boot_id
+from jobjar.liveness import boot_id, own_nodes
 from jobjar.regular import UnfitFile, open_regular, passing_over, read_regular
 
 # A journal that is smaller than this is not worth a file of its own.
@@ -197,4 +196,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove what killed processes of this node left half-compressed; returns the names."""
-    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz\." + re.escape(node_name()) + TEMPORARY)
+    return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}" + TEMPORARY)

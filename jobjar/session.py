@@ -17,18 +17,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jobjar.header import explain_carriage_return
 from jobjar.liveness import own_children, process_start, session_processes
+from jobjar.patience import patience
+from jobjar.regular import open_regular
+from jobjar.umask import users_umask
 
 # How long a file that somebody still has open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 NOT_FOUND_STATUS = 127
+# What tells a process to end, now.
+END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long it is waited for the same word to this process when a job's process has ended of it: systemd, scancel and a shutdown
+# tell both, one after the other.
+DOUBT_S = 1.0
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
+_FIRST_LINE_BYTES = 4096
 # Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
 _awaited: set[int] = set()
 _awaited_lock = threading.Lock()
-# Python ignores these; a job starts with what any program starts with.
-_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+# Python ignores these; a job starts with what any program starts with. What was ignored when this process started a job
+# ignores too, as a shell would have it.
+DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
 class CannotStart(Exception):
@@ -51,6 +62,20 @@ class Ended(NamedTuple):
     user_cpu_s: float
     system_cpu_s: float
     max_rss_kib: int
+
+
+def seems_told_to_end(ended: Ended) -> bool:
+    """Whether a process ended as one does that was told to: of such a signal, or with the status by which a shell says so."""
+    number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
+    return number in END_NOW
+
+
+def doubt(meanwhile: Callable[[], object]) -> None:
+    """In a thread whose process ended so: give its worker the time to hear the same. What `meanwhile` raises then ends it."""
+    deadline = time.monotonic() + DOUBT_S
+    while time.monotonic() < deadline:
+        meanwhile()
+        time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
@@ -76,7 +101,9 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         before = os.getcwd()
     except OSError:
         before = "/"  # where this process was started is gone: unmounted, or removed
-    # posix_spawn takes no directory: the child gets this process's, which runs one thread here.
+    # posix_spawn takes no directory and no umask: the child gets this process's, which runs one thread here.
+    umask = users_umask()
+    own_umask = None if umask is None else os.umask(umask)
     os.chdir(directory)
     try:
         return _spawn(path, [path], files, environment)
@@ -84,13 +111,32 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
         if error.errno == errno.ENOEXEC:
             return _spawn_by_shell(path, files, environment)
         if error.errno == errno.ENOENT:
-            reason = "the interpreter that its first line names is missing" if os.path.exists(path) else "it is gone"
-            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {reason}") from error
+            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {_explain_missing(path)}") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
     finally:
+        if own_umask is not None:
+            os.umask(own_umask)
         _return_to(before)
+
+
+def _explain_missing(path: str) -> str:
+    """Why the kernel does not find what a job's file is to be run by."""
+    try:
+        with open(path, "rb", opener=open_regular) as file:
+            first_line = file.readline(_FIRST_LINE_BYTES)
+    except FileNotFoundError:
+        return "it is gone"
+    except OSError:
+        first_line = b""
+    if first_line.startswith(b"#!") and first_line.rstrip(b"\n").endswith(b"\r"):
+        return explain_carriage_return(first_line)
+    words = first_line[2:].split() if first_line.startswith(b"#!") else []
+    if not words:
+        return "a program or library that it needs to start is missing"
+    interpreter = words[0].decode("utf-8", "replace")
+    return f"the interpreter that its first line names, {interpreter!r}, is missing on this node"
 
 
 def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:
@@ -104,6 +150,9 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
+    umask = users_umask()
+    if umask is not None:
+        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors name the right ones
     try:
         return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
     except OSError as error:
@@ -140,7 +189,7 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
         try:
             return start_awaited(
                 lambda: os.posix_spawn(
-                    path, words, environment, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS
+                    path, words, environment, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS
                 )
             )
         except OSError as error:
@@ -226,12 +275,23 @@ def reap_strays() -> bool:
         while not _awaited:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 return True
-        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
-            os.waitpid(found.si_pid, os.WNOHANG)
+        _reap_unawaited()
         children = own_children()
         return children is None or not children <= _awaited
     return False
+
+
+def reap_ended() -> None:
+    """Reap as `reap_strays` does, and no more: while a job runs, which may be waiting (`kill -0`, `tail --pid`) for a process
+    whose parent this one has become. One behind a child that somebody waits for is reaped next time."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        _reap_unawaited()
+
+
+def _reap_unawaited() -> None:
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
+        os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def signal_session(session: int, number: int) -> bool:
@@ -278,5 +338,6 @@ def end_session(
             return True
         if time.monotonic() > deadline:
             signal_session(session, signal.SIGKILL)
+        patience.beat()
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jobjar.units import parse_seconds
+from jobjar.units import parse_retries, parse_seconds
 from jobjar.values import (
+    parse_after_failure,
     parse_categories,
     parse_count,
     parse_days,
-    parse_flag,
+    parse_node,
     parse_path,
     parse_positive_seconds,
     parse_size,
@@ -62,6 +63,15 @@ TABLE: tuple[Setting, ...] = (
         parse_path,
         "",
         "The personal configuration file. Default: ~/.jobjar/config.ini.",
+        "environment",
+    ),
+    Setting(
+        "JJ_NODE",
+        "node",
+        parse_node,
+        "",
+        "This node's name, part of its workers' names and its implicit category. Name each of several containers of one "
+        "machine. Default: what hostname prints.",
         "environment",
     ),
     Setting(
@@ -136,16 +146,16 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_RETRIES",
         "retries",
-        parse_count,
+        parse_retries,
         "0",
-        "How often a job that failed is run again, where it says nothing itself.",
+        "How often a job that failed is run again, or unlimited, where it says nothing itself.",
     ),
     Setting(
         "JJ_RETRY_DELAY",
         "retry_delay_s",
         parse_seconds,
         "0",
-        "Seconds before a failed job's first retry, doubled for each further one, where it says nothing itself.",
+        "Seconds before a failed job's first retry, doubled for each further one up to a day, where it says nothing itself.",
     ),
     Setting(
         "JJ_TIME_LIMIT",
@@ -157,9 +167,25 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "JJ_EXIT_ON_FAILURE",
         "exit_on_failure",
-        parse_flag,
-        "no",
-        "Whether a worker leaves after a job that failed.",
+        parse_after_failure,
+        "",
+        "Whether a worker leaves after a job that failed: yes; no; or restart, which has a fresh worker take its place after a "
+        "pause. It ends what it has under way first. Default: restart after described jobs, no after plain ones.",
+    ),
+    Setting(
+        "JJ_FAILURE_PAUSE",
+        "failure_pause_s",
+        parse_seconds,
+        "10",
+        "Seconds for which a worker pauses before a fresh one takes its place after a failure, doubled with each failure in a "
+        "row. 0: not at all.",
+    ),
+    Setting(
+        "JJ_LONGEST_FAILURE_PAUSE",
+        "longest_failure_pause_s",
+        parse_seconds,
+        "600",
+        "The longest that such a pause becomes, in seconds.",
     ),
     Setting(
         "JJ_ARCHIVE_AFTER",
@@ -189,9 +215,10 @@ TABLE: tuple[Setting, ...] = (
         "umask",
         parse_umask,
         "",
-        "The umask of workers, their jobs and all that programs make in the jar, in octal. Default: what the mode of the jar's "
-        "directory leaves out for its group and others, and never writing by others: 077 in a jar that is 0700, as `jobjar "
-        "init` makes it, 007 in one made with --group.",
+        "The umask of workers, their jobs and all that programs make in the jar, in octal. Default: for jobs, and for files that "
+        "are stored or fetched, the umask with which their worker or program was started; for the rest what the mode of the "
+        "jar's directory leaves out for its group and others, and never writing by others: 077 in a jar that is 0700, as "
+        "`jobjar init` makes it, 007 in one made with --group.",
     ),
     Setting(
         "JJ_DISK_PATIENCE",

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_directory, read_file
-from jobjar.errors import ConfigError, NoJarNamed
+from jobjar.errors import ConfigError, ForbiddenJar, NoJarNamed
 from jobjar.patience import patience
 from jobjar.regular import read_given
 from jobjar.setting_table import BY_NAME, TABLE, Setting
+from jobjar.units import name_retries, parse_retries
 from jobjar.values import parse_path, parse_umask
+from jobjar.whose import explain, explain_refusal
 
 SECTION = "[Job Jar]"
 
@@ -35,6 +37,7 @@ class Settings:
     home: str
     worker_home: str
     config_file: str
+    node: str
     pause_time_s: float
     max_workers: int
     max_storage_workers: int
@@ -47,7 +50,9 @@ class Settings:
     retries: int
     retry_delay_s: float
     time_limit_s: float
-    exit_on_failure: bool
+    exit_on_failure: str
+    failure_pause_s: float
+    longest_failure_pause_s: float
     archive_after_days: float
     keep_completed_days: float
     keep_workers_days: float
@@ -86,8 +91,8 @@ class Settings:
 def _as_text(setting: Setting, value: Any) -> str:
     if setting.parse is parse_umask:
         return "" if value is None else f"{value:03o}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if setting.parse is parse_retries:
+        return str(name_retries(value))
     if isinstance(value, tuple):
         return " ".join(value)
     if isinstance(value, float):
@@ -102,12 +107,17 @@ def read_config_file(path: str, is_given: bool = False) -> dict[str, Value]:
     `name = value` lines of names and values that the table knows (guide, "Configuring a System With INI Files").
     """
     try:
-        text = (read_given(path) if is_given else read_file(path)).decode()
+        data = read_given(path) if is_given else read_file(path)
+        text = data.decode("utf-8-sig")  # an editor's byte order mark means nothing
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(where=path, reason=f"cannot be read: {reason}") from error
+    except OSError as error:
+        raise ConfigError(where=path, reason=f"it cannot be read: {explain(error, path, os.R_OK)}") from error
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            where=f"{path}, line {number}", reason="it cannot be read, since it is not UTF-8; save it so"
+        ) from error
     values: dict[str, Value] = {}
     in_section = False
     for number, raw in enumerate(text.splitlines(), 1):
@@ -181,7 +191,7 @@ def load_settings(
         patience.limit_s = upper["JJ_DISK_PATIENCE"].value  # what is read next lies on the jar's disk
 
     installation = home_of_program(program_path)
-    from_installation = read_config_file(f"{installation}/config.ini") if installation else {}
+    from_installation = _read_config_of_jar(installation) if installation else {}
     home = upper.get("JJ_HOME") or from_installation.get("JJ_HOME")
     if home is None and installation:
         home = Value(installation, "place of the program")
@@ -189,7 +199,7 @@ def load_settings(
         if need_home:
             raise NoJarNamed(personal_file=personal)
         home = Value("", "not set")
-    from_global = read_config_file(f"{home.value}/config.ini") if home.value and home.value != installation else {}
+    from_global = _read_config_of_jar(home.value) if home.value and home.value != installation else {}
 
     values = {setting.name: _default(setting) for setting in TABLE}
     values.update(from_installation)
@@ -203,6 +213,17 @@ def load_settings(
     if not values["JJ_CONFIG_FILE"].value:
         values["JJ_CONFIG_FILE"] = Value(personal, "default")
     return Settings(values)
+
+
+def _read_config_of_jar(home: str) -> dict[str, Value]:
+    """The settings in a jar's configuration file. Raises ForbiddenJar where somebody else's jar is closed to this user."""
+    try:
+        return read_config_file(f"{home}/config.ini")
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            reason = explain_refusal(f"{home}/config.ini", os.R_OK)
+            raise ForbiddenJar(home=home, reason=reason) from error.__cause__
+        raise
 
 
 def _default(setting: Setting) -> Value:

@@ -27,6 +27,8 @@ class Process:
         self.kill_at: float | None = None
         self.look_at = float("inf") if self.pidfd >= 0 else 0.0
         self.pause_s = _FIRST_LOOK_S
+        # Until when it is looked whether its worker was told to end too, as it was.
+        self.doubt_until: float | None = None
 
     def close(self) -> None:
         if self.pidfd >= 0:
@@ -42,7 +44,9 @@ class Juggled:
         self.job = course.job
         self.steps: Steps[None] = course.steps()
         self.wait: Wait | None = None
-        self.since = time.monotonic()
+        self.taken_at = self.since = time.monotonic()
+        # Of one that waits for its turn: who could run it at once, at the last look.
+        self.idle_worker: str | None = None
         self.is_said = False
         # The slot that it has.
         self.slot = ""
@@ -92,6 +96,18 @@ class Slots:
         settings = self._settings
         is_free = self.count(STAGE_IN, waiting=True) < settings.stage_in_slots
         return is_free and self.running() + ahead < settings.run_slots + settings.staged_ahead
+
+    def is_next_ahead(self) -> bool:
+        """Whether a job that is claimed now would have to wait for a run slot."""
+        return self.running() + len(self._before_run()) >= self._settings.run_slots
+
+    def waiting_ahead(self) -> list[Juggled]:
+        """The jobs that are staged in and wait for a run slot that others have."""
+        free = max(0, self._settings.run_slots - self.running())
+        return [juggled for juggled in self._before_run()[free:] if juggled.wanted == RUN]
+
+    def _before_run(self) -> list[Juggled]:
+        return [juggled for juggled in self.jobs if juggled.slot == STAGE_IN or juggled.wanted in (STAGE_IN, RUN)]
 
     def has_turn(self, slot: str) -> bool:
         """Whether a slot is free."""

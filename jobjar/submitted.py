@@ -16,8 +16,10 @@ from jobjar.layout import unclaimed_place
 from jobjar.patience import patiently
 
 
-def submitted_entry(name: str, category: str, by: str, status: os.stat_result, attributes: Mapping[str, Any]) -> Entry:
-    """The `submitted` entry of a job whose file, with this status, is whole in limbo."""
+def submitted_entry(
+    name: str, category: str, by: str, status: os.stat_result, attributes: Mapping[str, Any], mark: str
+) -> Entry:
+    """The `submitted` entry of a job whose file, with this status and this mark, is whole in limbo."""
     return {
         "entry": "submitted",
         "job": id_in_name(name),
@@ -25,6 +27,7 @@ def submitted_entry(name: str, category: str, by: str, status: os.stat_result, a
         "category": category,
         "submitter": by,
         "submitted_at": server_time(status),
+        "file": mark,
         **attributes,
     }
 

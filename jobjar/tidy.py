@@ -16,12 +16,12 @@ from jobjar.creating import TEMPORARY
 from jobjar.disk import is_job_file, link_target, look, read_server_clock, remove_file, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, node_name
-from jobjar.layout import name_in_place
+from jobjar.layout import WorkerPaths, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import uid_is_taken
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import process_start
+from jobjar.liveness import MARK, is_left, own_nodes
 
 _DAY_S = 86400.0
 # A link that is missing for this long is not about to be made by its worker.
@@ -39,13 +39,14 @@ def tidy_up(jar: Jar, say: Callable[[str], None]) -> None:
 def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove the directories of this node's workers that were killed before they had written who they are. One that has
     anything in it stays."""
+    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
     for entry in list(list_directory(jar.layout.workers)):
-        node, _, pid = entry.name.partition(ASIDE)[0].rpartition(".")
-        if node != node_name() or not pid.isdigit() or not entry.is_dir(follow_symlinks=False):
-            continue
         paths = jar.layout.worker(entry.name)
-        is_being_made = ASIDE not in entry.name and process_start(int(pid)) is not None
-        if is_being_made or look(paths.identity_file) is not None:
+        if found := prepared.fullmatch(entry.name):
+            if not is_left(found):
+                continue
+            remove_file(paths.identity_file)
+        elif not _is_unborn_of_earlier_release(entry, paths):
             continue
         remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
         with contextlib.suppress(OSError):  # not empty
@@ -54,6 +55,15 @@ def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
                     os.rmdir(path)
             os.rmdir(paths.path)
             say(f"removed workers/{entry.name}: its worker was killed before it had begun")
+
+
+def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -> bool:
+    """Earlier releases made a worker's directory under its own name."""
+    found = re.fullmatch(rf"{own_nodes()}\.{MARK}", entry.name.partition(ASIDE)[0])
+    if not found or not entry.is_dir(follow_symlinks=False):
+        return False
+    is_being_made = ASIDE not in entry.name and not is_left(found)
+    return not is_being_made and look(paths.identity_file) is None
 
 
 def tidy_links(jar: Jar, say: Callable[[str], None]) -> None:
@@ -102,9 +112,9 @@ def _discard_half_copies(jar: Jar, say: Callable[[str], None]) -> None:
 
 def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
-    snapshots = re.escape(f"{os.path.basename(jar.layout.snapshot)}.{node_name()}")
+    snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
     for directory, pattern in (
-        (jar.ledger_home.path, r"(?:ledger\.db|writer)" + TEMPORARY + ".*"),
+        (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),
         (jar.layout.ledger, snapshots + TEMPORARY + ".*"),
     ):
         for name in remove_leftovers(directory, pattern):

@@ -26,6 +26,13 @@ from jobjar.limits import (
     read_limit,
     return_token,
 )
+from jobjar.put_off import PutOff
+
+# So many of a limit's free tokens are reached for before it counts as used up; others were quicker each time.
+_TRIES = 64
+# Looking which limits there are takes at most this share of a worker's time; whether a token is back, so long at once.
+_SHARE = 0.05
+_LOOK_S = 0.1
 
 
 class Tokens:
@@ -40,8 +47,10 @@ class Tokens:
         self._takes = itertools.count(1)
         self._held: set[Token] = set()
         self._has_strays = False
-        # Limits that had no token for this worker, and until when (monotonic) their jobs are not tried again.
-        self._used_up: dict[str, float] = {}
+        # Limits that had no token for this worker: their jobs are not tried again for a while.
+        self._used_up: PutOff[str] = PutOff(jar.settings.poll_time_s)
+        # How often `may_go_on` looked at one of them.
+        self._asked = 0
 
     def look(self) -> None:
         """See which limits there are, if that is due. Raises CannotUseJar."""
@@ -53,7 +62,8 @@ class Tokens:
             self.return_strays()
         except OSError as error:
             raise CannotUseJar(action="read", path=self._jar.layout.limits, reason=error.strerror) from error
-        self._next_look = now + self._jar.settings.poll_time_s
+        ended = time.monotonic()
+        self._next_look = ended + max(self._jar.settings.poll_time_s, (ended - now) / _SHARE)
 
     def know_batches(self) -> bool:
         """Whether there is a limit of any batch. Raises CannotUseJar."""
@@ -62,16 +72,12 @@ class Tokens:
 
     def is_used_up(self, category: str, batch: str | None) -> bool:
         """Whether a job's limits had no token for this worker, a moment ago."""
-        if not self._used_up:
-            return False
-        now = time.monotonic()
-        return any(self._used_up.get(key, 0.0) > now for key in keys_of(category, batch))
+        return bool(self._used_up) and any(key in self._used_up for key in keys_of(category, batch))
 
     def used_up_batches(self) -> list[str]:
         """The batches whose limits had no token for this worker, a moment ago."""
-        now = time.monotonic()
         prefix = f"{BATCH}."
-        return [key[len(prefix) :] for key, until in self._used_up.items() if key.startswith(prefix) and until > now]
+        return [key[len(prefix) :] for key in self._used_up.keys() if key.startswith(prefix)]  # noqa: SIM118
 
     def take(self, category: str, batch: str | None) -> tuple[Token, ...] | None:
         """The tokens that a job of this category and batch needs, now held by this worker: () where nothing limits it, None
@@ -85,6 +91,7 @@ class Tokens:
         for key in keys_of(category, batch):
             if key not in self._known:
                 continue
+            started = time.monotonic()
             try:
                 token, is_limited = self._take_one(key)
             except OSError as error:
@@ -97,7 +104,7 @@ class Tokens:
                 tokens.append(token)
             elif is_limited:
                 self.give_back(tokens)
-                self._used_up[key] = time.monotonic() + self._jar.settings.poll_time_s
+                self._used_up.add(key, time.monotonic() - started)
                 return None
         return tuple(tokens)
 
@@ -111,7 +118,7 @@ class Tokens:
             return None, False
         numbers = list_free(paths, count)
         random.shuffle(numbers)  # so that workers do not all reach for the same one
-        for number in numbers:
+        for number in numbers[:_TRIES]:
             token = Token(key, number, next(self._takes), self._worker, self._worker_id)
             try:
                 rename(paths.free_token(number), token.path(layout))  # COMMIT: from here the token is this worker's
@@ -137,7 +144,7 @@ class Tokens:
         """Make tokens free again. What the disk refuses is tried again at the next look, and in the end by recovery."""
         for token in tokens:
             self._held.discard(token)
-            self._used_up.pop(token.limit, None)
+            self._used_up.discard(token.limit)
             try:
                 return_token(self._jar.layout, token)
             except OSError:
@@ -156,8 +163,15 @@ class Tokens:
     def may_go_on(self) -> bool:
         """Whether a limit that was used up has a token again. For a worker that sleeps, once per JJ_POLL_TIME. Raises
         OSError."""
-        for key in list(self._used_up):
+        keys = self._used_up.all_keys()
+        until = time.monotonic() + _LOOK_S
+        for _ in keys:
+            # Each in its turn, and no more of them at once than somebody who waits for orders has time for.
+            self._asked += 1
+            key = keys[self._asked % len(keys)]
             if read_limit(self._jar.layout, key).left != 0:
-                del self._used_up[key]
+                self._used_up.discard(key)
                 return True
+            if time.monotonic() > until:
+                break
         return False

@@ -8,6 +8,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # More than anybody waits for; sums of it with a time are dates still.
 LONGEST_S = 36_525 * 86_400.0
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_RATES = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+_UNLIMITED = "unlimited"
+# As a number, which releases that know no word for it take as it is meant: journals hold it.
+UNLIMITED = 1 << 40
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -40,6 +44,30 @@ def format_seconds(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} m"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_rate(per_s: float) -> str:
+    """How often something happens, in the unit that gives numbers of one or more: `1,200/s`, `12/min`, `4/h`, `1.5/d`."""
+    if per_s <= 0:
+        return "0"
+    unit, each_s = next(((unit, each_s) for unit, each_s in _RATES if per_s * each_s >= 1), _RATES[-1])
+    number = per_s * each_s
+    return f"{number:,.0f}/{unit}" if number >= 99.5 else f"{number:.2g}/{unit}"
+
+
+def parse_retries(text: str) -> int:
+    """How often a job is run again: a whole number, or `unlimited`. Raises ValueError with the reason."""
+    text = text.strip()
+    if text.lower() == _UNLIMITED:
+        return UNLIMITED
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is neither a whole number of 0 or more nor `{_UNLIMITED}`")
+    return int(text)
+
+
+def name_retries(retries: int | None) -> int | str | None:
+    """The number as people write it."""
+    return _UNLIMITED if retries is not None and retries >= UNLIMITED else retries
 
 
 def format_bytes(size: int) -> str:

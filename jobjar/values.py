@@ -34,6 +34,13 @@ def parse_size(text: str) -> int:
     return int(found.group(1)) << 10 * ("KMGT".index(found.group(2).upper()) + 1 if found.group(2) else 0)
 
 
+def parse_node(text: str) -> str:
+    """The name of a node, which worker names begin with."""
+    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", text):
+        raise ValueError(f"{text!r} is not a name of up to 64 letters, digits and . _ -, starting with neither . nor -")
+    return text
+
+
 def parse_text(text: str) -> str:
     return text
 
@@ -50,6 +57,15 @@ def parse_flag(text: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def parse_after_failure(text: str) -> str:
+    """What a worker does after a failure: `yes`, `no`, `restart`, or, where nobody says, an empty text."""
+    if text.lower() in ("", "restart"):
+        return text.lower()
+    if text.lower() in _TRUE | _FALSE:
+        return "yes" if parse_flag(text) else "no"
+    raise ValueError(f"{text!r} is neither yes nor no nor restart")
 
 
 def parse_path(text: str) -> str:

@@ -10,8 +10,13 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from jobjar.session import reap_ended
+
+# What the kernel's word of a child's end looks like in the pipe of `set_wakeup_fd`.
+_CHILD_ENDED = bytes([signal.SIGCHLD])
 
 
 class DirectoryWatch:
@@ -71,12 +76,29 @@ class SignalFlags:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._before: list[tuple[int, Any]] = []
+        self._hears_children: bool | None = None
 
-    def take(self, numbers: Iterable[int]) -> None:
-        """Turn these signals into flags."""
+    def take(self, numbers: Sequence[int]) -> None:
+        """Turn these signals into flags; but what was ignored when this process started stays ignored, as in a shell:
+        `nohup`, and `&` in a script, ask for that."""
         for number in numbers:
-            self._before.append((number, signal.signal(number, self._raise)))
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # Those that came while a fresh worker took its predecessor's place have waited for this (after_failure.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
+        self.hear_children(False)
+
+    def hear_children(self, wanted: bool) -> None:
+        """Be woken by the end of a child, or not any more. It is asked for only while this process waits for long: short jobs,
+        each of which ends so, shall not pay for it."""
+        if wanted == self._hears_children:
+            return
+        self._hears_children = wanted
+        signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
+        if wanted:
+            reap_ended()  # of those that ended before no signal tells
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)
@@ -84,14 +106,19 @@ class SignalFlags:
     def descriptors(self) -> list[int]:
         return [self._reader]
 
-    def drain(self) -> None:
+    def drain(self) -> bool:
+        """Forget what was seen, and reap the children that ended; returns whether it was anything but that."""
+        others = b""
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._reader, 4096):
-                pass
+            while seen := os.read(self._reader, 4096):
+                others += seen.strip(_CHILD_ENDED)
+        reap_ended()
+        return bool(others)
 
     def close(self) -> None:
         """Put the handlers back."""
         signal.set_wakeup_fd(-1)
+        self.hear_children(False)
         for number, handler in self._before:
             signal.signal(number, handler)
         os.close(self._reader)

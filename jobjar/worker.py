@@ -9,49 +9,49 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import random
-import signal
-import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
 
 from jobjar import control
-from jobjar.arrivals import Arrivals
-from jobjar.attempt import (
-    DESCRIBED,
-    FAILED,
-    INTERRUPTED,
-    KILLED,
-    RETRIED_OUTCOMES,
-    TIMED_OUT,
-    AttemptEnd,
-    ClaimedJob,
-    Claimer,
-    describe_end,
+from jobjar.after_failure import (
+    LEAVING,
+    RESTARTING,
+    RESTING,
+    AfterFailure,
+    Predecessor,
+    begin_afresh,
+    end_pause,
+    is_own_place,
 )
+from jobjar.attempt import DESCRIBED, INTERRUPTED, KILLED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.claimed_links import remove_spent_links
 from jobjar.disk import is_taken_away
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
-from jobjar.jobname import new_id, node_name
+from jobjar.jobname import new_id
+from jobjar.juggle import Juggler
 from jobjar.lease import Leases
-from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts
+from jobjar.listener import ORDERS, Listener, spread_s
 from jobjar.liveness import this_process
 from jobjar.log import Log
-from jobjar.next_job import NextJob
+from jobjar.next_job import ClaimGivenUp, NextJob, asked_categories
+from jobjar.own_file import hold_file, let_file_go
 from jobjar.patience import Refusals, patience
+from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
 from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
-from jobjar.stages.complete import Verdict, complete, decide, end_unrun, give_back, remove_spent_links, return_strays
+from jobjar.stages.complete import (
+    Verdict,
+    complete,
+    count_failures,
+    decide,
+    give_back_unrun,
+    return_strays,
+)
 from jobjar.stages.run import run_attempt
-from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
-from jobjar.worker_directory import make_worker_directory
+from jobjar.worker_directory import choose_worker_name, make_worker_directory
 from jobjar.workplace import Workplaces
-
-if TYPE_CHECKING:
-    from jobjar.juggle import Juggler
 
 # What one turn came to.
 RAN = "ran"
@@ -59,20 +59,11 @@ IDLE = "idle"
 PAUSED = "paused"
 STOPPED = "stopped"
 ENDED = "ended"
-LEAVING = "leaving"
 REFUSED = "refused"
+# Nothing was claimed yet, and there is more to be tried: what has come to an end is this turn, which is short.
+LOOKING = "looking"
 
-END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOP_AFTER_JOB = signal.SIGUSR1
 _REFUSED_PAUSE_S = 5.0
-
-
-def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
-    if is_storage:
-        return tuple(dict.fromkeys(named))
-    return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class Worker:
@@ -85,51 +76,63 @@ class Worker:
         say: Callable[[str], None],
         log: Log | None = None,
         is_storage: bool = False,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self.jar = jar
         self.say = self.jar.say = say
         self._log = log
         self._note = log.note if log is not None else say
         self.identity = this_process()
-        self.name = f"{self.identity.node}.{self.identity.pid}"
+        # A fresh worker that takes a predecessor's place is that one to everybody else.
+        self._has_place = predecessor is not None and is_own_place(
+            jar.layout.worker(predecessor.name), predecessor.worker_id, self.identity
+        )
+        if predecessor is not None and self._has_place:
+            self.name, worker_id = predecessor.name, predecessor.worker_id
+        else:
+            self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, new_id(), self.paths, asked_categories(categories, is_storage))
+        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage))
+        self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
-        is_network = not jar.ledger_home.shared
-        self._orders = control.Orders(jar.layout, self.paths, self.interval_s, is_network)
-        self._signals = SignalFlags()
-        self._control_watch = DirectoryWatch(removals=True)
         self._pulse = Pulse(jar, self.paths, say)
         asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
-        self._arrivals = Arrivals(asked, is_network, self._pulse.disk_now)
+        self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, say)
-        self._next_job = NextJob(self.claimer, self._arrivals, self._pulse.disk_now, say)
+        self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)
-        self._has_strays = False
+        self._has_strays = self._has_place
         self._juggler: Juggler | None = None
-        self._has_failed = False
+        self._is_unfit = False
 
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, WorkerFailed."""
-        patience.say, patience.may_wait = self.say, lambda: not self._told_to_end()
+        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
+        patience.say, patience.may_wait = self.say, lambda: not self.is_told_to_end()
+        patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
         self.jar.check_is_writable()
-        os.umask(self.jar.umask)
+        if not self._has_place:  # else it leaves as any other worker that is told to stop
+            control.check_may_start(self.jar.layout)
+        self.jar.take_umask()
         try:
-            make_worker_directory(
-                self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
-            )
+            if self._has_place:
+                end_pause(self.paths)
+            else:
+                make_worker_directory(
+                    self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+                )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
+        load_what_may_be_needed()
         gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
         gc.set_threshold(50_000)
-        self._signals.take((*END_NOW, STOP_AFTER_JOB))
+        self._listener.start()
         self._places = Workplaces(self.claimer)
         self._pulse.start()
 
@@ -156,28 +159,32 @@ class Worker:
         sync_journal(self.jar.journal)
         self.say(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
         self.jar.close()
-        self._control_watch.close()
-        self._arrivals.close()
-        self._signals.close()
-        patience.may_wait = lambda: True
+        self._listener.close()
+        patience.may_wait, patience.beat = lambda: True, lambda: None
+        patience.between_pieces = patience.beat
         self.say(f"worker {self.name} ended: {reason}")
 
     # The loop
 
     def run(self) -> str:
-        """Work until told to leave; returns why: ENDED, STOPPED or LEAVING."""
+        """Work until told to leave; returns why: ENDED, STOPPED, LEAVING, or RESTARTING, where a fresh worker is to take this
+        one's place (`begin_afresh`)."""
         while True:
             result = self.step()
-            if result in (ENDED, STOPPED, LEAVING):
+            if result in (ENDED, STOPPED, LEAVING, RESTARTING):
                 return result
             try:
                 if result == REFUSED:
-                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), wake_for_jobs=False)
+                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
+                elif result == RESTING:
+                    self._sleep(self._failures.left_s(), for_jobs=False)
                 elif result in (IDLE, PAUSED):
-                    self._sleep(self._pause_time_s(), wake_for_jobs=result == IDLE, paused=result == PAUSED)
+                    self._sleep(
+                        spread_s(self.jar.settings.pause_time_s), for_jobs=result == IDLE, is_paused=result == PAUSED
+                    )
             except OSError as error:
                 self._refusals.tell(error)
-                wait_readable(self._signals.descriptors(), self.interval_s)
+                self._listener.pause()
 
     def step(self) -> str:
         """One turn of the lifecycle: at most one job. Returns what it came to; REFUSED, once said, while the disk refuses."""
@@ -186,27 +193,36 @@ class Worker:
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return REFUSED
-        if result in (RAN, IDLE):
+        except ImportError as error:
+            self.note_unfit(error)
+            return LEAVING
+        if result in (RAN, IDLE, LOOKING):
             self._refusals.end()
         return result
 
     def _turn(self) -> str:
         self._pulse.beat()
-        if self._told_to_end():
+        if self.is_told_to_end():
             return ENDED
-        stopped, paused = self._orders.look()
-        if signal.SIGUSR1 in self._signals.raised or stopped:
+        stopped, paused = self._listener.control_files.look()
+        if self._listener.is_told_to_stop() or stopped:
             return STOPPED
         if paused:
             sync_journal(self.jar.journal)
             self._remove_leavings()
-            self._keep_up()
+            self._next_job.keep_up()
             return PAUSED
+        if self._failures.order == RESTING:
+            self._failures.begin_pause(self.paths, self.disk_now(), self.say)
+            self._remove_leavings()
+            return RESTING if self._failures.left_s() > 0 else RESTARTING
         if self._has_strays:
             return_strays(self.claimer, self.say)
             self._has_strays = False
         try:
             job = self._next_job.claim()
+        except ClaimGivenUp:
+            return ENDED
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             if not is_taken_away(self.paths.jobs):
                 raise
@@ -215,6 +231,8 @@ class Worker:
         if job is None:
             if is_taken_away(self.paths.jobs):
                 return LEAVING
+            if self._next_job.has_more:
+                return LOOKING
             self._remove_leavings()
             return_strays(self.claimer, self.say)
             return IDLE
@@ -223,19 +241,21 @@ class Worker:
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
         if job.kind == DESCRIBED:
-            from jobjar.juggle import Juggler  # with what it needs, only where there are such jobs
-
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
             return self._after_work() if rest is None else self._work(rest)
+        self._listener.signals.hear_children(False)
+        if job.retries:
+            hold_file(self.claimer, job)
         try:
             end = run_attempt(self.places, job, self, self.say)
-        except CannotUseJar:
-            self.give_back(job)
+        except (CannotUseJar, ImportError) as error:
+            self.give_back(job, str(error))
             raise
         now = self.disk_now()
         verdict = decide(job, end, self.failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.say, is_next_near=True)
+        let_file_go(self.claimer, job)
         self.note_end(job, end, verdict, held)
         return self._after_work()
 
@@ -245,12 +265,32 @@ class Worker:
             self._note(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}")
         elif held and end.message:
             self.say(f"{job.name}: {end.message}")
-        self._has_failed |= held and end.outcome in (FAILED, TIMED_OUT)
+        if held:
+            self._failures.note(job.kind, end.outcome)
 
     def _after_work(self) -> str:
-        if self._told_to_end():
+        if self.is_told_to_end():
             return ENDED
-        return LEAVING if self._has_failed and self.jar.settings.exit_on_failure else RAN
+        self.places.remove_kept()
+        return LEAVING if self._is_unfit else self._failures.order or RAN
+
+    def note_unfit(self, error: ImportError) -> str:
+        self._is_unfit = True
+        message = f"its worker's software was moved or changed while it ran ({error})"
+        self.say(f"{message}; the worker leaves: start another one")
+        return message
+
+    def begin_afresh(self, is_logging: bool) -> str:
+        """Have a fresh worker take this one's place in this process. Returns only where that is not to be, and why."""
+        self._pulse.stop()
+        sync_journal(self.jar.journal)
+        self._flush_log()
+        said = Predecessor(
+            self.name, self.claimer.worker_id, self._failures.in_a_row, is_logging, self.jar.program_path
+        )
+        raised = self._listener.signals.raised
+        begin_afresh(self.jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.say)
+        return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _flush_log(self) -> None:
         if self._log is not None:
@@ -260,15 +300,11 @@ class Worker:
         """Whether to go on waiting for a disk that refuses."""
         self._pulse.beat()
         self._flush_log()
-        return not self._told_to_end()
+        return not self.is_told_to_end()
 
-    def give_back(self, job: ClaimedJob) -> None:
-        try:
-            give_back(self.claimer, job)
-        except FileNotFoundError:
-            end_unrun(self.claimer, job, self.disk_now(), self.may_wait, self.say)
-        except OSError as error:
-            self.say(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+    def give_back(self, job: ClaimedJob, why: str) -> None:
+        let_file_go(self.claimer, job)
+        give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.say)
 
     def _remove_leavings(self) -> None:
         """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
@@ -276,21 +312,8 @@ class Worker:
             self._places.discard_spares()
         remove_spent_links(self.claimer)
 
-    def _keep_up(self) -> None:
-        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable), self.jar.ledger.writing() as connection:
-            fold_journals(connection, self.jar.layout)
-
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
-        if end.outcome not in RETRIED_OUTCOMES or not job.retries:
-            return 0
-        try:
-            with self.jar.ledger.writing() as connection:
-                # Not only this home's: an earlier attempt may have failed on another node, just now.
-                fold_journals(connection, self.jar.layout)
-                return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        except (LedgerBusy, LedgerUnavailable, OSError):
-            return job.attempt - 1
+        return count_failures(self.jar, job, end)
 
     # Host (course.py, juggle.py): what juggling needs of a worker
 
@@ -302,18 +325,23 @@ class Worker:
         assert self._places is not None, "it was started"
         return self._places
 
-    def claim_another(self, held: Container[str]) -> ClaimedJob | None:
+    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
         self._pulse.beat()
-        if self._after_work() != RAN or signal.SIGUSR1 in self._signals.raised or any(self._orders.look()):
+        if self._after_work() != RAN or self._listener.is_told_to_stop() or any(self._listener.control_files.look()):
             return None
         try:
             if self._has_strays:
                 return_strays(self.claimer, self.say, held)
                 self._has_strays = False
+            self.claimer.is_ahead = is_ahead
             job = self._next_job.claim()
+        except ClaimGivenUp:
+            return None
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
             self.tell_refusal(error)
             return None
+        finally:
+            self.claimer.is_ahead = False
         self._refusals.end()
         return job
 
@@ -323,48 +351,26 @@ class Worker:
         self._refusals.tell(error)
 
     def arrivals(self) -> list[int]:
-        self._arrivals.watch()
-        return self._arrivals.descriptors()
+        self._listener.arrivals.watch()
+        return self._listener.arrivals.descriptors()
 
     def has_arrivals(self) -> bool:
-        return self._arrivals.any()
+        return self._listener.arrivals.any()
 
     # Sleeping and being woken
 
-    def _pause_time_s(self) -> float:
-        """JJ_PAUSE_TIME, up to 10 % and at most 10 s longer or shorter at random (guide)."""
-        pause_time_s = self.jar.settings.pause_time_s
-        spread_s = min(pause_time_s * 0.1, 10.0)
-        return pause_time_s + random.uniform(-spread_s, spread_s)
-
-    def _sleep(self, seconds: float, wake_for_jobs: bool, paused: bool = False) -> None:
-        """Sleep, but not past a control file, a signal, or (with `wake_for_jobs`) a submission since the last scan."""
+    def _sleep(self, seconds: float, for_jobs: bool, is_paused: bool = False) -> None:
+        """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan, or a due retry."""
         sync_journal(self.jar.journal)
         self._flush_log()
-        until = time.monotonic() + seconds
-        if wake_for_jobs:
-            until = min(until, time.monotonic() + self._next_job.until_due_s())
-        self._watch_directories()
-        while not self._told_to_end() and signal.SIGUSR1 not in self._signals.raised:
-            left_s = until - time.monotonic()
-            # Looked at again after the watch was set: what came before raises nothing there.
-            if left_s <= 0 or self._orders.look(at_once=True) != (False, paused):
-                return
-            descriptors = [*self._signals.descriptors(), *self._control_watch.descriptors()]
-            if wake_for_jobs:
-                descriptors += self._arrivals.descriptors()
-            wait_readable(descriptors, min(left_s, self.jar.settings.poll_time_s))
-            self._signals.drain()
-            self._control_watch.drain()
-            self._pulse.beat()
-            if wake_for_jobs and self._leases.take_back_expired():
-                return
-            if wake_for_jobs and (self._arrivals.any() or self.claimer.tokens.may_go_on()):
-                return
+        if for_jobs:
+            seconds = min(seconds, self._next_job.until_due_s())
 
-    def _watch_directories(self) -> None:
-        self._control_watch.watch([self.paths.path, self.jar.layout.workers])
-        self._arrivals.watch()
+        def may_claim() -> bool:
+            self._pulse.beat()
+            return for_jobs and (self._leases.take_back_expired() or self.claimer.tokens.may_go_on())
+
+        self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
 
     # Watch (attempt.py): what ends a running attempt early
 
@@ -372,19 +378,20 @@ class Worker:
         refresh(self.claimer, self.disk_now())
 
     def descriptors(self) -> list[int]:
-        self._control_watch.watch([self.paths.path])
-        return [*self._signals.descriptors(), *self._control_watch.descriptors()]
+        return self._listener.descriptors()
+
+    def take_wake(self) -> bool:
+        return self._listener.take_wake()
 
     def reason(self, job: ClaimedJob) -> str | None:
-        self._signals.drain()
-        self._control_watch.drain()
+        self.take_wake()
         self._pulse.beat()
         self._flush_log()
-        if self._told_to_end():
+        if self.is_told_to_end():
             return INTERRUPTED
-        if self._orders.take_kill_request(job.name):
+        if self._listener.control_files.take_kill_request(job.name):
             return KILLED
         return self._leases.check_held(job)
 
-    def _told_to_end(self) -> bool:
-        return not self._signals.raised.isdisjoint(END_NOW)
+    def is_told_to_end(self) -> bool:
+        return self._listener.is_told_to_end()

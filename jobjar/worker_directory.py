@@ -1,26 +1,60 @@
 """Make a worker's directory, `workers/<node>.<pid>/`, and say in it and in the journal who the worker is.
 
-What a predecessor of the same process id left is set aside first. Killed midway, the directory has no worker.json yet:
-nothing can be in it, and recovery on this node removes it (tidy.py).
+It is made under another name, `.<node>.<pid>.<mark>.<random>.new` (creating.py), and renamed when it says whose it is: two
+containers may give their workers one process id and one node's name, and a rename does not replace a directory that is not
+empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, the worker is called
+`<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on this node removes it (tidy.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
 from collections.abc import Sequence
 
-from jobjar.disk import look, make_directory, replace_file
+from jobjar.control import read_worker
+from jobjar.creating import temporary_path
+from jobjar.disk import look, make_directory, rename, replace_file
+from jobjar.errors import NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import login
-from jobjar.layout import WorkerPaths
+from jobjar.layout import Layout, WorkerPaths
 from jobjar.lease import heartbeat_interval_s
-from jobjar.liveness import ProcessIdentity
+from jobjar.liveness import DEAD, ProcessIdentity, sees_processes
 from jobjar.patience import patiently
 from jobjar.recover import set_aside
+from jobjar.trees import remove_tree
 from jobjar.version import VERSION
+
+# So many silent namesakes say that nobody looks after them.
+_MOST_NAMESAKES = 100
+
+
+def choose_worker_name(layout: Layout, identity: ProcessIdentity) -> str:
+    """A name for a new worker that no worker has who may live: `node.pid`, else `node.pid-2`, `node.pid-3` …. Raises OSError,
+    WorkerFailed."""
+    if not sees_processes():
+        reason = (
+            "/proc shows the processes of another PID namespace, so that nobody could tell whether this worker lives; "
+            "mount that of this one (`unshare --mount-proc`, or `mount -t proc proc /proc`)"
+        )
+        raise WorkerFailed(reason=reason)
+    first = f"{identity.node}.{identity.pid}"
+    for number in range(1, _MOST_NAMESAKES + 1):
+        name = first if number == 1 else f"{first}-{number}"
+        if look(layout.worker(name).path) is None:
+            return name
+        worker = read_worker(layout, name)
+        if worker is not None and worker.alive == DEAD:
+            return name
+    reason = (
+        f"there are {_MOST_NAMESAKES} workers called {first} of which it is not known that they ended; give each container a "
+        f"name of its own in JJ_NODE, and say which are gone: recover_jobs --worker {first}, and so on"
+    )
+    raise WorkerFailed(reason=reason)
 
 
 def make_worker_directory(
@@ -31,14 +65,8 @@ def make_worker_directory(
     categories: Sequence[str],
     is_storage: bool = False,
 ) -> None:
-    """Make the directory of a worker that starts. Raises OSError."""
-    if look(paths.path) is not None:
-        set_aside(jar, paths)
-    for path in (paths.path, paths.jobs, paths.scratch, paths.output, paths.spent_links):
-        make_directory(path)
-    alias = jar.layout.claimed_alias(paths.name)
-    with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
-        patiently(lambda: os.symlink(paths.jobs, alias), alias)
+    """Make the directory of a worker that starts. Raises NameTaken where another took its name meanwhile, OSError."""
+    prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
     said = {
         "worker": paths.name,
         "worker_id": worker_id,
@@ -46,12 +74,43 @@ def make_worker_directory(
         "pid": identity.pid,
         "boot_id": identity.boot_id,
         "process_started": identity.started,
+        "pid_namespace": identity.pid_namespace,
         "user": login(),
         "categories": list(categories),
         "version": VERSION,
         "started_at": round(time.time(), 6),
         "heartbeat_time_s": heartbeat_interval_s(jar.settings),
     }
-    # First the file: whom it names recovery finds, and journals the end of.
-    replace_file(paths.identity_file, (json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n").encode())
+    try:
+        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.spent_links):
+            make_directory(path)
+        text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
+        replace_file(prepared.identity_file, text.encode())
+        _set_predecessor_aside(jar, paths)
+        _take_name(jar, prepared, paths, worker_id)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_tree(prepared.path)
+        raise
+    alias = jar.layout.claimed_alias(paths.name)
+    with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
+        patiently(lambda: os.symlink(paths.jobs, alias), alias)
+    # First the directory: whom it names recovery finds, and journals the end of.
     jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
+
+
+def _set_predecessor_aside(jar: Jar, paths: WorkerPaths) -> None:
+    predecessor = read_worker(jar.layout, paths.name)
+    if predecessor is not None and predecessor.alive == DEAD:
+        set_aside(jar, predecessor)
+
+
+def _take_name(jar: Jar, prepared: WorkerPaths, paths: WorkerPaths, worker_id: str) -> None:
+    try:
+        rename(prepared.path, paths.path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        now = read_worker(jar.layout, paths.name)
+        if now is None or now.worker_id != worker_id:  # a rename that failed may have happened
+            raise NameTaken(name=paths.name) from error

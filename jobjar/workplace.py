@@ -4,46 +4,43 @@ Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's director
 file are kept for the next job, because making and removing them is what costs most on a disk (DESIGN.md, Budget), and are
 kept open, because finding them again is what costs most over a network. The output file of a job that runs alone lies at
 `output/.next` until the job has run for a moment, or has ended and written something: only then it needs a name. Killed
-before, recovery names it, and removes what is in `scratch/`.
+before, recovery names it, and removes what is in `scratch/`. What cannot be removed of a scratch directory, because the job
+left something mounted in it, stays, is told, and is tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
-import time
 from collections.abc import Container
 
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look, make_directory, remove_file, rename
-from jobjar.jobname import node_name, numbered_name
+from jobjar.jobname import node_name
 from jobjar.layout import WorkerPaths
 from jobjar.patience import FLICKER_S, patiently
-from jobjar.trees import remove_tree
+from jobjar.scratch import OUTPUTS, Scratch
+from jobjar.stays import Stays
+from jobjar.trees import Kept
 
 # More would only be kept for jobs that do not come: a worker seldom has more of them at once.
 _MOST_SPARES = 4
-# A scratch directory is made to look so old that whatever is put there shows, also where times are whole seconds.
-_AGE_S = 3600
-# Enough to go there; and it is not opened on the server.
-_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Workplace:
     """The directory and the output file of one attempt at a time, and what of them is kept for the next."""
 
-    def __init__(self, paths: WorkerPaths) -> None:
+    def __init__(self, paths: WorkerPaths, stays: Stays) -> None:
         self._paths = paths
         self._job: ClaimedJob | None = None
         # Where the attempt works: below scratch/, or a directory that outlives it.
         self.directory = ""
-        # The directory below scratch/ that is the attempt's, or is kept for the next.
-        self.scratch_path: str | None = None
-        # Descriptors: of that directory, and of the output file, of this attempt or the next.
-        self.scratch = self.output = -1
-        self._fresh_scratch: tuple[int, ...] = ()
+        self._scratch = Scratch(paths.scratch, stays)
+        # What could not be removed when the last attempt ended here.
+        self.kept: list[Kept] = []
+        # A descriptor of the output file, of this attempt or the next.
+        self.output = -1
         self._fresh_output: tuple[int, ...] = ()
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
@@ -55,92 +52,73 @@ class Workplace:
         """Whether an attempt is made here."""
         return self._job is not None
 
-    def set_up(self, job: ClaimedJob, directory: str | None, taken: Container[str | None], name_late: bool) -> None:
-        """Make it an attempt's: with a fresh empty directory, of another name than `taken`, or in `directory`, which is there
-        or is made; with an empty output file, which with `name_late` has no name until `name_output`. Raises OSError."""
+    @property
+    def scratch(self) -> int:
+        """A descriptor of the directory below scratch/ that is the attempt's."""
+        return self._scratch.descriptor
+
+    @property
+    def scratch_path(self) -> str | None:
+        """The directory below scratch/ that is the attempt's, or is kept for the next."""
+        return self._scratch.path
+
+    def set_up(
+        self,
+        job: ClaimedJob,
+        directory: str | None,
+        taken: Container[str | None],
+        name_late: bool,
+        with_outputs: bool = False,
+    ) -> None:
+        """Make it an attempt's: with a fresh directory, of another name than `taken`, or in `directory`, which is there or is
+        made; with an empty output file, which with `name_late` has no name until `name_output`. What is made fresh is empty,
+        but for an empty `output/` `with_outputs`. Raises OSError."""
         if directory is None:
-            self.directory = self._make_scratch(job.name, taken)
+            self.directory = self._scratch.make(job, taken, with_outputs)
         else:
             if look(directory) is None:
                 make_directory(directory)
+                if with_outputs:
+                    make_directory(f"{directory}/{OUTPUTS}")
             self.directory = directory
         self._job, self._is_named_late = job, name_late
         try:
             self._make_output(self._paths.next_output if name_late else self._find_output_name()[0])
         except OSError:
             self._job = None
-            self._clear_scratch(reusable=True)
+            self._clear_directory(reusable=True)
             raise
 
     def clear(self, reusable: bool) -> str | None:
         """End the attempt: remove its directory, unless that outlives it, and keep its output; returns the output file's
         name, None where nothing was written. With `reusable` no process of it is left that might still write."""
         output_file = self._clear_output(reusable)
-        self._clear_scratch(reusable)
+        self._clear_directory(reusable)
         self._job = None
         return output_file
 
+    def _clear_directory(self, reusable: bool) -> None:
+        self.kept = self._scratch.clear(reusable) if self.directory == self._scratch.path else []
+
+    def is_touched(self) -> bool:
+        """Whether the attempt's directory is not as new any more, so that it is worth a look. Asked again it is not looked
+        at again."""
+        return self.directory != self._scratch.path or self._scratch.is_touched()
+
+    def inside(self) -> str:
+        """A path to look into the attempt's directory, whatever was mounted onto that."""
+        path = f"/proc/self/fd/{self.scratch}"
+        return path if self.directory == self.scratch_path and os.path.isdir(path) else self.directory
+
     def discard_spares(self) -> None:
         """Remove what was kept for a next attempt that will not come."""
-        self._close_scratch()
-        if self.scratch_path is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.scratch_path)
-        self.scratch_path = None
+        self._scratch.discard()
         if self.output >= 0:
             self._close_output()
             with contextlib.suppress(OSError):
                 os.unlink(self._output_path)
         with contextlib.suppress(OSError):
             self._name_overdue()
-
-    # The directory
-
-    def _make_scratch(self, name: str, taken: Container[str | None]) -> str:
-        names = itertools.chain((name,), (numbered_name(name, number) for number in itertools.count(2)))
-        paths = (path for name in names if (path := f"{self._paths.scratch}/{name}") not in taken)
-        path = next(paths)
-        spare, self.scratch_path = self.scratch_path, None
-        if spare is not None:
-            try:
-                rename(spare, path)  # over nothing, or over another empty directory
-            except OSError:
-                remove_tree(spare)  # somebody was in it
-            else:
-                self.scratch_path = path
-                return path
-        self._close_scratch()
-        while look(path) is not None:
-            path = next(paths)
-        make_directory(path)
-        old = int(time.time()) - _AGE_S
-        patiently(lambda: os.utime(path, (old, old)), path)
-        self.scratch = patiently(lambda: os.open(path, _TO_GO_THERE), path)
-        status = patiently(lambda: os.fstat(self.scratch), path)
-        # Where the disk did not take that time, no directory is taken for untouched.
-        self._fresh_scratch = _identity(status) if int(status.st_mtime) == old else ()
-        self.scratch_path = path
-        return path
-
-    def _clear_scratch(self, reusable: bool) -> None:
-        """Remove the directory, whatever the job did to it, or keep it for the next attempt where it is as new."""
-        path = self.scratch_path
-        if path is None or path != self.directory:
-            return
-        try:
-            # By its path: the job may have moved the directory away and made another one.
-            is_new = _identity(patiently(lambda: os.stat(path), path, FLICKER_S)) == self._fresh_scratch
-        except OSError:
-            is_new = False
-        if not (is_new and reusable):
-            self._close_scratch()
-            self.scratch_path = None
-            remove_tree(path)
-
-    def _close_scratch(self) -> None:
-        if self.scratch >= 0:
-            os.close(self.scratch)
-        self.scratch, self._fresh_scratch = -1, ()
 
     # The output file
 
@@ -253,21 +231,22 @@ class Workplaces:
 
     def __init__(self, claimer: Claimer) -> None:
         self.claimer = claimer
-        self._alone = Workplace(claimer.paths)
+        self._stays = Stays(claimer)
+        self._alone = Workplace(claimer.paths, self._stays)
         self._juggled: list[Workplace] = []
         # Encoded once, not for each job.
         self._environment = {
             os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
         }
 
-    def make(self, job: ClaimedJob, directory: str | None = None) -> Workplace:
-        """A workplace for one of several jobs: in a fresh empty directory, or in `directory`, which is there or is made.
-        Raises OSError."""
+    def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
+        """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is there or is made; what is made
+        is empty, but for `output/`, if asked for. Raises OSError."""
         place = next((place for place in self._juggled if not place.is_used), None)
         if place is None:
-            place = Workplace(self.claimer.paths)
+            place = Workplace(self.claimer.paths, self._stays)
             self._juggled.append(place)
-        place.set_up(job, directory, self._scratch_paths(place), name_late=False)
+        place.set_up(job, directory, self._scratch_paths(place), False, with_outputs)
         return place
 
     def make_alone(self, job: ClaimedJob) -> Workplace:
@@ -275,7 +254,7 @@ class Workplaces:
         self._alone.set_up(job, None, self._scratch_paths(self._alone), name_late=True)
         return self._alone
 
-    def _scratch_paths(self, but: Workplace) -> set[str | None]:
+    def _scratch_paths(self, but: Workplace | None) -> set[str | None]:
         return {place.scratch_path for place in (self._alone, *self._juggled) if place is not but}
 
     def clear(self, place: Workplace, reusable: bool) -> str | None:
@@ -288,11 +267,17 @@ class Workplaces:
         return output_file
 
     def discard_spares(self) -> None:
-        """Remove what was kept for jobs that will not come."""
+        """Remove what was kept for jobs that will not come, and what stayed of others."""
         for place in (self._alone, *self._juggled):
             if not place.is_used:
                 place.discard_spares()
         self._juggled = [place for place in self._juggled if place.is_used]
+        self.remove_kept(at_once=True)
+
+    def remove_kept(self, at_once: bool = False) -> None:
+        """Try again to remove what stayed of earlier jobs: now and then, or `at_once`."""
+        if self._stays.paths:
+            self._stays.try_again(self._scratch_paths(None), at_once)
 
     def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
         """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
@@ -307,11 +292,6 @@ class Workplaces:
             b"JJ_SUBMITTER": job.submitter,
         }
         return {**self._environment, **{name: os.fsencode(value) for name, value in own.items()}}
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """What differs where a directory was touched, or is another one."""
-    return (status.st_dev, status.st_ino, status.st_mode, status.st_mtime_ns)
 
 
 def _make_output(path: str) -> int:

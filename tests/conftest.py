@@ -11,6 +11,9 @@ import pytest
 
 from tests.rig import Rig
 
+# For a test that is part of `make faults`; setup.cfg has the time-out of all others.
+LONGEST_S = 3600
+
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
@@ -34,7 +37,11 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `root` are skipped, with the reason, where namespaces and mounts are not allowed."""
+    """Tests marked `faults` may take longer; those marked `root` are skipped, with the reason, where namespaces and mounts are
+    not allowed."""
+    for item in items:
+        if item.get_closest_marker("faults") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONGEST_S))
     if os.geteuid() == 0 and os.uname().sysname == "Linux":
         return
     for item in items:

@@ -110,6 +110,8 @@ def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> No
             "is_found": is_found,
         },
     )
+    if entry.get("file") is not None:
+        connection.execute("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", (entry["file"], entry["job"]))
 
 
 def _fold_moved(connection: Any, entry: Entry) -> None:
@@ -261,7 +263,7 @@ def _fold_phase(connection: Any, entry: Entry) -> None:
 
 
 def _fold_warned(connection: Any, entry: Entry) -> None:
-    for number, text in enumerate(entry["warnings"], 1):
+    for number, text in enumerate(entry["warnings"], entry.get("first", 1)):
         # Of two texts the one that comes first in the alphabet.
         key = {**_attempt_key(entry), "number": number}
         _keep_better(connection, "warning", key, {"text": text}, lambda row: [-ord(letter) for letter in row["text"]])

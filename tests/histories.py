@@ -58,9 +58,9 @@ class History:
         """Either by submit_job, or by hand: then its first claim says what is known of it."""
         if self.draw(st.booleans()):
             fields = self.draw(st.sampled_from(SAYINGS))
-            self.add(
-                "submitted", name=self.name, category=self.category, submitter="ann", submitted_at=self.tick(), **fields
-            )
+            mark = self.draw(st.sampled_from([{}, {"file": f"7.20.1.{self.name}"}, {"file": "7.20.1.the same"}]))
+            about = {"name": self.name, "category": self.category, "submitter": "ann", **mark, **fields}
+            self.add("submitted", submitted_at=self.tick(), **about)
             self.move(unclaimed_place(self.category, self.name), "submitted", "ann")
         else:
             self.place = unclaimed_place(self.category, self.name)
@@ -141,6 +141,8 @@ class History:
                     self.add("phase", **who, phase=phase, began_at=began_at, ended_at=self.tick(), message="cut short")
         if self.draw(st.booleans()):
             self.add("warned", **who, warnings=["jug_monitor.vars, line 2: no =", "a link in output/"])
+        if self.draw(st.booleans()):  # at its beginning
+            self.add("warned", **who, first=-1000, warnings=["line 3 of its file: it does not count"])
 
     def end(self, who: dict[str, Any], outcome: str, final: bool, **fields: Any) -> None:
         self.clock += 0.001  # the end of an attempt is timed to the microsecond

@@ -34,6 +34,12 @@ def wait_until(condition: Callable[[], Any], what: str = "the condition", timeou
         time.sleep(0.01)
 
 
+def heed_signals() -> None:
+    """Have a worker heed what tells it to end, also where the tests were started with `nohup` or `&`."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Rig:
     """A jar at `home`. `environment` is what its programs see; short times make tests quick."""
 
@@ -45,6 +51,8 @@ class Rig:
             **{name: value for name, value in os.environ.items() if not name.startswith("JJ_")},
             "JJ_HOME": str(home),
             "JJ_GRACE_TIME": "1",
+            # A pause after each failure would make tests slow; tests of it say otherwise.
+            "JJ_EXIT_ON_FAILURE": "no",
             "HOME": str(home.parent),
         }
         self._started: list[subprocess.Popen[str]] = []
@@ -89,6 +97,7 @@ class Rig:
             stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_signals,
         )
         self._started.append(process)
         assert process.stdout is not None and process.stderr is not None

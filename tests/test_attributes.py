@@ -15,8 +15,14 @@ def test_attributes_in_the_leading_comments_are_read() -> None:
 
 
 def test_the_block_ends_at_the_first_line_that_is_no_comment() -> None:
-    for end in (b"\n", b"echo\n", b" #JJ retries = 1\n"):
+    for end in (b"echo\n", b" #JJ retries = 1\n", b"#JJ end\n"):
         assert read_header(b"#!/bin/sh\n" + end + b"#JJ retries = 2\n", "x") == {}
+
+
+def test_blank_lines_belong_to_the_block() -> None:
+    for blank in (b"\n", b"\r\n", b" \t\n\n# text\n\n"):
+        assert read_header(b"#!/bin/sh\n" + blank + b"#JJ retries = 2\n", "x") == {"retries": 2}
+        assert read_header(blank + b"#JJ retries = 2\n", "x") == {"retries": 2}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_only_the_beginning_of_a_file_is_searched_and_no_line_is_cut() -> None:
     [
         (b"#JJ colour = red", "there is no attribute 'colour'"),
         (b"#JJ Retries = 2", "there is no attribute 'Retries'"),
-        (b"#JJ retries = -1", "retries: '-1' is not a whole number"),
+        (b"#JJ retries = -1", "retries: '-1' is neither a whole number"),
         (b"#JJ retries = 1.5", "retries"),
         (b"#JJ retries =", "retries"),
         (b"#JJ time_limit = soon", "time_limit: 'soon' is not a time"),

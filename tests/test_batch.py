@@ -274,7 +274,7 @@ def test_an_aborted_batch_is_cancelled_and_a_restart_submits_what_did_not_succee
     assert abort_batch(jar, "wc", restart=True).restarted == 3
     assert seeds_in(rig, "unclaimed/BIG") == [1, 2, 3]
     # Those that were cancelled before are not submitted a third time for what was submitted again since.
-    assert abort_batch(jar, "wc", restart=True) == AbortedBatch("wc", 3, 0, [], 3)
+    assert abort_batch(jar, "wc", restart=True, kill=True) == AbortedBatch("wc", 3, 0, [], 3)
     assert seeds_in(rig, "unclaimed") == [1, 2, 3]
     assert len(seeds_in(rig, "completed")) == 6
     assert query(jar, "SELECT is_aborted, jobs FROM batch") == [(0, 3)]
@@ -314,7 +314,7 @@ def test_what_ends_within_one_second_of_a_restart_is_restarted_by_the_next(
     WholeSeconds(monkeypatch)
     submit_seeds(jar, "1-3")
     for _ in range(3):
-        assert abort_batch(jar, "wc", restart=True) == AbortedBatch("wc", 3, 0, [], 3)
+        assert abort_batch(jar, "wc", restart=True, kill=True) == AbortedBatch("wc", 3, 0, [], 3)
         assert query(jar, "SELECT is_aborted FROM batch") == [(0,)]
     assert_nothing_left(rig, jar)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobjar.batch_report import format_batches, gather_batches, gather_work
+from jobjar.batch_report import format_batch, format_batches, gather_batches, gather_work
 from jobjar.errors import UnknownBatch
 from jobjar.jar import Jar
 from jobjar.ledger import progress
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
+from jobjar.lookup import describe_job, find_job, refresh_ledger
 from jobjar.units import format_bytes
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
@@ -254,9 +255,71 @@ def test_before_any_job_ended_the_description_tells_what_is_to_be_expected(jar: 
         make(described={"job_runtime": "10m"}).claim().begin("run")
     for _ in range(4):
         make(described={"job_runtime": "10m"})
-    assert only(jar)["eta_s"] == 6 * 600 / 2
+    assert only(jar)["eta_s"] == 4 * 600 / 2  # the two have run for longer than that
+    make("begun", described={"job_runtime": "2h"}).claim().begin("run")
+    assert only(jar, "begun")["eta_s"] == pytest.approx(7200 - 2900, abs=100)
     make("silent")
     assert only(jar, "silent")["eta_s"] is None
+
+
+def test_what_runs_is_expected_to_end_when_it_has_taken_what_the_others_took(jar: Jar) -> None:
+    now = time.time()
+    for seed in (1, 2):
+        job = DescribedJob(jar, "wc", seed, now - 900).claim()
+        job.clock = now - 300
+        job.complete()  # ten minutes each
+    for seed in (3, 4):
+        DescribedJob(jar, "wc", seed, now - 300).claim()
+    assert only(jar)["eta_s"] == pytest.approx(300, abs=30)  # by the rate alone it would be fifteen minutes
+    DescribedJob(jar, "wc", 5, now - 300)
+    assert only(jar)["eta_s"] == pytest.approx(900, abs=30)  # two jobs' worth at two in a quarter of an hour
+
+
+def test_there_is_no_estimate_where_nothing_tells(jar: Jar, make: Make) -> None:
+    now = time.time()
+    job = DescribedJob(jar, "slow", 1, now - 900).claim()
+    job.clock = now - 890
+    job.complete()
+    DescribedJob(jar, "slow", 2, now - 600).claim()  # it has run for longer than the other took
+    assert only(jar, "slow")["rate_per_s"] is not None and only(jar, "slow")["eta_s"] is None
+    make("held").claim().complete()
+    held = make("held")
+    held.move(f"limbo/{held.name}", "held", "ann", held_reason="bad")
+    assert only(jar, "held")["eta_s"] is None
+
+
+def test_an_aborted_batch_has_no_rate(jar: Jar, make: Make) -> None:
+    for _ in range(5):
+        make().claim().complete("cancelled", None)
+    make().claim()
+    tell_batch(jar, "wc", jobs=6, is_aborted=True, changed_at=2000.0)
+    batch = only(jar, "wc")
+    assert (batch["rate_per_s"], batch["eta_s"]) == (None, None)
+    (line,) = format_batches([batch], "plain").splitlines()[1:]
+    assert "/s" not in line and " -  " in line
+
+
+def test_no_attempt_is_shown_to_end_before_it_started(jar: Jar, make: Make) -> None:
+    """Its node's clock was behind the disk's, or another's."""
+    job = make().claim()
+    began_at = job.clock
+    job.tell(
+        "ended", **job.who, ended_at=began_at - 30, outcome="succeeded", final=True, exit_status=0, wall_time_s=2.5
+    )
+    job.move(f"completed/{job.name}", "completed", "rain.7")
+    refresh_ledger(jar)
+    (attempt,) = describe_job(jar, find_job(jar, job.uid))["attempts"]
+    assert attempt["ended_at"] == pytest.approx(attempt["started_at"] + 2.5)
+
+
+def test_rates_are_written_in_sensible_units(jar: Jar, make: Make) -> None:
+    for _ in range(4):
+        make().claim().complete()
+    make()
+    assert "rate" in format_batches([only(jar)], "plain") and "4.8/h" in format_batches([only(jar)], "plain")
+    assert "jobs completed" in format_batch(only(jar, "wc"), "plain") and "4.8/h" in format_batch(
+        only(jar, "wc"), "plain"
+    )
 
 
 def test_what_is_told_of_a_batch_is_shown_until_it_is_over(jar: Jar, make: Make) -> None:
@@ -310,7 +373,7 @@ def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) 
     assert (batch["done"], batch["jobs"], batch["restarted"], batch["failures"]) == (2, 8, 5, 4)
     assert [job["seed"] for job in batch["failed_jobs"]] == [13]
     # By those alone that ended after the restart.
-    assert batch["rate_per_s"] is not None and batch["eta_s"] == pytest.approx(5 / batch["rate_per_s"])
+    assert batch["rate_per_s"] is not None and batch["eta_s"] == pytest.approx(5 / batch["rate_per_s"], rel=0.01)
     told = progress.recent_rate(jar.ledger.connection, "wc", time.time(), until)
     assert told is not None and told.jobs == 1
 

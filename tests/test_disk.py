@@ -12,6 +12,7 @@ import pytest
 from jobjar import moves
 from jobjar.disk import is_job_file, open_common_file, read_server_clock, replace_file, server_time
 from jobjar.jobname import node_name
+from jobjar.liveness import boot_id
 from jobjar.moves import move, move_to_free_name
 from jobjar.patience import patience
 from jobjar.placeholder import is_abandoned, is_own, read_placeholder
@@ -172,7 +173,9 @@ def test_a_placeholder_is_abandoned_when_a_process_of_this_node_made_it_and_is_d
     subprocess.run([sys.executable, "-c", code, f"{tmp_path}/b"], check=True)
     placeholder = read_placeholder(f"{tmp_path}/b")
     assert placeholder is not None and is_abandoned(placeholder) and not is_own(placeholder)
-    assert not is_abandoned(placeholder.replace(f":{node_name()}:", ":another-node:"))
+    assert not is_abandoned(
+        placeholder.replace(f":{boot_id()}:", ":another boot:").replace(f":{node_name()}:", ":another-node:")
+    )
     assert not is_abandoned(".moving:")
 
 

@@ -234,7 +234,7 @@ def test_two_machines_with_one_name_or_one_ledger_home_are_a_danger_and_containe
     for changes, name_verdict, home_verdict in (
         ({"node": "snow", "writer": "snow.abc", "boot_id": "2"}, FINE, FINE),
         ({"boot_id": "2"}, DANGER, DANGER),
-        ({"pid_namespace": "pid:[2]"}, DANGER, FINE),
+        ({"pid_namespace": "pid:[2]"}, WARNING, FINE),
         ({"node": "snow", "boot_id": "2"}, FINE, DANGER),
         ({}, WARNING, FINE),
         ({"writer": "", "boot_id": "2"}, DANGER, FINE),

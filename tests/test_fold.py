@@ -367,6 +367,7 @@ NOT_OURS: list[Any] = [
     },
     {"entry": "phase", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "phase": "run"},
     {"entry": "warned", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "warnings": 5},
+    {"entry": "warned", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "first": "x", "warnings": ["odd"]},
     {"entry": "batch", "batch": "b", "description": "", "changed_at": "noon"},
     {"entry": "throttle", "batch": "b", "told_at": 1.0, "until": None, "failures": 1},
     {"entry": ["moved"]},

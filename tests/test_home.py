@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jobjar.errors import UnsafeLedgerHome
+from jobjar.errors import SharedLedgerHome, UnsafeLedgerHome
 from jobjar.layout import Layout
 from jobjar.ledger import home as module
 from jobjar.ledger.home import LedgerHome, find_ledger_home, read_jar_id
@@ -93,7 +94,8 @@ def test_after_a_start_of_the_node_its_home_appends_to_another_journal(
     home = find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/home")
     names = [home.journal_name(), home.journal_name()]
     for run in ("second", "third"):
-        monkeypatch.setattr(module, "node_run", lambda run=run: run)
+        monkeypatch.setattr(module, "node_run", lambda run=run: f"{run}.1")
+        monkeypatch.setattr(module, "boot_id", lambda run=run: run)
         names += [home.journal_name(), home.journal_name()]
     first = names[0]
     assert names == [first, first, f"{first}-2", f"{first}-2", f"{first}-3", f"{first}-3"]
@@ -102,3 +104,38 @@ def test_after_a_start_of_the_node_its_home_appends_to_another_journal(
     name = shared.journal_name()
     monkeypatch.setattr(module, "node_run", lambda: "fourth")
     assert shared.journal_name() == name
+
+
+def test_the_ledger_directory_of_a_jar_is_no_home_of_another_nor_of_itself_under_another_name(
+    rig: Rig, tmp_path: Path
+) -> None:
+    other = Rig(tmp_path / "other")
+    with pytest.raises(SharedLedgerHome, match="it is the ledger/ of a jar"):
+        find_ledger_home(Layout(str(rig.home)), f"{other.home}/ledger")
+    # What a server of a network disk has on a disk of its own is the same jar.
+    copy = tmp_path / "copy"
+    shutil.copytree(rig.home, copy)
+    with pytest.raises(SharedLedgerHome, match="it is the ledger/ of a jar"):
+        find_ledger_home(Layout(str(rig.home)), f"{copy}/ledger")
+    (tmp_path / "link").symlink_to(rig.home / "ledger")
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link").shared
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/none yet").shared is False
+
+
+def test_two_containers_that_use_one_home_append_to_a_journal_each_and_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = LedgerHome(str(tmp_path), shared=False)
+
+    def name_in(run: str) -> str:
+        monkeypatch.setattr(module, "node_run", lambda: run)
+        monkeypatch.setattr(module, "boot_id", lambda: run.partition(".")[0])
+        return home.journal_name()
+
+    first, second = name_in("boot.1"), name_in("boot.2")
+    assert first != second
+    assert [name_in(run) for run in ("boot.1", "boot.2", "boot.1", "boot.2")] == [first, second, first, second]
+    assert len(os.listdir(tmp_path)) == 2
+    # When the machine is started again, what it kept of both is left behind.
+    assert name_in("another.1") == f"{first}-2"
+    assert os.listdir(tmp_path) == ["writer"]

@@ -358,7 +358,7 @@ def test_a_job_taken_back_before_it_was_run_is_lost_too(leased: Rig) -> None:
     take_back(new, old)
     said: list[str] = []
     with pytest.raises(FileNotFoundError):
-        complete.give_back(old, job)
+        complete.give_back(old, job, "for a test")
     complete.end_unrun(old, job, time.time(), lambda: False, said.append)
     assert "the lease is lost" in said[0]
     assert attempts_of(leased, name) == [(1, "rain.7", LOST)]

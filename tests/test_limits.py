@@ -49,7 +49,11 @@ def claim_next(claimer: Claimer) -> ClaimedJob | None:
     claimer.tokens._next_look = 0.0
     claimer.tokens._used_up.clear()
     claimer.proposals.stale_at = 0.0
-    return claim.claim_next(claimer, NOW, print)
+    claimer.proposals.has_more = True
+    job = None
+    while job is None and claimer.proposals.has_more:
+        job = claim.claim_next(claimer, NOW, print)
+    return job
 
 
 def claimed(claimer: Claimer) -> ClaimedJob:
@@ -225,15 +229,15 @@ def test_a_candidate_that_is_gone_costs_no_token(rig: Rig) -> None:
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
 
 
-def test_a_job_that_is_given_back_or_lost_gives_its_token_back(rig: Rig) -> None:
+def test_a_job_that_is_given_back_or_whose_file_is_gone_gives_its_token_back(rig: Rig) -> None:
     claimer = make_claimer(rig, "a.1", "A")
     set_limit(claimer.jar, CATEGORY, "A", 1)
     submit_in(claimer, "A")
-    complete.give_back(claimer, claimed(claimer))
+    complete.give_back(claimer, claimed(claimer), "for a test")
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
     job = claimed(claimer)
     os.rename(job.path, rig.home / "unclaimed/A/elsewhere")
-    assert not finish(claimer, job)[0]
+    assert finish(claimer, job)[0]
     assert state_of(claimer.jar, "category.A") == (1, 1, [])
 
 
@@ -396,12 +400,15 @@ def test_a_dead_worker_s_token_is_given_back_after_its_job(rig: Rig, monkeypatch
 
 
 def test_a_worker_that_takes_a_dead_one_s_directory_gives_its_tokens_back(rig: Rig) -> None:
+    from jobjar.control import read_worker
     from jobjar.recover import set_aside
 
     jar = rig.open()
     set_limit(jar, CATEGORY, "A", 1)
     claimer = hold_one(rig, f"{node_name()}.7")
-    set_aside(jar, claimer.paths)
+    worker = read_worker(jar.layout, claimer.paths.name)
+    assert worker is not None
+    set_aside(jar, worker)
     assert state_of(jar, "category.A") == (1, 1, [])
 
 
@@ -580,7 +587,9 @@ def test_a_polled_job_without_a_worker_runs_beside_the_limit_and_waits_for_a_tok
     wait_until(lambda: rig.show(other)["state"] == "claimed", "the other to be claimed")
     [limit] = json.loads(rig.run("workload_limit", "--format", "json").stdout)
     assert (limit["free"], len(limit["taken"])) == (0, 1)
-    assert rig.show(polled)["waits_because"] == ["the limit of category L (1) is used up"]
+    limit, went_back = rig.show(polled)["waits_because"]
+    assert limit == "the limit of category L (1) is used up"
+    assert went_back == "its attempt 1 was interrupted: its worker was told to end"
     assert not (tmp_path / "asked").exists()
     (tmp_path / "go").touch()
     wait_until((tmp_path / "asked").exists, "the polling to go on")

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from jobjar.jobname import node_name
 from jobjar.liveness import (
     ALIVE,
     DEAD,
+    MARK,
     UNKNOWN,
     ProcessIdentity,
     boot_id,
+    is_here,
+    is_left,
     liveness,
+    mark,
+    own_nodes,
+    pid_namespace,
     process_start,
     processes_of_jobs,
     session_processes,
@@ -67,9 +76,63 @@ def test_a_process_of_an_earlier_boot_is_dead(sleeper: subprocess.Popen[bytes]) 
 
 
 def test_a_process_of_another_node_is_unknown_whatever_is_known_of_it(sleeper: subprocess.Popen[bytes]) -> None:
-    process = identity_of(sleeper.pid)._replace(node="somewhere-else")
+    process = identity_of(sleeper.pid)._replace(node="somewhere-else", boot_id="its own")
     assert liveness(process) == UNKNOWN
-    assert liveness(process._replace(boot_id="earlier", pid=2**22 + 1)) == UNKNOWN
+    assert liveness(process._replace(pid=2**22 + 1)) == UNKNOWN
+
+
+def test_a_process_of_this_boot_is_known_whatever_the_node_was_called_then(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)._replace(node="laptop")
+    assert is_here(process) and liveness(process) == ALIVE
+    sleeper.kill()
+    sleeper.wait()
+    assert liveness(process) == DEAD
+    assert liveness(process._replace(pid_namespace="")) == UNKNOWN  # an earlier release wrote this
+
+
+def test_a_process_of_another_pid_namespace_is_unknown(sleeper: subprocess.Popen[bytes]) -> None:
+    process = identity_of(sleeper.pid)._replace(pid_namespace="1")
+    assert not is_here(process) and liveness(process) == UNKNOWN
+    assert liveness(process._replace(pid=2**22 + 1)) == UNKNOWN
+    assert liveness(process._replace(boot_id="earlier")) == DEAD
+
+
+def test_what_an_earlier_release_wrote_is_taken_for_one_of_the_first_pid_namespace(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = identity_of(sleeper.pid)._replace(pid_namespace="")
+    monkeypatch.setattr("jobjar.liveness.pid_namespace", lambda: "4026531836")
+    assert liveness(process) == ALIVE and liveness(process._replace(started=1.0)) == DEAD
+    monkeypatch.setattr("jobjar.liveness.pid_namespace", lambda: "4026532179")
+    assert liveness(process) == liveness(process._replace(started=1.0)) == UNKNOWN
+
+
+def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["true"]) as process:
+        ended = process.pid
+
+    def is_left_by(text: str) -> bool:
+        found = re.fullmatch(rf"(?:{own_nodes()}\.)?{MARK}", text)
+        return found is not None and is_left(found)
+
+    assert re.fullmatch(MARK, mark()) and not is_left_by(mark()) and not is_left_by(f"{node_name()}.{mark()}")
+    assert is_left_by(f"{ended}+{pid_namespace()}") and is_left_by(f"{ended}")
+    assert not is_left_by(f"{ended}+1") and not is_left_by(f"rain.{ended}")
+    monkeypatch.setattr("jobjar.liveness.gone_nodes", {"rain"})
+    assert is_left_by(f"rain.{ended}") and is_left_by(f"rain.{mark()}") and not is_left_by(f"{node_name()}.{mark()}")
+
+
+@pytest.mark.root
+def test_nobody_is_judged_where_proc_shows_other_processes() -> None:
+    code = (
+        "from jobjar.liveness import *; import re; me = this_process(); "
+        "left = re.fullmatch(MARK, f'{2**22 - 1}+{pid_namespace()}'); print(sees_processes(), liveness(me), is_left(left))"
+    )
+    for words, said in ((["--mount-proc"], "True alive True"), ([], "False unknown False")):
+        command = ["unshare", "--pid", "--fork", *words, sys.executable, "-c", code]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == said
 
 
 def test_the_start_of_a_process_does_not_change(sleeper: subprocess.Popen[bytes]) -> None:

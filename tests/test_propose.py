@@ -14,7 +14,7 @@ from jobjar import propose as module
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar
 from jobjar.jobname import new_id
-from jobjar.ledger.queries import list_jobs
+from jobjar.ledger.ask_jobs import list_jobs
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.moves import move_to_free_name
 from jobjar.stages import claim
@@ -101,7 +101,7 @@ def test_a_job_that_came_back_counts_its_attempts_on(rig: Rig) -> None:
     submit_all(one.jar, [describe_command("true")] * 2)
     first = claim_next(one)
     assert first is not None
-    give_back(other, first)
+    give_back(other, first, "for a test")
     again = claim_next(one)
     assert again is not None and (again.uid, again.attempt) == (first.uid, 2)
 

@@ -232,10 +232,17 @@ def test_a_scan_of_one_category_finds_what_is_new_there_and_nothing_else(rig: Ri
     rig.drop("z", SCRIPT, "B")
     (rig.home / "unclaimed/A/x").unlink()
     with book.jar.ledger.writing() as connection:
-        assert scan_category(connection, book.layout, "A") == 1
-        assert scan_category(connection, book.layout, "A") == 0
-        assert scan_category(connection, book.layout, "no such category") == 0
+        assert not scan_category(connection, book.layout, "A")
+        assert not scan_category(connection, book.layout, "no such category")
     assert set(book.places()) == {"unclaimed/A/x", "unclaimed/A/z", "unclaimed/B/y"}
+
+
+def test_a_scan_that_has_no_time_takes_in_what_it_can_and_says_that_there_is_more(rig: Rig, book: Book) -> None:
+    for number in range(3):
+        rig.drop(f"x{number}", SCRIPT)
+    with book.jar.ledger.writing() as connection:
+        assert [scan_category(connection, book.layout, "", limit_s=0.0) for _ in range(3)] == [True, True, False]
+    assert set(book.places()) == {f"unclaimed/x{number}" for number in range(3)}
 
 
 def test_after_hand_moves_a_ledger_made_anew_says_the_same(rig: Rig, book: Book) -> None:

@@ -62,7 +62,7 @@ def test_without_any_layer_the_table_s_defaults_hold(tmp_path: Path) -> None:
     assert settings.categories == ()
     assert settings.worker_home == f"{tmp_path}/workers"
     assert settings.umask is None
-    assert settings.exit_on_failure is False
+    assert settings.exit_on_failure == ""
     assert settings.origin("JJ_PAUSE_TIME") == "default"
     assert settings.origin("JJ_WORKER_HOME") == "default"
     assert settings.origin("JJ_HOME") == "environment"
@@ -190,7 +190,7 @@ def test_a_bad_line_is_an_error_that_names_file_and_line(tmp_path: Path, text: s
 def test_a_file_that_is_not_text_is_an_error_that_names_it(tmp_path: Path) -> None:
     file = tmp_path / "config.ini"
     file.write_bytes(b"[Job Jar]\n\xff\xfe\n")
-    with pytest.raises(ConfigError, match=f"{file}: cannot be read"):
+    with pytest.raises(ConfigError, match=f"{file}, line 2: it cannot be read"):
         read_config_file(str(file))
 
 

@@ -125,7 +125,7 @@ def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_tim
     assert claim_next(snow, 3.9e9, print) is not None
     got = claim_next(rain, 3.9e9, print)
     assert got is not None
-    give_back(rain, got)
+    give_back(rain, got, "for a test")
     again = claim_next(snow, 3.9e9, print)
     assert again is not None and (again.uid, again.attempt) == (got.uid, 2)
     for claimer in (rain, snow):

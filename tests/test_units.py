@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from jobjar.units import format_seconds, parse_seconds
+from jobjar.units import format_rate, format_seconds, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,24 @@ def test_what_is_no_time_is_refused_with_the_text_in_the_message(text: str) -> N
 def test_the_parts_of_a_time_add_up(days: int, hours: int, minutes: int, seconds: int) -> None:
     expected = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     assert parse_seconds(f"{days}d{hours}h{minutes}m{seconds}s") == expected
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"),
+    [
+        (10_234.0, "10,234/s"),
+        (740.4, "740/s"),
+        (12.34, "12/s"),
+        (1.26, "1.3/s"),
+        (0.5, "30/min"),
+        (0.00111, "4/h"),
+        (1.5 / 86400, "1.5/d"),
+        (1e-6, "0.086/d"),
+        (0.0, "0"),
+    ],
+)
+def test_a_rate_is_written_in_the_unit_that_people_would_say(per_s: float, text: str) -> None:
+    assert format_rate(per_s) == text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe
+from tests.described import describe, said
 from tests.rig import Rig
 
 
@@ -68,7 +68,7 @@ def test_jobs_of_one_name_that_run_at_once_have_directories_of_their_own(rig: Ri
     meet = "touch $1.$JJ_CATEGORY; until [ -e $1.A -a -e $1.B ]; do sleep 0.01; done"
     describe(rig, "before.1", "A", run_command="true")
     # Nothing is in any of them until both have begun.
-    command = f"set {tmp_path}/begun; {meet}; touch here.$JJ_CATEGORY; set {tmp_path}/touched; {meet}; ls"
+    command = f"set {tmp_path}/begun; {meet}; touch here.$JJ_CATEGORY; set {tmp_path}/touched; {meet}; ls here.*"
     for category in ("A", "B"):
         describe(rig, "same", category, run_command=command)
     rig.run_until_idle("A", "B", JJ_RUN_SLOTS="2", JJ_STAGED_AHEAD="0", JJ_STAGE_OUT_QUEUE="0")
@@ -91,3 +91,37 @@ def test_descriptors_do_not_become_more_with_the_jobs(rig: Rig) -> None:
     assert run_some() <= before + 1  # the one that is kept for the next job
     rig.stop_worker(worker)
     assert list(Path(rig.home).glob("workers/*/output/.next")) == []
+
+
+def test_what_is_kept_of_a_described_job_s_directory_is_as_new_for_the_next_of_either_kind(rig: Rig) -> None:
+    """Described jobs find an empty `output/`, plain ones an empty directory, whoever was there before."""
+    tricks = (
+        "true",
+        "touch output/a",
+        "rmdir output",
+        "chmod 0 output",
+        "touch output/a; rm output/a",
+        "mkdir output/d",
+        "mv output o",
+    )
+    described = {}
+    for number, trick in enumerate(tricks):
+        described[f"d{number}.{-2 * number}"] = trick
+        describe(rig, f"d{number}.{-2 * number}", run_command=f"ls -A . output; stat -c %A output; {trick}")
+        rig.drop(f"p{number}.{-2 * number - 1}", "#!/bin/sh\nls -A\n")
+    rig.run_until_idle()
+    for name in described:
+        assert said(rig, name) == ".:\noutput\n\noutput:\ndrwx------\n", name
+    for number in range(len(tricks)):
+        assert said(rig, f"p{number}.{-2 * number - 1}") == ""
+    assert not list(rig.home.glob("workers/*/scratch/*"))
+    rig.assert_clean()
+
+
+def test_what_a_job_writes_without_emptying_its_output_is_all_there_in_order(rig: Rig) -> None:
+    """`> /dev/stderr` would empty it (DESIGN.md, Simplifications); this is what to write in its place."""
+    name = rig.submit(
+        "echo one; echo two >&2; echo three >> /dev/stderr; echo four | tee -a /dev/stderr >> /dev/null; echo five"
+    )
+    rig.run_until_idle()
+    assert rig.run("jobjar", "output", name).stdout.split() == ["one", "two", "three", "four", "five"]

@@ -20,6 +20,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.ledger.home import read_jar_id
 from jobjar.liveness import boot_id
+from jobjar.regular import read_regular
 from jobjar.units import format_seconds
 from jobjar.version import VERSION
 
@@ -81,8 +82,7 @@ def describe_self(jar: Jar, meeting: Meeting) -> Message:
 def _writer(jar: Jar) -> str:
     """The name of the journal that this node's ledger home writes; empty where it has none yet."""
     try:
-        with open(jar.ledger_home.writer_file, encoding="utf-8") as file:
-            return file.read().strip()
+        return read_regular(jar.ledger_home.writer_file).decode(errors="replace").strip()
     except (OSError, JarError):
         return ""
 
@@ -134,15 +134,17 @@ def compare_names(group: str, me: Message, peer: Message) -> Finding:
     if same_boot and me["pid_namespace"] == peer["pid_namespace"]:
         meaning = "both doctors ran on one node, so nothing here tells of two nodes"
         return Finding(group, check, WARNING, f"{me['node']} twice", meaning, "run it on two nodes")
-    kind = "two containers of one machine" if same_boot else "two machines"
-    meaning = (
-        "each takes the other's workers for its own dead ones and takes their jobs back while they run; "
-        "worker names may be the same too"
-    )
-    advice = (
-        "give every node a name of its own (hostnamectl set-hostname, docker --hostname), and start the workers again"
-    )
-    return Finding(group, check, DANGER, f"both are called {me['node']}: {kind}", meaning, advice)
+    if same_boot:
+        meaning = (
+            "neither takes the other's jobs; but they share a category, and `stop_worker` means the workers of both"
+        )
+        advice = "give each container a name of its own (docker --hostname, or JJ_NODE)"
+        return Finding(
+            group, check, WARNING, f"both are called {me['node']}: two containers of one machine", meaning, advice
+        )
+    meaning = "each takes the other's workers for its own dead ones and takes their jobs back while they run"
+    advice = "give every node a name of its own (hostnamectl set-hostname), and start the workers again"
+    return Finding(group, check, DANGER, f"both are called {me['node']}: two machines", meaning, advice)
 
 
 def compare_ledger_homes(group: str, me: Message, peer: Message) -> Finding:

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
-import shutil
+import re
 import subprocess
 import sys
 import time
@@ -21,8 +21,9 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.jobname import new_id, node_name
 from jobjar.layout import Layout
 from jobjar.ledger.reconcile import list_directory
-from jobjar.liveness import process_start
+from jobjar.liveness import MARK, is_left, mark, own_nodes
 from jobjar.moves import move
+from jobjar.trees import remove_tree
 from jobjar.units import format_seconds
 
 GROUP = "jar's disk"
@@ -39,7 +40,7 @@ _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 @contextlib.contextmanager
 def own_directory(layout: Layout) -> Iterator[str]:
     """A directory in the jar for the doctor's own files; removed afterwards. Raises OSError."""
-    path = f"{layout.doctor}/{node_name()}.{os.getpid()}.{new_id()}"
+    path = f"{layout.doctor}/{node_name()}.{mark()}.{new_id()}"
     try:
         for tries_left in reversed(range(5)):
             try:
@@ -64,15 +65,14 @@ def sweep(layout: Layout, own: str) -> None:
         if entry.path == own:
             continue
         with contextlib.suppress(OSError):  # another doctor, or its owner, is removing it
-            parts = entry.name.rsplit(".", 2)
-            is_ours = len(parts) == 3 and parts[0] == node_name() and parts[1].isdigit()
-            is_dead = is_ours and process_start(int(parts[1])) is None
+            found = re.fullmatch(rf"{own_nodes()}\.{MARK}\.[^.]+", entry.name)
+            is_dead = found is not None and is_left(found)
             if is_dead or now - _newest(entry.path) > ABANDONED_AFTER_S:
                 remove_all(entry.path)
 
 
 def remove_all(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+    remove_tree(path)
 
 
 def remove_if_empty(path: str) -> None:

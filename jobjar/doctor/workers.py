@@ -34,7 +34,7 @@ def look_at_workers(jar: Jar, clock_offset_s: float) -> Iterator[Finding]:
     # Taking back what a living namesake holds would have it run twice.
     theirs = {worker.paths.path for worker in namesakes or ()}
     others = [worker for worker in workers if worker.paths.path not in theirs]
-    yield look_at_dead(others, now, jar.settings.heartbeat_time_s)
+    yield look_at_dead(others)
     yield look_at_heartbeats(workers, now, jar.settings.heartbeat_time_s)
     yield look_at_lease(jar.settings.lease_time_s, jar.settings.heartbeat_time_s)
     yield look_at_control(jar)
@@ -45,21 +45,15 @@ def held_jobs(worker: WorkerState) -> list[str]:
     return [entry.name for _, entry in list_jar(worker.paths.jobs, "")]
 
 
-def look_at_dead(workers: list[WorkerState], now: float, heartbeat_time_s: float) -> Finding:
+def look_at_dead(workers: list[WorkerState]) -> Finding:
     """Workers of this node that died, and the jobs that they hold."""
-    dead = [worker for worker in workers if worker.alive == DEAD and worker.process.node == node_name()]
+    dead = [worker for worker in workers if worker.is_to_recover]
     alive = sum(1 for worker in workers if worker.alive != DEAD)
     stranded = [(worker.name, name) for worker in dead for name in held_jobs(worker)]
     if stranded:
         some = ", ".join(f"{name} with {worker}" for worker, name in stranded[:3])
         more = f" and {len(stranded) - 3} more" if len(stranded) > 3 else ""
         meaning = "their workers died; they wait until somebody takes them back"
-        youngest_s = min(now - (heartbeat_of(worker) or 0.0) for worker in dead)
-        if youngest_s < 2 * heartbeat_time_s:
-            # In another container of this machine and this name it would look just so.
-            meaning += (
-                f" (one beat {format_seconds(youngest_s)} ago: is it in a container that is called like this node?)"
-            )
         return Finding(GROUP, "stranded jobs", DANGER, f"{len(stranded)}: {some}{more}", meaning, "recover_jobs")
     if dead:
         some = ", ".join(worker.name for worker in dead[:3])
@@ -125,7 +119,14 @@ def look_at_heartbeats(workers: list[WorkerState], now: float, heartbeat_time_s:
     meaning = (
         f"they hold {jobs} jobs; whether they are dead is known only on their nodes" if jobs else "they hold no job"
     )
-    return Finding(GROUP, check, WARNING if jobs else NOTE, measured, meaning, f"run recover_jobs on {nodes}")
+    return Finding(
+        GROUP,
+        check,
+        WARNING if jobs else NOTE,
+        measured,
+        meaning,
+        f"run recover_jobs on {nodes}, or, where it is gone, recover_jobs --node",
+    )
 
 
 def look_at_lease(lease_time_s: float, heartbeat_time_s: float) -> Finding:

@@ -26,11 +26,10 @@ from collections.abc import Callable
 from types import TracebackType
 
 from jobjar.contents import CLAIMER, Unreadable, parse_document
-from jobjar.creating import TEMPORARY
 from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
-from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, process_start, this_process
+from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import is_transient, patiently
 from jobjar.regular import UnfitFile, open_regular, pass_over, read_bounded
 from jobjar.trees import remove_tree
@@ -189,7 +188,9 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
     try:
         touched_at = os.fstat(descriptor).st_mtime
         said = parse_document(read_bounded(descriptor, claimer), CLAIMER)
-        return liveness(ProcessIdentity(*(said[name] for name in ProcessIdentity._fields))), touched_at
+        return liveness(
+            ProcessIdentity(**{name: said[name] for name in ProcessIdentity._fields if name in said})
+        ), touched_at
     except Unreadable:
         return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
     finally:
@@ -220,7 +221,7 @@ def _take_away(claimer: str) -> None:
 def temporary_path(place: str, what: str) -> str:
     """A name beside a place that tells whose it is: `.<name>.<node>.<pid>.<random>.<what>`, for `sweep`."""
     directory, name = os.path.split(place)
-    return f"{directory}/.{name}.{node_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.{what}"
+    return f"{directory}/.{name}.{node_name()}.{mark()}.{uuid.uuid4().hex[:8]}.{what}"
 
 
 def sweep(place: str) -> None:
@@ -228,7 +229,9 @@ def sweep(place: str) -> None:
     left. For who has the claim on the place: others only prepare claims there."""
     directory, own = os.path.split(place)
     # What writes whole files adds a name of its own for a moment (disk.replace_file).
-    of_this_node = re.compile(rf"\..+\.{re.escape(node_name())}\.([0-9]+)\.[0-9a-f]{{8}}\.[a-z]+(?:{TEMPORARY})?")
+    of_this_node = re.compile(
+        rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(?:\.[0-9+]+(?:\.[0-9a-f]{{16}})?\.new)?"
+    )
     for name in os.listdir(directory):
         path = f"{directory}/{name}"
         found = of_this_node.fullmatch(name)
@@ -236,15 +239,13 @@ def sweep(place: str) -> None:
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and process_start(int(found.group(1))) is None) or (
-            name.startswith(f".{own}.") and not name.endswith(".claim")
-        ):
-            _remove(path)
+        elif (found and is_left(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+            remove_tree(path)  # what stays of it (another user's, say) is only in the way
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):  # somebody else does it, or it is another user's: it is only in the way
-        if os.path.isdir(path) and not os.path.islink(path):
-            remove_tree(path)
-        else:
-            os.unlink(path)
+def remove_halves(directory: str) -> None:
+    """Try again to remove what was taken away of packages on this node and could not be removed then. Nobody uses it."""
+    half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):
+            remove_tree(f"{directory}/{name}")

@@ -28,11 +28,11 @@ from jobjar.creating import create_file, find_untrusted, open_shared
 from jobjar.disk import replace_file
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import this_process
+from jobjar.liveness import MARK, mark, this_process
 from jobjar.mounts import is_local
 from jobjar.regular import read_regular
 
-_PART = r"\.([0-9]+)\.[0-9a-f]{8}\.part"
+_PART = rf"\.{MARK}\.[0-9a-f]{{8}}\.part"
 _LOCKS = 256
 _FIRST_PAUSE_S = 0.01
 _MOST_SUMS = 20_000
@@ -135,7 +135,7 @@ class Cache:
         """A new file, to be written and then kept under its key; None where the cache is not used."""
         if self.why_not() is not None:
             return None
-        path = f"{self.path}/files/.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
+        path = f"{self.path}/files/.{mark()}.{uuid.uuid4().hex[:8]}.part"
         try:
             descriptor = create_file(path, 0o600)
         except OSError:

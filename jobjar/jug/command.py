@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobjar.description import Description
+from jobjar.jug.package import VARIABLES
 from jobjar.jug.software import Package, find_command, shell_prefix
-
-# What in the environment names a stage's command where neither the description nor a package does.
-_NAMED_BY = {"stage_in_command": "JUG_STAGE_IN", "stage_out_command": "JUG_STAGE_OUT"}
 
 
 def find_text(
@@ -20,12 +18,20 @@ def find_text(
     """The lines for a command (`run_command`, `stage_in_command` …), to be given the working directory as $1; None where it
     is certain that there is none, so that no shell has to be started to find out."""
     said = getattr(description, kind)
-    if not said and kind != "run_command" and not any(package.commands.get(kind) for package in packages):
-        name = _NAMED_BY.get(kind)
-        may_be_set = name is not None and (name.encode() in environment or any(package.setup for package in packages))
-        if not may_be_set:
+    commands: Sequence[Package] = () if _is_named(kind, description) else packages
+    if not said and kind != "run_command" and not any(package.commands.get(kind) for package in commands):
+        variable = VARIABLES.get(kind)
+        is_set = variable is not None and bool(environment.get(variable.encode()))
+        if not is_set and not (variable is not None and any(package.setup for package in packages)):
             return None
-    return make_text(find_command(kind, said, packages), packages)
+    return make_text(find_command(kind, said, commands), packages)
+
+
+def _is_named(kind: str, description: Description) -> bool:
+    """Whether the description's `environment` says the command, which goes before what a package says. Nothing in JUG_STAGE_IN or
+    JUG_STAGE_OUT is a word too: the package's stage is left out. Nothing in JUG_RUN is none: something has to be run."""
+    said = dict(description.environment).get(VARIABLES.get(kind, ""))
+    return bool(said) or (said is not None and kind != "run_command")
 
 
 def make_text(command: str, packages: Sequence[Package]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from jobjar.disk import write_all
 from jobjar.jobname import node_name
 from jobjar.leftovers import remove_leftovers
+from jobjar.liveness import MARK, mark
 from jobjar.patience import patiently
 
 Meanwhile = Callable[[], object]
@@ -26,7 +27,7 @@ LOOKS_S = 0.2
 _CHUNK_BYTES = 1 << 20
 # No copy waits for so long; whose process is on another node is known by nothing else.
 _FORGOTTEN_S = 86400.0
-_TEMPORARY = re.compile(r"\.jobjar\.(.+)\.[0-9]+\.[0-9]+\.new")
+_TEMPORARY = re.compile(rf"\.jobjar\.(.+)\.{MARK}\.[0-9]+\.new")
 _counter = itertools.count(1)
 
 
@@ -36,7 +37,7 @@ def nothing() -> None:
 
 def temporary_name() -> str:
     """A name for a half copy that no other call on any node returns; of a bounded length, whatever the file is called."""
-    return f".jobjar.{node_name()[:64]}.{os.getpid()}.{next(_counter)}.new"
+    return f".jobjar.{node_name()[:64]}.{mark()}.{next(_counter)}.new"
 
 
 def is_temporary_name(name: str) -> bool:
@@ -46,7 +47,7 @@ def is_temporary_name(name: str) -> bool:
 def sweep(directory: str) -> list[str]:
     """Remove what killed processes of this node left half copied in a directory, and what other nodes' left there a day ago,
     by the disk's clock. Returns the names. Raises OSError."""
-    removed = remove_leftovers(directory, rf"\.jobjar\.{re.escape(node_name()[:64])}\.([0-9]+)\.[0-9]+\.new")
+    removed = remove_leftovers(directory, rf"\.jobjar\.{re.escape(node_name()[:64])}\.{MARK}\.[0-9]+\.new")
     found = [name for name in os.listdir(directory) if is_temporary_name(name)]
     if found:
         now = os.stat(

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from jobjar.errors import CannotFetch
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
-from jobjar.session import give_up, start_awaited
+from jobjar.session import doubt, give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
 # Times of files are whole seconds on some disks, and wherever http or stat(1) tells them. What was changed longer ago than
@@ -31,6 +31,9 @@ SETTLED_S = 2.0
 _CHUNK = 1 << 20
 _LONGEST_LINE = 4096
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
+
+# Also where ssh was told to end.
+_SSH_FAILED = 255
 
 
 class Writer(Protocol):
@@ -259,6 +262,8 @@ class FileOfHost:
 
     def _say_end(self) -> CannotFetch:
         status = self._wait_for_end()
+        if status < 0 or status == _SSH_FAILED:
+            doubt(self._meanwhile)
         said = os.pread(self._said.fileno(), _LONGEST_LINE, 0).decode("utf-8", "replace").split("\n")
         reason = next((line.strip() for line in reversed(said) if line.strip()), f"ssh ended with status {status}")
         return CannotFetch(location=self._location, reason=reason)

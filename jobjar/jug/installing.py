@@ -8,14 +8,13 @@ somebody else has begun anew.
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Callable
 
 from jobjar.disk import look
 from jobjar.errors import CannotInstall
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
-from jobjar.session import Waiter, end_child_session, start_awaited
+from jobjar.session import DEFAULT_SIGNALS, Waiter, doubt, end_child_session, seems_told_to_end, start_awaited
 
 _TOLD_BYTES = 4000
 _WATCHED = """exec 3<&0 </dev/null
@@ -23,7 +22,6 @@ _WATCHED = """exec 3<&0 </dev/null
 exec 3<&-
 cd "$2" && exec "$1" "$2"
 """
-_DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
 def run_install(location: str, package: str, say: Callable[[str], None], meanwhile: Meanwhile = nothing) -> str:
@@ -71,7 +69,7 @@ def _run(program: str, location: str, output: int, meanwhile: Meanwhile) -> int:
         words = ["/bin/sh", "-c", _WATCHED, "install", program, location]
         pid = start_awaited(
             lambda: os.posix_spawn(
-                "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=_DEFAULT_SIGNALS, setsigmask=[]
+                "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS, setsigmask=[]
             )
         )
         waiter = Waiter(pid)
@@ -79,6 +77,8 @@ def _run(program: str, location: str, output: int, meanwhile: Meanwhile) -> int:
             while True:
                 ended = waiter.wait(LOOKS_S, [])
                 if ended is not None:
+                    if seems_told_to_end(ended):
+                        doubt(meanwhile)
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
                 meanwhile()
         except BaseException:

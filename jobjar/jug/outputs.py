@@ -38,9 +38,10 @@ from jobjar.disk import (
 from jobjar.errors import BadOutput
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
+from jobjar.mounts import mounts_below
 from jobjar.patience import is_transient, patiently
 from jobjar.regular import UnfitFile, pass_over
-from jobjar.trees import remove_tree
+from jobjar.trees import Kept, remove_tree
 
 OUTPUT = "output"
 POLL, STORE = "poll", "store"
@@ -315,6 +316,7 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     again. Raises BadOutput (nothing is published, nothing was moved), OSError.
     """
     source, target = f"{working_directory}/{OUTPUT}", published_directory(directory)
+    _check_mounts(working_directory)
     is_moved = look(source) is None and look(target) is not None
     files = list_outputs(target if is_moved else source, meanwhile)
     published = state._replace(phase=STORE, files=tuple(files))
@@ -323,6 +325,18 @@ def publish(directory: str, working_directory: str, state: State, meanwhile: Mea
     if files and not is_moved:
         _move_output(source, target)
     return published
+
+
+def _check_mounts(working_directory: str) -> None:
+    """Raise BadOutput where something is mounted in output/, or over all: it cannot be moved, or is not the job's, and what
+    serves it may be gone. Asked before anything else is: that would wait for such a server."""
+    points = [
+        point for point in mounts_below(working_directory) if point in (".", OUTPUT) or point.startswith(f"{OUTPUT}/")
+    ]
+    if points:
+        shown = ", ".join(map(_shorten, points[:_SHOWN]))
+        reason = f"something is mounted there ({shown}), which the job has to unmount before it ends"
+        raise BadOutput(directory=working_directory, reason=reason)
 
 
 def published_directory(directory: str) -> str:
@@ -365,17 +379,15 @@ def _as_owner(directories: tuple[str, ...], action: Any) -> None:
         action()
 
 
-def remove_underway(layout: Layout, uid: str) -> None:
+def remove_underway(layout: Layout, uid: str) -> list[Kept]:
     """Remove all that a job's attempts kept; killed midway it is finished by the next. While it goes on, and if it is cut, the
-    highest attempt's state is the last to go, so that no lower one is ever taken for it. Raises OSError where the disk refuses
-    to forget a state; files that cannot be removed stay."""
+    highest attempt's state is the last to go, so that no lower one is ever taken for it. Returns what cannot be removed and
+    stays. Raises OSError where the disk refuses to forget a state."""
     path = f"{layout.underway}/{uid}"
     status = look(path)
     if status is None:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        remove_file(path)
-        return
-    for name in _list_attempts(path):
-        forget_state(f"{path}/{name}")
-    remove_tree(path)
+        return []
+    if stat.S_ISDIR(status.st_mode):
+        for name in _list_attempts(path):
+            forget_state(f"{path}/{name}")
+    return remove_tree(path)

@@ -14,11 +14,15 @@ from typing import NamedTuple
 
 from jobjar.errors import CannotInstall
 from jobjar.patience import patiently
+from jobjar.remedies import explain_reason
 
 _COMMANDS_LIMIT = 1 << 20
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What a kind of command is in the environment, where neither the description nor a package says; and what it is without that.
-_VARIABLES = {
+# The variables that have a kind of command, where neither the description nor a package says it.
+VARIABLES = {"run_command": "JUG_RUN", "stage_in_command": "JUG_STAGE_IN", "stage_out_command": "JUG_STAGE_OUT"}
+# What they are where nobody sets them. A setup.sh finds them set, so that it can put something in front of them.
+_DEFAULTS = 'export JUG_RUN="${JUG_RUN:-jug_run}" JUG_STAGE_IN="${JUG_STAGE_IN-}" JUG_STAGE_OUT="${JUG_STAGE_OUT-}"\n'
+_VALUES = {
     "run_command": "${JUG_RUN:-jug_run}",
     "stage_in_command": "${JUG_STAGE_IN-}",
     "stage_out_command": "${JUG_STAGE_OUT-}",
@@ -54,7 +58,7 @@ def _read_commands(location: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise CannotInstall(location=location, reason=f"{path}: {error.strerror}") from error
+        raise CannotInstall(location=location, reason=f"{path}: {explain_reason(error)}") from error
     if len(content) > _COMMANDS_LIMIT:
         raise CannotInstall(location=location, reason=f"{path} is larger than {_COMMANDS_LIMIT} bytes")
     try:
@@ -86,9 +90,10 @@ def shell_prefix(packages: Sequence[Package]) -> str:
 
     What comes after it finds its variables, the directory that it began in, and no positional parameters. The status of
     setup.sh's last command counts for nothing, as with `.` in a terminal; one that calls exit, or that sh cannot read, ends
-    the shell, and never with 0: the command after it was not run. A trap on EXIT that it sets is dropped.
+    the shell, and never with 0: the command after it was not run. A trap on EXIT that it sets is dropped. It finds JUG_RUN and
+    its like with their defaults: `JUG_RUN="nice $JUG_RUN"` works.
     """
-    lines = []
+    lines = [_DEFAULTS] if any(package.setup is not None for package in packages) else []
     for package in packages:
         if package.setup is not None:
             told = shlex.quote(f"{package.setup} ended the shell")
@@ -114,7 +119,7 @@ def find_command(kind: str, description_value: str | None, packages: Sequence[Pa
     for package in packages:
         if kind in package.commands:
             return put_location(package.commands[kind], package.location)
-    return f'eval "{_VARIABLES[kind]}"' if kind in _VARIABLES else ""
+    return f'eval "{_VALUES[kind]}"' if kind in _VALUES else ""
 
 
 def put_location(command: str, location: str) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 from jobjar.description import is_file_address, path_of_file_address
 from jobjar.disk import write_all
 from jobjar.errors import CannotFetch
-from jobjar.jobname import node_name
+from jobjar.jobname import host_name
 from jobjar.jug.copies import Meanwhile, nothing
 from jobjar.jug.far import (
     SETTLED_S as SETTLED_S,
@@ -25,6 +25,7 @@ from jobjar.jug.far import (
 )
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
+from jobjar.remedies import explain_reason
 
 _CHUNK = 1 << 20
 # No leading hyphen: ssh would take the host for an option.
@@ -105,8 +106,8 @@ def _path_of_file_address(location: str) -> str:
 
 def _is_this_node(host: str) -> bool:
     name = host.lower()
-    own = node_name().lower()
-    return name in ("localhost", own, own.partition(".")[0], os.uname().nodename.lower())
+    own = host_name().lower()
+    return name in ("localhost", own, own.partition(".")[0])
 
 
 def find_place(location: str, meanwhile: Meanwhile = nothing) -> Place:
@@ -153,7 +154,7 @@ class LocalFile:
             self._descriptor = patiently(lambda: os.open(self.path, flags), self.path)
             self._status = os.fstat(self._descriptor)
         except (OSError, ValueError) as error:
-            raise self._refuse(error.strerror if isinstance(error, OSError) else str(error)) from error
+            raise self._refuse(explain_reason(error) if isinstance(error, OSError) else str(error)) from error
         if not stat.S_ISREG(self._status.st_mode):
             kind = "a directory" if stat.S_ISDIR(self._status.st_mode) else "not a regular file"
             raise self._refuse(f"it is {kind}")
@@ -185,7 +186,7 @@ class LocalFile:
             try:
                 chunk = read(offset)
             except OSError as error:
-                raise self._refuse(error.strerror) from error
+                raise self._refuse(explain_reason(error)) from error
             if not chunk:
                 break
             take(chunk)

@@ -39,6 +39,8 @@ from jobjar.jug.places import hide_password, local_path
 from jobjar.jug.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 from jobjar.trees import remove_tree
 
+Say = Callable[[str], None]
+
 
 def install(
     jar_software_dir: str,
@@ -46,13 +48,14 @@ def install(
     cache: Cache | None,
     say: Callable[[str], None],
     meanwhile: Meanwhile = nothing,
+    warn: Callable[[str], None] | None = None,
 ) -> Package:
     """The package that a source names, ready for use.
 
     A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, and its
     `package/install` run there once, with that path as its first argument; others wait for it. `meanwhile` is called again
     and again all the time; what it raises ends it all at once. Raises CannotFetch, BadArchive, CannotInstall (with what
-    `package/install` said), OSError; then nothing is left that anybody would use.
+    `package/install` said), OSError; then nothing is left that anybody would use. Warns of what could not be removed.
     """
     path = local_path(source.location)
     if path is not None and is_directory(path):
@@ -64,7 +67,7 @@ def install(
     if known is not None and _is_ready(jar_software_dir, known):
         return _read_installed(jar_software_dir, known)
     with archive_at_hand(source, jar_software_dir, cache, meanwhile) as (archive, sha256):
-        _install_once(jar_software_dir, source, archive, sha256, say, meanwhile)
+        _install_once(jar_software_dir, source, archive, sha256, say, warn or say, meanwhile)
     return _read_installed(jar_software_dir, sha256)
 
 
@@ -118,7 +121,7 @@ def archive_at_hand(
 
 
 def _install_once(
-    directory: str, source: Source, archive: str, sha256: str, say: Callable[[str], None], meanwhile: Meanwhile
+    directory: str, source: Source, archive: str, sha256: str, say: Say, warn: Say, meanwhile: Meanwhile
 ) -> None:
     place = f"{directory}/{sha256}"
     while not _is_ready(directory, sha256):
@@ -127,15 +130,15 @@ def _install_once(
             with claim:
                 # Looked at again: the one before may have done it.
                 if not _is_ready(directory, sha256):
-                    _install_claimed(claim, place, source, archive, say, meanwhile)
+                    _install_claimed(claim, place, source, archive, say, warn, meanwhile)
 
 
 def _install_claimed(
-    claim: Claim, place: str, source: Source, archive: str, say: Callable[[str], None], meanwhile: Meanwhile
+    claim: Claim, place: str, source: Source, archive: str, say: Say, warn: Say, meanwhile: Meanwhile
 ) -> None:
     sweep(place)
     remove_file(f"{place}.ready")  # somebody removed the directory alone
-    _discard(place)
+    _discard(place, warn)
     before = os.stat(archive)
     said = ""
     try:
@@ -150,7 +153,7 @@ def _install_claimed(
     except BaseException:
         with contextlib.suppress(OSError):
             if claim.is_held():
-                _discard(place)
+                _discard(place, warn)
         raise
     ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
     prepared = temporary_path(place, "ready")
@@ -159,12 +162,14 @@ def _install_claimed(
     rename(prepared, f"{place}.ready")
 
 
-def _discard(place: str) -> None:
-    """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it."""
+def _discard(place: str, warn: Say) -> None:
+    """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it. Warns of
+    what cannot be removed."""
     aside = temporary_path(place, "half")
     with contextlib.suppress(FileNotFoundError):
         os.rename(place, aside)
-        remove_tree(aside)
+        for kept in remove_tree(aside):
+            warn(str(kept))
 
 
 def _sync_disk(path: str) -> None:

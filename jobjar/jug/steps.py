@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attempt import INTERRUPTED, ClaimedJob, Claimer
+from jobjar.attempt import INTERRUPTED, ClaimedJob, Claimer, attempt_entry
 from jobjar.description import Description
 from jobjar.journal import Entry
 from jobjar.jug.command import find_text
@@ -69,12 +69,13 @@ Steps = Generator[Wait, Any, T]
 
 class Cut(Exception):
     """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. Nothing of it runs any more; `ended` is
-    how its command did that was waited for."""
+    how its command did that was waited for; `message` says why, where the cause alone does not."""
 
-    def __init__(self, cause: str, ended: Ended | None = None) -> None:
+    def __init__(self, cause: str, ended: Ended | None = None, message: str | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
         self.ended = ended
+        self.message = message
 
 
 class StageFailed(Exception):
@@ -140,14 +141,8 @@ class Attempt:
 
     def entry(self, kind: str, **fields: Any) -> Entry:
         """An entry about this attempt."""
-        return {
-            "entry": kind,
-            "job": self.job.uid,
-            "attempt": self.job.attempt,
-            "worker": self.claimer.paths.name,
-            "worker_uid": self.claimer.worker_id,
-            **fields,
-        }
+        claimer = self.claimer
+        return attempt_entry(kind, self.job.uid, self.job.attempt, claimer.paths.name, claimer.worker_id, **fields)
 
     def begin(self, phase: str) -> None:
         self._phase = self.entry("phase", phase=phase, began_at=round(self.now(), 6))
@@ -194,6 +189,11 @@ class Attempt:
     def warn(self, warnings: list[str]) -> None:
         """Have it journaled that something was odd, once an attempt with all that was."""
         self._warnings += [text for text in warnings if text not in self._warnings]
+
+    def say_warning(self, text: str) -> None:
+        """Say it, and `warn` of it."""
+        self.say(text)
+        self.warn([text])
 
     def last_entries(self) -> list[Entry]:
         """What is to be journaled with the attempt's end."""

@@ -27,7 +27,7 @@ from jobjar.description import parse_output_path
 from jobjar.disk import look_afresh, make_directory
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
+from jobjar.jobname import host_name
 from jobjar.jug.copies import Meanwhile, copy, measure, measure_stored, nothing, open_file, sweep, temporary_name
 from jobjar.jug.outputs import OUTPUT, OutputFile, find_oddity
 from jobjar.jug.variables import STORED, StoredRecords, read_stored
@@ -35,6 +35,7 @@ from jobjar.moves import move
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.trees import remove_tree
+from jobjar.umask import widen_mode
 
 Record = dict[str, Any]
 _LINKS_REFUSED = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EINVAL)
@@ -79,7 +80,7 @@ def store_file(
     stored_at = f"{place.shown}/{name}"
     return {
         "source_name": file.name,
-        "storage_hfn": f"{node_name()}:{stored_at}",
+        "storage_hfn": f"{host_name()}:{stored_at}",
         "storage_url": Path(stored_at).as_uri(),
         "storage_size": file.size,
         "storage_md5": file.md5,
@@ -129,7 +130,9 @@ def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int
             with contextlib.suppress(FileExistsError):  # another handler's
                 patiently(lambda: os.mkdir(part, dir_fd=parent), path)
             os.fsync(parent)
-            return patiently(lambda: os.open(part, flags, dir_fd=parent), path)
+            made = patiently(lambda: os.open(part, flags, dir_fd=parent), path)
+            widen_mode(made, 0o777)
+            return made
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise CannotStore(name=repr(name), reason=f"{path}: {error.strerror}") from error
@@ -239,6 +242,7 @@ def _copy_published(published_path: str, file: OutputFile, place: _Place, tempor
         target = os.open(temporary, flags, mode, dir_fd=place.descriptor)
         try:
             _compare_published(published_path, file, copy(source, target, meanwhile, file.size))
+            widen_mode(target, mode)
             os.fsync(target)
             if measure_stored(target, meanwhile) != (file.size, file.md5):
                 raise OSError(errno.EIO, "what was written is not what is read back", f"{place.shown}/{temporary}")

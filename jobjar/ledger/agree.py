@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.disk import look
+from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.fold import fold_journals
@@ -43,7 +43,7 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
         f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}"
     ):
         if place not in places:
-            if look(layout.path(place)) is None:
+            if is_gone(layout.path(place)):
                 missing.append(row)
                 if uid is not None:
                     missing_names.add(name)
@@ -114,7 +114,7 @@ def compare_rows(
         f"SELECT id, uid, place, name FROM job WHERE id IN ({marks}) AND state <> 'removed' {states}", rows
     ).fetchall():
         # Looked for again: it may have come back since the listing.
-        if row in taken or place in places or look(layout.path(place)) is not None:
+        if row in taken or place in places or not is_gone(layout.path(place)):
             continue
         difference = None
         if not with_completed:

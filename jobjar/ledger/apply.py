@@ -127,6 +127,7 @@ class _Batch:
         self.starts: list[tuple[Any, ...]] = []
         self.ends: list[tuple[Any, ...]] = []
         self.origins: list[str] = []
+        self.file_marks: list[tuple[str, str]] = []
         # Of workers, variables, stored files.
         self.others: list[tuple[str, dict[str, Any]]] = []
 
@@ -145,6 +146,9 @@ class _Batch:
             )  # fmt: skip
         elif kind == "submitted":
             self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
+            mark = entry.get("file")
+            if isinstance(mark, str):
+                self.file_marks.append((mark, entry["job"]))
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
@@ -176,6 +180,8 @@ class _Batch:
         self._forget_unnamed(connection)
         if self.submissions:
             self._write_submissions(connection, rows)
+            if self.file_marks:
+                connection.executemany("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", self.file_marks)
         if rows:
             _write_moves(connection, list(rows.values()))
         if self.moves:

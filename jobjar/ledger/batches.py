@@ -70,6 +70,21 @@ def unsuccessful_jobs(
     return [WaitingJob(*row) for row in connection.execute(query, (batch, since, until, after, limit))]
 
 
+def count_open_jobs(connection: Any, batch: str) -> int:
+    """How many jobs of a batch wait, run, or are to be stored."""
+    query = "SELECT count(*) FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed')"
+    return int(connection.execute(query, (batch,)).fetchone()[0])
+
+
+def has_untold_jobs(connection: Any, batch: str, since: float, until: float) -> bool:
+    """Whether a job of a batch completed after `since` and up to `until` (the disk's time), and nothing tells how."""
+    query = (
+        "SELECT 1 FROM job WHERE batch = ? AND state = 'completed' AND moved_at > ? AND moved_at <= ? "
+        "AND NOT EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND is_final = 1)"
+    )
+    return connection.execute(query, (batch, since, until)).fetchone() is not None
+
+
 def aborted_batches_with_waiting_jobs(connection: Any) -> list[str]:
     """The aborted batches of which jobs wait: returned by a recovery, or by a worker that was about to end."""
     query = (

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from jobjar.contents import is_time
+from jobjar.contents import MOST, is_time
 from jobjar.journal import Entry
 from jobjar.ledger.entries import check_details
 
@@ -140,8 +140,12 @@ def _phase_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     uid, attempt, worker_uid = attempt_key(entry)
     row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
+    first = entry.get("first", 1)
+    if type(first) is not int or not -MOST <= first <= MOST:
+        raise ValueError("first is no number of a warning")
     return [
-        (_WARNING, {**row, "number": number, "text": text}) for number, text in enumerate(_texts(entry["warnings"]), 1)
+        (_WARNING, {**row, "number": number, "text": text})
+        for number, text in enumerate(_texts(entry["warnings"]), first)
     ]
 
 

@@ -28,13 +28,18 @@ from jobjar.journal import (
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.mounts import is_local
-from jobjar.patience import FLICKER_S, patiently
+from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.regular import UnfitFile, open_regular, pass_over
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
+# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
+# keeps what was appended to itself.
+TOLD_WITHIN_S = 5.0
 # So many entries of several journals are applied together.
 _BATCH = 5_000
+# What is shorter is applied in a moment.
+_LONG = 500
 
 
 class _Read(NamedTuple):
@@ -76,6 +81,8 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
     """Apply what was read, of all journals at once: a job's entries come from several."""
     if not reads:
         return 0
+    if len(reads) > 1 or len(reads[0].entries) >= _LONG:
+        patience.between_pieces()
     together = [entry for read in reads for entry in read.entries] if len(reads) > 1 else reads[0].entries
     refused = apply_entries(connection, together)
     for read in reads:

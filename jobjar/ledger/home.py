@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import re
 import signal
@@ -22,13 +23,14 @@ from types import FrameType
 
 from jobjar.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
 from jobjar.disk import open_common_file, read_file, replace_file, write_all
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeLedgerHome
+from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLedgerHome, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal, journal_key, list_journals
 from jobjar.layout import Layout
-from jobjar.liveness import node_run
+from jobjar.liveness import boot_id, mark, node_run
 from jobjar.mounts import is_local
 from jobjar.regular import UnfitFile, pass_over, read_regular
+from jobjar.whose import explain, explain_refusal
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
@@ -55,7 +57,6 @@ class LedgerHome:
         self.shared = shared
         self.database = f"{path}/ledger.db"
         self.lock_file = f"{path}/lock"
-        self.writer_file = f"{path}/writer"
         self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
         self.check_workers_lock = f"{path}/check_workers.lock"
@@ -64,16 +65,25 @@ class LedgerHome:
         self._lock_descriptor = -1
         self._is_locked = False
 
+    @property
+    def writer_file(self) -> str:
+        """The file that names the journal of this run of the node: `writer`; or one of its own, where that is of another run of
+        this boot. That is another container, which uses this home too: they would name each other's next journal in turns."""
+        first = f"{self.path}/writer"
+        run = "" if self.shared else _read_run(first)
+        is_others = bool(run) and run != node_run() and run.partition(".")[0] == boot_id()
+        return f"{first}.{zlib.crc32(node_run().encode()):08x}" if is_others else first
+
     def journal_name(self) -> str:
         """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
         name, ended = self._read_writer()
         if name:
             return name
         name = next_journal_name(ended) if ended else f"{node_name()}.{new_id()[:8]}"
-        temporary = self._write_name(name)
+        writer, temporary = self._write_name(name)
         try:
             # link, not rename: of two processes that get here at once the first one's name stands.
-            os.link(temporary, self.writer_file)
+            os.link(temporary, writer)
         except FileExistsError:
             return self.journal_name()
         finally:
@@ -104,17 +114,23 @@ class LedgerHome:
         return "", name if is_name else ""
 
     def _drop_writer(self, text: str | None) -> None:
-        """Remove the writer file, if it is still the one with `text` in it; None: what can be read as none."""
-        aside = f"{self.writer_file}.{os.getpid()}.{unforeseen()}.old"
+        """Remove the writer file, if it is still the one with `text` in it (None: what can be read as none), and those of
+        containers of earlier boots."""
+        for path in glob.glob(f"{glob.escape(self.path)}/writer.????????"):
+            if _read_run(path).partition(".")[0] != boot_id():
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(path)
+        writer = self.writer_file
+        aside = f"{writer}.{mark()}.{unforeseen()}.old"
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self.writer_file, aside)
+            os.rename(writer, aside)
             try:
                 found = read_regular(aside).decode(errors="replace")
             except UnfitFile:
                 found = None
             if found != text:
                 with contextlib.suppress(FileExistsError):
-                    os.link(aside, self.writer_file)
+                    os.link(aside, writer)
             os.unlink(aside)
 
     def following_journal(self, layout: Layout, name: str) -> str:
@@ -128,10 +144,13 @@ class LedgerHome:
 
     def name_next_journal(self, name: str) -> None:
         """Have this home's processes append to the journal `name` from now on. Under the lock."""
-        os.rename(self._write_name(name), self.writer_file)
+        writer, temporary = self._write_name(name)
+        os.rename(temporary, writer)
 
-    def _write_name(self, name: str) -> str:
-        temporary = temporary_path(self.writer_file)
+    def _write_name(self, name: str) -> tuple[str, str]:
+        """Write a writer file under a temporary name; returns the name that it is to have, and the one that it has."""
+        writer = self.writer_file
+        temporary = temporary_path(writer)
         descriptor = create_file(temporary, 0o600)
         try:
             os.fchmod(descriptor, common_mode(self.path))
@@ -139,7 +158,7 @@ class LedgerHome:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return temporary
+        return writer, temporary
 
     def open_journal(self, layout: Layout) -> Journal:
         """This home's journal, ready to append to; it follows when a rotation names another."""
@@ -183,7 +202,9 @@ class LedgerHome:
                 os.close(descriptor)
                 self._lock_descriptor = -1
         except OSError as error:
-            raise LedgerUnavailable(path=self.path, reason=f"its lock: {error.strerror}") from error
+            raise LedgerUnavailable(
+                path=self.path, reason=f"its lock: {explain(error, self.lock_file)}", what_next="look after the disk"
+            ) from error
         self._is_locked = True
         try:
             yield
@@ -210,7 +231,9 @@ class LedgerHome:
             raise LedgerBusy(path=self.path, waited_s=patience_s)
 
         before = signal.signal(signal.SIGALRM, give_up)
-        signal.setitimer(signal.ITIMER_REAL, patience_s)
+        # A process has one such timer: one that the program that uses this library had set goes on afterwards.
+        started = time.monotonic()
+        left_s, interval_s = signal.setitimer(signal.ITIMER_REAL, patience_s)
         try:
             portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
         except LedgerBusy:
@@ -219,6 +242,16 @@ class LedgerHome:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            if left_s:
+                signal.setitimer(signal.ITIMER_REAL, max(1e-3, left_s - (time.monotonic() - started)), interval_s)
+
+
+def _read_run(path: str) -> str:
+    """The run of the node that a writer file was written in; '' where it does not say, or there is none."""
+    try:
+        return read_regular(path).decode(errors="replace").strip().partition(" ")[2]
+    except (FileNotFoundError, UnfitFile):
+        return ""
 
 
 def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
@@ -251,23 +284,33 @@ def _try_for(descriptor: int, seconds: float) -> bool:
 def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     """The ledger home of this node for a jar, made where it is missing.
 
-    Raises UnsafeLedgerHome where it is not this user's and this jar's own, CannotUseJar; that too where none is named and
+    Raises SharedLedgerHome where the one that is named may be that of other nodes too, UnsafeLedgerHome where it is not this
+    user's and this jar's own, CannotUseJar; that too where none is named and
     this user may not write to the jar: who only reads leaves nothing behind.
     """
-    if override:
-        if os.path.realpath(override) == os.path.realpath(layout.ledger):
-            return LedgerHome(layout.ledger, shared=True)
+    if override and not _is_same(override, layout.ledger):
         return _private_home(layout, override)
+    if override and not is_local(layout.ledger):
+        raise SharedLedgerHome(path=override, why="it is the jar's own ledger/, on a network disk")
     if is_local(layout.ledger):
         return LedgerHome(layout.ledger, shared=True)
     if not os.access(layout.journals, os.W_OK):
-        reason = "this user has no write permission, or the disk is read-only"
-        raise CannotUseJar(action="write to", path=layout.journals, reason=reason)
+        raise CannotUseJar(action="write to", path=layout.journals, reason=explain_refusal(layout.journals))
     parent = f"{HOMES}/jobjar-{os.geteuid()}"
     _make_own_directory(parent)
     # By the path too: a jar that was copied with all its files, its id among them, is another jar.
     place = zlib.crc32(os.fsencode(os.path.realpath(layout.home)))
     return _private_home(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to one directory, over links and bind mounts too."""
+    try:
+        return os.path.samefile(path, other)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CannotUseJar(action="look at", path=path, reason=error.strerror) from error
 
 
 def _private_home(layout: Layout, path: str) -> LedgerHome:
@@ -281,6 +324,9 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
     _make_own_directory(path)
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
+    if os.path.lexists(f"{path}/jar_id"):
+        # Of this jar too: what a network disk serves lies on the server's own disk, where nothing tells that it is shared.
+        raise SharedLedgerHome(path=path, why="it is the ledger/ of a jar")
     home = LedgerHome(path, shared=False)
     _check_is_of_jar(home, layout)
     return home

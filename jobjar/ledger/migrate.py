@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jobjar.errors import LedgerCorrupt, LedgerUnavailable, NewerLedger
+from jobjar.errors import LedgerCorrupt, NewerLedger, OtherVersion
+from jobjar.version import VERSION
 
 SCHEMA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "schema")
 _RECORD = """CREATE TABLE IF NOT EXISTS migration (
@@ -27,8 +28,20 @@ class Migration(NamedTuple):
     sha256: str
 
 
+# What `keep_migrations` read, by the directory.
+_kept: dict[str, list[Migration]] = {}
+
+
+def keep_migrations() -> None:
+    """Go on with the migrations that are there now, for the life of this process: they may be moved away, or become those of
+    another version than its code."""
+    _kept[SCHEMA] = known_migrations()
+
+
 def known_migrations() -> list[Migration]:
     """The migrations that this version ships, in order."""
+    if SCHEMA in _kept:
+        return _kept[SCHEMA]
     found = []
     for name in sorted(os.listdir(SCHEMA)):
         if name.endswith(".sql"):
@@ -45,14 +58,30 @@ def applied_migrations(connection: Any) -> dict[str, str]:
 
 
 def check_version(connection: Any, path: str) -> None:
-    """Raise NewerLedger where the database has a migration that this version does not know, LedgerUnavailable where one
-    was changed after it was applied."""
+    """Raise NewerLedger where the database has a migration that this version does not know, OtherVersion where one was
+    changed after it was applied."""
     known = {migration.name: migration.sha256 for migration in known_migrations()}
     for name, sha256 in sorted(applied_migrations(connection).items()):
         if name not in known:
-            raise NewerLedger(path=path, migration=name)
+            how = f"is that of the newer one (its migration {name} is not known here)"
+            raise NewerLedger(path=path, ours=VERSION, theirs=_other_version(connection), how=how)
         if known[name] != sha256:
-            raise LedgerUnavailable(path=path, reason=f"its migration {name} differs from the one shipped here")
+            how = f"is that of the other one (its migration {name} differs from the one shipped here)"
+            raise OtherVersion(path=path, ours=VERSION, theirs=_other_version(connection), how=how)
+
+
+def _other_version(connection: Any) -> str:
+    """The version that made a ledger which this one refuses, as far as the workers in it tell."""
+    try:
+        versions = [
+            row[0] for row in connection.execute("SELECT version FROM worker ORDER BY started_at DESC") if row[0]
+        ]
+    except Exception:  # whatever the driver raises: of a version's tables that is not known nothing is sure
+        versions = []
+    others = [version for version in versions if version != VERSION]
+    if others:
+        return f"version {others[0]}"
+    return "another build of it" if versions else "another one"
 
 
 def check_schema(connection: Any, path: str) -> None:

@@ -172,6 +172,14 @@ class Throttle(Table):
     failures = peewee.IntegerField()
 
 
+class FileMark(Table):
+    mark = peewee.TextField()
+    job_uid = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("mark", "job_uid")
+
+
 class JournalPosition(Table):
     journal = peewee.TextField(primary_key=True)
     offset = peewee.IntegerField()
@@ -195,6 +203,7 @@ MODELS = (
     Worker,
     Batch,
     Throttle,
+    FileMark,
     JournalPosition,
     Migration,
 )

@@ -31,6 +31,7 @@ _LONG = "value NOT GLOB '*[^0-9+-]*'"
 # Sums in two parts, neither of which leaves 64 bits.
 _PART = 10**9
 _RATE_JOBS = 1000
+_DURATION_JOBS = 100
 _RATE_WINDOWS_S = (3600.0, 86400.0)
 
 
@@ -209,6 +210,24 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
     return None
 
 
+def recent_duration(connection: Any, batch: str, now: float) -> float | None:
+    """How long jobs of a batch take, from the claim of the last attempt to the job's end: the mean of the newest hundred that
+    were completed within a day, None without one."""
+    query = """
+        SELECT avg(max(0, moved_at - started_at)) FROM (
+            SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job
+            WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
+            ORDER BY moved_at DESC LIMIT ?)"""
+    found = connection.execute(query, (batch, now - _RATE_WINDOWS_S[-1], _DURATION_JOBS)).fetchone()[0]
+    return None if found is None else float(found)
+
+
+def claim_times(connection: Any, batch: str) -> list[float]:
+    """When the jobs of a batch that workers hold were claimed, by the disk's clock."""
+    query = "SELECT moved_at FROM job INDEXED BY job_batch WHERE batch = ? AND state = 'claimed'"
+    return [moved_at for (moved_at,) in connection.execute(query, (batch,))]
+
+
 def open_place(connection: Any, batch: str) -> str | None:
     """Where a job of a batch is that has not ended, or None."""
     query = "SELECT place FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed') LIMIT 1"
@@ -216,12 +235,23 @@ def open_place(connection: Any, batch: str) -> str | None:
     return row[0] if row else None
 
 
-def count_warned(connection: Any, batch: str) -> int:
-    """How many jobs of a batch have warnings."""
+def count_warned(connection: Any, name: str | None) -> dict[str, int]:
+    """How many jobs have warnings."""
+    # Of all batches by way of the warnings, which are fewer than the jobs.
+    every = """
+        SELECT batch, count(DISTINCT uid) FROM warning CROSS JOIN job ON uid = job_uid WHERE batch IS NOT NULL GROUP BY batch"""
+    one = """
+        SELECT batch, count(*) FROM job INDEXED BY job_of_batch
+        WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid) GROUP BY batch"""
+    return dict(connection.execute(every) if name is None else connection.execute(one, (name,)))
+
+
+def common_warnings(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The warnings of a batch's jobs, those of most jobs first: `text`, `jobs` (how many have it), `job`, `id` (one)."""
     query = """
-        SELECT count(*) FROM job INDEXED BY job_of_batch
-        WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid)"""
-    return int(connection.execute(query, (batch,)).fetchone()[0])
+        SELECT text, count(DISTINCT uid) AS jobs, min(name) AS job, uid AS id FROM job INDEXED BY job_of_batch
+        CROSS JOIN warning ON job_uid = uid WHERE batch = ? GROUP BY text ORDER BY jobs DESC, text LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
 
 
 # Why an attempt failed: its own message, else that of the phase of it that failed.

@@ -1,18 +1,14 @@
-"""Questions to the ledger, and the few marks that a claim makes in it.
-
-The functions that a worker calls for each job take the driver's connection and speak SQL; those for people's commands
-take a Ledger and use the models.
-"""
+"""What workers and recovery ask the ledger, and the few marks that a claim makes in it: SQL by the driver, for it is asked for
+each job. What people ask of single jobs is in ask_jobs.py."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar.jobname import id_in_name
+from jobjar.jobname import id_in_name, unnumbered_name
 from jobjar.layout import name_in_place
-from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
-from jobjar.ledger.store import Ledger
 
 
 class Candidate(NamedTuple):
@@ -48,17 +44,29 @@ SELECT {_CANDIDATE_COLUMNS} FROM job
 WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?%s
 ORDER BY priority DESC, submitted_at, id LIMIT +?"""
 _ALL_CANDIDATES = _CANDIDATES % ""
+_PLACE = Candidate._fields.index("place")
 
 
 def claim_candidates(
-    connection: Any, category: str, now: float, limit: int, without: Collection[str] = ()
+    connection: Any,
+    category: str,
+    now: float,
+    limit: int,
+    without: Collection[str] = (),
+    is_passed_over: Callable[[str], bool] | None = None,
 ) -> list[Candidate]:
     """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Those of the batches
-    `without` are left out."""
-    if not without:
-        return [Candidate(*row) for row in connection.execute(_ALL_CANDIDATES, (category, now, limit))]
-    query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
-    return [Candidate(*row) for row in connection.execute(query, (category, now, *without, limit))]
+    `without`, and those at places that are passed over, are left out."""
+    query: str = _ALL_CANDIDATES
+    values: tuple[Any, ...] = (category, now)
+    if without:
+        query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
+        values += tuple(without)
+    if is_passed_over is None:
+        return [Candidate(*row) for row in connection.execute(query, (*values, limit))]
+    # Read on until there are enough: how many come before them is not known. The index has them in this order.
+    rows = (row for row in connection.execute(query, (*values, -1)) if not is_passed_over(row[_PLACE]))
+    return [Candidate(*row) for row in itertools.islice(rows, limit)]
 
 
 def recent_claims(connection: Any, since: float) -> list[str]:
@@ -73,6 +81,39 @@ def recent_starts(connection: Any, since: float) -> list[str]:
     newest = "id > (SELECT max(id) - 1000 FROM worker)"
     query = f"SELECT name FROM worker WHERE {newest} AND started_at >= ? AND ended_at IS NULL"
     return [name for (name,) in connection.execute(query, (since,))]
+
+
+def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
+    """The names of at most `limit` workers that have not ended and hold no job, the newest first, without the one of the id
+    `but`; of the newest thousand, which spares a jar with a long history the rest."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
+    holding = {place.split("/", 2)[1] for (place,) in connection.execute(query)}
+    query = (
+        "SELECT name FROM worker WHERE id > (SELECT max(id) - 1000 FROM worker) AND ended_at IS NULL AND uid <> ? "
+        "ORDER BY id DESC"
+    )
+    names = (name for (name,) in connection.execute(query, (but,)) if name not in holding)
+    return list(itertools.islice(names, limit))
+
+
+def run_before(connection: Any, uid: str, place: str) -> str | None:
+    """The name of the job that a worker runs while it holds another, `uid`, which it took ahead and which has not run yet; None
+    where that is not how it is. `place` is that of `uid`."""
+    state = connection.execute(
+        "SELECT phase, (SELECT count(*) FROM phase WHERE job_uid = ?1 AND attempt = "
+        "(SELECT max(number) FROM attempt WHERE job_uid = ?1) AND name <> 'stage_in') FROM open_job_report WHERE uid = ?1",
+        (uid,),
+    ).fetchone()
+    if state is None or state[0] not in ("claimed", "stage_in") or state[1]:
+        return None
+    worker = "/".join(place.split("/", 2)[:2]) + "/"
+    row = connection.execute(
+        "SELECT name FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid <> ?1 "
+        "AND substr(place, 1, length(?2)) = ?2 AND (kind = '' OR uid IN "
+        "(SELECT uid FROM open_job_report WHERE phase IN ('run', 'poll'))) ORDER BY moved_at LIMIT 1",
+        (uid, worker),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def candidate_at(connection: Any, place: str) -> Candidate | None:
@@ -170,12 +211,21 @@ def last_attempt_number(connection: Any, uid: str) -> int:
     return row[0] or 0
 
 
-def was_taken_back(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
-    """Whether somebody else ended a worker's attempt, made a later one, or moved the job on from its move `move_number`, as
-    far as was folded."""
+def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether somebody took a job back from a worker's attempt `number`, which its move `move_number` began: ended that
+    attempt, or journaled the move that took it away, as far as was folded. A claim is no such move: it follows a hand's."""
     query = (
-        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3) "
-        "OR (worker_uid = ?3 AND number = ?2 AND outcome IN ('stranded', 'crashed', 'lost'))) "
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND worker_uid = ?3 AND number = ?2 "
+        "AND outcome IN ('stranded', 'crashed', 'lost') "
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number = ?4 + 1 AND reason <> 'claimed'"
+    )
+    return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
+
+
+def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on."""
+    query = (
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3)) "
         "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4"
     )
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
@@ -267,61 +317,25 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
     return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
 
 
-def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
-    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, of a place, or
-    of an identifier in their names; newest first."""
-    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
-        tries = [
-            JobReport.uid == name_or_id,
-            JobReport.name == name_or_id,
-            (JobReport.name == name_in_place(name_or_id)) & (JobReport.place == name_or_id),
-        ]
-        if own_id := id_in_name(name_in_place(name_or_id)):
-            tries.append(JobReport.uid == own_id)  # it has another name by now: `x~2` where `x` was taken
-        if len(name_or_id) >= 4:
-            tries.append(JobReport.uid.startswith(name_or_id))
-        tries.append(JobReport.name.contains(f"-{name_or_id}."))
-        for condition in tries:
-            found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
-            if found:
-                return found
-    return []
+def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
+    """The id of the job that a worker's scratch directory is named for, or None."""
+    row = connection.execute(
+        "SELECT uid FROM job WHERE uid = ? OR name IN (?, ?) "
+        "ORDER BY EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND worker_uid = ?) DESC LIMIT 1",
+        (id_in_name(name), name, unnumbered_name(name), worker_uid),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
-def list_jobs(ledger: Ledger, state: str, category: str | None = None) -> list[JobReport]:
-    """The jobs in a state, in the order in which they would be claimed; with `category`, of that one only."""
-    with ledger.database.bind_ctx((*MODELS, *VIEWS)):
-        query = JobReport.select().where(JobReport.state == state)
-        if category is not None:
-            query = query.where(JobReport.category == category)
-        if state == "completed":
-            return list(query.order_by(JobReport.moved_at, JobReport.id))
-        order = (JobReport.category, JobReport.priority.desc(), JobReport.submitted_at, JobReport.id)
-        return list(query.order_by(*order))
+def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -> str | None:
+    """The name of the worker that made an attempt, or None where nothing tells of it."""
+    row = connection.execute(
+        "SELECT worker FROM attempt WHERE job_uid = ? AND number = ? AND worker_uid = ?", (uid, number, worker_uid)
+    ).fetchone()
+    return None if row is None else row[0]
 
 
-def list_attempts(ledger: Ledger, uid: str) -> list[Attempt]:
-    """A job's attempts in order."""
-    with ledger.database.bind_ctx(MODELS):
-        return list(Attempt.select().where(Attempt.job_uid == uid).order_by(Attempt.number, Attempt.started_at))
-
-
-def list_moves(ledger: Ledger, uid: str) -> list[Move]:
-    """A job's moves in order."""
-    with ledger.database.bind_ctx(MODELS):
-        return list(Move.select().where(Move.job_uid == uid).order_by(Move.moved_at, Move.number))
-
-
-def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """State and outcome of each of the jobs of these ids that the ledger knows; the state of a held job is `held`."""
-    found: dict[str, tuple[str, str | None]] = {}
-    for start in range(0, len(uids), 500):
-        some = uids[start : start + 500]
-        marks = ",".join("?" * len(some))
-        for uid, state, outcome in ledger.connection.execute(
-            "SELECT uid, CASE WHEN state = 'limbo' AND held_reason IS NOT NULL THEN 'held' ELSE state END, outcome "
-            f"FROM job_report WHERE uid IN ({marks})",
-            some,
-        ):
-            found[uid] = (state, outcome)
-    return found
+def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+    """Whether an attempt has this warning."""
+    query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
+    return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None

@@ -10,12 +10,13 @@ import os
 from typing import Any
 
 from jobjar.creating import temporary_path
+from jobjar.errors import OtherVersion
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
-from jobjar.ledger.migrate import migrate
+from jobjar.ledger.migrate import check_version, migrate
 from jobjar.ledger.store import Ledger, driver
 
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
@@ -56,6 +57,7 @@ _DUMPS = {
     "ORDER BY job_uid, attempt, worker_uid, number",
     "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until "
     "FROM batch ORDER BY name",
+    "file_mark": "SELECT mark, job_uid FROM file_mark ORDER BY mark, job_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
@@ -79,6 +81,21 @@ def open_private_copy(layout: Layout) -> Any:
     reconcile(connection, layout)
     connection.execute("COMMIT")
     return connection
+
+
+def find_other_version(home: LedgerHome) -> OtherVersion | None:
+    """What another version has to do with the home's ledger: this one would refuse it."""
+    if not os.path.exists(home.database):
+        return None
+    quoted = home.database.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        with contextlib.closing(driver.connect(f"file:{quoted}?mode=ro", uri=True)) as connection:
+            check_version(connection, home.database)
+    except OtherVersion as error:
+        return error
+    except driver.Error:
+        pass  # damaged: that is why it is rebuilt
+    return None
 
 
 def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:

@@ -9,15 +9,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
-from jobjar.jobname import id_in_name, oddity_in_name, priority_in_name, unnumbered_name
+from jobjar.grouped import Line
+from jobjar.jobname import carried_id, id_in_name, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.renamed import find_renamed, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.regular import pass_over
+
+_KINDS = {
+    "moved": "jobs are not where the ledger has them",
+    "new": "jobs are not known to the ledger",
+    "gone": "jobs of the ledger have no file",
+}
+_REMOVALS = "jobs that had ended have no file any more: somebody removed these, and their history stays"
 
 
 class Difference(NamedTuple):
@@ -31,6 +41,19 @@ class Difference(NamedTuple):
     was: str
     moved_at: float
     owner: int = 0
+
+    @property
+    def is_removal(self) -> bool:
+        """A job that had ended, and whose file is not there any more: somebody removed it, and its history stays."""
+        return self.kind == "gone" and self.was.startswith(("completed/", "archive/"))
+
+    def as_line(self) -> Line:
+        """For people: this difference, and what several like it are."""
+        if self.is_removal:
+            return Line(
+                f"{self.place}: the file of this job ({self.uid or 'no id'}), which had ended, was removed", _REMOVALS
+            )
+        return Line(str(self), _KINDS[self.kind])
 
     def __str__(self) -> str:
         if self.kind == "moved":
@@ -52,16 +75,23 @@ def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
         pass_over(path, "its path has a loop of links")
 
 
+def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:
+    """`list_directory`, for where a directory that this user may not list keeps nobody from the others: as an empty one. What
+    the ledger knows in it is not gone for that (disk.is_gone)."""
+    with contextlib.suppress(PermissionError):
+        yield from list_directory(path)
+
+
 def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """(place, entry) of the regular files in a jar and in its categories; dot files left out. The paths of symbolic links
-    go to `links`."""
+    go to `links`. A category of unclaimed/ that this user may not list is passed over (refused.py tells of it)."""
     for entry in list_directory(path):
         if entry.name.startswith("."):
             continue
         if entry.is_file(follow_symlinks=False):
             yield f"{place}/{entry.name}", entry
         elif entry.is_dir(follow_symlinks=False) and place.startswith(("unclaimed", "workers/")):
-            for inner in list_directory(entry.path):
+            for inner in list_allowed(entry.path) if place == "unclaimed" else list_directory(entry.path):
                 if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
                     yield f"{place}/{entry.name}/{inner.name}", inner
                 elif links is not None and inner.is_symlink():
@@ -78,7 +108,9 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
     places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
-            places.update(place for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links))
+            with contextlib.suppress(PermissionError):  # as in list_allowed
+                jobs = list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links)
+                places.update(place for place, _ in jobs)
     if with_completed:
         places.update(place for place, _ in list_jar(layout.completed, "completed", links))
         for date in list_directory(layout.archive):
@@ -93,40 +125,67 @@ def _leaving_places(layout: Layout) -> Iterator[str]:
     for staged in list_directory(layout.limbo):
         if not staged.name.startswith(STAGED):
             continue
-        for chunk in list_directory(staged.path):
+        for chunk in list_allowed(staged.path):
             if chunk.name.endswith(LEAVING):
-                for entry in list_directory(chunk.path):
-                    inner = list_directory(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
+                for entry in list_allowed(chunk.path):
+                    inner = list_allowed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
                     yield from (f"limbo/{file.name}" for file in inner)
 
 
 def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
     """What a file at `place`, which the ledger does not have there, is; None where it is gone or not a job.
 
-    It is the job of the same place that was thought removed, else the job of the id in its name, else one of its name
-    whose own file is not where it should be (moved by hand), else new.
+    It is the job of the same place that was thought removed, else one that was renamed by hand, else the job of the id in its
+    name, else one of its name whose own file is not where it should be (moved by hand), else new. A file whose name has
+    more in it than a job's own is that job only where its mark says so (renamed.py).
     """
     name = name_in_place(place)
     status = look(layout.path(place))
     if status is None or not is_job_file(status) or (oddity_in_name(name) and state_of_place(place) != "claimed"):
         return None
+    is_waiting = state_of_place(place) in ("limbo", "unclaimed")
+    if is_waiting and may_be_passing(name, status):
+        return None
     rows = connection.execute(
-        "SELECT id, uid, state, place FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
+        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
         "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
-        {"place": place, "uid": id_in_name(name), "name": name, "unnumbered": unnumbered_name(name)},
+        {"place": place, "uid": carried_id(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
-    for row, uid, state, was in rows:
+    at_home = next((row for row, _, state, was, _ in rows if was == place and state != "removed"), None)
+    if at_home is not None and at_home not in ignored:
+        return None
+    is_hand_made = id_in_name(name) is None
+    renamed = find_renamed(connection, layout, place, status) if is_waiting and is_hand_made else None
+    if renamed is not None and renamed.row not in ignored:
+        return Difference("moved", renamed.row, renamed.uid, place, renamed.place, server_time(status))
+    for row, uid, state, was, known_name in rows:
         if row in ignored:
             continue
-        if was == place and state != "removed":
-            return None
-        if was == place or state == "removed" or not is_job_at(layout.path(was)):
-            return Difference("moved", row, uid, place, was, server_time(status))
-    taken = {uid for _, uid, _, _ in rows}
-    own_id = id_in_name(name)
+        is_there = was != place and state != "removed" and is_job_at(layout.path(was))
+        if is_waiting and uid is not None and was != place and is_odd_name(connection, uid, name, known_name):
+            if is_there:
+                continue
+            renamed = find_renamed(connection, layout, place, status)
+            if renamed is None or renamed.row != row:
+                if is_young(status):
+                    return None  # an editor may be about to write the job's own file anew
+                continue
+        if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
+            continue
+        return Difference("moved", row, uid, place, was, server_time(status))
+    taken = {uid for _, uid, _, _, _ in rows}
     # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
+    own_id = id_in_name(name)
     uid = None if own_id in taken else own_id
     return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+
+
+def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str | None, was: str, name: str) -> bool:
+    """Whether the ledger has a job at a backup of its file, and the one of its own name has come back."""
+    if uid is None or carried_id(name) != uid or state_of_place(was) not in ("limbo", "unclaimed"):
+        return False
+    other = name_in_place(was)
+    return is_odd_name(connection, uid, other, name) and not is_odd_name(connection, uid, name, other)
 
 
 def is_job_at(path: str) -> bool:
@@ -136,8 +195,9 @@ def is_job_at(path: str) -> bool:
     return status is not None and is_job_file(status)
 
 
-def scan_category(connection: Any, layout: Layout, category: str) -> int:
-    """Take what was put into the unclaimed jar by hand into the ledger; returns how many jobs. Removes nothing."""
+def scan_category(connection: Any, layout: Layout, category: str, limit_s: float = float("inf")) -> bool:
+    """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
+    there is more. Removes nothing."""
     directory = layout.jar_directory(category)
     prefix = f"unclaimed/{category}/" if category else "unclaimed/"
     seen = [entry for entry in list_directory(directory) if not entry.name.startswith(".")]
@@ -146,16 +206,20 @@ def scan_category(connection: Any, layout: Layout, category: str) -> int:
         # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
         fold_journals(connection, layout)
         known = _unclaimed_names(connection, category)
-    new = []
-    for entry in seen:
-        if entry.name not in known and entry.is_file(follow_symlinks=False):
+    new: list[Difference] = []
+    until, has_more = time.monotonic() + limit_s, False
+    for entry in sorted((entry for entry in seen if entry.name not in known), key=lambda entry: entry.name):
+        if new and time.monotonic() > until:
+            has_more = True
+            break
+        if entry.is_file(follow_symlinks=False):
             difference = compare_file(connection, layout, prefix + entry.name)
             if difference is not None:
                 new.append(difference)
     # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
     for difference in sorted(new, key=lambda difference: (difference.moved_at, difference.place)):
         apply_difference(connection, difference)
-    return len(new)
+    return has_more
 
 
 def _unclaimed_names(connection: Any, category: str) -> set[str]:
@@ -180,7 +244,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "state": state_of_place(place),
         "place": place,
         "category": category_of_place(place),
-        "priority": priority_in_name(name),
+        "priority": kept_priority(connection, difference.uid, name),
         "moved_at": difference.moved_at,
         "number": None,
         "submitter": user_name(difference.owner) if difference.kind == "new" else None,

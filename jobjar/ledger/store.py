@@ -23,6 +23,7 @@ from jobjar.ledger.database import UNREADABLE, check_database, copy_snapshot, dr
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.regular import UnfitFile
+from jobjar.whose import explain
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -96,7 +97,8 @@ class Ledger:
             except UnfitFile as error:
                 raise LedgerCorrupt(path=self.path, reason=error.strerror) from error
             except OSError as error:
-                raise LedgerUnavailable(path=self.path, reason=error.strerror or str(error)) from error
+                reason = explain(error, self.path)
+                raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
             except (*UNREADABLE, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.
                 if not tries_left or not self._was_replaced():

@@ -1,4 +1,4 @@
-"""abort_batch: cancel what waits of a batch and kill what runs, and, if asked, submit again what did not succeed."""
+"""abort_batch: cancel what waits of a batch and kill what runs; or submit again what did not succeed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser = make_parser(
         program,
         "Abort a batch: its waiting jobs complete with outcome cancelled, its running ones are killed, and until it is "
-        "restarted none of it runs. Jobs whose run is over and whose files wait to be stored are left to be stored. Prints "
-        "how many jobs were cancelled, killed, and submitted again.",
+        "restarted none of it runs. Jobs whose run is over and whose files wait to be stored are left to be stored. With "
+        "--restart, submit its jobs that did not succeed again; what waits or runs is left alone then, unless --kill asks for "
+        "more, or the batch is aborted already. Prints how many jobs were cancelled, killed, and submitted again.",
     )
     parser.add_argument(
-        "--restart", action="store_true", help="then submit its jobs that did not succeed again, as new jobs"
+        "--restart", action="store_true", help="submit its jobs that did not succeed again, as new jobs"
+    )
+    parser.add_argument(
+        "--kill", action="store_true", help="with --restart: first cancel what waits and kill what runs, as without it"
     )
     parser.add_argument("name", metavar="NAME", help="the batch")
 
@@ -25,10 +29,17 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         jar = open_named_jar(options, program_path)
         try:
-            done = abort_batch(jar, options.name, options.restart)
+            done = abort_batch(jar, options.name, options.restart, options.kill)
         finally:
             jar.close()
         print(f"{done.cancelled} cancelled, {done.killed} killed, {done.restarted} submitted again")
+        if done.left_alone:
+            what = (
+                "1 job that waits or runs was"
+                if done.left_alone == 1
+                else f"{done.left_alone} jobs that wait or run were"
+            )
+            complain(program, f"{what} left alone (`abort_batch --restart --kill {done.name}` submits them again too)")
         for job in done.running:
             complain(program, f"{job} still runs; its worker was asked to kill it")
         return 0

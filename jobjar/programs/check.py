@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from jobjar.grouped import summarize
 from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
 
@@ -12,19 +13,24 @@ from jobjar.programs.command import complain, make_parser, open_named_jar, run, 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar check") -> int:
     parser = make_parser(
         program,
-        "Compare the ledger, the journals and the directories, and print each difference. Changes nothing. "
+        "Compare the ledger, the journals and the directories, and print what differs, a line for each kind. Changes nothing. "
         "Exit status 1 if there is one; `recover_jobs` reconciles, `jobjar rebuild` makes the ledger anew.",
     )
+
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each, where there are several of one kind")
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.check import check_jar
         from jobjar.lookup import describe_source
 
         jar = open_named_jar(options, program_path)
-        lines = check_jar(jar, lambda line: complain(program, line))
+        notes: list[str] = []
+        lines = check_jar(jar, notes.append)
+        for line in notes if options.verbose else summarize(notes):
+            complain(program, line)
         say_source(program, describe_source(jar))
         jar.close()
-        for line in lines:
+        for line in lines if options.verbose else summarize(lines):
             print(printable(line))
         return 1 if lines else 0
 

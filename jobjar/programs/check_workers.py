@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "check_workers") -> int:
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if options.storage != bool(options.storage_class):
             parser.error("--storage and the storage classes whose files are to be stored belong together")
         jar = open_named_jar(options, program_path)
+        say_other_versions(program, jar)
         jar.check_is_safe()
         classes = tuple(storage_category(check_category(name)) for name in options.storage_class)
         for name in daemon.check_workers(jar, classes or jar.settings.categories, options.storage):

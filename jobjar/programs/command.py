@@ -14,6 +14,7 @@ from jobjar.jar import Jar, open_jar
 from jobjar.jobname import printable
 from jobjar.patience import patience
 from jobjar.settings import Value, parse_option
+from jobjar.whose import explain
 
 Body = Callable[[argparse.Namespace], int]
 
@@ -43,7 +44,7 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
     jar = open_jar(overrides, program_path)
     jar.say = lambda line: complain(os.path.basename(sys.argv[0]), line)
-    os.umask(jar.umask)
+    jar.take_umask()
     return jar
 
 
@@ -72,8 +73,11 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
             complain(parser.prog, error)
         return 130
     except OSError as error:
-        where = f" {error.filename}:" if error.filename else ""
-        complain(parser.prog, f"{where} {error.strerror or error}. Check the disk and the permissions".strip())
+        where = f"{error.filename}: " if error.filename else ""
+        reason = (
+            explain(error, os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.strerror
+        )
+        complain(parser.prog, f"{where}{reason or error}. Check the disk and the permissions")
         return 1
     except Exception as error:
         named = _name_ledger_error(error)
@@ -95,6 +99,16 @@ def say_source(program: str, source: Mapping[str, Any]) -> None:
     from jobjar.lookup import name_source
 
     text = name_source(source["source"], source["snapshot_age_s"])
+    if text is not None:
+        complain(program, text)
+
+
+def say_other_versions(program: str, jar: Jar) -> None:
+    """Tell people where workers of another version use the jar, too."""
+    from jobjar.control import list_workers
+    from jobjar.versions import explain_other_versions
+
+    text = explain_other_versions(list_workers(jar.layout))
     if text is not None:
         complain(program, text)
 

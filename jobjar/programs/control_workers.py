@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 
 from jobjar.errors import JarError
+from jobjar.heartbeat import name_workers
 from jobjar.layout import Layout
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
@@ -15,7 +16,7 @@ Action = Callable[[Layout, Iterable[str]], tuple[list[str], list[JarError]]]
 def control_workers(
     program: str, description: str, action: Action, argv: Sequence[str] | None, program_path: str | None
 ) -> int:
-    """Parse worker and node names, do `action` for them, print the workers concerned; 1 if a name was unknown."""
+    """Parse worker and node names, do `action` for them, print the workers concerned; 1 where it was not done."""
     parser = make_parser(program, description)
     parser.add_argument(
         "name",
@@ -25,9 +26,12 @@ def control_workers(
     )
 
     def body(options: argparse.Namespace) -> int:
-        names, errors = action(open_named_jar(options, program_path).layout, options.name)
-        for name in names:
+        layout = open_named_jar(options, program_path).layout
+        names, errors = action(layout, options.name)
+        for name in name_workers(layout, names):
             print(name)
+            if name.silence:
+                complain(program, name.silence)
         for error in errors:
             complain(program, error)
         return 1 if errors else 0

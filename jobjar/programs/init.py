@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 
 from jobjar.jar import open_jar
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         layout = create_jar(options.directory, for_group=options.group)
         # The ledger is there from the beginning, so that one that is missing later is worth a word.
         jar = open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")})
-        os.umask(jar.umask)
+        jar.take_umask()
         jar.ledger.open()
         jar.close()
         print(layout.home)

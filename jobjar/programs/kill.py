@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.errors import JarError
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
@@ -17,13 +18,25 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", nargs="+", metavar="JOB", help="names, ids (or their first letters), or paths")
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.heartbeat import name_workers
         from jobjar.lookup import find_job, refresh_ledger, request_kill
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
+        failed = False
         for name in options.job:
-            print(request_kill(jar, find_job(jar, name)))
+            # One that cannot be killed is no reason to leave the others alive.
+            try:
+                workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
+            except JarError as error:
+                complain(program, error)
+                failed = True
+                continue
+            for worker in workers:
+                print(worker)
+                if worker.silence:
+                    complain(program, worker.silence)
         jar.close()
-        return 0
+        return 1 if failed else 0
 
     return run(parser, argv, body)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.errors import OtherVersionAtWork
+from jobjar.jobname import node_name
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.version import VERSION
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar rebuild") -> int:
@@ -14,11 +17,27 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.ledger.rebuild import rebuild_ledger
+        from jobjar.control import list_workers
+        from jobjar.ledger.rebuild import find_other_version, rebuild_ledger
+        from jobjar.versions import name_some, other_versions
 
         jar = open_named_jar(options, program_path)
-        rebuild_ledger(jar.layout, jar.ledger_home)
-        print(jar.ledger_home.database)
+        home = jar.ledger_home
+        other = find_other_version(home)
+        if other is not None:
+            # Workers that use this home would refuse the new ledger as this version refuses theirs.
+            theirs = [
+                worker for worker in list_workers(jar.layout) if home.shared or worker.process.node == node_name()
+            ]
+            for version, names in other_versions(theirs).items():
+                raise OtherVersionAtWork(
+                    ours=VERSION, theirs=f"version {version}", workers=name_some(names), names=" ".join(names)
+                )
+        rebuild_ledger(jar.layout, home)
+        if other is not None:
+            theirs_is = other.fields["theirs"]
+            complain(program, f"the ledger is now that of version {VERSION}; programs of {theirs_is} will refuse it")
+        print(home.database)
         return 0
 
     return run(parser, argv, body)

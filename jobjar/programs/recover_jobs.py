@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from jobjar.errors import NotConfirmed
+from jobjar.grouped import summarize
 from jobjar.jar import Jar
 from jobjar.jobname import printable
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "recover_jobs") -> int:
@@ -20,6 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "move for that long. Prints what it did.",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing where there was nothing to do")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each, where there are several of one kind")
     parser.add_argument(
         "--nightly",
         action="store_true",
@@ -33,6 +37,22 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         help="the node of the process that holds this batch, to change it, is gone for good: take back what it had not done",
     )
 
+    parser.add_argument(
+        "--node",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this node is gone for good: take back what its workers held, and what its processes had not done",
+    )
+    parser.add_argument(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this worker is gone for good, though nothing here shows it: take back what it held",
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask whether --node or --worker is meant")
+
     def body(options: argparse.Namespace) -> int:
         from jobjar.batch_change import give_up
         from jobjar.lease import recover_expired
@@ -43,16 +63,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, line)
 
         jar = open_named_jar(options, program_path)
+        say_other_versions(program, jar)
+        if options.node or options.worker:
+            _give_up(jar, program, options)
         for name in options.batch:
             give_up(jar, name)
         if options.nightly:
-            return _do_nightly(jar, options.quiet)
+            return _do_nightly(jar, options.quiet, options.verbose)
         try:
             recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, warn)
             jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
         finally:
             jar.close()
-        for line in recovery.lines:
+        told = [*recovery.lines, *([] if options.quiet else recovery.notes)]
+        for line in told if options.verbose else summarize(told):
             print(printable(line))
         if recovery.lines or not options.quiet:
             print(f"{recovery.returned} jobs returned, {recovery.completed} completed")
@@ -61,7 +85,22 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     return run(parser, argv, body)
 
 
-def _do_nightly(jar: Jar, quiet: bool) -> int:
+def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
+    """Take for dead what the person says is gone, once he was asked. Raises UnknownWorker, NotGone, NotConfirmed."""
+    from jobjar.giving_up import find_gone, give_up_gone
+
+    gone = find_gone(jar, options.node, options.worker)
+    if (gone.workers or gone.batches) and not options.yes:
+        complain(program, gone.describe(jar))
+        if not sys.stdin.isatty():
+            raise NotConfirmed()
+        print("Is it certain that all of it is gone for good? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise NotConfirmed()
+    give_up_gone(jar, gone)
+
+
+def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
     """All that is done at night, with a report that cron can mail: what was done, warnings last."""
     from jobjar.nightly import run_nightly
 
@@ -70,8 +109,8 @@ def _do_nightly(jar: Jar, quiet: bool) -> int:
     finally:
         jar.close()
     if night.mattered or not quiet:
-        for line in night.lines:
-            print(line)
+        for line in night.lines if verbose else summarize(night.lines):
+            print(printable(line))
         for line in night.warnings:
             print(f"warning: {line}")
     return 1 if night.warnings else 0

@@ -12,7 +12,7 @@ from jobjar.errors import UsageError
 from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
-# What the attempts of described jobs have beside what any has.
+# What is told of attempts in tables of its own; of those of plain jobs the warnings alone.
 _DETAILS = ("phases", "variables", "warnings", "stored_files")
 
 
@@ -75,8 +75,7 @@ def _format_details(attempt: dict[str, Any]) -> list[str]:
     """What a described job's attempt told, a section of text for each kind of it."""
     from jobjar.tables import format_table
 
-    if not set(_DETAILS) <= set(attempt):
-        return []
+    attempt = {**{name: [] for name in _DETAILS}, "variables": {}, **attempt}
     phases = [
         (
             phase["name"],

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
+
+if TYPE_CHECKING:
+    from jobjar.after_failure import Predecessor
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
@@ -22,25 +27,51 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
+    # What a worker says to the one that takes its place in its process after a failure (after_failure.py).
+    parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import daemon
+        from jobjar.control import check_may_start
 
-        jar = open_named_jar(options, program_path)
+        predecessor = _read_predecessor(parser, options.in_place_of)
+        jar = open_named_jar(options, program_path if predecessor is None else predecessor.program_path)
+        say_other_versions(program, jar)
         named = tuple(check_category(name) for name in options.category)
         if options.storage and not named:
             parser.error("--storage needs the storage classes whose files this worker is to store")
         categories = (
             tuple(storage_category(name) for name in named) if options.storage else named or jar.settings.categories
         )
+        if predecessor is not None:
+            daemon.run_in_foreground(
+                jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
+            )
+            return 0
         if options.foreground:
             daemon.run_in_foreground(
                 jar, categories, ready=lambda name: print(name, flush=True), is_storage=options.storage
             )
             return 0
         jar.check_is_safe()
+        check_may_start(jar.layout)
         print(daemon.start_worker(jar, categories, options.storage))
         return 0
 
     return run(parser, argv, body)
+
+
+def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:
+    if text is None:
+        return None
+    from jobjar.after_failure import read_predecessor
+
+    try:
+        return read_predecessor(text)
+    except (ValueError, TypeError):
+        parser.error("--in-place-of is for workers that take another's place, and for nobody else")
+
+
+if __name__ == "__main__":
+    sys.exit(main(program="start_worker"))

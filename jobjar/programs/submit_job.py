@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("-c", "--category", metavar="CATEGORY", help="the category, made where missing (default: none)")
     parser.add_argument("-i", "--id", metavar="IDENTIFIER", help="a string to find the job by, put into its name")
     parser.add_argument("-f", "--file", metavar="FILE", help="submit a copy of this executable file")
-    parser.add_argument("--retries", metavar="N", help="run it again up to N times when it fails")
+    parser.add_argument("--retries", metavar="N", help="run it again up to N times when it fails; or unlimited")
     parser.add_argument(
         "--retry-delay", metavar="TIME", help="wait before the first retry (30s, 5m); doubled each time"
     )

@@ -1,37 +1,104 @@
-"""jobjar wait: wait until jobs have ended."""
+"""jobjar wait: wait until jobs have ended, and say how."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import time
 from collections.abc import Sequence
 
-from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.errors import TimedOut, UsageError
+from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
 from jobjar.units import parse_seconds
+
+_ABOUT = """Wait until jobs have ended. The last line on standard error says how; while jobs stand still, others say why.
+Exit status: 0 all succeeded; 1 some did not (failed, timed out, killed, cancelled, crashed, removed), or only jobs that are held
+in limbo are left; 124 the time was over before."""
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar wait") -> int:
-    parser = make_parser(
-        program,
-        "Wait until jobs have ended. Exit status: 0 all succeeded, 1 some did not, 124 the time was over before.",
+    parser = make_parser(program, _ABOUT)
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="wait until no job of the jar waits or runs; what ended since --since counts too",
     )
-    parser.add_argument("--all", action="store_true", help="wait for all jobs that are unclaimed or claimed now")
+    parser.add_argument("--batch", action="append", default=[], metavar="NAME", help="wait for all jobs of a batch")
+    parser.add_argument(
+        "--category",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="as --all, for a category ('': the uncategorized jobs)",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="what ended before does not count: so long ago (30m, 2h, 1d), or a date and time of here (2026-11-20, "
+        "2026-11-20T14:00). Default for --all and categories: a day ago, or when the oldest of their jobs that have not ended "
+        "was submitted",
+    )
     parser.add_argument("--timeout", metavar="TIME", help="wait at most so long (seconds, or 30s, 5m, 2h)")
-    parser.add_argument("job", nargs="*", metavar="JOB", help="names, ids (or their first letters), or paths")
+    parser.add_argument(
+        "job",
+        nargs="*",
+        metavar="JOB",
+        help="names, ids (or their first letters) and paths of jobs; batches; categories; patterns ('*nightly*') of names of "
+        "jobs and batches",
+    )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import all_succeeded, describe_source, wait_for_jobs
+        from jobjar.ledger.awaited import BATCH
+        from jobjar.lookup import describe_source
+        from jobjar.targets import select, select_all
+        from jobjar.waiting import Wait, format_tally, refresh_patiently
 
-        if bool(options.job) == options.all:
-            raise UsageError(reason="name the jobs to wait for, or use --all")
-        try:
-            timeout_s = None if options.timeout is None else parse_seconds(options.timeout)
-        except ValueError as error:
-            raise UsageError(reason=f"--timeout: {error}") from error
+        if bool(options.job or options.batch or options.category) == options.all:
+            raise UsageError(reason="name what to wait for, or use --all")
+        timeout_s, since = _parse_timeout(options.timeout), _parse_since(options.since)
         jar = open_named_jar(options, program_path)
-        outcomes = wait_for_jobs(jar, None if options.all else options.job, timeout_s)
+        refresh_patiently(jar)
+        if options.all:
+            target = select_all(jar, since)
+        else:
+            target = select(jar, options.job, options.batch, options.category, since)
+        wait = Wait(jar, target, lambda line: complain(program, line))
+        batches = [str(kind.word) for kind in target.selections if kind.kind == BATCH]
+        try:
+            tally = wait.run(timeout_s)
+        except TimedOut:
+            tally = wait.tally()
+            if tally.unsuccessful:
+                complain(program, format_tally(tally, batches))
+            raise
         say_source(program, describe_source(jar))
+        for line in wait.unseen():
+            complain(program, line)
         jar.close()
-        return 0 if all_succeeded(outcomes) else 1
+        complain(program, format_tally(tally, batches))
+        return 0 if tally.is_success else 1
 
     return run(parser, argv, body)
+
+
+def _parse_timeout(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_seconds(text)
+    except ValueError as error:
+        raise UsageError(reason=f"--timeout: {error}") from error
+
+
+def _parse_since(text: str | None) -> float | None:
+    """A time as UTC epoch seconds."""
+    if text is None:
+        return None
+    try:
+        return time.time() - parse_seconds(text)
+    except ValueError:
+        pass  # it may be a date
+    try:
+        return datetime.datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError):
+        raise UsageError(
+            reason=f"--since: {text!r} is neither so long ago (30m, 2h, 1d) nor a date and time (2026-11-20T14:00)"
+        ) from None

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, open_named_jar, run
 
 DESCRIPTION = """Set how many jobs of a category may run at once, over all nodes: never more do. Without N the limit is printed,
 and without anything all limits, and who holds their tokens."""
@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar import limits
+        from jobjar.hints import explain_unknown_limit
+        from jobjar.lookup import refresh_ledger
         from jobjar.report import format_limits
         from jobjar.tables import check_format
 
@@ -41,6 +43,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         kind = limits.STORAGE if options.storage else limits.BATCH if options.batch else limits.CATEGORY
         if options.limit is not None:
             limits.set_limit(jar, kind, options.name, limits.parse_count(options.limit))
+            if options.limit != "none":
+                refresh_ledger(jar)
+                unknown = explain_unknown_limit(jar, kind, options.name)
+                if unknown is not None:
+                    complain(program, f"warning: {unknown}")
             return 0
         most = limits.read_limit(jar.layout, limits.limit_key(kind, options.name)).most
         print("none" if most is None else most)

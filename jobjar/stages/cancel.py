@@ -20,6 +20,7 @@ from jobjar.layout import unclaimed_place
 from jobjar.ledger.batches import WaitingJob
 from jobjar.moves import move_to_free_name
 from jobjar.patience import patiently
+from jobjar.trees import remove_empty_directories
 
 # The directory of a change into which cancelled jobs are taken, with the sub-directories of unclaimed.
 TAKEN = "cancelled"
@@ -101,8 +102,6 @@ def _complete(jar: Jar, path: str, job: WaitingJob, by: str) -> Entry:
 
 def remove_taken(directory: str) -> None:
     """Remove the directories of a change whose jobs are all completed."""
-    for path, _, _ in os.walk(f"{directory}/{TAKEN}", topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+    remove_empty_directories(f"{directory}/{TAKEN}")
     with contextlib.suppress(OSError):
         os.rmdir(directory)

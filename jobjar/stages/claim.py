@@ -12,19 +12,34 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jobjar.access import explain_file, may_run, may_run_here
+from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.claimed_links import link_in_claimed
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
-from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
-from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
+from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
-from jobjar.layout import held_place
+from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
 from jobjar.ledger.reconcile import user_name
+from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
-from jobjar.patience import patience, patiently
+from jobjar.oddities import find_oddities, oddities_entry
+from jobjar.passed_over import (
+    Refused,
+    batch_of,
+    explain_refusal,
+    forget,
+    is_hand_made,
+    is_refused,
+    is_unnamed,
+    pass_over,
+)
+from jobjar.patience import patiently
 from jobjar.propose import propose, renew
 from jobjar.throttle import is_closed
 
@@ -34,19 +49,27 @@ if TYPE_CHECKING:
 # On a network disk, where a worker comes to jobs that are other workers' first (spread.py) when there are few left: after so
 # many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
 _GONE_IN_A_ROW = 2
+# What one call tries, at most, and how long it goes on: between two of them a worker looks at its orders.
+_TRIES, _TURN_S = 256, 0.1
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
-    """Claim the next job, or None where there is none.
+    """Claim the next job, or None where there is none, or where looking for it has taken long enough: `proposals.has_more`
+    tells so, and the next call goes on.
 
-    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried.
+    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried; one that
+    this claimer cannot have now is passed over for a while.
     Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
     """
     # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
     # And for a moment after a rotation, while not all processes of this home append to the same journal.
-    gone = 0
+    proposals = claimer.proposals
+    proposals.has_more = False
+    gone, until = 0, time.monotonic() + _TURN_S
     looks_first, may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately(), True
-    while True:
+    for tries in range(_TRIES):
+        if tries and time.monotonic() > until:
+            break
         candidate = propose(claimer, now)
         if candidate is None:
             return None
@@ -61,10 +84,15 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 may_be_stale = False
                 renew(claimer, now, everything=True)
                 continue
+        if claimer.is_ahead and not may_be_taken_ahead(claimer, candidate, now):
+            proposals.tried -= 1  # it is the next, for whoever can run it
+            return None
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
-            return claimed._replace(link=_link_in_claimed(claimer, claimed.name, claimed.path))
+            return claimed._replace(link=link_in_claimed(claimer, claimed.name, claimed.path))
+    proposals.has_more = True
+    return None
 
 
 def _claim_within_limits(
@@ -72,32 +100,39 @@ def _claim_within_limits(
 ) -> ClaimedJob | None:
     """`_claim`, with the tokens of its limits taken before and given back if it comes to nothing; None also where one is
     used up. The claimed job holds them."""
-    batch = _batch_of(claimer, candidate)
+    started = time.monotonic()
+    # Only a hand-made one, which is read anyway, and one that was refused before are looked at before they are moved.
+    is_told_by_file = is_hand_made(candidate) or candidate.place in claimer.refusals
+    if is_told_by_file and is_refused(claimer, candidate, warn):
+        pass_over(claimer, candidate, time.monotonic() - started)
+        return None
+    batch = batch_of(claimer, candidate) if is_told_by_file else candidate.batch
     is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
         if batch != candidate.batch:  # else the ledger, which knows the batch, leaves it out
-            claimer.proposals.passed_over[candidate.place] = time.monotonic() + claimer.jar.settings.poll_time_s
+            pass_over(claimer, candidate, time.monotonic() - started)
         return None
     claimed: ClaimedJob | None = None
     try:
-        claim = _claim_unnamed if _is_unnamed(candidate) else _claim
+        claim = _claim_unnamed if is_unnamed(candidate) else _claim
         claimed = claim(claimer, candidate, warn, tokens)
+    except Refused as refusal:
+        if refusal.is_of_category:
+            claimer.proposals.closed_categories.add(candidate.category, time.monotonic() - started)
+            claimer.refusals.tell(f"unclaimed/{candidate.category}", refusal.reason, warn)
+        else:
+            claimer.refusals.tell(candidate.place, refusal.reason, warn)
+            pass_over(claimer, candidate, time.monotonic() - started)
+        return None
     finally:
         if claimed is None:
             claimer.tokens.give_back(tokens)
+    if is_told_by_file:
+        forget(claimer, candidate.place)
+    if claimer.refusals and claimed is not None:
+        claimer.refusals.end(f"unclaimed/{candidate.category}")
     return claimed._replace(tokens=tokens) if claimed is not None else None
-
-
-def _batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
-    """A candidate's batch. Of a hand-made job its file tells, which is looked at where anything depends on it."""
-    is_hand_made = _is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name)
-    proposals = claimer.proposals
-    if is_hand_made and (claimer.tokens.know_batches() or proposals.throttles or proposals.aborted):
-        with contextlib.suppress(OSError, BadAttribute):  # the claim itself tells what is wrong
-            path = claimer.jar.layout.path(candidate.place)
-            return read_header(read_file(path, size=HEADER_BYTES), candidate.place).get("batch")
-    return candidate.batch
 
 
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
@@ -120,11 +155,6 @@ def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> 
     return moved_at == int(moved_at) and claimer.proposals.others_folded_at < moved_at + 1.0
 
 
-def _is_unnamed(candidate: Candidate) -> bool:
-    """Whether no entry that was read yet names the job: it was put there by hand, or its submission is still to be read."""
-    return candidate.uid is None or candidate.move_number == 0
-
-
 def _claim_unnamed(
     claimer: Claimer, candidate: Candidate, warn: Callable[[str], None], tokens: tuple[Token, ...]
 ) -> ClaimedJob | None:
@@ -132,10 +162,14 @@ def _claim_unnamed(
     claimed: ClaimedJob | None = None
     try:
         with claimer.jar.ledger.writing() as connection:
-            if id_in_name(candidate.name):
+            if carried_id(candidate.name):
                 # Seen before its submission was read, perhaps: that may say more than the file does.
                 fold_journals(connection, claimer.jar.layout)
                 candidate = candidate_at(connection, candidate.place) or candidate
+            if candidate.uid is not None and candidate.move_number > 0:
+                # One that a hand renamed gets its own name back with the rename that claims it.
+                own = own_name(connection, candidate.uid, candidate.name, candidate.priority)
+                candidate = candidate._replace(name=own)
             claimed = _claim(claimer, candidate, warn, tokens, connection)
     except LedgerUnavailable as error:
         if claimed is None:
@@ -168,11 +202,7 @@ def _claim(
         claimer.proposals.missing.append(candidate)
         return None
     except PermissionError as error:
-        if not os.access(os.path.dirname(source), os.W_OK | os.X_OK):
-            raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
-        warn(f"{candidate.place} cannot be claimed by this user: {error.strerror}")
-        claimer.not_allowed.add(candidate.place)
-        return None
+        raise explain_refusal(claimer, candidate, source, error) from error
     except OSError as error:
         raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
     try:
@@ -185,16 +215,29 @@ def _claim(
             # Its lease was over before this worker held a job: nobody has seen this one yet.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
+        if not may_run(status, claimer.refusals.user) and not may_run_here(path):
+            # Its worker could not run it. Another user's can, perhaps, and its owner can mend that.
+            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
-            return _record_claim(claimer, connection, candidate, name, path, status)
-        except BadAttribute as error:
+            if connection is not None:
+                in_place = name_in_place(candidate.place)
+                second = explain_second_file(connection, candidate.uid, in_place)
+                if second is not None:
+                    raise SecondFile(reason=second)
+            return _record_claim(claimer, connection, candidate, name, path, status, warn)
+        except (BadAttribute, SecondFile) as error:
             warn(f"{candidate.place} is held in limbo: {error}")
             _hold(claimer, candidate, path, str(error))
             return None
+    except Refused:
+        raise
     except BaseException as error:
         # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
         with contextlib.suppress(OSError):  # then it stays here, and the worker gives it back before it claims another
             move(path, source)
+        if isinstance(error, PermissionError) and error.filename == path:
+            raise Refused(explain_file(status, claimer.refusals.user.name)) from error
         if isinstance(error, OSError):
             raise CannotUseJar(action="record the claim of", path=source, reason=error.strerror) from error
         raise
@@ -229,22 +272,33 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 
 
 def _record_claim(
-    claimer: Claimer, connection: Any, candidate: Candidate, name: str, path: str, status: os.stat_result
+    claimer: Claimer,
+    connection: Any,
+    candidate: Candidate,
+    name: str,
+    path: str,
+    status: os.stat_result,
+    warn: Callable[[str], None],
 ) -> ClaimedJob:
-    """Journal the claim."""
+    """Journal the claim, and what is odd in the first lines of a file that nobody submitted."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
-    uid, found = _identify(connection, candidate, path, status)
+    uid, found, oddities = _identify(connection, candidate, path, status)
     in_file = found or {}
     description: Description | None = None
     if in_file.get("kind", candidate.kind) == DESCRIBED:
-        in_file, description = _read_again(candidate, path, in_file)
+        in_file, description, oddities = _read_again(candidate, path, in_file)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
     if found is not None:
         entry["found"] = found
-    claimer.jar.journal.append([entry])
+    entries = [entry]
+    if oddities:
+        entries.append(oddities_entry(claimer, uid, attempt, oddities))
+        for text in oddities:
+            warn(f"{candidate.place}: {text}")
+    claimer.jar.journal.append(entries)
     return ClaimedJob(
         uid=uid,
         name=name,
@@ -263,13 +317,14 @@ def _record_claim(
         kind=in_file.get("kind", candidate.kind),
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
+        inode=status.st_ino if claimer.jar.ledger_home.shared else 0,
         description=description,
     )
 
 
-def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None]:
-    """What a described job's file says now, and its description: edited by hand it counts at the next attempt. Raises
-    BadAttribute."""
+def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None, list[str]]:
+    """What a described job's file says now, its description, and what is odd: edited by hand it counts at the next attempt.
+    Raises BadAttribute."""
     data = read_file(path, size=HEADER_BYTES)
     said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
     names = {name for _, name, _ in read_lines(data, candidate.place)}
@@ -277,34 +332,43 @@ def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, D
     for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
         if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
             said[key] = value
-    return said, read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
+    description = read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
+    return said, description, find_oddities(data)
 
 
 def _first_given(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _identify(connection: Any, candidate: Candidate, path: str, status: os.stat_result) -> tuple[str, Entry | None]:
-    """The job's id, and what its claim has to say about it where no `submitted` entry did. Raises BadAttribute."""
+def _identify(
+    connection: Any, candidate: Candidate, path: str, status: os.stat_result
+) -> tuple[str, Entry | None, list[str]]:
+    """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
+    Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
     # A hand-made job's file speaks at each claim: one that was held has been corrected since.
     if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
-        return candidate.uid, None
+        return candidate.uid, None, []
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
-    attributes = read_header(read_file(path, size=HEADER_BYTES), candidate.place)
+    data = read_file(path, size=HEADER_BYTES)
+    attributes = read_header(data, candidate.place)
     given = {
         "retries": candidate.retries,
         "retry_delay_s": candidate.retry_delay_s,
         "time_limit_s": candidate.time_limit_s,
     }
     known = {name: value for name, value in given.items() if value is not None}
-    return uid, {
-        "submitter": candidate.submitter or user_name(status.st_uid),
-        "submitted_at": candidate.submitted_at,
-        "category": candidate.category,
-        # What was said at its submission goes before what its file says; a hand-made job has only its file.
-        **({**attributes, **known} if uid == own_id else {**known, **attributes}),
-    }
+    return (
+        uid,
+        {
+            "submitter": candidate.submitter or user_name(status.st_uid),
+            "submitted_at": candidate.submitted_at,
+            "category": candidate.category,
+            # What was said at its submission goes before what its file says; a hand-made job has only its file.
+            **({**attributes, **known} if uid == own_id else {**known, **attributes}),
+        },
+        find_oddities(data),
+    )
 
 
 def _moved_entry(
@@ -329,33 +393,3 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
         "category": candidate.category,
     }
     claimer.jar.journal.append([entry])
-
-
-def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
-    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
-    link_name, number = name, 2
-    target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
-    while True:
-        link = f"{claimer.jar.layout.claimed}/{link_name}"
-        troubles = patience.troubles
-        try:
-            patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
-            return link
-        except FileExistsError:
-            if patience.troubles != troubles and _leads_to(link, target):
-                return link  # the try that failed had made it
-            if not os.path.exists(link):
-                with contextlib.suppress(OSError):  # a leftover of a dead worker
-                    os.unlink(link)
-            else:
-                link_name = numbered_name(name, number)
-                number += 1
-        except OSError:
-            return ""
-
-
-def _leads_to(link: str, target: str) -> bool:
-    try:
-        return os.readlink(link) == target
-    except OSError:
-        return False

@@ -13,22 +13,26 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
-from jobjar.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer, retry_pause_s
-from jobjar.disk import is_taken_away, look, make_directory, remove_file, rename, server_time
+from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer, late_warning
+from jobjar.claimed_links import take_link_away, take_own_link_away
+from jobjar.disk import is_taken_away, look, make_directory, remove_file, server_time
 from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import is_decided_by, was_taken_back
+from jobjar.ledger.queries import count_attempts, is_decided_by
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.moves import move_to_free_name
+from jobjar.own_file import CLAIMED_AGAIN, TAKEN_BACK, find_file, leave_note, put_file_back, was_taken_back
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 from jobjar.throttle import note_end, read_threshold
+from jobjar.units import LONGEST_S
 
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
-MAX_SPENT_LINKS = 50_000
+LONGEST_RETRY_DELAY_S = 86400.0
 
 
 class Verdict(NamedTuple):
@@ -44,9 +48,29 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
     if end.outcome in (INTERRUPTED, LOST):
         return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
-        delay_s = retry_pause_s(job.retry_delay_s, failures_before)
+        delay_s = retry_delay_after(job.retry_delay_s, failures_before)
         return Verdict(False, "retried", now + delay_s if delay_s else 0)
     return Verdict(True, "completed", 0)
+
+
+def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
+    """How many attempts of a job failed before one that ended so; 0 where nothing depends on that."""
+    if end.outcome not in RETRIED_OUTCOMES or not job.retries:
+        return 0
+    try:
+        with jar.ledger.writing() as connection:
+            # Not only this home's: an earlier attempt may have failed on another node, just now.
+            fold_journals(connection, jar.layout)
+            return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return job.attempt - 1
+
+
+def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
+    """How long a failed job waits that had failed so often before: twice as long each time, up to a day. What a journal
+    says of the first delay may be any number."""
+    longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
+    return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
@@ -57,7 +81,8 @@ def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Ver
         "attempt": job.attempt,
         "worker": claimer.paths.name,
         "worker_uid": claimer.worker_id,
-        "ended_at": round(now, 6),
+        # The disk's clock as a worker knows it may be a little behind that of the claim.
+        "ended_at": round(max(now, job.claimed_at), 6),
         "final": verdict.final,
         "not_before": verdict.not_before,
         "outcome": end.outcome,
@@ -86,8 +111,9 @@ def complete(
     before: Sequence[Entry] = (),
     is_next_near: bool = False,
 ) -> bool:
-    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before` are journaled in
-    one write with its end; with `is_next_near` a move to completed in one with what the worker journals next.
+    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before`, and what the end
+    has to tell, are journaled in one write with it; with `is_next_near` a move to completed in one with what the worker journals
+    next.
 
     While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
     stranded. The tokens of its limits are given back in any case: it does not run any more.
@@ -97,26 +123,45 @@ def complete(
     durable = not claimer.jar.ledger_home.shared
     moved: list[Entry] = []
 
-    if _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path):
+    notes: list[str] = []
+    is_elsewhere = False
+
+    is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path)
+    if is_away and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
         note_loss(claimer, job, ended, may_wait, warn)
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, ended], durable)
+        claimer.jar.journal.append([*before, *end.told, ended], durable)
 
     def move_job() -> None:
+        nonlocal end, verdict, is_elsewhere
         troubles = patience.troubles
         try:
-            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+            entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name, notes)
         except FileNotFoundError:
             # Answered so, perhaps, because it had happened: then the file is there, and nobody else told of it.
             path = f"{claimer.jar.layout.completed}/{job.name}"
-            if not verdict.final or look(path) is None or _was_taken_back(claimer, job, unknown=True):
-                return
-            entry = _moved_entry(job, verdict, claimer.paths.name, path, f"completed/{job.name}")
+            if verdict.final and look(path) is not None:
+                if was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
+                    return
+                if patience.troubles == troubles:
+                    notes.append("its file was moved to completed/ by hand while it ran")
+                entry = _moved_entry(job, verdict, claimer.paths.name, path, f"completed/{job.name}")
+            else:
+                place = find_file(claimer, job)
+                if place == TAKEN_BACK:
+                    return
+                is_elsewhere = place is not None
+                if place is not None:
+                    where = "and another worker claimed it" if place == CLAIMED_AGAIN else f"to {place}"
+                    notes[:] = [f"its file was moved by hand while it ran, {where}"]
+                    return
+                end, verdict = _replace_file(claimer, job, end, verdict, now, notes)
+                entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
         else:
             # After an error the destination was believed; that the file is there does not say who moved it.
-            if patience.troubles != troubles and _was_taken_back(claimer, job, unknown=False):
+            if patience.troubles != troubles and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=False):
                 return
         moved.append(entry)
 
@@ -126,9 +171,13 @@ def complete(
     if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
         claimer.tokens.give_back(job.tokens)
         return False
-    if not moved:
+    if not moved and not is_elsewhere:
         note_loss(claimer, job, ended, may_wait, warn)
         return False
+    if notes:
+        warn(f"{job.name}: {'; '.join(notes)}")
+        told = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+        moved[:0] = [late_warning(*told, note) for note in notes]
     claimer.tokens.give_back(job.tokens)
     if is_next_near and verdict.final:
         claimer.jar.journal.append_later(moved)
@@ -139,13 +188,25 @@ def complete(
     return True
 
 
-def _was_taken_back(claimer: Claimer, job: ClaimedJob, unknown: bool) -> bool:
-    """Whether the journals tell that somebody else ended this attempt or made a later one; `unknown` where they cannot be
-    read. Who takes a job back journals that, durably, before the file moves."""
-    with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), claimer.jar.ledger.writing() as connection:
-        fold_journals(connection, claimer.jar.layout)
-        return was_taken_back(connection, job.uid, job.attempt, claimer.worker_id, job.move_number)
-    return unknown
+def _replace_file(
+    claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float, notes: list[str]
+) -> tuple[AttemptEnd, Verdict]:
+    """Put something in the place of a job's file, which the job removed: the file again where it is to run again, else a note.
+    Returns how it ends then. Raises OSError while the disk refuses."""
+    gone = "its file was removed, or moved out of the jar, while it ran"
+    if not verdict.final and put_file_back(claimer, job):
+        notes[:] = [f"{gone}; the file was put back, for the job is to run again"]
+        return end, verdict
+    notes[:] = [gone]
+    if not verdict.final:
+        notes[:] = [f"{gone}; so the job cannot run again"]
+        outcome = FAILED if end.outcome == INTERRUPTED else end.outcome
+        message = f"{end.message}; {notes[0]}" if end.message else notes[0]
+        end, verdict = end._replace(outcome=outcome, message=message), Verdict(True, "completed", 0)
+        # Of two words on an attempt's end the final one stands.
+        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, now)], not claimer.jar.ledger_home.shared)
+    leave_note(job)
+    return end, verdict
 
 
 def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
@@ -161,7 +222,7 @@ def note_loss(
     """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
     the attempt decided it, and a `lost` would take that away."""
     claimer.tokens.give_back(job.tokens)
-    _take_own_link_away(claimer, job.link)
+    take_own_link_away(claimer, job.link)
     try:
         was_decided_here = _is_decided_here(claimer, job)
     except (LedgerBusy, LedgerUnavailable) as error:
@@ -170,9 +231,13 @@ def note_loss(
     if was_decided_here:
         warn(f"{job.name} was completed by recovery with what is journaled of the attempt here")
         return
-    message = "its worker lost the lease: the job was taken back meanwhile"
+    if was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
+        message = "its worker lost the lease: the job was taken back meanwhile"
+        warn(f"{job.name} was taken back while it ran here: the lease is lost, and this attempt does not count")
+    else:
+        message = "its file was moved or removed by hand before it ran"
+        warn(f"{job.name}: {message}")
     lost = {**ended, "outcome": LOST, "final": False, "message": message}
-    warn(f"{job.name} was taken back while it ran here: the lease is lost, and this attempt does not count")
     _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
 
 
@@ -187,8 +252,9 @@ def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
         return is_decided_by(connection, job.uid, job.attempt, claimer.worker_id, is_there)
 
 
-def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -> Entry:
-    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry.
+def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, notes: list[str] | None = None) -> Entry:
+    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; `notes` gets what is odd about the
+    file.
 
     Raises FileNotFoundError where the job is not here any more, OSError.
     """
@@ -201,12 +267,17 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str) -
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
                 make_directory(directory)
     name = move_to_free_name(job.path, directory, job.name)
-    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}")
+    return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}", notes)
 
 
-def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str) -> Entry:
+def _moved_entry(
+    job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str, notes: list[str] | None = None
+) -> Entry:
     try:
-        moved_at = server_time(patiently(lambda: os.lstat(path), path))
+        status = patiently(lambda: os.lstat(path), path)
+        moved_at = server_time(status)
+        if notes is not None and job.inode not in (0, status.st_ino):
+            notes[:] = ["its file was replaced while it ran"]
     except OSError:
         moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
     number = job.move_number + 1
@@ -216,7 +287,24 @@ def _moved_entry(job: ClaimedJob, verdict: Verdict, by: str, path: str, place: s
     return entry
 
 
-def give_back(claimer: Claimer, job: ClaimedJob) -> None:
+def give_back_unrun(
+    claimer: Claimer,
+    job: ClaimedJob,
+    why: str,
+    now: float,
+    may_wait: Callable[[], bool],
+    warn: Callable[[str], None],
+) -> None:
+    """Return a job that was claimed and, for what `why` says, not run. What is not to be returned stays for recovery."""
+    try:
+        give_back(claimer, job, why)
+    except FileNotFoundError:
+        end_unrun(claimer, job, now, may_wait, warn)
+    except OSError as error:
+        warn(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+
+
+def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
     """Return a job that was claimed and not run, and its tokens: its attempt is `interrupted`. Raises FileNotFoundError where
     it is not here any more, OSError."""
     verdict = Verdict(False, "returned", 0)
@@ -225,7 +313,7 @@ def give_back(claimer: Claimer, job: ClaimedJob) -> None:
     finally:
         claimer.tokens.give_back(job.tokens)
     take_link_away(claimer, job.link)
-    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, "it was given back before it ran")
+    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
         claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
@@ -256,39 +344,6 @@ def end_unrun(
     """Say that a job was taken back before it was run, and could not be given back for that."""
     end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
     note_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
-
-
-def take_link_away(claimer: Claimer, link: str) -> None:
-    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
-    after an old one was freed, which at a link a job cost half a millisecond a job."""
-    if not link:
-        return
-    try:
-        if not claimer.jar.ledger_home.shared:
-            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
-            return
-        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
-        claimer.spent_links += 1
-    except OSError:
-        with contextlib.suppress(OSError):  # what stays behind recovery removes
-            os.unlink(link)
-    if claimer.spent_links >= MAX_SPENT_LINKS:
-        remove_spent_links(claimer)
-
-
-def _take_own_link_away(claimer: Claimer, link: str) -> None:
-    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
-    with contextlib.suppress(OSError):
-        if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
-            take_link_away(claimer, link)
-
-
-def remove_spent_links(claimer: Claimer) -> None:
-    """Remove the links that were taken out of claimed/; for when there is nothing better to do."""
-    for number in range(claimer.spent_links):
-        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
-            os.unlink(f"{claimer.paths.spent_links}/{number}")
-    claimer.spent_links = 0
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:

@@ -17,11 +17,13 @@ from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.disk import make_directory, rename, sync_directory
 from jobjar.errors import BadAttribute
+from jobjar.file_mark import make_mark
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over
 from jobjar.submitted import first_move_entry, submitted_entry
 from jobjar.trees import remove_tree
 
@@ -106,21 +108,24 @@ def _list_chunk(path: str) -> list[_Leaving]:
 
 
 def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
-    """None where another has moved the job on."""
+    """None where another has moved the job on, or something else than a file lies there."""
 
     def read() -> tuple[bytes, os.stat_result]:
-        with open(job.path, "rb") as file:
+        with open(job.path, "rb", opener=open_regular) as file:
             return file.read(HEADER_BYTES), os.fstat(file.fileno())
 
     try:
         data, status = patiently(read, job.path)
     except FileNotFoundError:
         return None
+    except UnfitFile as error:
+        pass_over(job.path, error.strerror)
+        return None
     try:
         attributes = read_header(data, job.path)
     except BadAttribute:
         attributes = {"kind": DESCRIBED}  # edited by hand meanwhile; its worker holds it, with the reason
-    return submitted_entry(job.name, job.category, by, status, attributes)
+    return submitted_entry(job.name, job.category, by, status, attributes, make_mark(status, data))
 
 
 def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:

@@ -21,26 +21,35 @@ from jobjar.attempt import (
     ClaimedJob,
     Claimer,
     Watch,
+    attempt_entry,
 )
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
 from jobjar.liveness import start_now
+from jobjar.own_file import hold_file
+from jobjar.remedies import explain_no_process, explain_refusal
 from jobjar.session import (
+    DOUBT_S,
     CannotStart,
     Ended,
     StillBusy,
     Waiter,
     end_session,
+    reap_ended,
     reap_strays,
+    seems_told_to_end,
     start_session,
 )
-from jobjar.workplace import Workplaces
+from jobjar.wake import wait_readable
+from jobjar.workplace import Workplace, Workplaces
 
 # A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
 REFUSED_PAUSE_S = 5.0
 # An attempt that is over so soon has its start told by its end, and its output file named then, if there is any output.
 _SHORT_S = 0.01
-FILE_IS_BUSY = "somebody has the file open for writing; it goes back"
+FILE_IS_BUSY = (
+    "somebody has the file open for writing; it is tried again until they close it (`fuser` names the process)"
+)
 
 
 def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
@@ -53,7 +62,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         place = places.make_alone(job)
     except OSError as error:
         raise CannotUseJar(
-            action="make a scratch directory or output file in", path=claimer.paths.path, reason=error.strerror
+            action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_refusal(error)
         ) from error
     started = time.monotonic()
     leftovers = False
@@ -68,12 +77,13 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
         places.clear(place, reusable=True)
-        return end_of_refusal(f"cannot start a process: {error.strerror}")
+        return end_of_refusal(explain_no_process(error))
     waiter = Waiter(pid)
     try:
         watch.meanwhile()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
+            hold_file(claimer, job)
             with contextlib.suppress(OSError):  # tried again at its end
                 place.name_output()
             _journal_start(claimer, job, pid, pid_started, warn)
@@ -81,14 +91,34 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     finally:
         waiter.close()
     wall_time_s = time.monotonic() - started
+    if cause is None and ended.exit_status != 0:
+        cause = _look_whether_told(job, ended, watch)
     if reap_strays():
         # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
-    output_file = places.clear(place, reusable=not leftovers)
-    end = end_of_process(ended, cause, job, wall_time_s)
-    return end._replace(output_file=output_file, pid=pid, pid_started=pid_started)
+    end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
+    return clear_plain(places, place, job, end, reusable=not leftovers)
+
+
+def clear_plain(places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, reusable: bool) -> AttemptEnd:
+    """Give up the workplace of a plain job's attempt; returns how it ended with its output, with what the job said of itself,
+    which is looked for only where its directory was touched, and with what cannot be removed of that."""
+    entries: list[Entry] = []
+    warnings: list[str] = []
+    if place.is_touched() and end.outcome != LOST:
+        from jobjar.jug.results import read_results, results_entries  # with what it needs, only where there is any
+
+        results = read_results(place.inside())
+        entries = results_entries(places.claimer, job, results, job.claimed_at + end.wall_time_s)
+        warnings = results.warnings
+    output_file = places.clear(place, reusable)
+    warnings += map(str, place.kept)
+    if warnings:
+        about = job.uid, job.attempt, places.claimer.paths.name, places.claimer.worker_id
+        entries.append(attempt_entry("warned", *about, warnings=warnings))
+    return end._replace(output_file=output_file, told=tuple(entries))
 
 
 def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
@@ -129,15 +159,8 @@ def end_of_refusal(message: str) -> AttemptEnd:
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
     """The `started` entry of an attempt whose main process goes on."""
-    return {
-        "entry": "started",
-        "job": job.uid,
-        "attempt": job.attempt,
-        "worker": claimer.paths.name,
-        "worker_uid": claimer.worker_id,
-        "pid": pid,
-        "pid_started": pid_started,
-    }
+    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+    return attempt_entry("started", *about, pid=pid, pid_started=pid_started)
 
 
 def _journal_start(
@@ -169,6 +192,19 @@ def _wait_for_end(
             return cause, _end_now(waiter, claimer.jar.settings.grace_time_s)
 
 
+def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+    """Why a failed job is to count as ended early after all: whoever tells both it and its worker to end tells one first."""
+    if watch.is_told_to_end() or not seems_told_to_end(ended):
+        return INTERRUPTED if watch.is_told_to_end() else None
+    deadline = time.monotonic() + DOUBT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        cause = watch.reason(job)
+        if cause is not None:
+            return cause
+        wait_readable(watch.descriptors(), min(left_s, watch.interval_s))
+    return None
+
+
 def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
     """End the job's whole session, its main process too; returns how that ended."""
     found: list[Ended] = []
@@ -178,6 +214,7 @@ def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
             ended = waiter.wait(0, [])
             if ended is not None:
                 found.append(ended)
+        reap_ended()  # what it does to tidy up may wait for a process that is not its child
 
     end_session(waiter.pid, grace_time_s, reap_main)
     while not found:

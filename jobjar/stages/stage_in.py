@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from jobjar.description import Description, check_names
+from jobjar.description import check_names, has_staging
 from jobjar.errors import JarError
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
 from jobjar.jug.steps import STAGE_IN, Attempt, StageFailed, Steps, Work
+from jobjar.remedies import explain_refusal
 from jobjar.workplace import Workplace
 
 
@@ -24,7 +25,7 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
     has one. Raises StageFailed, OSError where the disk refuses the directory."""
     description = attempt.description
     with attempt.limited():
-        if _is_nothing_to_do(description):
+        if not has_staging(description):
             # No phase then: it would only make a job that has none dearer.
             attempt.settle(make_place())
             text = attempt.text_of("stage_in_command")
@@ -49,10 +50,6 @@ def install_software(attempt: Attempt) -> Steps[None]:
         attempt.packages = yield Work(partial(_install, attempt))
 
 
-def _is_nothing_to_do(description: Description) -> bool:
-    return not (description.software or description.workware or description.input_files or description.stage_in_command)
-
-
 def _open_cache(attempt: Attempt) -> Cache | None:
     """This node's copies of input files; None where none are to be kept."""
     settings = attempt.jar.settings
@@ -66,9 +63,12 @@ def _install(attempt: Attempt) -> list[Package]:
     cache = _open_cache(attempt)
     software = attempt.jar.layout.software
     try:
-        return [install(software, source, cache, attempt.say, attempt.check) for source in attempt.description.software]
+        return [
+            install(software, source, cache, attempt.say, attempt.check, attempt.say_warning)
+            for source in attempt.description.software
+        ]
     except (JarError, OSError) as error:
-        raise StageFailed(STAGE_IN, _explain(error)) from error
+        raise StageFailed(STAGE_IN, explain_refusal(error)) from error
 
 
 def _bring_files(attempt: Attempt, directory: str) -> None:
@@ -80,10 +80,4 @@ def _bring_files(attempt: Attempt, directory: str) -> None:
         for source in attempt.description.input_files:
             fetch(source, f"{directory}/{source.name}", cache, attempt.check)
     except (JarError, OSError, ValueError) as error:
-        raise StageFailed(STAGE_IN, _explain(error)) from error
-
-
-def _explain(error: JarError | OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        raise StageFailed(STAGE_IN, explain_refusal(error)) from error

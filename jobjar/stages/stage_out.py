@@ -12,11 +12,11 @@ from functools import partial
 from typing import NamedTuple
 
 from jobjar.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
-from jobjar.disk import is_directory
 from jobjar.errors import BadOutput
 from jobjar.jug.outputs import OUTPUT, State, publish
+from jobjar.jug.results import read_results
 from jobjar.jug.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
-from jobjar.jug.variables import MONITORED, STAGED_OUT, read_stored, read_variables
+from jobjar.jug.variables import MONITORED, read_variables
 
 # How soon a disk that refuses to take what is published is asked again.
 _REFUSED_PAUSE_S = 1.0
@@ -58,10 +58,10 @@ def has_output(attempt: Attempt) -> bool:
         return False
     path = f"{attempt.directory}/{OUTPUT}"
     try:
-        return (not is_directory(path) and os.path.lexists(path)) or bool(os.listdir(path))
+        return bool(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError:
+        return os.path.lexists(path)
+    except OSError:
         return True  # what is wrong with it is told when it is published
 
 
@@ -108,13 +108,11 @@ def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
     )
 
 
-def note_progress(attempt: Attempt, is_final: bool = False) -> bool:
+def note_progress(attempt: Attempt) -> bool:
     """Read what the job says of itself so far; returns whether that is new. Raises OSError."""
     if attempt.place is None:
         return False
-    said = read_variables(f"{attempt.directory}/{MONITORED}", is_final)
-    if is_final:
-        attempt.warn(said.warnings)
+    said = read_variables(f"{attempt.place.inside()}/{MONITORED}", is_final=False)
     return attempt.note_variables(said.values)
 
 
@@ -122,11 +120,21 @@ def note_results(attempt: Attempt) -> None:
     """Read what the job said of itself, and of the files that it stored on its own."""
     if attempt.place is None:
         return
-    try:
-        note_progress(attempt, is_final=True)
-        stored = read_stored(f"{attempt.directory}/{STAGED_OUT}")
-    except OSError as error:
-        attempt.warn([f"what the job said of itself cannot be read: {error}"])
-        return
-    attempt.warn(stored.warnings)
-    attempt.entries += [attempt.entry("stored", **record) for record in stored.records]
+    results = read_results(attempt.place.inside())
+    attempt.note_variables(results.variables)
+    attempt.warn(results.warnings)
+    attempt.entries += [attempt.entry("stored", **record) for record in results.stored]
+
+
+def has_stored(attempt: Attempt) -> bool:
+    """Whether the job has said since (`note_results`) that it stored a file itself."""
+    return any(entry["entry"] == "stored" for entry in attempt.entries)
+
+
+def warn_of_nothing(attempt: Attempt) -> None:
+    """Where the description says where files are to go, tell that there were none: the job may have written them elsewhere."""
+    description = attempt.description
+    said = {"output_path": description.output_path, "storage_class": description.storage_class}
+    keys = " and ".join(f"{key} = {value}" for key, value in said.items() if value)
+    if keys:
+        attempt.warn([f"nothing was stored: the description says {keys}, and the job left no file below output/"])

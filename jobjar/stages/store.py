@@ -6,16 +6,18 @@ state.json, and whoever claims it stores the files again: one that is stored alr
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobjar.attempt import SUCCEEDED, AttemptEnd
+from jobjar.attempt import INTERRUPTED, SUCCEEDED, AttemptEnd
 from jobjar.description import parse_source
 from jobjar.disk import look, replace_file
-from jobjar.errors import CannotStore, JarError
+from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
 from jobjar.jug.command import make_text
 from jobjar.jug.copies import LOOKS_S
 from jobjar.jug.outputs import OutputFile, State, finish_publishing
@@ -23,7 +25,9 @@ from jobjar.jug.software import Package, find_command, install
 from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
-from jobjar.session import Waiter, end_child_session, start_shell
+from jobjar.ledger.queries import count_attempts
+from jobjar.remedies import explain_refusal
+from jobjar.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
 from jobjar.workplace import Workplace
 
 # What a disk refuses is tried again after this long, doubled each time.
@@ -51,11 +55,16 @@ def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Ca
     except CannotStore as error:
         raise StageFailed(STORE, str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise Refused(f"store: {where}{error.strerror or error}") from error
+        raise Refused(f"store: {_explain(attempt, error)}") from error
     except (JarError, ValueError) as error:
         raise Refused(f"store: {error}") from error
     attempt.end()
+
+
+def _explain(attempt: Attempt, error: OSError) -> str:
+    named = attempt.jar.settings.storage_path
+    is_missing = error.errno == errno.ENOENT and error.filename == named
+    return explain_refusal(error) + (", or name another storage path (JJ_STORAGE_PATH)" if is_missing else "")
 
 
 def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:
@@ -86,7 +95,7 @@ def _store_by_software(
 
 def _install(attempt: Attempt) -> Package:
     source = parse_source(attempt.jar.settings.storage_software)
-    return install(attempt.jar.layout.software, source, None, attempt.say, attempt.check)
+    return install(attempt.jar.layout.software, source, None, attempt.say, attempt.check, attempt.say_warning)
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
@@ -98,6 +107,8 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
         while True:
             ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
+                if seems_told_to_end(ended):
+                    doubt(attempt.check)
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
             if attempt.is_cut:
                 end_child_session(pid, attempt.jar.settings.grace_time_s)
@@ -119,6 +130,15 @@ def end_of(state: State, output_file: str | None) -> AttemptEnd:
         output_file=output_file,
         message=state.message,
     )
+
+
+def count_refusals(jar: Jar, state: State) -> int:
+    """How often a job was sent back since its files were published."""
+    try:
+        with jar.ledger.writing() as connection:
+            return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return 0
 
 
 def delay_after(refusals: int) -> float:

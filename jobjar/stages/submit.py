@@ -15,10 +15,12 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attributes import HEADER_BYTES, parse_attributes, read_header
-from jobjar.creating import create_file
+from jobjar.attributes import parse_attributes, read_header
+from jobjar.creating import create_anew
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
+from jobjar.file_mark import mark_prefix, sum_beginning
+from jobjar.header import HEADER_BYTES, refuse_misplaced
 from jobjar.jar import Jar, check_path_is_safe
 from jobjar.jobname import check_category, login, make_name
 from jobjar.journal import Entry
@@ -26,6 +28,7 @@ from jobjar.layout import unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
 from jobjar.submitted import first_move_entry, submitted_entry
+from jobjar.whose import explain
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -57,6 +60,7 @@ class _Limbo(NamedTuple):
     path: str
     descriptor: int
     submission: Submission
+    beginning: str  # the sum of that of its file (file_mark.py)
 
 
 def describe_command(
@@ -161,7 +165,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
                     os.unlink(left.path)
             with contextlib.suppress(OSError):
                 jar.journal.append(moved)
-            raise SubmitFailed(path=job.submission.what, reason=error.strerror) from error
+            raise SubmitFailed(path=job.submission.what, reason=explain(error, job.path)) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
     for category in {job.submission.category for job in pending}:
@@ -206,7 +210,13 @@ def _make_category(jar: Jar, category: str) -> None:
     except FileExistsError:
         check_path_is_safe(path)
     except OSError as error:
-        raise SubmitFailed(path=f"a job of category {category}", reason=f"{path}: {error.strerror}") from error
+        raise SubmitFailed(
+            path=f"a job of category {category}", reason=_name_place(path, explain(error, path))
+        ) from error
+
+
+def _name_place(path: str, reason: str) -> str:
+    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own
 
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
@@ -214,21 +224,21 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     name = make_name(submission.priority, submission.identifier)
     path = f"{directory}/{name}"
     try:
-        descriptor, header = patiently(lambda: _write_file(jar, submission, path), path)
+        descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        where = f"{directory}: " if error.filename == path else ""
-        raise SubmitFailed(path=submission.what, reason=f"{where}{error.strerror}") from error
-    return _Limbo(name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}))
+        reason = explain(error, path)
+        raise SubmitFailed(
+            path=submission.what, reason=_name_place(directory, reason) if error.filename == path else reason
+        ) from error
+    return _Limbo(
+        name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}), beginning
+    )
 
 
-def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any]]:
-    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor and
-    the attributes in it."""
-    try:
-        descriptor = create_file(path, 0o600, os.O_RDWR)
-    except FileExistsError:
-        os.unlink(path)  # of an earlier try; a link that somebody put there is not followed
-        descriptor = create_file(path, 0o600, os.O_RDWR)
+def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any], str]:
+    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor,
+    the attributes in it, and the sum of its beginning."""
+    descriptor = create_anew(path, 0o600, os.O_RDWR)
     try:
         mode = 0o700
         if submission.script is not None:
@@ -237,14 +247,16 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
             mode = _copy_file(submission.path, descriptor)
         else:
             write_all(descriptor, f"#!/bin/sh -f\n{submission.command}\n".encode("utf-8", "surrogateescape"))
-        header = read_header(os.pread(descriptor, HEADER_BYTES, 0), submission.what)
+        beginning = os.pread(descriptor, HEADER_BYTES, 0)
+        header = read_header(beginning, submission.what)
+        refuse_misplaced(beginning, submission.what)
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
         with contextlib.suppress(OSError):  # the first error is the one to tell
             os.close(descriptor)
             os.unlink(path)
         raise
-    return descriptor, header
+    return descriptor, header, sum_beginning(beginning)
 
 
 def _copy_file(path: str, target: int) -> int:
@@ -252,7 +264,7 @@ def _copy_file(path: str, target: int) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotExecutable(path=path, reason=error.strerror) from error
+        raise NotExecutable(path=path, reason=explain(error, path, os.R_OK)) from error
     try:
         mode = os.fstat(source).st_mode
         if not mode & 0o111:
@@ -276,7 +288,7 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
 
     def write_again_and_sync() -> os.stat_result:
         # A second fsync would not write what the one that failed dropped.
-        descriptor, _ = _write_file(jar, job.submission, job.path)
+        descriptor, _, _ = _write_file(jar, job.submission, job.path)
         try:
             os.fsync(descriptor)
             return os.fstat(descriptor)
@@ -293,7 +305,8 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
             return keep_trying(error, write_again_and_sync, job.path)
 
     status = _or_fail(job.submission, sync)
-    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes)
+    mark = mark_prefix(status) + job.beginning
+    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes, mark)
 
 
 def _or_fail(submission: Submission, action: Callable[[], T]) -> T:

@@ -110,6 +110,7 @@ def _be_a_child(order: dict[str, Any], results: int, trace: int) -> None:
         home = order["home"]
         above = os.path.dirname(home)
         os.environ.update({"JJ_HOME": home, "JJ_GRACE_TIME": "1", "HOME": above, "JJ_INPUT_CACHE": f"{above}/cache"})
+        os.environ["JJ_EXIT_ON_FAILURE"] = "no"
         os.environ["TMPDIR"] = tempfile.tempdir = above  # for what it does not come to remove
         if order["plan"] is not None:
             killer.arm(Plan(*order["plan"]), trace)

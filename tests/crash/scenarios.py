@@ -73,11 +73,11 @@ def edit_batch(name: str, **changes: str) -> int:
     return _with_jar(lambda jar: batch.edit_batch(jar, name, changes).jobs)
 
 
-def abort_batch(name: str, restart: bool = False) -> list[int]:
+def abort_batch(name: str, restart: bool = False, kill: bool = False) -> list[int]:
     """abort_batch; returns how many jobs were cancelled and restarted."""
 
     def run(jar: Jar) -> list[int]:
-        done = batch.abort_batch(jar, name, restart)
+        done = batch.abort_batch(jar, name, restart, kill)
         return [done.cancelled, done.restarted]
 
     return _with_jar(run)
@@ -183,7 +183,7 @@ def set_dead_workers_aside() -> None:
     def run(jar: Jar) -> None:
         for worker in control.list_workers(jar.layout):
             if not worker.set_aside:
-                set_aside(jar, worker.paths)
+                set_aside(jar, worker)
 
     _with_jar(run)
 

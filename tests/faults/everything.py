@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import LONGEST_S
 from tests.faults.storm import CANNOT_RUN
 from tests.faults.table import make_table
 from tests.faults.verdict import versions
@@ -26,7 +27,17 @@ from tests.faults.verdict import versions
 ROOT = Path(__file__).parent.parent.parent
 # A storm of these takes some eight minutes, and all of it about twenty.
 JOBS, FAULTS = 5000, 500
-PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rs", "-vv"]
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-p",
+    "no:cacheprovider",
+    "--tb=short",
+    "-rs",
+    "-vv",
+    f"--timeout={LONGEST_S}",
+]
 
 
 def run_pytest(name: str, words: list[str], **changes: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The storm's nodes: each has its own host name, process ids and mounts, and its own ledger home or the jar's.
+"""The storm's nodes: each has its own host name, boot id, process ids and mounts, and its own ledger home or the jar's.
 
 All of it lies inside the namespaces of the storm itself, so that nothing is left when that is gone.
 """
@@ -16,10 +16,11 @@ from pathlib import Path
 from jobjar.control import list_workers
 from jobjar.layout import Layout
 from jobjar.liveness import process_start
+from tests.hosts.nodes import BOOT
 from tests.rig import BIN, wait_until
 
 # The first process of a node: it lives until its standard input ends.
-_INIT = 'hostname "$1"; echo up; read line'
+_INIT = f'hostname "$1"; {BOOT}; echo up; read line'
 PROGRAM_PATIENCE_S = 400.0
 
 

@@ -121,6 +121,7 @@ class Storm:
                 "JJ_PAUSE_TIME": "1",
                 "JJ_POLL_TIME": "0.5",
                 "JJ_GRACE_TIME": "1",
+                "JJ_EXIT_ON_FAILURE": "no",
                 "JJ_HEARTBEAT_TIME": "0.5",
                 "JJ_LEASE_TIME": f"{self.lease_time_s:g}",
                 "JJ_CRASH_LIMIT": "50",

@@ -17,8 +17,8 @@ def make_node(rig: Rig) -> Iterator[MakeNode]:
     """Starts nodes: `make_node("rain")`. They are killed when the test is over."""
     made: list[Node] = []
 
-    def make(name: str, **changes: str) -> Node:
-        made.append(Node(rig, name, **changes))
+    def make(name: str, has_booted: bool = True, **changes: str) -> Node:
+        made.append(Node(rig, name, has_booted, **changes))
         return made[-1]
 
     yield make

@@ -1,4 +1,5 @@
-"""Nodes made real on one machine: each has its own host name and its own process ids (uts and pid namespaces)."""
+"""Nodes made real on one machine: each has its own host name, its own process ids (uts and pid namespaces) and its own boot
+id, as machines have; or containers of this machine, which has booted once for all of them."""
 
 from __future__ import annotations
 
@@ -12,19 +13,23 @@ import psutil
 from tests.rig import BIN, Result, Rig, wait_until
 
 # The first process of a node: it lives until its standard input ends, and needs no processes of its own meanwhile.
-_INIT = 'hostname "$1"; echo up; read line'
+# A boot id of its own is mounted over the kernel's (`has_booted`), so that it counts as a machine that was just started.
+BOOT = 'id=$(mktemp); cat /proc/sys/kernel/random/uuid > "$id"; mount --bind "$id" /proc/sys/kernel/random/boot_id; rm "$id"'
+_INIT = 'hostname "$1" && echo up; read line'
 
 
 class Node:
-    """A running node of a rig's jar. The first program that is started on it always gets the process id 3."""
+    """A running node of a rig's jar; without `has_booted` a container of this machine. The first program that is started on
+    one always gets the same process id."""
 
-    def __init__(self, rig: Rig, name: str, **changes: str) -> None:
+    def __init__(self, rig: Rig, name: str, has_booted: bool = True, **changes: str) -> None:
         self.rig = rig
         self.name = name
         self.environment = {**rig.environment, **changes}
         self._programs: list[subprocess.Popen[str]] = []
+        init = f"{BOOT}; {_INIT}" if has_booted else _INIT
         self._unshare = subprocess.Popen(
-            ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", _INIT, "sh", name],
+            ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-ec", init, "sh", name],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -33,12 +38,12 @@ class Node:
         )
         assert self._unshare.stdout is not None
         assert self._unshare.stdout.readline() == "up\n"
-        self._init = psutil.Process(self._unshare.pid).children()[0].pid
+        self.init = psutil.Process(self._unshare.pid).children()[0].pid
 
     def start(self, program: str, *words: str, **changes: str) -> subprocess.Popen[str]:
         """Start a program on this node."""
         process = subprocess.Popen(
-            ["nsenter", "--target", str(self._init), "--uts", "--pid", "--mount", str(BIN / program), *words],
+            ["nsenter", "--target", str(self.init), "--uts", "--pid", "--mount", str(BIN / program), *words],
             env={**self.environment, **changes},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -73,9 +78,27 @@ class Node:
     def kill(self) -> None:
         """The power fails: every process of this node is gone at once."""
         if self._unshare.poll() is None:
-            os.kill(self._init, signal.SIGKILL)
+            os.kill(self.init, signal.SIGKILL)
             self._unshare.communicate()
         self._collect()
+
+    def shell(self, script: str) -> None:
+        """Run lines of /bin/sh on this node, as its administrator."""
+        words = ["nsenter", "--target", str(self.init), "--uts", "--pid", "--mount", "sh", "-ec", script]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+
+    def rename(self, name: str) -> None:
+        """Give this node another host name while it runs."""
+        self.shell(f"hostname {name}")
+
+    def wake(self) -> None:
+        """nsenter(1) stops itself when its child was stopped, and somebody has to wake it."""
+        for program in self._programs:
+            program.send_signal(signal.SIGCONT)
+
+    def hold_namespace(self) -> int:
+        """A descriptor that keeps the kernel from giving the number of this node's PID namespace to the next one."""
+        return os.open(f"/proc/{self.init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def _collect(self) -> None:
         for process in self._programs:

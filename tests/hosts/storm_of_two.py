@@ -85,6 +85,7 @@ class Host:
             "JJ_LEDGER_HOME": ledger_home,
             "JJ_PAUSE_TIME": "2",
             "JJ_GRACE_TIME": "1",
+            "JJ_EXIT_ON_FAILURE": "no",
             **changes,
         }
         self._said_by_workers = f"{ledger_home}.workers.err"

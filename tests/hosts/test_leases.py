@@ -208,7 +208,7 @@ def test_a_worker_that_beats_is_never_robbed_however_long_its_job_runs_and_whate
     rig.submit(
         "-c",
         "CLING",
-        f"(trap '' TERM; echo hail 1 >> {gated.log}; exec sleep 300) & until test -s {gated.log}; do sleep 0.1; done",
+        f"(trap '' TERM; echo hail 1 >> {gated.log}; exec sleep 300) & until grep -q hail {gated.log}; do sleep 0.1; done",
     )
     wait_for_lines(gated.log, 2)
     beats_on(rig, runs, LEASE_S * 1.5)

@@ -133,7 +133,7 @@ name = "night"
 seeds = "1-3"
 software = "{software}"
 input_files = "{input}"
-run_command = "tell; mkdir output; cat input > output/$JJ_SEED; echo n = 1 > jug_monitor.vars"
+run_command = "tell; cat input > output/$JJ_SEED; echo n = 1 > jug_monitor.vars"
 storage_class = "tape"
 """
 
@@ -152,7 +152,7 @@ def test_described_jobs_batches_limits_and_storing_take_no_lock_there_either(
     rain.run(*traces.of("submit_batch", str(tmp_path / "night")))
     rain.run(*traces.of("workload_limit", "--batch", "night", "2"))
     rain.run(*traces.of("batch_edit", "night", "notes=x"))
-    rain.run(*traces.of("abort_batch", "--restart", "night"))
+    rain.run(*traces.of("abort_batch", "--restart", "--kill", "night"))
     workers = [rain.start(*traces.of("start_worker", "--foreground", *words)) for words in ((), ("--storage", "tape"))]
     rain.run(*traces.of("batch_status", "night"))
     wait_until(lambda: rain.run("ls", f"{shared}/tape").split() == ["1", "2", "3"], "what is stored", 90)
@@ -218,3 +218,43 @@ def test_submissions_within_one_second_of_the_disk_s_clock_wake_a_worker_of_anot
         if number % 4 == 0:
             # Each comes while the worker looks, or just after it looked: the directory's time may be the same.
             storm.wait_for(number)
+
+
+@pytest.mark.parametrize("way", ["plainly", "by a link", "by a bind mount"])
+def test_the_jar_s_own_ledger_directory_is_refused_as_a_ledger_home_by_every_program(
+    storm: Storm, moosefs: MooseFS, tmp_path: Path, way: str
+) -> None:
+    for host in (storm.first, storm.second):
+        ledger = f"{storm.jar}/ledger"
+        home = ledger if way == "plainly" else f"{tmp_path}/other-{host.name}"
+        if way == "by a link":
+            Path(home).symlink_to(ledger)
+        elif way == "by a bind mount":
+            Path(home).mkdir()
+            host.run("mount", "--bind", ledger, home)
+        before = [name for name in host.run("ls", ledger).split() if not name.startswith("clock.")]
+        host.environment["JJ_LEDGER_HOME"] = home
+        for words in (
+            ["submit_job", "true"],
+            ["start_worker"],
+            ["start_worker", "--foreground"],
+            ["check_workers"],
+            ["recover_jobs"],
+            ["recover_jobs", "--nightly"],
+            ["system_status"],
+            ["batch_status"],
+            ["jobjar", "show", "x"],
+            ["jobjar", "wait", "--all"],
+            ["jobjar", "check"],
+            ["jobjar", "rebuild"],
+        ):
+            process = host.start(*words)
+            output, errors = process.communicate(timeout=120)
+            assert process.returncode == 1, (words, output, errors)
+            assert f"JJ_LEDGER_HOME {home} cannot be used: it is the jar's own ledger/" in output + errors, (
+                words,
+                output,
+            )
+        assert [name for name in host.run("ls", ledger).split() if not name.startswith("clock.")] == before
+        if way == "by a bind mount":
+            host.run("umount", home)

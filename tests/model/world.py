@@ -7,7 +7,6 @@ played: the node's name, process ids and their start times. A job is known by a 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.check import check_jar
 from jobjar.control import read_worker
 from jobjar.create import create_jar
-from jobjar.disk import is_job_file, read_server_clock, replace_file
+from jobjar.disk import is_job_file, read_server_clock
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import new_id
 from jobjar.layout import Layout, name_in_place
@@ -34,10 +33,11 @@ from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, r
 from jobjar.ledger.reconcile import apply_difference, list_jars, scan_category
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
-from jobjar.recover import Recovery, recover_node, recover_worker, set_aside
+from jobjar.recover import Recovery, recover_node, recover_worker
 from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide
 from jobjar.stages.submit import describe_command, submit
+from jobjar.worker_directory import choose_worker_name, make_worker_directory
 from tests.model.faults import Fault, Killed, fault_in
 
 NODES = ("rain", "snow", "wind")
@@ -92,6 +92,7 @@ class World:
 
         self.patch.setattr(os, "uname", played)
         self._forget_this_process()
+        self.patch.setattr(liveness, "boot_id", lambda: f"boot of {self.node}")
         self.patch.setattr(liveness, "process_start", lambda pid: self.processes.get(pid))
         self.patch.setattr(orphans, "processes_of_jobs", lambda worker, jobs, phases=None: [])
         # What the ledger said is believed until a rule says that it is old: not until some milliseconds have passed.
@@ -120,6 +121,7 @@ class World:
             "JJ_POLL_TIME": "1h",
             "JJ_CRASH_LIMIT": "3",
             "JJ_GRACE_TIME": "1",
+            "JJ_EXIT_ON_FAILURE": "no",
         }
         return open_jar(environment=environment)
 
@@ -174,26 +176,10 @@ class World:
 
     def _make_worker(self, jar: Jar, node: str, pid: int, started: float) -> Claimer:
         """As Worker.start does it."""
-        name = f"{node}.{pid}"
-        paths = jar.layout.worker(name)
-        if os.path.lexists(paths.path):
-            set_aside(jar, paths)
-        for path in (paths.path, paths.jobs, paths.scratch, paths.output, paths.spent_links):
-            os.mkdir(path)
-        with contextlib.suppress(FileExistsError):
-            os.symlink(paths.jobs, jar.layout.claimed_alias(name))
+        identity = liveness.this_process()._replace(pid=pid, started=started)
+        paths = jar.layout.worker(choose_worker_name(jar.layout, identity))
         claimer = Claimer(jar, new_id(), paths, (node, *CATEGORIES))
-        identity = {
-            "worker": name,
-            "node": node,
-            "pid": pid,
-            "boot_id": liveness.boot_id(),
-            "process_started": started,
-            "categories": [],
-            "started_at": started,
-        }
-        jar.journal.append([{"entry": "worker", "worker_uid": claimer.worker_id, **identity}])
-        replace_file(paths.identity_file, json.dumps({"worker_id": claimer.worker_id, **identity}).encode())
+        make_worker_directory(jar, paths, identity, claimer.worker_id, ())
         return claimer
 
     def pick(self, number: int, alive: bool = True) -> Body | None:

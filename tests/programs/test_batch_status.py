@@ -59,15 +59,16 @@ def test_without_a_name_each_batch_is_a_line(rig: Rig, jar: Jar) -> None:
     row = dict(zip(head, wc, strict=True))
     assert (row["done"], row["waiting"], row["run"], row["succeeded"], row["failed"]) == ("2/4", "1", "1", "1", "1")
     assert (row["work done"], row["stored"], row["failures"]) == ("40", "2.01 KiB", "2")
-    assert row["remarks"] == "counts words"
+    assert row["remarks"] == "1 job with warnings; counts words"
 
 
 def test_a_batch_is_shown_with_its_failures_and_what_is_held(rig: Rig, jar: Jar) -> None:
     text = rig.run("batch_status", "wc").stdout
     assert "2 of 4" in text and "2 files, 2.01 KiB" in text and "counts words" in text
-    failed, held = text.partition("\nFailed\n")[2].split("\n\n")
+    failed, held, warnings = text.partition("\nFailed\n")[2].split("\n\n")
     assert "no such archive: wc.tgz" in failed
     assert held.startswith("Held by workers\n") and "rain.7" in held
+    assert warnings.startswith("Warnings\n") and "1" in warnings
     assert "Failed, and tried again" not in text
 
 

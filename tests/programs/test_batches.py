@@ -85,6 +85,8 @@ def test_what_was_submitted_again_counts_once_in_the_status(rig: Rig, tmp_path: 
     rig.run("abort_batch", "--restart", "b")
     assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 3)
     rig.run("abort_batch", "--restart", "b")
+    assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 3)
+    rig.run("abort_batch", "--restart", "--kill", "b")
     assert status() == (1, 4, {"waiting": 3, "succeeded": 1}, 6)
     (tmp_path / "go").touch()
     rig.run_until_idle()
@@ -201,7 +203,7 @@ def test_a_batch_is_aborted_but_not_restarted_while_jobs_of_it_cannot_be_ended(r
     wait_until(lambda: not rig.names("unclaimed"), "the claim")
     worker.send_signal(signal.SIGSTOP)
     try:
-        result = rig.run("abort_batch", "--restart", "b", check=False)
+        result = rig.run("abort_batch", "--restart", "--kill", "b", check=False)
     finally:
         worker.send_signal(signal.SIGCONT)
     assert result.returncode == 2
@@ -282,7 +284,7 @@ def test_the_library_submits_edits_and_aborts_batches(rig: Rig, file: Path) -> N
     ((name, jobs),) = jobjar.submit_batch(file, level=3, last=2)
     assert (name, jobs) == ("wc-3", 2)
     assert jobjar.batch_edit("wc-3", seeds="1-4", priority=5) == 2
-    done = jobjar.abort_batch("wc-3", restart=True)
+    done = jobjar.abort_batch("wc-3", restart=True, kill=True)
     assert (done.cancelled, done.restarted) == (4, 4)
     assert seeds_in(rig, "unclaimed") == [1, 2, 3, 4]
     with pytest.raises(jobjar.JarError, match="there is no parameter level"):

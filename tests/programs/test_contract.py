@@ -145,13 +145,14 @@ def test_commands_of_a_package_stand_for_those_that_a_description_does_not_give(
 # Working directory, environment, executable
 
 
-def test_every_attempt_of_every_job_begins_in_an_empty_directory(rig: Rig) -> None:
-    """A fresh working directory is made before each start; nothing of another job or of an earlier attempt is in it."""
-    command = "ls -A; echo begun; touch left .hidden; mkdir -p output/deep; [ $JJ_ATTEMPT = 2 ]"
-    names = [describe(rig, name, run_command=command, stage_in_command="ls -A") for name in ("a", "b")]
+def test_every_attempt_of_every_job_begins_in_a_fresh_directory(rig: Rig) -> None:
+    """A fresh working directory is made before each start; nothing of another job or of an earlier attempt is in it, only
+    an empty directory for its outputs."""
+    command = "find .; echo begun; touch left .hidden; mkdir -p output/deep; [ $JJ_ATTEMPT = 2 ]"
+    names = [describe(rig, name, run_command=command, stage_in_command="find .") for name in ("a", "b")]
     rig.run_until_idle()
     for name in names:
-        assert said(rig, name) == "begun\nbegun\n"
+        assert said(rig, name) == (".\n./output\n" * 2 + "begun\n") * 2
         assert outcome(rig, name) == ("completed", "succeeded", 0, 2)
 
 
@@ -224,7 +225,7 @@ def test_what_stage_out_puts_below_output_is_stored_by_storage_workers_sub_direc
     name = describe(
         rig,
         "job",
-        run_command="echo result > result; mkdir output; echo early > output/early",
+        run_command="echo result > result; echo early > output/early",
         stage_out_command="mkdir -p output/deep/er; mv result output/deep/er/late",
         storage_class="disk",
         output_path="runs/7",
@@ -259,7 +260,7 @@ def test_a_storage_worker_killed_within_a_handler_of_one_s_own_costs_nothing(rig
         ),
         package__commands="storage_command = $1/bin/keep\n",
     )
-    name = describe(rig, "job", run_command="mkdir output; echo a > output/a; echo b > output/b", storage_class="own")
+    name = describe(rig, "job", run_command="echo a > output/a; echo b > output/b", storage_class="own")
     rig.run_until_idle()
     first = rig.start_worker("--storage", "own", JJ_STORAGE_SOFTWARE=str(package))
     wait_until(flag.exists, "the handler")
@@ -466,7 +467,7 @@ workware = ["{workware}"]
 input_files = ["{tmp_path}/input#name=in"]
 environment = {{ WORD = "two words" }}
 stage_in_command = "echo in"
-run_command = 'tool; cat table in; echo "$WORD $JUG_SEED"; mkdir output; echo out > output/$JUG_SEED'
+run_command = 'tool; cat table in; echo "$WORD $JUG_SEED"; echo out > output/$JUG_SEED'
 polling_command = "echo finished = 1 > jug_polling.vars; [ $JUG_SEED != 2 ] || echo exit_status = 9 >> jug_polling.vars"
 polling_time = "0.05"
 stage_out_command = "echo out"
@@ -526,7 +527,7 @@ def test_no_value_becomes_a_part_of_a_command(rig: Rig, tmp_path: Path) -> None:
         tmp_path / odd.replace("#", ""),
         bin__tool='#!/bin/sh\nprintf \'%s|\' "$@"; cat "$1"\n',
         package__setup_sh='PATH="$1/bin:$PATH"\n',
-        package__commands='run_command = $1/bin/tool "$NAME" && mkdir output && cp "$NAME" "output/$NAME" && ls\n',
+        package__commands='run_command = $1/bin/tool "$NAME" && cp "$NAME" "output/$NAME" && ls\n',
     )
     (tmp_path / "plain").write_text("content\n")
     name_in_address = (

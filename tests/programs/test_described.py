@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,17 @@ def test_a_fresh_working_directory_is_where_every_stage_starts(rig: Rig) -> None
     rig.run_until_idle()
     scratch = entries(rig, "moved", name)[0]["to"].replace("/jobs/", "/scratch/")
     here = f"{rig.home}/{scratch}"
-    assert said(rig, name).splitlines() == [here, here, "stage_in", here, "run", "stage_in"]
+    assert said(rig, name).splitlines() == [
+        here,
+        "output",
+        here,
+        "output",
+        "stage_in",
+        here,
+        "output",
+        "run",
+        "stage_in",
+    ]
     assert not Path(here).exists()
     rig.assert_clean()
 
@@ -125,6 +136,45 @@ def test_without_a_command_jug_run_is_run_and_jug_stage_in_and_out_where_setup_s
     assert said(rig, by_name).splitlines() == ["named in", "named run", "named out"]
     assert said(rig, by_default).splitlines() == ["jug_run"]
     assert said(rig, by_both).splitlines() == ["named in", "described", "named out"]
+
+
+def test_a_setup_can_put_something_in_front_of_the_command_that_is_run_without_it(rig: Rig, tmp_path: Path) -> None:
+    wrapping = make_package(
+        tmp_path / "wrapping",
+        bin__jug_run="#!/bin/sh\necho jug_run $(nice)\n",
+        package__setup_sh='PATH=$1/bin:$PATH; JUG_RUN="nice -n 7 $JUG_RUN"; JUG_STAGE_OUT="echo out; $JUG_STAGE_OUT"\n',
+    )
+    by_default = describe(rig, "default", software=wrapping)
+    missing = describe(
+        rig,
+        "missing",
+        software=make_package(tmp_path / "bad", package__setup_sh='JUG_RUN="nice $JUG_RUN"\n'),
+        retries=0,
+    )
+    named = describe(rig, "named", software=wrapping, environment="JUG_RUN='sh -c \"echo own; nice\"'")
+    before = int(subprocess.run(["nice"], capture_output=True, text=True, check=True).stdout)
+    rig.run_until_idle()
+    assert said(rig, by_default).splitlines() == [f"jug_run {min(before + 7, 19)}", "out"]
+    assert outcome(rig, missing) == ("completed", "failed", 127, 1)
+    assert said(rig, named).splitlines() == ["own", str(min(before + 7, 19)), "out"]
+
+
+def test_what_the_description_s_environment_says_goes_before_the_commands_of_a_package(
+    rig: Rig, tmp_path: Path
+) -> None:
+    package = make_package(
+        tmp_path / "p",
+        package__commands="run_command = echo package run\nstage_in_command = echo package in\n"
+        "stage_out_command = echo package out\n",
+    )
+    environment = "'JUG_RUN=echo own run' 'JUG_STAGE_IN=echo own in' JUG_STAGE_OUT="
+    own = describe(rig, "own", software=package, environment=environment)
+    command = describe(rig, "command", software=package, environment=environment, run_command="echo described")
+    nothing = describe(rig, "nothing", software=package, environment="JUG_RUN=")
+    rig.run_until_idle(JUG_RUN="echo worker run", JUG_STAGE_IN="echo worker in", JUG_STAGE_OUT="echo worker out")
+    assert said(rig, own).splitlines() == ["own in", "own run"]
+    assert said(rig, command).splitlines() == ["own in", "described"]
+    assert said(rig, nothing).splitlines() == ["package in", "package run", "package out"]
 
 
 def test_workware_is_put_into_the_working_directory(rig: Rig, tmp_path: Path) -> None:
@@ -273,7 +323,7 @@ def test_without_a_storage_class_the_worker_stores_what_is_below_output(rig: Rig
 def test_with_a_storage_class_the_job_is_committed_only_when_storage_workers_stored_all(
     rig: Rig, tmp_path: Path
 ) -> None:
-    command = "mkdir output; echo a > output/a; echo b > output/b; exit 0"
+    command = "echo a > output/a; echo b > output/b; exit 0"
     name = describe(rig, "job", run_command=command, storage_class="tape", output_path="x")
     worker = rig.start_worker()
     wait_until(lambda: rig.names("unclaimed/STORAGE-tape") == [name], "the job to be published")
@@ -309,14 +359,16 @@ def test_a_storage_worker_asks_for_its_classes_alone(rig: Rig) -> None:
 
 def test_a_storage_disk_that_refuses_has_the_job_wait_and_loses_nothing(rig: Rig, tmp_path: Path) -> None:
     place = tmp_path / "away"
-    name = describe(rig, "job", run_command="mkdir output; echo a > output/a")
+    name = describe(rig, "job", run_command="echo a > output/a")
     worker = rig.start_worker(JJ_STORAGE_PATH=str(place))
     wait_until(lambda: rig.show(name)["not_before"], "the job to be sent back")
     shown = rig.show(name)
     assert shown["state"] == "unclaimed" and shown["attempts"][0]["outcome"] == "interrupted"
-    assert shown["attempts"][0]["message"] == f"store: {place}: No such file or directory"
+    cause = f"store: {place}: No such file or directory; make it, or mount the disk that it lies on"
+    assert shown["attempts"][0]["message"].startswith(cause)
     due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(shown["not_before"]))
-    assert shown["waits_because"] == [f"it is not to be tried again before {due}"]
+    assert shown["waits_because"][0] == f"it is not to be tried again before {due}"
+    assert cause in shown["waits_because"][1]
     assert 3 < shown["not_before"] - shown["attempts"][0]["ended_at"] <= 5.1
     place.mkdir()
     wait_until(lambda: rig.show(name)["state"] == "completed", "the job to be stored")
@@ -331,7 +383,7 @@ def test_a_name_taken_by_other_content_fails_the_job_and_keeps_its_files(rig: Ri
     taken = rig.home / "storage" / "a"
     taken.parent.mkdir()
     taken.write_text("other")
-    name = describe(rig, "job", run_command="mkdir output; echo a > output/a")
+    name = describe(rig, "job", run_command="echo a > output/a")
     rig.run_until_idle()
     shown = rig.show(name)
     assert outcome(rig, name) == ("completed", "failed", 0, 1)
@@ -345,7 +397,7 @@ def test_a_name_taken_by_other_content_fails_the_job_and_keeps_its_files(rig: Ri
 
 
 def test_a_link_in_output_is_no_output_and_is_named(rig: Rig) -> None:
-    name = describe(rig, "job", run_command="mkdir output; ln -s /etc/passwd output/link", retries=0)
+    name = describe(rig, "job", run_command="ln -s /etc/passwd output/link", retries=0)
     rig.run_until_idle()
     assert outcome(rig, name)[:2] == ("completed", "failed")
     assert "stage_out: " in rig.show(name)["attempts"][0]["message"]
@@ -354,7 +406,7 @@ def test_a_link_in_output_is_no_output_and_is_named(rig: Rig) -> None:
 
 
 def test_what_a_job_left_that_failed_for_good_goes_where_failures_go(rig: Rig, tmp_path: Path) -> None:
-    command = "mkdir output; echo core > output/core; exit 9"
+    command = "echo core > output/core; exit 9"
     stored = describe(rig, "a", run_command=command, err_output_path="failed", output_path="good", retries=1)
     published = describe(rig, "b", run_command=command, err_storage_class="scrap", retries=0)
     dropped = describe(rig, "c", run_command=command, retries=0)
@@ -373,7 +425,7 @@ def test_what_a_job_left_that_failed_for_good_goes_where_failures_go(rig: Rig, t
 
 
 def test_what_a_job_left_goes_where_failures_go_whatever_it_failed_of(rig: Rig) -> None:
-    leave = "mkdir output; echo $JJ_PHASE > output/left"
+    leave = "echo $JJ_PHASE > output/left"
     ends = {
         "stage_in": {"stage_in_command": f"{leave}; exit 2"},
         "stage_out": {"run_command": "true", "stage_out_command": f"{leave}; exit 2"},
@@ -403,7 +455,7 @@ def test_a_storage_package_of_ones_own_stores_the_files(rig: Rig, tmp_path: Path
         ),
         package__commands=f"storage_command = $1/bin/keep {vault}\n",
     )
-    name = describe(rig, "job", run_command="mkdir output; echo a > output/a; echo b > output/b", storage_class="own")
+    name = describe(rig, "job", run_command="echo a > output/a; echo b > output/b", storage_class="own")
     worker = rig.start_worker()
     storage = rig.start_worker("--storage", "own", JJ_STORAGE_SOFTWARE=str(package))
     wait_until(lambda: rig.show(name)["state"] == "completed", "the job to be stored")
@@ -635,4 +687,62 @@ def test_a_worker_that_died_in_a_stage_has_its_commands_ended_and_the_job_begun_
     rig.run_until_idle()
     assert outcome(rig, name) == ("completed", "succeeded", 0, 2)
     assert rig.show(name)["attempts"][0]["outcome"] == "stranded"
+    rig.assert_clean()
+
+
+# What a described job finds, and leaves
+
+
+def test_a_described_job_finds_a_directory_for_its_outputs_in_whatever_stage(rig: Rig) -> None:
+    """Also where it is polled, and where its storage software is another one's."""
+    command = 'echo "$JJ_PHASE" > output/$JJ_PHASE'
+    plain = describe(rig, "plain", stage_in_command=command, run_command=command, stage_out_command=command, batch="a")
+    polled = describe(
+        rig,
+        "polled",
+        run_command=command,
+        polling_command="echo finished=1 > jug_polling.vars",
+        polling_time=1,
+        batch="b",
+    )
+    rig.run_until_idle()
+    for name, batch, files in ((plain, "a", ["run", "stage_in", "stage_out"]), (polled, "b", ["run"])):
+        assert outcome(rig, name) == ("completed", "succeeded", 0, 1)
+        listed = json.loads(rig.run("list_outputs", "--format", "json", batch).stdout)["outputs"]
+        assert sorted(file["source_name"] for file in listed) == files
+    rig.assert_clean()
+
+
+def test_where_files_were_to_be_stored_and_there_were_none_the_batch_has_a_warning(rig: Rig) -> None:
+    wrong = "echo result > ouptut-1"
+    nothing = describe(rig, "nothing", batch="b", run_command=wrong, output_path="counts/3")
+    empty = describe(rig, "empty", batch="b", run_command="mkdir output/d", output_path="counts/3")
+    classy = describe(rig, "class", batch="b", run_command=wrong, storage_class="tape")
+    quiet = [
+        describe(rig, "said", batch="c", run_command="echo a > output/a", output_path="counts/3"),
+        describe(rig, "own", batch="c", run_command="echo source_name=x > jug_stage_out.log", output_path="counts/3"),
+        describe(rig, "none", batch="c", run_command=wrong),
+        describe(rig, "failed", batch="c", run_command="false", output_path="x", retries=0),
+    ]
+    rig.run_until_idle()
+    text = "nothing was stored: the description says {}, and the job left no file below output/"
+    for name, keys in (
+        (nothing, "output_path = counts/3"),
+        (empty, "output_path = counts/3"),
+        (classy, "storage_class = tape"),
+    ):
+        assert outcome(rig, name)[1] == "succeeded"
+        assert rig.show(name)["attempts"][0]["warnings"] == [text.format(keys)]
+    assert [rig.show(name)["attempts"][0]["warnings"] for name in quiet] == [[], [], [], []]
+    [batch] = json.loads(rig.run("batch_status", "b", "--format", "json").stdout)["batches"]
+    assert batch["warned_jobs"] == 3
+    assert [(row["jobs"], row["text"]) for row in batch["warnings"]] == [
+        (2, text.format("output_path = counts/3")),
+        (1, text.format("storage_class = tape")),
+    ]
+    assert {row["job"] for row in batch["warnings"]} <= {nothing, empty, classy}
+    shown = rig.run("batch_status", "b").stdout
+    assert "Warnings" in shown and "nothing was stored: the description says output_path" in shown
+    lines = {line.split()[0]: line for line in rig.run("batch_status").stdout.splitlines() if line[:1] in "bc"}
+    assert "3 jobs with warnings" in lines["b"] and "warnings" not in lines["c"]
     rig.assert_clean()

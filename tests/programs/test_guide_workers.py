@@ -130,12 +130,20 @@ def test_a_stop_file_waits_for_the_running_job_and_leaves_the_others(rig: Rig, t
     assert rig.show(running)["outcome"] == "succeeded"
 
 
-def test_stop_all_stops_new_workers_before_they_claim(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["start_worker"], ["start_worker", "--foreground"], ["start_worker", "--storage", "tape"], ["check_workers"]],
+)
+def test_no_worker_is_started_under_stop_all_and_it_is_said_what_to_remove(rig: Rig, words: list[str]) -> None:
     name = rig.submit("true")
     rig.shell("cd $JJ_HOME/workers; touch STOP_ALL")
-    assert rig.start_worker().wait(timeout=30) == 0
-    background = rig.run("start_worker").stdout.strip()
-    wait_until(lambda: rig.worker_ended(background), "the worker's end")
+    result = rig.run(*words, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    stop_all = rig.home / "workers" / "STOP_ALL"
+    assert result.stderr == (
+        f"{words[0]}: no worker was started: {stop_all} stops every worker, new ones too. Remove it first\n"
+    )
+    assert os.listdir(rig.home / "workers") == ["STOP_ALL"]
     assert rig.names("unclaimed") == [name]
     assert any("STOP_ALL" in line for line in rig.status()["warnings"])
     (rig.home / "workers" / "STOP_ALL").unlink()
@@ -179,6 +187,27 @@ def test_pause_worker_and_unpause_worker(rig: Rig, tmp_path: Path) -> None:
     wait_until(lambda: len(rig.names("completed")) == 2, "the job's end")
     assert sorted(rig.run("unpause_worker", *names).stdout.split()) == names
     assert not (rig.home / "workers" / "PAUSE_ALL").exists()
+
+
+def test_unpausing_under_pause_all_says_that_nothing_goes_on_and_what_to_remove(rig: Rig) -> None:
+    pause_all = rig.home / "workers" / "PAUSE_ALL"
+    worker = rig.start_worker()
+    name = f"{NODE}.{worker.pid}"
+    rig.run("pause_worker", name)
+    pause_all.touch()
+    for words in (["all"], [NODE], [name]):
+        result = rig.run("unpause_worker", *words, check=False)
+        assert (result.returncode, result.stdout) == (1, f"{name}\n")
+        assert result.stderr == f"unpause_worker: nothing goes on: {pause_all} pauses every worker. Remove it too\n"
+    calls = ("unpause_all()", f"unpause_node({NODE!r})", f"unpause_worker({name!r})")
+    for call in calls:
+        code = f"import jobjar\ntry:\n    jobjar.{call}\nexcept jobjar.JarError as error:\n    print(error)"
+        assert "PAUSE_ALL pauses every worker" in rig.run("python", "-c", code).stdout
+    assert not (rig.home / "workers" / name / "PAUSE").exists()
+    pause_all.unlink()
+    assert rig.run("unpause_worker", "all").stderr == ""
+    job = rig.submit("true")
+    wait_until(lambda: rig.names("completed") == [job], "the job's end")
 
 
 def test_stop_comes_before_pause(rig: Rig) -> None:

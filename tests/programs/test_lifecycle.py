@@ -112,7 +112,7 @@ def test_retries_of_the_settings_hold_for_jobs_that_say_nothing(rig: Rig) -> Non
 
 
 def test_attributes_in_a_hand_made_job(rig: Rig) -> None:
-    rig.drop("limited", "#!/bin/sh\n# about\n#JJ time_limit = 0.3\n\n#JJ retries = 9\nexec sleep 60\n")
+    rig.drop("limited", "#!/bin/sh\n# about\n#JJ time_limit = 0.3\n:\n#JJ retries = 9\nexec sleep 60\n")
     rig.run_until_idle()
     assert_ends(rig, "limited", "timed_out", None, signal.SIGTERM)
     assert rig.show("limited")["retries"] is None
@@ -191,7 +191,7 @@ def test_a_running_job_is_killed_on_request(rig: Rig, tmp_path: Path, by_hand: b
     assert worker.poll() is None
     result = rig.run("jobjar", "kill", name, check=False)
     assert result.returncode == 1
-    assert "completed" in result.stderr and "only a running job" in result.stderr
+    assert "completed" in result.stderr and "nothing to kill" in result.stderr
     rig.assert_clean()
 
 

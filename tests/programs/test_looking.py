@@ -120,7 +120,8 @@ def test_wait_tells_success_failure_and_the_end_of_its_patience(rig: Rig, tmp_pa
     worker = rig.start_worker()
     assert rig.run("jobjar", "wait", fine).returncode == 0
     assert rig.run("jobjar", "wait", fine, failing, check=False).returncode == 1
-    assert rig.run("jobjar", "wait", "--all").returncode == 0
+    assert rig.run("jobjar", "wait", "--all", check=False).returncode == 1
+    assert rig.run("jobjar", "wait", "--all", "--since", "0").returncode == 0
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     late = rig.submit(f"read line < {gate}; false")

@@ -50,7 +50,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
     rows = [(row["category"], row["priority"], row["waiting"]) for row in status["categories"]]
     assert rows == [("SUN", 3, 2), ("SUN", 1, 1)]
     [node] = status["workers"]["nodes"]
-    assert node == {"node": NODE, "running": 1, "busy": 1, "paused": 0, "dead": 0, "unknown": 0}
+    assert node == {"node": NODE, "running": 1, "busy": 1, "paused": 0, "dead": 0, "silent": 0, "unknown": 0}
     [listed] = status["workers"]["workers"]
     assert (listed["state"], listed["job"], listed["categories"]) == ("busy", running, ["LINUX"])
     assert [(row["outcome"], row["last_hour"], row["last_day"]) for row in status["outcomes"]] == [

@@ -51,8 +51,9 @@ def test_a_job_that_is_to_be_tried_again_says_when_and_a_command_that_is_missing
     job = describe(rig, "job", batch="b", run_command="no-such-command", retries="2", retry_delay="1h")
     worker = rig.start_worker()
     wait_until(lambda: rig.show(job)["not_before"], "the failure")
-    [line] = why(rig, job)
-    assert line.startswith("it is not to be tried again before ")
+    due, cause = why(rig, job)
+    assert due.startswith("it is not to be tried again before ")
+    assert cause == "its attempt 1 failed: run: exit status 127 (a command was not found)"
     assert rig.show(job)["attempts"][0]["message"] == "run: exit status 127 (a command was not found)"
     rig.stop_worker(worker)
 
@@ -78,5 +79,6 @@ def test_a_job_that_a_dead_worker_holds_says_where_to_recover_it(rig: Rig) -> No
     [line] = why(rig, job)
     assert f".{worker.pid} (`recover_jobs` on node " in line and line.startswith("it is stranded with the dead worker ")
     rig.run("recover_jobs")
-    [line] = why(rig, job)
+    line, cause = why(rig, job)
+    assert cause.startswith("its attempt 1 was stranded: its worker ")
     assert line.startswith("no worker that asks for uncategorized jobs is running ")

@@ -11,6 +11,7 @@ import pytest
 
 from jobjar import disk
 from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.claimed_links import take_link_away
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, new_id
@@ -67,7 +68,7 @@ def take_away(claimer: Claimer, job: ClaimedJob) -> None:
     """Return a job that another holds, as a recovery does."""
     verdict = complete.Verdict(False, "returned", 0)
     claimer.jar.journal.append([complete.move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)])
-    complete.take_link_away(claimer, job.link)
+    take_link_away(claimer, job.link)
 
 
 def before(module: Any, name: str, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,7 @@ def test_a_second_claim_counts_on_from_the_first(rig: Rig) -> None:
         job = claim_next(claimer)
         assert job is not None and job.attempt == number
         uids.add(job.uid)
-        complete.give_back(claimer, job)
+        complete.give_back(claimer, job, "for a test")
     [uid] = uids
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
@@ -256,7 +257,7 @@ def test_an_attempt_that_was_given_back_before_it_ran_has_an_end_and_counts_as_n
     name = submit(claimer.jar, describe_command("true", attributes={"retries": 1}))
     job = claim_next(claimer)
     assert job is not None
-    complete.give_back(claimer, job)
+    complete.give_back(claimer, job, "for a test")
     [attempt] = rig.show(name)["attempts"]
     assert attempt["outcome"] == INTERRUPTED and attempt["ended_at"] is not None and attempt["output_path"] is None
     again = claim_next(claimer)

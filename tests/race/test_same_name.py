@@ -57,7 +57,7 @@ def test_a_recovery_that_comes_late_leaves_a_worker_of_the_same_name_alone(
     successors: list[tuple[Claimer, ClaimedJob]] = []
 
     def replace() -> None:
-        set_aside(dead.jar, dead.paths)
+        set_aside(dead.jar, state)
         alive = be_worker(rig, name, is_alive=True)
         job = claim(alive)
         os.mkdir(f"{alive.paths.scratch}/{job.name}")

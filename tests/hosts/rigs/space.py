@@ -16,8 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from tests.hosts.nodes import BOOT
+
 # Waits until this process closes the pipe, or is gone. The last line that it gets names what to write to at the end.
-_INIT = 'hostname "$1" && ip link set lo up && echo up; last=/dev/null; while read line; do last=$line; done; echo 1 > $last'
+_INIT = (
+    BOOT + '; hostname "$1" && ip link set lo up && echo up; '
+    "last=/dev/null; while read line; do last=$line; done; echo 1 > $last"
+)
 _UNSHARE = ["unshare", "--uts", "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
 NETWORK = "10.77.0"
 Running = subprocess.Popen[str]

@@ -1,0 +1,85 @@
+"""The symbolic links in claimed/: one a claimed job, for people.
+
+Makes a job's link at its claim and takes it away at its end; what a crash leaves there recovery tidies (tidy.py). Nothing else
+depends on them: a disk that refuses a link stops no job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from jobjar.attempt import Claimer
+from jobjar.disk import rename
+from jobjar.jobname import numbered_name
+from jobjar.patience import patience, patiently
+
+MAX_SPENT_LINKS = 50_000
+# Removing links goes on for so long at once: jobs and orders wait meanwhile.
+_REMOVING_S = 0.25
+
+
+def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
+    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
+    link_name, number = name, 2
+    target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
+    while True:
+        link = f"{claimer.jar.layout.claimed}/{link_name}"
+        troubles = patience.troubles
+        try:
+            patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
+            return link
+        except FileExistsError:
+            if patience.troubles != troubles and _leads_to(link, target):
+                return link  # the try that failed had made it
+            if not os.path.exists(link):
+                with contextlib.suppress(OSError):  # a leftover of a dead worker
+                    os.unlink(link)
+            else:
+                link_name = numbered_name(name, number)
+                number += 1
+        except OSError:
+            return ""
+
+
+def _leads_to(link: str, target: str) -> bool:
+    try:
+        return os.readlink(link) == target
+    except OSError:
+        return False
+
+
+def take_link_away(claimer: Claimer, link: str) -> None:
+    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
+    after an old one was freed, which at a link a job cost half a millisecond a job."""
+    if not link:
+        return
+    try:
+        if not claimer.jar.ledger_home.shared:
+            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
+            return
+        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
+        claimer.spent_links += 1
+    except OSError:
+        with contextlib.suppress(OSError):  # what stays behind recovery removes
+            os.unlink(link)
+    if claimer.spent_links >= MAX_SPENT_LINKS:
+        remove_spent_links(claimer)
+
+
+def take_own_link_away(claimer: Claimer, link: str) -> None:
+    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
+    with contextlib.suppress(OSError):
+        if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
+            take_link_away(claimer, link)
+
+
+def remove_spent_links(claimer: Claimer) -> None:
+    """Remove the links that were taken out of claimed/, as many as can be removed in a moment; for when there is nothing better
+    to do."""
+    until = time.monotonic() + _REMOVING_S
+    while claimer.spent_links and time.monotonic() < until:
+        claimer.spent_links -= 1
+        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
+            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")

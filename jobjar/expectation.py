@@ -1,0 +1,32 @@
+"""When work is to be expected to end, from how much of it waits, how long what runs has run, and how it went until now.
+
+Pure arithmetic. Where nothing tells, there is no estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def expect_end(
+    waiting: int, running_for_s: Sequence[float], takes_s: float | None, rate_per_s: float | None
+) -> float | None:
+    """Seconds until all jobs have ended, or None.
+
+    `waiting` jobs are to be begun; others have run for `running_for_s`. A job takes `takes_s`, and `rate_per_s` of them end,
+    where that is known. Of a job that has run longer than one takes nothing is known: where only such are left, there is no
+    estimate.
+    """
+    if not waiting and not running_for_s:
+        return None
+    if takes_s is None:
+        return None if rate_per_s is None else (waiting + len(running_for_s)) / rate_per_s
+    rests_s = [max(0.0, takes_s - spent_s) for spent_s in running_for_s]
+    last_s = max(rests_s, default=0.0)
+    if not waiting:
+        # They run side by side.
+        return last_s or None
+    begun = sum(rests_s) / takes_s if takes_s else 0.0
+    if rate_per_s is not None:
+        return max((waiting + begun) / rate_per_s, last_s)
+    return max((waiting + begun) * takes_s / max(1, len(running_for_s)), last_s)

@@ -1,0 +1,30 @@
+"""Lines for people, of which there may be thousands of one kind: each has its kind, and one line with a count can stand for all.
+
+Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Line(str):
+    """A line for people, and what several of its kind are, in words that go on from a number: "jobs are …"."""
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> Line:
+        line = super().__new__(cls, text)
+        line.kind = kind
+        return line
+
+
+def summarize(lines: Iterable[str]) -> list[str]:
+    """One line for each kind of which there are several, with their number and the first of them; the others as they are."""
+    kinds: dict[str, list[str]] = {}
+    for number, line in enumerate(lines):
+        kinds.setdefault(line.kind if isinstance(line, Line) else f"\0{number}", []).append(line)
+    return [
+        some[0] if len(some) == 1 else f"{len(some):,} {kind} (one of them: {some[0]}); --verbose prints each"
+        for kind, some in kinds.items()
+    ]

@@ -1,0 +1,183 @@
+"""The `#JJ` lines of a script: which count, and which only look as if they did.
+
+Those count that stand in the script's first lines, as long as these are comments (`#`) or blank. A line that looks like one of
+them and stands elsewhere, or is written otherwise, would be lost without a word, and a limit with it. So it is named: a
+submission is refused for it, and a job that was put there by hand has a warning. `#JJ end` ends the look: below it a script may
+hold whatever text it likes. Reads bytes that it is given; writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from jobjar.errors import BadScript
+
+# How much of a file is searched.
+HEADER_BYTES = 65536
+_LINE = re.compile(rb"#JJ(?:\s|$)")
+_END = b"end"
+# A line as people write it who mean an attribute: any name with `=`, or without it a name that is one.
+_NAMES = rb"retries|retry[_-]delay|time[_-]limit"
+_ALIKE = re.compile(
+    rb"^[ \t]*#(?:[ \t]*[Jj][Jj](?:[ \t:]+-*[A-Za-z_][A-Za-z0-9_-]*|(?i:" + _NAMES + rb"))[ \t]*=(?!=)"
+    rb"|JJ[ \t:]+-*(?:" + _NAMES + rb")[ \t:]+\S)",
+    re.MULTILINE,
+)
+_NEAR = re.compile(rb"#[ \t]*[Jj][Jj]")
+# The beginning of a here-document, as shells, Perl, Ruby and PHP write it, and its word.
+_HERE_DOCUMENT = re.compile(rb"(?<!<)<<[-~]?[ \t]*\\?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
+_MARKS = (
+    (b"\xef\xbb\xbf", "a byte order mark (BOM)", r"take it away (sed -i '1s/^\xef\xbb\xbf//' FILE)"),
+    (b"\xff\xfe", "the byte order mark of UTF-16", "save it as UTF-8 without one"),
+    (b"\xfe\xff", "the byte order mark of UTF-16", "save it as UTF-8 without one"),
+)
+_BEGINNINGS_OF_MARKS = (b"\xef", b"\xff", b"\xfe")
+_SHOWN = 60
+_LONGEST_FIRST_LINE = 4096
+
+
+class HeaderLine(NamedTuple):
+    """A `#JJ` line that counts: where it stands, and what comes after `#JJ`."""
+
+    where: str
+    text: str
+
+
+class Misplaced(NamedTuple):
+    """A line that looks like a `#JJ` line and does not count: its number, and why not and what to do."""
+
+    number: int
+    reason: str
+
+
+def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
+    """The `#JJ` lines that count of a script, of which `data` is the beginning. What is no text has none.
+
+    Raises BadScript where a byte order mark hides the first line, from the kernel too.
+    """
+    _refuse_mark(data, where)
+    if b"#JJ" not in data or not _is_text(data):
+        return []
+    found = []
+    for number, line in enumerate(_lines(data), 1):
+        if not _is_in_block(line):
+            break
+        if _LINE.match(line):
+            text = line[3:].strip()
+            if text == _END:
+                break
+            found.append(HeaderLine(f"{where}, line {number}", text.decode("utf-8", "replace")))
+    return found
+
+
+def find_misplaced(data: bytes) -> list[Misplaced]:
+    """The lines of a script, of which `data` is the beginning, that look like `#JJ` lines and do not count; and its first line,
+    where that ends so that no kernel finds the interpreter."""
+    found = []
+    if data.startswith(b"#!") and data[:_LONGEST_FIRST_LINE].partition(b"\n")[0].endswith(b"\r"):
+        found.append(Misplaced(1, explain_carriage_return(data)))
+    # Most scripts that have these letters have them in names of variables: a quick look spares them the rest.
+    if _NEAR.search(data) and _is_text(data):
+        at = _ALIKE.search(data)
+        while at is not None and _LINE.match(data, at.start()) and _is_in_block_at(data, at.start()):
+            at = _ALIKE.search(data, at.end())
+        if at is not None:
+            found += _look_through(_lines(data))
+    return found
+
+
+def refuse_misplaced(data: bytes, where: str) -> None:
+    """Raise BadScript where a script has lines that would not count, or a first line that no kernel can read."""
+    found = find_misplaced(data)
+    if found:
+        more = f" ({len(found) - 1} more such lines follow)" if len(found) > 1 else ""
+        raise BadScript(where=f"{where}, line {found[0].number}", reason=found[0].reason + more)
+
+
+def explain_carriage_return(data: bytes) -> str:
+    """Why a script whose first line ends with CR LF does not run, and what to do."""
+    interpreter = data[:_LONGEST_FIRST_LINE].partition(b"\n")[0][2:].strip(b" \t").decode("utf-8", "replace")
+    return (
+        f"the #! line ends with a carriage return (CR), as Windows writes lines, so the kernel looks for {interpreter!r}; "
+        r"take the CRs away (sed -i 's/\r$//' FILE)"
+    )
+
+
+def _refuse_mark(data: bytes, where: str) -> None:
+    if data[:1] not in _BEGINNINGS_OF_MARKS:
+        return
+    for mark, name, what_to_do in _MARKS:
+        if data.startswith(mark):
+            reason = f"the file begins with {name}, so the kernel does not see a #! line in it; {what_to_do}"
+            raise BadScript(where=f"{where}, line 1", reason=reason)
+
+
+def _is_text(data: bytes) -> bool:
+    first = data[:1]
+    return (first >= b" " and first != b"\x7f") or first in (b"\t", b"\n", b"\r")
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The lines that are searched: whole ones, and none of what a script carries along that is no text."""
+    lines = data[:HEADER_BYTES].split(b"\n")
+    if len(data) >= HEADER_BYTES:
+        lines.pop()  # cut short: half a value would be another value
+    binary = next((number for number, line in enumerate(lines) if b"\0" in line), len(lines))
+    return lines[:binary]
+
+
+def _is_in_block(line: bytes) -> bool:
+    """Whether the block of first lines goes on with this one."""
+    return line.startswith(b"#") or not line.strip()
+
+
+def _is_in_block_at(data: bytes, start: int) -> bool:
+    return all(map(_is_in_block, data[:start].split(b"\n")[:-1]))
+
+
+def _look_through(lines: list[bytes]) -> list[Misplaced]:
+    """`find_misplaced` line by line: what is text for another file (a here-document, the first lines of a script that this one
+    writes) is left out."""
+    found = []
+    ended_by = 0
+    words: list[bytes] = []
+    is_of_another = False
+    for number, line in enumerate(lines, 1):
+        if words:
+            if _ends_here_document(line, words[0]):
+                words.pop(0)
+            continue
+        if _LINE.match(line) and line[3:].strip() == _END:
+            break
+        if not ended_by and not _is_in_block(line):
+            ended_by = number
+        if ended_by:
+            is_comment = line.lstrip().startswith(b"#")
+            begins_another = line.lstrip().startswith(b"#!") if is_comment else b"#!" in line
+            is_of_another = begins_another or (is_of_another and (is_comment or not line.strip()))
+            if not is_comment:
+                words = [word for _, word in _HERE_DOCUMENT.findall(line) if _is_ended(lines, number, word)]
+        if _ALIKE.match(line) and not is_of_another and not (not ended_by and _LINE.match(line)):
+            found.append(Misplaced(number, _explain(line, ended_by)))
+    return found
+
+
+def _ends_here_document(line: bytes, word: bytes) -> bool:
+    return line.strip().rstrip(b";)") == word
+
+
+def _is_ended(lines: list[bytes], start: int, word: bytes) -> bool:
+    """Whether a line of this word alone follows: `1 << n` begins no here-document. One that goes on beyond what is searched
+    is taken for none too, so that its lines are named rather than lost."""
+    return any(_ends_here_document(line, word) for line in lines[start:])
+
+
+def _explain(line: bytes, ended_by: int) -> str:
+    text = line.strip().decode("utf-8", "replace")
+    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    if ended_by:
+        why = f"line {ended_by} ends the comment lines at the top, and only `#JJ` lines among those do. Move it above that line"
+    else:
+        why = "it is not written `#JJ name = value`. Write it so"
+    return f"{text!r} does not count, because {why}; or, if it is not meant for this job, put a line `#JJ end` above it"

@@ -1,0 +1,35 @@
+"""Questions to the ledger about what comes near to a name that nothing has. Take the driver's connection; read only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Named(NamedTuple):
+    """A job as it is listed."""
+
+    name: str
+    state: str
+
+
+def count_ids(connection: Any, beginning: str) -> int:
+    """How many jobs have ids that begin so."""
+    query = "SELECT count(*) FROM job WHERE uid >= ? AND uid < ?"
+    return int(connection.execute(query, (beginning, beginning + "\x7f")).fetchone()[0])
+
+
+def jobs_named_with(connection: Any, part: str, limit: int) -> list[Named]:
+    """The newest jobs that have `part` in their names."""
+    query = "SELECT name, state FROM job WHERE instr(name, ?) ORDER BY moved_at DESC, id DESC LIMIT ?"
+    return [Named(*row) for row in connection.execute(query, (part, limit))]
+
+
+def newest_jobs(connection: Any, limit: int) -> list[Named]:
+    """The jobs that were moved last."""
+    query = "SELECT name, state FROM job ORDER BY moved_at DESC, id DESC LIMIT ?"
+    return [Named(*row) for row in connection.execute(query, (limit,))]
+
+
+def categories_of_jobs(connection: Any) -> set[str]:
+    """The categories that any job is, or was, of."""
+    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job")}

@@ -1,0 +1,157 @@
+"""Files that carry a known job's name and are not it, and jobs whose files were given another name by hand.
+
+A job's own name is the one that its submission gave it; another priority, or the `~2` of a taken name, leave it the same. Any
+other file whose name has the id in it is a copy (an editor's backup, say), unless the job's own file is gone and this is it
+by its mark (file_mark.py). So is a file of quite another name: `mv unclaimed/JOB unclaimed/CATEGORY` where there is no such
+category. Reads rows, and the files in question.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from jobjar.disk import is_job_file, look
+from jobjar.file_mark import mark_prefix, read_mark
+from jobjar.jobname import (
+    carried_id,
+    has_priority,
+    id_in_name,
+    is_same_name,
+    is_temporary_name,
+    originals_of_backup,
+    priority_in_name,
+    with_priority,
+)
+from jobjar.layout import Layout, name_in_place, state_of_place
+
+# An editor that keeps a backup renames the job's file and then writes it anew: for that long its name may be missing.
+_EDITED_WITHIN_S = 2.0
+
+
+class Known(NamedTuple):
+    """A job that the ledger knows, by its row."""
+
+    row: int
+    uid: str
+    state: str
+    place: str
+
+
+def may_be_passing(name: str, status: os.stat_result) -> bool:
+    """Whether a file is one that an editor is just about to rename (`sed -i` gives it the job's run bit first)."""
+    return is_temporary_name(name) and is_young(status)
+
+
+def is_young(status: os.stat_result) -> bool:
+    """Whether a file got its name so lately that an editor may still be at it."""
+    return time.time() - status.st_ctime < _EDITED_WITHIN_S
+
+
+def recorded_name(connection: Any, uid: str) -> str | None:
+    """The name that a job was submitted with, as the journals tell; None where that has no id in it, or they do not."""
+    query = "SELECT destination, origin FROM move WHERE job_uid = ? ORDER BY number, moved_at"
+    for places in connection.execute(query, (uid,)):
+        for name in map(name_in_place, places):
+            if id_in_name(name) == uid:
+                return name
+    return None
+
+
+def is_odd_name(connection: Any, uid: str, name: str, known_name: str) -> bool:
+    """Whether a file's name has a job's id in it, and something more that is not its own. `known_name` is its row's."""
+    if carried_id(name) != uid or is_same_name(name, known_name):
+        return False
+    recorded = recorded_name(connection, uid)
+    return recorded is not None and not is_same_name(name, recorded)
+
+
+def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_result) -> Known | None:
+    """The job whose file, which is nowhere else, is the one at `place`; None where there is none, or doubt. Raises OSError."""
+    if state_of_place(place) not in ("limbo", "unclaimed"):
+        return None
+    prefix = mark_prefix(status)
+    rows = connection.execute(
+        "SELECT job.id, job.uid, job.state, job.place, mark FROM file_mark CROSS JOIN job ON job.uid = file_mark.job_uid "
+        "WHERE mark >= ? AND mark < ?",
+        (prefix, prefix[:-1] + "/"),
+    ).fetchall()
+    if len(rows) != 1:
+        return None
+    job = Known(*rows[0][:4])
+    if job.state in ("claimed", "completed") or (job.state != "removed" and _is_job_at(layout.path(job.place))):
+        return None
+    decided = "SELECT 1 FROM attempt WHERE job_uid = ? AND is_final = 1"
+    if connection.execute(decided, (job.uid,)).fetchone() is not None:
+        return None  # its file is history: who puts it here again submits another job
+    if carried_id(name_in_place(place)) == job.uid and is_young(status):
+        return None
+    return job if read_mark(layout.path(place), status) == rows[0][4] else None
+
+
+def _is_job_at(path: str) -> bool:
+    status = look(path)
+    return status is not None and is_job_file(status)
+
+
+def kept_priority(connection: Any, uid: str | None, name: str) -> int:
+    """The priority of a job that has this name now: where the name is none of its own and says nothing, that of its own."""
+    if uid is None or has_priority(name):
+        return priority_in_name(name)
+    recorded = recorded_name(connection, uid)
+    if recorded is None or is_same_name(name, recorded):
+        return priority_in_name(name)
+    return priority_in_name(recorded)
+
+
+def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
+    """The name that the worker gives a job's file which was renamed: its own, with the priority that it has now."""
+    recorded = recorded_name(connection, uid)
+    if recorded is None or is_same_name(name, recorded):
+        return name
+    return with_priority(recorded, priority)
+
+
+def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
+    """The jobs that wait under a name that is not their own: (place, own name) each."""
+    rows = connection.execute(
+        "SELECT uid, name, place FROM job WHERE state <> 'completed' AND state IN ('limbo', 'unclaimed') AND uid IS NOT NULL "
+        "AND move_number > 0 AND (instr(name, uid) = 0 OR name NOT GLOB '*.[0-9-]*')"
+    )
+    found = []
+    for uid, name, place in rows:
+        recorded = recorded_name(connection, uid)
+        if recorded is not None and not is_same_name(name, recorded):
+            found.append((place, recorded))
+    return found
+
+
+def explain_second_file(connection: Any, uid: str | None, name: str) -> str | None:
+    """Why a file that is to be claimed is none to be run, and what to do: it is another job's file once more. `uid` is what
+    the ledger knows it by."""
+    carried = carried_id(name)
+    if carried is not None and carried != uid:
+        row = connection.execute("SELECT name, state FROM job WHERE uid = ?", (carried,)).fetchone()
+    elif carried is None and uid is None:
+        marks = ",".join("?" * len(originals := originals_of_backup(name)))
+        query = (
+            f"SELECT name, state FROM job WHERE name IN ({marks}) AND state <> 'removed' ORDER BY moved_at DESC LIMIT 1"
+        )
+        row = connection.execute(query, originals).fetchone() if originals else None
+    else:
+        row = None
+    if row is None:
+        return None
+    return (
+        f"its name makes it a copy or a backup of job {row[0]} ({row[1]}), which would run twice; remove it, or give it a name "
+        "of its own (mv limbo/… unclaimed/NAME) to have it run as another job"
+    )
+
+
+def known_copies(connection: Any) -> set[str]:
+    """The places of the files that are held because another job has the id in their names."""
+    rows = connection.execute(
+        "SELECT place, name, uid FROM job WHERE state <> 'completed' AND state = 'limbo' AND held_reason IS NOT NULL"
+    )
+    return {place for place, name, uid in rows if carried_id(name) not in (None, uid)}

@@ -1,0 +1,277 @@
+"""Every example of every page is run as it is typed, in the order of its page, in a world of its own with real workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pages import PAGES, ROOT, Stage, make_session, read_pieces
+from tests.rig import BIN
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+NEEDED = ("unshare", "cc", "jq", "sqlite3")
+# A root directory with this machine's programs and Python, but with its own /data, /home, /opt, /shared, /tmp and /var, on a node
+# with the name `rain`, whose processes all end with the session.
+_WORLD = r"""
+root=$1
+hostname rain
+mount -t tmpfs tmpfs "$root"
+for entry in /*; do
+    name=${entry#/}
+    case $name in data|home|opt|proc|shared|tmp|var) continue ;; esac
+    if [ -L "$entry" ]; then cp -P "$entry" "$root/$name"
+    elif [ -d "$entry" ]; then mkdir "$root/$name"; mount --rbind "$entry" "$root/$name"
+    fi
+done
+mkdir -p "$root/proc" "$root/data" "$root/home/ann" "$root/opt/local/bin" "$root/shared" "$root/over/upper" "$root/over/work"
+mkdir -p -m 1777 "$root/tmp" "$root/var" "$root/var/tmp"
+mount -t proc proc "$root/proc"
+over=$root/over
+mount -t overlay overlay -o "lowerdir=/usr/local/bin,upperdir=$over/upper,workdir=$over/work" "$root/usr/local/bin"
+mkdir "$root/tmp/source"
+cp -r examples "$root/tmp/source/examples"
+cat > "$root/tmp/session"
+cd "$root/tmp/source"
+exec chroot "$root" /bin/sh -c 'cd /tmp/source && exec /bin/sh /tmp/session'
+"""
+# What the pages speak of and do not bring: programs of the reader's, data, a package.
+_THINGS = r"""
+program() { cat > "$1"; chmod 755 "$1"; }
+program /usr/local/bin/big_computation <<'end'
+#!/bin/sh
+test -r "$1" && echo "$2 $3"
+end
+program /opt/local/bin/standalone_job <<'end'
+#!/bin/sh
+echo "$JJ_JOB"
+end
+cp /opt/local/bin/standalone_job .
+program /usr/local/bin/run_sr <<'end'
+#!/bin/sh
+test -d "$1" && echo "$2 $3" > "/data/sr_output/.$2" && mv "/data/sr_output/.$2" "/data/sr_output/$2"
+end
+program /usr/local/bin/merge_sr <<'end'
+#!/bin/sh
+cat "$1"/* > /data/merged
+end
+mkdir -p /data/sr_input /data/sr_output /data/in /data/packages/wc/bin /data/packages/wc/package /data/project
+touch /data/infile.tmp
+echo 'one two three' > /data/in/words.txt
+echo 'four five' > '/data/in/more words.txt'
+program /data/packages/wc/bin/count_words <<'end'
+#!/bin/sh
+cat "$@" | wc -w
+end
+echo 'PATH=$1/bin:$PATH' > /data/packages/wc/package/setup.sh
+tar czf /data/packages/wc-1.2.tgz -C /data/packages/wc .
+"""
+_JAR = "jobjar init /tmp/jar; export JJ_HOME=/tmp/jar\n"
+_WAIT_FOR_ALL = "jobjar wait --timeout 200s --all --since 1h"
+_COUNT_JUG = next(piece.text for piece in read_pieces(ROOT / "docs/guide.md") if piece.language == "jug")
+
+
+def batch(name: str, command: str, *keys: str) -> str:
+    """Lines of sh that run a batch of one job."""
+    text = "\\n".join(("batch", f"name = {name}", f'run_command = "{command}"', *keys))
+    return f"printf '{text}\\n' | submit_batch -; jobjar wait --timeout 200s --batch {name}\n"
+
+
+_WORDCOUNT = batch(
+    "wordcount", "mkdir output/log; echo 7 > output/total; echo x > output/log/job.log; echo 1 > output/result.txt"
+)
+_COUNT = f"cat > count.jug <<'end'\n{_COUNT_JUG}end\n"
+_STORED_AGAIN = "sed s/stored/again/ examples/jug/storage/storage.jug | submit_batch - class=DISK; start_worker"
+_REGISTRY = "it takes packages from a registry; the programs of this tree stand there instead"
+_CRON = "what cron starts is for a host that has cron; tests/programs/test_nightly.py reads these files"
+_PEER = "it wants a second node; tests/hosts/test_doctor_peer.py has one"
+_INSTALLED = f"for program in {ROOT}/scripts/*; do ln -s {BIN}/${{program##*/}} %s/; done"
+
+
+STAGES: dict[str, dict[str, Stage]] = {
+    "README.md": {
+        "make demo ": Stage(
+            before=_THINGS,
+            instead={
+                "make demo ": (":", "tests/test_demo.py runs it"),
+                "make demo-jug ": (":", "tests/test_demo.py runs it"),
+                "make test ": (":", "this is a part of it"),
+            },
+        ),
+        "$ python3 -m venv": Stage(
+            instead={"python3 -m venv ~/jobjar": ("mkdir -p ~/jobjar/bin; " + _INSTALLED % "~/jobjar/bin", _REGISTRY)}
+        ),
+    },
+    "guide.md": {
+        "python3 -m venv": Stage(
+            before=_THINGS,
+            instead={"/shared/jobjar/bin/pip": (_INSTALLED % "/shared/jobjar/bin", _REGISTRY)},
+        ),
+        "stop_worker all": Stage(
+            instead={
+                "stop_worker rain   ": ("start_worker; stop_worker rain", "those that ran have just been stopped"),
+                "stop_worker rain flower": (
+                    "start_worker; stop_worker rain flower.13764 || test $? = 1",
+                    "no node flower is here: as the page says, that is an error, and the others are stopped all the same",
+                ),
+            }
+        ),
+        "pause_worker all": Stage(before="start_worker LINUX"),
+        "#JJ retries = 2": Stage(name="patient", after=f"submit_job -f ./patient; {_WAIT_FOR_ALL}"),
+        "submit_job /usr/local": Stage(after=_WAIT_FOR_ALL),
+        "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),
+        "cd $JJ_HOME/limbo": Stage(after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
+        "jobname=": Stage(after=f"jobjar wait --timeout 200s '*-nightly.15'; {_WAIT_FOR_ALL}"),
+        "# distribute_sr": Stage(name="/usr/local/bin/distribute_sr"),
+        "# monitor_sr": Stage(
+            name="/usr/local/bin/monitor_sr",
+            after=f"submit_job distribute_sr; {_WAIT_FOR_ALL}; test $(wc -l < /data/merged) = 10; rm /data/merged",
+        ),
+        "# count.jug": Stage(name="count.jug"),
+        "submit_batch count.jug": Stage(
+            after="jobjar wait --timeout 200s count-3; test $(list_outputs count-3 | grep -c counts/3/count-) = 200"
+        ),
+        "[batch]": Stage(
+            name="more.toml",
+            after="submit_batch more.toml level=3; jobjar wait --timeout 200s more-3; test $(get_output all-20 -) = 5",
+        ),
+        "#JJ described = yes": Stage(
+            name="own", after=f"submit_job -f ./own; {_WAIT_FOR_ALL}; test $(cat /shared/jar/storage/count-17) = 3"
+        ),
+        "jobjar wait count-3": Stage(after=f"{_WAIT_FOR_ALL}; test $(wc -l < /data/merged) = 10"),
+        "jobjar doctor": Stage(
+            instead={
+                "jobjar doctor  ": (
+                    "jobjar doctor || test $? = 1",
+                    "what it finds dangerous depends on the disk of the tests",
+                ),
+                "jobjar doctor --peer": (":", _PEER),
+            }
+        ),
+        "(crontab -l; cat $JJ_HOME/crontabs/worker": Stage(
+            instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)}
+        ),
+        "# Lines that start": Stage(
+            name="config.ini",
+            after="mkdir /shared/jar_workers; env -u JJ_HOME JJ_CONFIG_FILE=$PWD/config.ini jobjar config | grep SMALL",
+        ),
+    },
+    "described-jobs.md": {
+        "for name in wordcount": Stage(before=_JAR),
+        "batch {": Stage(name="words.jug"),
+        "submit_batch words.jug": Stage(after="jobjar wait --timeout 200s words"),
+        "PATH=$1/bin": Stage(
+            name="setup.sh", after="grep -v '^#' examples/jug/library/package/setup.sh | diff - setup.sh"
+        ),
+        "submit_batch examples/jug/library": Stage(
+            after="jobjar wait --timeout 200s library; get_output greeting.txt -"
+        ),
+        "mkdir queue": Stage(
+            after="jobjar wait --timeout 200s polling; test $(list_outputs polling | grep -c result-) = 3"
+        ),
+        "submit_batch examples/jug/storage": Stage(after="jobjar wait --timeout 200s stored"),
+        "stop_worker all": Stage(
+            after=f"{_STORED_AGAIN}; jobjar wait --timeout 200s again; list_outputs again | grep result-3"
+        ),
+    },
+    "abort_batch.1": {"abort_batch": Stage(before=f"{_THINGS}{_JAR}{_COUNT}submit_batch count.jug level=3")},
+    "batch_edit.1": {"batch_edit": Stage(before=f"{_THINGS}{_JAR}{_COUNT}submit_batch count.jug level=3")},
+    "batch_status.1": {
+        "batch_status": Stage(before=_JAR + "start_worker\n" + batch("wc", "echo a b | wc -w > output/words"))
+    },
+    "check_workers.1": {
+        "check_workers": Stage(before=_JAR, instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)})
+    },
+    "get_output.1": {
+        "get_output": Stage(
+            before=_JAR + "start_worker\n" + _WORDCOUNT,
+            instead={
+                "get_output --job 0qk8z": (
+                    "get_output --job \"$(list_outputs --format json | jq -r '.outputs[0].job')\" result.txt /tmp/",
+                    "the id is another one each time",
+                )
+            },
+        )
+    },
+    "jobjar-config.5": {
+        "# Two workers": Stage(
+            name="config.ini", after=_JAR + "JJ_CONFIG_FILE=$PWD/config.ini jobjar config | grep -q LINUX"
+        )
+    },
+    "jobjar.1": {"jobjar init": Stage(before=_THINGS + "printf 'all:\\n\\ttrue\\n' > /data/project/Makefile")},
+    "list_outputs.1": {"list_outputs": Stage(before=_JAR + "start_worker\n" + _WORDCOUNT)},
+    "pause_worker.1": {"pause_worker": Stage(before=_JAR + "start_worker")},
+    "recover_jobs.1": {
+        "recover_jobs": Stage(before=_JAR, instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)})
+    },
+    "start_worker.1": {
+        "start_worker": Stage(
+            before=_JAR,
+            instead={
+                "start_worker --foreground": (
+                    'start_worker --foreground & until stop_worker "$(hostname).$!"; do sleep 0.1; done; wait $!',
+                    "it stays until somebody stops it",
+                )
+            },
+        )
+    },
+    "stop_worker.1": {
+        "stop_worker": Stage(
+            before=_JAR + "start_worker",
+            instead={
+                "stop_worker rain flower": (
+                    "start_worker; stop_worker rain flower.13764 meadow || test $? = 1",
+                    "no nodes flower and meadow are here: that is an error, and the others are stopped all the same",
+                )
+            },
+        )
+    },
+    "submit_batch.1": {
+        "submit_batch": Stage(
+            before=f"{_THINGS}{_JAR}{_COUNT}printf 'batch\\nname = first\\nrun_command = true\\n' > first.jug\n"
+            'printf \'[batch]\\nname = "second"\\nrun_command = "true"\\n\' > second.toml',
+            instead={
+                "sed s/small/large/": (
+                    "sed s/count-/large-/ count.jug | submit_batch - level=3",
+                    "the name has to be new",
+                )
+            },
+        )
+    },
+    "submit_job.1": {
+        "submit_job /usr/local": Stage(
+            before=_THINGS + _JAR, after="start_worker LINUX; jobjar wait --timeout 200s '*test_run.10'"
+        ),
+    },
+    "system_status.1": {"system_status": Stage(before=_JAR)},
+    "unique_job_name.1": {
+        "jobname=": Stage(before=_THINGS + _JAR, after="start_worker; jobjar wait --timeout 200s '*nightly.15'")
+    },
+    "unpause_worker.1": {"unpause_worker": Stage(before=_JAR)},
+    "workload_limit.1": {"workload_limit": Stage(before=_JAR)},
+}
+
+
+@pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"the examples need {', '.join(NEEDED)}")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_example_of_a_page_runs_as_it_is_typed(page: Path, tmp_path: Path) -> None:
+    session = make_session(read_pieces(page), STAGES[page.name])
+    root = tmp_path / "root"
+    root.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JJ_")}
+    environment |= {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": "/home/ann", "TMPDIR": "/tmp"}
+    words = ["unshare", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child"]
+    result = subprocess.run(
+        [*words, "/bin/sh", "-ec", _WORLD, "sh", str(root)],
+        input=session,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    assert "Traceback" not in result.stderr
