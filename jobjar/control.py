@@ -174,7 +174,7 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
     for name in names:
         matches = [w for w in running if name == ALL or w.name == name or w.process.node == name]
         if not matches and name != ALL:
-            errors.append(UnknownWorker(name=name, running=_name_running(running)))
+            errors.append(UnknownWorker(name=name, running=name_running(running)))
         chosen.update({worker.name: worker for worker in matches})
     return list(chosen.values()), errors
 
@@ -185,7 +185,8 @@ def check_may_start(layout: Layout) -> None:
         raise NoneMayStart(path=layout.stop_all_file)
 
 
-def _name_running(running: Sequence[WorkerState]) -> str:
+def name_running(running: Sequence[WorkerState]) -> str:
+    """For people: which workers run."""
     names = [worker.name for worker in running]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more} run" if names else "no worker runs"

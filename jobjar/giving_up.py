@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from jobjar import control
 from jobjar.batch_change import give_up, read_change
 from jobjar.contents import WORKER, Unreadable, read_document
-from jobjar.control import WorkerState, list_workers
+from jobjar.control import WorkerState, list_workers, name_running, running_workers
 from jobjar.disk import read_server_clock, replace_file
 from jobjar.errors import CannotUseJar, JarError, NotGone, UnknownWorker
 from jobjar.heartbeat import Hearing
@@ -56,7 +56,7 @@ def find_gone(jar: Jar, nodes: Iterable[str], names: Iterable[str]) -> Gone:
     for name in (*nodes, *names):
         is_known = any(name in (worker.name, worker.process.node) for worker in workers) or name in batches.values()
         if not is_known:
-            raise UnknownWorker(name=name)
+            raise UnknownWorker(name=name, running=name_running(running_workers(jar.layout)))
     meant = [worker for worker in workers if worker.name in names or worker.process.node in nodes]
     hearing = Hearing(jar.layout)
     living = [

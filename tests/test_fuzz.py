@@ -75,8 +75,14 @@ WORKER = {
     "started_at": 1000.5,
     "heartbeat_time_s": 30,
     "is_storage": False,
+    "version": "0.1.0",
+    "pid_namespace": "4026531836",
+    "given_up_at": 5.0,
+    "given_up_by": "ann",
+    "pauses_until": 5.0,
+    "failures_in_a_row": 2,
 }
-PROCESS = {"node": "snow", "pid": 7, "started": 5.0, "boot_id": "b"}
+PROCESS = {"node": "snow", "pid": 7, "started": 5.0, "boot_id": "b", "pid_namespace": "4026531836"}
 CHANGE = {**PROCESS, "id": "c", "by": "ann", "batches": ["wc"]}
 BATCH = {
     "batch": "wc",
@@ -105,7 +111,7 @@ STATE = {
     "output_path": "",
 }
 ENTRIES: list[dict[str, Any]] = [
-    SUBMITTED,
+    {**SUBMITTED, "file": "7.5.1000.1a2b3c4d"},
     CLAIM,
     {"entry": "ended", "job": "j", "attempt": 1, "worker": "w.1", "worker_uid": "u", "ended_at": 5.0, "outcome": "failed",
      "output_file": "x", "pid": 5, "wall_time_s": 0.5},
@@ -114,7 +120,7 @@ ENTRIES: list[dict[str, Any]] = [
     {"entry": "variables", "job": "j", "attempt": 1, "worker_uid": "u", "variables": {"a": "5"}, "told_at": 5.0},
     {"entry": "stored", "job": "j", "attempt": 1, "worker_uid": "u", "source_name": "a/b", "storage_size": 5},
     {"entry": "phase", "job": "j", "attempt": 1, "worker_uid": "u", "phase": "run", "began_at": 5.0},
-    {"entry": "warned", "job": "j", "attempt": 1, "worker_uid": "u", "warnings": ["odd"]},
+    {"entry": "warned", "job": "j", "attempt": 1, "worker_uid": "u", "warnings": ["odd"], "first": -1000},
     {"entry": "batch", "batch": "wc", "description": "", "changed_at": 5.0, "jobs": 5},
     {"entry": "throttle", "batch": "wc", "told_at": 5.0, "until": 7.0, "failures": 1},
 ]  # fmt: skip

@@ -254,7 +254,12 @@ GOOD_WORKER = {
     "boot_id": "b",
     "process_started": 5.0,
     "started_at": 1000.5,
-    "pid_namespace": 4026531836,
+    "pid_namespace": "4026531836",
+    "is_storage": False,
+    "version": "0.1.0",
+    "given_up_at": None,
+    "pauses_until": 0.0,
+    "failures_in_a_row": 2,
     "what is not known": [{"a": None}],
 }
 
@@ -263,6 +268,10 @@ GOOD_WORKER = {
     "change",
     [
         {"pid": 0},
+        {"pid_namespace": 4026531836},
+        {"given_up_at": "now"},
+        {"pauses_until": float("inf")},
+        {"failures_in_a_row": -1},
         {"pid": "7"},
         {"pid": 1 << 40},
         {"worker": "../x"},

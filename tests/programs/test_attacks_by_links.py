@@ -12,6 +12,7 @@ import pytest
 
 from jobjar import jobname
 from jobjar.create import create_jar
+from jobjar.liveness import pid_namespace
 from jobjar.stages import submit
 from tests.rig import Rig
 
@@ -115,8 +116,10 @@ def test_root_overwrites_nothing_through_names_that_can_be_foreseen(shared: Rig)
 
     def foresee() -> None:
         for pid in range(os.getpid(), os.getpid() + 3000):
-            for name in (f"writer.{pid}.new", f"ledger.db.{pid}.new"):
-                os.symlink(victim_of(shared), shared.home / "ledger" / name)
+            for maker in (str(pid), f"{pid}+{pid_namespace()}"):
+                for name in (f"writer.{maker}.new", f"ledger.db.{maker}.new"):
+                    os.symlink(victim_of(shared), shared.home / "ledger" / name)
+                os.symlink(victim_of(shared), shared.home / f"workers/.{NODE}.{pid}.{maker}.new")
 
     as_member(foresee)
     name = shared.submit("true")
