@@ -25,6 +25,7 @@ from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read
 from jobjar.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
+from tests.claiming import claim_in_turns
 from tests.described import describe
 from tests.race.test_lost_races import before, finish
 from tests.rig import BIN, Rig, wait_until
@@ -49,11 +50,7 @@ def claim_next(claimer: Claimer) -> ClaimedJob | None:
     claimer.tokens._next_look = 0.0
     claimer.tokens._used_up.clear()
     claimer.proposals.stale_at = 0.0
-    claimer.proposals.has_more = True
-    job = None
-    while job is None and claimer.proposals.has_more:
-        job = claim.claim_next(claimer, NOW, print)
-    return job
+    return claim_in_turns(claimer, NOW, print)
 
 
 def claimed(claimer: Claimer) -> ClaimedJob:
@@ -286,7 +283,7 @@ def test_a_jar_without_limits_costs_a_claim_nothing(rig: Rig, monkeypatch: pytes
     looked = count_calls(tokens, "list_keys", monkeypatch)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     for _ in range(200):
-        assert claim.claim_next(claimer, NOW, print) is not None
+        assert claim_in_turns(claimer, NOW, print) is not None
     assert len(looked) == 1
 
 
@@ -544,7 +541,7 @@ def test_of_three_hundred_jobs_whose_limit_is_used_up_one_is_tried(rig: Rig, mon
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     tried = count_calls(tokens, "list_free", monkeypatch)
     for _ in range(5):
-        assert claim.claim_next(claimer, NOW, print) is None
+        assert claim_in_turns(claimer, NOW, print) is None
     assert len(tried) == 1
     assert not claimer.tokens.may_go_on()
 

@@ -20,6 +20,7 @@ from jobjar.moves import move_to_free_name
 from jobjar.stages import claim
 from jobjar.stages.complete import give_back
 from jobjar.stages.submit import describe_command, submit, submit_all
+from tests.claiming import claim_in_turns
 from tests.rig import Rig
 
 NOW = 4e9
@@ -40,7 +41,7 @@ def make_claimer(rig: Rig, name: str, *categories: str) -> Claimer:
 
 
 def claim_next(claimer: Claimer) -> ClaimedJob | None:
-    return claim.claim_next(claimer, NOW, print)
+    return claim_in_turns(claimer, NOW, print)
 
 
 def count_calls(target: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:

@@ -11,9 +11,9 @@ from jobjar.jar import open_jar
 from jobjar.jobname import new_id
 from jobjar.ledger.queries import Candidate, claim_candidates
 from jobjar.spread import EPOCH_S, spread
-from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import give_back
 from jobjar.stages.submit import describe_command, submit_all
+from tests.claiming import claim_in_turns
 from tests.rig import Rig
 
 NOW = 4e9
@@ -81,12 +81,12 @@ def test_a_try_that_finds_the_job_gone_is_counted(rig: Rig, tmp_path: Path) -> N
     submit_all(rain.jar, [describe_command("true")] * 3)
     with snow.jar.ledger.writing() as connection:
         assert claim_candidates(connection, "", NOW, 9) == []
-    got = claim_next(snow, NOW, print)
+    got = claim_in_turns(snow, NOW, print)
     assert got is not None
-    first = claim_next(rain, NOW, print)
+    first = claim_in_turns(rain, NOW, print)
     assert first is not None
     # What snow knows is from before; the oldest of it is rain's now.
-    while claim_next(snow, NOW, print):
+    while claim_in_turns(snow, NOW, print):
         pass
     assert (rain.claims, snow.claims) == (1, 2)
     assert snow.lost_tries + rain.lost_tries >= 1
@@ -98,10 +98,10 @@ def test_a_try_that_finds_the_job_gone_is_counted(rig: Rig, tmp_path: Path) -> N
 def test_a_worker_that_finds_jobs_gone_looks_soon_at_what_the_others_did(rig: Rig, tmp_path: Path) -> None:
     rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
     submit_all(rain.jar, [describe_command("true")] * 30)
-    assert claim_next(snow, NOW, print) is not None
-    while claim_next(rain, NOW, print):
+    assert claim_in_turns(snow, NOW, print) is not None
+    while claim_in_turns(rain, NOW, print):
         pass
-    assert claim_next(snow, NOW, print) is None
+    assert claim_in_turns(snow, NOW, print) is None
     assert rain.claims + snow.claims == 30
     assert snow.lost_tries <= 3
     for claimer in (rain, snow):
@@ -122,11 +122,11 @@ def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_tim
     rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
     submit_all(rain.jar, [describe_command("true", priority=priority) for priority in (1, 0)])
     # Snow knows both from now on, and looks at rain's journal no more for an hour.
-    assert claim_next(snow, 3.9e9, print) is not None
-    got = claim_next(rain, 3.9e9, print)
+    assert claim_in_turns(snow, 3.9e9, print) is not None
+    got = claim_in_turns(rain, 3.9e9, print)
     assert got is not None
     give_back(rain, got, "for a test")
-    again = claim_next(snow, 3.9e9, print)
+    again = claim_in_turns(snow, 3.9e9, print)
     assert again is not None and (again.uid, again.attempt) == (got.uid, 2)
     for claimer in (rain, snow):
         claimer.jar.close()

@@ -16,6 +16,7 @@ from jobjar.ledger.queries import list_throttles, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
+from tests.claiming import claim_in_turns
 from tests.race.test_lost_races import entries, make_claimer
 from tests.rig import Rig, wait_until
 from tests.test_propose import count_calls
@@ -45,7 +46,7 @@ class Site:
 
     def claim(self, at_s: float) -> ClaimedJob | None:
         self.now = self.began + at_s
-        return claim.claim_next(self.claimer, self.now, print)
+        return claim_in_turns(self.claimer, self.now, print)
 
     def end(self, job: ClaimedJob | None, at_s: float, outcome: str = FAILED) -> list[str]:
         """End a job's attempt; returns what was said."""
@@ -225,8 +226,8 @@ def test_a_throttle_is_seen_by_a_worker_with_another_ledger_when_it_has_folded(r
     rig.environment["JJ_LEDGER_HOME"] = str(site.directory / "home")
     other = make_claimer(rig, "b.1")
     fill_ledger(other.jar.ledger)
-    assert claim.claim_next(other, site.began + 4, print) is None
-    assert claim.claim_next(other, site.began + 64, print) is not None
+    assert claim_in_turns(other, site.began + 4, print) is None
+    assert claim_in_turns(other, site.began + 64, print) is not None
 
 
 def test_the_throttle_outlives_every_ledger(rig: Rig, site: Site) -> None:

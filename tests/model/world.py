@@ -34,10 +34,10 @@ from jobjar.ledger.reconcile import apply_difference, list_jars, scan_category
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
 from jobjar.recover import Recovery, recover_node, recover_worker
-from jobjar.stages.claim import claim_next
 from jobjar.stages.complete import complete, decide
 from jobjar.stages.submit import describe_command, submit
 from jobjar.worker_directory import choose_worker_name, make_worker_directory
+from tests.claiming import claim_in_turns
 from tests.model.faults import Fault, Killed, fault_in
 
 NODES = ("rain", "snow", "wind")
@@ -223,14 +223,14 @@ class World:
             return
         with self.acting(body) as jar, fault_in(fault, act):
             now = self.now() + (_FAR_S if late else 0)
-            job = claim_next(body.claimer, now, lambda line: None)
+            job = claim_in_turns(body.claimer, now, lambda line: None)
             if job is None:
                 with jar.ledger.writing() as connection:
                     fold_journals(connection, jar.layout)
                     for category in body.claimer.categories:
                         scan_category(connection, jar.layout, category)
                 body.claimer.proposals.stale_at = 0
-                job = claim_next(body.claimer, now, lambda line: None)
+                job = claim_in_turns(body.claimer, now, lambda line: None)
             body.job = job
 
     def complete(

@@ -23,6 +23,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, submit
+from tests.claiming import claim_in_turns
 from tests.rig import Rig
 
 NOW = 4e9
@@ -39,7 +40,7 @@ def make_claimer(rig: Rig, name: str) -> Claimer:
 
 def claim_next(claimer: Claimer) -> ClaimedJob | None:
     warnings: list[str] = []
-    job = claim.claim_next(claimer, NOW, warnings.append)
+    job = claim_in_turns(claimer, NOW, warnings.append)
     assert not warnings
     return job
 
