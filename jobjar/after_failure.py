@@ -18,10 +18,12 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.attempt import DESCRIBED, FAILED, PUBLISHED, SUCCEEDED, TIMED_OUT
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import read_file, replace_file
+from jobjar.disk import replace_file
 from jobjar.layout import WorkerPaths
 from jobjar.liveness import ProcessIdentity
+from jobjar.regular import UnfitFile
 from jobjar.settings import Settings
 from jobjar.umask import return_umask
 from jobjar.units import format_seconds
@@ -118,21 +120,22 @@ def begin_afresh(
 
 def end_pause(paths: WorkerPaths) -> None:
     """Say in a worker's worker.json that a fresh worker, perhaps of another version, has its place. Raises OSError."""
-    _note(paths, pauses_until=0.0, version=VERSION)
+    with contextlib.suppress(Unreadable):  # damaged since it was read: that was said
+        _note(paths, pauses_until=0.0, version=VERSION)
 
 
 def _note(paths: WorkerPaths, **fields: Any) -> None:
-    said = json.loads(read_file(paths.identity_file))
+    said = read_document(paths.identity_file, WORKER)
     replace_file(paths.identity_file, (json.dumps({**said, **fields}, indent=1) + "\n").encode())
 
 
 def is_own_place(paths: WorkerPaths, worker_id: str, identity: ProcessIdentity) -> bool:
     """Whether a worker's directory is that of a worker of this id, in this process, which has not ended. Raises OSError."""
     try:
-        said = json.loads(read_file(paths.identity_file))
+        said = read_document(paths.identity_file, WORKER)
         process = ProcessIdentity(
             said["node"], said["pid"], said["process_started"], said["boot_id"], said.get("pid_namespace", "")
         )
         return process == identity and said["worker_id"] == worker_id and said.get("ended_at") is None
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, UnfitFile, Unreadable):
         return False

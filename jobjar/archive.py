@@ -12,11 +12,11 @@ all nodes does this at a time (role.py); two at once do no harm.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
 
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.disk import make_directory, read_server_clock, server_time
 from jobjar.jar import Jar
@@ -199,8 +199,9 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
         os.rename(worker.paths.path, target.path)
     except FileNotFoundError:
         return False
-    with open(target.identity_file, encoding="utf-8") as file:
-        is_the_one = bool(json.load(file)["worker_id"] == worker.worker_id)
+    is_the_one = False
+    with contextlib.suppress(Unreadable):
+        is_the_one = bool(read_document(target.identity_file, WORKER)["worker_id"] == worker.worker_id)
     if not is_the_one:
         # Its process id came round again at this very moment: that is the directory of a worker that lives.
         os.rename(target.path, worker.paths.path)

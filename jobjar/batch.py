@@ -34,6 +34,7 @@ from jobjar.jug.submit_file import check_value, parse_submit_files
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.batches import count_open_jobs, has_untold_jobs, running_jobs, unsuccessful_jobs, waiting_jobs
 from jobjar.ledger.fold import TOLD_WITHIN_S, fold_journals
+from jobjar.regular import read_given
 from jobjar.stages.submit import Submission, stage_chunk
 
 # What batch_edit may change.
@@ -71,7 +72,7 @@ def read_submit_files(
     for path in paths:
         where = "standard input" if path == "-" else path
         try:
-            data = standard_input.read() if path == "-" and standard_input else read_file(path)
+            data = standard_input.read() if path == "-" and standard_input else read_given(path)
             texts.append((data.decode("utf-8-sig"), where))  # an editor's byte order mark means nothing
         except OSError as error:
             problems.append(f"{where or 'an empty name'}: {error.strerror}")

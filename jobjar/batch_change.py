@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
 from jobjar.batch_state import read_batch, read_json, write_json
+from jobjar.contents import BATCH, CHANGE
+from jobjar.creating import unforeseen
 from jobjar.disk import (
     look,
     make_directory,
@@ -117,7 +119,7 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
     """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
-    prepared = f"{jar.layout.batches}/.{node_name()}.{mark()}.{change.id}"
+    prepared = f"{jar.layout.batches}/.{node_name()}.{mark()}.{unforeseen()}"
     directories = [prepared, *([prepared + inner] if inner else [])]
     for path in directories:
         with contextlib.suppress(FileExistsError):
@@ -165,7 +167,7 @@ def _remove_if_empty(jar: Jar, name: str) -> None:
 def read_change(jar: Jar, name: str) -> Change | None:
     """The change that is being made of a batch, or None."""
     for entry in list_directory(jar.layout.batch(name).change):
-        data = read_json(entry.path) if entry.name.endswith((".json", ".given_up")) else None
+        data = read_json(entry.path, CHANGE) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
             process = ProcessIdentity(
                 data["node"], data["pid"], data["started"], data["boot_id"], data.get("pid_namespace", "")
@@ -194,7 +196,7 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
     written = f"{paths.change}/{change.id}.state"
     write_json(jar, written, {**state, "change": change.id})
     # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
-    if read_json(f"{paths.change}/{change.id}.json") is None:
+    if read_json(f"{paths.change}/{change.id}.json", CHANGE) is None:
         raise _given_up(paths.change)
     try:
         # COMMIT: from here the change is made, and the jobs in its directory are submitted
@@ -210,7 +212,7 @@ def _given_up(path: str) -> OSError:
 
 
 def is_committed(jar: Jar, change: Change) -> bool:
-    state = read_json(jar.layout.batch(change.batches[0]).file)
+    state = read_json(jar.layout.batch(change.batches[0]).file, BATCH)
     return state is not None and state.get("change") == change.id
 
 
@@ -332,7 +334,7 @@ def give_up(jar: Jar, name: str) -> None:
 def settle_all(jar: Jar, say: Callable[[str], None]) -> None:
     """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
     said. Raises LedgerUnavailable."""
-    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12}}")
+    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
         if found and is_left(found):

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobjar.attempt import OUTCOMES
 from jobjar.attributes import HEADER_BYTES, read_description
+from jobjar.disk import read_file
 from jobjar.errors import JarError, UnknownBatch
 from jobjar.expectation import expect_end
 from jobjar.jar import Jar
@@ -156,8 +157,8 @@ def _runtime_said(jar: Jar, name: str) -> float | None:
     if place is None:
         return None
     # It may have gone on meanwhile, or say nothing that can be read.
-    with contextlib.suppress(OSError, JarError), open(jar.layout.path(place), "rb") as file:
-        return read_description(file.read(HEADER_BYTES), place).job_runtime_s
+    with contextlib.suppress(OSError, JarError):
+        return read_description(read_file(jar.layout.path(place), size=HEADER_BYTES), place).job_runtime_s
     return None
 
 

@@ -9,11 +9,13 @@ import json
 import time
 from typing import Any
 
-from jobjar.disk import common_mode, read_file, read_server_clock, replace_file
+from jobjar.contents import BATCH, Document, Unreadable, read_document
+from jobjar.disk import common_mode, read_server_clock, replace_file
 from jobjar.errors import CannotUseJar, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
+from jobjar.regular import UnfitFile
 
 # What tells two changes apart that were made at one time of the disk's clock.
 _TICK_S = 1e-6
@@ -64,21 +66,21 @@ def wait_until_past(jar: Jar, moment: float) -> None:
 
 def read_batch(jar: Jar, name: str) -> BatchState:
     """Raises UnknownBatch."""
-    state = read_json(jar.layout.batch(name).file)
+    state = read_json(jar.layout.batch(name).file, BATCH)
     if state is None:
         raise UnknownBatch(name=name, home=jar.layout.home)
     return BatchState(state)
 
 
-def read_json(path: str) -> dict[str, Any] | None:
+def read_json(path: str, document: Document) -> dict[str, Any] | None:
     """What a file of a batch says, or None where there is none. Raises CannotUseJar."""
     try:
-        data: dict[str, Any] = json.loads(read_file(path))
+        return read_document(path, document)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise CannotUseJar(action="read", path=path, reason=f"it is not what was written there: {error}") from error
-    return data
+    except (Unreadable, UnfitFile) as error:
+        reason = error.strerror if isinstance(error, UnfitFile) else f"it is not what was written there: {error}"
+        raise CannotUseJar(action="read", path=path, reason=reason) from error
 
 
 def write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
 from jobjar.refused import find_refused
+from jobjar.regular import passing_over
 
 _SECOND_LOOK_S = 0.5
 
@@ -107,7 +108,7 @@ def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, l
 def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
     """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it."""
     for path in journal_paths(jar.layout):
-        with open_to_read(path) as journal:
+        with passing_over(path), open_to_read(path) as journal:
             end = 0
             for line in read_journal(journal, 0):
                 end = line.end

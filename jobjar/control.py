@@ -7,14 +7,15 @@ ends a running job. Reads the workers' directories; a crash in here leaves some 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from jobjar.contents import WORKER, read_document
+from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look_afresh, read_file, remove_file
+from jobjar.disk import look_afresh, remove_file
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
@@ -89,9 +90,9 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
     is in trouble: the worker is not gone."""
     paths = layout.worker(directory)
     try:
-        data = json.loads(read_file(paths.identity_file, FLICKER_S))
-        started, namespace = float(data["process_started"]), str(data.get("pid_namespace", ""))
-        process = ProcessIdentity(data["node"], int(data["pid"]), started, data["boot_id"], namespace)
+        data = read_document(paths.identity_file, WORKER, FLICKER_S)
+        started, namespace = float(data["process_started"]), data.get("pid_namespace", "")
+        process = ProcessIdentity(data["node"], data["pid"], started, data["boot_id"], namespace)
         ended = data.get("ended_at") is not None
         is_given_up = data.get("given_up_at") is not None
         alive = DEAD if ended else liveness(process)
@@ -109,10 +110,10 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
             is_storage=bool(data.get("is_storage", False)),
-            version=str(data.get("version", "")),
+            version=data.get("version", ""),
             is_given_up=is_given_up,
             pauses_until=float(data.get("pauses_until", 0.0)),
-            failures_in_a_row=int(data.get("failures_in_a_row", 0)),
+            failures_in_a_row=data.get("failures_in_a_row", 0),
         )
     except OSError as error:
         if is_transient(error):
@@ -173,7 +174,7 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
     for name in names:
         matches = [w for w in running if name == ALL or w.name == name or w.process.node == name]
         if not matches and name != ALL:
-            errors.append(UnknownWorker(name=name, running=_name_running(running)))
+            errors.append(UnknownWorker(name=name, running=name_running(running)))
         chosen.update({worker.name: worker for worker in matches})
     return list(chosen.values()), errors
 
@@ -184,7 +185,8 @@ def check_may_start(layout: Layout) -> None:
         raise NoneMayStart(path=layout.stop_all_file)
 
 
-def _name_running(running: Sequence[WorkerState]) -> str:
+def name_running(running: Sequence[WorkerState]) -> str:
+    """For people: which workers run."""
     names = [worker.name for worker in running]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more} run" if names else "no worker runs"
@@ -255,8 +257,7 @@ def request_kill(layout: Layout, worker: str, job_name: str) -> None:
     """Ask a worker to kill a job that it runs; asked twice is asked once. Raises OSError."""
     path = layout.worker(worker).kill_file(job_name)
     with contextlib.suppress(FileExistsError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        patiently(lambda: os.close(os.open(path, flags, 0o660)), path)
+        patiently(lambda: os.close(create_file(path, 0o660)), path)
 
 
 def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
@@ -274,6 +275,7 @@ def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
 def touch(path: str) -> None:
     """Make a control file. Raises CannotUseJar."""
     try:
-        patiently(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o660)), path)
+        with contextlib.suppress(FileExistsError):  # whatever lies there says it
+            patiently(lambda: os.close(create_file(path, 0o660)), path)
     except OSError as error:
         raise CannotUseJar(action="write", path=path, reason=explain(error, path)) from error

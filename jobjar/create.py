@@ -12,11 +12,13 @@ import shutil
 import stat
 import sys
 
-from jobjar.disk import replace_file
+from jobjar.creating import TEMPORARY
+from jobjar.disk import read_file, replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import MARK, is_left
+from jobjar.liveness import is_left
+from jobjar.regular import UnfitFile
 from jobjar.setting_table import TABLE
 from jobjar.settings import SECTION
 from jobjar.whose import explain, explain_refusal
@@ -93,10 +95,10 @@ def _is_beginning_of_jar(layout: Layout) -> bool:
 def _discard_half_written(layout: Layout) -> None:
     """Remove what a killed init of this node was writing under a temporary name."""
     for directory, pattern in (
-        (layout.home, rf"config\.ini\.{MARK}\.new"),
-        (layout.ledger, rf"jar_id\.{MARK}\.new"),
-        (layout.bin, rf".+\.{MARK}\.new"),
-        (layout.crontabs, rf".+\.{MARK}\.new"),
+        (layout.home, r"config\.ini" + TEMPORARY),
+        (layout.ledger, "jar_id" + TEMPORARY),
+        (layout.bin, ".+?" + TEMPORARY),
+        (layout.crontabs, ".+?" + TEMPORARY),
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
@@ -139,10 +141,9 @@ def _write_program(path: str, name: str, mode: int) -> None:
         _, _, body = file.read().partition("\n")
     text = f"#!{sys.executable}\n{body}"
     try:
-        with open(path, encoding="utf-8") as file:
-            if file.read() == text:
-                return
-    except FileNotFoundError:
+        if read_file(path) == text.encode():
+            return
+    except (FileNotFoundError, UnfitFile):
         pass
     replace_file(path, text.encode(), mode)
     os.chmod(path, mode)

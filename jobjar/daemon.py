@@ -14,7 +14,6 @@ from jobjar.disk import open_common_file
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.log import Log
-from jobjar.patience import patiently
 from jobjar.version import VERSION
 
 _READY = b"+"
@@ -46,9 +45,8 @@ def run_in_foreground(
             break
         except NameTaken:
             continue  # in another container that has the same process id and name; the next name is free, or the one after
-    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
-        descriptor = patiently(lambda: os.open(worker.paths.log, flags, 0o664), worker.paths.log)
+        descriptor = open_common_file(worker.paths.log, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise WorkerFailed(reason=f"{worker.paths.log}: {error.strerror}") from error
     if to_log:

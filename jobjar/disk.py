@@ -25,8 +25,15 @@ import contextlib
 import os
 import stat
 
-from jobjar.liveness import mark
+from jobjar.creating import (
+    common_mode as common_mode,
+    create_file,
+    open_shared,
+    temporary_path,
+    write_whole,
+)
 from jobjar.patience import FLICKER_S, do_once, is_transient, patience, patiently as patiently
+from jobjar.regular import UnfitFile, pass_over, read_regular
 
 
 def rename(source: str, destination: str) -> None:
@@ -121,28 +128,9 @@ def server_time(status: os.stat_result) -> float:
 
 
 def open_common_file(path: str, flags: int) -> int:
-    """Open a file that all users of a jar write to, made where missing: who may read its directory may read it, and
-    its group may write it if its directory's may, whatever this process's umask is. Raises OSError."""
-    return patiently(lambda: _open_or_make(path, flags | os.O_CLOEXEC), path)
-
-
-def _open_or_make(path: str, flags: int) -> int:
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(path, flags)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.fchmod(descriptor, common_mode(os.path.dirname(path)))
-            except OSError:
-                os.close(descriptor)
-                raise
-            return descriptor
-
-
-def common_mode(directory: str) -> int:
-    """The mode of a file in `directory` that its users share: who may read or write the one may do so with the other."""
-    return 0o600 | os.stat(directory).st_mode & 0o064
+    """Open a file that all users of a jar write to, made where missing (creating.py: what else lies there is refused). Raises
+    UnfitFile, OSError."""
+    return patiently(lambda: open_shared(path, flags), path)
 
 
 def read_server_clock(path: str) -> float:
@@ -151,12 +139,20 @@ def read_server_clock(path: str) -> float:
 
 
 def _touch_and_read(path: str) -> float:
-    descriptor = open_common_file(path, os.O_WRONLY)
+    temporary = None
+    try:
+        descriptor = open_shared(path, os.O_WRONLY)
+    except UnfitFile as error:
+        pass_over(path, error.strerror)
+        temporary = temporary_path(path)
+        descriptor = create_file(temporary, 0o600)
     try:
         os.utime(descriptor)
         return os.fstat(descriptor).st_mtime
     finally:
         os.close(descriptor)
+        if temporary is not None:
+            os.unlink(temporary)
 
 
 def look_afresh(directory: str) -> os.stat_result | None:
@@ -196,34 +192,12 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
-    temporary = f"{path}.{mark()}.new"
-    try:
-        # Written anew where the fsync fails: a second one would not write what the first one dropped.
-        patiently(lambda: _write_durably(temporary, data, mode), temporary)
-        rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            os.unlink(temporary)
-        raise
-
-
-def _write_durably(path: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, data, mode)
 
 
 def read_file(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
-    """All of a small file, or its first `size` bytes. Raises OSError."""
-
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            return file.read(size)
-
-    return patiently(read, path, deadline_s)
+    """All of a small file, or its first `size` bytes. Raises UnfitFile where something else lies there, OSError."""
+    return read_regular(path, deadline_s, size)
 
 
 def is_job_file(status: os.stat_result) -> bool:

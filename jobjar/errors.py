@@ -110,6 +110,13 @@ class UnsafeJar(JarError):
     )
 
 
+class UnsafeLink(JarError):
+    template = (
+        "{path} is a symbolic link; in a jar for a group any member may have put it there, to have others write elsewhere. "
+        "Put the directory itself there"
+    )
+
+
 class CannotUseJar(JarError):
     template = "cannot {action} {path}: {reason}. Check the disk and the permissions of the jar; nothing was lost"
 

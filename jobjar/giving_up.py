@@ -13,9 +13,10 @@ from collections.abc import Iterable
 
 from jobjar import control
 from jobjar.batch_change import give_up, read_change
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import WorkerState, list_workers
-from jobjar.disk import read_file, read_server_clock, replace_file
-from jobjar.errors import JarError, NotGone, UnknownGone
+from jobjar.disk import read_server_clock, replace_file
+from jobjar.errors import CannotUseJar, JarError, NotGone, UnknownGone
 from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
@@ -90,11 +91,14 @@ def _not_gone(living: list[WorkerState], meant: list[WorkerState], hearing: Hear
 
 
 def give_up_gone(jar: Jar, gone: Gone) -> None:
-    """Take for dead, from now on, what is gone. Raises OSError, BatchBusy."""
+    """Take for dead, from now on, what is gone. Raises OSError, CannotUseJar, BatchBusy."""
     gone_nodes.update(gone.nodes)
     for worker in gone.workers:
         control.touch(worker.paths.stop_file)
-        data = json.loads(read_file(worker.paths.identity_file))
+        try:
+            data = read_document(worker.paths.identity_file, WORKER)
+        except Unreadable as error:  # damaged since it was listed
+            raise CannotUseJar(action="read", path=worker.paths.identity_file, reason=error) from error
         said = {
             "given_up_at": round(read_server_clock(jar.layout.clock_file(node_name())), 6),
             "given_up_by": f"{login()}, process {os.getpid()} of node {node_name()}",

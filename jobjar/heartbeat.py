@@ -17,6 +17,7 @@ from jobjar.disk import read_server_clock
 from jobjar.jobname import node_name
 from jobjar.layout import Layout
 from jobjar.liveness import DEAD, UNKNOWN
+from jobjar.regular import open_regular
 from jobjar.units import format_seconds
 
 # So many heartbeats in a row do not come late together; and some disks tell times in whole seconds.
@@ -27,7 +28,7 @@ _SLACK_S = 2.0
 def read_heartbeat_ns(path: str) -> int:
     """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
     again only then. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(path)
     try:
         return os.fstat(descriptor).st_mtime_ns
     finally:

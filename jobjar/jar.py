@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar, UnsafeLink
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
@@ -172,7 +172,17 @@ def _check_is_jar(layout: Layout) -> int:
             ):  # what is there seems to be missing
                 raise ForbiddenJar(home=layout.home, reason=explain_refusal(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
+    if status.st_mode & 0o020:
+        _refuse_links(layout)
     return status.st_mode
+
+
+def _refuse_links(layout: Layout) -> None:
+    """Raise UnsafeLink where a directory of a group's jar is a link: any member may have put it there, and what others submit and
+    journal would be written where it leads."""
+    for path in layout.directories()[1:]:
+        if path.startswith(f"{layout.home}/") and os.path.islink(path):
+            raise UnsafeLink(path=path)
 
 
 def _subdirectories(path: str) -> list[str]:

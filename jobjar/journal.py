@@ -29,13 +29,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.disk import look, open_common_file
 from jobjar.patience import FLICKER_S, is_transient, keep_trying, patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over
 
 if TYPE_CHECKING:
-    from gzip import GzipFile
+    from jobjar.packed import PackedFile
 
 Entry = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
+# No entry is as long: what goes on for longer without a line end is torn, and is not kept until one comes.
+_LONGEST_LINE = 64 << 20
 # What was appended since the last sync is kept, to be appended again when the next one fails; not more than this.
 _UNSYNCED_BYTES = 4 << 20
 # How often a process looks whether its home names another journal by now; and for how long after that some may not have.
@@ -66,12 +69,15 @@ def moved_entry(
 class Journal:
     """The journal that this process's ledger home appends to. Safe for any number of processes of one host.
 
-    `find_path` says which file that is now: a rotation names another, and this follows.
+    `find_path` says which file that is now: a rotation names another, and this follows. `find_other` names another where what
+    lies at that path is no journal.
     """
 
-    def __init__(self, path: str, find_path: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, path: str, find_path: Callable[[], str] | None = None, find_other: Callable[[str], str] | None = None
+    ) -> None:
         self.path = path
-        self._find_path = find_path
+        self._find_path, self._find_other = find_path, find_other
         self._looked_at = time.time()
         self._changed_at: float | None = None
         self._descriptor = -1
@@ -145,7 +151,14 @@ class Journal:
 
     def _open(self) -> int:
         if self._descriptor < 0:
-            self._descriptor = open_common_file(self.path, os.O_RDWR | os.O_APPEND)
+            try:
+                self._descriptor = open_common_file(self.path, os.O_RDWR | os.O_APPEND)
+            except UnfitFile as error:
+                if self._find_other is None:
+                    raise
+                pass_over(self.path, error.strerror)
+                self.path, self._read_until = self._find_other(self.path), 0
+                self._descriptor = open_common_file(self.path, os.O_RDWR | os.O_APPEND)
         return self._descriptor
 
     def sync(self, deadline_s: float | None = None) -> None:
@@ -193,12 +206,12 @@ class JournalFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._descriptor = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, FLICKER_S)
-        self._unpacked: GzipFile | None = None
+        self._descriptor = patiently(lambda: open_regular(path), path, FLICKER_S)
+        self._unpacked: PackedFile | None = None
         if path.endswith(".gz"):
-            from gzip import GzipFile
+            from jobjar.packed import PackedFile
 
-            self._unpacked = GzipFile(fileobj=os.fdopen(self._descriptor, "rb", closefd=False), mode="rb")
+            self._unpacked = PackedFile(self._descriptor, path)
 
     def __enter__(self) -> JournalFile:
         return self
@@ -229,11 +242,7 @@ class JournalFile:
     def _read(self, wanted: int, position: int) -> bytes:
         if self._unpacked is None:
             return _read(self._descriptor, wanted, position)
-        try:
-            self._unpacked.seek(position)
-            return self._unpacked.read(wanted)
-        except EOFError as error:
-            raise OSError(errno.EIO, "it ends too early", self._path) from error
+        return self._unpacked.read_at(wanted, position)
 
     def has_more(self, offset: int) -> bool:
         """Whether there are bytes after `offset`. Raises OSError."""
@@ -252,7 +261,7 @@ class JournalFile:
         """How many uncompressed bytes there are. Raises OSError."""
         if self._unpacked is None:
             return self._file_size()
-        return self._unpacked.seek(0, os.SEEK_END)
+        return self._unpacked.size()
 
 
 def open_to_read(path: str) -> JournalFile:
@@ -347,7 +356,7 @@ def read_journal(journal: int | JournalFile, offset: int, end: int | None = None
     tail = b""
     tail_start = offset
     torn: list[Line] = []
-    position = offset
+    position, dropped = offset, 0
     while True:
         wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
         if wanted <= 0:
@@ -360,13 +369,15 @@ def read_journal(journal: int | JournalFile, offset: int, end: int | None = None
         last = lines.pop()
         start = tail_start
         for line in lines:
-            entry_end = start + len(line)
-            yield from _take(line, start, entry_end, torn)
-            start = entry_end + 1
+            entry_end = start + dropped + len(line)
+            yield from _take(b"too long" if dropped else line, start, entry_end, torn)
+            start, dropped = entry_end + 1, 0
         tail, tail_start = last, start
+        if len(tail) > _LONGEST_LINE:
+            tail, dropped = b"", dropped + len(tail)
         if not chunk:
             # The newest entry has no newline after it: it is whole when it parses.
-            if tail and parse_line(tail) is not None:
+            if tail and not dropped and parse_line(tail) is not None:
                 yield from _take(tail, tail_start, tail_start + len(tail), torn)
             return
 

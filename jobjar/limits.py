@@ -32,6 +32,7 @@ from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.ledger.reconcile import list_jar
 from jobjar.liveness import DEAD, MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
+from jobjar.regular import UnfitFile, pass_over
 from jobjar.trees import remove_tree
 from jobjar.whose import explain
 
@@ -192,10 +193,19 @@ def read_count(paths: LimitPaths, is_network: bool = False) -> int | None:
     if is_network:
         look_afresh(paths.path)  # or a client may go on reading the file that was replaced
     try:
-        text = read_file(paths.count_file, FLICKER_S).decode("ascii", "replace").strip()
+        text = _read_count_text(paths)
     except FileNotFoundError:
         return None
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+
+
+def _read_count_text(paths: LimitPaths) -> str:
+    """What the file says; '?' where it is no file. Raises FileNotFoundError, OSError."""
+    try:
+        return read_file(paths.count_file, FLICKER_S, size=100).decode("ascii", "replace").strip()
+    except UnfitFile as error:
+        pass_over(paths.count_file, error.strerror)
+        return "?"
 
 
 def list_free(paths: LimitPaths, count: int) -> list[int]:
@@ -266,7 +276,7 @@ def find_faults(layout: Layout) -> list[str]:
     lines = []
     for key in list_keys(layout):
         paths = layout.limit(key)
-        count_text = read_file(paths.count_file).decode("ascii", "replace").strip() if look(paths.count_file) else "0"
+        count_text = _read_count_text(paths) if look(paths.count_file) else "0"
         if not re.fullmatch(r"[0-9]{1,9}", count_text):
             lines.append(f"limits/{key}/count: {count_text[:20]!r} is not a number: none of it is run")
         blocks = [int(name) for name in _list(paths.free) if name.isdecimal()]

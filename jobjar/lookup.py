@@ -11,6 +11,7 @@ from jobjar import control
 from jobjar.archive import find_archived_worker
 from jobjar.attempt import DESCRIBED, LOST
 from jobjar.attributes import HEADER_BYTES, read_header
+from jobjar.contents import LATEST, is_name
 from jobjar.control import ASIDE, explain_unasked, read_worker, running_workers
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import read_file
@@ -42,11 +43,13 @@ from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
 from jobjar.refused import Refused
+from jobjar.regular import UnfitFile, open_below
 from jobjar.remedies import explain_disk
 from jobjar.returned import explain_return
 from jobjar.units import format_seconds, name_retries
 
 _PATIENCE_S = 10.0
+_DAY_S = 86400.0
 
 
 def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
@@ -176,10 +179,9 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
-        lines.append(f"its batch is throttled until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(until))}")
+        lines.append(f"its batch is throttled until {_format_time(until)}")
     if (job.not_before or 0.0) > time.time():
-        due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.not_before))
-        lines.append(f"it is not to be tried again before {due}")
+        lines.append(f"it is not to be tried again before {_format_time(job.not_before or 0.0)}")
     with contextlib.suppress(OSError):  # the rest can be told
         lines += explain_limits(jar.layout, job.category, batch)
         unasked = explain_unasked(
@@ -194,6 +196,10 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
         lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
+
+
+def _format_time(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(moment, LATEST - _DAY_S)))
 
 
 def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
@@ -243,8 +249,8 @@ def output_path(jar: Jar, attempt: Attempt) -> str | None:
     if attempt.ended_at is None:
         path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
-    if attempt.output_file is None:
-        return None
+    if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
+        return None  # a ledger of an earlier version may have what leads elsewhere
     aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
     if os.path.exists(aside):
         return aside
@@ -252,6 +258,17 @@ def output_path(jar: Jar, attempt: Attempt) -> str | None:
     if archived is not None:
         return f"{archived.output}/{attempt.output_file}"
     return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
+
+
+def open_output(path: str) -> int:
+    """Open an output file that `find_output` named. What a job, or anybody else, put there in its place is not followed. Raises
+    NoOutput, OSError."""
+    output, name = os.path.split(path)
+    worker, directory = os.path.split(output)
+    try:
+        return open_below(os.path.dirname(worker), os.path.basename(worker), directory, name)
+    except UnfitFile as error:
+        raise NoOutput(job=path, reason=error.strerror) from error
 
 
 def _job_name(jar: Jar, attempt: Attempt) -> str:

@@ -13,6 +13,7 @@ import stat
 from typing import Any
 
 from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.creating import create_anew
 from jobjar.disk import look, rename, write_all
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
@@ -117,8 +118,7 @@ def _write(job: ClaimedJob, mode: int, first: bytes, rest: int | None) -> None:
     hidden = f"{directory}/.{job.uid}.own_file"
     with contextlib.suppress(FileExistsError):  # a job may have removed that too
         os.makedirs(directory)
-    flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
-    descriptor = patiently(lambda: os.open(hidden, flags, 0o600), hidden)
+    descriptor = patiently(lambda: create_anew(hidden, 0o600), hidden)
     try:
         write_all(descriptor, first)
         while rest is not None and (piece := os.read(rest, _PIECE_BYTES)):

@@ -17,6 +17,7 @@ from jobjar.jobname import id_in_name, is_own_name
 from jobjar.ledger.queries import Candidate
 from jobjar.patience import patiently
 from jobjar.put_off import FileMark
+from jobjar.regular import open_regular
 
 
 def is_unnamed(candidate: Candidate) -> bool:
@@ -50,7 +51,7 @@ def _read_batch(claimer: Claimer, place: str) -> str | None:
         return batches.get(place)
 
     def read() -> tuple[bytes, os.stat_result]:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             return file.read(HEADER_BYTES), os.fstat(file.fileno())
 
     batches.forget(place)

@@ -57,8 +57,11 @@ def propose(claimer: Claimer, now: float) -> Candidate | None:
 
 
 def _unquote(text: bytes) -> str:
-    """A JSON string; most have nothing in them that JSON writes otherwise."""
-    return str(json.loads(text)) if b"\\" in text else text[1:-1].decode()
+    """A JSON string; most have nothing in them that JSON writes otherwise. '' for what is none: no job is there."""
+    try:
+        return str(json.loads(text)) if b"\\" in text else text[1:-1].decode()
+    except ValueError:
+        return ""
 
 
 def _read_journal(claimer: Claimer) -> bytes:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from jobjar.creating import open_shared
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.journal import Journal
@@ -91,7 +92,7 @@ class Pulse:
 
     def _touch_heartbeat(self) -> None:
         try:
-            descriptor = os.open(self._paths.heartbeat, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o664)
+            descriptor = open_shared(self._paths.heartbeat, os.O_WRONLY)
             try:
                 os.utime(descriptor)
                 self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()

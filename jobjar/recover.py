@@ -17,8 +17,9 @@ from typing import Any
 
 from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
+from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
-from jobjar.disk import look, make_directory, read_file, read_server_clock, remove_file, rename, replace_file
+from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename, replace_file
 from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
@@ -387,6 +388,7 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
             }
         ]
     )
-    data = json.loads(read_file(worker.paths.identity_file))
-    data.update({"ended_at": ended_at, "end_reason": reason})
-    replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())
+    with contextlib.suppress(Unreadable):  # damaged since it was read: the journal has it
+        data = read_document(worker.paths.identity_file, WORKER)
+        data.update({"ended_at": ended_at, "end_reason": reason})
+        replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())

@@ -21,15 +21,17 @@ import gzip
 import os
 from typing import NamedTuple
 
+from jobjar.creating import TEMPORARY, create_file, temporary_path
 from jobjar.disk import sync_directory
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import compressed_path, journal_key, list_journals, parse_line, read_journal
 from jobjar.ledger.aged import folded_until
 from jobjar.ledger.fold import fold_journal
-from jobjar.ledger.home import next_journal_name, split_journal_name
+from jobjar.ledger.home import split_journal_name
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import MARK, boot_id, mark, own_nodes
+from jobjar.liveness import boot_id, own_nodes
+from jobjar.regular import UnfitFile, open_regular, passing_over, read_regular
 
 # A journal that is smaller than this is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
@@ -59,12 +61,8 @@ def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
             return None
         if size < (ROTATE_BYTES if at_bytes is None else at_bytes):
             return None
-        taken = {journal_key(path) for path in list_journals(jar.layout.journals)}
-        following = next_journal_name(name)
-        while f"{following}.jsonl" in taken:
-            following = next_journal_name(following)
         # COMMIT: from here this home's processes append to the next journal
-        home.name_next_journal(following)
+        home.name_next_journal(home.following_journal(jar.layout, name))
     jar.journal.follow()
     return name
 
@@ -81,7 +79,7 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
         name = os.path.basename(path).removesuffix(".jsonl")
         if path.endswith(".gz") or name == current:
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), passing_over(path):
             if split_journal_name(name)[0] != base and not _has_ended_with_its_home(jar, path, now):
                 continue
             saved = _compress(jar, path, now)
@@ -98,7 +96,7 @@ def _has_ended_with_its_home(jar: Jar, path: str, now: float) -> bool:
     if not is_ours or now - status.st_mtime < QUIET_S or _is_of_the_jar_s_own_home(jar, name):
         return False
     boots = set()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         for line in file:
             entry = parse_line(line.rstrip(b"\n")) if b'"boot_id"' in line else None
             if entry is not None and entry["entry"] == "worker" and entry.get("node") == node_name():
@@ -109,9 +107,8 @@ def _has_ended_with_its_home(jar: Jar, path: str, now: float) -> bool:
 def _is_of_the_jar_s_own_home(jar: Jar, name: str) -> bool:
     """Whether a journal is that of the home in the jar, which keeps its name for ever."""
     try:
-        with open(f"{jar.layout.ledger}/writer", encoding="utf-8", errors="replace") as file:
-            written = file.read()
-    except FileNotFoundError:
+        written = read_regular(f"{jar.layout.ledger}/writer").decode(errors="replace")
+    except (FileNotFoundError, UnfitFile):
         return False
     return split_journal_name(written.partition(" ")[0].strip())[0] == split_journal_name(name)[0]
 
@@ -126,7 +123,7 @@ def _remove_stray(path: str, now: float) -> None:
 
 def _compress(jar: Jar, path: str, now: float) -> int | None:
     """Compress one journal; returns the bytes saved, or None where it is not to be (yet)."""
-    with open(path, "rb", buffering=0) as source:
+    with open(path, "rb", buffering=0, opener=open_regular) as source:
         before = os.fstat(source.fileno())
         if now - before.st_mtime < QUIET_S:
             return None
@@ -156,9 +153,9 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
 def _write_compressed(descriptor: int, size: int, path: str, final: str) -> None:
     """Write the first `size` bytes of a journal to `final`, compressed, whole or not at all. Raises OSError."""
     directory = os.path.dirname(path)
-    temporary = f"{directory}/.{os.path.basename(final)}.{node_name()}.{mark()}.new"
+    temporary = temporary_path(f"{directory}/.{os.path.basename(final)}.{node_name()}")
     try:
-        with open(temporary, "wb") as file:
+        with open(create_file(temporary, 0o600), "wb") as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
                 position = 0
                 while position < size:
@@ -199,4 +196,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove what killed processes of this node left half-compressed; returns the names."""
-    return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}\.{MARK}\.new")
+    return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}" + TEMPORARY)

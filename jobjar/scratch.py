@@ -22,7 +22,7 @@ from jobjar.trees import Kept, remove_tree
 OUTPUTS = "output"
 _AGE_S = 3600
 # Enough to go there; and it is not opened on the server.
-_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Scratch:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from jobjar.header import explain_carriage_return
 from jobjar.liveness import own_children, process_start, session_processes
 from jobjar.patience import patience
+from jobjar.regular import open_regular
 from jobjar.umask import users_umask
 
 # How long a file that somebody still has open for writing is tried again before its job goes back.
@@ -123,7 +124,7 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
 def _explain_missing(path: str) -> str:
     """Why the kernel does not find what a job's file is to be run by."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             first_line = file.readline(_FIRST_LINE_BYTES)
     except FileNotFoundError:
         return "it is gone"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, ForbiddenJar, NoJarNamed
 from jobjar.patience import patience
+from jobjar.regular import read_given
 from jobjar.setting_table import BY_NAME, TABLE, Setting
 from jobjar.units import name_retries, parse_retries
 from jobjar.values import parse_path, parse_umask
@@ -99,14 +100,15 @@ def _as_text(setting: Setting, value: Any) -> str:
     return str(value)
 
 
-def read_config_file(path: str) -> dict[str, Value]:
+def read_config_file(path: str, is_given: bool = False) -> dict[str, Value]:
     """The settings in one INI file; {} where there is no such file.
 
     Raises ConfigError with file and line for anything but comments, `[Job Jar]` first, and `name: value` or
     `name = value` lines of names and values that the table knows (guide, "Configuring a System With INI Files").
     """
     try:
-        text = read_file(path).decode("utf-8-sig")  # an editor's byte order mark means nothing
+        data = read_given(path) if is_given else read_file(path)
+        text = data.decode("utf-8-sig")  # an editor's byte order mark means nothing
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -176,7 +178,7 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     personal = personal_file(environment)
-    from_personal = read_config_file(personal)
+    from_personal = read_config_file(personal, is_given=True)
     if environment.get("JJ_CONFIG_FILE") and not os.path.exists(personal):
         raise ConfigError(where="environment", reason=f"JJ_CONFIG_FILE: there is no file {personal}")
     from_environment = {

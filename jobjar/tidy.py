@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from jobjar.control import ASIDE, list_workers
+from jobjar.creating import TEMPORARY
 from jobjar.disk import is_job_file, link_target, look, read_server_clock, remove_file, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, node_name
@@ -38,7 +39,7 @@ def tidy_up(jar: Jar, say: Callable[[str], None]) -> None:
 def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove the directories of this node's workers that were killed before they had written who they are. One that has
     anything in it stays."""
-    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+\.{MARK}\.new")
+    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
     for entry in list(list_directory(jar.layout.workers)):
         paths = jar.layout.worker(entry.name)
         if found := prepared.fullmatch(entry.name):
@@ -47,7 +48,7 @@ def _discard_unborn_workers(jar: Jar, say: Callable[[str], None]) -> None:
             remove_file(paths.identity_file)
         elif not _is_unborn_of_earlier_release(entry, paths):
             continue
-        remove_leftovers(paths.path, rf"worker\.json\.{MARK}\.new")
+        remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
         with contextlib.suppress(OSError):  # not empty
             for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
                 with contextlib.suppress(FileNotFoundError):
@@ -113,8 +114,8 @@ def _discard_half_written(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
     snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
     for directory, pattern in (
-        (jar.ledger_home.path, rf"(?:ledger\.db|writer(?:\.[0-9a-f]{{8}})?)\.{MARK}\.new.*"),
-        (jar.layout.ledger, snapshots + rf"\.{MARK}\.new.*"),
+        (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),
+        (jar.layout.ledger, snapshots + TEMPORARY + ".*"),
     ):
         for name in remove_leftovers(directory, pattern):
             say(f"removed the half-written {name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# More than anybody waits for; sums of it with a time are dates still.
+LONGEST_S = 36_525 * 86_400.0
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _RATES = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
 _UNLIMITED = "unlimited"
@@ -15,7 +17,13 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 def parse_seconds(text: str) -> float:
     """Seconds in `text`: a plain number, or numbers with ms, s, m, h or d. Raises ValueError with the reason."""
-    text = text.strip()
+    seconds = _parse_seconds(text.strip())
+    if seconds > LONGEST_S:
+        raise ValueError(f"{text.strip()[:40]!r} is longer than 100 years")
+    return seconds
+
+
+def _parse_seconds(text: str) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = _PART.findall(text)

@@ -1,9 +1,9 @@
 """Make a worker's directory, `workers/<node>.<pid>/`, and say in it and in the journal who the worker is.
 
-It is made under another name, `.<node>.<pid>.<mark>.new`, and renamed when it says whose it is: two containers may give their
-workers one process id and one node's name, and a rename does not replace a directory that is not empty. What a dead predecessor
-of the name left is set aside first; where a predecessor may live, the worker is called `<node>.<pid>-2`, or -3 …. Killed
-midway, the other name stays, and recovery on this node removes it (tidy.py).
+It is made under another name, `.<node>.<pid>.<mark>.<random>.new` (creating.py), and renamed when it says whose it is: two
+containers may give their workers one process id and one node's name, and a rename does not replace a directory that is not
+empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, the worker is called
+`<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on this node removes it (tidy.py).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import time
 from collections.abc import Sequence
 
 from jobjar.control import read_worker
+from jobjar.creating import temporary_path
 from jobjar.disk import look, make_directory, rename, replace_file
 from jobjar.errors import NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.jobname import login
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.lease import heartbeat_interval_s
-from jobjar.liveness import DEAD, ProcessIdentity, mark, sees_processes
+from jobjar.liveness import DEAD, ProcessIdentity, sees_processes
 from jobjar.patience import patiently
 from jobjar.recover import set_aside
 from jobjar.trees import remove_tree
@@ -65,7 +66,7 @@ def make_worker_directory(
     is_storage: bool = False,
 ) -> None:
     """Make the directory of a worker that starts. Raises NameTaken where another took its name meanwhile, OSError."""
-    prepared = WorkerPaths(f"{jar.layout.workers}/.{paths.name}.{mark()}.new")
+    prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
     said = {
         "worker": paths.name,
         "worker_id": worker_id,
@@ -82,8 +83,7 @@ def make_worker_directory(
     }
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.spent_links):
-            with contextlib.suppress(FileExistsError):  # of a killed process that had this one's id
-                make_directory(path)
+            make_directory(path)
         text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)

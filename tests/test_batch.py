@@ -453,10 +453,10 @@ def test_a_process_that_was_given_up_and_lives_changes_nothing_any_more(
         if when != "after":
             commit(*words)
 
-    def rename_late(source: str, target: str) -> None:
+    def rename_late(source: str, target: str, **directories: int) -> None:
         if target.endswith("/batch.json"):
             give_up()
-        rename(source, target)
+        rename(source, target, **directories)
 
     patching.setattr(batch_change, "this_process", lambda: elsewhere)
     if when.startswith("between"):

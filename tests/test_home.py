@@ -136,6 +136,16 @@ def test_two_containers_that_use_one_home_append_to_a_journal_each_and_keep_it(
     assert first != second
     assert [name_in(run) for run in ("boot.1", "boot.2", "boot.1", "boot.2")] == [first, second, first, second]
     assert len(os.listdir(tmp_path)) == 2
+    # Something else in place of one's writer file costs that one another journal, and the other nothing.
+    [own] = tmp_path.glob("writer.*")
+    own.unlink()
+    own.symlink_to("/dev/zero")
+    third = name_in("boot.2")
+    assert third not in (first, second)
+    assert [name_in(run) for run in ("boot.1", "boot.2")] == [first, third]
+    own.unlink()
+    os.mkfifo(own)
+    assert name_in("boot.1") == first and name_in("boot.2") not in (first, second, third)
     # When the machine is started again, what it kept of both is left behind.
     assert name_in("another.1") == f"{first}-2"
     assert os.listdir(tmp_path) == ["writer"]

@@ -5,10 +5,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from jobjar.creating import TEMPORARY, temporary_path
 from jobjar.jobname import node_name
+from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import (
     ALIVE,
     DEAD,
@@ -122,6 +125,21 @@ def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours(
     assert not is_left_by(f"{ended}+1") and not is_left_by(f"rain.{ended}")
     monkeypatch.setattr("jobjar.liveness.gone_nodes", {"rain"})
     assert is_left_by(f"rain.{ended}") and is_left_by(f"rain.{mark()}") and not is_left_by(f"{node_name()}.{mark()}")
+
+
+def test_what_any_version_called_a_half_written_file_is_removed_when_its_maker_is_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        ended = process.pid
+    left = [
+        f"{maker}{more}" for maker in (f"{ended}", f"{ended}+{pid_namespace()}") for more in ("", ".0123456789abcdef")
+    ]
+    kept = [str(os.getpid()), mark(), f"{mark()}.0123456789abcdef", f"{ended}+1.0123456789abcdef", f"{ended}.0123"]
+    for middle in (*left, *kept):
+        (tmp_path / f"x.{middle}.new").touch()
+    own = temporary_path(str(tmp_path / "x"))
+    Path(own).touch()
+    assert sorted(remove_leftovers(str(tmp_path), "x" + TEMPORARY)) == sorted(f"x.{middle}.new" for middle in left)
+    assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(own), *(f"x.{middle}.new" for middle in kept)])
 
 
 @pytest.mark.root

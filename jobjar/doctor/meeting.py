@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.contents import MESSAGE, read_document
+from jobjar.creating import create_file
 from jobjar.disk import write_all
 from jobjar.doctor.probe import remove_all, remove_if_empty
 from jobjar.errors import JarError
@@ -66,8 +68,7 @@ class Meeting:
         while True:
             try:
                 if expected in os.listdir(self.messages):
-                    with open(f"{self.messages}/{expected}", encoding="utf-8") as file:
-                        content: Message = json.load(file)
+                    content: Message = read_document(f"{self.messages}/{expected}", MESSAGE)
                     self._received += 1
                     return content
             except FileNotFoundError:
@@ -190,7 +191,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def write_file(path: str, data: bytes, durable: bool = True) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o660)
+    descriptor = create_file(path, 0o660)
     try:
         write_all(descriptor, data)
         if durable:

@@ -20,6 +20,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.ledger.home import read_jar_id
 from jobjar.liveness import boot_id
+from jobjar.regular import read_regular
 from jobjar.units import format_seconds
 from jobjar.version import VERSION
 
@@ -81,8 +82,7 @@ def describe_self(jar: Jar, meeting: Meeting) -> Message:
 def _writer(jar: Jar) -> str:
     """The name of the journal that this node's ledger home writes; empty where it has none yet."""
     try:
-        with open(jar.ledger_home.writer_file, encoding="utf-8") as file:
-            return file.read().strip()
+        return read_regular(jar.ledger_home.writer_file).decode(errors="replace").strip()
     except (OSError, JarError):
         return ""
 

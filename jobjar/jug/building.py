@@ -25,11 +25,13 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
+from jobjar.contents import CLAIMER, Unreadable, parse_document
 from jobjar.disk import read_server_clock, remove_file
 from jobjar.jobname import node_name
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import is_transient, patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over, read_bounded
 from jobjar.trees import remove_tree
 
 TOUCHED_EVERY_S = 10.0
@@ -177,14 +179,22 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
     """Whether who has a claim is ALIVE, DEAD or UNKNOWN, and when it was touched; None where the claim has gone."""
     try:
         # Opened: NFS then asks its server, and tells no times from before.
-        with open(claimer, encoding="utf-8") as file:
-            touched_at = os.fstat(file.fileno()).st_mtime
-            try:
-                return liveness(ProcessIdentity(**json.load(file))), touched_at
-            except (ValueError, TypeError):
-                return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
+        descriptor = open_regular(claimer)
     except FileNotFoundError:
         return None, 0.0
+    except UnfitFile as error:
+        pass_over(claimer, error.strerror)
+        return UNKNOWN, os.lstat(claimer).st_mtime
+    try:
+        touched_at = os.fstat(descriptor).st_mtime
+        said = parse_document(read_bounded(descriptor, claimer), CLAIMER)
+        return liveness(
+            ProcessIdentity(**{name: said[name] for name in ProcessIdentity._fields if name in said})
+        ), touched_at
+    except Unreadable:
+        return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
+    finally:
+        os.close(descriptor)
 
 
 def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
@@ -219,7 +229,9 @@ def sweep(place: str) -> None:
     left. For who has the claim on the place: others only prepare claims there."""
     directory, own = os.path.split(place)
     # What writes whole files adds a name of its own for a moment (disk.replace_file).
-    of_this_node = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(\.[0-9+]+\.new)?")
+    of_this_node = re.compile(
+        rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(?:\.[0-9+]+(?:\.[0-9a-f]{{16}})?\.new)?"
+    )
     for name in os.listdir(directory):
         path = f"{directory}/{name}"
         found = of_this_node.fullmatch(name)

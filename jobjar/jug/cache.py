@@ -24,11 +24,13 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from jobjar.creating import create_file, find_untrusted, open_shared
 from jobjar.disk import replace_file
 from jobjar.jug.copies import LOOKS_S, Meanwhile, nothing
 from jobjar.leftovers import remove_leftovers
 from jobjar.liveness import MARK, mark, this_process
 from jobjar.mounts import is_local
+from jobjar.regular import read_regular
 
 _PART = rf"\.{MARK}\.[0-9a-f]{{8}}\.part"
 _LOCKS = 256
@@ -110,7 +112,7 @@ class Cache:
             if self.why_not() is None and self._has_locks:
                 number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % _LOCKS
                 with contextlib.suppress(OSError):
-                    descriptor = os.open(f"{self.path}/locks/{number}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                    descriptor = open_shared(f"{self.path}/locks/{number}", os.O_RDWR)
                     self._wait_for_lock(descriptor)
             yield
         finally:
@@ -135,7 +137,7 @@ class Cache:
             return None
         path = f"{self.path}/files/.{mark()}.{uuid.uuid4().hex[:8]}.part"
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            descriptor = create_file(path, 0o600)
         except OSError:
             return None
         return Part(self, path, descriptor)
@@ -157,8 +159,7 @@ class Cache:
         if self.why_not() is not None:
             return None
         try:
-            with open(f"{self.path}/sums/{key}", encoding="ascii") as file:
-                text = file.read(65)
+            text = read_regular(f"{self.path}/sums/{key}", size=65).decode("ascii")
         except (OSError, ValueError):
             return None
         return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
@@ -170,8 +171,7 @@ class Cache:
         if self.why_not() is not None or sys.platform != "linux":
             return now
         with contextlib.suppress(OSError, ValueError):
-            with open(path, encoding="utf-8") as file:
-                said, _, seconds = file.read(200).partition(" ")
+            said, _, seconds = read_regular(path, size=200).decode().partition(" ")
             if said == boot and float(seconds) <= now:
                 return float(seconds)
         with contextlib.suppress(OSError):
@@ -245,24 +245,3 @@ def _shrink(directory: str, max_bytes: int, max_files: int) -> None:
             os.unlink(path)
         total -= size
         count -= 1
-
-
-def find_untrusted(path: str) -> str | None:
-    """Why what lies in a directory may not be what this user put there; None where it is. Raises OSError."""
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode):
-        return f"{path} is not a directory"
-    if status.st_uid != os.geteuid():
-        return f"{path} belongs to user {status.st_uid}"
-    if status.st_mode & 0o022:
-        return f"{path} is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    above = os.path.realpath(path)
-    while above != "/":
-        above = os.path.dirname(above)
-        status = os.stat(above)
-        # A sticky directory, as /var/tmp, lets nobody move what is another's.
-        if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
-            return f"{above} is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
-        if status.st_uid not in (0, os.geteuid()):
-            return f"{above} belongs to user {status.st_uid}"
-    return None

@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from jobjar.contents import STATE, parse_document
 from jobjar.description import parse_output_path
 from jobjar.disk import (
     is_directory,
@@ -39,6 +40,7 @@ from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, op
 from jobjar.layout import Layout
 from jobjar.mounts import mounts_below
 from jobjar.patience import is_transient, patiently
+from jobjar.regular import UnfitFile, pass_over
 from jobjar.trees import Kept, remove_tree
 
 OUTPUT = "output"
@@ -243,6 +245,11 @@ def _list_attempts(path: str) -> list[str]:
         names = patiently(lambda: os.listdir(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        pass_over(path, "its path has a loop of links")
+        return []
     return sorted(filter(_ATTEMPT.fullmatch, names), key=lambda name: int(name.partition(".")[0]))
 
 
@@ -251,6 +258,9 @@ def _read_state(job_directory: str, name: str) -> State | None:
     look_afresh(directory)
     try:
         data = read_file(f"{directory}/{_STATE_FILE}")
+    except UnfitFile as error:
+        pass_over(f"{directory}/{_STATE_FILE}", error.strerror)
+        return None
     except OSError as error:
         if is_transient(error) or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
             raise
@@ -266,7 +276,7 @@ def _read_state(job_directory: str, name: str) -> State | None:
 def parse_state(data: bytes) -> State | None:
     """A state from the text of its file; None where it is none."""
     try:
-        said = json.loads(data)
+        said = parse_document(data, STATE)
         files = tuple(OutputFile(file["name"], file["size"], file["md5"]) for file in said["files"])
         state = State(**{**{name: said[name] for name in State._fields if name in said}, "files": files})
     except (ValueError, KeyError, TypeError):

@@ -75,6 +75,9 @@ def read_toml_blocks(text: str, expand: Expand, complain: Complain) -> list[Bloc
         line = int(found.group(1)) if found else text.count("\n") + 1
         complain(line, re.sub(r" \(at .*\)$", "", f"it is no TOML: {error}"))
         return []
+    except RecursionError:
+        complain(1, "it is nested too deep")
+        return []
     lines = _Lines(text)
     for name in document:
         if name not in (BATCH, JOB):

@@ -16,7 +16,8 @@ from typing import Any
 from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry
 from jobjar.layout import category_of_place, name_in_place
-from jobjar.ledger.details import DETAILS, attempt_key
+from jobjar.ledger.details import DETAILS, attempt_key, detail_rows
+from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 from jobjar.ledger.store import driver
 
 _NOT_AN_ENTRY = (
@@ -25,6 +26,7 @@ _NOT_AN_ENTRY = (
     ValueError,
     AttributeError,
     OverflowError,
+    RecursionError,
     driver.IntegrityError,
     driver.InterfaceError,
     driver.ProgrammingError,
@@ -150,21 +152,21 @@ class _Batch:
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
-            rows = DETAILS.get(kind)
-            if rows is not None:
-                self.others += rows(entry)
+            if kind in DETAILS:
+                self.others += detail_rows(kind, entry)
 
     def _add_moved(self, entry: Entry) -> None:
         uid, place, origin = entry["job"], entry["to"], entry["from"]
         state = _STATE_OF_TOP[place.partition("/")[0]]
-        moved_at, number, reason, actor = float(entry["moved_at"]), int(entry["number"]), entry["reason"], entry["by"]
+        moved_at, number, reason, actor = entry["moved_at"], entry["number"], entry["reason"], entry["by"]
         order = (state == "completed", moved_at, number, state == "claimed", place)
         latest = self.latest.get(uid)
         found = entry.get("found")
         submission = None if found is None else _submission(uid, name_in_place(place), found, True)
+        is_latest = latest is None or order > latest[0]
         if reason == "claimed" and "attempt" in entry:
-            self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, entry["moved_at"]))
-        if latest is None or order > latest[0]:
+            self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, moved_at))
+        if is_latest:
             self.latest[uid] = (order, entry)
         self.moves.append((uid, number, moved_at, place, origin, reason, actor))
         if submission is not None:
@@ -172,9 +174,10 @@ class _Batch:
             self.origins.append(origin)
 
     def write(self, connection: Any) -> None:
-        """Apply all to the ledger."""
-        self._forget_unnamed(connection)
+        """Apply all to the ledger. Raises one of _NOT_AN_ENTRY where one of the entries is none of ours."""
         rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
+        self._check(list(rows.values()))
+        self._forget_unnamed(connection)
         if self.submissions:
             self._write_submissions(connection, rows)
             if self.file_marks:
@@ -186,6 +189,17 @@ class _Batch:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
+
+    def _check(self, jobs: list[tuple[Any, ...]]) -> None:
+        for rows, checks in (
+            (self.moves, MOVES),
+            (self.claims, CLAIMS),
+            (self.starts, STARTS),
+            (self.ends, ENDS),
+            (self.submissions, SUBMISSIONS),
+            (jobs, JOBS),
+        ):
+            check_rows(rows, checks)
 
     def _forget_unnamed(self, connection: Any) -> None:
         """Jobs that this ledger knows by their places alone, because it saw a file before it read who had named it."""
@@ -303,6 +317,8 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     connection.execute("SAVEPOINT batch")
     try:
         batch.write(connection)
+    except UnicodeDecodeError:
+        raise  # what SQLite says of a damaged ledger
     except _NOT_AN_ENTRY:
         # One of them holds what no row can: which, is seen when they come one at a time.
         connection.execute("ROLLBACK TO batch")
@@ -316,6 +332,8 @@ def _try_entry(connection: Any, entry: Entry) -> bool:
     try:
         apply_entry(connection, entry)
         return True
+    except UnicodeDecodeError:
+        raise
     except _NOT_AN_ENTRY:
         connection.execute("ROLLBACK TO entry")
         return False

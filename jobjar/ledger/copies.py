@@ -10,20 +10,20 @@ import contextlib
 import os
 import re
 
+from jobjar.creating import TEMPORARY, temporary_path
 from jobjar.disk import sync_directory
 from jobjar.ledger.database import back_up, check_database, remove_database
 from jobjar.ledger.store import Ledger
 from jobjar.leftovers import remove_leftovers
-from jobjar.liveness import MARK, mark
 
 KEPT = 7
 _COPY = re.compile(r"ledger-[0-9]{4}-[0-9]{2}-[0-9]{2}\.db")
-_TEMPORARY = rf"ledger-.*\.db\.{MARK}\.new.*"
+_TEMPORARY = r"ledger-.*\.db" + TEMPORARY + ".*"
 
 
 def copy_database(ledger: Ledger, path: str) -> None:
     """Copy the live ledger to `path`, whole or not at all. Raises OSError, LedgerUnavailable."""
-    temporary = f"{path}.{mark()}.new"
+    temporary = temporary_path(path)
     try:
         with ledger.errors_named():
             ledger.ensure_open()

@@ -8,17 +8,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from typing import Any
 
 import peewee
 
+from jobjar.creating import open_shared
 from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
-from jobjar.ledger.migrate import check_version
+from jobjar.ledger.migrate import check_schema, check_version
+from jobjar.regular import open_regular
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
-_CORRUPT, _NOT_A_DATABASE = 11, 26
+_ERROR, _READ_ONLY, _CORRUPT, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 14, 26
+# What is raised where a database cannot be read as one; of SQLite's own words some do not decode.
+UNREADABLE = (driver.Error, peewee.PeeweeException, UnicodeDecodeError)
 _MAGIC = b"SQLite format 3\0"
 # One row from the end of each large table, and all of the small ones: what a copy that stopped midway does not have.
 _SAMPLES = (
@@ -34,13 +39,37 @@ _STEP_PAGES = 4096
 
 def name_error(error: Exception, path: str) -> JarError:
     """The error of ours that says what one of SQLite's or peewee's means."""
-    cause = error.__cause__ if isinstance(error, peewee.PeeweeException) and error.__cause__ else error
+    cause = (error.__cause__ or error.__context__ or error) if isinstance(error, peewee.PeeweeException) else error
     code = getattr(cause, "sqlite_errorcode", None)
     reason = str(error)
-    damaged = code is not None and code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
-    if damaged or "malformed" in reason or "not a database" in reason or "no such table" in reason:
+    if isinstance(cause, UnicodeDecodeError) or _is_damaged(code, reason, path):
         return LedgerCorrupt(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
+
+
+def _is_damaged(code: int | None, reason: str, path: str) -> bool:
+    """Whether an error of SQLite's says that a file is not what was written."""
+    if any(words in reason for words in ("malformed", "not a database", "no such table", "decode")):
+        return True
+    if code is None:
+        return False
+    primary = code & 0xFF
+    if primary == _ERROR:
+        # What is asked is fixed and tested: it is the tables that are others. But an error may also have ended a transaction.
+        return "transaction" not in reason
+    if code == _READ_ONLY:
+        return os.access(path, os.W_OK)  # so its header says
+    if primary == _CANNOT_OPEN:
+        return any(map(_is_no_file, (path, f"{path}-wal", f"{path}-shm")))
+    return primary in (_CORRUPT, _NOT_A_DATABASE)
+
+
+def _is_no_file(path: str) -> bool:
+    """Whether something else than a file lies at a name."""
+    try:
+        return not stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def check_database(path: str) -> None:
@@ -57,7 +86,7 @@ def probe_database(path: str) -> None:
 
 def check_size(path: str) -> None:
     """Compare a file's size with what its header says. Raises LedgerCorrupt, OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     if len(header) < 100 or not header.startswith(_MAGIC):
@@ -78,7 +107,8 @@ def _look_into(path: str, questions: tuple[str, ...]) -> None:
             if "quick_check" in question and answer[0] != "ok":
                 raise LedgerCorrupt(path=path, reason=answer[0])
         check_version(connection, path)
-    except driver.Error as error:
+        check_schema(connection, path)
+    except (driver.Error, UnicodeDecodeError) as error:
         raise name_error(error, path) from error
     finally:
         if connection is not None:
@@ -92,6 +122,7 @@ def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
     """
     try:
         check_size(path)
+        os.close(open_shared(target, os.O_RDWR))
         shutil.copyfile(path, target)  # in the kernel, where it can
         probe_database(target)
         if thorough:
@@ -119,7 +150,7 @@ def copy_live(path: str, target: str) -> None:
                 options += "&immutable=1"
             try:
                 back_up(path, target, options)
-            except driver.Error as error:
+            except (driver.Error, UnicodeDecodeError) as error:
                 if not tries_left:
                     raise name_error(error, path) from error
                 remove_database(target)
@@ -140,6 +171,7 @@ def back_up(path: str, target: str, options: str = "", meanwhile: Callable[[], N
 
     The copy is not in WAL mode: who may only read it can open it by any program. It is not synced. Raises SQLite's errors.
     """
+    os.close(open_shared(target, os.O_RDWR))
     with (
         contextlib.closing(
             driver.connect(f"file:{quote_path(path)}?mode=ro{options}", uri=True, isolation_level=None)

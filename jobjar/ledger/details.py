@@ -9,7 +9,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.contents import MOST, is_time
 from jobjar.journal import Entry
+from jobjar.ledger.entries import check_details
 
 # The worker's own word goes before that of a recovery, whose clock may show whole seconds; of equals the earlier one stands.
 _ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
@@ -95,7 +97,7 @@ def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
         "name": entry["worker"],
         "node": entry["node"],
         "pid": entry["pid"],
-        "categories": None if categories is None else " ".join(categories),
+        "categories": None if categories is None else " ".join(_texts(categories)),
         **{name: entry.get(name) for name in columns},
     }
     return [(_WORKER, row)]
@@ -103,9 +105,13 @@ def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 
 def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     uid, attempt, worker_uid = attempt_key(entry)
-    about = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "told_at": float(entry.get("told_at", 0))}
+    about = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "told_at": entry.get("told_at", 0)}
+    if not is_time(about["told_at"]):
+        raise ValueError("told_at is no time")
     rows = []
     for name, value in entry["variables"].items():
+        if not isinstance(value, (str, int, float)):
+            raise TypeError("a value is text, or a number")
         number = None
         with contextlib.suppress(ValueError):
             number = float(value)
@@ -134,20 +140,40 @@ def _phase_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     uid, attempt, worker_uid = attempt_key(entry)
     row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
-    numbered = enumerate(entry["warnings"], int(entry.get("first", 1)))
-    return [(_WARNING, {**row, "number": number, "text": str(text)}) for number, text in numbered]
+    first = entry.get("first", 1)
+    if type(first) is not int or not -MOST <= first <= MOST:
+        raise ValueError("first is no number of a warning")
+    return [
+        (_WARNING, {**row, "number": number, "text": text})
+        for number, text in enumerate(_texts(entry["warnings"]), first)
+    ]
 
 
 def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    row = {"name": entry["batch"], "description": entry["description"], "changed_at": float(entry["changed_at"])}
+    row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
-    row["restarted_until"] = float(entry.get("restarted_until", 0.0))
+    row["restarted_until"] = entry.get("restarted_until", 0.0)
     return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
 
 
 def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    row = {"batch": entry["batch"], "told_at": float(entry["told_at"]), "until": float(entry["until"])}
-    return [(_THROTTLE, {**row, "failures": int(entry["failures"])})]
+    row = {"batch": entry["batch"], "told_at": entry["told_at"], "until": entry["until"]}
+    return [(_THROTTLE, {**row, "failures": entry["failures"]})]
+
+
+def _texts(values: Any) -> list[str]:
+    if type(values) is not list or not all(isinstance(value, str) for value in values):
+        raise TypeError("not a list of texts")
+    return values
+
+
+def detail_rows(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    """The statements of an entry of one of the kinds in DETAILS, and their values. Raises ValueError and the like where it is
+    none of ours."""
+    rows = DETAILS[kind](entry)
+    for statement, row in rows:
+        check_details(row, is_name_a_path=statement in (_WORKER, _BATCH))
+    return rows
 
 
 DETAILS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {

@@ -29,6 +29,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.mounts import is_local
 from jobjar.patience import FLICKER_S, patience, patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
@@ -87,7 +88,10 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
     for read in reads:
         torn = read.torn
         if refused:  # which are in which journal? Applying what was applied changes nothing.
-            torn += refused if len(reads) == 1 else apply_entries(connection, read.entries)
+            none_of_ours = refused if len(reads) == 1 else apply_entries(connection, read.entries)
+            if none_of_ours:
+                pass_over(read.journal, f"{none_of_ours} of its lines say what no entry may say")
+            torn += none_of_ours
         connection.execute(
             "INSERT INTO journal_position VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET "
             "offset = excluded.offset, torn_lines = torn_lines + excluded.torn_lines",
@@ -97,7 +101,15 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
 
 
 def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Read]:
-    """What a journal has from `offset` on, in pieces; with `limit`, one piece of at most so many lines."""
+    """What a journal has from `offset` on, in pieces; with `limit`, one piece of at most so many lines. What is no journal, or
+    damaged, has nothing."""
+    try:
+        yield from _read_fit(path, offset, limit)
+    except UnfitFile as error:
+        pass_over(path, error.strerror)
+
+
+def _read_fit(path: str, offset: int, limit: int | None) -> Iterator[_Read]:
     if offset and folded_end(path) == offset:
         return  # compressed, and all of it known
     try:
@@ -148,7 +160,7 @@ def _sync_own(path: str) -> int:
         return sys.maxsize
     try:
         # For writing alone: MooseFS does not sync through a descriptor that may read and has not written.
-        descriptor = patiently(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC), path, FLICKER_S)
+        descriptor = patiently(lambda: open_regular(path, os.O_WRONLY), path, FLICKER_S)
     except (FileNotFoundError, PermissionError):
         return sys.maxsize
     try:
@@ -188,11 +200,15 @@ def others_are_due(polled_file: str, poll_time_s: float) -> bool:
     """Whether this node has not looked at the other nodes' journals for `poll_time_s`; if so, notes that it does now."""
     now = time.time()
     try:
-        if 0 <= now - os.stat(polled_file).st_mtime < poll_time_s:
+        if 0 <= now - os.lstat(polled_file).st_mtime < poll_time_s:
             return False
     except FileNotFoundError:
         pass
-    descriptor = open_common_file(polled_file, os.O_WRONLY)
+    try:
+        descriptor = open_common_file(polled_file, os.O_WRONLY)
+    except UnfitFile as error:
+        pass_over(polled_file, error.strerror)
+        return True
     os.utime(descriptor)
     os.close(descriptor)
     return True

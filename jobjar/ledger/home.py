@@ -21,14 +21,16 @@ import zlib
 from collections.abc import Iterator
 from types import FrameType
 
+from jobjar.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
 from jobjar.disk import open_common_file, read_file, replace_file, write_all
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLedgerHome, UnsafeLedgerHome
 from jobjar.jobname import new_id, node_name
-from jobjar.journal import Journal
+from jobjar.journal import Journal, journal_key, list_journals
 from jobjar.layout import Layout
 from jobjar.liveness import boot_id, mark, node_run
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
+from jobjar.regular import UnfitFile, pass_over, read_regular
 from jobjar.whose import explain, explain_refusal
 
 LOCK_PATIENCE_S = 10.0
@@ -79,10 +81,10 @@ class LedgerHome:
         if name:
             return name
         name = next_journal_name(ended) if ended else f"{node_name()}.{new_id()[:8]}"
-        temporary = self._write_name(name)
+        writer, temporary = self._write_name(name)
         try:
             # link, not rename: of two processes that get here at once the first one's name stands.
-            os.link(temporary, temporary.removesuffix(f".{mark()}.new"))
+            os.link(temporary, writer)
         except FileExistsError:
             return self.journal_name()
         finally:
@@ -96,9 +98,12 @@ class LedgerHome:
         was appended since: after each start of the node its processes append to another journal.
         """
         try:
-            with open(self.writer_file, encoding="utf-8", errors="replace") as file:
-                text = file.read()
+            text = read_regular(self.writer_file).decode(errors="replace")
         except FileNotFoundError:
+            return "", ""
+        except UnfitFile as error:
+            pass_over(self.writer_file, error.strerror)
+            self._drop_writer(None)
             return "", ""
         name, _, run = text.strip().partition(" ")
         # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
@@ -109,37 +114,52 @@ class LedgerHome:
         self._drop_writer(text)
         return "", name if is_name else ""
 
-    def _drop_writer(self, text: str) -> None:
-        """Remove the writer file, if it is still the one with `text` in it, and those of containers of earlier boots."""
+    def _drop_writer(self, text: str | None) -> None:
+        """Remove the writer file, if it is still the one with `text` in it (None: what can be read as none), and those of
+        containers of earlier boots."""
         for path in glob.glob(f"{glob.escape(self.path)}/writer.????????"):
             if _read_run(path).partition(".")[0] != boot_id():
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                     os.unlink(path)
         writer = self.writer_file
-        aside = f"{writer}.{mark()}.old"
+        aside = f"{writer}.{mark()}.{unforeseen()}.old"
         with contextlib.suppress(FileNotFoundError):
             os.rename(writer, aside)
-            with open(aside, encoding="utf-8", errors="replace") as file:
-                is_other = file.read() != text
-            if is_other:
+            try:
+                found = read_regular(aside).decode(errors="replace")
+            except UnfitFile:
+                found = None
+            if found != text:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, writer)
             os.unlink(aside)
 
+    def following_journal(self, layout: Layout, name: str) -> str:
+        """The name of this home's journal after `name`: one that nothing in the jar has."""
+        following = next_journal_name(name)
+        names = os.listdir(layout.journals)
+        taken = {journal_key(path) for path in (*names, *list_journals(layout.journals))}
+        while f"{following}.jsonl" in taken:
+            following = next_journal_name(following)
+        return following
+
     def name_next_journal(self, name: str) -> None:
         """Have this home's processes append to the journal `name` from now on. Under the lock."""
-        temporary = self._write_name(name)
-        os.rename(temporary, temporary.removesuffix(f".{mark()}.new"))
+        writer, temporary = self._write_name(name)
+        os.rename(temporary, writer)
 
-    def _write_name(self, name: str) -> str:
-        temporary = f"{self.writer_file}.{mark()}.new"
-        descriptor = open_common_file(temporary, os.O_WRONLY | os.O_TRUNC)
+    def _write_name(self, name: str) -> tuple[str, str]:
+        """Write a writer file under a temporary name; returns the name that it is to have, and the one that it has."""
+        writer = self.writer_file
+        temporary = temporary_path(writer)
+        descriptor = create_file(temporary, 0o600)
         try:
+            os.fchmod(descriptor, common_mode(self.path))
             write_all(descriptor, (name if self.shared else f"{name} {node_run()}").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return temporary
+        return writer, temporary
 
     def open_journal(self, layout: Layout) -> Journal:
         """This home's journal, ready to append to; it follows when a rotation names another."""
@@ -147,8 +167,14 @@ class LedgerHome:
         def find_path() -> str:
             return f"{layout.journals}/{self.journal_name()}.jsonl"
 
+        def find_other(unfit: str) -> str:
+            with self.locked():
+                if find_path() == unfit:
+                    self.name_next_journal(self.following_journal(layout, self.journal_name()))
+                return find_path()
+
         try:
-            return Journal(find_path(), find_path)
+            return Journal(find_path(), find_path, find_other)
         except OSError as error:
             raise CannotUseJar(
                 action="write to the ledger home", path=self.path, reason=explain(error, self.path)
@@ -192,7 +218,7 @@ class LedgerHome:
     def _open_lock(self) -> int:
         if self._lock_descriptor < 0:
             if not self.shared and not os.path.isdir(self.path):
-                os.makedirs(self.path, mode=0o700, exist_ok=True)
+                _make_own_directory(self.path)
             self._lock_descriptor = open_common_file(self.lock_file, os.O_RDWR)
         return self._lock_descriptor
 
@@ -226,9 +252,8 @@ class LedgerHome:
 def _read_run(path: str) -> str:
     """The run of the node that a writer file was written in; '' where it does not say, or there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip().partition(" ")[2]
-    except FileNotFoundError:
+        return read_regular(path).decode(errors="replace").strip().partition(" ")[2]
+    except (FileNotFoundError, UnfitFile):
         return ""
 
 
@@ -294,8 +319,11 @@ def _is_same(path: str, other: str) -> bool:
 def _private_home(layout: Layout, path: str) -> LedgerHome:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        refused = find_untrusted_above(path)
     except OSError as error:
         raise CannotUseJar(action="make the ledger home", path=path, reason=explain(error, path)) from error
+    if refused is not None:
+        raise UnsafeLedgerHome(path=path, reason=refused)
     _make_own_directory(path)
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
@@ -327,8 +355,7 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
     """Raise UnsafeLedgerHome where a home is another jar's, as one setting for two jars makes it; else note whose it is."""
     ours = (read_jar_id(layout), os.path.realpath(layout.home))
     try:
-        with open(home.jar_file, encoding="utf-8", errors="surrogateescape") as file:
-            noted = tuple(file.read().splitlines())
+        noted = tuple(os.fsdecode(read_regular(home.jar_file)).splitlines())
     except FileNotFoundError:
         noted = ()
     except OSError as error:
@@ -347,6 +374,6 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
 def read_jar_id(layout: Layout) -> str:
     """What tells this jar from every other, however it is mounted."""
     try:
-        return read_file(layout.jar_id_file).decode().strip()
+        return read_file(layout.jar_id_file).decode(errors="replace").strip()
     except OSError as error:
         raise CannotUseJar(action="read", path=layout.jar_id_file, reason=explain(error, layout.jar_id_file)) from error

@@ -6,12 +6,15 @@ sha256). What is applied is read again inside BEGIN IMMEDIATE, so that two proce
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
+import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jobjar.errors import NewerLedger, OtherVersion
+from jobjar.errors import LedgerCorrupt, NewerLedger, OtherVersion
 from jobjar.version import VERSION
 
 SCHEMA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "schema")
@@ -81,10 +84,46 @@ def _other_version(connection: Any) -> str:
     return "another build of it" if versions else "another one"
 
 
+def check_schema(connection: Any, path: str) -> None:
+    """Raise LedgerCorrupt where the schema is not what the migrations make: a damaged byte in it may be a column of another name,
+    or a constraint that refuses what is true. What people added is no fault. `user_version` has a sum of it, so that what
+    migrations make is not made anew each time."""
+    rows = _read_schema(connection)
+    if _user_version(connection) == _sum_schema(rows) or len(applied_migrations(connection)) < len(known_migrations()):
+        return
+    with contextlib.closing(type(connection)(":memory:", isolation_level=None)) as fresh:
+        _apply_missing(fresh, {})
+        missing = set(_read_schema(fresh)) - set(rows)
+    if missing:
+        names = ", ".join(sorted(name for _, name, _, _ in missing))
+        raise LedgerCorrupt(path=path, reason=f"its schema is not what it was made with ({names})")
+
+
+def _read_schema(connection: Any) -> list[tuple[str, str, str, str]]:
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY rowid"
+    rows: list[tuple[str, str, str, str]] = connection.execute(query).fetchall()
+    return rows
+
+
+def _sum_schema(rows: list[tuple[str, str, str, str]]) -> int:
+    return zlib.crc32(repr(rows).encode()) & 0x7FFFFFFF or 1
+
+
+def _user_version(connection: Any) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def migrate(connection: Any, path: str) -> None:
-    """Apply what is missing. The caller holds the home's lock. Raises as `check_version`."""
+    """Apply what is missing. The caller holds the home's lock. Raises as `check_version` and `check_schema`."""
     check_version(connection, path)
-    applied = applied_migrations(connection)
+    check_schema(connection, path)
+    _apply_missing(connection, applied_migrations(connection))
+    schema_sum = _sum_schema(_read_schema(connection))
+    if _user_version(connection) != schema_sum:
+        connection.execute(f"PRAGMA user_version = {schema_sum}")
+
+
+def _apply_missing(connection: Any, applied: Mapping[str, str]) -> None:
     for migration in known_migrations():
         if migration.name in applied:
             continue

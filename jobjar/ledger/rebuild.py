@@ -9,6 +9,7 @@ import contextlib
 import os
 from typing import Any
 
+from jobjar.creating import temporary_path
 from jobjar.errors import OtherVersion
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
@@ -17,7 +18,6 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.ledger.store import Ledger, driver
-from jobjar.liveness import mark
 
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
 # file of any other, which may be earlier or later than another saw it.
@@ -106,9 +106,8 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
     Processes that have the old one open notice at their next write. Raises LedgerBusy, LedgerUnavailable.
     """
     fresh_home = LedgerHome(home.path, home.shared)
-    fresh_home.database = f"{home.database}.{mark()}.new"
+    fresh_home.database = temporary_path(home.database)
     fresh_home.lock_file = f"{fresh_home.database}.lock"
-    remove_database(fresh_home.database)
     fresh = Ledger(layout, fresh_home)
     fresh.starts_from_snapshot = False
     try:

@@ -7,6 +7,7 @@ directories show can be read from them again. Killed midway, the transaction is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_pl
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import find_renamed, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.patience import FLICKER_S, patiently
+from jobjar.regular import pass_over
 
 _KINDS = {
     "moved": "jobs are not where the ledger has them",
@@ -64,8 +66,13 @@ class Difference(NamedTuple):
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
     """The entries of a directory that may have gone. Raises OSError where the disk is in trouble: it is not empty."""
     missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
-        yield from entries
+    try:
+        with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
+            yield from entries
+    except OSError as error:
+        if error.errno != errno.ELOOP or error.filename != path:
+            raise
+        pass_over(path, "its path has a loop of links")
 
 
 def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:

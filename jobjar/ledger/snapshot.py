@@ -12,13 +12,13 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from jobjar.creating import create_file, temporary_path
 from jobjar.disk import common_mode, read_server_clock, rename
 from jobjar.errors import LedgerUnavailable, NewerLedger
 from jobjar.jobname import node_name
-from jobjar.ledger.database import back_up, check_size, driver, quote_path, remove_database
+from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
-from jobjar.liveness import mark
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.role import give_back_role, take_role
 
@@ -51,16 +51,14 @@ def publish_snapshot(
         return False
     if not _take_role(ledger):
         return False
-    temporary = f"{ledger.layout.snapshot}.{node_name()}.{mark()}.new"
+    temporary = temporary_path(f"{ledger.layout.snapshot}.{node_name()}")
     # SQLite locks what it writes, and nothing is locked on the shared disk: it writes to the home, the bytes are copied.
-    own = f"{ledger.home.database}.{mark()}.new"
+    own = temporary_path(ledger.home.database)
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            remove_database(own)
             back_up(ledger.path, own, meanwhile=meanwhile)
-        _copy_durably(own, temporary, meanwhile)
-        os.chmod(temporary, common_mode(ledger.layout.ledger))
+        _copy_durably(own, temporary, common_mode(ledger.layout.ledger), meanwhile)
         rename(temporary, ledger.layout.snapshot)
     finally:
         remove_database(own)
@@ -81,7 +79,7 @@ def _has_news(ledger: Ledger) -> bool:
             published = dict(connection.execute(query))
     except NewerLedger:
         return False
-    except (LedgerUnavailable, OSError, driver.Error):
+    except (LedgerUnavailable, OSError, *UNREADABLE):
         return True
     with ledger.errors_named():
         ledger.ensure_open()
@@ -89,12 +87,13 @@ def _has_news(ledger: Ledger) -> bool:
     return any(offset > published.get(journal, 0) for journal, offset in ours.items())
 
 
-def _copy_durably(source: str, target: str, meanwhile: Callable[[], None]) -> None:
-    with open(source, "rb") as reader, open(target, "wb") as writer:
+def _copy_durably(source: str, target: str, mode: int, meanwhile: Callable[[], None]) -> None:
+    with open(source, "rb") as reader, open(create_file(target, 0o600), "wb") as writer:
         while chunk := reader.read(_CHUNK_BYTES):
             writer.write(chunk)
             meanwhile()
         writer.flush()
+        os.fchmod(writer.fileno(), mode)
         os.fsync(writer.fileno())
 
 

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 import peewee
 
+from jobjar.creating import temporary_path
 from jobjar.disk import open_common_file
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from jobjar.layout import Layout
-from jobjar.ledger.database import check_database, copy_snapshot, driver, name_error, remove_database
+from jobjar.ledger.database import UNREADABLE, check_database, copy_snapshot, driver, name_error, remove_database
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
-from jobjar.liveness import mark
+from jobjar.regular import UnfitFile
 from jobjar.whose import explain
 
 __all__ = ["Ledger", "check_database", "driver"]
@@ -93,10 +94,12 @@ class Ledger:
             try:
                 self._open_file(is_repair)
                 return
+            except UnfitFile as error:
+                raise LedgerCorrupt(path=self.path, reason=error.strerror) from error
             except OSError as error:
                 reason = explain(error, self.path)
                 raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
-            except (driver.Error, peewee.PeeweeException, LedgerUnavailable):
+            except (*UNREADABLE, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.
                 if not tries_left or not self._was_replaced():
                     raise
@@ -133,14 +136,14 @@ class Ledger:
         the journals have everything."""
         if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
             return
-        temporary = f"{self.path}.{mark()}.new"
+        temporary = temporary_path(self.path)
         try:
             copy_snapshot(self.layout.snapshot, temporary, thorough)
             with contextlib.closing(driver.connect(temporary)) as connection:
                 connection.execute("PRAGMA synchronous = off")  # what a crash leaves of it can be made again
                 connection.execute("PRAGMA journal_mode = wal")  # a living ledger is never anything else
             os.rename(temporary, self.path)
-        except (LedgerUnavailable, OSError, driver.Error) as error:
+        except (LedgerUnavailable, OSError, *UNREADABLE) as error:
             self._say(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
         finally:
             remove_database(temporary)
@@ -210,7 +213,7 @@ class Ledger:
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
                 return
-            except driver.Error:
+            except (driver.Error, UnicodeDecodeError):
                 if not tries_left or not self._was_replaced():
                     raise
 
@@ -223,7 +226,9 @@ class Ledger:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(driver.Error):  # SQLite has rolled back by itself on some errors
+            with contextlib.suppress(
+                driver.Error, UnicodeDecodeError
+            ):  # SQLite has rolled back by itself on some errors
                 connection.execute("ROLLBACK")
             raise
         finally:
@@ -242,7 +247,7 @@ class Ledger:
         """SQLite's errors become ours. Others, of a body that moves files, stay what they are."""
         try:
             yield
-        except (driver.Error, peewee.PeeweeException) as error:
+        except UNREADABLE as error:
             raise name_error(error, self.path) from error
 
     def _do_again_if_replaced(self, action: Callable[[], T]) -> T:

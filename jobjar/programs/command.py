@@ -79,6 +79,19 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
         )
         complain(parser.prog, f"{where}{reason or error}. Check the disk and the permissions")
         return 1
+    except Exception as error:
+        named = _name_ledger_error(error)
+        if named is None:
+            raise
+        complain(parser.prog, named)
+        return named.exit_status
+
+
+def _name_ledger_error(error: Exception) -> JarError | None:
+    """Ours for an error of SQLite's, from a question of a program that only looks; None for any other error."""
+    from jobjar.ledger.database import UNREADABLE, name_error
+
+    return name_error(error, "of this node") if isinstance(error, UNREADABLE) else None
 
 
 def say_source(program: str, source: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import describe_source, find_job, find_output, refresh_ledger
+        from jobjar.lookup import describe_source, find_job, find_output, open_output, refresh_ledger
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         jar.close()
         sys.stdout.flush()
         if path is not None:
-            with open(path, "rb") as file:
+            with open(open_output(path), "rb") as file:
                 while chunk := file.read(1 << 20):
                     view = memoryview(chunk)
                     while view:

@@ -28,6 +28,7 @@ from jobjar.own_file import CLAIMED_AGAIN, TAKEN_BACK, find_file, leave_note, pu
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 from jobjar.throttle import note_end, read_threshold
+from jobjar.units import LONGEST_S
 
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
@@ -66,8 +67,10 @@ def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
 
 
 def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
-    """How long a failed job waits that had failed so often before: twice as long each time, up to a day."""
-    return min(first_delay_s * 2.0 ** min(failures_before, 60), max(first_delay_s, LONGEST_RETRY_DELAY_S))
+    """How long a failed job waits that had failed so often before: twice as long each time, up to a day. What a journal
+    says of the first delay may be any number."""
+    longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
+    return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:

@@ -23,6 +23,7 @@ from jobjar.journal import Entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import patiently
+from jobjar.regular import UnfitFile, open_regular, pass_over
 from jobjar.submitted import first_move_entry, submitted_entry
 from jobjar.trees import remove_tree
 
@@ -107,15 +108,18 @@ def _list_chunk(path: str) -> list[_Leaving]:
 
 
 def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
-    """None where another has moved the job on."""
+    """None where another has moved the job on, or something else than a file lies there."""
 
     def read() -> tuple[bytes, os.stat_result]:
-        with open(job.path, "rb") as file:
+        with open(job.path, "rb", opener=open_regular) as file:
             return file.read(HEADER_BYTES), os.fstat(file.fileno())
 
     try:
         data, status = patiently(read, job.path)
     except FileNotFoundError:
+        return None
+    except UnfitFile as error:
+        pass_over(job.path, error.strerror)
         return None
     try:
         attributes = read_header(data, job.path)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import parse_attributes, read_header
+from jobjar.creating import create_anew
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.file_mark import mark_prefix, sum_beginning
@@ -237,7 +238,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
 def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any], str]:
     """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor,
     the attributes in it, and the sum of its beginning."""
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = create_anew(path, 0o600, os.O_RDWR)
     try:
         mode = 0o700
         if submission.script is not None:

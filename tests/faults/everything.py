@@ -105,6 +105,7 @@ def main(words: list[str]) -> int:
     if (ROOT / "tests" / "test_model.py").exists():
         examples = ["tests/test_model.py", "-n", "2"]
         steps.append(run_pytest("model", examples, MODEL_EXAMPLES="200"))
+    steps.append(run_pytest("files that say anything", ["tests/test_fuzz.py", "-m", "faults", "-n", "2"]))
     if _has_marker("moosefs") or _has_marker("nfs"):
         marks = " or ".join(mark for mark in ("moosefs", "nfs") if _has_marker(mark))
         steps.append(run_pytest("two hosts", ["tests/hosts", "-m", marks]))

@@ -225,11 +225,11 @@ def test_a_disk_that_refuses_midway_loses_nothing_and_publishing_goes_on(
     rename = os.rename
     refused: list[str] = []
 
-    def refuse(source: str, destination: str) -> None:
-        if source not in refused:
-            refused.append(source)
+    def refuse(source: str, destination: str, **directories: int) -> None:
+        if destination not in refused:
+            refused.append(destination)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
-        rename(source, destination)
+        rename(source, destination, **directories)
 
     monkeypatch.setattr(os, "rename", refuse)
     for _ in range(2):  # of the state, then of the output
