@@ -33,6 +33,7 @@ class Job(NumberedTable):
     kind = peewee.TextField(default="")
     batch = peewee.TextField(null=True)
     seed = peewee.IntegerField(null=True)
+    found_number = peewee.IntegerField(null=True, default=0)
 
 
 class JobReport(Job):

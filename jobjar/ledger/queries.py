@@ -36,12 +36,18 @@ class Candidate(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    found_number: int | None = 0
+
+    @property
+    def was_submitted(self) -> bool:
+        """Whether its submitter's word is known; of any other job the file alone tells what it is, at each of its claims."""
+        return self.found_number == 0 and self.submitted_at is not None
 
 
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""

@@ -260,8 +260,9 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         )
     else:
         connection.execute(
-            "INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at, moved_at) "
-            "VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, :moved_at)",
+            "INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at, moved_at, "
+            "found_number) VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, "
+            ":moved_at, NULL)",
             values,
         )
 

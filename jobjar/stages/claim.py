@@ -345,29 +345,34 @@ def _identify(
     """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
     Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
-    # A hand-made job's file speaks at each claim: one that was held has been corrected since.
-    if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
+    # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
+    if candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
         return candidate.uid, None, []
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
     data = read_file(path, size=HEADER_BYTES)
     attributes = read_header(data, candidate.place)
-    given = {
-        "retries": candidate.retries,
-        "retry_delay_s": candidate.retry_delay_s,
-        "time_limit_s": candidate.time_limit_s,
-    }
-    known = {name: value for name, value in given.items() if value is not None}
+    known = _known_attributes(candidate)
     return (
         uid,
         {
             "submitter": candidate.submitter or user_name(status.st_uid),
-            "submitted_at": candidate.submitted_at,
+            "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
             # What was said at its submission goes before what its file says; a hand-made job has only its file.
-            **({**attributes, **known} if uid == own_id else {**known, **attributes}),
+            **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
         },
         find_oddities(data),
     )
+
+
+def _known_attributes(candidate: Candidate) -> Entry:
+    given = {name: getattr(candidate, name) for name in ("retries", "retry_delay_s", "time_limit_s")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _submitted_at(candidate: Candidate) -> float:
+    """When a job was submitted; where the entry that said so is lost, when it came to where it is."""
+    return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
 
 
 def _moved_entry(
@@ -388,8 +393,11 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     entry["category"] = candidate.category
     entry["found"] = {
         "submitter": candidate.submitter or user_name(status.st_uid),
-        "submitted_at": candidate.submitted_at,
+        "submitted_at": _submitted_at(candidate),
         "category": candidate.category,
+        **_known_attributes(candidate),
+        **({"kind": candidate.kind} if candidate.kind else {}),
+        **{name: value for name in ("batch", "seed") if (value := getattr(candidate, name)) is not None},
     }
     claimer.jar.journal.append([entry])
 
