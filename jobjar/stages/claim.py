@@ -246,28 +246,34 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
 
+    usual = f"{directory}/{candidate.name}"
+    is_free = usual not in claimer.taken_paths
+
     def take() -> str:
         if claimer.jar.ledger_home.shared:
             return move_to_free_name(source, directory, candidate.name)
-        if id_in_name(candidate.name):
-            # No other job has that name, and this worker holds none: there is nothing there to overwrite.
-            rename(source, f"{directory}/{candidate.name}")
+        if is_free and id_in_name(candidate.name):
+            # No other job has that name, and this worker did not put a copy of it there: there is nothing to overwrite.
+            rename(source, usual)
             return candidate.name
         return move_to_own(source, directory, candidate.name)
 
     try:
         name = take()
     except FileNotFoundError:
-        # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
-        if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
-            return candidate.name, f"{directory}/{candidate.name}"
+        # Only this worker moves anything there, and had nothing there: a rename that failed has happened (FUSE, NFS).
+        if is_free and look(usual) is not None and look(source) is None:
+            claimer.taken_paths.add(usual)
+            return candidate.name, usual
         # A worker whose own directory is gone must not claim into one that nobody knows.
         if not candidate.category or is_directory(directory) or look(source) is None:
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
         name = take()
-    return name, f"{directory}/{name}"
+    path = f"{directory}/{name}"
+    claimer.taken_paths.add(path)
+    return name, path
 
 
 def _record_claim(
