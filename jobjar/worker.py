@@ -434,7 +434,7 @@ class Worker:
         self._flush_log()
         if self.is_told_to_end():
             return INTERRUPTED
-        if self._orders.take_kill_request(job.name):
+        if self._orders.take_kill_request(job.uid, job.name):
             return KILLED
         return self._leases.check_held(job)
 
