@@ -13,20 +13,21 @@ from jobjar.layout import category_of_place, name_in_place, state_of_place
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
 INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
-                 retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number)
+                 retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file)
 VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
-        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed, :found_number)
+        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed, :found_number, :found_file)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
+    found_file = excluded.found_file
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0 AND
         (excluded.found_number, coalesce(excluded.retries, -1), coalesce(excluded.retry_delay_s, -1),
          coalesce(excluded.time_limit_s, -1), coalesce(excluded.seed, -1), excluded.kind, coalesce(excluded.batch, -1),
-         coalesce(excluded.submitter, -1))
+         coalesce(excluded.submitter, -1), coalesce(excluded.found_file, -1))
         > (found_number, coalesce(retries, -1), coalesce(retry_delay_s, -1), coalesce(time_limit_s, -1),
-           coalesce(seed, -1), kind, coalesce(batch, -1), coalesce(submitter, -1)))))"""
+           coalesce(seed, -1), kind, coalesce(batch, -1), coalesce(submitter, -1), coalesce(found_file, -1)))))"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -113,9 +114,10 @@ def _fold_submitted(connection: Any, entry: Entry, found_number: int = 0) -> Non
             "batch": entry.get("batch"),
             "seed": entry.get("seed"),
             "found_number": found_number,
+            "found_file": entry.get("file") if found_number else None,
         },
     )
-    if entry.get("file") is not None:
+    if entry.get("file") is not None and not found_number:
         connection.execute("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", (entry["file"], entry["job"]))
 
 

@@ -35,27 +35,38 @@ _STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
 
 _JOB_COLUMNS = (
     "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
-    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number"
+    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file"
 )
-_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 19)})"
+_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 # Most jobs have nothing but defaults in the other columns, and each column that is named costs a fold some tenths of a µs.
 _ADD_PLAIN_JOB = (
     "INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, submitter, "
     f"submitted_at) VALUES ({', '.join('?' * 10)})"
 )
-_DEFAULTS = (0, None, None, None, None, "", None, None, 0)
+_DEFAULTS = (0, None, None, None, None, "", None, None, 0, None)
 
 # Anybody's word stands before what a scan saw. Of two that tell of a submission the earlier one stands; of one time what the
 # submitter said before what was found, and of that what the later claim found.
-_FOUND_ORDER = ("found_number", "retries", "retry_delay_s", "time_limit_s", "seed", "kind", "batch", "submitter")
+_FOUND_ORDER = (
+    "found_number",
+    "retries",
+    "retry_delay_s",
+    "time_limit_s",
+    "seed",
+    "kind",
+    "batch",
+    "submitter",
+    "found_file",
+)
 _SUBMIT = f"""
 INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
-    name, state, place, category, priority, found_number)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13)
+    name, state, place, category, priority, found_number, found_file)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13, ?14)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
+    found_file = excluded.found_file
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
@@ -202,7 +213,7 @@ class _Batch:
         """Write what is said of submissions. Jobs that are new and were moved, as most, are written whole, and are taken
         out of `rows`."""
         said = {submission[0]: submission for submission in self.submissions}
-        whole = [(*rows[uid], *submission[1:9], submission[12]) for uid, submission in said.items() if uid in rows]
+        whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
         if len(said) == len(self.submissions) and _add_jobs(connection, whole) == len(whole):
             connection.executemany(_SUBMIT, [submission for uid, submission in said.items() if uid not in rows])
             for row in whole:
@@ -281,6 +292,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
         said.get("category", ""),
         priority_in_name(name),
         found_number,
+        said.get("file") if found_number else None,
     )
 
 

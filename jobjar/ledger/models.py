@@ -34,6 +34,7 @@ class Job(NumberedTable):
     batch = peewee.TextField(null=True)
     seed = peewee.IntegerField(null=True)
     found_number = peewee.IntegerField(null=True, default=0)
+    found_file = peewee.TextField(null=True)
 
 
 class JobReport(Job):

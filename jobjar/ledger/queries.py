@@ -243,11 +243,14 @@ def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_n
 
 
 def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
-    """How many attempts of a job, after that of number `after`, ended with one of `outcomes`."""
+    """How many attempts of a job, after that of number `after` and after that with which it last completed, ended with one of
+    `outcomes`: a job that a hand took out of completed/ begins anew."""
     wanted = tuple(outcomes)
     marks = ",".join("?" * len(wanted))
     row = connection.execute(
-        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > ?", (uid, *wanted, after)
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > max(?, "
+        "coalesce((SELECT max(number) FROM attempt WHERE job_uid = ? AND is_final = 1), 0))",
+        (uid, *wanted, after, uid),
     ).fetchone()
     return int(row[0])
 

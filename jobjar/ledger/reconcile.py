@@ -17,7 +17,7 @@ from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.renamed import find_renamed, is_odd_name, is_young, kept_priority, may_be_passing
+from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.ledger.same_id import free_id
 from jobjar.patience import FLICKER_S, patiently
 
@@ -164,6 +164,8 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
                 if is_young(status):
                     return None  # an editor may be about to write the job's own file anew
                 continue
+        if is_waiting and is_new_file(connection, row, status):
+            continue
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, server_time(status))

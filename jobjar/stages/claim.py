@@ -18,6 +18,7 @@ from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.file_mark import mark_prefix
 from jobjar.jobname import carried_id, id_in_name, new_id, numbered_name, oddity_in_name
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
@@ -364,6 +365,7 @@ def _identify(
             "submitter": candidate.submitter or user_name(status.st_uid),
             "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
+            **({"file": mark_prefix(status)} if uid != own_id else {}),
             # What was said at its submission goes before what its file says; a hand-made job has only its file.
             **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
         },
