@@ -83,6 +83,8 @@ class Claimer:
         self.spent_links = 0
         # How many claims succeeded, and how many found the job gone: another claimer was quicker.
         self.claims = self.lost_tries = 0
+        # Where in its directory it has put the files of jobs; without those that it moved on.
+        self.taken_paths: set[str] = set()
         self.proposals = Proposals(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
         # Descriptors of the files of jobs, by their ids (own_file.py).

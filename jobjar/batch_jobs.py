@@ -50,11 +50,11 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str, is_wanted: Callab
         running = running_jobs(connection, name)
     if not is_wanted():
         return cancelled, []  # another finished this change meanwhile, and the batch was restarted
-    for job_name, place in running:
+    for uid, _, place in running:
         worker = worker_of_place(place)
         if worker is not None and look(jar.layout.path(place)) is not None:
-            request_kill(jar.layout, worker, job_name)
-    return cancelled, [job_name for job_name, _ in running]
+            request_kill(jar.layout, worker, uid)
+    return cancelled, [job_name for _, job_name, _ in running]
 
 
 def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Control files: STOP and PAUSE in a worker's directory, STOP_ALL and PAUSE_ALL beside them, KILL.<job> for one job.
+"""Control files: STOP and PAUSE in a worker's directory, STOP_ALL and PAUSE_ALL beside them, KILL.<job's id> for one job.
 
 To stop or pause is to make an empty file; anybody may do it with `touch`. Workers look at them between jobs; KILL.<job>
 ends a running job. Reads the workers' directories; a crash in here leaves some files made and others not.
@@ -246,30 +246,31 @@ class Orders:
         self._seen = (stopped, paused)
         return self._seen
 
-    def take_kill_request(self, job_name: str) -> bool:
-        """Whether somebody asked for this running job to be killed; the request is used up."""
+    def take_kill_request(self, uid: str, job_name: str) -> bool:
+        """Whether somebody asked for this running job to be killed; the request is used up. Programs say its id, because a
+        worker may hold several jobs of one name; a hand may say the name."""
         if self._is_network:
             look_afresh(self._paths.path)
-        return take_kill_request(self._paths, job_name)
+        return take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
 
 
-def request_kill(layout: Layout, worker: str, job_name: str) -> None:
-    """Ask a worker to kill a job that it runs; asked twice is asked once. Raises OSError."""
-    path = layout.worker(worker).kill_file(job_name)
+def request_kill(layout: Layout, worker: str, job: str) -> None:
+    """Ask a worker to kill a job that it runs, by its id; asked twice is asked once. Raises OSError."""
+    path = layout.worker(worker).kill_file(job)
     with contextlib.suppress(FileExistsError):
         patiently(lambda: os.close(create_file(path, 0o660)), path)
 
 
-def take_kill_request(paths: WorkerPaths, job_name: str) -> bool:
-    """Whether somebody asked for this running job to be killed; the request is used up."""
+def take_kill_request(paths: WorkerPaths, job: str) -> bool:
+    """Whether somebody asked for a running job to be killed by this word for it; the request is used up."""
     try:
-        os.unlink(paths.kill_file(job_name))
+        os.unlink(paths.kill_file(job))
         return True
     except FileNotFoundError:
         return False
     except OSError:
         # A disk that refuses (read-only) says so before it looks whether there is such a file; one that is away says no.
-        return os.path.lexists(paths.kill_file(job_name))
+        return os.path.lexists(paths.kill_file(job))
 
 
 def touch(path: str) -> None:

@@ -331,6 +331,10 @@ class Course:
         except Cut as cut:
             end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
             verdict = self._decide(end)
+            if verdict.final:
+                end = end._replace(message=f"{end.message}; the published files are kept in {directory}")
+                keep_published(directory, str(end.message))
+                self._has_underway = False
             self._finish(attempt, end, verdict, own_category if verdict.final else job)
         else:
             end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)

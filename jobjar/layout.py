@@ -32,8 +32,8 @@ class WorkerPaths:
         self.stop_file = f"{path}/STOP"
         self.pause_file = f"{path}/PAUSE"
 
-    def kill_file(self, job_name: str) -> str:
-        return f"{self.path}/KILL.{job_name}"
+    def kill_file(self, job: str) -> str:
+        return f"{self.path}/KILL.{job}"
 
 
 class BatchPaths:

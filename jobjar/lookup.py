@@ -303,5 +303,5 @@ def request_kill(jar: Jar, job: JobReport) -> str:
     if job.state != "claimed" or worker is None:
         state, what_next = after_not_running(jar, job)
         raise NotRunning(job=job.name, state=state, what_next=what_next)
-    control.request_kill(jar.layout, worker, job.name)
+    control.request_kill(jar.layout, worker, job.uid or job.name)
     return worker

@@ -14,14 +14,22 @@ from collections.abc import Callable
 from jobjar.control import WorkerState
 from jobjar.disk import look, look_afresh
 from jobjar.jar import Jar
-from jobjar.jug.outputs import attempt_directory, find_state, remove_underway, state_directory
+from jobjar.jug.outputs import (
+    STORE,
+    attempt_directory,
+    find_state,
+    published_directory,
+    remove_underway,
+    state_directory,
+)
 from jobjar.kept import tell_kept_underway
 from jobjar.layout import Layout
+from jobjar.ledger.progress import stored_names
 from jobjar.ledger.queries import attempt_of_worker, completed_among
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import processes_of_jobs
 from jobjar.session import end_session
-from jobjar.stages.store import is_kept
+from jobjar.stages.store import is_kept, keep_published
 from jobjar.trees import Kept, remove_tree
 
 # Of a job that goes on elsewhere only what asks for it is ended, and what staged it out or stored its files.
@@ -71,6 +79,19 @@ def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> l
     return kept
 
 
+def _keep_unstored(layout: Layout, uid: str, stored: set[str], say: Callable[[str], None]) -> None:
+    """Have the published files of a completed job stay, for people, where somebody completed it before all were stored (it was
+    cancelled, say). Raises OSError where that cannot be noted: nothing is removed then."""
+    state = find_state(layout, uid)
+    if state is None or state.phase != STORE or all(file.name in stored for file in state.files):
+        return
+    directory = state_directory(layout, state)
+    if not is_kept(directory):
+        why = f"its job, {state.name}, was completed before these files were stored"
+        keep_published(directory, why)
+        say(f"{published_directory(directory)} stays: {why}; copy what you need of it, and remove {directory}")
+
+
 def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
     """Remove what is below underway/ of jobs that are completed."""
     found = [entry.name for entry in list_directory(jar.layout.underway)]
@@ -78,6 +99,7 @@ def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
         return
     with jar.ledger.writing() as connection:
         completed = completed_among(connection, found)
+        stored = {uid: stored_names(connection, uid) for uid, _ in completed}
     for uid, place in completed:
         path = jar.layout.path(place)
         look_afresh(os.path.dirname(path))
@@ -85,6 +107,7 @@ def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
         if look(path) is None:
             continue
         base = f"{jar.layout.underway}/{uid}"
+        _keep_unstored(jar.layout, uid, stored[uid], say)
         if not any(is_kept(entry.path) for entry in list_directory(base)):
             kept = remove_underway(jar.layout, uid)
             tell_kept_underway(jar, uid, kept, say)

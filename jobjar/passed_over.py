@@ -28,7 +28,7 @@ def is_unnamed(candidate: Candidate) -> bool:
 
 def is_hand_made(candidate: Candidate) -> bool:
     """Whether its file alone tells what it is, at each of its claims."""
-    return is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name)
+    return is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name) or not candidate.was_submitted
 
 
 def batch_of(claimer: Claimer, candidate: Candidate) -> str | None:

@@ -389,7 +389,7 @@ class Worker:
         self._flush_log()
         if self.is_told_to_end():
             return INTERRUPTED
-        if self._listener.control_files.take_kill_request(job.name):
+        if self._listener.control_files.take_kill_request(job.uid, job.name):
             return KILLED
         return self._leases.check_held(job)
 

@@ -13,15 +13,21 @@ from jobjar.layout import category_of_place, name_in_place, state_of_place
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
 INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
-                 retries, retry_delay_s, time_limit_s, kind, batch, seed)
+                 retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file)
 VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
-        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed)
+        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed, :found_number, :found_file)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed
-WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
-    OR (NOT :is_found AND excluded.submitted_at = submitted_at)"""
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
+    found_file = excluded.found_file
+WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
+    OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0 AND
+        (excluded.found_number, coalesce(excluded.retries, -1), coalesce(excluded.retry_delay_s, -1),
+         coalesce(excluded.time_limit_s, -1), coalesce(excluded.seed, -1), excluded.kind, coalesce(excluded.batch, -1),
+         coalesce(excluded.submitter, -1), coalesce(excluded.found_file, -1))
+        > (found_number, coalesce(retries, -1), coalesce(retry_delay_s, -1), coalesce(time_limit_s, -1),
+           coalesce(seed, -1), kind, coalesce(batch, -1), coalesce(submitter, -1), coalesce(found_file, -1)))))"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -90,7 +96,7 @@ def _known(value: Any) -> tuple[int, Any]:
     return (0, 0) if value is None else (1, value)
 
 
-def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> None:
+def _fold_submitted(connection: Any, entry: Entry, found_number: int = 0) -> None:
     connection.execute(
         _SUBMIT,
         {
@@ -107,10 +113,11 @@ def _fold_submitted(connection: Any, entry: Entry, is_found: bool = False) -> No
             "kind": entry.get("kind", ""),
             "batch": entry.get("batch"),
             "seed": entry.get("seed"),
-            "is_found": is_found,
+            "found_number": found_number,
+            "found_file": entry.get("file") if found_number else None,
         },
     )
-    if entry.get("file") is not None:
+    if entry.get("file") is not None and not found_number:
         connection.execute("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", (entry["file"], entry["job"]))
 
 
@@ -124,7 +131,7 @@ def _fold_moved(connection: Any, entry: Entry) -> None:
             "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?",
             (name_in_place(entry["from"]), entry["from"]),
         )
-        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, is_found=True)
+        _fold_submitted(connection, {"job": entry["job"], "name": name, **found}, max(int(entry["number"]), 1))
     category = category_of_place(place)
     row = {
         "uid": entry["job"],

@@ -64,9 +64,10 @@ def compare_places(
     differences = []
     explained: set[int] = set()
     for place in places:
-        explained.update(_doubtful_rows(connection, layout, place, with_completed))
+        doubtful = _doubtful_rows(connection, layout, place, with_completed)
+        explained.update(doubtful)
         difference = compare_file(connection, layout, place, explained)
-        if difference is not None:
+        if difference is not None and not (doubtful and difference.kind == "new"):
             differences.append(difference)
             if difference.row is not None:
                 explained.add(difference.row)

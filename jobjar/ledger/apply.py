@@ -37,27 +37,42 @@ _STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
 
 _JOB_COLUMNS = (
     "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
-    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed"
+    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file"
 )
-_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 18)})"
+_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 # Most jobs have nothing but defaults in the other columns, and each column that is named costs a fold some tenths of a µs.
 _ADD_PLAIN_JOB = (
     "INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, submitter, "
     f"submitted_at) VALUES ({', '.join('?' * 10)})"
 )
-_DEFAULTS = (0, None, None, None, None, "", None, None)
+_DEFAULTS = (0, None, None, None, None, "", None, None, 0, None)
 
-# Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
-_SUBMIT = """
+# Anybody's word stands before what a scan saw. Of two that tell of a submission the earlier one stands; of one time what the
+# submitter said before what was found, and of that what the later claim found.
+_FOUND_ORDER = (
+    "found_number",
+    "retries",
+    "retry_delay_s",
+    "time_limit_s",
+    "seed",
+    "kind",
+    "batch",
+    "submitter",
+    "found_file",
+)
+_SUBMIT = f"""
 INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
-    name, state, place, category, priority)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12)
+    name, state, place, category, priority, found_number, found_file)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13, ?14)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed
-WHERE submitted_at IS NULL OR excluded.submitted_at < submitted_at
-    OR (NOT ?13 AND excluded.submitted_at = submitted_at)"""
+    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
+    found_file = excluded.found_file
+WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
+    OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
+        AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
+            > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -145,7 +160,7 @@ class _Batch:
                  get("user_cpu_s"), get("system_cpu_s"), get("max_rss_kib"), get("output_file"), get("message"))
             )  # fmt: skip
         elif kind == "submitted":
-            self.submissions.append(_submission(entry["job"], entry["name"], entry, False))
+            self.submissions.append(_submission(entry["job"], entry["name"], entry, 0))
             mark = entry.get("file")
             if isinstance(mark, str):
                 self.file_marks.append((mark, entry["job"]))
@@ -162,7 +177,7 @@ class _Batch:
         order = (state == "completed", moved_at, number, state == "claimed", place)
         latest = self.latest.get(uid)
         found = entry.get("found")
-        submission = None if found is None else _submission(uid, name_in_place(place), found, True)
+        submission = None if found is None else _submission(uid, name_in_place(place), found, max(number, 1))
         is_latest = latest is None or order > latest[0]
         if reason == "claimed" and "attempt" in entry:
             self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, moved_at))
@@ -212,7 +227,7 @@ class _Batch:
         """Write what is said of submissions. Jobs that are new and were moved, as most, are written whole, and are taken
         out of `rows`."""
         said = {submission[0]: submission for submission in self.submissions}
-        whole = [(*rows[uid], *submission[1:9]) for uid, submission in said.items() if uid in rows]
+        whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
         if len(said) == len(self.submissions) and _add_jobs(connection, whole) == len(whole):
             connection.executemany(_SUBMIT, [submission for uid, submission in said.items() if uid not in rows])
             for row in whole:
@@ -276,7 +291,7 @@ def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
     )
 
 
-def _submission(uid: str, name: str, said: Entry, is_found: bool) -> tuple[Any, ...]:
+def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[Any, ...]:
     return (
         uid,
         said.get("submitter"),
@@ -290,7 +305,8 @@ def _submission(uid: str, name: str, said: Entry, is_found: bool) -> tuple[Any, 
         name,
         said.get("category", ""),
         priority_in_name(name),
-        is_found,
+        found_number,
+        said.get("file") if found_number else None,
     )
 
 

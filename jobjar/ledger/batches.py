@@ -42,9 +42,9 @@ def waiting_jobs(connection: Any, batch: str, limit: int, after: str = "") -> li
     return [WaitingJob(*row) for row in connection.execute(query, (batch, after, limit))]
 
 
-def running_jobs(connection: Any, batch: str) -> list[tuple[str, str]]:
-    """(name, place) of the jobs of a batch that workers hold; not those that are being stored."""
-    query = f"SELECT name, place FROM job WHERE batch = ? AND state = 'claimed' AND {_NO_STORAGE} ORDER BY place"
+def running_jobs(connection: Any, batch: str) -> list[tuple[str, str, str]]:
+    """(id, name, place) of the jobs of a batch that workers hold; not those that are being stored."""
+    query = f"SELECT uid, name, place FROM job WHERE batch = ? AND state = 'claimed' AND {_NO_STORAGE} ORDER BY place"
     return list(connection.execute(query, (batch,)))
 
 

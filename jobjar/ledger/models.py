@@ -33,6 +33,8 @@ class Job(NumberedTable):
     kind = peewee.TextField(default="")
     batch = peewee.TextField(null=True)
     seed = peewee.IntegerField(null=True)
+    found_number = peewee.IntegerField(null=True, default=0)
+    found_file = peewee.TextField(null=True)
 
 
 class JobReport(Job):

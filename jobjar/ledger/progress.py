@@ -318,6 +318,11 @@ class AttemptDetails(NamedTuple):
     stored_files: list[dict[str, Any]]
 
 
+def stored_names(connection: Any, uid: str) -> set[str]:
+    """The names of the published files of a job that were stored, by any attempt."""
+    return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}
+
+
 def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> AttemptDetails:
     """The phases of an attempt in the order in which they began, its monitored variables, warnings, and the files it stored."""
     key = (uid, number, worker_uid)

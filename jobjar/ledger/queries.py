@@ -31,12 +31,18 @@ class Candidate(NamedTuple):
     kind: str = ""
     batch: str | None = None
     seed: int | None = None
+    found_number: int | None = 0
+
+    @property
+    def was_submitted(self) -> bool:
+        """Whether its submitter's word is known; of any other job the file alone tells what it is, at each of its claims."""
+        return self.found_number == 0 and self.submitted_at is not None
 
 
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
@@ -232,11 +238,14 @@ def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_n
 
 
 def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
-    """How many attempts of a job, after that of number `after`, ended with one of `outcomes`."""
+    """How many attempts of a job, after that of number `after` and after that with which it last completed, ended with one of
+    `outcomes`: a job that a hand took out of completed/ begins anew."""
     wanted = tuple(outcomes)
     marks = ",".join("?" * len(wanted))
     row = connection.execute(
-        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > ?", (uid, *wanted, after)
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > max(?, "
+        "coalesce((SELECT max(number) FROM attempt WHERE job_uid = ? AND is_final = 1), 0))",
+        (uid, *wanted, after, uid),
     ).fetchone()
     return int(row[0])
 

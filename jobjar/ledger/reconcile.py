@@ -18,7 +18,8 @@ from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.renamed import find_renamed, is_odd_name, is_young, kept_priority, may_be_passing
+from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
+from jobjar.ledger.same_id import free_id
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.regular import pass_over
 
@@ -170,14 +171,13 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
                 if is_young(status):
                     return None  # an editor may be about to write the job's own file anew
                 continue
+        if is_waiting and is_new_file(connection, row, status):
+            continue
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, server_time(status))
-    taken = {uid for _, uid, _, _, _ in rows}
     # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
-    own_id = id_in_name(name)
-    uid = None if own_id in taken else own_id
-    return Difference("new", None, uid, place, "", server_time(status), status.st_uid)
+    return Difference("new", None, id_in_name(name), place, "", server_time(status), status.st_uid)
 
 
 def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str | None, was: str, name: str) -> bool:
@@ -266,9 +266,11 @@ def apply_difference(connection: Any, difference: Difference) -> None:
             values,
         )
     else:
+        values["uid"] = free_id(connection, difference.uid, place)
         connection.execute(
-            "INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at, moved_at) "
-            "VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, :moved_at)",
+            "INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at, moved_at, "
+            "found_number) VALUES (:uid, :name, :state, :place, coalesce(:category, ''), :priority, :submitter, :moved_at, "
+            ":moved_at, NULL)",
             values,
         )
 

@@ -90,6 +90,17 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
     return job if read_mark(layout.path(place), status) == rows[0][4] else None
 
 
+def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
+    """Whether a file that has the name of a hand-made job is not that job's, which has completed: a new file is a new job. The
+    job's own was moved back from completed/, and runs again."""
+    found = connection.execute(
+        "SELECT found_file FROM job WHERE id = ? AND found_file IS NOT NULL AND state IN ('completed', 'removed') "
+        "AND EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND is_final = 1)",
+        (row,),
+    ).fetchone()
+    return found is not None and found[0] != mark_prefix(status)
+
+
 def _is_job_at(path: str) -> bool:
     status = look(path)
     return status is not None and is_job_file(status)

@@ -19,6 +19,7 @@ from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_
 from jobjar.claimed_links import link_in_claimed
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.file_mark import mark_prefix
 from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
@@ -247,28 +248,34 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     """COMMIT: from here the job is this worker's. Returns its file's name and path."""
     directory = f"{claimer.paths.jobs}/{candidate.category}" if candidate.category else claimer.paths.jobs
 
+    usual = f"{directory}/{candidate.name}"
+    is_free = usual not in claimer.taken_paths
+
     def take() -> str:
         if claimer.jar.ledger_home.shared:
             return move_to_free_name(source, directory, candidate.name)
-        if id_in_name(candidate.name):
-            # No other job has that name, and this worker holds none: there is nothing there to overwrite.
-            rename(source, f"{directory}/{candidate.name}")
+        if is_free and id_in_name(candidate.name):
+            # No other job has that name, and this worker did not put a copy of it there: there is nothing to overwrite.
+            rename(source, usual)
             return candidate.name
         return move_to_own(source, directory, candidate.name)
 
     try:
         name = take()
     except FileNotFoundError:
-        # Only this worker moves anything there, and it holds nothing now: a rename that failed has happened (FUSE, NFS).
-        if look(f"{directory}/{candidate.name}") is not None and look(source) is None:
-            return candidate.name, f"{directory}/{candidate.name}"
+        # Only this worker moves anything there, and had nothing there: a rename that failed has happened (FUSE, NFS).
+        if is_free and look(usual) is not None and look(source) is None:
+            claimer.taken_paths.add(usual)
+            return candidate.name, usual
         # A worker whose own directory is gone must not claim into one that nobody knows.
         if not candidate.category or is_directory(directory) or look(source) is None:
             raise
         with contextlib.suppress(FileExistsError):
             make_directory(directory)
         name = take()
-    return name, f"{directory}/{name}"
+    path = f"{directory}/{name}"
+    claimer.taken_paths.add(path)
+    return name, path
 
 
 def _record_claim(
@@ -346,29 +353,35 @@ def _identify(
     """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
     Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
-    # A hand-made job's file speaks at each claim: one that was held has been corrected since.
-    if candidate.uid is not None and candidate.move_number > 0 and candidate.uid == own_id:
+    # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
+    if candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
         return candidate.uid, None, []
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
     data = read_file(path, size=HEADER_BYTES)
     attributes = read_header(data, candidate.place)
-    given = {
-        "retries": candidate.retries,
-        "retry_delay_s": candidate.retry_delay_s,
-        "time_limit_s": candidate.time_limit_s,
-    }
-    known = {name: value for name, value in given.items() if value is not None}
+    known = _known_attributes(candidate)
     return (
         uid,
         {
             "submitter": candidate.submitter or user_name(status.st_uid),
-            "submitted_at": candidate.submitted_at,
+            "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
+            **({"file": mark_prefix(status)} if uid != own_id else {}),
             # What was said at its submission goes before what its file says; a hand-made job has only its file.
-            **({**attributes, **known} if uid == own_id else {**known, **attributes}),
+            **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
         },
         find_oddities(data),
     )
+
+
+def _known_attributes(candidate: Candidate) -> Entry:
+    given = {name: getattr(candidate, name) for name in ("retries", "retry_delay_s", "time_limit_s")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _submitted_at(candidate: Candidate) -> float:
+    """When a job was submitted; where the entry that said so is lost, when it came to where it is."""
+    return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
 
 
 def _moved_entry(
@@ -389,7 +402,10 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     entry["category"] = candidate.category
     entry["found"] = {
         "submitter": candidate.submitter or user_name(status.st_uid),
-        "submitted_at": candidate.submitted_at,
+        "submitted_at": _submitted_at(candidate),
         "category": candidate.category,
+        **_known_attributes(candidate),
+        **({"kind": candidate.kind} if candidate.kind else {}),
+        **{name: value for name in ("batch", "seed") if (value := getattr(candidate, name)) is not None},
     }
     claimer.jar.journal.append([entry])

@@ -179,6 +179,7 @@ def complete(
         told = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
         moved[:0] = [late_warning(*told, note) for note in notes]
     claimer.tokens.give_back(job.tokens)
+    claimer.taken_paths.discard(job.path)
     if is_next_near and verdict.final:
         claimer.jar.journal.append_later(moved)
     elif not _insist(journal_move, may_wait, warn):
@@ -222,6 +223,7 @@ def note_loss(
     """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
     the attempt decided it, and a `lost` would take that away."""
     claimer.tokens.give_back(job.tokens)
+    claimer.taken_paths.discard(job.path)
     take_own_link_away(claimer, job.link)
     try:
         was_decided_here = _is_decided_here(claimer, job)
@@ -312,6 +314,7 @@ def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
         moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
     finally:
         claimer.tokens.give_back(job.tokens)
+    claimer.taken_paths.discard(job.path)
     take_link_away(claimer, job.link)
     end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
@@ -328,6 +331,7 @@ def return_strays(claimer: Claimer, say: Callable[[str], None], held: Container[
         directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
         try:
             move_to_free_name(entry.path, directory, entry.name)
+            claimer.taken_paths.discard(entry.path)
             say(f"{entry.name} was still here; given back")
         except OSError as error:
             if is_transient(error):

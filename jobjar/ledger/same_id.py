@@ -1,0 +1,27 @@
+"""Several files with one id in their names: one of them is the job of that id, and the same in every ledger.
+
+That is the job that a journal tells of; of files that no journal knows, the first by name and place. The others have no id of
+their own, and are held when they are claimed (renamed.py). Writes rows, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobjar.layout import name_in_place
+
+
+def free_id(connection: Any, uid: str | None, place: str) -> str | None:
+    """The id that a file at `place`, which the ledger does not know, has as a job: `uid`, which its name says, or None where
+    another has it. One that was only seen, and comes after this one, gives it up."""
+    row = connection.execute(
+        "SELECT id, name, place, move_number, found_number FROM job WHERE uid = ?", (uid,)
+    ).fetchone()
+    if row is None:
+        return uid
+    number, name, other, move_number, found_number = row
+    is_only_seen = move_number == 0 and found_number is None
+    if not is_only_seen or (name, other) <= (name_in_place(place), place):
+        return None
+    connection.execute("UPDATE job SET uid = NULL, submitted_at = moved_at WHERE id = ?", (number,))
+    return uid
