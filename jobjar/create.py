@@ -14,6 +14,7 @@ import sys
 
 from jobjar.disk import replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
+from jobjar.jar import check_names_are_utf8
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import MARK, is_left
@@ -51,6 +52,7 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
 
     Raises DirectoryNotEmpty where `path` has something else in it, CannotUseJar.
     """
+    check_names_are_utf8()
     layout = Layout(os.path.abspath(path))
     is_jar = os.path.isdir(layout.unclaimed) and os.path.isdir(layout.limbo)
     try:
@@ -129,7 +131,7 @@ def _copy_documents(target: str, mode: int, file_mode: int) -> None:
 
 def _write_missing(path: str, text: str, mode: int) -> None:
     if not os.path.lexists(path):
-        replace_file(path, text.encode(), mode)
+        replace_file(path, os.fsencode(text), mode)  # it may name a path
         os.chmod(path, mode)
 
 
@@ -139,12 +141,12 @@ def _write_program(path: str, name: str, mode: int) -> None:
         _, _, body = file.read().partition("\n")
     text = f"#!{sys.executable}\n{body}"
     try:
-        with open(path, encoding="utf-8") as file:
-            if file.read() == text:
+        with open(path, "rb") as file:
+            if file.read() == os.fsencode(text):
                 return
     except FileNotFoundError:
         pass
-    replace_file(path, text.encode(), mode)
+    replace_file(path, os.fsencode(text), mode)
     os.chmod(path, mode)
 
 

@@ -81,6 +81,13 @@ class NoJarNamed(JarError):
     )
 
 
+class NotUtf8(JarError):
+    template = (
+        "this Python takes file names for {encoding}, and a jar's are UTF-8: start it in UTF-8 mode "
+        "(`python -X utf8`, or PYTHONUTF8=1 in its environment), or in a locale that is UTF-8"
+    )
+
+
 class NotAJar(JarError):
     template = "{home} is not a jar ({reason}); `jobjar init {home}` makes one, or set JJ_HOME to the right place"
 

@@ -6,11 +6,12 @@ Programs and the library open one; stages get what they need from it. Opening re
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, UnsafeJar
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
@@ -27,6 +28,7 @@ class Jar:
     """A jar that exists. Its journal and its ledger are opened when they are first asked for."""
 
     def __init__(self, settings: Settings) -> None:
+        check_names_are_utf8()
         self.settings = settings
         patience.limit_s = settings.disk_patience_s
         self.layout = Layout(settings.home, settings.worker_home)
@@ -134,6 +136,13 @@ def open_jar(
 ) -> Jar:
     """The jar that settings name. Raises NoJarNamed, NotAJar, ConfigError."""
     return Jar(load_settings(overrides, program_path, environment))
+
+
+def check_names_are_utf8() -> None:
+    """Raise NotUtf8 where this Python takes the bytes of names for something else than UTF-8: one name would be two. Programs
+    have seen to it (programs/utf8.py)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise NotUtf8(encoding=sys.getfilesystemencoding())
 
 
 def check_path_is_safe(path: str) -> None:
