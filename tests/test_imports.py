@@ -28,6 +28,7 @@ FOUNDATIONS = [
     "journal",
     "liveness",
     "leftovers",
+    "claimed_links",
     "log",
     "trees",
     "session",
@@ -96,6 +97,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "submitted",
                 "throttle",
                 "tokens",
+                "tokens_left",
                 "versions",
                 "workplace",
             ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jobjar.access import explain_file, may_run, may_run_here
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.claimed_links import linked_place
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable
 from jobjar.jobname import id_in_name, new_id, numbered_name, oddity_in_name
@@ -392,7 +393,7 @@ def _link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
         except FileExistsError:
             if patience.troubles != troubles and _leads_to(link, target):
                 return link  # the try that failed had made it
-            if not os.path.exists(link):
+            if linked_place(claimer.jar.layout, link) is None:
                 with contextlib.suppress(OSError):  # a leftover of a dead worker
                     os.unlink(link)
             else:
