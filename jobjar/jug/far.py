@@ -192,8 +192,8 @@ def _say_http(error: Exception) -> str:
     if isinstance(error, aiohttp.TooManyRedirects):
         steps = " → ".join(hide_password(str(answer.url)) for answer in error.history[-2:])
         return f"it is redirected in a circle, or too often ({len(error.history)} times, last {steps})"
-    if isinstance(error, aiohttp.InvalidURL) and "Redirect" in type(error).__name__:
-        return f"it is redirected to {hide_password(str(error.url))}, which is no address that http can follow"
+    if "RedirectClientError" in type(error).__name__:  # aiohttp before 3.10 has no such class
+        return f"it is redirected to {hide_password(str(error))}, where http cannot follow"
     status = getattr(error, "status", None)
     if status == 404:
         return "the server has no such file (404)"

@@ -128,9 +128,9 @@ def test_an_http_address_is_fetched_through_redirections(served: Server, tmp_pat
         ("/says/302//circle", "it is redirected in a circle, or too often (10 times, last http://"),
         (
             "/says/302/file:///etc/passwd",
-            "it is redirected to file:///etc/passwd, which is no address that http can follow",
+            "it is redirected to file:///etc/passwd, where http cannot follow",
         ),
-        ("/says/302/http://:x/", "which is no address that http can follow"),
+        ("/says/302/http://:x/", "where http cannot follow"),
         ("/says/404", "the server has no such file (404)"),
         ("/says/503", "the server answers 503 Service Unavailable"),
     ],
