@@ -241,8 +241,7 @@ class Course:
         return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
 
     def _make_place(self, attempt: Attempt) -> Workplace:
-        """The attempt's directory; of a job that is polled, or may be because its workware says so, one that stays when its worker
-        dies."""
+        """The attempt's directory; of a job that is polled, or may be as workware says, one that stays when its worker dies."""
         if not has_polling(attempt) and not attempt.description.workware:
             return self._places.make(self.job, with_outputs=True)
         self._has_underway = True

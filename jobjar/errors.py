@@ -103,6 +103,14 @@ class DirectoryNotEmpty(JarError):
     template = "{path} is not empty and not a jar; nothing was changed. Name a new directory for the jar"
 
 
+class RootForGroup(JarError):
+    template = (
+        "{path} belongs to {owner} (mode {mode:04o}), so others than root may put jobs there, and a worker of root's would run "
+        "them as root. Start workers as a user of the group; or say --as-root-for-group, if all who may submit may do all that "
+        "root may"
+    )
+
+
 class UnsafeJar(JarError):
     template = (
         "{path} is writable by others (mode {mode:04o}); workers run what is put there. "

@@ -6,17 +6,18 @@ Programs and the library open one; stages get what they need from it. Opening re
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, UnsafeJar
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
 from jobjar.umask import take_umask
-from jobjar.whose import explain_refusal
+from jobjar.whose import explain_refusal, login_of
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -37,6 +38,7 @@ class Jar:
         self._ledger: Ledger | None = None
         self._mode = _check_is_jar(self.layout)
         self.is_for_group = bool(self._mode & 0o020)
+        self.root_is_meant = False  # a person said that root is to run jobs of others
         self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
     @property
@@ -107,6 +109,20 @@ class Jar:
         """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
         for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
             check_path_is_safe(path)
+
+    def check_who_runs_jobs(self) -> None:
+        """Raise RootForGroup where root would run jobs of others as itself, unless a person said so (`root_is_meant`)."""
+        if os.geteuid() != 0 or self.root_is_meant:
+            return
+        for path in (
+            self.layout.home,
+            self.layout.limbo,
+            self.layout.unclaimed,
+            *_subdirectories(self.layout.unclaimed),
+        ):
+            status = _stat(path)
+            if status.st_uid != 0 or status.st_mode & 0o020:
+                raise RootForGroup(path=path, owner=login_of(status.st_uid), mode=stat.S_IMODE(status.st_mode))
 
     def check_is_writable(self) -> None:
         """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where

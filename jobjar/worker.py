@@ -115,10 +115,12 @@ class Worker:
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
+        """Make the worker's directory and take signals. Raises UnsafeJar, RootForGroup, CannotUseJar, NoneMayStart, NameTaken,
+        WorkerFailed."""
         patience.say, patience.may_wait = self.say, lambda: not self.is_told_to_end()
         patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
+        self.jar.check_who_runs_jobs()
         self.jar.check_is_writable()
         control.check_may_start(self.jar.layout)
         self.jar.take_umask()

@@ -29,6 +29,15 @@ def make_parser(program: str, description: str, epilog: str = "") -> argparse.Ar
     return parser
 
 
+def add_root_option(parser: argparse.ArgumentParser) -> None:
+    """The option of programs that start workers."""
+    parser.add_argument(
+        "--as-root-for-group",
+        action="store_true",
+        help="as root, start workers although others may submit: their jobs run as root",
+    )
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *rest: object, **named: object) -> None:
         from jobjar.version import VERSION

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
+    add_root_option(parser)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.control import check_may_start
 
         jar = open_named_jar(options, program_path)
+        jar.root_is_meant = options.as_root_for_group
         say_other_versions(program, jar)
         named = tuple(check_category(name) for name in options.category)
         if options.storage and not named:
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
             return 0
         jar.check_is_safe()
+        jar.check_who_runs_jobs()
         check_may_start(jar.layout)
         print(daemon.start_worker(jar, categories, options.storage))
         return 0
