@@ -84,6 +84,7 @@ class Predecessor(NamedTuple):
     failures: int
     is_logging: bool = False
     program_path: str | None = None
+    root_is_meant: bool = False
 
 
 def read_predecessor(text: str) -> Predecessor:
@@ -107,6 +108,7 @@ def begin_afresh(
     named = [name.removeprefix(STORAGE_CATEGORY) if is_storage else name for name in categories]
     words = [sys.executable, "-P", "-m", "jobjar.programs.start_worker", "--foreground", "--home", home]
     words += ["--storage"] if is_storage else []
+    words += ["--as-root-for-group"] if predecessor.root_is_meant else []
     words += ["--in-place-of", json.dumps(predecessor._asdict()), "--", *named]
     try:
         if not any(number in raised for number in orders):

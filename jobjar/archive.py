@@ -26,7 +26,7 @@ from jobjar.layout import WorkerPaths, archive_place
 from jobjar.ledger.aged import AgedJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.queries import mark_removed
-from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.reconcile import list_directory, list_everything, list_jar
 from jobjar.moves import move_to_free_name
 from jobjar.role import give_back_role, renew_role, take_role
 from jobjar.trees import remove_tree
@@ -183,7 +183,7 @@ def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
         if (
             worker.ended
             and not holds
-            and not any(list_directory(worker.paths.scratch))
+            and not any(list_everything(worker.paths.scratch))
             and _quiet_since(worker.paths) < now - days * _DAY_S
         ):
             old.append(worker)

@@ -13,6 +13,7 @@ from jobjar.disk import read_file
 from jobjar.errors import JarError, UnknownBatch
 from jobjar.expectation import expect_end
 from jobjar.jar import Jar
+from jobjar.jobname import as_text
 from jobjar.layout import worker_of_place
 from jobjar.ledger import progress
 from jobjar.ledger.progress import OPEN_PHASES, BatchRow, Rate
@@ -81,6 +82,7 @@ def gather_work(jar: Jar, name: str | None = None) -> list[Batch]:
 
 def _find_batches(jar: Jar, name: str | None) -> list[BatchRow]:
     refresh_ledger(jar)
+    name = None if name is None else as_text(name)
     rows = progress.list_batches(jar.ledger.connection, name)
     if name is not None and not rows:
         raise UnknownBatch(name=name, home=jar.layout.home)

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobjar.claimed_links import linked_place
 from jobjar.control import running_workers
-from jobjar.disk import link_target, look
+from jobjar.disk import look
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
 from jobjar.jar import Jar
@@ -143,7 +144,7 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if entry.is_symlink() and not entry.name.startswith("."):
-            target = link_target(entry.path)
+            target = linked_place(jar.layout, entry.path)
             if target is not None:
                 linked.add(target)
             elif look(entry.path) is not None:
@@ -151,6 +152,6 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
                     Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere")
                 )
     for place in places:
-        if place.startswith("workers/") and os.path.realpath(jar.layout.path(place)) not in linked:
+        if place.startswith("workers/") and place not in linked:
             lines.append(Line(f"{place}: has no link in claimed/", "claimed jobs have no link in claimed/"))
     return lines

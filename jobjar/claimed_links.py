@@ -1,7 +1,8 @@
 """The symbolic links in claimed/: one a claimed job, for people.
 
 Makes a job's link at its claim and takes it away at its end; what a crash leaves there recovery tidies (tidy.py). Nothing else
-depends on them: a disk that refuses a link stops no job.
+depends on them: a disk that refuses a link stops no job. Nodes may have mounted the disk at different paths, and earlier
+releases wrote absolute links; so what a link says is read as a place in the jar, and never followed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 import time
 
 from jobjar.attempt import Claimer
-from jobjar.disk import rename
+from jobjar.disk import link_target, look, rename
 from jobjar.jobname import numbered_name
+from jobjar.layout import Layout, held_place
 from jobjar.patience import patience, patiently
 
 MAX_SPENT_LINKS = 50_000
@@ -33,7 +35,7 @@ def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
         except FileExistsError:
             if patience.troubles != troubles and _leads_to(link, target):
                 return link  # the try that failed had made it
-            if not os.path.exists(link):
+            if linked_place(claimer.jar.layout, link) is None:
                 with contextlib.suppress(OSError):  # a leftover of a dead worker
                     os.unlink(link)
             else:
@@ -83,3 +85,38 @@ def remove_spent_links(claimer: Claimer) -> None:
         claimer.spent_links -= 1
         with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
             os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
+
+
+def target_in_claimed(layout: Layout, path: str) -> str:
+    """What a link in claimed/ has to say to lead to `path`, wherever a node has mounted the jar."""
+    if path.startswith(f"{layout.home}/"):
+        return f"../{path[len(layout.home) + 1 :]}"
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(layout.claimed))
+
+
+def linked_place(layout: Layout, link: str) -> str | None:
+    """The place of the job that a link in claimed/ leads to; None where it leads to none (any more). Raises OSError."""
+    try:
+        text = os.readlink(link)
+    except FileNotFoundError:
+        return None
+    place = _read_place(text)
+    if place is None:
+        # Made by a hand.
+        target = link_target(link)
+        place = None if target is None else _read_place(target)
+    return place if place is not None and look(layout.path(place)) is not None else None
+
+
+def _read_place(text: str) -> str | None:
+    """The place that a link means: `.rain.7/LINUX/x.5`, or a path that ends with `rain.7/jobs/LINUX/x.5`."""
+    parts = text.split("/")
+    if parts[0].startswith(".") and parts[0] not in (".", "..") and len(parts) in (2, 3):
+        worker, inner = parts[0][1:], parts[1:]
+    elif len(parts) >= 4 and parts[-3] == "jobs":
+        worker, inner = parts[-4], parts[-2:]
+    elif len(parts) >= 3 and parts[-2] == "jobs":
+        worker, inner = parts[-3], parts[-1:]
+    else:
+        return None
+    return held_place(worker, inner[0] if len(inner) == 2 else "", inner[-1])

@@ -17,6 +17,7 @@ from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, remove_file
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
+from jobjar.jobname import is_text
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
@@ -129,7 +130,7 @@ def list_workers(layout: Layout) -> list[WorkerState]:
         names = sorted(patiently(lambda: os.listdir(layout.workers), layout.workers, FLICKER_S))
     except FileNotFoundError:
         return []
-    found = (read_worker(layout, name) for name in names if not name.startswith("."))
+    found = (read_worker(layout, name) for name in names if not name.startswith(".") and is_text(name))
     return [worker for worker in found if worker is not None]
 
 

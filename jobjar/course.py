@@ -57,7 +57,7 @@ from jobjar.stages.run import (
     started_entry,
 )
 from jobjar.stages.run_command import run_command
-from jobjar.stages.stage_in import install_software, stage_in
+from jobjar.stages.stage_in import install_software, stage_in, use_workware
 from jobjar.stages.stage_out import (
     find_destination,
     has_output,
@@ -209,6 +209,7 @@ class Course:
                 yield from install_software(attempt)
                 assert self._state_directory is not None
                 attempt.settle(self._places.make(self.job, work_directory(self._state_directory)))
+                use_workware(attempt)
                 yield Turn(RUN)
             if state is not None and self._state_directory is not None:
                 self._polled_state = state
@@ -241,8 +242,8 @@ class Course:
         return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
 
     def _make_place(self, attempt: Attempt) -> Workplace:
-        """The attempt's directory; of a job that is polled one that stays when its worker dies."""
-        if not has_polling(attempt):
+        """The attempt's directory; of a job that is polled, or may be as workware says, one that stays when its worker dies."""
+        if not has_polling(attempt) and not attempt.description.workware:
             return self._places.make(self.job, with_outputs=True)
         self._has_underway = True
         make_attempt_directory(self._own_directory)

@@ -15,6 +15,7 @@ import sys
 from jobjar.creating import TEMPORARY
 from jobjar.disk import read_file, replace_file
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
+from jobjar.jar import check_names_are_utf8
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import is_left
@@ -53,6 +54,7 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
 
     Raises DirectoryNotEmpty where `path` has something else in it, CannotUseJar.
     """
+    check_names_are_utf8()
     layout = Layout(os.path.abspath(path))
     is_jar = os.path.isdir(layout.unclaimed) and os.path.isdir(layout.limbo)
     try:
@@ -131,7 +133,7 @@ def _copy_documents(target: str, mode: int, file_mode: int) -> None:
 
 def _write_missing(path: str, text: str, mode: int) -> None:
     if not os.path.lexists(path):
-        replace_file(path, text.encode(), mode)
+        replace_file(path, os.fsencode(text), mode)  # it may name a path
         os.chmod(path, mode)
 
 
@@ -141,11 +143,11 @@ def _write_program(path: str, name: str, mode: int) -> None:
         _, _, body = file.read().partition("\n")
     text = f"#!{sys.executable}\n{body}"
     try:
-        if read_file(path) == text.encode():
+        if read_file(path) == os.fsencode(text):
             return
     except (FileNotFoundError, UnfitFile):
         pass
-    replace_file(path, text.encode(), mode)
+    replace_file(path, os.fsencode(text), mode)
     os.chmod(path, mode)
 
 

@@ -13,6 +13,7 @@ from jobjar.after_failure import RESTARTING, Predecessor
 from jobjar.disk import open_common_file
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
+from jobjar.jobname import printable
 from jobjar.log import Log
 from jobjar.version import VERSION
 
@@ -108,13 +109,13 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
         status = 0
     except (JarError, OSError) as error:
         with contextlib.suppress(OSError):  # the worker had begun: nobody listens any more
-            os.write(writer, _FAILED + str(error).encode())
+            os.write(writer, _FAILED + printable(str(error)).encode())
     except Exception:
         import traceback
 
         traceback.print_exc()
         with contextlib.suppress(OSError):
-            os.write(writer, _FAILED + traceback.format_exc(limit=-1).encode())
+            os.write(writer, _FAILED + printable(traceback.format_exc(limit=-1)).encode())
     finally:
         os._exit(status)
 

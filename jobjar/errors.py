@@ -85,6 +85,13 @@ class NoJarNamed(JarError):
     )
 
 
+class NotUtf8(JarError):
+    template = (
+        "this Python takes file names for {encoding}, and a jar's are UTF-8: start it in UTF-8 mode "
+        "(`python -X utf8`, or PYTHONUTF8=1 in its environment), or in a locale that is UTF-8"
+    )
+
+
 class NotAJar(JarError):
     template = (
         "{home} is not a jar ({reason}). Set JJ_HOME to the right place, mount its disk, or make a jar there: "
@@ -101,6 +108,14 @@ class ForbiddenJar(JarError):
 
 class DirectoryNotEmpty(JarError):
     template = "{path} is not empty and not a jar; nothing was changed. Name a new directory for the jar"
+
+
+class RootForGroup(JarError):
+    template = (
+        "{path} belongs to {owner} (mode {mode:04o}), so others than root may put jobs there, and a worker of root's would run "
+        "them as root. Start workers as a user of the group; or say --as-root-for-group, if all who may submit may do all that "
+        "root may"
+    )
 
 
 class UnsafeJar(JarError):

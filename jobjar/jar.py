@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, OtherDisk, UnsafeJar, UnsafeLink
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar, UnsafeLink
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.settings import Settings, Value, load_settings
 from jobjar.umask import take_umask
-from jobjar.whose import explain_refusal
+from jobjar.whose import explain_refusal, login_of
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -28,6 +29,7 @@ class Jar:
     """A jar that exists. Its journal and its ledger are opened when they are first asked for."""
 
     def __init__(self, settings: Settings) -> None:
+        check_names_are_utf8()
         self.settings = settings
         patience.limit_s = settings.disk_patience_s
         self.layout = Layout(settings.home, settings.worker_home)
@@ -38,6 +40,7 @@ class Jar:
         # Of the program that opened it: where it lies names settings (settings.py).
         self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
+        self.root_is_meant = False  # a person said that root is to run jobs of others
         self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
     @property
@@ -109,6 +112,20 @@ class Jar:
         for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
             check_path_is_safe(path)
 
+    def check_who_runs_jobs(self) -> None:
+        """Raise RootForGroup where root would run jobs of others as itself, unless a person said so (`root_is_meant`)."""
+        if os.geteuid() != 0 or self.root_is_meant:
+            return
+        for path in (
+            self.layout.home,
+            self.layout.limbo,
+            self.layout.unclaimed,
+            *_subdirectories(self.layout.unclaimed),
+        ):
+            status = _stat(path)
+            if status.st_uid != 0 or status.st_mode & 0o020:
+                raise RootForGroup(path=path, owner=login_of(status.st_uid), mode=stat.S_IMODE(status.st_mode))
+
     def check_is_writable(self) -> None:
         """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where
         a claim would not be a rename."""
@@ -139,6 +156,13 @@ def open_jar(
     jar = Jar(load_settings(overrides, program_path, environment))
     jar.program_path = program_path
     return jar
+
+
+def check_names_are_utf8() -> None:
+    """Raise NotUtf8 where this Python takes the bytes of names for something else than UTF-8: one name would be two. Programs
+    have seen to it (programs/utf8.py)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise NotUtf8(encoding=sys.getfilesystemencoding())
 
 
 def check_path_is_safe(path: str) -> None:

@@ -19,18 +19,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from jobjar.control import ASIDE, WorkerState, list_workers
 from jobjar.description import STORAGE_CATEGORY, storage_category
 from jobjar.disk import is_directory, look, look_afresh, make_directory, read_file, rename, replace_file
 from jobjar.errors import BadLimit, CannotUseJar
 from jobjar.jar import Jar
 from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
-from jobjar.ledger.reconcile import list_jar
-from jobjar.liveness import DEAD, MARK, is_left, mark, own_nodes
+from jobjar.liveness import MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
 from jobjar.regular import UnfitFile, pass_over
 from jobjar.trees import remove_tree
@@ -130,7 +128,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
         for path in (jar.layout.limits, paths.path, paths.free, paths.taken):
             with contextlib.suppress(FileExistsError):
                 make_directory(path)
-        _discard_workshops(paths)
+        discard_workshops(paths)
         workshop = f"{paths.path}/new.{node_name()}.{mark()}.{new_id()}"
         make_directory(workshop)
         try:
@@ -162,7 +160,7 @@ def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
             raise
 
 
-def _discard_workshops(paths: LimitPaths) -> None:
+def discard_workshops(paths: LimitPaths) -> None:
     """Remove what killed processes of this node were making."""
     workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
     for name in patiently(lambda: os.listdir(paths.path), paths.path):
@@ -176,12 +174,12 @@ def _discard_workshops(paths: LimitPaths) -> None:
 
 def list_keys(layout: Layout) -> list[str]:
     """The limits that there are, or were, by name; a file of such a name is none. Raises OSError."""
-    names = filter(_KEY.fullmatch, _list(layout.limits))
+    names = filter(_KEY.fullmatch, list_names(layout.limits))
     return sorted(name for name in names if is_directory(layout.limit(name).path))
 
 
-def _list(path: str) -> list[str]:
-    """The names in a directory; none where it is missing. Raises OSError."""
+def list_names(path: str) -> list[str]:
+    """The names in a directory of limits; none where it is missing. Raises OSError."""
     try:
         return patiently(lambda: os.listdir(path), path, FLICKER_S)
     except FileNotFoundError:
@@ -212,14 +210,20 @@ def list_free(paths: LimitPaths, count: int) -> list[int]:
     """The free tokens that a limit of `count` allows. Raises OSError."""
     free: list[int] = []
     for first in range(1, count + 1, TOKENS_IN_BLOCK):
-        free += [int(name) for name in _list(paths.block(first)) if name.isdecimal() and int(name) <= count]
+        free += [int(name) for name in list_names(paths.block(first)) if name.isdecimal() and int(name) <= count]
     return free
 
 
 def list_taken(layout: Layout, key: str) -> list[Token]:
     """The tokens of a limit that workers hold. Raises OSError."""
-    found = map(_TAKEN.fullmatch, _list(layout.limit(key).taken))
-    return [Token(key, int(match[1]), int(match[2]), match[3], match[4]) for match in found if match]
+    found = (parse_taken(key, name) for name in list_names(layout.limit(key).taken))
+    return [token for token in found if token is not None]
+
+
+def parse_taken(key: str, name: str) -> Token | None:
+    """The token that a file of this name in taken/ is; None where no worker gave it that name."""
+    match = _TAKEN.fullmatch(name)
+    return Token(key, int(match[1]), int(match[2]), match[3], match[4]) if match else None
 
 
 def list_all_taken(layout: Layout) -> list[Token]:
@@ -279,7 +283,7 @@ def find_faults(layout: Layout) -> list[str]:
         count_text = _read_count_text(paths) if look(paths.count_file) else "0"
         if not re.fullmatch(r"[0-9]{1,9}", count_text):
             lines.append(f"limits/{key}/count: {count_text[:20]!r} is not a number: none of it is run")
-        blocks = [int(name) for name in _list(paths.free) if name.isdecimal()]
+        blocks = [int(name) for name in list_names(paths.free) if name.isdecimal()]
         numbers = range(1, TOKENS_IN_BLOCK * (max(blocks, default=-1) + 1) + 1)
         # A token goes from one to the other meanwhile: three looks miss none that is there.
         free = set(list_free(paths, len(numbers)))
@@ -306,47 +310,3 @@ def return_token(layout: Layout, token: Token) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-# Recovery
-
-
-def holds_jobs(worker: WorkerState) -> bool:
-    """Whether there are jobs in a worker's directory. Raises OSError."""
-    return any(True for _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
-
-
-def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
-    """Give back the tokens of workers that are over and hold no job: they left by their own word, are dead and were on this
-    node, or have no directory any more (it was archived). What cannot be done for one limit is said. Raises OSError.
-
-    For after their jobs were recovered, and the processes of these ended.
-    """
-    # Before the workers are listed: whoever holds one had a directory then.
-    tokens: list[Token] = []
-    for key in list_keys(jar.layout):
-        try:
-            _discard_workshops(jar.layout.limit(key))
-            tokens += list_taken(jar.layout, key)
-        except OSError as error:
-            say(f"limits/{key}: what dead workers hold of it cannot be given back: {error.strerror}")
-    if not tokens:
-        return
-    names = set(_list(jar.layout.workers))
-    workers = list_workers(jar.layout)
-    known = {worker.worker_id: worker for worker in workers}
-    # One whose directory says nothing may be anybody.
-    unknown = names - {worker.paths.name for worker in workers}
-    for token in tokens:
-        worker = known.get(token.worker_id)
-        if worker is None:
-            is_over = not unknown & {token.worker, f"{token.worker}{ASIDE}{token.worker_id}"}
-        else:
-            is_over = worker.alive == DEAD and not holds_jobs(worker)
-        try:
-            if is_over and return_token(jar.layout, token):
-                say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")
-        except OSError as error:
-            say(
-                f"{token.worker}: its token {token.number} of the limit {token.limit} cannot be given back: {error.strerror}"
-            )

@@ -28,6 +28,7 @@ from jobjar.errors import (
 from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.hints import after_not_running, explain_unknown, list_choices
 from jobjar.jar import Jar
+from jobjar.jobname import as_text
 from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
@@ -107,7 +108,7 @@ def name_source(source: str, snapshot_age_s: float | None) -> str | None:
 
 def find_job(jar: Jar, name_or_id: str) -> JobReport:
     """The one job of a name, an id, the beginning of an id, or a place. Raises UnknownJob, AmbiguousJob."""
-    text = name_or_id
+    text = as_text(name_or_id)
     for directory in (jar.layout.home, os.path.realpath(jar.layout.home)):
         if text.startswith(directory + "/"):
             text = text[len(directory) + 1 :]

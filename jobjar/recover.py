@@ -44,7 +44,6 @@ from jobjar.ledger.reconcile import (
     is_job_at,
     list_jar,
 )
-from jobjar.limits import recover_tokens
 from jobjar.liveness import DEAD
 from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
@@ -52,6 +51,7 @@ from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job, retry_delay_after
 from jobjar.tidy import tidy_up
+from jobjar.tokens_left import recover_tokens
 from jobjar.trees import enter_directory, remove_entry
 
 

@@ -18,11 +18,11 @@ from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
 from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
-from jobjar.jobname import node_name, oddity_in_name, priority_in_name
+from jobjar.jobname import is_text, node_name, oddity_in_name, printable_name, priority_in_name
 from jobjar.layout import category_of_place
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
-from jobjar.ledger.reconcile import list_directory, list_jar
+from jobjar.ledger.reconcile import list_directory, list_everything, list_jar
 from jobjar.ledger.renamed import find_renamed_jobs
 from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
@@ -240,7 +240,7 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
     if len(refused.found) > _SHOWN:
         found.append(f"and {_jobs(len(refused.found) - _SHOWN)} more are passed over for that reason")
     for path, reason in others[:_SHOWN]:
-        found.append(f"{path if path.isprintable() else ascii(path)} is not a job: {reason}")
+        found.append(f"{printable_name(path)} is not a job: {reason}")
     if len(others) > _SHOWN:
         found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
     try:
@@ -265,8 +265,8 @@ def find_other_files(jar: Jar, refused: Refused | None = None) -> list[tuple[str
         category = place.partition("/")[2] if place.startswith("unclaimed") else None
         if category is not None and not refused.look_at_directory(category):
             continue
-        for entry in list_directory(path):
-            if place == "unclaimed" and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+        for entry in list_everything(path):
+            if place == "unclaimed" and _is_category(entry):
                 directories.append((entry.path, f"{place}/{entry.name}"))
                 continue
             why_not = _why_not_a_job(entry)
@@ -275,10 +275,14 @@ def find_other_files(jar: Jar, refused: Refused | None = None) -> list[tuple[str
             elif category is not None:
                 with contextlib.suppress(FileNotFoundError):  # claimed meanwhile
                     refused.look_at_file(category, entry.name, entry.stat(follow_symlinks=False))
-    for entry in list_directory(layout.claimed):
+    for entry in list_everything(layout.claimed):
         if not entry.is_symlink():
             found.append((f"claimed/{entry.name}", "claimed/ holds links only"))
     return sorted(found)
+
+
+def _is_category(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and is_text(entry.name)
 
 
 def _why_not_a_job(entry: os.DirEntry[str]) -> str | None:

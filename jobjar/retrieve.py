@@ -23,6 +23,7 @@ from jobjar.errors import (
     UnknownOutput,
 )
 from jobjar.jar import Jar
+from jobjar.jobname import as_text
 from jobjar.jug.copies import sweep, temporary_name
 from jobjar.jug.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
 from jobjar.ledger.stored import StoredOutput, batch_has_jobs, list_stored
@@ -40,6 +41,7 @@ def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
     refresh_ledger(jar)
     if name is None:
         return list_stored(jar.ledger)
+    name = as_text(name)
     if batch_has_jobs(jar.ledger, name):
         return list_stored(jar.ledger, batch=name)
     try:
@@ -56,6 +58,7 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     Raises UnknownOutput, AmbiguousOutput (naming the jobs), UnknownBatch, UnknownJob, AmbiguousJob.
     """
     refresh_ledger(jar)
+    name, batch = as_text(name), None if batch is None else as_text(batch)
     if batch is not None and not batch_has_jobs(jar.ledger, batch):
         raise UnknownBatch(name=batch, home=jar.layout.home)
     uid = None if job is None else find_job(jar, job).uid or ""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jobjar.disk import is_directory
 from jobjar.errors import AmbiguousTarget, UnknownBatch, UnknownJob, UnknownTarget, UsageError
 from jobjar.jar import Jar
+from jobjar.jobname import as_text
 from jobjar.ledger import awaited
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
@@ -45,12 +46,12 @@ def select(
     """
     connection = jar.ledger.connection
     jobs: set[str] = set()
-    chosen = [Selection(CATEGORY, name) for name in categories]
-    for name in batches:
+    chosen = [Selection(CATEGORY, as_text(name)) for name in categories]
+    for name in map(as_text, batches):
         if not awaited.is_batch(connection, name):
             raise UnknownBatch(name=name, home=jar.layout.home)
         chosen.append(Selection(BATCH, name))
-    for word in words:
+    for word in map(as_text, words):
         found = _find_kinds(jar, word)
         chosen += found
         if not found:

@@ -11,9 +11,10 @@ import os
 import re
 from collections.abc import Callable
 
+from jobjar.claimed_links import linked_place, target_in_claimed
 from jobjar.control import ASIDE, list_workers
 from jobjar.creating import TEMPORARY
-from jobjar.disk import is_job_file, link_target, look, read_server_clock, remove_file, server_time
+from jobjar.disk import is_job_file, look, read_server_clock, remove_file, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name, node_name
 from jobjar.layout import WorkerPaths, name_in_place
@@ -77,7 +78,7 @@ def tidy_links(jar: Jar, say: Callable[[str], None]) -> None:
         if entry.name.startswith("."):
             if entry.name[1:] not in running:
                 remove_file(entry.path)
-        elif target := link_target(entry.path):
+        elif target := linked_place(jar.layout, entry.path):
             linked.add(target)
         else:
             remove_file(entry.path)
@@ -86,8 +87,10 @@ def tidy_links(jar: Jar, say: Callable[[str], None]) -> None:
     for worker in workers:
         for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
             with contextlib.suppress(OSError):
-                if os.path.realpath(entry.path) not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
-                    os.symlink(entry.path, f"{jar.layout.claimed}/{name_in_place(place)}")
+                if place not in linked and now - server_time(entry.stat()) > _LINK_OVERDUE_S:
+                    os.symlink(
+                        target_in_claimed(jar.layout, entry.path), f"{jar.layout.claimed}/{name_in_place(place)}"
+                    )
                     say(f"made the missing link claimed/{name_in_place(place)}")
 
 

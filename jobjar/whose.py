@@ -42,7 +42,7 @@ def explain_refusal(path: str, needs: int = os.W_OK) -> str:
         return (
             f"{where} is yours, but its {mode} does not let you {may} (chmod u+rwx {where}), or the disk is read-only"
         )
-    owner = _login_of(status.st_uid)
+    owner = login_of(status.st_uid)
     return f"{where} belongs to {owner} ({mode}), and user {login()} may not {may}; ask {owner}, or name a directory of your own"
 
 
@@ -62,7 +62,7 @@ def _find_barrier(path: str, needs: int) -> str:
     return there
 
 
-def _login_of(number: int) -> str:
+def login_of(number: int) -> str:
     import pwd
 
     try:

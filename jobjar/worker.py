@@ -111,10 +111,12 @@ class Worker:
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, CannotUseJar, NoneMayStart, NameTaken, WorkerFailed."""
+        """Make the worker's directory and take signals. Raises UnsafeJar, RootForGroup, CannotUseJar, NoneMayStart, NameTaken,
+        WorkerFailed."""
         patience.say, patience.may_wait = self.say, lambda: not self.is_told_to_end()
         patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
+        self.jar.check_who_runs_jobs()
         self.jar.check_is_writable()
         if not self._has_place:  # else it leaves as any other worker that is told to stop
             control.check_may_start(self.jar.layout)
@@ -285,11 +287,10 @@ class Worker:
         self._pulse.stop()
         sync_journal(self.jar.journal)
         self._flush_log()
-        said = Predecessor(
-            self.name, self.claimer.worker_id, self._failures.in_a_row, is_logging, self.jar.program_path
-        )
+        jar, failures = self.jar, self._failures.in_a_row
+        said = Predecessor(self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant)
         raised = self._listener.signals.raised
-        begin_afresh(self.jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.say)
+        begin_afresh(jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.say)
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _flush_log(self) -> None:

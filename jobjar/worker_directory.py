@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from jobjar.claimed_links import target_in_claimed
 from jobjar.control import read_worker
 from jobjar.creating import temporary_path
 from jobjar.disk import look, make_directory, rename, replace_file
@@ -92,9 +93,9 @@ def make_worker_directory(
         with contextlib.suppress(OSError):
             remove_tree(prepared.path)
         raise
-    alias = jar.layout.claimed_alias(paths.name)
+    alias, target = jar.layout.claimed_alias(paths.name), target_in_claimed(jar.layout, paths.jobs)
     with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
-        patiently(lambda: os.symlink(paths.jobs, alias), alias)
+        patiently(lambda: os.symlink(target, alias), alias)
     # First the directory: whom it names recovery finds, and journals the end of.
     jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
 

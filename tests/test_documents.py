@@ -28,7 +28,15 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "man"
 DOCUMENTS = [
     ROOT / name
-    for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md", "docs/described-jobs.md")
+    for name in (
+        "README.md",
+        "DESIGN.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/guide.md",
+        "docs/described-jobs.md",
+        "docs/security.md",
+    )
 ]
 VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -188,7 +196,13 @@ def test_the_changelog_s_newest_release_is_this_version() -> None:
 
 def test_a_jar_has_the_documents(rig: Rig) -> None:
     copied = {str(path.relative_to(rig.home / "documents")) for path in (rig.home / "documents").rglob("*")}
-    assert copied == {"guide.md", "described-jobs.md", "man", *(f"man/{page.name}" for page in PAGES.iterdir())}
+    assert copied == {
+        "guide.md",
+        "described-jobs.md",
+        "security.md",
+        "man",
+        *(f"man/{page.name}" for page in PAGES.iterdir()),
+    }
 
 
 def without_particulars(text: str) -> str:
@@ -224,3 +238,14 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
                 assert line in printed
     finally:
         rig.end_everything()
+
+
+def test_each_test_that_the_page_on_security_names_is_there() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    assert text.count("`tests/") == len(named)
+    for path, name in named:
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), f"{path}::{name}"
+    promises = [line for line in text.splitlines() if line.startswith("| ") and "promised | shown by" not in line]
+    assert all("::test_" in line for line in promises), promises

@@ -99,6 +99,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "jar",
                 "ahead",
                 "attempt",
+                "claimed_file",
                 "claimed_links",
                 "control",
                 "heartbeat",
@@ -113,6 +114,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "submitted",
                 "throttle",
                 "tokens",
+                "tokens_left",
                 "versions",
                 "workplace",
             ]

@@ -21,10 +21,11 @@ from jobjar.jar import Jar
 from jobjar.jobname import new_id, node_name
 from jobjar.lease import find_holders
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read_limit, recover_tokens, set_limit
+from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read_limit, set_limit
 from jobjar.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
+from jobjar.tokens_left import recover_tokens
 from tests.claiming import claim_in_turns
 from tests.described import describe
 from tests.race.test_lost_races import before, finish
@@ -378,6 +379,40 @@ def test_what_is_no_limit_or_a_broken_one_keeps_no_token_of_the_others_from_bein
     recover_tokens(jar, said.append)
     assert [line.partition(": ")[0] for line in said] == ["limits/category.1", dead.paths.name]
     assert state_of(jar, "category.A")[2] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.1.nobody.7.0123456789ab", "1", "1.nobody", "99.1.nobody.7.0123456789ab", "99999999999", "nobody", "DIRECTORY"],
+)
+def test_what_no_worker_took_uses_no_limit_up(rig: Rig, name: str) -> None:
+    """Whatever is put into taken/ under whatever name, recovery makes the limit whole again."""
+    jar = rig.open()
+    set_limit(jar, CATEGORY, "A", 1)
+    paths = jar.layout.limit("category.A")
+    if name == "DIRECTORY":
+        os.mkdir(f"{paths.taken}/1.1.nobody.7.0123456789ab")
+    elif name.startswith("1"):
+        os.rename(paths.free_token(1), f"{paths.taken}/{name}")
+    else:
+        Path(f"{paths.taken}/{name}").touch()
+    said: list[str] = []
+    recover_tokens(jar, said.append)
+    assert len(said) == 1, said
+    assert os.listdir(paths.taken) == []
+    assert state_of(jar, "category.A") == (1, 1, [])
+    assert find_faults(jar.layout) == []
+    submitted = rig.submit("-c", "A", "true")
+    rig.run_until_idle("A")
+    assert rig.show(submitted)["outcome"] == "succeeded"
+    assert recovered(jar) == ([], [])
+
+
+def test_a_token_that_a_living_worker_holds_is_none_that_nobody_took(rig: Rig) -> None:
+    jar = rig.open()
+    set_limit(jar, CATEGORY, "A", 2)
+    hold_one(rig, "rain.8")
+    assert recovered(jar) == ([], ["rain.8"])
 
 
 def test_a_dead_worker_s_token_is_given_back_after_its_job(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from jobjar.disk import is_job_file
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.jar import Jar
-from jobjar.ledger.reconcile import list_directory
+from jobjar.jobname import printable_name
+from jobjar.ledger.reconcile import list_directory, list_everything
 from jobjar.mounts import find_mount
 
 GROUP = "permissions"
@@ -41,7 +42,7 @@ def look_at_others(jar: Jar) -> Finding:
     """What anybody can write to: workers run what is put there."""
     layout = jar.layout
     paths = [*layout.directories(), *categories_of(jar), layout.config_file]
-    paths += [entry.path for entry in list_directory(layout.bin)]
+    paths += [entry.path for entry in list_everything(layout.bin)]
     found = [path for path in paths if _mode(path) & 0o002]
     if found:
         meaning = "whoever puts a file there has it run as the workers' user; workers refuse to start"
@@ -142,5 +143,5 @@ def _mode(path: str) -> int:
 
 
 def _some(paths: list[str]) -> str:
-    shown = [path if path.isprintable() else ascii(path) for path in paths[:3]]
+    shown = [printable_name(path) for path in paths[:3]]
     return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

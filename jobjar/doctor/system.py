@@ -152,11 +152,11 @@ def look_at_cron(jar: Jar) -> Iterator[Finding]:
         yield Finding(GROUP, "cron", NOTE, "there is no crontab program", meaning, advice)
         return
     try:
-        answer = subprocess.run([program, "-l"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run([program, "-l"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
         yield Finding(GROUP, "cron", NOTE, f"crontab -l: {error}", "it is not known what is installed", "crontab -l")
         return
-    called = programs_called(answer.stdout, jar.layout.home)
+    called = programs_called(os.fsdecode(answer.stdout), jar.layout.home)
     for wanted, file, meaning in (
         ("check_workers", "worker.cron", "nothing starts workers here after a reboot"),
         ("recover_jobs", "recovery.cron", "jobs stranded on this node wait until somebody calls recover_jobs"),

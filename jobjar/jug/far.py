@@ -34,6 +34,8 @@ _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "Se
 
 # Also where ssh was told to end.
 _SSH_FAILED = 255
+# The answers of http whose body is the file (RFC 9110): another server on the way may have changed it in 203.
+_WHOLE = (200, 203)
 
 
 class Writer(Protocol):
@@ -96,10 +98,10 @@ class HttpFile:
         session = await self._files.set_session()
         address = self._files.encode_url(self._address)
         async with session.head(address, allow_redirects=True, **self._files.kwargs) as answer:
-            if answer.ok:
+            if answer.status in _WHOLE:
                 return answer.headers
         async with session.get(address, **self._files.kwargs) as answer:
-            answer.raise_for_status()
+            _check_is_whole(answer)
             return answer.headers
 
     def is_settled(self, made: os.stat_result | None) -> bool:
@@ -115,7 +117,7 @@ class HttpFile:
     async def _begin(self) -> Any:
         session = await self._files.set_session()
         answer = await session.get(self._files.encode_url(self._address), **self._files.kwargs)
-        answer.raise_for_status()
+        _check_is_whole(answer)
         return answer
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
@@ -165,7 +167,33 @@ async def _read_piece(answer: Any) -> bytes:
     return bytes(piece)
 
 
+def _check_is_whole(answer: Any) -> None:
+    """Raise where the body of an answer is not the file: a part of it, nothing, or a page that says where it went."""
+    if answer.status in _WHOLE:
+        return
+    answer.raise_for_status()
+    said = f"the server answers {answer.status} {answer.reason or ''}".rstrip()
+    if answer.status == 206:
+        why = "that is a part of the file, and the whole was asked for"
+    elif 300 <= answer.status < 400:
+        why = "it does not say where the file went" if "Location" not in answer.headers else "that is no file"
+    else:
+        why = "that is no file"
+    raise _Unfit(f"{said}: {why}")
+
+
+class _Unfit(Exception):
+    """An answer that is no error to http, and no file."""
+
+
 def _say_http(error: Exception) -> str:
+    import aiohttp
+
+    if isinstance(error, aiohttp.TooManyRedirects):
+        steps = " → ".join(hide_password(str(answer.url)) for answer in error.history[-2:])
+        return f"it is redirected in a circle, or too often ({len(error.history)} times, last {steps})"
+    if "RedirectClientError" in type(error).__name__:  # aiohttp before 3.10 has no such class
+        return f"it is redirected to {hide_password(str(error))}, where http cannot follow"
     status = getattr(error, "status", None)
     if status == 404:
         return "the server has no such file (404)"

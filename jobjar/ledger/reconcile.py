@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import is_job_file, look, server_time
 from jobjar.grouped import Line
-from jobjar.jobname import carried_id, id_in_name, oddity_in_name, unnumbered_name
+from jobjar.jobname import carried_id, id_in_name, is_text, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
@@ -65,7 +65,13 @@ class Difference(NamedTuple):
 
 
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory that may have gone. Raises OSError where the disk is in trouble: it is not empty."""
+    """The entries of a directory that may have gone, but for those whose names are not UTF-8: nothing of a jar has such a
+    name. Raises OSError where the disk is in trouble: it is not empty."""
+    return (entry for entry in list_everything(path) if is_text(entry.name))
+
+
+def list_everything(path: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of a directory, as `list_directory`, with those that are nothing of a jar."""
     missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
     try:
         with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:

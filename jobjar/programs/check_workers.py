@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "check_workers") -> int:
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "JJ_MAX_STORAGE_WORKERS storage workers of the CLASSes do. Prints the names of those it started.",
     )
     parser.add_argument("--storage", action="store_true", help="storage workers of these storage classes")
+    add_root_option(parser)
     parser.add_argument("storage_class", nargs="*", metavar="CLASS", help="a storage class; with --storage alone")
 
     def body(options: argparse.Namespace) -> int:
@@ -25,8 +26,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if options.storage != bool(options.storage_class):
             parser.error("--storage and the storage classes whose files are to be stored belong together")
         jar = open_named_jar(options, program_path)
+        jar.root_is_meant = options.as_root_for_group
         say_other_versions(program, jar)
         jar.check_is_safe()
+        jar.check_who_runs_jobs()
         classes = tuple(storage_category(check_category(name)) for name in options.storage_class)
         for name in daemon.check_workers(jar, classes or jar.settings.categories, options.storage):
             print(name)

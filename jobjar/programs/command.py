@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import printable
 from jobjar.patience import patience
+from jobjar.programs.utf8 import begin
 from jobjar.settings import Value, parse_option
 from jobjar.whose import explain
 
@@ -27,6 +27,15 @@ def make_parser(program: str, description: str, epilog: str = "") -> argparse.Ar
     parser.add_argument("--home", metavar="DIR", help="the jar (default: JJ_HOME, or the one that the program lies in)")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     return parser
+
+
+def add_root_option(parser: argparse.ArgumentParser) -> None:
+    """The option of programs that start workers."""
+    parser.add_argument(
+        "--as-root-for-group",
+        action="store_true",
+        help="as root, start workers although others may submit: their jobs run as root",
+    )
 
 
 class _Version(argparse.Action):
@@ -50,13 +59,9 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     """Parse, do, and turn an error into one line on standard error; returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may be anything
+    begin(is_program=argv is None)
     options = parser.parse_args(argv)
     patience.say = lambda line: complain(parser.prog, line)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names are printed as the bytes that they are
     try:
         status = body(options)
         sys.stdout.flush()

@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from jobjar.programs.utf8 import begin
+
 VERBS: dict[str, str] = {
     "init": "make a jar",
     "config": "print every setting, its value and where it comes from",
@@ -42,6 +44,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> int:
+    begin(is_program=argv is None)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(usage(), file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobjar.description import storage_category
 from jobjar.jobname import check_category
-from jobjar.programs.command import make_parser, open_named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
 
 if TYPE_CHECKING:
     from jobjar.after_failure import Predecessor
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
     # What a worker says to the one that takes its place in its process after a failure (after_failure.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
+    add_root_option(parser)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         predecessor = _read_predecessor(parser, options.in_place_of)
         jar = open_named_jar(options, program_path if predecessor is None else predecessor.program_path)
+        jar.root_is_meant = options.as_root_for_group
         say_other_versions(program, jar)
         named = tuple(check_category(name) for name in options.category)
         if options.storage and not named:
@@ -55,6 +57,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
             return 0
         jar.check_is_safe()
+        jar.check_who_runs_jobs()
         check_may_start(jar.layout)
         print(daemon.start_worker(jar, categories, options.storage))
         return 0

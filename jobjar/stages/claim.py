@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, Any
 from jobjar.access import explain_file, may_run, may_run_here
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
-from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.claimed_file import found_when_held, identify, read_again
 from jobjar.claimed_links import link_in_claimed
-from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
+from jobjar.disk import is_directory, is_job_file, look, make_directory, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
-from jobjar.file_mark import mark_prefix
 from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number, uid_is_taken
+from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number
 from jobjar.ledger.reconcile import user_name
 from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
-from jobjar.oddities import find_oddities, oddities_entry
+from jobjar.oddities import oddities_entry
 from jobjar.passed_over import (
     Refused,
     batch_of,
@@ -290,11 +289,11 @@ def _record_claim(
     """Journal the claim, and what is odd in the first lines of a file that nobody submitted."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
-    uid, found, oddities = _identify(connection, candidate, path, status)
+    uid, found, oddities = identify(connection, candidate, path, status)
     in_file = found or {}
     description: Description | None = None
     if in_file.get("kind", candidate.kind) == DESCRIBED:
-        in_file, description, oddities = _read_again(candidate, path, in_file)
+        in_file, description, oddities = read_again(candidate, path, in_file)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
@@ -329,59 +328,8 @@ def _record_claim(
     )
 
 
-def _read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None, list[str]]:
-    """What a described job's file says now, its description, and what is odd: edited by hand it counts at the next attempt.
-    Raises BadAttribute."""
-    data = read_file(path, size=HEADER_BYTES)
-    said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
-    names = {name for _, name, _ in read_lines(data, candidate.place)}
-    # What its submission said goes before what is only a default.
-    for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
-        if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
-            said[key] = value
-    description = read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
-    return said, description, find_oddities(data)
-
-
 def _first_given(*values: Any) -> Any:
     return next(value for value in values if value is not None)
-
-
-def _identify(
-    connection: Any, candidate: Candidate, path: str, status: os.stat_result
-) -> tuple[str, Entry | None, list[str]]:
-    """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
-    Raises BadAttribute."""
-    own_id = id_in_name(candidate.name)
-    # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
-    if candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
-        return candidate.uid, None, []
-    uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
-    data = read_file(path, size=HEADER_BYTES)
-    attributes = read_header(data, candidate.place)
-    known = _known_attributes(candidate)
-    return (
-        uid,
-        {
-            "submitter": candidate.submitter or user_name(status.st_uid),
-            "submitted_at": _submitted_at(candidate),
-            "category": candidate.category,
-            **({"file": mark_prefix(status)} if uid != own_id else {}),
-            # What was said at its submission goes before what its file says; a hand-made job has only its file.
-            **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
-        },
-        find_oddities(data),
-    )
-
-
-def _known_attributes(candidate: Candidate) -> Entry:
-    given = {name: getattr(candidate, name) for name in ("retries", "retry_delay_s", "time_limit_s")}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _submitted_at(candidate: Candidate) -> float:
-    """When a job was submitted; where the entry that said so is lost, when it came to where it is."""
-    return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
 
 
 def _moved_entry(
@@ -400,12 +348,5 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")
     entry["held_reason"] = reason
     entry["category"] = candidate.category
-    entry["found"] = {
-        "submitter": candidate.submitter or user_name(status.st_uid),
-        "submitted_at": _submitted_at(candidate),
-        "category": candidate.category,
-        **_known_attributes(candidate),
-        **({"kind": candidate.kind} if candidate.kind else {}),
-        **{name: value for name in ("batch", "seed") if (value := getattr(candidate, name)) is not None},
-    }
+    entry["found"] = found_when_held(candidate, status)
     claimer.jar.journal.append([entry])

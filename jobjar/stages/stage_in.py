@@ -13,6 +13,7 @@ from functools import partial
 
 from jobjar.description import check_names, has_staging
 from jobjar.errors import JarError
+from jobjar.jug.package import read_package
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
 from jobjar.jug.steps import STAGE_IN, Attempt, StageFailed, Steps, Work
@@ -38,6 +39,7 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
             attempt.settle(make_place())
             if description.workware or description.input_files:
                 yield Work(partial(_bring_files, attempt, attempt.directory))
+            use_workware(attempt)
             text = attempt.text_of("stage_in_command")
         if text is not None:
             yield from attempt.call_or_fail(text, STAGE_IN)
@@ -48,6 +50,16 @@ def install_software(attempt: Attempt) -> Steps[None]:
     """Have the job's software packages installed. Raises StageFailed."""
     if attempt.description.software:
         attempt.packages = yield Work(partial(_install, attempt))
+
+
+def use_workware(attempt: Attempt) -> None:
+    """Have the setup.sh and the commands of workware, which is in the working directory, come after the software's. Raises
+    StageFailed."""
+    if attempt.description.workware:
+        try:
+            attempt.packages = [*attempt.packages, read_package(attempt.directory)]
+        except (JarError, OSError) as error:
+            raise StageFailed(STAGE_IN, explain_refusal(error)) from error
 
 
 def _open_cache(attempt: Attempt) -> Cache | None:

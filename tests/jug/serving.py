@@ -29,13 +29,31 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().send_response(code, message)
 
     def do_GET(self) -> None:
-        if self.path.startswith("/broken"):
+        if self.path == "/circle":
+            self.send_response(302)
+            self.send_header("Location", "/circle?again")
+            self.end_headers()
+        elif self.path == "/circle?again":
+            self.send_response(302)
+            self.send_header("Location", "/circle")
+            self.end_headers()
+        elif self.path.startswith("/broken"):
             self.send_error(500, "Broken here")
         elif self.path.startswith("/cut"):
             self.send_response(200)
             self.send_header("Content-Length", "1000000")
             self.end_headers()
             self.wfile.write(b"only so much")
+        elif self.path.startswith("/says/"):
+            # /says/CODE[/LOCATION]: that answer to everything, with a body that is not the file.
+            code, _, location = self.path.removeprefix("/says/").partition("/")
+            self.send_response(int(code))
+            if location:
+                self.send_header("Location", location)
+            self.send_header("Content-Length", "9" if code not in ("204", "304") else "0")
+            self.end_headers()
+            if code not in ("204", "304"):
+                self.wfile.write(b"some page")
         elif self.path.startswith("/moved/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/moved"))

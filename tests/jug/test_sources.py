@@ -110,6 +110,39 @@ def test_an_http_address_is_fetched_through_redirections(served: Server, tmp_pat
     assert take(f"{served.address}/moved/a.txt?x=1", tmp_path / "taken") == CONTENT
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/says/302", "the server answers 302 Found: it does not say where the file went"),
+        ("/says/301", "the server answers 301 Moved Permanently: it does not say where the file went"),
+        ("/says/300", "the server answers 300 Multiple Choices: it does not say where the file went"),
+        ("/says/304", "the server answers 304 Not Modified: it does not say where the file went"),
+        (
+            "/says/206",
+            "the server answers 206 Partial Content: that is a part of the file, and the whole was asked for",
+        ),
+        ("/says/204", "the server answers 204 No Content: that is no file"),
+        ("/says/202", "the server answers 202 Accepted: that is no file"),
+        ("/says/302//says/302", "the server answers 302 Found: it does not say where the file went"),
+        ("/says/302//says/206", "the server answers 206 Partial Content: that is a part of the file"),
+        ("/says/302//circle", "it is redirected in a circle, or too often (10 times, last http://"),
+        (
+            "/says/302/file:///etc/passwd",
+            "it is redirected to file:///etc/passwd, where http cannot follow",
+        ),
+        ("/says/302/http://:x/", "where http cannot follow"),
+        ("/says/404", "the server has no such file (404)"),
+        ("/says/503", "the server answers 503 Service Unavailable"),
+    ],
+)
+def test_an_answer_that_is_not_the_whole_file_is_an_error_by_name(
+    served: Server, tmp_path: Path, cache: Cache, path: str, said: str
+) -> None:
+    for place in (None, cache):
+        assert_not_fetched(f"{served.address}{path}", tmp_path, said, place)
+    assert os.listdir(f"{cache.path}/files") == []
+
+
 def test_what_a_server_calls_gzip_encoded_stays_as_it_is_stored(served: Server, tmp_path: Path) -> None:
     subprocess.run(["gzip", "-k", "a.txt"], cwd=tmp_path / "served", check=True)
     served.says_encoded = True

@@ -177,6 +177,58 @@ def test_what_the_description_s_environment_says_goes_before_the_commands_of_a_p
     assert said(rig, nothing).splitlines() == ["package in", "package run", "package out"]
 
 
+def test_workware_has_its_setup_and_its_commands_used_after_those_of_software(rig: Rig, tmp_path: Path) -> None:
+    software = make_package(
+        tmp_path / "soft",
+        package__setup_sh='export TOLD="$TOLD soft" OWN=soft\n',
+        package__commands="stage_in_command = echo in by soft\n",
+    )
+    workware = make_package(
+        tmp_path / "work",
+        package__setup_sh='export TOLD="$TOLD work" WHERE=$1\n',
+        package__commands="stage_in_command = echo in by work\nrun_command = . $1/script; echo ran by work\n"
+        "stage_out_command = echo out by work $TOLD\n",
+        script='test "$WHERE" = "$PWD" && echo "$OWN:$TOLD"\n',
+    )
+    both = describe(rig, "both", software=software, workware=workware)
+    alone = describe(rig, "alone", workware=workware)
+    own = describe(rig, "own", workware=workware, run_command="echo mine", stage_in_command="echo my in")
+    rig.run_until_idle()
+    assert said(rig, both) == "in by soft\nsoft: soft work\nran by work\nout by work soft work\n"
+    assert said(rig, alone) == "in by work\n: work\nran by work\nout by work work\n"
+    assert said(rig, own) == "my in\nmine\nout by work work\n"
+    rig.assert_clean()
+
+
+def test_workware_of_a_polled_job_is_used_by_the_worker_that_goes_on_with_it(rig: Rig, tmp_path: Path) -> None:
+    workware = make_package(
+        tmp_path / "work",
+        package__setup_sh="export WHERE=$1\n",
+        package__commands="run_command = echo ran\npolling_command = $1/ask\n"
+        "stage_out_command = echo out in $WHERE; test -d $WHERE\n",
+        ask=f"#!/bin/sh\ntest ! -e {tmp_path}/go || echo finished = 1 > jug_polling.vars\ntouch {tmp_path}/asked\n",
+    )
+    name = describe(rig, "polled", workware=workware, polling_time="0.05")
+    first = rig.start_worker()
+    wait_until(lambda: (tmp_path / "asked").exists(), "a poll")
+    first.kill()
+    first.communicate()
+    rig.run("recover_jobs")
+    (tmp_path / "go").touch()
+    rig.run_until_idle()
+    assert outcome(rig, name)[:2] == ("completed", "succeeded")
+    assert "out in /" in said(rig, name)
+    rig.assert_clean()
+
+
+def test_workware_whose_commands_cannot_be_read_is_an_error_with_the_line(rig: Rig, tmp_path: Path) -> None:
+    workware = make_package(tmp_path / "work", package__commands="no command\n")
+    name = describe(rig, "job", workware=workware, run_command="true")
+    rig.run_until_idle()
+    assert rig.show(name)["outcome"] == "failed"
+    assert "package/commands, line 1" in rig.show(name)["attempts"][0]["message"]
+
+
 def test_workware_is_put_into_the_working_directory(rig: Rig, tmp_path: Path) -> None:
     package = make_package(tmp_path / "p", data__table="rows\n")
     name = describe(rig, "job", workware=package, run_command="cat data/table; echo more >> data/table")
