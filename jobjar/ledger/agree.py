@@ -37,6 +37,7 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
     states = "" if with_completed else "AND state <> 'completed'"
     unknown = set(places)
     unnamed: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
     missing: list[int] = []
     missing_names: set[str] = set()
     for row, uid, place, name in connection.execute(
@@ -49,8 +50,13 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
                     missing_names.add(name)
         elif uid is None:
             unnamed.append((place, name))
-        else:
+        elif place in unknown:
             unknown.discard(place)
+        else:
+            shared.append((name, place))
+    for name, place in shared:
+        rows = connection.execute("SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place))
+        missing += [row for (row,) in rows.fetchall() if _is_followed(connection, row, name, place)]
     for place, name in unnamed:
         if name not in missing_names and unnumbered_name(name) not in missing_names:
             unknown.discard(place)
@@ -110,10 +116,14 @@ def compare_rows(
     states = "" if with_completed else "AND state <> 'completed'"
     marks = ",".join("?" * len(rows))
     differences: list[Difference] = []
+    followed: list[Difference] = []
     taken = set(explained)
     for row, uid, place, name in connection.execute(
         f"SELECT id, uid, place, name FROM job WHERE id IN ({marks}) AND state <> 'removed' {states}", rows
     ).fetchall():
+        if row not in taken and _is_followed(connection, row, name, place):
+            followed.append(Difference("gone", row, uid, place, place, 0.0))
+            continue
         # Looked for again: it may have come back since the listing.
         if row in taken or place in places or not is_gone(layout.path(place)):
             continue
@@ -124,7 +134,18 @@ def compare_rows(
             difference = Difference("gone", row, uid, place, place, 0.0)
         differences.append(difference)
         taken.add(row)
-    return _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
+    return followed + _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
+
+
+def _is_followed(connection: Any, row: int, name: str, place: str) -> bool:
+    """Whether a later job has completed at the place of a completed one: the file there is that of the later, and the earlier
+    one's was removed before."""
+    query = (
+        "SELECT 1 FROM job AS later, job WHERE job.id = ? AND later.name = ? AND later.place = ? AND later.uid IS NOT NULL "
+        "AND later.state = 'completed' AND job.state = 'completed' "
+        "AND (later.moved_at, later.move_number, later.uid) > (job.moved_at, job.move_number, job.uid)"
+    )
+    return connection.execute(query, (row, name, place)).fetchone() is not None
 
 
 def _without_jobs_on_their_way(
