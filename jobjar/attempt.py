@@ -113,6 +113,8 @@ class ClaimedJob(NamedTuple):
     seed: int | None = None
     # Of its file, where the disk keeps these.
     inode: int = 0
+    # Its standard output and error go through a pipe (copied_output.py).
+    copies_output: bool = False
     # What limits let it run, held until it has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # What a described job's file says that is to be done, as it is at the beginning of this attempt.

@@ -132,7 +132,7 @@ class Course:
         """The descriptor that its commands write to."""
         place = self._place if self.attempt is None else self.attempt.place
         assert place is not None
-        return place.output
+        return place.job_output
 
     @property
     def has_entries(self) -> bool:

@@ -97,7 +97,7 @@ def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:
     if held is None:
         return False
     try:
-        mode = stat.S_IMODE(os.fstat(held).st_mode) & 0o777
+        mode = stat.S_IMODE(os.fstat(held).st_mode) & 0o1777
         os.lseek(held, 0, os.SEEK_SET)
         first = os.read(held, _PIECE_BYTES)
     except OSError:

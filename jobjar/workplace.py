@@ -16,6 +16,7 @@ import os
 from collections.abc import Container
 
 from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.copied_output import CopiedOutput
 from jobjar.disk import look, make_directory, remove_file, rename
 from jobjar.jobname import node_name
 from jobjar.layout import WorkerPaths
@@ -42,6 +43,7 @@ class Workplace:
         # A descriptor of the output file, of this attempt or the next.
         self.output = -1
         self._fresh_output: tuple[int, ...] = ()
+        self._copied: CopiedOutput | None = None
         # Where the output file lies; and the name that the last one should have got, which the disk refused.
         self._output_path = paths.next_output
         self._overdue_name: str | None = None
@@ -51,6 +53,11 @@ class Workplace:
     def is_used(self) -> bool:
         """Whether an attempt is made here."""
         return self._job is not None
+
+    @property
+    def job_output(self) -> int:
+        """A descriptor of what the attempt's processes are to write to."""
+        return self.output if self._copied is None else self._copied.descriptor
 
     @property
     def scratch(self) -> int:
@@ -88,10 +95,16 @@ class Workplace:
             self._job = None
             self._clear_directory(reusable=True)
             raise
+        if job.copies_output:
+            with contextlib.suppress(OSError):  # without one it writes into the file, as any other
+                self._copied = CopiedOutput(self.output)
 
     def clear(self, reusable: bool) -> str | None:
         """End the attempt: remove its directory, unless that outlives it, and keep its output; returns the output file's
         name, None where nothing was written. With `reusable` no process of it is left that might still write."""
+        if self._copied is not None:
+            copied, self._copied = self._copied, None
+            reusable = copied.finish() and reusable
         output_file = self._clear_output(reusable)
         self._clear_directory(reusable)
         self._job = None

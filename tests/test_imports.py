@@ -35,6 +35,7 @@ FOUNDATIONS = [
     "log",
     "trees",
     "session",
+    "copied_output",
     "wake",
     "arrivals",
     "version",

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from jobjar.access import explain_file, may_run, may_run_here
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
+from jobjar.attributes import HEADER_BYTES
 from jobjar.claimed_file import found_when_held, identify, read_again
 from jobjar.claimed_links import link_in_claimed
-from jobjar.disk import is_directory, is_job_file, look, make_directory, rename, server_time
+from jobjar.copied_output import MARK, names_its_output
+from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
 from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
@@ -294,6 +296,7 @@ def _record_claim(
     description: Description | None = None
     if in_file.get("kind", candidate.kind) == DESCRIBED:
         in_file, description, oddities = read_again(candidate, path, in_file)
+    is_read = found is not None or description is not None
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
@@ -324,6 +327,7 @@ def _record_claim(
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
         inode=status.st_ino if claimer.jar.ledger_home.shared else 0,
+        copies_output=bool(status.st_mode & MARK) or (is_read and names_its_output(read_file(path, size=HEADER_BYTES))),
         description=description,
     )
 

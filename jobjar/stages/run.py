@@ -68,7 +68,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     leftovers = False
     try:
         environment = places.environment(job, place.directory)
-        pid, pid_started = start_now(lambda: start_session(job.path, place.scratch, place.output, environment))
+        pid, pid_started = start_now(lambda: start_session(job.path, place.scratch, place.job_output, environment))
     except CannotStart as error:
         places.clear(place, reusable=True)
         return end_of_process(Ended(error.status, None, 0.0, 0.0, 0), None, job, 0.0)._replace(message=str(error))

@@ -101,7 +101,7 @@ def _install(attempt: Attempt) -> Package:
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
     """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
     assert attempt.place is not None
-    pid = start_shell(text, (directory,), attempt.place.output, environment)
+    pid = start_shell(text, (directory,), attempt.place.job_output, environment)
     waiter = Waiter(pid)
     try:
         while True:

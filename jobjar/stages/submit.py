@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attributes import parse_attributes, read_header
+from jobjar.copied_output import MARK, names_its_output
 from jobjar.creating import create_anew
 from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
@@ -250,6 +251,8 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
         beginning = os.pread(descriptor, HEADER_BYTES, 0)
         header = read_header(beginning, submission.what)
         refuse_misplaced(beginning, submission.what)
+        if names_its_output(beginning):
+            mode |= MARK
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
         with contextlib.suppress(OSError):  # the first error is the one to tell

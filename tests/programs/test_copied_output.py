@@ -1,0 +1,80 @@
+"""A job that opens its own standard error by name loses nothing of what it wrote before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.described import describe
+from tests.rig import Rig, wait_until
+
+ALL = [f"line {number}" for number in range(1, 8)]
+WRITES = (
+    "echo line 1; echo line 2 > /dev/stderr; echo line 3 >&2; echo line 4 | tee /dev/stderr >/dev/null; "
+    "echo line 5 >/dev/stdout; echo line 6 > /dev/fd/2; echo line 7 > /proc/self/fd/1"
+)
+
+
+def output(rig: Rig, name: str) -> list[str]:
+    return rig.run("jobjar", "output", name).stdout.splitlines()
+
+
+def test_nothing_is_lost_of_a_submitted_job(rig: Rig) -> None:
+    name = rig.submit(WRITES)
+    plain = rig.submit("echo plain >&2")
+    assert (rig.home / "unclaimed" / name).stat().st_mode & stat.S_ISVTX
+    assert not (rig.home / "unclaimed" / plain).stat().st_mode & stat.S_ISVTX
+    rig.run_until_idle()
+    assert output(rig, name) == ALL and output(rig, plain) == ["plain"]
+    rig.assert_clean()
+
+
+def test_nothing_is_lost_of_a_job_dropped_by_hand(rig: Rig) -> None:
+    rig.drop("mine.3", f"#!/bin/sh\n{WRITES}\n")
+    rig.run_until_idle()
+    assert output(rig, "mine.3") == ALL
+
+
+def test_nothing_is_lost_of_a_described_job(rig: Rig) -> None:
+    describe(rig, "told", stage_in_command="echo line 0", run_command=WRITES)
+    rig.run_until_idle()
+    assert output(rig, "told") == ["line 0", *ALL]
+
+
+def test_the_end_of_much_output_is_there_and_an_attempt_that_is_ended_keeps_what_it_wrote(rig: Rig) -> None:
+    much = rig.submit("-p", "2", "seq 200000; echo end > /dev/stderr")
+    ended = rig.submit("-p", "1", "--time-limit", "1", "echo begun > /dev/stderr; exec sleep 600")
+    empty = rig.submit("-p", "0", "test /dev/stderr")
+    rig.run_until_idle()
+    lines = output(rig, much)
+    assert len(lines) == 200001 and lines[-1] == "end"
+    assert output(rig, ended) == ["begun"] and rig.show(ended)["outcome"] == "timed_out"
+    assert (
+        rig.show(empty)["attempts"][0]["output_file"] is None
+        if "output_file" in rig.show(empty)["attempts"][0]
+        else True
+    )
+
+
+def test_what_left_the_session_does_not_hold_up_the_worker_for_ever(rig: Rig) -> None:
+    name = rig.submit("-p", "1", "setsid sleep 60 & echo gone > /dev/stderr; echo $! ")
+    after = rig.submit("-p", "0", "echo after")
+    worker = rig.start_worker()
+    wait_until(lambda: rig.names("completed") == sorted([name, after]), "both ends")
+    first, pid = output(rig, name)
+    assert first == "gone" and output(rig, after) == ["after"]
+    rig.stop_worker(worker)
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", ["TERM", "KILL"])
+def test_a_retry_is_copied_too(rig: Rig, number: str) -> None:
+    name = rig.submit("--retries", "1", f"echo once > /dev/stderr; echo twice >/dev/stderr; kill -{number} $$")
+    rig.run_until_idle()
+    for attempt in (1, 2):
+        assert rig.run("jobjar", "output", "--attempt", str(attempt), name).stdout.splitlines() == ["once", "twice"]
