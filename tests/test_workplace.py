@@ -116,12 +116,3 @@ def test_what_is_kept_of_a_described_job_s_directory_is_as_new_for_the_next_of_e
         assert said(rig, f"p{number}.{-2 * number - 1}") == ""
     assert not list(rig.home.glob("workers/*/scratch/*"))
     rig.assert_clean()
-
-
-def test_what_a_job_writes_without_emptying_its_output_is_all_there_in_order(rig: Rig) -> None:
-    """`> /dev/stderr` would empty it (DESIGN.md, Simplifications); this is what to write in its place."""
-    name = rig.submit(
-        "echo one; echo two >&2; echo three >> /dev/stderr; echo four | tee -a /dev/stderr >> /dev/null; echo five"
-    )
-    rig.run_until_idle()
-    assert rig.run("jobjar", "output", name).stdout.split() == ["one", "two", "three", "four", "five"]

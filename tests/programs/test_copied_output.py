@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.described import describe
-from tests.rig import Rig, wait_until
+from tests.rig import Rig
 
 ALL = [f"line {number}" for number in range(1, 8)]
 WRITES = (
@@ -53,23 +53,19 @@ def test_the_end_of_much_output_is_there_and_an_attempt_that_is_ended_keeps_what
     lines = output(rig, much)
     assert len(lines) == 200001 and lines[-1] == "end"
     assert output(rig, ended) == ["begun"] and rig.show(ended)["outcome"] == "timed_out"
-    assert (
-        rig.show(empty)["attempts"][0]["output_file"] is None
-        if "output_file" in rig.show(empty)["attempts"][0]
-        else True
-    )
+    assert rig.show(empty)["attempts"][0]["output_path"] is None
 
 
-def test_what_left_the_session_does_not_hold_up_the_worker_for_ever(rig: Rig) -> None:
-    name = rig.submit("-p", "1", "setsid sleep 60 & echo gone > /dev/stderr; echo $! ")
+def test_what_left_the_session_does_not_hold_up_the_worker_for_ever(rig: Rig, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    goes = f"setsid sh -c 'echo $$ > {pid}; exec sleep 60' & until test -s {pid}; do sleep 0.05; done"
+    name = rig.submit("-p", "1", f"{goes}; echo gone > /dev/stderr")
     after = rig.submit("-p", "0", "echo after")
-    worker = rig.start_worker()
-    wait_until(lambda: rig.names("completed") == sorted([name, after]), "both ends")
-    first, pid = output(rig, name)
-    assert first == "gone" and output(rig, after) == ["after"]
-    rig.stop_worker(worker)
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
-    os.kill(int(pid), signal.SIGKILL)
+    rig.run_until_idle()
+    assert output(rig, name) == ["gone"] and output(rig, after) == ["after"]
+    left = int(pid.read_text())
+    assert Path(f"/proc/{left}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    os.kill(left, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", ["TERM", "KILL"])
