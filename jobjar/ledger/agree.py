@@ -55,7 +55,9 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
         else:
             shared.append((name, place))
     for name, place in shared:
-        rows = connection.execute("SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place))
+        rows = connection.execute(
+            "SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place)
+        )
         missing += [row for (row,) in rows.fetchall() if _is_followed(connection, row, name, place)]
     for place, name in unnamed:
         if name not in missing_names and unnumbered_name(name) not in missing_names:
