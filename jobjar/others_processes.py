@@ -13,9 +13,8 @@ from jobjar.access import name_of, user_of
 from jobjar.control import WorkerState
 from jobjar.jar import Jar
 from jobjar.ledger.queries import attempt_of_worker
-from jobjar.liveness import process_start
+from jobjar.liveness import process_start, session_processes
 from jobjar.orphans import has_reached_something
-from jobjar.session import session_processes
 
 _SHOWN = 5
 

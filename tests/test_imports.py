@@ -62,6 +62,7 @@ WORK = [
     "after_failure",
     "next_job",
     "orphans",
+    "others_processes",
     "kept",
     "course",
     "slots",

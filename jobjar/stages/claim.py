@@ -353,7 +353,7 @@ def _identify(
     Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
     # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
-    if candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
+    if candidate.uid and candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
         return candidate.uid, None, []
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
     data = read_file(path, size=HEADER_BYTES)
