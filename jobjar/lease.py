@@ -24,7 +24,7 @@ from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
-from jobjar.limits import list_all_taken, return_token
+from jobjar.limits import holds_jobs, list_all_taken, return_token
 from jobjar.own_file import was_taken_back
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
@@ -118,6 +118,7 @@ class Leases:
         self.interval_s = min(self.lease_time_s / _LOOKS, jar.settings.heartbeat_time_s)
         self._watch = HeartbeatWatch(self.lease_time_s)
         self._next_look = 0.0
+        self._told: list[str] = []
 
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken from it, else None: the job may also have removed its own file."""
@@ -164,7 +165,9 @@ class Leases:
             self._next_look = time.monotonic() + self.interval_s
             self._say(f"leases: {error}")
         for line in recovery.lines:
-            self._say(line)
+            if line not in self._told:  # what stays as it is was said by the look before
+                self._say(line)
+        self._told = recovery.lines
         return recovery.returned + recovery.completed > 0
 
     def take_back(self, holder: Holder, recovery: Recovery) -> None:
@@ -183,6 +186,8 @@ class Leases:
         is_dead_here = worker.is_to_recover
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
+            if holds_jobs(worker):
+                return  # it is another user's, and what runs of them may not be ended here
         else:
             recovery.say(f"{worker.name}: its heartbeat {silence}")
             cause = (

@@ -91,8 +91,7 @@ def is_refused(claimer: Claimer, candidate: Candidate, warn: Callable[[str], Non
     jobs."""
     path = claimer.jar.layout.path(candidate.place)
     if may_run_here(path):
-        claimer.refusals.end(candidate.place)
-        return False
+        return False  # whether it may be moved, too, the claim tells; what was said of it is said no more until that succeeds
     status = look(path)
     if status is None or not is_job_file(status):
         return False  # the claim itself tells what is wrong

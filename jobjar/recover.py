@@ -47,6 +47,7 @@ from jobjar.ledger.reconcile import (
 from jobjar.liveness import DEAD
 from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
+from jobjar.others_processes import explain_left_running
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
 from jobjar.stages.complete import Verdict, move_ended_job, retry_delay_after
@@ -119,8 +120,15 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
         end_orphans(jar, worker, uids, recovery.say)
+        left = explain_left_running(jar, worker, uids)
         for place in held:
+            why = left.get(jobs[place].uid or "") if place in jobs else None
+            if why is not None:
+                recovery.say(f"{worker.name}: {name_in_place(place)} {why}")
+                continue
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
+        if left:
+            return  # the rest is done when these are ended
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path, recovery)
     with _owner_stays(jar, worker) as is_owner:

@@ -6,6 +6,7 @@ lies in the past. A described job finds `output/` in it, a plain one nothing. Ki
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -57,7 +58,11 @@ class Scratch:
             self._close()
             while look(path) is not None:
                 path = next(paths)
-            make_directory(path)
+            try:
+                make_directory(path)
+            except FileNotFoundError:  # a job removed what is above
+                make_again(self._above)
+                make_directory(path)
             self.descriptor = patiently(lambda: os.open(path, _TO_GO_THERE), path)
             self._fresh = _make_old(path, self.descriptor)
             self.path = path
@@ -134,6 +139,12 @@ class Scratch:
             os.close(self.descriptor)
         self.descriptor, self._fresh = -1, ()
         self._has_outputs, self._fresh_outputs = False, ()
+
+
+def make_again(directory: str) -> None:
+    """Make a directory of the worker's own that a job removed. Raises FileNotFoundError where the worker's is gone, OSError."""
+    with contextlib.suppress(FileExistsError):
+        make_directory(directory)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

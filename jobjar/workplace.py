@@ -21,7 +21,7 @@ from jobjar.disk import look, make_directory, remove_file, rename
 from jobjar.jobname import node_name
 from jobjar.layout import WorkerPaths
 from jobjar.patience import FLICKER_S, patiently
-from jobjar.scratch import OUTPUTS, Scratch
+from jobjar.scratch import OUTPUTS, Scratch, make_again
 from jobjar.stays import Stays
 from jobjar.trees import Kept
 
@@ -143,12 +143,19 @@ class Workplace:
         if self.output < 0:
             try:
                 self.output = patiently(lambda: _make_output(path), path)
+            except FileNotFoundError:  # a job removed output/
+                make_again(os.path.dirname(path))
+                self.output = patiently(lambda: _make_output(path), path)
             except FileExistsError:  # by a try that failed; or it went stale
                 remove_file(path)
                 self.output = patiently(lambda: _make_output(path), path)
             self._fresh_output = self._output_state()
         elif self._output_path != path:
-            rename(self._output_path, path)
+            try:
+                rename(self._output_path, path)
+            except FileNotFoundError:  # a job removed output/, or took the file away
+                self._close_output()
+                self._make_output(path)
         self._output_path = path
 
     def name_output(self) -> str:

@@ -68,6 +68,7 @@ WORK = [
     "next_job",
     "listener",
     "orphans",
+    "others_processes",
     "kept",
     "course",
     "slots",

@@ -1,0 +1,62 @@
+"""What a dead worker of another user left running, and this user may not end: its jobs stay where they are meanwhile.
+
+In a jar of a group any member's recovery may return a dead worker's jobs, but only the worker's user and root may end what still
+runs of them. To return such a job would run it twice at once. Reads /proc and the ledger; writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from jobjar.access import name_of, user_of
+from jobjar.control import WorkerState
+from jobjar.jar import Jar
+from jobjar.ledger.queries import attempt_of_worker
+from jobjar.liveness import process_start, session_processes
+from jobjar.orphans import has_reached_something
+
+_SHOWN = 5
+
+
+def explain_left_running(jar: Jar, worker: WorkerState, uids: set[str]) -> dict[str, str]:
+    """For each of these jobs of a dead worker that may still run, and that this user may not end, what is to be done."""
+    owner = user_of(worker.user) if worker.is_here and worker.user else None
+    if owner is None or os.geteuid() in (0, owner.uid):
+        return {}
+    with jar.ledger.writing() as connection:
+        attempts = {uid: attempt_of_worker(connection, uid, worker.worker_id) for uid in uids}
+    left: dict[str, str] = {}
+    for uid, attempt in attempts.items():
+        if attempt is not None and attempt.outcome is not None:
+            continue  # its end was seen
+        if has_reached_something(jar.layout, uid):
+            continue  # it goes on elsewhere, and is gone on with
+        if attempt is not None and attempt.pid and process_start(attempt.pid) in (None, attempt.pid_started):
+            pids = session_processes(attempt.pid)
+        else:
+            pids = _hidden_processes(owner.uid, worker.process.started)
+        if pids:
+            shown = ", ".join(map(str, pids[:_SHOWN])) + (" …" if len(pids) > _SHOWN else "")
+            left[uid] = (
+                f"stays with it: it may still run (processes {shown}), and {name_of(os.geteuid())} may not end what "
+                f"{owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"
+            )
+    return left
+
+
+def _hidden_processes(uid: int, since: float) -> list[int]:
+    """The processes of a user that began after `since`, as liveness.py has it, and that do not show this user whose they are."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            started = process_start(process.pid)
+            if process.uids().real != uid or started is None or started < since:
+                continue
+            try:
+                process.environ()
+            except psutil.AccessDenied:
+                found.append(process.pid)
+    return found

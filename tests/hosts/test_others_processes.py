@@ -1,0 +1,71 @@
+"""A group's jar: what still runs of a colleague's dead worker is not run a second time by another member's recovery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.hosts.test_colleagues import DAEMON, GroupRig, group
+from tests.hosts.test_readers import NOBODY
+from tests.rig import BIN, wait_until
+
+__all__ = ["group"]
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+
+@pytest.fixture
+def colleague(group: GroupRig) -> Iterator[list[str]]:
+    """The words before a program that the colleague runs."""
+    yield [word.replace(f"--reuid {NOBODY}", f"--reuid {DAEMON}") for word in group._as_nobody]
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["its start is journaled", "its start is not"])
+def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
+    group: GroupRig, colleague: list[str], is_told: bool
+) -> None:
+    out = Path("/tmp") / f"{group.home.parent.name}.log"
+    job = group.submit(f"echo $$ >> {out}; exec sleep 600")
+    try:
+        worker = subprocess.Popen(
+            [*colleague, str(BIN / "start_worker"), "--foreground"],
+            env=group.environment,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            cwd="/",
+        )
+        wait_until(lambda: out.exists() and out.read_text(), "the job's start")
+        pid = int(out.read_text())
+        wait_until(lambda: '"entry":"started"' in read_journals(group), "the entry of its start")
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.communicate()
+        if not is_told:
+            for path in (group.home / "ledger" / "journals").glob("*.jsonl"):
+                text = path.read_text()
+                path.write_text(text.replace('"entry":"started"', '"entry":"starXed"'))
+            group.run("jobjar", "rebuild")
+        for _ in range(2):
+            said = group.run("recover_jobs").stdout
+            assert f"{job} stays with it: it may still run (processes " in said and str(pid) in said
+            assert "`recover_jobs` of daemon or root ends and returns it" in said
+        assert psutil.pid_exists(pid) and group.names("unclaimed") == []
+        done = subprocess.run(
+            [*colleague, str(BIN / "recover_jobs")], env=group.environment, capture_output=True, text=True, cwd="/"
+        )
+        assert done.returncode == 0, done.stderr
+        assert group.names("unclaimed") == [job]
+        wait_until(lambda: not psutil.pid_exists(pid), "the end of the job")
+        assert out.read_text() == f"{pid}\n"
+    finally:
+        out.unlink(missing_ok=True)
+
+
+def read_journals(group: GroupRig) -> str:
+    return "".join(path.read_text() for path in (group.home / "ledger" / "journals").glob("*.jsonl"))
