@@ -13,12 +13,13 @@ from typing import Any
 
 import peewee
 
-from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import JarError, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.ledger.migrate import check_version
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
-_CORRUPT, _NOT_A_DATABASE = 11, 26
+_CORRUPT, _NOT_A_DATABASE, _FULL = 11, 26, 13
+_NO_ROOM_FOR_SHM = 10 | 19 << 8
 _MAGIC = b"SQLite format 3\0"
 # One row from the end of each large table, and all of the small ones: what a copy that stopped midway does not have.
 _SAMPLES = (
@@ -40,7 +41,15 @@ def name_error(error: Exception, path: str) -> JarError:
     damaged = code is not None and code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
     if damaged or "malformed" in reason or "not a database" in reason or "no such table" in reason:
         return LedgerCorrupt(path=path, reason=reason)
+    if is_full(cause):
+        return LedgerDiskFull(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether one of SQLite's errors says that the disk has no room."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF == _FULL or code == _NO_ROOM_FOR_SHM)
 
 
 def check_database(path: str) -> None:

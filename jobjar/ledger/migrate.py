@@ -87,7 +87,8 @@ def migrate(connection: Any, path: str) -> None:
                 )
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it: that is the error to tell
+                connection.execute("ROLLBACK")
             raise
 
 
