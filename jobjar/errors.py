@@ -296,6 +296,11 @@ class LedgerUnavailable(JarError):
         super().__init__(**{"what_next": "`jobjar rebuild` makes it anew", **fields})
 
 
+class LedgerDiskFull(LedgerUnavailable):
+    def __init__(self, **fields: object) -> None:
+        super().__init__(**{"what_next": "make room on its disk", **fields})
+
+
 class LedgerCorrupt(LedgerUnavailable):
     template = "ledger {path} is damaged: {reason}. Jobs and journals are safe; {what_next}"
 

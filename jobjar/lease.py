@@ -24,11 +24,12 @@ from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
-from jobjar.limits import holds_jobs, list_all_taken, return_token
+from jobjar.limits import list_all_taken, return_token
 from jobjar.own_file import was_taken_back
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
+from jobjar.tokens_left import holds_jobs
 from jobjar.units import format_seconds
 
 # In a lease fall at least so many heartbeats, and so many looks at them.

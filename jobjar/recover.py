@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
-from jobjar.contents import WORKER, Unreadable, read_document
 from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
-from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename, replace_file
+from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename
 from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
@@ -54,6 +52,7 @@ from jobjar.stages.complete import Verdict, move_ended_job, retry_delay_after
 from jobjar.tidy import tidy_up
 from jobjar.tokens_left import recover_tokens
 from jobjar.trees import enter_directory, remove_entry
+from jobjar.worker_end import note_end
 
 
 class Recovery:
@@ -379,24 +378,3 @@ def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
             now = read_server_clock(jar.layout.clock_file(node_name()))
             note_end(jar, worker, round(now, 6), "died")
             recovery.say(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")
-
-
-def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
-    """Record a worker's end in the journal and in its worker.json. Raises OSError."""
-    jar.journal.append(
-        [
-            {
-                "entry": "worker",
-                "worker": worker.name,
-                "worker_uid": worker.worker_id,
-                "node": worker.process.node,
-                "pid": worker.process.pid,
-                "ended_at": ended_at,
-                "end_reason": reason,
-            }
-        ]
-    )
-    with contextlib.suppress(Unreadable):  # damaged since it was read: the journal has it
-        data = read_document(worker.paths.identity_file, WORKER)
-        data.update({"ended_at": ended_at, "end_reason": reason})
-        replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())

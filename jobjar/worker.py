@@ -39,7 +39,6 @@ from jobjar.patience import Refusals, patience
 from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
-from jobjar.recover import note_end
 from jobjar.session import adopt_orphans
 from jobjar.stages.complete import (
     Verdict,
@@ -51,6 +50,7 @@ from jobjar.stages.complete import (
 )
 from jobjar.stages.run import run_attempt
 from jobjar.worker_directory import choose_worker_name, make_worker_directory
+from jobjar.worker_end import note_end
 from jobjar.workplace import Workplaces
 
 # What one turn came to.

@@ -118,6 +118,7 @@ GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
                 "tokens",
                 "tokens_left",
                 "versions",
+                "worker_end",
                 "workplace",
             ]
         ),

@@ -15,13 +15,14 @@ from typing import Any
 import peewee
 
 from jobjar.creating import open_shared
-from jobjar.errors import JarError, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import JarError, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.ledger.migrate import check_schema, check_version
 from jobjar.regular import open_regular
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
-_ERROR, _READ_ONLY, _CORRUPT, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 14, 26
+_ERROR, _READ_ONLY, _CORRUPT, _FULL, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 13, 14, 26
+_NO_ROOM_FOR_SHM = 10 | 19 << 8
 # What is raised where a database cannot be read as one; of SQLite's own words some do not decode.
 UNREADABLE = (driver.Error, peewee.PeeweeException, UnicodeDecodeError)
 _MAGIC = b"SQLite format 3\0"
@@ -44,6 +45,8 @@ def name_error(error: Exception, path: str) -> JarError:
     reason = str(error)
     if isinstance(cause, UnicodeDecodeError) or _is_damaged(code, reason, path):
         return LedgerCorrupt(path=path, reason=reason)
+    if is_full(cause):
+        return LedgerDiskFull(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
 
 
@@ -70,6 +73,12 @@ def _is_no_file(path: str) -> bool:
         return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether one of SQLite's errors says that the disk has no room."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF == _FULL or code == _NO_ROOM_FOR_SHM)
 
 
 def check_database(path: str) -> None:

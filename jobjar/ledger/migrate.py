@@ -138,7 +138,8 @@ def _apply_missing(connection: Any, applied: Mapping[str, str]) -> None:
                 )
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it: that is the error to tell
+                connection.execute("ROLLBACK")
             raise
 
 

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from jobjar.creating import temporary_path
-from jobjar.errors import OtherVersion
+from jobjar.errors import LedgerDiskFull, OtherVersion
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
@@ -103,8 +103,18 @@ def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
 
     The new one is filled under a name of its own. Killed midway, the old one is still there; killed between taking the
     old one away and putting the new one there, the next program to open the ledger makes it from the journals.
-    Processes that have the old one open notice at their next write. Raises LedgerBusy, LedgerUnavailable.
+    Processes that have the old one open notice at their next write. Where the disk has no room for both, the old one goes
+    first. Raises LedgerBusy, LedgerUnavailable.
     """
+    try:
+        _replace_ledger(layout, home)
+    except LedgerDiskFull:
+        with home.locked():
+            remove_database(home.database)
+        _replace_ledger(layout, home)
+
+
+def _replace_ledger(layout: Layout, home: LedgerHome) -> None:
     fresh_home = LedgerHome(home.path, home.shared)
     fresh_home.database = temporary_path(home.database)
     fresh_home.lock_file = f"{fresh_home.database}.lock"

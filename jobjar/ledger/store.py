@@ -19,7 +19,15 @@ from jobjar.creating import temporary_path
 from jobjar.disk import open_common_file
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from jobjar.layout import Layout
-from jobjar.ledger.database import UNREADABLE, check_database, copy_snapshot, driver, name_error, remove_database
+from jobjar.ledger.database import (
+    UNREADABLE,
+    check_database,
+    copy_snapshot,
+    driver,
+    is_full,
+    name_error,
+    remove_database,
+)
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.regular import UnfitFile
@@ -34,13 +42,18 @@ _TRIES = 3
 # is not to be filled with them.
 _DAMAGED_KEPT = 3
 
+_WAL_PAGES, _KEPT_WAL_BYTES = 2000, 1 << 20
 _PRAGMAS = {
     "synchronous": "normal",
-    "wal_autocheckpoint": 2000,  # a fold of a thousand jobs, which writes many pages again, is not the time for it each time
+    # A fold of a thousand jobs, which writes many pages again, is not the time for it each time.
+    "wal_autocheckpoint": _WAL_PAGES,
+    "journal_size_limit": _KEPT_WAL_BYTES,  # after a checkpoint; what it was before stays taken from the disk
     "busy_timeout": 5000,
     "temp_store": "memory",
     "cache_size": -16000,
 }
+# The WAL may grow to this part of what is free when the ledger is opened, and to so many pages at least.
+_WAL_SHARE, _LEAST_WAL_PAGES, _PAGE_BYTES = 16, 32, 4096
 # Kibibytes for the first fold into an empty ledger: its indexes are filled in random order, and writing what does not fit
 # again and again takes several times longer than the fold.
 _FILLING_CACHE = -500_000
@@ -126,10 +139,26 @@ class Ledger:
             mode = self.connection.execute("PRAGMA journal_mode = wal").fetchone()[0]
             if mode != "wal":
                 raise LedgerUnavailable(path=self.path, reason=f"SQLite cannot use WAL here (answers {mode})")
+        self._bound_wal()
         self._is_filling = is_new and not status.st_size
         if self._is_filling:
             self.connection.execute(f"PRAGMA cache_size = {_FILLING_CACHE}")
         migrate(self.connection, self.path)
+
+    def _bound_wal(self) -> None:
+        """Have the WAL leave room on a small disk, or on one that is nearly full; and give back what is left of a large one."""
+        disk = os.statvfs(os.path.dirname(self.path))
+        share = disk.f_bavail * disk.f_frsize // _WAL_SHARE // _PAGE_BYTES
+        if share < _WAL_PAGES:
+            self.connection.execute(f"PRAGMA wal_autocheckpoint = {max(_LEAST_WAL_PAGES, share)}")
+        with contextlib.suppress(OSError):
+            if os.stat(f"{self.path}-wal").st_size > _KEPT_WAL_BYTES:
+                self._empty_wal()
+
+    def _empty_wal(self) -> None:
+        """Write the WAL back, and take nothing of the disk for it. What somebody reads from now is left for the next time."""
+        with contextlib.suppress(driver.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _start_from_snapshot(self, thorough: bool) -> None:
         """Put a copy of the published snapshot where the ledger is to be. A damaged or newer one is no reason not to start:
@@ -225,11 +254,13 @@ class Ledger:
         try:
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(
                 driver.Error, UnicodeDecodeError
             ):  # SQLite has rolled back by itself on some errors
                 connection.execute("ROLLBACK")
+            if not self.is_private and isinstance(error, driver.Error) and is_full(error):
+                self._empty_wal()  # what was not committed takes the room that the next one needs
             raise
         finally:
             self._turn_connection = None

@@ -108,7 +108,7 @@ def test_init_makes_a_private_jar_and_with_group_a_group_s(tmp_path: Path) -> No
     name = group.submit("-c", "LINUX", "true")
     assert (group.home / "unclaimed" / "LINUX").stat().st_mode & 0o7777 == 0o2770
     assert (group.home / "unclaimed" / "LINUX" / name).stat().st_mode & 0o777 == 0o770
-    group.run_until_idle("LINUX")
+    group.run_until_idle("--as-root-for-group", "LINUX")
     assert group.names("completed") == [name]
     group.end_everything()
 

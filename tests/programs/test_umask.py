@@ -59,7 +59,7 @@ def test_a_worker_in_the_foreground_gives_its_umask_to_jobs_of_a_group_s_jar(tmp
     name = rig.submit("umask")
     before = os.umask(0o027)
     try:
-        rig.run_until_idle()
+        rig.run_until_idle("--as-root-for-group")
     finally:
         os.umask(before)
     assert rig.run("jobjar", "output", name).stdout.strip() == "0027"
