@@ -15,7 +15,7 @@ from jobjar.attempt import Claimer
 from jobjar.disk import link_target, look, rename
 from jobjar.jobname import numbered_name
 from jobjar.layout import Layout, held_place
-from jobjar.patience import patience, patiently
+from jobjar.patience import patiently
 
 MAX_SPENT_LINKS = 50_000
 # Removing links goes on for so long at once: jobs and orders wait meanwhile.
@@ -28,13 +28,12 @@ def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
     target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
     while True:
         link = f"{claimer.jar.layout.claimed}/{link_name}"
-        troubles = patience.troubles
         try:
             patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
             return link
         except FileExistsError:
-            if patience.troubles != troubles and _leads_to(link, target):
-                return link  # the try that failed had made it
+            if _leads_to(link, target):
+                return link  # a try that failed had made it, or a dead worker of this name
             if linked_place(claimer.jar.layout, link) is None:
                 with contextlib.suppress(OSError):  # a leftover of a dead worker
                     os.unlink(link)

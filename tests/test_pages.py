@@ -69,6 +69,11 @@ end
 echo 'PATH=$1/bin:$PATH' > /data/packages/wc/package/setup.sh
 tar czf /data/packages/wc-1.2.tgz -C /data/packages/wc .
 """
+# The reader is a member of the group whose jar it is; here it is root.
+_AS_ROOT = """
+start_worker() { command start_worker --as-root-for-group "$@"; }
+check_workers() { command check_workers --as-root-for-group "$@"; }
+"""
 _JAR = "jobjar init /tmp/jar; export JJ_HOME=/tmp/jar\n"
 _WAIT_FOR_ALL = "jobjar wait --timeout 200s --all --since 1h"
 _COUNT_JUG = next(piece.text for piece in read_pieces(ROOT / "docs/guide.md") if piece.language == "jug")
@@ -108,7 +113,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "guide.md": {
         "python3 -m venv": Stage(
-            before=_THINGS,
+            before=_THINGS + _AS_ROOT,
             instead={"/shared/jobjar/bin/pip": (_INSTALLED % "/shared/jobjar/bin", _REGISTRY)},
         ),
         "stop_worker all": Stage(

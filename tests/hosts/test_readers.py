@@ -211,7 +211,7 @@ def test_without_a_usable_snapshot_the_journals_answer_and_that_is_said(readable
 def test_on_a_network_disk_a_mere_reader_gets_no_home_and_may_not_submit(readable: ReadableRig) -> None:
     homes = readable.home.parent / "homes"
     homes.mkdir()
-    homes.chmod(0o777)
+    homes.chmod(0o1777)
     readable.run(sys.executable, "-c", _ON_NETWORK_DISK.format(module="submit_job"), str(homes), "echo", "one")
     [own] = homes.iterdir()
     assert own.name == "jobjar-0" and own.stat().st_mode & 0o777 == 0o700

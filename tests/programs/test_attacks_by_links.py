@@ -91,7 +91,7 @@ def assert_untouched(rig: Rig) -> None:
 )
 def test_root_writes_to_no_file_that_a_member_linked_to(shared: Rig, place: str) -> None:
     shared.submit("true")
-    shared.run_until_idle()
+    shared.run_until_idle("--as-root-for-group")
     before = victim_of(shared).stat()
     as_member(replace_by_link(shared.home / place, victim_of(shared)))
     name = shared.submit("true")
@@ -106,7 +106,7 @@ def test_root_appends_to_no_journal_that_a_member_replaced(shared: Rig) -> None:
     [journal] = (shared.home / "ledger/journals").glob("*.jsonl")
     as_member(replace_by_link(journal, victim_of(shared)))
     name = shared.submit("exit", "3")
-    shared.run_until_idle()
+    shared.run_until_idle("--as-root-for-group")
     assert_untouched(shared)
     assert shared.show(name)["exit_status"] == 3
 
@@ -123,7 +123,7 @@ def test_root_overwrites_nothing_through_names_that_can_be_foreseen(shared: Rig)
 
     as_member(foresee)
     name = shared.submit("true")
-    shared.run_until_idle()
+    shared.run_until_idle("--as-root-for-group")
     shared.run("jobjar", "rebuild")
     assert_untouched(shared)
     assert shared.names("completed") == [name]
@@ -146,7 +146,7 @@ def test_root_submits_through_no_link_at_the_name_of_its_next_job(shared: Rig, m
 
 
 def test_a_control_file_is_not_made_through_a_link(shared: Rig) -> None:
-    worker = shared.start_worker()
+    worker = shared.start_worker("--as-root-for-group")
     [directory] = [path for path in (shared.home / "workers").iterdir() if path.is_dir()]
     as_member(replace_by_link(directory / "STOP", shared.home.parent / "made"))
     shared.run("stop_worker", directory.name, check=False)
@@ -156,7 +156,7 @@ def test_a_control_file_is_not_made_through_a_link(shared: Rig) -> None:
 
 def test_output_that_a_member_linked_is_not_printed_by_root(shared: Rig) -> None:
     name = shared.submit("echo", "hello")
-    shared.run_until_idle()
+    shared.run_until_idle("--as-root-for-group")
     path = Path(shared.show(name)["attempts"][0]["output_path"])
     as_member(replace_by_link(path, victim_of(shared)))
     result = shared.run("jobjar", "output", name, check=False)
