@@ -103,6 +103,9 @@ def begin_afresh(
 ) -> None:
     """Become a fresh worker with the same options. Returns only where that cannot be, or where one of the signals `orders` has
     been `raised`: then this worker is to leave."""
+    if not os.path.exists(__file__):
+        say("its software was moved or changed while it ran, so that no fresh worker can be started; this one leaves")
+        return
     # What comes from now on waits for the fresh worker's handlers: without one, these signals would kill it.
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)
     named = [name.removeprefix(STORAGE_CATEGORY) if is_storage else name for name in categories]

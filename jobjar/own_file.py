@@ -90,6 +90,17 @@ def _find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
     return None
 
 
+def put_aside_no_job(job: ClaimedJob) -> None:
+    """Where a job put a directory or a link in the place of its own file, take that out of the way: in unclaimed/ a directory
+    would be a category. It stays under a hidden name, with the worker's directory. Raises OSError while the disk refuses."""
+    try:
+        if stat.S_ISREG(patiently(lambda: os.lstat(job.path), job.path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    rename(job.path, f"{os.path.dirname(job.path)}/.{job.uid}.{job.attempt}.no_job")
+
+
 def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:
     """Put the file of a job that is to run again back to where it was; returns whether that could be done. Raises OSError
     while the disk refuses."""

@@ -32,6 +32,7 @@ from jobjar.ledger.queries import (
     HeldAttempt,
     attempt_of_worker,
     candidate_at,
+    claimed_by,
     count_attempts,
     last_attempt_number,
     last_word,
@@ -115,6 +116,12 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         if is_owner:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     how = "was given up, as gone for good" if worker.is_given_up else "died"
+    if not worker.ended:
+        # A job may have removed its own file: what runs of it has to end all the same.
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            fileless = claimed_by(connection, worker.name)
+        end_orphans(jar, worker, fileless, recovery.say)
     if held:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}

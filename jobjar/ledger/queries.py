@@ -132,6 +132,15 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
     return Candidate(*row) if row else None
 
 
+def claimed_by(connection: Any, worker: str) -> set[str]:
+    """The ids of the jobs that a worker of this name has, by the ledger."""
+    beginning = f"workers/{worker}/jobs/"
+    rows = connection.execute(
+        "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
+    )
+    return {uid for uid, place in rows if place.startswith(beginning)}
+
+
 def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
     """When the next delayed job of these categories may be claimed, or the next of a throttled batch; None where there is
     none."""

@@ -24,7 +24,15 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import count_attempts, is_decided_by
 from jobjar.ledger.reconcile import compare_file, list_jar
 from jobjar.moves import move_to_free_name
-from jobjar.own_file import CLAIMED_AGAIN, TAKEN_BACK, find_file, leave_note, put_file_back, was_taken_back
+from jobjar.own_file import (
+    CLAIMED_AGAIN,
+    TAKEN_BACK,
+    find_file,
+    leave_note,
+    put_aside_no_job,
+    put_file_back,
+    was_taken_back,
+)
 from jobjar.patience import is_transient, patience, patiently
 from jobjar.placeholder import is_own, read_placeholder
 from jobjar.throttle import note_end, read_threshold
@@ -263,6 +271,7 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, n
     if verdict.final:
         directory, place = layout.completed, "completed"
     else:
+        put_aside_no_job(job)
         directory = layout.jar_directory(job.category)
         place = f"unclaimed/{job.category}" if job.category else "unclaimed"
         if job.category:

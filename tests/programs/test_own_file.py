@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobjar.liveness import process_start
 from tests.described import describe, entries
 from tests.rig import PATIENCE_S, Rig, wait_until
 
@@ -202,3 +203,27 @@ def test_with_leases_such_a_job_runs_to_its_end(rig: Rig) -> None:
     assert_ended(rig, name, "succeeded", 0, [[GONE]])
     assert rig.run("jobjar", "output", name).stdout == "done\n"
     assert "lease" not in log
+
+
+@pytest.mark.parametrize("instead", ["mkdir $JJ_JOB_FILE", "ln -s /etc/passwd $JJ_JOB_FILE", "mkfifo $JJ_JOB_FILE"])
+def test_what_a_job_puts_in_the_place_of_its_file_is_not_taken_for_it_when_it_is_run_again(
+    rig: Rig, instead: str
+) -> None:
+    name = rig.submit("--retries", "1", f"rm $JJ_JOB_FILE; {instead}; exit 5")
+    rig.run_until_idle()
+    shown = rig.show(name)
+    assert (shown["state"], shown["outcome"]) == ("completed", "failed")
+    assert [attempt["exit_status"] for attempt in shown["attempts"]] == [5, 5]
+    assert rig.names("unclaimed") == []
+    rig.assert_clean()
+
+
+def test_a_job_without_its_file_does_not_outlive_its_worker(rig: Rig, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    rig.submit(f"rm $JJ_JOB_FILE; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600")
+    worker = rig.start_worker()
+    wait_until(pid.exists, "the job's start")
+    worker.kill()
+    worker.wait()
+    assert "ended the orphaned session" in rig.run("recover_jobs").stdout
+    assert process_start(int(pid.read_text())) is None
