@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar.jobname import id_in_name, unnumbered_name
+from jobjar.jobname import id_in_name, priority_in_name, unnumbered_name
 from jobjar.layout import name_in_place
 
 
@@ -213,7 +213,20 @@ def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, flo
 def mark_removed(connection: Any, row: int, place: str) -> None:
     """Note that a job that the ledger has at a place is not there; a scan or an entry that knows better corrects it."""
     connection.execute("DELETE FROM job WHERE id = ? AND place = ? AND uid IS NULL", (row, place))
-    connection.execute("UPDATE job SET state = 'removed' WHERE id = ? AND place = ?", (row, place))
+    if connection.execute("UPDATE job SET state = 'removed' WHERE id = ? AND place = ?", (row, place)).rowcount:
+        restore_recorded_name(connection, row)
+
+
+def restore_recorded_name(connection: Any, row: int | None) -> None:
+    """Have a removed job under the name of its last recorded move: one that a hand gave it since stands in no journal, and a
+    rebuilt ledger is to say the same."""
+    found = connection.execute(
+        "SELECT job.name, destination FROM job JOIN move ON job_uid = job.uid WHERE job.id = ? "
+        "ORDER BY move.moved_at DESC, number DESC LIMIT 1",
+        (row,),
+    ).fetchone()
+    if found is not None and found[0] != (name := name_in_place(found[1])):
+        connection.execute("UPDATE job SET name = ?, priority = ? WHERE id = ?", (name, priority_in_name(name), row))
 
 
 def uid_is_taken(connection: Any, uid: str) -> bool:

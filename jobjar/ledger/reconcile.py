@@ -18,6 +18,7 @@ from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, is_text, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
 from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.queries import restore_recorded_name
 from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.ledger.same_id import free_id
 from jobjar.patience import FLICKER_S, patiently
@@ -241,6 +242,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
             connection.execute("DELETE FROM job WHERE id = ?", (difference.row,))
         else:
             connection.execute("UPDATE job SET state = 'removed' WHERE id = ?", (difference.row,))
+            restore_recorded_name(connection, difference.row)
         return
     name = name_in_place(place)
     values = {

@@ -162,3 +162,12 @@ def test_a_job_renamed_to_a_backup_s_name_is_that_job_once_nobody_may_be_editing
     rig.run_until_idle()
     assert rig.names("completed") == [job] and rig.names("limbo") == []
     rig.assert_clean()
+
+
+def test_a_job_that_was_renamed_and_then_removed_has_its_recorded_name_in_every_ledger(rig: Rig) -> None:
+    name = rig.submit("true")
+    (rig.home / "unclaimed" / name).rename(rig.home / "limbo" / "x")
+    rig.status()
+    (rig.home / "limbo" / "x").unlink()
+    assert rig.show(name)["state"] == "removed"
+    rig.assert_clean()
