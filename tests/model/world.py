@@ -23,7 +23,7 @@ from jobjar.control import read_worker
 from jobjar.create import create_jar
 from jobjar.disk import is_job_file, read_server_clock
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import new_id
+from jobjar.jobname import id_in_name, new_id
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.agree import compare_jars, reconcile, reconcile_in_pieces
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
@@ -316,7 +316,10 @@ class World:
             return
         key = sorted(files)[number % len(files)]
         source = self.layout.path(files[key])
-        name = new_name or name_in_place(files[key])
+        name = name_in_place(files[key])
+        # A submitted job that is renamed is known by its file alone until a worker claims it (DESIGN.md, Simplifications).
+        if new_name is not None and id_in_name(name) is None:
+            name = new_name
         if not is_job_file(os.lstat(source)) or os.path.lexists(target := f"{self.layout.home}/{to}/{name}"):
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
