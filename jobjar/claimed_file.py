@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from jobjar.access import name_of
 from jobjar.attempt import DESCRIBED
 from jobjar.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.disk import read_file
@@ -15,7 +16,6 @@ from jobjar.file_mark import mark_prefix
 from jobjar.jobname import id_in_name, new_id
 from jobjar.journal import Entry
 from jobjar.ledger.queries import Candidate, uid_is_taken
-from jobjar.ledger.reconcile import user_name
 from jobjar.oddities import find_oddities
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def identify(
     return (
         uid,
         {
-            "submitter": candidate.submitter or user_name(status.st_uid),
+            "submitter": candidate.submitter or name_of(status.st_uid),
             "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
             **({"file": mark_prefix(status)} if uid != own_id else {}),
@@ -76,7 +76,7 @@ def _submitted_at(candidate: Candidate) -> float:
 def found_when_held(candidate: Candidate, status: os.stat_result) -> Entry:
     """What the entry of a job that is held says of it."""
     return {
-        "submitter": candidate.submitter or user_name(status.st_uid),
+        "submitter": candidate.submitter or name_of(status.st_uid),
         "submitted_at": _submitted_at(candidate),
         "category": candidate.category,
         **_known_attributes(candidate),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from jobjar.access import name_of
 from jobjar.disk import is_job_file, look, server_time
 from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, is_text, oddity_in_name, unnumbered_name
@@ -255,7 +256,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "priority": kept_priority(connection, difference.uid, name),
         "moved_at": difference.moved_at,
         "number": None,
-        "submitter": user_name(difference.owner) if difference.kind == "new" else None,
+        "submitter": name_of(difference.owner) if difference.kind == "new" else None,
     }
     connection.execute(
         "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values
@@ -296,13 +297,3 @@ def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[
     recorded = moves[0][:2] if moves and moves[0][3] == place else None
     shown = (category_of_place(there) for _, _, origin, destination in moves for there in (destination, origin))
     return recorded, next((category for category in shown if category is not None), "")
-
-
-def user_name(number: int) -> str:
-    """A user's login; the number where it has none here."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)

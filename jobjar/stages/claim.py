@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access import explain_file, may_run, may_run_here
+from jobjar.access import explain_file, may_run, may_run_here, name_of
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES
@@ -26,7 +26,6 @@ from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number
-from jobjar.ledger.reconcile import user_name
 from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.limits import Token
 from jobjar.moves import move, move_to_free_name, move_to_own
@@ -315,7 +314,7 @@ def _record_claim(
         place=place,
         category=candidate.category,
         priority=candidate.priority,
-        submitter=candidate.submitter or user_name(status.st_uid),
+        submitter=candidate.submitter or name_of(status.st_uid),
         attempt=attempt,
         move_number=entry["number"],
         retries=_first_given(in_file.get("retries"), candidate.retries, settings.retries),
