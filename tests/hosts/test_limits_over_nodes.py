@@ -91,8 +91,9 @@ def test_a_limit_holds_while_workers_are_killed_and_recovered(rig: Rig, make_nod
     for number in range(WORKERS):
         nodes[number % len(nodes)].start_worker("A")
     log = tmp_path / "log"
-    job = describe_file(str(write_job(tmp_path, "0.1")), category="A")
+    job = describe_file(str(write_job(tmp_path, "0.2")), category="A")
     names: list[str] = []
+    killed_at_work = 0
     for _ in range(4):
         seen = len(outputs_of(log))
         names += submit_all(jar, [job] * 30)
@@ -101,11 +102,14 @@ def test_a_limit_holds_while_workers_are_killed_and_recovered(rig: Rig, make_nod
         victims = worker_processes(rig)[::2]
         for victim in victims:
             victim.kill()
-        assert len(victims) == WORKERS // 2 and len(rig.names("completed")) < len(names)
+        assert len(victims) == WORKERS // 2
+        # On a busy machine the jobs of a round may be over before its workers have been found.
+        killed_at_work += len(rig.names("completed")) < len(names)
         for node in nodes:
             node.run("recover_jobs", "--quiet")
         for number in range(len(victims)):
             nodes[number % len(nodes)].start_worker("A")
+    assert killed_at_work
     assert_all_done(rig, names)
     for node in nodes:
         node.stop_workers()
