@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
+import jobjar
 from tests.rig import Rig
 
 # For a test that is part of `make faults`; setup.cfg has the time-out of all others.
 LONGEST_S = 3600
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), each of the thousands of
+    programs that tests start would compile it again, which takes longer than what most of them do."""
+    if not hasattr(config, "workerinput"):  # the one that starts the others
+        compileall.compile_dir(Path(jobjar.__file__).parent, quiet=2)
 
 
 @pytest.fixture
