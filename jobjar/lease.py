@@ -111,8 +111,9 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
 class Leases:
     """The leases of the other workers of a jar, watched by one process."""
 
-    def __init__(self, jar: Jar, own_worker_id: str, say: Callable[[str], None]) -> None:
+    def __init__(self, jar: Jar, own_worker_id: str, say: Callable[[str], None], own_name: str = "") -> None:
         self._jar = jar
+        self._own_name = own_name
         self._own_worker_id = own_worker_id
         self._say = say
         self.lease_time_s = jar.settings.lease_time_s
@@ -153,7 +154,7 @@ class Leases:
         was moved. Errors are said: the next look tries again."""
         if not self.lease_time_s or time.monotonic() < self._next_look:
             return False
-        recovery = Recovery()
+        recovery = Recovery(self._own_name)
         try:
             until = time.monotonic() + _TAKING_S
             for holder in self.look():
