@@ -453,7 +453,7 @@ def test_a_variable_s_history_is_thinned_the_same_in_whatever_order_and_pieces_i
     The latest is that of the highest ordinal, also where a clock was set back."""
     who = {"entry": "variables", "job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
     count = 2 * HISTORY_LENGTH + 345
-    told = [
+    told: list[Any] = [
         {**who, "variables": {"loss": f"{-n}"}, "ordinals": {"loss": n}, "told_at": float(count - n)}
         for n in range(1, count + 1)
     ]

@@ -25,7 +25,7 @@ def test_only_what_changed_is_told_and_which_of_its_values_it_is(tmp_path: Path)
     for text in ("", "n = 1\nmodel = x\nhalf = 1", "n = 1\nmodel = x\n", "n = 2\n", "model = x\nn = 1\n"):
         (tmp_path / "jug_monitor.vars").write_text(text)
         monitor.look(str(tmp_path), 5.0)
-    told = [
+    told: list[dict[str, Any]] = [
         {"variables": {"n": "1", "model": "x"}},
         {"variables": {"n": "2"}, "ordinals": {"n": 2}},
         {"variables": {"n": "1"}, "ordinals": {"n": 3}},
