@@ -133,17 +133,17 @@ def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str
 
 
 class AttemptEnd(NamedTuple):
-    """How an attempt ended. At most one of `exit_status` and `signal` is not None; `pid` is None where
-    no process was started. `retry_after_s`: an interrupted
+    """How an attempt ended. At most one of `exit_status` and `signal` is not None; `pid` is None where no process was started.
+    The CPU times and `max_rss_kib` are None where nothing was started that was measured. `retry_after_s`: an interrupted
     attempt's job is not to be claimed again earlier. `told`: what else is to be journaled of the attempt."""
 
     outcome: str
     exit_status: int | None
     signal: int | None
     wall_time_s: float
-    user_cpu_s: float
-    system_cpu_s: float
-    max_rss_kib: int
+    user_cpu_s: float | None
+    system_cpu_s: float | None
+    max_rss_kib: int | None
     output_file: str | None
     message: str | None
     pid: int | None = None

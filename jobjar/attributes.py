@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jobjar.errors import BadAttribute, JarError
+from jobjar.errors import BadAttribute, BadScript, JarError
 from jobjar.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
 from jobjar.units import parse_retries, parse_seconds
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from jobjar.description import Description
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+
+
+_NOT_RUN = (
+    "{name} makes this a described job: what its #JJ lines say is run, and not the script itself, and they do not say what; "
+    "add `#JJ run_command = ...`, or take {name} out"
+)
 
 
 def _parse_retries(value: Any) -> int:
@@ -69,8 +75,10 @@ def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
 
 def read_header(data: bytes, where: str) -> dict[str, Any]:
     """The attributes in a script's `#JJ` lines, as `read_lines` finds them, by the names that journals use. Those of a described
-    job have `kind` among them, and its retries. Raises BadAttribute with the line's number."""
+    job have `kind` among them, and its retries. Raises BadAttribute with the line's number; also where keys alone make it one,
+    and none of them says what is to be run: its script would not be, and whoever wrote that may not know it."""
     parsed: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     for here, name, value in read_lines(data, where):
         if name in ATTRIBUTES:
             parsed.update(parse_attributes({name: value}, here))
@@ -80,12 +88,17 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         if name not in KEYS:
             known = ", ".join((*ATTRIBUTES, *KEYS))
             raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
+        keys[name] = here
         parsed["kind"] = "described"
-    if "kind" in parsed:
-        from jobjar.description import RETRIES, RETRY_DELAY_S, said_in_journal
+    if keys:
+        from jobjar.description import RETRIES, RETRY_DELAY_S, said_in_journal, says_what_to_run
 
+        description = read_description(data, where)
+        if "described" not in keys and not says_what_to_run(description):
+            name, here = next(iter(keys.items()))
+            raise BadScript(where=here, reason=_NOT_RUN.format(name=name))
         parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
-        parsed.update(said_in_journal(read_description(data, where)))
+        parsed.update(said_in_journal(description))
     return parsed
 
 

@@ -372,7 +372,7 @@ def _cancel_returned_of(jar: Jar, name: str, say: Callable[[str], None]) -> None
     change = take_batch(jar, name)
     try:
         if read_batch(jar, name).is_aborted:
-            count, _ = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name))
+            count, _ = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name), is_late=True)
             say(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
     finally:
         give_back(jar, change)

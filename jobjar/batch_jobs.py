@@ -23,15 +23,18 @@ from jobjar.stages.reprioritize import reprioritize
 CHUNK = 200
 
 
-def cancel_batch(jar: Jar, name: str, change_id: str, by: str, is_wanted: Callable[[], bool]) -> tuple[int, list[str]]:
+def cancel_batch(
+    jar: Jar, name: str, change_id: str, by: str, is_wanted: Callable[[], bool], is_late: bool = False
+) -> tuple[int, list[str]]:
     """Complete the waiting jobs of a batch as cancelled, and ask workers to kill those that run; returns how many, and the
     names of these. Raises OSError, LedgerBusy, LedgerUnavailable.
 
     `is_wanted` tells whether the batch is still aborted. It is asked after each look at which jobs there are and before
-    these are touched: those of a restart are new ones, so what was seen while the batch was aborted is none of them.
+    these are touched: those of a restart are new ones, so what was seen while the batch was aborted is none of them. `is_late`:
+    `by` did not abort it, but cancels what came back later.
     """
     directory = jar.layout.staged(change_id)
-    message = f"batch {name} was aborted by {by}"
+    message = f"batch {name} is aborted, and it had come back" if is_late else f"batch {name} was aborted by {by}"
     reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
     cancelled = _complete_taken(jar, directory, change_id, by, message)
     after = ""

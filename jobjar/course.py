@@ -27,6 +27,7 @@ from jobjar.attempt import (
 from jobjar.description import storage_category
 from jobjar.disk import is_taken_away, look, rename
 from jobjar.journal import Entry
+from jobjar.jug.monitor import Monitor
 from jobjar.jug.outputs import (
     OUTPUT,
     POLL,
@@ -68,7 +69,7 @@ from jobjar.stages.stage_out import (
     run_stage_out,
     warn_of_nothing,
 )
-from jobjar.stages.store import Refused, count_refusals, delay_after, end_of, keep_published, store_outputs
+from jobjar.stages.store import Refused, count_refusals, delay_after, keep_published, store_outputs
 from jobjar.stays import tell_late
 from jobjar.trees import remove_tree
 from jobjar.workplace import Workplace, Workplaces
@@ -120,6 +121,7 @@ class Course:
         self.cut_message: str | None = None
         if job.kind == DESCRIBED:
             self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.say)
+        self.monitor = Monitor(host.claimer, job) if self.attempt is None else self.attempt.monitor
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
 
     @property
@@ -137,7 +139,7 @@ class Course:
     @property
     def has_entries(self) -> bool:
         """Whether phases of it began or ended that nobody was told of."""
-        return self.attempt is not None and bool(self.attempt.entries)
+        return bool(self.monitor.entries) or (self.attempt is not None and bool(self.attempt.entries))
 
     def steps(self) -> Steps[None]:
         """The way from the claim to the commit. Raises OSError where nothing was begun: the job can be given back."""
@@ -152,7 +154,15 @@ class Course:
         if self.attempt is not None:
             entries += self.attempt.entries
             self.attempt.entries = []
-        return entries
+        return entries + self.monitor.take_entries()
+
+    def look_at_progress(self) -> None:
+        """Note what it says of itself so far. Raises OSError."""
+        place = self._place if self.attempt is None else self.attempt.place
+        if place is None:
+            self.monitor.next_look = None
+        else:
+            self.monitor.look(place.inside(), self.host.disk_now())
 
     # Plain jobs
 
@@ -165,6 +175,7 @@ class Course:
             environment = self._places.environment(job, place.directory)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
+            self.monitor.wait()
             ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
             end = end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
@@ -175,10 +186,10 @@ class Course:
             if self._place is None:
                 raise
             end = end_of_refusal(explain_refusal(error))
-        self._deadline = None
+        self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:
-            end = clear_plain(self._places, self._place, job, end, self.is_alone)
+            end = clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
             self._place = None
         self._complete(end, self._decide(end), job)
 
@@ -257,19 +268,8 @@ class Course:
         signal: int | None = None,
         message: str | None = None,
     ) -> AttemptEnd:
-        return AttemptEnd(
-            outcome=outcome,
-            exit_status=exit_status,
-            signal=signal,
-            wall_time_s=round(attempt.wall_time_s, 6),
-            user_cpu_s=round(attempt.user_cpu_s, 6),
-            system_cpu_s=round(attempt.system_cpu_s, 6),
-            max_rss_kib=attempt.max_rss_kib,
-            output_file=None,
-            message=message,
-            pid=self.pid,
-            pid_started=self.pid_started,
-        )
+        end = attempt.make_end(outcome, exit_status, signal, message)
+        return end._replace(pid=self.pid, pid_started=self.pid_started)
 
     def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
         """Publish what is to be stored, or end the attempt."""
@@ -309,13 +309,13 @@ class Course:
         own_category = job._replace(category=state.category)
         waiting = storage_category(state.storage_class) if state.storage_class else None
         if waiting is not None and job.category != waiting:
-            end = end_of(state, self._clear())._replace(outcome=PUBLISHED, message=None)
-            end = end._replace(pid=self.pid, pid_started=self.pid_started)
+            end = self._end(attempt, PUBLISHED, state.exit_status, state.signal)
+            end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(False, "published", 0), job._replace(category=waiting))
             return
         try:
             yield Turn(STAGE_OUT)
-            yield from store_outputs(attempt, state, directory, lambda: self._places.make(job))
+            yield from store_outputs(attempt, state, directory, self.is_storing, lambda: self._places.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
             delay_s = delay_after(count_refusals(self.host.claimer.jar, state))
@@ -327,7 +327,8 @@ class Course:
             with contextlib.suppress(OSError):  # then recovery will take them for stored: the message names them
                 keep_published(directory, message)
             self._has_underway = False
-            end = end_of(state, self._clear())._replace(outcome=FAILED, message=message)
+            end = self._end(attempt, FAILED, state.exit_status, state.signal, message)
+            end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
         except Cut as cut:
             end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
@@ -338,7 +339,9 @@ class Course:
                 self._has_underway = False
             self._finish(attempt, end, verdict, own_category if verdict.final else job)
         else:
-            end = end_of(state, self._clear())._replace(pid=self.pid, pid_started=self.pid_started)
+            # The job ends as the attempt did that published these files; what this one took and used is its own.
+            end = self._end(attempt, state.outcome or SUCCEEDED, state.exit_status, state.signal, state.message)
+            end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
 
     # The end

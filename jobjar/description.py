@@ -72,6 +72,12 @@ def has_staging(description: Description) -> bool:
     return bool(description.software or description.workware or description.input_files or description.stage_in_command)
 
 
+def says_what_to_run(description: Description) -> bool:
+    """Whether there may be a command to run: its own, one of its packages', or what JUG_RUN in its environment says."""
+    is_said = description.run_command or description.software or description.workware
+    return bool(is_said) or any(name == "JUG_RUN" for name, _ in description.environment)
+
+
 def storage_category(storage_class: str) -> str:
     """The category whose jobs the storage workers of a class take."""
     return f"{STORAGE_CATEGORY}{storage_class}"

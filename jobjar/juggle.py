@@ -36,7 +36,6 @@ from jobjar.session import (
     start_shell,
 )
 from jobjar.slots import Juggled, Process, Slots
-from jobjar.stages.stage_out import note_progress
 
 # What is over so soon has its beginning told by its end.
 _SHORT_S = 0.01
@@ -300,21 +299,21 @@ class Juggler:
             if juggled.process is not None:
                 due = min(due, juggled.process.look_at)
             due = min(due, juggled.give_up_at)
-            attempt, deadline = juggled.course.attempt, juggled.course.deadline
+            deadline, next_look = juggled.course.deadline, juggled.course.monitor.next_look
             if deadline is not None and juggled.cause is None:
                 due = min(due, deadline)
-            if attempt is not None and attempt.next_progress is not None:
-                due = min(due, attempt.next_progress)
+            if next_look is not None:
+                due = min(due, next_look)
         return due
 
     def _do_what_is_due(self, now: float) -> None:
         for juggled in list(self._jobs):
-            attempt, deadline, wait = juggled.course.attempt, juggled.course.deadline, juggled.wait
-            if attempt is not None and attempt.next_progress is not None and now >= attempt.next_progress:
-                attempt.next_progress = now + self._settings.progress_time_s
+            course, deadline, wait = juggled.course, juggled.course.deadline, juggled.wait
+            if course.monitor.is_due():
                 with contextlib.suppress(OSError):  # read once more at the attempt's end, which says what is wrong
-                    if note_progress(attempt):
-                        self._tell(juggled)
+                    course.look_at_progress()
+                if course.monitor.entries:
+                    self._tell(juggled)
             if juggled.has_news and now >= juggled.since + _SHORT_S:
                 self._tell(juggled)
             if deadline is not None and now >= deadline and juggled.cause is None:
@@ -333,7 +332,8 @@ class Juggler:
         try:
             self._journal.append(entries)
         except OSError as error:
-            # Recovery finds the session by its environment too, as it does before this entry.
+            # Recovery finds the session by its environment too, as it does before this entry. What it said is told later.
+            course.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
             self._host.say(f"the state of {juggled.job.name} could not be journaled: {error.strerror}")
 
     def _take_results(self) -> None:

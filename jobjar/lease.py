@@ -9,7 +9,6 @@ needs nothing of what is here to be right. Killed anywhere, a job is held as bef
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -109,10 +108,11 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
 
 
 class Leases:
-    """The leases of the other workers of a jar, watched by one process."""
+    """The leases of the other workers of a jar, watched by one process; `by` is its worker's name, if it is one."""
 
-    def __init__(self, jar: Jar, own_worker_id: str, say: Callable[[str], None]) -> None:
+    def __init__(self, jar: Jar, own_worker_id: str, say: Callable[[str], None], by: str = "") -> None:
         self._jar = jar
+        self._by = by
         self._own_worker_id = own_worker_id
         self._say = say
         self.lease_time_s = jar.settings.lease_time_s
@@ -153,7 +153,7 @@ class Leases:
         was moved. Errors are said: the next look tries again."""
         if not self.lease_time_s or time.monotonic() < self._next_look:
             return False
-        recovery = Recovery()
+        recovery = Recovery(self._by)
         try:
             until = time.monotonic() + _TAKING_S
             for holder in self.look():
@@ -193,7 +193,7 @@ class Leases:
             recovery.say(f"{worker.name}: its heartbeat {silence}")
             cause = (
                 f"the heartbeat of its worker {worker.name} {silence} (JJ_LEASE_TIME {self.lease_time_s:g}); "
-                f"taken back by {node_name()}.{os.getpid()}"
+                f"taken back by {recovery.by}"
             )
             self._take_jobs_back(worker, cause, recovery)
         for token in tokens:

@@ -260,7 +260,7 @@ def job(name: str) -> Job:
 
 
 def wait(
-    jobs: str | Iterable[str] = (),
+    jobs: str | Iterable[str] | None = (),
     timeout: float | None = None,
     *,
     batch: str | None = None,
@@ -282,10 +282,12 @@ def wait(
     from jobjar.waiting import Wait, refresh_patiently
 
     jar = current_jar()
-    words = [jobs] if isinstance(jobs, str) else list(jobs)
+    words = [jobs] if isinstance(jobs, str) else list(jobs or ())
     batches, categories = ([] if name is None else [name] for name in (batch, category))
     if all and (words or batches or categories):
-        raise UsageError(reason="name what to wait for, or say all=True")
+        raise UsageError(
+            reason="all=True waits for every job of the jar; leave it out, or leave out what else is named"
+        )
     refresh_patiently(jar)
     target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
     waiting = Wait(jar, target, say or (lambda line: None))

@@ -122,7 +122,9 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
 
 def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
     """All that is known of a job, by the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
-    attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
+    attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
+    if attempts and job.state == "claimed" and _explain_ahead(jar, job):
+        attempts[-1]["started_at"] = None  # it waits, staged in, for its turn
     return {
         "name": job.name,
         "id": job.uid,
@@ -144,7 +146,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
         "waits_because": explain_waiting(jar, job) or None,
-        "attempts": [_describe_attempt(jar, attempt) for attempt in attempts],
+        "attempts": attempts,
         "moves": [
             {
                 "number": move.number,

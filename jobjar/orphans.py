@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from jobjar.control import WorkerState
 from jobjar.disk import look, look_afresh
@@ -65,6 +66,16 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], say: Callable[[st
 def has_reached_something(layout: Layout, uid: str) -> bool:
     """Whether an attempt of this job was submitted elsewhere, or has published its outputs: that is gone on with."""
     return find_state(layout, uid) is not None
+
+
+def usage_until_published(layout: Layout, uid: str, attempt: int, worker_uid: str) -> dict[str, Any]:
+    """What an attempt had taken and used when its run was over and its outputs were published, as fields of its `ended` entry;
+    empty where another attempt did that, or none."""
+    state = find_state(layout, uid)
+    if state is None or state.phase != STORE or (state.attempt, state.worker_uid) != (attempt, worker_uid):
+        return {}
+    names = ("wall_time_s", "user_cpu_s", "system_cpu_s", "max_rss_kib")
+    return {name: value for name in names if (value := getattr(state, name)) is not None}
 
 
 def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> list[Kept]:

@@ -20,7 +20,7 @@ from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
 from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename
 from jobjar.grouped import Line
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
+from jobjar.jobname import login, node_name
 from jobjar.journal import Entry
 from jobjar.jug.building import remove_halves
 from jobjar.kept import tell_kept, tell_kept_scratch
@@ -45,7 +45,7 @@ from jobjar.ledger.reconcile import (
 )
 from jobjar.liveness import DEAD
 from jobjar.moves import move_to_free_name
-from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway
+from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway, usage_until_published
 from jobjar.others_processes import explain_left_running
 from jobjar.patience import patiently
 from jobjar.placeholder import is_abandoned, read_placeholder
@@ -57,9 +57,10 @@ from jobjar.worker_end import note_end
 
 
 class Recovery:
-    """What a recovery did, in lines for people."""
+    """What a recovery did, in lines for people. `by`: the worker that recovers; else it is this user, on this node."""
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "") -> None:
+        self.by = by or f"{login()}@{node_name()}"
         self.lines: list[str] = []
         # What is only told: nothing was wrong.
         self.notes: list[str] = []
@@ -196,7 +197,7 @@ def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
 
 def set_aside(jar: Jar, worker: WorkerState) -> None:
     """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs."""
-    recover_worker(jar, worker, Recovery())
+    recover_worker(jar, worker, Recovery(worker.name))  # the new one is called so too
     recover_tokens(jar, jar.say)
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
     with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
@@ -240,7 +241,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
         _free_name(f"{directory}/{job.name}")
         try:
-            moved = move_ended_job(jar.layout, job, verdict, worker.name)
+            moved = move_ended_job(jar.layout, job, verdict, recovery.by)
         except FileNotFoundError:
             return  # another recovery was quicker
         moved["reason"] = "recovered" if not verdict.final else "completed"
@@ -311,6 +312,7 @@ def _judge(
         "outcome": outcome,
         "output_file": output_file,
         "message": f"{cause}; {times}",
+        **(usage_until_published(jar.layout, job.uid, number, worker.worker_id) if goes_on else {}),
     }
     reason = f"crashed: {times}" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)

@@ -277,7 +277,7 @@ TABLE: tuple[Setting, ...] = (
         "progress_time_s",
         parse_positive_seconds,
         "30",
-        "How often, in seconds, the monitored variables of a described job are read while it runs.",
+        "How often, in seconds, the monitored variables of a job are read while it runs; of one that says much, less often.",
     ),
     Setting(
         "JJ_STORAGE_PATH",

@@ -67,7 +67,7 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     """The kinds of jobs that a word means; none where it can only be a single job."""
     connection = jar.ledger.connection
     kinds = [Selection(BATCH, word)] if awaited.is_batch(connection, word) else []
-    if "/" not in word and word[:1] not in ("", ".") and _is_category(jar, word):
+    if "/" not in word and word[:1] not in ("", ".") and is_category(jar, word):
         kinds.append(Selection(CATEGORY, word))
     is_job = awaited.is_job(connection, word)
     if len(kinds) + is_job > 1:
@@ -86,7 +86,8 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     return kinds
 
 
-def _is_category(jar: Jar, word: str) -> bool:
+def is_category(jar: Jar, word: str) -> bool:
+    """Whether there is a directory of a category, or a job of it that has not ended."""
     return is_directory(f"{jar.layout.unclaimed}/{word}") or awaited.category_has_open_jobs(jar.ledger.connection, word)
 
 

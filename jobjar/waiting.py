@@ -26,7 +26,7 @@ from jobjar.ledger.queries import candidate_at
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.lookup import explain_waiting, refresh_ledger
 from jobjar.patience import patiently
-from jobjar.targets import Target
+from jobjar.targets import Target, is_category
 from jobjar.wake import DirectoryWatch, wait_readable
 
 # What did not succeed though it has no outcome.
@@ -143,6 +143,10 @@ class Wait:
             in_limbo = awaited.count_in_limbo(connection, selection)
             if in_limbo:
                 lines.append(f"not looked at: {_count(in_limbo)} in limbo, where no worker looks")
+            word = selection.word
+            is_known = before or in_limbo or not word or is_category(self._jar, word)
+            if not is_known and not awaited.count_ended(connection, selection).jobs:
+                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it")
         return lines
 
     def _count_missing(self) -> int:

@@ -100,7 +100,7 @@ class Worker:
         self._pulse = Pulse(jar, self.paths, say)
         asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
-        self._leases = Leases(jar, self.claimer.worker_id, say)
+        self._leases = Leases(jar, self.claimer.worker_id, say, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
         self._refusals = Refusals(say)

@@ -237,14 +237,21 @@ def _attempt_key(entry: Entry) -> dict[str, Any]:
 
 def _fold_variables(connection: Any, entry: Entry) -> None:
     for name, value in entry["variables"].items():
-        number = None
+        number, told_at, ordinal = None, entry.get("told_at", 0), entry.get("ordinals", {}).get(name, 1)
         with contextlib.suppress(ValueError):
             number = float(value)
         _keep_better(
             connection,
             "monitored_variable",
             {**_attempt_key(entry), "name": name},
-            {"value": str(value), "number": number, "told_at": entry.get("told_at", 0)},
+            {"value": str(value), "number": number, "told_at": told_at, "ordinal": ordinal},
+            lambda row: (row["ordinal"], row["told_at"], _known(row["number"]), row["value"]),
+        )
+        _keep_better(
+            connection,
+            "variable_history",
+            {**_attempt_key(entry), "name": name, "ordinal": ordinal},
+            {"value": str(value), "number": number, "told_at": told_at},
             lambda row: (row["told_at"], _known(row["number"]), row["value"]),
         )
 

@@ -128,10 +128,13 @@ class History:
             if self.draw(st.booleans()):
                 self.add("phase", **who, phase=phase, began_at=began_at)
             if phase == "run":
-                for _ in range(self.draw(st.integers(0, 3))):
+                for ordinal in range(1, self.draw(st.integers(0, 3)) + 1):
                     value = self.draw(st.sampled_from([9, "10", "0.5", "much"]))
                     variables = {"work_done": value, "stage": phase}
-                    self.add("variables", **who, variables=variables, told_at=self.tick())
+                    # A clock may be set back; and of before there is no ordinal.
+                    ordinals = self.draw(st.sampled_from([{}, {"ordinals": {"work_done": ordinal}}]))
+                    told_at = self.tick() - self.draw(st.sampled_from([0.0, 5.0]))
+                    self.add("variables", **who, variables=variables, told_at=told_at, **ordinals)
             if phase == "stage_out" and self.draw(st.booleans()):
                 self.add("variables", **who, variables={"loss": 0.25, "n": who["attempt"]})
             if self.draw(st.booleans()):

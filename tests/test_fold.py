@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.details import HISTORY_LENGTH
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import last_word
@@ -365,6 +367,15 @@ NOT_OURS: list[Any] = [
         "variables": {},
         "told_at": "noon",
     },
+    {"entry": "variables", "job": "j", "attempt": 1, "worker_uid": "u", "variables": {"n": "1"}, "ordinals": [2]},
+    {
+        "entry": "variables",
+        "job": "j",
+        "attempt": 1,
+        "worker_uid": "u",
+        "variables": {"n": "1"},
+        "ordinals": {"n": "x"},
+    },
     {"entry": "phase", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "phase": "run"},
     {"entry": "warned", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "warnings": 5},
     {"entry": "warned", "job": "j", "attempt": 1, "worker": "w", "worker_uid": "u", "first": "x", "warnings": ["odd"]},
@@ -434,7 +445,38 @@ def test_of_what_was_told_of_a_variable_the_latest_stands_in_whatever_order_it_c
         {**who, "variables": {"work_done": value}, "told_at": at} for value, at in (("9", 1.0), ("10", 2.0), ("3", 3.0))
     ]
     for entries in (told, told[::-1], [told[2], told[0], told[1]]):
-        assert fold(entries)["monitored_variable"] == [("j", 1, "wkr1", "work_done", "3", 3.0, 3.0)]
+        assert fold(entries)["monitored_variable"] == [("j", 1, "wkr1", "work_done", "3", 3.0, 3.0, 1)]
+
+
+def test_a_variable_s_history_is_thinned_the_same_in_whatever_order_and_pieces_it_comes() -> None:
+    """First and latest are kept, and of the others as many as there is room for, evenly spread; what has few values keeps all.
+    The latest is that of the highest ordinal, also where a clock was set back."""
+    who = {"entry": "variables", "job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
+    count = 2 * HISTORY_LENGTH + 345
+    told: list[Any] = [
+        {**who, "variables": {"loss": f"{-n}"}, "ordinals": {"loss": n}, "told_at": float(count - n)}
+        for n in range(1, count + 1)
+    ]
+    told[500]["variables"]["stage"] = "late"
+    expected: Dump = {}
+    for seed in range(4):
+        entries, chance = told[:], random.Random(seed)
+        if seed:
+            chance.shuffle(entries)
+        connection = new_ledger()
+        connection.execute("BEGIN")
+        while entries:
+            piece = chance.randint(1, len(told))
+            assert apply_entries(connection, entries[:piece]) == 0
+            entries = entries[piece:]
+        expected = expected or dump_ledger(connection)
+        assert dump_ledger(connection) == expected
+    ordinals = [row[4] for row in expected["variable_history"] if row[3] == "loss"]
+    assert HISTORY_LENGTH / 2 < len(ordinals) <= HISTORY_LENGTH
+    assert (ordinals[0], ordinals[-1]) == (1, count)
+    assert {later - earlier for earlier, later in pairwise(ordinals[:-1])} == {4}
+    assert ("j", 1, "wkr1", "stage", 1, count - 501.0, "late", None) in expected["variable_history"]
+    assert expected["monitored_variable"][0] == ("j", 1, "wkr1", "loss", f"{-count}", float(-count), 0.0, count)
 
 
 @pytest.mark.parametrize("later", [b"", b'\n{"entry":"worker","later":"than the crash"}' * 9])

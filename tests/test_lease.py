@@ -154,8 +154,8 @@ def claim(claimer: Claimer) -> ClaimedJob:
 
 def take_back(claimer: Claimer, holder_of: Claimer) -> Recovery:
     """Take back what a worker holds, as one whose lease has run out."""
-    recovery = Recovery()
-    leases = Leases(claimer.jar, claimer.worker_id, recovery.say)
+    recovery = Recovery(claimer.paths.name)
+    leases = Leases(claimer.jar, claimer.worker_id, recovery.say, claimer.paths.name)
     [holder] = [holder for holder in leases.look() if holder.worker.worker_id == holder_of.worker_id]
     leases.take_back(holder, recovery)
     return recovery
@@ -171,20 +171,32 @@ def attempts_of(rig: Rig, name: str) -> list[tuple[int, str, str]]:
     return [(attempt["number"], attempt["worker"], attempt["outcome"]) for attempt in rig.show(name)["attempts"]]
 
 
+def last_move(rig: Rig, name: str) -> tuple[str, str, str]:
+    """Why, from where, and by whom a job was moved last."""
+    move = rig.show(name)["moves"][-1]
+    return move["reason"], move["from"], move["by"]
+
+
 def test_the_job_of_a_silent_worker_is_returned_and_the_attempt_says_by_whom_and_why(leased: Rig) -> None:
     silent, idle = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
     name = submit(silent.jar, describe_command("true"))
     claim(silent)
     said: list[str] = []
-    leases = Leases(idle.jar, idle.worker_id, said.append)
+    leases = Leases(idle.jar, idle.worker_id, said.append, idle.paths.name)
     wait_until(leases.take_back_expired, "the end of the lease")
     assert leased.names("unclaimed") == [name] and leased.names("workers/rain.7/jobs") == []
     assert [link for link in os.listdir(leased.home / "claimed") if not link.startswith(".")] == []
     assert any("rain.7: returned" in line for line in said)
     [attempt] = leased.show(name)["attempts"]
     assert attempt["outcome"] == STRANDED
-    for words in ("heartbeat of its worker rain.7 stood still for", "JJ_LEASE_TIME 1", f".{os.getpid()}", "1st time"):
+    for words in (
+        "heartbeat of its worker rain.7 stood still for",
+        "JJ_LEASE_TIME 1",
+        "taken back by snow.8",
+        "1st time",
+    ):
         assert words in attempt["message"]
+    assert last_move(leased, name) == ("recovered", f"workers/rain.7/jobs/{name}", "snow.8")
     leased.assert_clean()
 
 
@@ -325,6 +337,7 @@ def test_a_job_that_recovery_completed_by_the_worker_s_own_word_is_that_worker_s
     assert not held and "was completed by recovery" in said[0]
     assert leased.show(name)["outcome"] == SUCCEEDED
     assert attempts_of(leased, name) == [(1, "rain.7", SUCCEEDED)]
+    assert last_move(leased, name) == ("completed", f"workers/rain.7/jobs/{name}", "snow.8")
     leased.assert_clean()
 
 

@@ -1,6 +1,6 @@
 """What a job said of itself in files of its working directory: monitored variables, and files that it stored on its own.
 
-Read when its attempt has ended, of plain jobs where the directory was touched. Reads only.
+Read when its attempt has ended, of plain jobs where the directory was touched; monitor.py has what is read before. Reads only.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ def read_results(directory: str) -> Results:
     return Results(said.values, stored.records, said.warnings + stored.warnings)
 
 
-def results_entries(claimer: Claimer, job: ClaimedJob, results: Results, told_at: float) -> list[Entry]:
-    """The entries that tell this of the attempt of a plain job; its warnings are not among them."""
+def stored_entries(claimer: Claimer, job: ClaimedJob, results: Results) -> list[Entry]:
+    """The entries of the files that a plain job's attempt stored."""
     about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
-    entries = [attempt_entry("stored", *about, **record) for record in results.stored]
-    if results.variables:
-        entries.append(attempt_entry("variables", *about, variables=results.variables, told_at=round(told_at, 6)))
-    return entries
+    return [attempt_entry("stored", *about, **record) for record in results.stored]

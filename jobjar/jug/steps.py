@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attempt import INTERRUPTED, ClaimedJob, Claimer, attempt_entry
+from jobjar.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, attempt_entry
 from jobjar.description import Description
 from jobjar.journal import Entry
 from jobjar.jug.command import find_text
+from jobjar.jug.monitor import Monitor
 from jobjar.jug.software import Package
 from jobjar.session import Ended
 from jobjar.workplace import Workplace
@@ -112,18 +113,17 @@ class Attempt:
         # What is to be journaled, in order, with the next word on the attempt at the latest.
         self.entries: list[Entry] = []
         self._phase: Entry | None = None
-        self._variables: dict[str, str] = {}
         self._warnings: list[str] = []
         # It is to end: what a thread does for it is not wanted any more.
         self.is_cut = False
         # What its commands used, all together.
         self.user_cpu_s = self.system_cpu_s = 0.0
         self.max_rss_kib = 0
-        # From the beginning of its run to the end of that, polling included.
+        # From the beginning of its run to the end of that, polling included; of one that only stores, of that.
         self.wall_time_s = 0.0
-        # By the monotonic clock: when what it does now is over at the latest, and when progress is looked for next.
+        # When what it does now is over at the latest, by the monotonic clock.
         self.deadline: float | None = None
-        self.next_progress: float | None = None
+        self.monitor = Monitor(claimer, job)
 
     def settle(self, place: Workplace) -> None:
         """Work here from now on."""
@@ -178,14 +178,6 @@ class Attempt:
         """The phase that is under way."""
         return None if self._phase is None else self._phase["phase"]
 
-    def note_variables(self, values: Mapping[str, str]) -> bool:
-        """Have these monitored variables journaled, where they are new; returns whether they are."""
-        if not values or dict(values) == self._variables:
-            return False
-        self._variables = dict(values)
-        self.entries.append(self.entry("variables", variables=self._variables, told_at=round(self.now(), 6)))
-        return True
-
     def warn(self, warnings: list[str]) -> None:
         """Have it journaled that something was odd, once an attempt with all that was."""
         self._warnings += [text for text in warnings if text not in self._warnings]
@@ -197,7 +189,7 @@ class Attempt:
 
     def last_entries(self) -> list[Entry]:
         """What is to be journaled with the attempt's end."""
-        entries, self.entries = self.entries, []
+        entries, self.entries = self.entries + self.monitor.take_entries(), []
         if self._warnings:
             entries.append(self.entry("warned", warnings=self._warnings))
         return entries
@@ -213,15 +205,37 @@ class Attempt:
             ended: Ended = yield Command(text, (self.directory,), environment, may_leave)
         except Cut as cut:
             if cut.ended is not None:
-                self._count(cut.ended)
+                self.count(cut.ended)
             raise
-        self._count(ended)
+        self.count(ended)
         return ended
 
-    def _count(self, ended: Ended) -> None:
+    def count(self, ended: Ended) -> None:
+        """Have it count as its own what a command used."""
         self.user_cpu_s += ended.user_cpu_s
         self.system_cpu_s += ended.system_cpu_s
         self.max_rss_kib = max(self.max_rss_kib, ended.max_rss_kib)
+
+    def make_end(
+        self,
+        outcome: str,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        message: str | None = None,
+    ) -> AttemptEnd:
+        """How it ends, with what its commands used; that is unknown where it started none."""
+        has_usage = self.max_rss_kib > 0
+        return AttemptEnd(
+            outcome=outcome,
+            exit_status=exit_status,
+            signal=signal,
+            wall_time_s=round(self.wall_time_s, 6),
+            user_cpu_s=round(self.user_cpu_s, 6) if has_usage else None,
+            system_cpu_s=round(self.system_cpu_s, 6) if has_usage else None,
+            max_rss_kib=self.max_rss_kib if has_usage else None,
+            output_file=None,
+            message=message,
+        )
 
     def call_or_fail(self, text: str, phase: str) -> Steps[Ended]:
         """Run one of the job's commands. Raises StageFailed where it does not end with status 0."""

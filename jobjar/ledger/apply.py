@@ -16,7 +16,7 @@ from typing import Any
 from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry
 from jobjar.layout import category_of_place, name_in_place
-from jobjar.ledger.details import DETAILS, attempt_key, detail_rows
+from jobjar.ledger.details import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 from jobjar.ledger.store import driver
 
@@ -145,6 +145,7 @@ class _Batch:
         self.file_marks: list[tuple[str, str]] = []
         # Of workers, variables, stored files.
         self.others: list[tuple[str, dict[str, Any]]] = []
+        self.variables: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
         kind = entry["entry"]
@@ -169,6 +170,8 @@ class _Batch:
         else:
             if kind in DETAILS:
                 self.others += detail_rows(kind, entry)
+                if kind == "variables":
+                    self.variables.append(entry)
 
     def _add_moved(self, entry: Entry) -> None:
         uid, place, origin = entry["job"], entry["to"], entry["from"]
@@ -204,6 +207,7 @@ class _Batch:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
+        thin_histories(connection, self.variables)
 
     def _check(self, jobs: list[tuple[Any, ...]]) -> None:
         for rows, checks in (

@@ -6,7 +6,7 @@ Each gives statements and their values; apply.py writes them. Every statement co
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jobjar.contents import MOST, is_time
@@ -26,13 +26,23 @@ ON CONFLICT (uid) DO UPDATE SET
     end_reason = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
     ended_at = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
-# Told again while the attempt goes on, from journals that are read in any order.
+# Told again while the attempt goes on, from journals that are read in any order. Entries that say no ordinal have one, 1.
 _VARIABLE = """
-INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number, told_at)
-VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at)
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number, told_at, ordinal)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
 ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
+    value = excluded.value, number = excluded.number, told_at = excluded.told_at, ordinal = excluded.ordinal
+WHERE (excluded.ordinal, excluded.told_at, coalesce(excluded.number, -9e999), excluded.value)
+    > (ordinal, told_at, coalesce(number, -9e999), value)"""
+_HISTORY = """
+INSERT INTO variable_history (job_uid, attempt, worker_uid, name, value, number, told_at, ordinal)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
+ON CONFLICT (job_uid, attempt, worker_uid, name, ordinal) DO UPDATE SET
     value = excluded.value, number = excluded.number, told_at = excluded.told_at
 WHERE (excluded.told_at, coalesce(excluded.number, -9e999), excluded.value) > (told_at, coalesce(number, -9e999), value)"""
+# So many values of a variable are kept.
+HISTORY_LENGTH = 1000
+_OF_VARIABLE = "job_uid = +? AND attempt = +? AND worker_uid = +? AND name = +?"
 
 # The end of a phase stands before its beginning; of two ends the earlier.
 _PHASE = """
@@ -108,6 +118,7 @@ def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     about = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "told_at": entry.get("told_at", 0)}
     if not is_time(about["told_at"]):
         raise ValueError("told_at is no time")
+    ordinals = entry.get("ordinals", {})
     rows = []
     for name, value in entry["variables"].items():
         if not isinstance(value, (str, int, float)):
@@ -115,8 +126,27 @@ def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
         number = None
         with contextlib.suppress(ValueError):
             number = float(value)
-        rows.append((_VARIABLE, {**about, "name": name, "value": str(value), "number": number}))
+        row = {**about, "name": name, "value": str(value), "number": number, "ordinal": ordinals.get(name, 1)}
+        rows += [(_VARIABLE, row), (_HISTORY, row)]
     return rows
+
+
+def thin_histories(connection: Any, entries: Iterable[Entry]) -> None:
+    """Of the variables that these entries tell of, keep at most HISTORY_LENGTH values: the first, the latest, and of the others
+    each second, fourth … one, as many as there is room for. Which these are follows from the highest ordinal, and what is left
+    out once stays so for every higher one: the rows are the same in whatever order entries come."""
+    for key in {(*attempt_key(entry), name) for entry in entries for name in entry["variables"]}:
+        query = f"SELECT ordinal FROM monitored_variable WHERE {_OF_VARIABLE}"
+        last = connection.execute(query, key).fetchone()[0]
+        if last <= HISTORY_LENGTH:
+            continue
+        step = 1
+        while (last - 1) // step + 2 > HISTORY_LENGTH:
+            step *= 2
+        connection.execute(
+            f"DELETE FROM variable_history WHERE {_OF_VARIABLE} AND (ordinal - 1) % ? <> 0 AND ordinal <> ?",
+            (*key, step, last),
+        )
 
 
 def _stored_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:

@@ -103,7 +103,7 @@ def _is_path(value: Any) -> bool:
 # Values of the rows that details.py makes, by their columns; what is no path and no number may be any text, or missing.
 _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
-    **dict.fromkeys(("attempt", "failures", "is_aborted"), is_count),
+    **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),
     **dict.fromkeys(("told_at", "began_at", "changed_at", "restarted_until"), is_time),
     **dict.fromkeys(("value", "text", "description"), is_text),
     **dict.fromkeys(("started_at", "ended_at", "submitted_at"), or_none(is_time)),

@@ -95,9 +95,24 @@ class MonitoredVariable(Table):
     value = peewee.TextField()
     number = peewee.FloatField(null=True)
     told_at = peewee.FloatField(default=0)
+    ordinal = peewee.IntegerField(default=1)
 
     class Meta:
         primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "name")
+
+
+class VariableHistory(Table):
+    job_uid = peewee.TextField()
+    attempt = peewee.IntegerField()
+    worker_uid = peewee.TextField()
+    name = peewee.TextField()
+    ordinal = peewee.IntegerField()
+    told_at = peewee.FloatField()
+    value = peewee.TextField()
+    number = peewee.FloatField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "name", "ordinal")
 
 
 class StoredFile(Table):
@@ -201,6 +216,7 @@ MODELS = (
     Phase,
     Warning,
     MonitoredVariable,
+    VariableHistory,
     StoredFile,
     Worker,
     Batch,

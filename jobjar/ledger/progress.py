@@ -314,6 +314,9 @@ class AttemptDetails(NamedTuple):
 
     phases: list[dict[str, Any]]
     variables: dict[str, str]
+    # Of each variable its values in their order, at most HISTORY_LENGTH (details.py): `told_at`, `value`, and `ordinal`, which
+    # of its values it was.
+    history: dict[str, list[dict[str, Any]]]
     warnings: list[str]
     stored_files: list[dict[str, Any]]
 
@@ -324,7 +327,8 @@ def stored_names(connection: Any, uid: str) -> set[str]:
 
 
 def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> AttemptDetails:
-    """The phases of an attempt in the order in which they began, its monitored variables, warnings, and the files it stored."""
+    """The phases of an attempt in the order in which they began, its monitored variables, their history, warnings, and the
+    files it stored."""
     key = (uid, number, worker_uid)
     where = "WHERE job_uid = ? AND attempt = ? AND worker_uid = ?"
     phases = _dicts(
@@ -333,6 +337,10 @@ def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> 
         key,
     )
     variables = connection.execute(f"SELECT name, value FROM monitored_variable {where} ORDER BY name", key)
+    history: dict[str, list[dict[str, Any]]] = {}
+    query = f"SELECT name, told_at, value, ordinal FROM variable_history {where} ORDER BY name, ordinal"
+    for name, told_at, value, ordinal in connection.execute(query, key):
+        history.setdefault(name, []).append({"told_at": told_at, "value": value, "ordinal": ordinal})
     warnings = connection.execute(f"SELECT text FROM warning {where} ORDER BY number", key)
     stored = _dicts(
         connection,
@@ -340,4 +348,4 @@ def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> 
         f"FROM stored_file {where} ORDER BY source_name",
         key,
     )
-    return AttemptDetails(phases, dict(variables), [text for (text,) in warnings], stored)
+    return AttemptDetails(phases, dict(variables), history, [text for (text,) in warnings], stored)

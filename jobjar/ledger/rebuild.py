@@ -45,8 +45,10 @@ _DUMPS = {
     "attempt": "SELECT job_uid, number, worker, worker_uid, started_at, pid, pid_started, ended_at, outcome, is_final, "
     "exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message FROM attempt "
     "ORDER BY job_uid, number, worker_uid",
-    "monitored_variable": "SELECT job_uid, attempt, worker_uid, name, value, number, told_at FROM monitored_variable "
-    "ORDER BY job_uid, attempt, worker_uid, name",
+    "monitored_variable": "SELECT job_uid, attempt, worker_uid, name, value, number, told_at, ordinal "
+    "FROM monitored_variable ORDER BY job_uid, attempt, worker_uid, name",
+    "variable_history": "SELECT job_uid, attempt, worker_uid, name, ordinal, told_at, value, number FROM variable_history "
+    "ORDER BY job_uid, attempt, worker_uid, name, ordinal",
     "stored_file": "SELECT job_uid, attempt, worker_uid, source_name, storage_name, storage_hfn, storage_url, "
     "storage_size, storage_md5 FROM stored_file ORDER BY job_uid, attempt, worker_uid, source_name",
     "worker": "SELECT uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, "

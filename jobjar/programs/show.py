@@ -13,7 +13,8 @@ from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 
 # What is told of attempts in tables of its own; of those of plain jobs the warnings alone.
-_DETAILS = ("phases", "variables", "warnings", "stored_files")
+_DETAILS = ("phases", "variables", "history", "warnings", "stored_files")
+_LONGEST_VALUE = 30
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
@@ -75,7 +76,7 @@ def _format_details(attempt: dict[str, Any]) -> list[str]:
     """What a described job's attempt told, a section of text for each kind of it."""
     from jobjar.tables import format_table
 
-    attempt = {**{name: [] for name in _DETAILS}, "variables": {}, **attempt}
+    attempt = {**{name: [] for name in _DETAILS}, "variables": {}, "history": {}, **attempt}
     phases = [
         (
             phase["name"],
@@ -86,13 +87,16 @@ def _format_details(attempt: dict[str, Any]) -> list[str]:
         )
         for phase in attempt["phases"]
     ]
+    variables = [
+        (name, value, _format_history(attempt["history"].get(name, []))) for name, value in attempt["variables"].items()
+    ]
     files = [
         (file["source_name"], file["size"], file["md5"], file["hfn"] or file["url"] or file["storage_name"])
         for file in attempt["stored_files"]
     ]
     tables = (
         ("Phases", phases, ("phase", "began", "took", "status", "error")),
-        ("Variables", list(attempt["variables"].items()), ("name", "value")),
+        ("Variables", variables, ("name", "value", "before")),
         ("Warnings", [(text,) for text in attempt["warnings"]], ()),
         ("Stored files", files, ("name", "size", "md5", "where")),
     )
@@ -102,6 +106,18 @@ def _format_details(attempt: dict[str, Any]) -> list[str]:
         for title, rows, columns in tables
         if rows
     ]
+
+
+def _format_history(values: list[dict[str, Any]]) -> str:
+    """How a variable came to its value: the first one, and how many it had in what time."""
+    from jobjar.units import format_seconds
+
+    if len(values) < 2:
+        return ""
+    first, last = values[0], values[-1]
+    value = first["value"]
+    shown = value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}..."
+    return f"{shown} first, {last['ordinal']} values in {format_seconds(max(0.0, last['told_at'] - first['told_at']))}"
 
 
 def _date(seconds: float) -> str:

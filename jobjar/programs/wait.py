@@ -53,7 +53,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.targets import select, select_all
         from jobjar.waiting import Wait, format_tally, refresh_patiently
 
-        if bool(options.job or options.batch or options.category) == options.all:
+        is_named = bool(options.job or options.batch or options.category)
+        if options.all and is_named:
+            raise UsageError(
+                reason="--all waits for every job of the jar; leave it out, or leave out what else is named"
+            )
+        if not is_named and not options.all:
             raise UsageError(reason="name what to wait for, or use --all")
         timeout_s, since = _parse_timeout(options.timeout), _parse_since(options.since)
         jar = open_named_jar(options, program_path)

@@ -37,12 +37,13 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
     description, settings = attempt.description, attempt.jar.settings
     interval_s = description.polling_time_s or settings.polling_time_s
     attempt.begin(POLL)
-    started = time.monotonic()
-    wall_time_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
-    attempt.next_progress = started + settings.progress_time_s
+    started, ran_s = time.monotonic(), attempt.wall_time_s
+    # Of whichever attempts: the limit is the job's, as the time that each of them took is its own.
+    spent_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
+    attempt.monitor.wait()
     failures = 0
     try:
-        with attempt.limited(wall_time_s):
+        with attempt.limited(spent_s):
             while True:
                 ended = yield from attempt.call(text, POLL)
                 told = read_polling(f"{attempt.directory}/{POLLED}")
@@ -59,8 +60,8 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
                     raise StageFailed(POLL, message, ended.exit_status, ended.signal)
                 yield Pause(interval_s)
     finally:
-        attempt.wall_time_s = wall_time_s + time.monotonic() - started
-        attempt.next_progress = None
+        attempt.wall_time_s = ran_s + time.monotonic() - started
+        attempt.monitor.next_look = None
     if told.exit_status:
         raise StageFailed(POLL, f"jug_polling.vars says exit status {told.exit_status}", told.exit_status)
     attempt.end(told.exit_status or 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 from jobjar.attempt import (
     FAILED,
@@ -25,6 +26,7 @@ from jobjar.attempt import (
 )
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Entry
+from jobjar.jug.monitor import Monitor
 from jobjar.liveness import start_now
 from jobjar.own_file import hold_file
 from jobjar.remedies import explain_no_process, explain_refusal
@@ -65,6 +67,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_refusal(error)
         ) from error
     started = time.monotonic()
+    monitor = Monitor(claimer, job)
     leftovers = False
     try:
         environment = places.environment(job, place.directory)
@@ -87,7 +90,9 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             with contextlib.suppress(OSError):  # tried again at its end
                 place.name_output()
             _journal_start(claimer, job, pid, pid_started, warn)
-            cause, ended = _wait_for_end(claimer, job, waiter, started, watch)
+            monitor.wait()
+            look = partial(_journal_progress, claimer, job, place, monitor, started)
+            cause, ended = _wait_for_end(claimer, job, waiter, started, watch, look)
     finally:
         waiter.close()
     wall_time_s = time.monotonic() - started
@@ -99,20 +104,24 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
     end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
-    return clear_plain(places, place, job, end, reusable=not leftovers)
+    return clear_plain(places, place, job, end, monitor, reusable=not leftovers)
 
 
-def clear_plain(places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, reusable: bool) -> AttemptEnd:
+def clear_plain(
+    places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, monitor: Monitor, reusable: bool
+) -> AttemptEnd:
     """Give up the workplace of a plain job's attempt; returns how it ended with its output, with what the job said of itself,
     which is looked for only where its directory was touched, and with what cannot be removed of that."""
     entries: list[Entry] = []
     warnings: list[str] = []
     if place.is_touched() and end.outcome != LOST:
-        from jobjar.jug.results import read_results, results_entries  # with what it needs, only where there is any
+        from jobjar.jug.results import read_results, stored_entries  # with what it needs, only where there is any
 
         results = read_results(place.inside())
-        entries = results_entries(places.claimer, job, results, job.claimed_at + end.wall_time_s)
+        entries = stored_entries(places.claimer, job, results)
+        monitor.note(results.variables, job.claimed_at + end.wall_time_s)
         warnings = results.warnings
+    entries += monitor.take_entries()
     output_file = places.clear(place, reusable)
     warnings += map(str, place.kept)
     if warnings:
@@ -174,7 +183,7 @@ def _journal_start(
 
 
 def _wait_for_end(
-    claimer: Claimer, job: ClaimedJob, waiter: Waiter, started: float, watch: Watch
+    claimer: Claimer, job: ClaimedJob, waiter: Waiter, started: float, watch: Watch, look: Callable[[], None]
 ) -> tuple[str | None, Ended]:
     """Wait for the job's main process; returns why it was ended early, if it was, and how it ended."""
     deadline = started + job.time_limit_s if job.time_limit_s else None
@@ -190,6 +199,18 @@ def _wait_for_end(
             cause = TIMED_OUT
         if cause is not None:
             return cause, _end_now(waiter, claimer.jar.settings.grace_time_s)
+        look()
+
+
+def _journal_progress(claimer: Claimer, job: ClaimedJob, place: Workplace, monitor: Monitor, started: float) -> None:
+    """Journal what a plain job says of itself so far, once JJ_PROGRESS_TIME: nothing of one that is shorter."""
+    if not monitor.is_due():
+        return
+    with contextlib.suppress(OSError):  # it is told with what comes next
+        monitor.look(place.inside(), job.claimed_at + time.monotonic() - started)
+        if monitor.entries:
+            claimer.jar.journal.append(monitor.entries)
+            monitor.entries = []
 
 
 def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:

@@ -16,14 +16,14 @@ def run_command(attempt: Attempt) -> Steps[None]:
     assert text is not None
     attempt.begin(RUN)
     started = time.monotonic()
-    attempt.next_progress = started + attempt.jar.settings.progress_time_s
+    attempt.monitor.wait()
     try:
         # Where somebody is asked when the job is finished, what is left running here may be the job.
         with attempt.limited():
             ended = yield from attempt.call(text, RUN, may_leave=attempt.text_of("polling_command") is not None)
     finally:
         attempt.wall_time_s = time.monotonic() - started
-        attempt.next_progress = None
+        attempt.monitor.next_look = None
     if ended.exit_status != 0:
         raise StageFailed(RUN, describe_ended(ended), ended.exit_status, ended.signal)
     attempt.end(ended.exit_status)

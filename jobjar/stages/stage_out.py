@@ -16,7 +16,6 @@ from jobjar.errors import BadOutput
 from jobjar.jug.outputs import OUTPUT, State, publish
 from jobjar.jug.results import read_results
 from jobjar.jug.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
-from jobjar.jug.variables import MONITORED, read_variables
 
 # How soon a disk that refuses to take what is published is asked again.
 _REFUSED_PAUSE_S = 1.0
@@ -108,20 +107,12 @@ def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
     )
 
 
-def note_progress(attempt: Attempt) -> bool:
-    """Read what the job says of itself so far; returns whether that is new. Raises OSError."""
-    if attempt.place is None:
-        return False
-    said = read_variables(f"{attempt.place.inside()}/{MONITORED}", is_final=False)
-    return attempt.note_variables(said.values)
-
-
 def note_results(attempt: Attempt) -> None:
     """Read what the job said of itself, and of the files that it stored on its own."""
     if attempt.place is None:
         return
     results = read_results(attempt.place.inside())
-    attempt.note_variables(results.variables)
+    attempt.monitor.note(results.variables, attempt.now())
     attempt.warn(results.warnings)
     attempt.entries += [attempt.entry("stored", **record) for record in results.stored]
 

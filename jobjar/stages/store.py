@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobjar.attempt import INTERRUPTED, SUCCEEDED, AttemptEnd
+from jobjar.attempt import INTERRUPTED
 from jobjar.description import parse_source
 from jobjar.disk import look, replace_file
 from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
@@ -40,10 +40,15 @@ class Refused(Exception):
     """The storage cannot be used now: the job waits."""
 
 
-def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Callable[[], Workplace]) -> Steps[None]:
-    """Store every file published in `directory`. Raises Refused where that may be good later, StageFailed where it cannot be
-    done: a name is taken by other content, say."""
+def store_outputs(
+    attempt: Attempt, state: State, directory: str, is_all: bool, make_place: Callable[[], Workplace]
+) -> Steps[None]:
+    """Store every file published in `directory`. `is_all`: the attempt does nothing else, and has taken as long as that.
+
+    Raises Refused where that may be good later, StageFailed where it cannot be done: a name is taken by other content, say.
+    """
     attempt.begin(STORE)
+    started = time.monotonic()
     try:
         published = finish_publishing(directory)
         if attempt.jar.settings.storage_software:
@@ -58,6 +63,9 @@ def store_outputs(attempt: Attempt, state: State, directory: str, make_place: Ca
         raise Refused(f"store: {_explain(attempt, error)}") from error
     except (JarError, ValueError) as error:
         raise Refused(f"store: {error}") from error
+    finally:
+        if is_all:
+            attempt.wall_time_s = time.monotonic() - started
     attempt.end()
 
 
@@ -107,6 +115,7 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
         while True:
             ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
+                attempt.count(ended)
                 if seems_told_to_end(ended):
                     doubt(attempt.check)
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
@@ -115,21 +124,6 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
                 attempt.check()
     finally:
         waiter.close()
-
-
-def end_of(state: State, output_file: str | None) -> AttemptEnd:
-    """How the attempt ended that published these files: that is how the job ends."""
-    return AttemptEnd(
-        outcome=state.outcome or SUCCEEDED,
-        exit_status=state.exit_status,
-        signal=state.signal,
-        wall_time_s=state.wall_time_s or 0.0,
-        user_cpu_s=state.user_cpu_s or 0.0,
-        system_cpu_s=state.system_cpu_s or 0.0,
-        max_rss_kib=state.max_rss_kib or 0,
-        output_file=output_file,
-        message=state.message,
-    )
 
 
 def count_refusals(jar: Jar, state: State) -> int:

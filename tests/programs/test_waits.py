@@ -12,7 +12,7 @@ import pytest
 
 import jobjar
 from jobjar import library
-from jobjar.errors import AmbiguousTarget, TimedOut, UnknownTarget
+from jobjar.errors import AmbiguousTarget, TimedOut, UnknownTarget, UsageError
 from tests.described import describe
 from tests.rig import BIN, Result, Rig, wait_until
 
@@ -188,6 +188,12 @@ def test_a_category_and_a_pattern_are_waited_for(rig: Rig) -> None:
         result = wait(rig, *words)
         assert result.returncode == 1 and verdict(result).startswith("1 of 2 failed: "), words
     assert verdict(wait(rig, "--category", "")).startswith("1 of 1 failed: ")
+    unknown = wait(rig, "--category", "UNK")
+    assert "there is no category UNK: no unclaimed/UNK, and no job of it" in unknown.stderr
+    for words in (["--category", "UNK"], ["--batch", "b"], ["LINUX"]):
+        both = wait(rig, "--all", *words)
+        assert both.returncode == 2 and "--all waits for every job of the jar; leave it out" in both.stderr, words
+    assert "name what to wait for, or use --all" in wait(rig).stderr
     assert verdict(wait(rig, "*night1*")) == "1 of 1 succeeded"
     assert verdict(wait(rig, "LINUX", "*-day.*", timeout="0.1")) == "the end of 1 of 3 jobs did not happen within 0.1 s"
     rig.stop_worker(worker)
@@ -310,7 +316,10 @@ def test_the_library_waits_for_the_same(rig: Rig) -> None:
     )
     assert f"{held} (odd) is held in limbo" in told[-1]
     assert jobjar.wait(all=True, since=time.time()) == {held: None}
-    assert jobjar.wait([]) == {}
+    assert jobjar.wait([]) == jobjar.wait(None) == {}
+    assert jobjar.wait(None, all=True, since=time.time()) == {held: None}
+    with pytest.raises(UsageError, match="all=True waits for every job of the jar; leave it out"):
+        jobjar.wait(all=True, category="SPECIAL")
     describe(rig, "SPECIAL", "OTHER", run_command="true")
     with pytest.raises(
         AmbiguousTarget, match="SPECIAL is a category and a job: say --category SPECIAL or unclaimed/OTHER/SPECIAL"
