@@ -372,8 +372,22 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
 
 
 def read_jar_id(layout: Layout) -> str:
-    """What tells this jar from every other, however it is mounted."""
+    """What tells this jar from every other, however it is mounted. One that was unpacked gets it now. Raises CannotUseJar."""
     try:
+        with contextlib.suppress(FileNotFoundError):
+            return read_file(layout.jar_id_file).decode(errors="replace").strip()
+        _make_jar_id(layout)
         return read_file(layout.jar_id_file).decode(errors="replace").strip()
     except OSError as error:
         raise CannotUseJar(action="read", path=layout.jar_id_file, reason=explain(error, layout.jar_id_file)) from error
+
+
+def _make_jar_id(layout: Layout) -> None:
+    """Give a jar its id. Of two nodes that do so at once the first one's stands."""
+    temporary = temporary_path(layout.jar_id_file)
+    replace_file(temporary, f"{new_id()}\n".encode())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, layout.jar_id_file)
+    finally:
+        os.unlink(temporary)
