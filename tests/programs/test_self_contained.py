@@ -19,7 +19,7 @@ from release.make_tarball import NAME, make_tarball
 from tests.described import script
 from tests.hosts.nodes import BOOT
 from tests.pages import ROOT
-from tests.rig import Result, Rig
+from tests.rig import BIN, Result, Rig, wait_until
 
 _PYTHON = "/usr/bin/python3"
 _IS_NEW_ENOUGH = "import sys, sqlite3, ctypes; sys.exit(sys.version_info < (3, 11))"
@@ -347,6 +347,28 @@ def test_init_adds_the_library_to_a_jar_and_keeps_it_there(tmp_path: Path) -> No
     }
     assert modes == {0o660, 0o2770}
     rig.end_everything()
+
+
+def test_killed_while_it_copies_it_is_completed_by_doing_it_again(tmp_path: Path) -> None:
+    home = tmp_path / "jar"
+    words = [str(BIN / "jobjar"), "init", "--self-contained", str(home)]
+    for count in (1, 300):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True) as init:
+            wait_until(
+                lambda count=count: sum(1 for _ in (home / "python").rglob("*.py")) >= count, "some of the files"
+            )
+            init.kill()
+        # Of an older one, which was being replaced.
+        (home / "python/older.py").write_text("")
+        with (home / "python" / CARRIED).open("a") as carried:
+            carried.write("older.py\n")
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    files = {str(path.relative_to(home / "python")): path for path in (home / "python").rglob("*") if path.is_file()}
+    listed = (home / "python" / CARRIED).read_text().splitlines()
+    assert sorted(files) == sorted([*listed, CARRIED])
+    assert {name: Path(source).read_bytes() for name, source in collect_library().items()} == {
+        name: files[name].read_bytes() for name in listed
+    }
 
 
 def test_what_a_member_of_a_group_made_a_link_is_not_written_through(tmp_path: Path) -> None:
