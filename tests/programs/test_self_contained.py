@@ -19,7 +19,7 @@ from release.make_tarball import NAME, make_tarball
 from tests.described import script
 from tests.hosts.nodes import BOOT
 from tests.pages import ROOT
-from tests.rig import BIN, Result, Rig, wait_until
+from tests.rig import BIN, Result, Rig
 
 _PYTHON = "/usr/bin/python3"
 _IS_NEW_ENOUGH = "import sys, sqlite3, ctypes; sys.exit(sys.version_info < (3, 11))"
@@ -352,11 +352,14 @@ def test_init_adds_the_library_to_a_jar_and_keeps_it_there(tmp_path: Path) -> No
 def test_killed_while_it_copies_it_is_completed_by_doing_it_again(tmp_path: Path) -> None:
     home = tmp_path / "jar"
     words = [str(BIN / "jobjar"), "init", "--self-contained", str(home)]
-    for count in (1, 300):
-        with subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True) as init:
-            wait_until(
-                lambda count=count: sum(1 for _ in (home / "python").rglob("*.py")) >= count, "some of the files"
-            )
+
+    def count() -> int:
+        return sum(1 for _ in (home / "python").rglob("*.py"))
+
+    for least in (1, 300):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as init:
+            while count() < least and init.poll() is None:
+                pass
             init.kill()
         # Of an older one, which was being replaced.
         (home / "python/older.py").write_text("")
