@@ -70,7 +70,10 @@ def collect_library() -> dict[str, str]:
     """
     home = home_of_library()
     if home is not None:
-        return {name: f"{home}/python/{name}" for name in _read_carried(f"{home}/python")}
+        names = _read_carried(f"{home}/python")
+        if not names:  # nobody's library is to be replaced by nothing
+            raise CannotCarry(what=f"{home}/python", reason="its list of files is missing")
+        return {name: f"{home}/python/{name}" for name in names}
     files = {f"jobjar/{name}": path for name, path in _walk(_PACKAGE)}
     for distribution in _find_distributions():
         if distribution.files is None:
@@ -108,7 +111,7 @@ def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
         # One that was built in a source tree, and not installed, knows neither its files nor its licence.
         found = [each for each in importlib.metadata.distributions(name=name) if each.read_text("METADATA")]
         if not found and is_needed:
-            raise CannotCarry(what=name, reason="it was not installed by pip")
+            raise CannotCarry(what=name, reason="it is not installed here, or not by pip")
         known.add(name)
         for distribution in found[:1]:
             yield distribution

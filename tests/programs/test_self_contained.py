@@ -346,6 +346,14 @@ def test_init_adds_the_library_to_a_jar_and_keeps_it_there(tmp_path: Path) -> No
         path.stat().st_mode & 0o7777 for path in (rig.home / "python").rglob("*") if "__pycache__" not in path.parts
     }
     assert modes == {0o660, 0o2770}
+    # A library that does not know its files replaces no other.
+    other = tmp_path / "other"
+    rig.run("jobjar", "init", "--self-contained", str(other))
+    (rig.home / "python" / CARRIED).unlink()
+    words = [_PYTHON, str(rig.home / "bin/jobjar"), "init", str(other)]
+    refused = subprocess.run(words, env=_ENVIRONMENT, capture_output=True, text=True)
+    assert refused.returncode == 1 and "its list of files is missing" in refused.stderr, refused.stderr
+    assert (other / "python/jobjar/errors.py").exists()
     rig.end_everything()
 
 
