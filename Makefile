@@ -10,7 +10,7 @@ BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_imp
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
-.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench packages clean
+.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
@@ -19,9 +19,10 @@ help:
 	@echo "make test-pythons  those with each of $(PYTHONS) that runs here"
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
+	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg pyproject.toml jobjar/version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Job Jar needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,6 +77,10 @@ format: $(READY)
 bench: $(READY)
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --keep || exit 1; done
 	@rm -rf build/bench
+
+# All that it needs is in $(VENV): no network is asked. Its times are those of the commit, so that it can be made again.
+tarball: $(READY)
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python release/make_tarball.py
 
 # None of them leaves a service running that was not: policy-rc.d forbids it while they are installed.
 packages:

@@ -24,7 +24,7 @@ from jobjar.disk import replace_file
 from jobjar.layout import WorkerPaths
 from jobjar.liveness import ProcessIdentity
 from jobjar.regular import UnfitFile
-from jobjar.settings import Settings
+from jobjar.settings import Settings, home_of_library
 from jobjar.umask import return_umask
 from jobjar.units import format_seconds
 from jobjar.version import VERSION
@@ -109,7 +109,10 @@ def begin_afresh(
     # What comes from now on waits for the fresh worker's handlers: without one, these signals would kill it.
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)
     named = [name.removeprefix(STORAGE_CATEGORY) if is_storage else name for name in categories]
-    words = [sys.executable, "-P", "-m", "jobjar.programs.start_worker", "--foreground", "--home", home]
+    # The library that a jar carries is found by its programs only.
+    carrier = home_of_library()
+    program = ["-P", "-m", "jobjar.programs.start_worker"] if carrier is None else [f"{carrier}/bin/start_worker"]
+    words = [sys.executable, *program, "--foreground", "--home", home]
     words += ["--storage"] if is_storage else []
     words += ["--as-root-for-group"] if predecessor.root_is_meant else []
     words += ["--in-place-of", json.dumps(predecessor._asdict()), "--", *named]

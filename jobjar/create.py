@@ -20,14 +20,18 @@ from jobjar.jobname import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import is_left
 from jobjar.regular import UnfitFile
+from jobjar.self_contained import carry_library, launch
 from jobjar.setting_table import TABLE
-from jobjar.settings import SECTION
+from jobjar.settings import SECTION, home_of_library
 from jobjar.whose import explain, explain_refusal
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
 CRONTABS = f"{_HERE}/crontabs"
 DOCUMENTS = f"{_HERE}/documents"
+# What stands for the jar's path in a crontab that has not been given it.
+NOT_FILLED_IN = "@JJ_HOME@"
+_SEARCHED = ("/usr/local/bin", "/usr/bin", "/bin")
 PROGRAMS = (
     "start_worker",
     "stop_worker",
@@ -49,10 +53,12 @@ PROGRAMS = (
 )
 
 
-def create_jar(path: str, for_group: bool = False) -> Layout:
+def create_jar(path: str, for_group: bool = False, carries_library: bool = False) -> Layout:
     """Make a jar at `path`, mode 0700, or 2770 for a group; an existing jar keeps its mode and its files.
 
-    Raises DirectoryNotEmpty where `path` has something else in it, CannotUseJar.
+    With `carries_library` it gets the library, too (self_contained.py). So does one that has it, whose library is refreshed, and
+    one that is made by the library of another jar, since nothing else may be there.
+    Raises DirectoryNotEmpty where `path` has something else in it, CannotCarry, CannotUseJar.
     """
     check_names_are_utf8()
     layout = Layout(os.path.abspath(path))
@@ -65,13 +71,15 @@ def create_jar(path: str, for_group: bool = False) -> Layout:
             mode = stat.S_IMODE(os.stat(layout.home).st_mode)
         _make_directories(layout, mode, change_existing=for_group or not is_jar)
         file_mode = 0o660 if mode & 0o020 else 0o600
+        if carries_library or home_of_library() is not None or os.path.isdir(layout.python):
+            carries_library = True
+            carry_library(layout.python, mode, file_mode)
         _write_missing(layout.jar_id_file, new_id() + "\n", file_mode)
         _write_missing(layout.config_file, sample_configuration(), file_mode)
         for program in PROGRAMS:
-            _write_program(f"{layout.bin}/{program}", program, 0o770 if mode & 0o020 else 0o700)
+            _write_program(f"{layout.bin}/{program}", program, 0o770 if mode & 0o020 else 0o700, carries_library)
         for name in sorted(os.listdir(CRONTABS)):
-            with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
-                _write_missing(f"{layout.crontabs}/{name}", fill_crontab(file.read(), layout), file_mode)
+            _write_crontab(f"{layout.crontabs}/{name}", name, layout, file_mode, carries_library)
         if os.path.isdir(DOCUMENTS):
             _copy_documents(layout.documents, mode, file_mode)
         _discard_half_written(layout)
@@ -137,11 +145,11 @@ def _write_missing(path: str, text: str, mode: int) -> None:
         os.chmod(path, mode)
 
 
-def _write_program(path: str, name: str, mode: int) -> None:
-    """Write a program that runs with the Python that this package is installed for."""
+def _write_program(path: str, name: str, mode: int, carries_library: bool) -> None:
+    """Write a program that runs with the Python that this package is installed for, or with the library that the jar carries."""
     with open(f"{SCRIPTS}/{name}", encoding="utf-8") as file:
         _, _, body = file.read().partition("\n")
-    text = f"#!{sys.executable}\n{body}"
+    text = launch(body) if carries_library else f"#!{sys.executable}\n{body}"
     try:
         if read_file(path) == os.fsencode(text):
             return
@@ -151,10 +159,25 @@ def _write_program(path: str, name: str, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def fill_crontab(text: str, layout: Layout) -> str:
-    """A crontab with this jar's path, and a PATH that has the Python interpreter and the jar's programs."""
-    search_path = ":".join((layout.bin, os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin"))
-    return text.replace("@JJ_HOME@", layout.home).replace("@PATH@", search_path)
+def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_library: bool) -> None:
+    """Write a crontab where there is none. One of an unpacked jar still wants the jar's path."""
+    # Not the virtual environment that the library was taken from: it may go.
+    python = f"{sys.base_prefix}/bin" if carries_library else os.path.dirname(sys.executable)
+    try:
+        text = os.fsdecode(read_file(path))
+        if NOT_FILLED_IN in text:
+            replace_file(path, os.fsencode(text.replace(NOT_FILLED_IN, layout.home)), mode)
+    except FileNotFoundError:
+        _write_missing(path, fill_crontab(name, layout.home, python), mode)
+
+
+def fill_crontab(name: str, home: str, python: str = "") -> str:
+    """The crontab of this name with a jar's path, and a PATH that has the directory of a Python and the jar's programs."""
+    with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
+        text = file.read()
+    usual = [directory for directory in _SEARCHED if directory != python]
+    search_path = ":".join((f"{home}/bin", *([python] if python else []), *usual))
+    return text.replace(NOT_FILLED_IN, home).replace("@PATH@", search_path)
 
 
 def sample_configuration() -> str:

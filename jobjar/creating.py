@@ -54,13 +54,13 @@ def open_directory(path: str) -> int:
     return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def write_whole(path: str, data: bytes, mode: int) -> None:
+def write_whole(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
     """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one. A link at `path` is
-    replaced. Raises OSError."""
+    replaced. Without `syncs` a power failure may leave an empty file. Raises OSError."""
     directory = patiently(lambda: open_directory(os.path.dirname(path) or "."), path)
     try:
         # Written anew where the fsync fails: a second one would not write what the first one dropped.
-        temporary = patiently(lambda: _write_temporary(directory, path, data, mode), path)
+        temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs), path)
         name = os.path.basename(path)
         try:
             patiently(lambda: os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory), path)
@@ -76,7 +76,7 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         os.close(directory)
 
 
-def _write_temporary(directory: int, path: str, data: bytes, mode: int) -> str:
+def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: bool) -> str:
     name = os.path.basename(temporary_path(path))
     try:
         descriptor = create_file(name, mode, dir_fd=directory)
@@ -87,7 +87,8 @@ def _write_temporary(directory: int, path: str, data: bytes, mode: int) -> str:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            if syncs:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError:

@@ -136,6 +136,13 @@ class CannotUseJar(JarError):
     template = "cannot {action} {path}: {reason}. Check the disk and the permissions of the jar; nothing was lost"
 
 
+class CannotCarry(JarError):
+    template = (
+        "{what} cannot be put into the jar: {reason}; install Job Jar by pip into a virtual environment, and use "
+        "the jobjar init of that"
+    )
+
+
 class OtherDisk(JarError):
     template = (
         "JJ_WORKER_HOME {workers} is on another disk than the jar {home}: jobs are claimed by rename, which does not cross "

@@ -109,7 +109,8 @@ class Jar:
 
     def check_is_safe(self) -> None:
         """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
-        for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
+        of_jar = (*self.layout.directories(), self.layout.python, self.layout.config_file)
+        for path in (*of_jar, *_subdirectories(self.layout.unclaimed)):
             check_path_is_safe(path)
 
     def check_who_runs_jobs(self) -> None:

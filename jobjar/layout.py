@@ -73,6 +73,7 @@ class Layout:
         self.bin = f"{home}/bin"
         self.crontabs = f"{home}/crontabs"
         self.documents = f"{home}/documents"
+        self.python = f"{home}/python"  # the library, where the jar carries it
         self.config_file = f"{home}/config.ini"
         self.limbo = f"{home}/limbo"
         self.unclaimed = f"{home}/unclaimed"

@@ -16,7 +16,7 @@ from jobjar.errors import JarError, UsageError
 from jobjar.heartbeat import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import make_name
-from jobjar.settings import Settings, Value, load_settings, parse_option
+from jobjar.settings import Settings, Value, home_of_library, load_settings, parse_option
 from jobjar.stages import submit
 
 _overrides: dict[str, Value] = {}
@@ -39,7 +39,8 @@ def current_jar() -> Jar:
 
 def _package_place() -> str:
     """A path as a program's in the bin directory of the jar that holds this package, if one does (guide)."""
-    return os.path.abspath(__file__)
+    home = home_of_library()
+    return os.path.abspath(__file__) if home is None else f"{home}/bin/jobjar"
 
 
 def _settings() -> Settings:

@@ -119,6 +119,45 @@ def process_start(pid: int) -> float | None:
         return None
 
 
+def process_ids() -> list[int]:
+    """The ids of all processes that this one sees."""
+    if sys.platform == "linux":
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    import psutil
+
+    return psutil.pids()
+
+
+def process_environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with. Raises PermissionError where this user may not see it, OSError where
+    there is no such process."""
+    if sys.platform == "linux":
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            variables = os.fsdecode(file.read()).split("\0")
+        return dict(variable.split("=", 1) for variable in variables if "=" in variable)
+    import psutil
+
+    try:
+        return psutil.Process(pid).environ()
+    except psutil.AccessDenied as error:
+        raise PermissionError(*error.args) from error
+    except psutil.Error as error:
+        raise ProcessLookupError(*error.args) from error
+
+
+def process_user(pid: int) -> int:
+    """The id of the user who runs a process. Raises OSError where there is no such process."""
+    if sys.platform == "linux":
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
+    import psutil
+
+    try:
+        return psutil.Process(pid).uids().real
+    except psutil.Error as error:
+        raise ProcessLookupError(*error.args) from error
+
+
 def start_now(action: Callable[[], int]) -> tuple[int, float | None]:
     """Start a process by `action`, which returns its id; returns the id and when it started, as `process_start` says.
 
@@ -162,10 +201,8 @@ def liveness(process: ProcessIdentity) -> str:
 
 def session_processes(session: int) -> list[int]:
     """The process ids of a session (setsid(2)), zombies left out."""
-    import psutil
-
     found = []
-    for pid in psutil.pids():
+    for pid in process_ids():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getsid(pid) == session and process_start(pid) is not None:
                 found.append(pid)
@@ -187,14 +224,12 @@ def own_children() -> set[int] | None:
 def processes_of_jobs(worker_id: str, job_ids: set[str], phases: frozenset[str] | None = None) -> list[int]:
     """The process ids that a worker started for these jobs, by their environment (JJ_WORKER_ID and JJ_JOB_ID); with `phases`,
     only those of these phases of them (JJ_PHASE)."""
-    import psutil
-
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
+    for pid in process_ids():
+        with contextlib.suppress(OSError):
+            environment = process_environment(pid)
             is_asked_for = phases is None or environment.get("JJ_PHASE") in phases
             is_theirs = environment.get("JJ_WORKER_ID") == worker_id and environment.get("JJ_JOB_ID") in job_ids
             if is_theirs and is_asked_for:
-                found.append(process.pid)
+                found.append(pid)
     return found

@@ -13,7 +13,7 @@ from jobjar.access import name_of, user_of
 from jobjar.control import WorkerState
 from jobjar.jar import Jar
 from jobjar.ledger.queries import attempt_of_worker
-from jobjar.liveness import process_start, session_processes
+from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
 from jobjar.orphans import has_reached_something
 
 _SHOWN = 5
@@ -47,16 +47,14 @@ def explain_left_running(jar: Jar, worker: WorkerState, uids: set[str]) -> dict[
 
 def _hidden_processes(uid: int, since: float) -> list[int]:
     """The processes of a user that began after `since`, as liveness.py has it, and that do not show this user whose they are."""
-    import psutil
-
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            started = process_start(process.pid)
-            if process.uids().real != uid or started is None or started < since:
+    for pid in process_ids():
+        with contextlib.suppress(OSError):
+            started = process_start(pid)
+            if process_user(pid) != uid or started is None or started < since:
                 continue
             try:
-                process.environ()
-            except psutil.AccessDenied:
-                found.append(process.pid)
+                process_environment(pid)
+            except PermissionError:
+                found.append(pid)
     return found

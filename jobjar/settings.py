@@ -166,6 +166,12 @@ def home_of_program(program_path: str | None) -> str | None:
     return above if is_directory(f"{above}/unclaimed") and is_directory(f"{above}/limbo") else None
 
 
+def home_of_library() -> str | None:
+    """The jar that carries this package in its `python/` (self_contained.py); else None."""
+    package = os.path.dirname(os.path.realpath(__file__))
+    return home_of_program(package) if package.endswith("/python/jobjar") else None
+
+
 def load_settings(
     overrides: Mapping[str, Value] | None = None,
     program_path: str | None = None,

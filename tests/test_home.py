@@ -62,6 +62,24 @@ def test_every_jar_has_an_id_of_its_own(tmp_path: Path) -> None:
     assert len(ids) == 2
 
 
+def test_an_unpacked_jar_gets_its_id_once_whoever_asks_first(rig: Rig) -> None:
+    """Its tarball has none: two jars that were unpacked from it must not have one."""
+    layout = Layout(str(rig.home))
+    os.unlink(layout.jar_id_file)
+    script = (
+        "import sys; from jobjar.layout import Layout; from jobjar.ledger.home import read_jar_id; sys.stdin.read(); "
+    )
+    words = [sys.executable, "-c", script + "print(read_jar_id(Layout(sys.argv[1])))", str(rig.home)]
+    askers = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for asker in askers:
+        assert asker.stdin is not None
+        asker.stdin.close()
+    ids = {asker.stdout.read() for asker in askers if asker.stdout is not None}
+    assert [asker.wait(30) for asker in askers] == [0, 0, 0, 0]
+    assert ids == {f"{read_jar_id(layout)}\n"}
+    assert not [name for name in os.listdir(layout.ledger) if name.startswith("jar_id.")]
+
+
 def test_processes_that_ask_at_once_append_to_one_journal(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom jobjar.ledger.home import LedgerHome\nsys.stdin.read(1)\n"

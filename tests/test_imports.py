@@ -89,6 +89,7 @@ WORK = [
     "check",
     "daemon",
     "create",
+    "self_contained",
 ]
 # Each group may import those before it and itself.
 GROUPS: tuple[tuple[str, frozenset[str]], ...] = (

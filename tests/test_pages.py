@@ -91,6 +91,7 @@ _WORDCOUNT = batch(
 _COUNT = f"cat > count.jug <<'end'\n{_COUNT_JUG}end\n"
 _STORED_AGAIN = "sed s/stored/again/ examples/jug/storage/storage.jug | submit_batch - class=DISK; start_worker"
 _REGISTRY = "it takes packages from a registry; the programs of this tree stand there instead"
+_UNPACK_NEXT = "mkdir next; tar xzf jobjar-0_1_0.tgz -C next; mv next/jobjar-0_1_0 jobjar-0_2_0"
 _CRON = "what cron starts is for a host that has cron; tests/programs/test_nightly.py reads these files"
 _GONE = "no node is gone here; tests/hosts/test_giving_up.py has one"
 _PEER = "it wants a second node; tests/hosts/test_doctor_peer.py has one"
@@ -112,8 +113,13 @@ STAGES: dict[str, dict[str, Stage]] = {
         ),
     },
     "guide.md": {
+        "cd /opt": Stage(before=f"{_THINGS}{_AS_ROOT}{BIN}/python {ROOT}/release/make_tarball.py /opt"),
+        "jobjar-0_1_0/bin/stop_worker": Stage(
+            instead={"gunzip < jobjar-0_2_0": (_UNPACK_NEXT, "the next version is still to come")},
+            after="for words in 'submit_job true' start_worker 'jobjar wait --all' 'stop_worker all'; "
+            "do jobjar-0_1_0/bin/$words; done; cd /tmp/source",
+        ),
         "python3 -m venv": Stage(
-            before=_THINGS + _AS_ROOT,
             instead={"/shared/jobjar/bin/pip": (_INSTALLED % "/shared/jobjar/bin", _REGISTRY)},
         ),
         "stop_worker all": Stage(

@@ -26,6 +26,7 @@ from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.snapshot import MAX_AGE_S
 from jobjar.mounts import is_local
+from jobjar.settings import home_of_library
 from jobjar.units import format_seconds
 
 GROUP = "ledger"
@@ -63,7 +64,9 @@ def judge_sqlite(version: tuple[int, ...], name: str) -> Finding:
         "older than 3.51.3 (3.50.7, 3.44.6): a write and a checkpoint at the same instant can damage a ledger. Job Jar's "
         "lock keeps its own programs from that; a backup program or a sqlite3 shell that writes is not kept from it"
     )
-    return Finding(GROUP, "SQLite", WARNING, measured, meaning, "pip install --upgrade pysqlite3")
+    carrier = home_of_library()
+    where = "--upgrade" if carrier is None else f"--target {carrier}/python"
+    return Finding(GROUP, "SQLite", WARNING, measured, meaning, f"pip install {where} pysqlite3")
 
 
 def look_at_home(jar: Jar, home: LedgerHome) -> Finding:

@@ -327,7 +327,7 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
     _make_own_directory(path)
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
-    if os.path.lexists(f"{path}/jar_id"):
+    if os.path.lexists(f"{path}/journals"):
         # Of this jar too: what a network disk serves lies on the server's own disk, where nothing tells that it is shared.
         raise SharedLedgerHome(path=path, why="it is the ledger/ of a jar")
     home = LedgerHome(path, shared=False)
@@ -372,8 +372,22 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
 
 
 def read_jar_id(layout: Layout) -> str:
-    """What tells this jar from every other, however it is mounted."""
+    """What tells this jar from every other, however it is mounted. One that was unpacked gets it now. Raises CannotUseJar."""
     try:
+        with contextlib.suppress(FileNotFoundError):
+            return read_file(layout.jar_id_file).decode(errors="replace").strip()
+        _make_jar_id(layout)
         return read_file(layout.jar_id_file).decode(errors="replace").strip()
     except OSError as error:
         raise CannotUseJar(action="read", path=layout.jar_id_file, reason=explain(error, layout.jar_id_file)) from error
+
+
+def _make_jar_id(layout: Layout) -> None:
+    """Give a jar its id. Of two nodes that do so at once the first one's stands."""
+    temporary = temporary_path(layout.jar_id_file)
+    replace_file(temporary, f"{new_id()}\n".encode(), common_mode(layout.ledger))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, layout.jar_id_file)
+    finally:
+        os.unlink(temporary)

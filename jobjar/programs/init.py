@@ -15,12 +15,17 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         program, "Make a jar at DIR: its directories, programs, crontabs and configuration file. Harmless to repeat."
     )
     parser.add_argument("--group", action="store_true", help="let the directory's group submit and work (mode 2770)")
+    parser.add_argument(
+        "--self-contained",
+        action="store_true",
+        help="put the library and all that it needs into the jar, whose programs then want only Python 3.11 or later",
+    )
     parser.add_argument("directory", metavar="DIR", help="a new or empty directory, or a jar")
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.create import create_jar
 
-        layout = create_jar(options.directory, for_group=options.group)
+        layout = create_jar(options.directory, options.group, options.self_contained)
         # The ledger is there from the beginning, so that one that is missing later is worth a word.
         jar = open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")})
         jar.take_umask()

@@ -1,0 +1,178 @@
+"""The library as a jar carries it: this package and all that it needs, in `python/`, for any Python of this system that is new
+enough. Neither pip nor a network is needed, nor the installation that it was taken from.
+
+Reads what is installed; writes `python/` of a jar. Killed midway it leaves some files of the old library and some of the new
+one; doing it again completes it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterator
+
+from jobjar.creating import TEMPORARY, write_whole
+from jobjar.disk import read_file, remove_file
+from jobjar.errors import CannotCarry, UnsafeLink
+from jobjar.leftovers import remove_leftovers
+from jobjar.regular import UnfitFile
+from jobjar.settings import home_of_library
+from jobjar.trees import remove_empty_directories
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+# What is carried, a path a line: what an upgrade may replace or remove. What a person put beside it stays.
+CARRIED = "carried"
+# They are nothing but compiled, for one kind of machine and one Python. Python has a sqlite3 of its own, and on Linux processes
+# are known without psutil.
+_COMPILED = frozenset(["psutil", "pysqlite3"])
+# Other packages have compiled parts too, which are left out: each goes on without.
+_LEFT_OUT = (".so", ".pyd", ".dylib", ".pyc", ".pth", ".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi")
+# What pip notes of the place where it installed something.
+_NOTED = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json")
+_PYTHONS = [f"python3.{minor}" for minor in range(15, 10, -1)]
+# `python3` may be too old beside one that is not. It is asked itself, by running the program: asking before would cost each
+# program the start of a Python.
+_LAUNCHER = """\
+#!/bin/sh
+''':'
+# To sh this is a program that has Python read this file, to Python it is a text.
+for python in python3 @PYTHONS@; do
+    command -v "$python" >/dev/null 2>&1 && exec "$python" "$0" "$@"
+done
+echo "${0##*/}: there is no Python in PATH; Job Jar needs 3.11 or later" >&2
+exit 1
+'''
+import os
+import sys
+
+if sys.version_info < (3, 11):
+    for python in "@PYTHONS@".split():
+        try:
+            os.execvp(python, [python] + sys.argv)
+        except OSError:
+            pass
+    found = "%s is Python %d.%d" % ((sys.executable,) + tuple(sys.version_info[:2]))
+    sys.exit("%s: %s; Job Jar needs 3.11 or later in PATH" % (os.path.basename(sys.argv[0]), found))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + "/python")
+""".replace("@PYTHONS@", " ".join(_PYTHONS))
+
+
+def launch(body: str) -> str:
+    """A program of a jar that carries its library: lines of Python, and before them what finds a Python and the library."""
+    return _LAUNCHER + body.removeprefix("import sys\n")
+
+
+def collect_library() -> dict[str, str]:
+    """All files of the library: where each belongs below a directory of Python's path, and the file that is copied there.
+
+    Raises CannotCarry where it is not known what is installed.
+    """
+    home = home_of_library()
+    if home is not None:
+        names = _read_carried(f"{home}/python")
+        if not names:  # nobody's library is to be replaced by nothing
+            raise CannotCarry(what=f"{home}/python", reason="its list of files is missing")
+        return {name: f"{home}/python/{name}" for name in names}
+    files = {f"jobjar/{name}": path for name, path in _walk(_PACKAGE)}
+    for distribution in _find_distributions():
+        if distribution.files is None:
+            raise CannotCarry(what=distribution.metadata["Name"], reason="it does not say which files it has")
+        for file in distribution.files:
+            if file.parts[0] not in ("..", "jobjar") and _is_wanted(file):
+                files[str(file)] = str(file.locate())
+    return files
+
+
+def _walk(top: str) -> Iterator[tuple[str, str]]:
+    """The files of this package: their paths in it, and where they are."""
+    for directory, names, files in os.walk(top, followlinks=True):
+        names.sort()
+        for name in files:
+            path = f"{directory}/{name}"
+            inner = importlib.metadata.PackagePath(os.path.relpath(path, top))
+            if _is_wanted(inner) and not (inner.parts[0] == "documents" and name.endswith(".py")):
+                yield str(inner), path
+
+
+def _is_wanted(file: importlib.metadata.PackagePath) -> bool:
+    is_noted = file.parts[0].endswith(".dist-info") and file.name in _NOTED
+    return not is_noted and "__pycache__" not in file.parts and not file.name.endswith(_LEFT_OUT)
+
+
+def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
+    """What is installed of this package and of all that it needs, without what is only compiled."""
+    waiting = [("jobjar", True)]
+    known = set(_COMPILED)
+    while waiting:
+        name, is_needed = waiting.pop()
+        if name in known:
+            continue
+        # One that was built in a source tree, and not installed, knows neither its files nor its licence.
+        found = [each for each in importlib.metadata.distributions(name=name) if each.read_text("METADATA")]
+        if not found and is_needed:
+            raise CannotCarry(what=name, reason="it is not installed here, or not by pip")
+        known.add(name)
+        for distribution in found[:1]:
+            yield distribution
+            for requirement in distribution.requires or ():
+                wanted, _, condition = requirement.partition(";")
+                named = re.match(r"[\w.-]+", wanted)
+                if named and "extra" not in condition:
+                    # What others want on some systems only is there where this is one of them.
+                    required = re.sub(r"[-_.]+", "-", named[0]).lower()
+                    waiting.append((required, name == "jobjar" or not condition))
+
+
+def _read_carried(python: str) -> list[str]:
+    try:
+        names = read_file(f"{python}/{CARRIED}").decode().splitlines()
+    except (FileNotFoundError, UnfitFile):
+        return []
+    # In a group's jar any member may have written it.
+    return [name for name in names if ".." not in name.split("/") and not name.startswith("/")]
+
+
+def carry_library(python: str, mode: int, file_mode: int) -> None:
+    """Put the library into the directory `python` of a jar, where it is made with these modes, or replaced.
+
+    Raises CannotCarry, OSError.
+    """
+    home = home_of_library()
+    if home is not None and os.path.isdir(python) and os.path.samefile(python, f"{home}/python"):
+        return
+    files = collect_library()
+    before = set(_read_carried(python))
+    directories = sorted({part for name in files for part in _directories_above(name)})
+    for directory in (python, *(f"{python}/{name}" for name in directories)):
+        if os.path.islink(directory):
+            raise UnsafeLink(path=directory)
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, mode)
+        remove_leftovers(directory, ".+?" + TEMPORARY)
+    # Whatever is here when this is killed is known to be ours.
+    _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(before | set(files))).encode(), file_mode)
+    for name, source in sorted(files.items()):
+        with open(source, "rb") as file:
+            _write(f"{python}/{name}", file.read(), file_mode)
+    for name in sorted(before - set(files)):
+        remove_file(f"{python}/{name}")
+    remove_empty_directories(python)
+    _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(files)).encode(), file_mode)
+
+
+def _directories_above(name: str) -> Iterator[str]:
+    while name := os.path.dirname(name):
+        yield name
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    """Write a file, unless it is there and the same. As with tar, none is synced: what a power failure spoils is found not to be
+    the same, and written again."""
+    try:
+        is_same = read_file(path) == data
+    except (FileNotFoundError, UnfitFile):
+        is_same = False
+    if not is_same:
+        write_whole(path, data, mode, syncs=False)
+    os.chmod(path, mode)
