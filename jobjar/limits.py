@@ -30,9 +30,9 @@ from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.liveness import MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
+from jobjar.refusals import explain_at
 from jobjar.regular import UnfitFile, pass_over
 from jobjar.trees import remove_tree
-from jobjar.whose import explain
 
 CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
 HIGHEST = 9_999
@@ -139,7 +139,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
         finally:
             remove_tree(workshop)
     except OSError as error:
-        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain(error, paths.path)) from error
+        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain_at(error, paths.path)) from error
 
 
 def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:

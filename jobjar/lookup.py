@@ -43,9 +43,9 @@ from jobjar.ledger.returns import find_return
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
+from jobjar.refusals import explain_disk
 from jobjar.refused import Refused
 from jobjar.regular import UnfitFile, open_below
-from jobjar.remedies import explain_disk
 from jobjar.returned import explain_return
 from jobjar.units import format_seconds, name_retries
 

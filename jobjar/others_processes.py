@@ -11,6 +11,7 @@ import os
 
 from jobjar.access import name_of, user_of
 from jobjar.control import WorkerState
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.ledger.queries import attempt_of_worker
 from jobjar.liveness import process_start, session_processes
@@ -37,7 +38,7 @@ def explain_left_running(jar: Jar, worker: WorkerState, uids: set[str]) -> dict[
         else:
             pids = _hidden_processes(owner.uid, worker.process.started)
         if pids:
-            shown = ", ".join(map(str, pids[:_SHOWN])) + (" …" if len(pids) > _SHOWN else "")
+            shown = name_some([str(pid) for pid in pids], _SHOWN)
             left[uid] = (
                 f"stays with it: it may still run (processes {shown}), and {name_of(os.geteuid())} may not end what "
                 f"{owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"

@@ -29,8 +29,8 @@ from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
 from jobjar.placeholder import read_placeholder
+from jobjar.refusals import explain_disk
 from jobjar.refused import Refused
-from jobjar.remedies import explain_disk
 from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
 from jobjar.units import format_rate, format_seconds
@@ -218,14 +218,17 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
     if len(stranded) > _SHOWN:
         found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
-    for job in status["jobs"]["held"][:_SHOWN]:
-        if job["held_reason"]:
-            found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    held = [job for job in status["jobs"]["held"] if job["held_reason"]]
+    found += [f"{job['name']} is held in limbo: {job['held_reason']}" for job in held[:_SHOWN]]
+    if len(held) > _SHOWN:
+        found.append(f"and {_jobs(len(held) - _SHOWN)} more are held in limbo")
     for job in status["renamed"][:_SHOWN]:
         found.append(
             f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
             "was meant, make that directory first"
         )
+    if len(status["renamed"]) > _SHOWN:
+        found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
     with contextlib.suppress(OSError):  # what else is known can be told
         trouble = explain_disk(jar.layout.home)
         found += [trouble + "; until then workers wait"] if trouble else []

@@ -30,8 +30,8 @@ from jobjar.ledger.database import (
 )
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
+from jobjar.refusals import explain_at
 from jobjar.regular import UnfitFile
-from jobjar.whose import explain
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -110,7 +110,7 @@ class Ledger:
             except UnfitFile as error:
                 raise LedgerCorrupt(path=self.path, reason=error.strerror) from error
             except OSError as error:
-                reason = explain(error, self.path)
+                reason = explain_at(error, self.path)
                 raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
             except (*UNREADABLE, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.

@@ -5,35 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.hosts.test_colleagues import DAEMON, GroupRig, group
-from tests.hosts.test_readers import NOBODY
+from tests.others import GroupRig
 from tests.rig import BIN, wait_until
 
-__all__ = ["group"]
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
-@pytest.fixture
-def colleague(group: GroupRig) -> Iterator[list[str]]:
-    """The words before a program that the colleague runs."""
-    yield [word.replace(f"--reuid {NOBODY}", f"--reuid {DAEMON}") for word in group._as_nobody]
-
-
 @pytest.mark.parametrize("is_told", [True, False], ids=["its start is journaled", "its start is not"])
-def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
-    group: GroupRig, colleague: list[str], is_told: bool
-) -> None:
+def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: GroupRig, is_told: bool) -> None:
     out = Path("/tmp") / f"{group.home.parent.name}.log"
     job = group.submit(f"echo $$ >> {out}; exec sleep 600")
     try:
         worker = subprocess.Popen(
-            [*colleague, str(BIN / "start_worker"), "--foreground"],
+            [*group.by_colleague, str(BIN / "start_worker"), "--foreground"],
             env=group.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -57,7 +46,11 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
             assert "`recover_jobs` of daemon or root ends and returns it" in said
         assert psutil.pid_exists(pid) and group.names("unclaimed") == []
         done = subprocess.run(
-            [*colleague, str(BIN / "recover_jobs")], env=group.environment, capture_output=True, text=True, cwd="/"
+            [*group.by_colleague, str(BIN / "recover_jobs")],
+            env=group.environment,
+            capture_output=True,
+            text=True,
+            cwd="/",
         )
         assert done.returncode == 0, done.stderr
         assert group.names("unclaimed") == [job]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,22 @@ from typing import Any
 import pytest
 
 from jobjar import jobname
-from jobjar.create import create_jar
 from jobjar.liveness import pid_namespace
 from jobjar.stages import submit
+from tests.others import UNNAMED, create_group_jar, do_as, open_place
 from tests.rig import Rig
 
 pytestmark = pytest.mark.root
 
-MEMBER, GROUP = 61_234, 61_235
+MEMBER, GROUP = UNNAMED, UNNAMED + 1
 
 
 @pytest.fixture
 def shared() -> Iterator[Rig]:
     """A jar of root's for a group, to which its members may write, and a victim: a file that only root may read."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # the members cannot reach those of the tests
-        Path(directory).chmod(0o755)
-        home = Path(directory) / "shared"
-        create_jar(str(home), for_group=True)
-        for path in (home, *home.rglob("*")):
-            os.chown(path, -1, GROUP, follow_symlinks=False)
-            if path.is_dir():
-                path.chmod(0o2770)
-        rig = Rig(home, make=False)
+    with open_place() as place:
+        create_group_jar(place / "shared", GROUP)
+        rig = Rig(place / "shared", make=False)
         victim_of(rig).write_text("secret")
         victim_of(rig).chmod(0o600)
         try:
@@ -43,18 +36,7 @@ def shared() -> Iterator[Rig]:
 
 def as_member(action: Callable[[], object]) -> None:
     """Do something as a member of the group, who is nobody else."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setgid(GROUP)
-            os.setuid(MEMBER)
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+    do_as(MEMBER, GROUP, action)
 
 
 def replace_by_link(path: Path, target: Path) -> Callable[[], object]:
