@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -45,6 +46,8 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: G
             assert f"{job} stays with it: it may still run (processes " in said and str(pid) in said
             assert "`recover_jobs` of daemon or root ends and returns it" in said
         assert psutil.pid_exists(pid) and group.names("unclaimed") == []
+        told_to_people(group, job, pid)
+        stays_where_it_is(group, worker.pid)
         done = subprocess.run(
             [*group.by_colleague, str(BIN / "recover_jobs")],
             env=group.environment,
@@ -58,6 +61,34 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: G
         assert out.read_text() == f"{pid}\n"
     finally:
         out.unlink(missing_ok=True)
+
+
+def told_to_people(group: GroupRig, job: str, pid: int) -> None:
+    """Who looks learns that it may still run and who can end that, and finds it in claimed/; who recovers it anyway does not."""
+    [reason, *_] = group.show(job)["waits_because"]
+    [warning] = [
+        line for line in group.status()["warnings"] if line.startswith(f"{job} is stranded with the dead worker ")
+    ]
+    for said in (reason, warning):
+        assert "it may still run (processes " in said and str(pid) in said
+        assert "nobody may not end what daemon runs; `recover_jobs` of daemon or root ends and returns it" in said
+    assert (group.home / "claimed" / job).exists()
+    group.before, by_nobody = [], group.before
+    assert group.show(job)["waits_because"][0].endswith(f"(`recover_jobs` on node {os.uname().nodename})")
+    group.before = by_nobody
+
+
+def stays_where_it_is(group: GroupRig, pid: int) -> None:
+    """A new worker that gets the process id of the dead one takes another name, and not the directory."""
+    node = os.uname().nodename
+    code = (
+        "from jobjar.jar import open_jar; from jobjar.worker_directory import *; from jobjar.liveness import this_process\n"
+        f"jar = open_jar(); dead = read_worker(jar.layout, '{node}.{pid}')\n"
+        f"print(choose_worker_name(jar.layout, this_process()._replace(pid={pid})))\n"
+        "set_aside(jar, dead)\n"
+    )
+    assert group.run(sys.executable, "-c", code).stdout == f"{node}.{pid}-2\n"
+    assert (group.home / "workers" / f"{node}.{pid}" / "jobs").exists()
 
 
 def read_journals(group: GroupRig) -> str:
