@@ -17,7 +17,7 @@ import peewee
 
 from jobjar.creating import temporary_path
 from jobjar.disk import open_common_file
-from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import (
     UNREADABLE,
@@ -25,6 +25,7 @@ from jobjar.ledger.database import (
     copy_snapshot,
     driver,
     is_full,
+    most_is_wal,
     name_error,
     remove_database,
 )
@@ -291,9 +292,19 @@ class Ledger:
         return action()
 
     def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], say: Callable[[str], None]) -> T:
-        """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again."""
+        """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again. Where its
+        disk is full, and its write-ahead log has more of that than the ledger itself, rebuild it in that room."""
         try:
             return self._do_again_if_replaced(action)
+        except LedgerDiskFull as error:
+            if self.is_private or not most_is_wal(self.path):
+                raise
+            say(f"{error}. Rebuilding it from the journals and the directories, without that")
+            with self.home.locked():
+                self.close()
+                remove_database(self.path)
+            rebuild(self)
+            return action()
         except LedgerCorrupt as error:
             if self.is_private:
                 raise
