@@ -82,6 +82,11 @@ def _may_also(path: str, status: os.stat_result, user: User, wanted: int) -> boo
     return user.uid == 0 and (stat.S_ISDIR(status.st_mode) or bool(status.st_mode & 0o111))
 
 
+def may_move(status: os.stat_result, directory: os.stat_result, user: User) -> bool:
+    """Whether the sticky bit of a directory that a user may write to lets the user move a file out of it."""
+    return not directory.st_mode & stat.S_ISVTX or user.uid in (0, status.st_uid, directory.st_uid)
+
+
 def may_run_here(path: str) -> bool:
     """Whether this process may read and run a file; False also where there is none."""
     return os.access(path, os.R_OK | os.X_OK)

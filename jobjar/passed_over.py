@@ -109,6 +109,6 @@ def why_not_moved(claimer: Claimer, candidate: Candidate, source: str, error: OS
         if not candidate.category or status is None:
             return CannotUseJar(action="claim", path=source, reason=error.strerror)
         return Refused(explain_directory(status, claimer.refusals.user.name), is_of_category=True)
-    return Refused(
-        f"{claimer.refusals.user.name} may not move it: {error.strerror} (a sticky bit on its directory, perhaps)"
-    )
+    user = claimer.refusals.user.name
+    why = "the sticky bit of its directory, or `chattr +i`, perhaps"
+    return Refused(f"{user} may not move it: {error.strerror} ({why})")

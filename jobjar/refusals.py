@@ -147,6 +147,12 @@ def explain_directory(status: os.stat_result, user: str) -> str:
     )
 
 
+def explain_sticky(status: os.stat_result, user: str) -> str:
+    """Why a user cannot move a job out of its directory, and what to do."""
+    owner = describe_user(status.st_uid)
+    return f"{user} may not move it: it belongs to {owner}, and its directory has the sticky bit (`chmod -t` on that)"
+
+
 def explain_unlisted(place: str, status: os.stat_result) -> str:
     """Why this user was told nothing of what is in a directory."""
     return f"{place}/ was not looked into: {login()} may not list it, it {_belongs(status)}"

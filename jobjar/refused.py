@@ -9,12 +9,12 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from jobjar.access import User, may_run, may_take_from, this_user, user_of
+from jobjar.access import User, may_move, may_run, may_take_from, this_user, user_of
 from jobjar.control import WorkerState
 from jobjar.disk import is_job_file, look
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.reconcile import list_allowed, list_directory
-from jobjar.refusals import explain_directory, explain_file, explain_unlisted
+from jobjar.refusals import explain_directory, explain_file, explain_sticky, explain_unlisted
 
 
 class Refused:
@@ -26,6 +26,7 @@ class Refused:
         self._running = list(running)
         self._users: dict[str, User | None] = {}
         self._may_enter: dict[str, list[User]] = {}
+        self._directories: dict[str, os.stat_result] = {}
 
     def look_at_directory(self, category: str) -> bool:
         """Look at a category's directory before its files; returns whether this user may list it."""
@@ -33,6 +34,7 @@ class Refused:
         status = look(path)
         if status is None:
             return False
+        self._directories[category] = status
         asking = self._asking(category)
         self._may_enter[category] = [user for user in asking if may_take_from(path, status, user)]
         may_list = os.access(path, os.R_OK | os.X_OK)
@@ -46,8 +48,13 @@ class Refused:
         """Look at what is a job, in a directory that was looked at."""
         asking = self._may_enter.get(category, [])
         path = f"{self._layout.jar_directory(category)}/{name}"
-        if asking and not any(may_run(path, status, user) for user in asking):
-            self.found.append((f"unclaimed/{category}/{name}".replace("//", "/"), explain_file(status, _name(asking))))
+        shown = f"unclaimed/{category}/{name}".replace("//", "/")
+        if not asking:
+            return
+        if not any(may_run(path, status, user) for user in asking):
+            self.found.append((shown, explain_file(status, _name(asking))))
+        elif not any(may_move(status, self._directories[category], user) for user in asking):
+            self.found.append((shown, explain_sticky(status, _name(asking))))
 
     def explain(self, place: str) -> str | None:
         """Why no running worker may have the job at a place; None where one may, or none asks for it."""

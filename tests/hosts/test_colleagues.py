@@ -69,6 +69,19 @@ def test_a_category_s_directory_made_with_a_narrow_umask_is_passed_over_until_it
     group.assert_clean()
 
 
+def test_a_job_that_the_sticky_bit_of_its_directory_keeps_there_is_told(group: GroupRig) -> None:
+    path = group.drop_by_colleague("theirs", 0o755, "LINUX", 0o3775)
+    worker = group.start_worker("LINUX")
+    other = group.submit("true")
+    wait_until(lambda: group.names("completed") == [other], "the other")
+    reason = "nobody may not move it: it belongs to daemon, and its directory has the sticky bit (`chmod -t` on that)"
+    assert f"unclaimed/LINUX/theirs is passed over: {reason}" in group.status()["warnings"]
+    assert group.show("theirs")["waits_because"][0] == reason
+    path.parent.chmod(0o2775)
+    wait_until(lambda: "theirs" in group.names("completed"), "the freed one")
+    assert group.stop_worker(worker).count("is passed over") == 1
+
+
 def test_what_is_known_in_a_directory_is_not_gone_when_it_cannot_be_listed_any_more(group: GroupRig) -> None:
     path = group.drop_by_colleague("theirs", 0o755, "LINUX")
     group.run("jobjar", "rebuild")
