@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.create import create_jar
 from jobjar.version import VERSION
 from tests.others import NOBODY, by_user
@@ -117,7 +116,8 @@ def test_a_name_that_nothing_has_is_answered_with_what_comes_near(rig: Rig) -> N
     assert "the newest are" in rig.run("list_outputs", "nothing", check=False).stderr
 
 
-def test_a_limit_of_what_there_is_not_is_set_with_a_warning(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("own_library")
+def test_a_limit_of_what_there_is_not_is_set_with_a_warning(rig: Rig) -> None:
     rig.submit("-c", "LINUX", "true")
     result = rig.run("workload_limit", "LINX", "3")
     assert "warning: there is no category 'LINX' yet" in result.stderr and "did you mean LINUX?" in result.stderr
@@ -126,15 +126,11 @@ def test_a_limit_of_what_there_is_not_is_set_with_a_warning(rig: Rig, monkeypatc
         assert rig.run("workload_limit", *words).stderr == "", words
     assert "no batch 'wc' yet" in rig.run("workload_limit", "--batch", "wc", "3").stderr
     assert "no storage class 'tape' yet" in rig.run("workload_limit", "--storage", "tape", "3").stderr
-    monkeypatch.setattr(library, "_overrides", {})
-    monkeypatch.setattr(library, "_jar", None)
-    jobjar.set_home(str(rig.home))
     with pytest.warns(UserWarning, match="no category 'LINX' yet"):
         jobjar.workload_limit("LINX", 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jobjar.workload_limit("LINUX", 4)
-    library.current_jar().close()
 
 
 def change_migration(rig: Rig) -> None:
