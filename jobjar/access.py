@@ -1,4 +1,4 @@
-"""Which files and directories of a jar a user may not use, whose they are, and what to do about it.
+"""Which files and directories of a jar a user may use.
 
 Reads their status; writes nothing. A worker has to read a job, which says how it is to be run, and to run it; and to list and
 to change the directory that it takes jobs from.
@@ -10,7 +10,7 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 # What a worker needs of a job's file, and of a category's directory.
@@ -48,21 +48,26 @@ def name_of(uid: int) -> str:
         return str(uid)
 
 
-def may_run(status: os.stat_result, user: User) -> bool:
-    """Whether the mode of a job's file lets a user read and run it. Access control lists may say otherwise."""
-    return _has(status, user, _READ_AND_RUN)
+def describe_user(uid: int) -> str:
+    """The same for people."""
+    name = name_of(uid)
+    return f"user {name}" if name.isdecimal() else name
 
 
-def may_take_from(status: os.stat_result, user: User) -> bool:
-    """Whether the mode of a directory lets a user list it and move jobs out of it."""
-    return _has(status, user, _ALL)
+def may_run(path: str, status: os.stat_result, user: User) -> bool:
+    """Whether a user may read and run a job's file. Of this process's own user the kernel is asked, where the mode does not say
+    yes: root may lack the right (in a container, on a server that takes root for nobody), and an access control list may give
+    it. Of another user the mode tells."""
+    return _has(status, user, _READ_AND_RUN) or _may_also(path, status, user, os.R_OK | os.X_OK)
+
+
+def may_take_from(path: str, status: os.stat_result, user: User) -> bool:
+    """The same of a directory, for listing it and for moving jobs out of it."""
+    return _has(status, user, _ALL) or _may_also(path, status, user, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _has(status: os.stat_result, user: User, wanted: int) -> bool:
     mode = status.st_mode
-    if user.uid == 0:
-        # Root reads and writes what it likes, and runs what anybody may.
-        return stat.S_ISDIR(mode) or bool(mode & 0o111)
     if status.st_uid == user.uid:
         return mode >> 6 & wanted == wanted
     if status.st_gid in user.groups:
@@ -70,44 +75,18 @@ def _has(status: os.stat_result, user: User, wanted: int) -> bool:
     return mode & wanted == wanted
 
 
+def _may_also(path: str, status: os.stat_result, user: User, wanted: int) -> bool:
+    if user.uid == os.geteuid():
+        return os.access(path, wanted)
+    # Root reads and writes what it likes, and runs what anybody may; where it does not, only its own processes can tell.
+    return user.uid == 0 and (stat.S_ISDIR(status.st_mode) or bool(status.st_mode & 0o111))
+
+
+def may_move(status: os.stat_result, directory: os.stat_result, user: User) -> bool:
+    """Whether the sticky bit of a directory that a user may write to lets the user move a file out of it."""
+    return not directory.st_mode & stat.S_ISVTX or user.uid in (0, status.st_uid, directory.st_uid)
+
+
 def may_run_here(path: str) -> bool:
     """Whether this process may read and run a file; False also where there is none."""
     return os.access(path, os.R_OK | os.X_OK)
-
-
-def explain_file(status: os.stat_result, user: str) -> str:
-    """Why a user cannot run a job, and what to do."""
-    return (
-        f"{user} may not read and run it: it belongs to {name_of(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
-        " (`chmod a+rx`, or `g+rx` in a jar of a group)"
-    )
-
-
-def explain_directory(status: os.stat_result, user: str) -> str:
-    """Why a user cannot take jobs from a directory, and what to do."""
-    return (
-        f"{user} may not take jobs from its directory: that belongs to {name_of(status.st_uid)}, mode "
-        f"{stat.S_IMODE(status.st_mode):04o} (`chmod g+rwxs` in a jar of a group, else it wants workers of that user)"
-    )
-
-
-class Refusals:
-    """What a claimer was not allowed to take, by place; each is said once, until it is allowed."""
-
-    def __init__(self) -> None:
-        self.user = this_user()
-        self._said: set[str] = set()
-
-    def __contains__(self, place: str) -> bool:
-        return place in self._said
-
-    def __bool__(self) -> bool:
-        return bool(self._said)
-
-    def tell(self, place: str, reason: str, say: Callable[[str], None]) -> None:
-        if place not in self._said:
-            self._said.add(place)
-            say(f"{place} is passed over: {reason}")
-
-    def end(self, place: str) -> None:
-        self._said.discard(place)

@@ -6,13 +6,13 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jobjar.access import Refusals
 from jobjar.jar import Jar
 from jobjar.journal import Entry
 from jobjar.layout import WorkerPaths
 from jobjar.ledger.queries import Candidate
 from jobjar.limits import Token
 from jobjar.put_off import PutOff, ReadBatches
+from jobjar.refusals import Refusals
 from jobjar.tokens import Tokens
 
 if TYPE_CHECKING:

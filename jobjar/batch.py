@@ -27,6 +27,7 @@ from jobjar.batch_jobs import CHUNK, cancel_batch
 from jobjar.batch_state import BatchState, disk_now, read_batch, wait_until_past
 from jobjar.disk import make_directory, read_file
 from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, NotRestarted, UnknownBatch
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jug.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
 from jobjar.jug.seeds import parse_seeds
@@ -146,9 +147,8 @@ def abort_batch(jar: Jar, name: str, restart: bool = False, kill: bool = False) 
         jar.journal.append([read_batch(jar, name).entry()], durable=True)
         cancelled, asked, running = _end_jobs(jar, name, change)
     if running and restart:
-        shown = ", ".join(running[:3]) + ("…" if len(running) > 3 else "")
         raise NotRestarted(
-            name=name, reason=f"{len(running)} of its jobs still run ({shown}); try again when they ended"
+            name=name, reason=f"{len(running)} of its jobs still run ({name_some(running)}); try again when they ended"
         )
     restarted = _restart(jar, name, is_whole=True) if restart else (0, 0)
     return AbortedBatch(name, cancelled, len(asked), running, *restarted)

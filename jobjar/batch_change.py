@@ -25,16 +25,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jobjar.batch_jobs import cancel_batch, set_priority
-from jobjar.batch_state import read_batch, read_json, write_json
+from jobjar.batch_state import move_json, open_batches, read_batch, read_json, write_json, write_json_in
 from jobjar.contents import BATCH, CHANGE
-from jobjar.creating import unforeseen
-from jobjar.disk import (
-    look,
-    make_directory,
-    remove_file,
-    rename,
-    sync_directory,
-)
+from jobjar.creating import make_directory_in, opened, unforeseen
+from jobjar.disk import look, make_directory, remove_file, rename, sync_directory
 from jobjar.errors import (
     BatchBusy,
     BatchUnfinished,
@@ -51,8 +45,9 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
 from jobjar.patience import patiently
+from jobjar.regular import open_directory_in
 from jobjar.stages.release import discard_staged, release_staged
-from jobjar.trees import remove_tree
+from jobjar.trees import remove_entry, remove_tree
 
 _TRIES = 3
 # The changes that this process is making.
@@ -119,31 +114,49 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
     """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
-    prepared = f"{jar.layout.batches}/.{node_name()}.{mark()}.{unforeseen()}"
-    directories = [prepared, *([prepared + inner] if inner else [])]
-    for path in directories:
-        with contextlib.suppress(FileExistsError):
-            make_directory(path, 0o777 & ~jar.umask)
-            if jar.is_for_group:
-                patiently(lambda path=path: os.chmod(path, 0o2770), path)  # type: ignore[misc]
+    name = f".{node_name()}.{mark()}.{unforeseen()}"
+    prepared = f"{jar.layout.batches}/{name}"
     said = {"id": change.id, "batches": change.batches, "by": change.by, **change.process._asdict()}
-    write_json(jar, f"{prepared}{inner}/{change.id}.json", said)
+    with open_batches(jar, jar.layout.batches) as batches:
+        try:
+            with _made_directory(jar, batches, prepared) as directory, contextlib.ExitStack() as stack:
+                here = stack.enter_context(_made_directory(jar, directory, prepared + inner)) if inner else directory
+                write_json_in(jar, here, f"{prepared}{inner}/{change.id}.json", said)
+            return _take_place(jar, batches, name, change, inner, target)
+        finally:
+            remove_entry(batches, jar.layout.batches, name)
+
+
+@contextlib.contextmanager
+def _made_directory(jar: Jar, above: int, path: str) -> Iterator[int]:
+    name = os.path.basename(path)
+    make_directory_in(above, name, path, 0o777 & ~jar.umask)
+    with opened(lambda: open_directory_in(above, name, path), path) as made:
+        if jar.is_for_group:
+            patiently(lambda: os.fchmod(made, 0o2770), path)
+        yield made
+
+
+def _take_place(jar: Jar, batches: int, name: str, change: Change, inner: str, target: str) -> bool:
+    """Rename what was prepared to `target`; False where something is there."""
+    last = os.path.basename(target)
     try:
-        for _ in range(2):
-            try:
-                patiently(lambda: os.rename(prepared, target), prepared)
-                return True
-            except FileNotFoundError:
-                # A rename that failed may have happened.
-                return look(f"{target}{inner}/{change.id}.json") is not None
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                    raise
-                with contextlib.suppress(OSError):  # what a killed process left empty; some disks want that away first
-                    os.rmdir(target)
-        return False
-    finally:
-        remove_tree(prepared)
+        with open_batches(jar, os.path.dirname(target)) as there:
+            for _ in range(2):
+                try:
+                    patiently(lambda: os.rename(name, last, src_dir_fd=batches, dst_dir_fd=there), target)
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                        raise
+                    with contextlib.suppress(
+                        OSError
+                    ):  # what a killed process left empty; some disks want that away first
+                        os.rmdir(last, dir_fd=there)
+    except FileNotFoundError:
+        # A rename that failed may have happened.
+        return look(f"{target}{inner}/{change.id}.json") is not None
+    return False
 
 
 def give_back(jar: Jar, change: Change) -> None:
@@ -200,7 +213,9 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
         raise _given_up(paths.change)
     try:
         # COMMIT: from here the change is made, and the jobs in its directory are submitted
-        patiently(lambda: os.rename(written, paths.file), written)
+        with open_batches(jar, paths.change) as here, open_batches(jar, paths.path) as there:
+            name, last = os.path.basename(written), os.path.basename(paths.file)
+            patiently(lambda: os.rename(name, last, src_dir_fd=here, dst_dir_fd=there), written)
     except FileNotFoundError:
         if not is_committed(jar, change):  # a rename that failed may have happened
             raise _given_up(paths.change) from None
@@ -224,7 +239,7 @@ def finish(jar: Jar, change: Change) -> None:
         paths = jar.layout.batch(name)
         prepared = f"{paths.change}/{change.id}.prepared"
         if look(prepared) is not None:
-            rename(prepared, paths.file)
+            move_json(jar, prepared, paths.file)
         states.append(read_batch(jar, name))
     jar.journal.append([state.entry() for state in states], durable=True)
     release_staged(jar, jar.layout.staged(change.id), change.by)

@@ -5,17 +5,20 @@ Written whole, by rename (batch_change.py says when); read by whoever asks.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from typing import Any
 
 from jobjar.contents import BATCH, Document, Unreadable, read_document
-from jobjar.disk import common_mode, read_server_clock, replace_file
+from jobjar.creating import move_between, opened, write_whole_in
+from jobjar.disk import common_mode, look, read_server_clock
 from jobjar.errors import CannotUseJar, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
-from jobjar.regular import UnfitFile
+from jobjar.regular import UnfitFile, open_directory_below
 
 # What tells two changes apart that were made at one time of the disk's clock.
 _TICK_S = 1e-6
@@ -83,7 +86,29 @@ def read_json(path: str, document: Document) -> dict[str, Any] | None:
         raise CannotUseJar(action="read", path=path, reason=reason) from error
 
 
+def open_batches(jar: Jar, path: str) -> contextlib.AbstractContextManager[int]:
+    """A directory of batches/, on the way to which no link is followed: a member of a group's jar may put one there at any
+    moment."""
+    names = os.path.relpath(path, jar.layout.home).split("/")
+    return opened(lambda: open_directory_below(jar.layout.home, *names), path)
+
+
 def write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:
     """Write a file of a batch whole. Raises OSError."""
-    mode = common_mode(jar.layout.batches)
-    replace_file(path, (json.dumps(data, indent=1) + "\n").encode(), mode)
+    with open_batches(jar, os.path.dirname(path)) as directory:
+        write_json_in(jar, directory, path, data)
+
+
+def write_json_in(jar: Jar, directory: int, path: str, data: dict[str, Any]) -> None:
+    """`write_json` in an open directory."""
+    write_whole_in(directory, path, (json.dumps(data, indent=1) + "\n").encode(), common_mode(jar.layout.batches))
+
+
+def move_json(jar: Jar, source: str, target: str) -> None:
+    """Rename a file of a batch, replacing what is at `target`; another process may have done it. Raises OSError."""
+    try:
+        with open_batches(jar, os.path.dirname(source)) as here, open_batches(jar, os.path.dirname(target)) as there:
+            move_between(here, os.path.basename(source), there, os.path.basename(target), source)
+    except FileNotFoundError:
+        if look(target) is None:
+            raise

@@ -17,11 +17,12 @@ from jobjar.creating import create_file
 from jobjar.description import STORAGE_CATEGORY
 from jobjar.disk import look_afresh, remove_file
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
+from jobjar.grouped import name_some
 from jobjar.jobname import is_text
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.patience import FLICKER_S, is_transient, patiently
-from jobjar.whose import explain
+from jobjar.refusals import explain_at
 
 ALL = "all"
 # What was set aside because a process id came round again carries its worker's id after this.
@@ -189,8 +190,7 @@ def check_may_start(layout: Layout) -> None:
 def name_running(running: Sequence[WorkerState]) -> str:
     """For people: which workers run."""
     names = [worker.name for worker in running]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more} run" if names else "no worker runs"
+    return f"{name_some(names, _SHOWN)} run" if names else "no worker runs"
 
 
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
@@ -280,4 +280,4 @@ def touch(path: str) -> None:
         with contextlib.suppress(FileExistsError):  # whatever lies there says it
             patiently(lambda: os.close(create_file(path, 0o660)), path)
     except OSError as error:
-        raise CannotUseJar(action="write", path=path, reason=explain(error, path)) from error
+        raise CannotUseJar(action="write", path=path, reason=explain_at(error, path)) from error

@@ -44,7 +44,7 @@ from jobjar.jug.outputs import (
 )
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.ledger.reconcile import list_directory
-from jobjar.remedies import explain_refusal
+from jobjar.refusals import explain_error
 from jobjar.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.stages.complete import Verdict, complete, decide
 from jobjar.stages.poll import has_polling, poll, save_polled
@@ -185,7 +185,7 @@ class Course:
         except OSError as error:
             if self._place is None:
                 raise
-            end = end_of_refusal(explain_refusal(error))
+            end = end_of_refusal(explain_error(error))
         self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:
@@ -235,7 +235,7 @@ class Course:
         except OSError as error:
             if attempt.place is None and attempt.phase is None:
                 raise
-            message = f"{attempt.phase or 'the disk'}: {explain_refusal(error)}"
+            message = f"{attempt.phase or 'the disk'}: {explain_error(error)}"
             attempt.end(message=message)
             end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
         yield from self._conclude(attempt, end)

@@ -19,11 +19,11 @@ from jobjar.jar import check_names_are_utf8
 from jobjar.jobname import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import is_left
+from jobjar.refusals import explain_at, explain_forbidden
 from jobjar.regular import UnfitFile
 from jobjar.self_contained import carry_library, launch
 from jobjar.setting_table import TABLE
 from jobjar.settings import SECTION, home_of_library
-from jobjar.whose import explain, explain_refusal
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
@@ -86,11 +86,11 @@ def create_jar(path: str, for_group: bool = False, carries_library: bool = False
     except shutil.Error as error:
         # What was refused of many files: (from, to, why) each.
         _, path, reason = error.args[0][0]
-        reason = reason if os.access(path, os.W_OK) else explain_refusal(path)
+        reason = reason if os.access(path, os.W_OK) else explain_forbidden(path)
         raise CannotUseJar(action="make", path=path, reason=reason) from error
     except OSError as error:
         path = error.filename or layout.home
-        raise CannotUseJar(action="make", path=path, reason=explain(error, path)) from error
+        raise CannotUseJar(action="make", path=path, reason=explain_at(error, path)) from error
     return layout
 
 

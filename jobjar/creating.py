@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 from jobjar.liveness import MARK, mark
 from jobjar.patience import patiently
@@ -59,21 +60,51 @@ def write_whole(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
     replaced. Without `syncs` a power failure may leave an empty file. Raises OSError."""
     directory = patiently(lambda: open_directory(os.path.dirname(path) or "."), path)
     try:
-        # Written anew where the fsync fails: a second one would not write what the first one dropped.
-        temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs), path)
-        name = os.path.basename(path)
-        try:
-            patiently(lambda: os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory), path)
-        except FileNotFoundError:
-            # A failed rename may have happened (NFS sends requests again): nobody else moves this name.
-            if not _is_there(name, directory):
-                raise
-        except OSError:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                os.unlink(temporary, dir_fd=directory)
-            raise
+        write_whole_in(directory, path, data, mode, syncs)
     finally:
         os.close(directory)
+
+
+def write_whole_in(directory: int, path: str, data: bytes, mode: int, syncs: bool = True) -> None:
+    """`write_whole` in an open directory; of `path` the last name counts, the rest is for messages. Raises OSError."""
+    # Written anew where the fsync fails: a second one would not write what the first one dropped.
+    temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs), path)
+    try:
+        move_between(directory, temporary, directory, os.path.basename(path), path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def move_between(source: int, name: str, target: int, new_name: str, path: str) -> None:
+    """Rename in and between open directories, replacing what is there, for names that no other process moves. `path` is for
+    messages. Raises OSError."""
+    try:
+        patiently(lambda: os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target), path)
+    except FileNotFoundError:
+        # A failed rename may have happened (NFS sends requests again): nobody else moves this name.
+        if not _is_there(new_name, target):
+            raise
+
+
+def make_directory_in(directory: int, name: str, path: str, mode: int = 0o777) -> None:
+    """mkdir in an open directory; one that is there, or that failed with a transient error and had happened, is fine. Raises
+    OSError."""
+    with contextlib.suppress(FileExistsError):
+        patiently(lambda: os.mkdir(name, mode, dir_fd=directory), path)
+
+
+@contextlib.contextmanager
+def opened(open_it: Callable[[], int], path: str) -> Iterator[int]:
+    """A descriptor, closed at the end."""
+    descriptor = patiently(open_it, path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: bool) -> str:

@@ -213,7 +213,9 @@ class NotGone(JarError):
 
 
 class NotConfirmed(JarError):
-    template = "nothing was given up: answer y, or say --yes"
+    """`reason` says what came in place of a yes."""
+
+    template = "nothing was given up: {reason}"
 
 
 class UnknownJob(JarError):
@@ -231,9 +233,11 @@ class AmbiguousJob(JarError):
 
 
 class UnknownTarget(UnknownJob):
+    """`passed_over` says where this user may not look."""
+
     template = (
         "{job}: no job of this name or id, and no batch or category, in {home}; `system_status` and `batch_status` show what "
-        "there is"
+        "there is{passed_over}"
     )
 
 

@@ -5,7 +5,7 @@ Reads and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class Line(str):
@@ -28,3 +28,11 @@ def summarize(lines: Iterable[str]) -> list[str]:
         some[0] if len(some) == 1 else f"{len(some):,} {kind} (one of them: {some[0]}); --verbose prints each"
         for kind, some in kinds.items()
     ]
+
+
+def name_some(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """The first few of several, and how many more there are."""
+    more = (
+        f"{'' if separator == ', ' else separator.rstrip()} and {len(names) - most} more" if len(names) > most else ""
+    )
+    return separator.join(names[:most]) + more

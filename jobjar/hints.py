@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 from jobjar.control import list_workers
 from jobjar.description import STORAGE_CATEGORY
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jobname import node_name, printable
 from jobjar.ledger.models import JobReport
-from jobjar.ledger.near import Named, categories_of_jobs, count_ids, jobs_named_with, newest_jobs
+from jobjar.ledger.near import Named, categories_of_jobs, count_ids, count_named_with, jobs_named_with, newest_jobs
 from jobjar.ledger.progress import list_batches
 from jobjar.ledger.reconcile import list_directory
 from jobjar.limits import BATCH, STORAGE
+from jobjar.refused import find_unlisted
 
 SHORTEST_ID = 4
 _SHOWN = 10
@@ -24,7 +26,18 @@ _NEWEST = 3
 
 
 def explain_unknown(jar: Jar, text: str) -> str:
-    """Where nothing has a name or id: which jobs come near, and how to see all."""
+    """Where nothing has a name or id: which jobs come near, how to see all, and where this user may not look."""
+    return _explain_near(jar, text) + tell_unlisted(jar)
+
+
+def tell_unlisted(jar: Jar) -> str:
+    """Where a job may be that this user cannot see; empty where nothing is passed over."""
+    found = find_unlisted(jar.layout)
+    more = f"; and {len(found) - _SHOWN} more directories were not looked into" if len(found) > _SHOWN else ""
+    return "".join(f"; {line}" for line in found[:_SHOWN]) + more
+
+
+def _explain_near(jar: Jar, text: str) -> str:
     connection = jar.ledger.connection
     if 0 < len(text) < SHORTEST_ID and text.isalnum():
         would_fit = count_ids(connection, text)
@@ -32,9 +45,10 @@ def explain_unknown(jar: Jar, text: str) -> str:
         return f"the beginning of an id has to be of {SHORTEST_ID} letters or more{fit}"
     if list_batches(connection, text):
         return f"there is a batch of this name: `batch_status {text}` names its jobs"
-    found = jobs_named_with(connection, text, _SHOWN + 1) if text else []
+    found = jobs_named_with(connection, text, _SHOWN) if text else []
     if found:
-        more = " and more" if len(found) > _SHOWN else ""
+        count = count_named_with(connection, text)
+        more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
         return f"it is a part of these names: {_list_names(found[:_SHOWN])}{more}"
     newest = newest_jobs(connection, _NEWEST)
     if not newest:
@@ -75,8 +89,7 @@ def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
 
 def list_choices(found: Sequence[JobReport]) -> str:
     """The ids, or places, of jobs that one name means, newest first, and how many are not listed."""
-    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(f"{job.uid or job.place} ({job.state})" for job in found[:_SHOWN]) + more
+    return name_some([f"{job.uid or job.place} ({job.state})" for job in found], _SHOWN)
 
 
 def after_not_running(jar: Jar, job: JobReport) -> tuple[str, str]:

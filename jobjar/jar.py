@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from jobjar.access import describe_user
 from jobjar.disk import is_directory, make_directory, may_write_to
 from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar, UnsafeLink
 from jobjar.layout import Layout
 from jobjar.patience import FLICKER_S, patience, patiently
+from jobjar.refusals import explain_forbidden
 from jobjar.settings import Settings, Value, load_settings
 from jobjar.umask import take_umask
-from jobjar.whose import explain_refusal, login_of
 
 if TYPE_CHECKING:
     from jobjar.journal import Journal
@@ -125,7 +126,7 @@ class Jar:
         ):
             status = _stat(path)
             if status.st_uid != 0 or status.st_mode & 0o020:
-                raise RootForGroup(path=path, owner=login_of(status.st_uid), mode=stat.S_IMODE(status.st_mode))
+                raise RootForGroup(path=path, owner=describe_user(status.st_uid), mode=stat.S_IMODE(status.st_mode))
 
     def check_is_writable(self) -> None:
         """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where
@@ -145,7 +146,7 @@ class Jar:
             self.layout.workers,
         ):
             if not may_write_to(path):
-                raise CannotUseJar(action="write to", path=path, reason=explain_refusal(path))
+                raise CannotUseJar(action="write to", path=path, reason=explain_forbidden(path))
 
 
 def open_jar(
@@ -187,7 +188,7 @@ def _check_is_jar(layout: Layout) -> int:
     except FileNotFoundError:
         raise NotAJar(home=layout.home, reason="there is no such directory") from None
     except PermissionError as error:
-        raise ForbiddenJar(home=layout.home, reason=explain_refusal(layout.home, os.R_OK)) from error
+        raise ForbiddenJar(home=layout.home, reason=explain_forbidden(layout.home, os.R_OK)) from error
     except OSError as error:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
@@ -195,7 +196,7 @@ def _check_is_jar(layout: Layout) -> int:
             if stat.S_ISDIR(status.st_mode) and not os.access(
                 layout.home, os.X_OK
             ):  # what is there seems to be missing
-                raise ForbiddenJar(home=layout.home, reason=explain_refusal(path, os.R_OK))
+                raise ForbiddenJar(home=layout.home, reason=explain_forbidden(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     if status.st_mode & 0o020:
         _refuse_links(layout)

@@ -24,7 +24,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.jug.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.liveness import session_processes, start_now
 from jobjar.own_file import hold_file, let_file_go
-from jobjar.remedies import explain_no_process, explain_refusal
+from jobjar.refusals import explain_error, explain_no_process
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -168,7 +168,7 @@ class Juggler:
                     why = self._host.note_unfit(refusal)
                 else:
                     self._host.tell_refusal(refusal)
-                    why = explain_refusal(refusal)
+                    why = explain_error(refusal)
                 self._host.give_back(juggled.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return

@@ -19,20 +19,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from jobjar.creating import create_file, make_directory_in, move_between, opened, write_whole_in
 from jobjar.description import STORAGE_CATEGORY, storage_category
-from jobjar.disk import is_directory, look, look_afresh, make_directory, read_file, rename, replace_file
+from jobjar.disk import is_directory, look, look_afresh, make_directory, read_file, rename
 from jobjar.errors import BadLimit, CannotUseJar
 from jobjar.jar import Jar
 from jobjar.jobname import check_category, check_identifier, new_id, node_name
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
 from jobjar.liveness import MARK, is_left, mark, own_nodes
 from jobjar.patience import FLICKER_S, do_once, patiently
-from jobjar.regular import UnfitFile, pass_over
-from jobjar.trees import remove_tree
-from jobjar.whose import explain
+from jobjar.refusals import explain_at
+from jobjar.regular import UnfitFile, open_directory_below, open_directory_in, pass_over
+from jobjar.trees import remove_entry
 
 CATEGORY, STORAGE, BATCH = "category", "storage", "batch"
 HIGHEST = 9_999
@@ -122,51 +124,100 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
     paths = jar.layout.limit(key)
     try:
         if count is None:
-            with contextlib.suppress(FileNotFoundError):
-                do_once(lambda: os.unlink(paths.count_file), paths.count_file)  # COMMIT: from here there is no limit
+            with contextlib.suppress(FileNotFoundError), _opened(jar.layout, key) as limit:
+                # COMMIT: from here there is no limit
+                do_once(lambda: os.unlink("count", dir_fd=limit), paths.count_file)
             return
-        for path in (jar.layout.limits, paths.path, paths.free, paths.taken):
-            with contextlib.suppress(FileExistsError):
-                make_directory(path)
-        discard_workshops(paths)
-        workshop = f"{paths.path}/new.{node_name()}.{mark()}.{new_id()}"
-        make_directory(workshop)
-        try:
-            for first in range(1, count + 1, TOKENS_IN_BLOCK):
-                _make_block(paths, workshop, first)
-            replace_file(f"{workshop}/count", f"{count}\n".encode())
-            rename(f"{workshop}/count", paths.count_file)  # COMMIT: from here the limit is `count`
-        finally:
-            remove_tree(workshop)
+        with contextlib.suppress(FileExistsError):
+            make_directory(jar.layout.limits)
+        with _opened(jar.layout) as limits:
+            make_directory_in(limits, key, paths.path)
+        # By descriptors: of a group's jar a member may put a link in the place of each directory meanwhile.
+        with _opened(jar.layout, key) as limit:
+            make_directory_in(limit, "free", paths.free)
+            make_directory_in(limit, "taken", paths.taken)
+            _discard_workshops_in(limit, paths)
+            _make_tokens(limit, paths, count)
     except OSError as error:
-        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain(error, paths.path)) from error
+        raise CannotUseJar(action="set the limit", path=paths.path, reason=explain_at(error, paths.path)) from error
 
 
-def _make_block(paths: LimitPaths, workshop: str, first: int) -> None:
-    """Make the tokens of one block, unless they were made already, by whomever."""
-    block = paths.block(first)
-    if is_directory(block):
+def _opened(layout: Layout, *names: str) -> contextlib.AbstractContextManager[int]:
+    """A directory of limits, on the way to which no link is followed."""
+    path = "/".join((layout.limits, *names))
+    return opened(lambda: open_directory_below(layout.home, "limits", *names), path)
+
+
+def _make_tokens(limit: int, paths: LimitPaths, count: int) -> None:
+    """Make the tokens that are still wanted, and the count."""
+    name = f"new.{node_name()}.{mark()}.{new_id()}"
+    workshop_path = f"{paths.path}/{name}"
+    make_directory_in(limit, name, workshop_path)
+    try:
+        with (
+            opened(lambda: open_directory_in(limit, name, workshop_path), workshop_path) as workshop,
+            opened(lambda: open_directory_in(limit, "free", paths.free), paths.free) as free,
+        ):
+            for first in range(1, count + 1, TOKENS_IN_BLOCK):
+                _make_block(workshop, free, paths.block(first), first)
+            write_whole_in(workshop, f"{workshop_path}/count", f"{count}\n".encode(), 0o644)
+            # COMMIT: from here the limit is `count`
+            move_between(workshop, "count", limit, "count", paths.count_file)
+    finally:
+        remove_entry(limit, paths.path, name)
+
+
+def _make_block(workshop: int, free: int, path: str, first: int) -> None:
+    """Make the tokens of the block at `path`, unless they were made already, by whomever."""
+    name = os.path.basename(path)
+    if _is_directory_in(free, name):
         return
-    made = f"{workshop}/{os.path.basename(block)}"
-    os.mkdir(made)
-    for name in (_MARK, *map(str, range(first, first + TOKENS_IN_BLOCK))):
-        os.close(os.open(f"{made}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+    os.mkdir(name, dir_fd=workshop)
+    with opened(lambda: open_directory_in(workshop, name, path), path) as made:
+        for token in (_MARK, *map(str, range(first, first + TOKENS_IN_BLOCK))):
+            os.close(create_file(token, 0o660, dir_fd=made))
     try:
         # COMMIT: from here these tokens are there, for ever. A directory that is not empty is never replaced.
-        patiently(lambda: os.rename(made, block), block)
+        patiently(lambda: os.rename(name, name, src_dir_fd=workshop, dst_dir_fd=free), path)
     except OSError:
         # Somebody else was quicker, or it had happened (NFS): believe the destination, not the error.
-        if not is_directory(block):
+        if not _is_directory_in(free, name):
             raise
 
 
-def discard_workshops(paths: LimitPaths) -> None:
-    """Remove what killed processes of this node were making."""
+def _is_directory_in(directory: int, name: str) -> bool:
+    try:
+        status = patiently(lambda: os.stat(name, dir_fd=directory, follow_symlinks=False), name)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode)
+
+
+def discard_workshops(layout: Layout, key: str) -> None:
+    """Remove what killed processes of this node were making. Raises OSError."""
+    with _opened(layout, key) as limit:
+        _discard_workshops_in(limit, layout.limit(key))
+
+
+def _discard_workshops_in(limit: int, paths: LimitPaths) -> None:
     workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
-    for name in patiently(lambda: os.listdir(paths.path), paths.path):
+    for name in patiently(lambda: os.listdir(limit), paths.path):
         found = workshop.fullmatch(name)
         if found and is_left(found):
-            remove_tree(f"{paths.path}/{name}")
+            remove_entry(limit, paths.path, name)
+
+
+def put_back(layout: Layout, key: str, name: str, number: int) -> bool:
+    """Make the token free that has this name in taken/, as recovery does for workers: no link is followed on the way. Returns
+    whether it was there. Raises OSError."""
+    path = layout.limit(key).free_token(number)
+    block = os.path.basename(os.path.dirname(path))
+    try:
+        with _opened(layout, key, "taken") as taken, _opened(layout, key, "free", block) as free:
+            move_between(taken, name, free, str(number), path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 # Looking

@@ -43,9 +43,10 @@ from jobjar.ledger.returns import find_return
 from jobjar.ledger.store import FROM_JOURNALS, FROM_SNAPSHOT, Ledger
 from jobjar.limits import explain_limits
 from jobjar.liveness import DEAD
+from jobjar.others_processes import explain_left_running
+from jobjar.refusals import explain_disk
 from jobjar.refused import Refused
 from jobjar.regular import UnfitFile, open_below
-from jobjar.remedies import explain_disk
 from jobjar.returned import explain_return
 from jobjar.units import format_seconds, name_retries
 
@@ -212,7 +213,9 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
         if worker is None:
             return []
         if worker.alive == DEAD:
-            return [f"it is stranded with the dead worker {name} (`recover_jobs` on node {worker.process.node})"]
+            left = explain_left_running(jar.ledger.connection, jar.layout, worker, {job.uid or ""}).get(job.uid or "")
+            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.process.node})"
+            return [f"it is stranded with the dead worker {name}{what}"]
         silence = Hearing(jar.layout).explain_silence(worker)
         return [f"its worker {silence}"] if silence else []
     return []

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jobjar.access import explain_directory
 from jobjar.arrivals import Arrivals
 from jobjar.attempt import ClaimedJob, Claimer
 from jobjar.disk import look
@@ -23,6 +22,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import scan_category
 from jobjar.ledger.store import FROM_JOURNALS, Ledger
 from jobjar.patience import patience
+from jobjar.refusals import explain_directory
 from jobjar.stages.claim import claim_next
 
 # Scanning directories for hand-made submissions takes at most this share of a worker's time.

@@ -18,7 +18,8 @@ _MOST = 10
 
 def find_oddities(data: bytes) -> list[str]:
     """What is odd in a job's file, of which `data` is the beginning, as warnings for people."""
-    return [f"line {line.number} of its file: {line.reason}" for line in find_misplaced(data)[:_MOST]]
+    found = [f"line {line.number} of its file: {line.reason}" for line in find_misplaced(data)]
+    return found if len(found) <= _MOST else [*found[:_MOST], f"{len(found) - _MOST} more such lines of its file"]
 
 
 def oddities_entry(claimer: Claimer, uid: str, attempt: int, oddities: list[str]) -> Entry:

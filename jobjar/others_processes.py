@@ -8,41 +8,55 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
-from jobjar.access import name_of, user_of
+from jobjar.access import User, name_of, user_of
 from jobjar.control import WorkerState
-from jobjar.jar import Jar
+from jobjar.grouped import name_some
+from jobjar.layout import Layout
 from jobjar.ledger.queries import attempt_of_worker
+from jobjar.ledger.reconcile import list_jar
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
 from jobjar.orphans import has_reached_something
 
 _SHOWN = 5
 
 
-def explain_left_running(jar: Jar, worker: WorkerState, uids: set[str]) -> dict[str, str]:
-    """For each of these jobs of a dead worker that may still run, and that this user may not end, what is to be done."""
-    owner = user_of(worker.user) if worker.is_here and worker.user else None
-    if owner is None or os.geteuid() in (0, owner.uid):
+def may_hold_others(worker: WorkerState) -> bool:
+    """Whether a dead worker holds jobs of which something may run that this user may not end: its directory stays where it is
+    then, under the paths that those jobs know."""
+    return _owner_of(worker) is not None and any(list_jar(worker.paths.jobs, ""))
+
+
+def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, uids: set[str]) -> dict[str, str]:
+    """For each of these jobs of a dead worker that may still run, and that this user may not end, who can. Takes the driver's
+    connection."""
+    owner = _owner_of(worker)
+    if owner is None:
         return {}
-    with jar.ledger.writing() as connection:
-        attempts = {uid: attempt_of_worker(connection, uid, worker.worker_id) for uid in uids}
     left: dict[str, str] = {}
-    for uid, attempt in attempts.items():
+    for uid in uids:
+        attempt = attempt_of_worker(connection, uid, worker.worker_id)
         if attempt is not None and attempt.outcome is not None:
             continue  # its end was seen
-        if has_reached_something(jar.layout, uid):
+        if has_reached_something(layout, uid):
             continue  # it goes on elsewhere, and is gone on with
         if attempt is not None and attempt.pid and process_start(attempt.pid) in (None, attempt.pid_started):
             pids = session_processes(attempt.pid)
         else:
             pids = _hidden_processes(owner.uid, worker.process.started)
         if pids:
-            shown = ", ".join(map(str, pids[:_SHOWN])) + (" …" if len(pids) > _SHOWN else "")
             left[uid] = (
-                f"stays with it: it may still run (processes {shown}), and {name_of(os.geteuid())} may not end what "
-                f"{owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"
+                f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and {name_of(os.geteuid())} may "
+                f"not end what {owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"
             )
     return left
+
+
+def _owner_of(worker: WorkerState) -> User | None:
+    """The user of a worker of this node whose processes this user may not end; None where it may."""
+    owner = user_of(worker.user) if worker.is_here and worker.user else None
+    return None if owner is None or os.geteuid() in (0, owner.uid) else owner
 
 
 def _hidden_processes(uid: int, since: float) -> list[int]:

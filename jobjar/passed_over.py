@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from jobjar.access import explain_directory, explain_file, may_run_here
+from jobjar.access import may_run_here
 from jobjar.attempt import Claimer
 from jobjar.attributes import HEADER_BYTES, read_header
 from jobjar.disk import is_job_file, look
@@ -17,6 +17,7 @@ from jobjar.jobname import id_in_name, is_own_name
 from jobjar.ledger.queries import Candidate
 from jobjar.patience import patiently
 from jobjar.put_off import FileMark
+from jobjar.refusals import explain_directory, explain_file
 from jobjar.regular import open_regular
 
 
@@ -100,7 +101,7 @@ def is_refused(claimer: Claimer, candidate: Candidate, warn: Callable[[str], Non
     return True
 
 
-def explain_refusal(claimer: Claimer, candidate: Candidate, source: str, error: OSError) -> Refused | CannotUseJar:
+def why_not_moved(claimer: Claimer, candidate: Candidate, source: str, error: OSError) -> Refused | CannotUseJar:
     """What it is that a move to the worker was not allowed."""
     directory = os.path.dirname(source)
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -108,6 +109,6 @@ def explain_refusal(claimer: Claimer, candidate: Candidate, source: str, error: 
         if not candidate.category or status is None:
             return CannotUseJar(action="claim", path=source, reason=error.strerror)
         return Refused(explain_directory(status, claimer.refusals.user.name), is_of_category=True)
-    return Refused(
-        f"{claimer.refusals.user.name} may not move it: {error.strerror} (a sticky bit on its directory, perhaps)"
-    )
+    user = claimer.refusals.user.name
+    why = "the sticky bit of its directory, or `chattr +i`, perhaps"
+    return Refused(f"{user} may not move it: {error.strerror} ({why})")

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobjar.errors import JarError
-
 T = TypeVar("T")
 
 # What a disk says that may be good again: a server that is away or was started anew (ESTALE: the handle is no longer known;
@@ -80,30 +78,6 @@ def _do_nothing() -> None:
 
 
 patience = Patience()
-
-
-class Refusals:
-    """What a worker was refused since its last turn that went well: each kind is said once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._said: set[str] = set()
-
-    def tell(self, error: Exception) -> None:
-        """Say it, unless that was said already."""
-        # Not by the whole text: the next job is refused for the same reason.
-        named = error.fields.get("reason") if isinstance(error, JarError) else None
-        kind = f"errno {error.errno}" if isinstance(error, OSError) else f"{type(error).__name__} {named}"
-        if kind not in self._said:
-            self._said.add(kind)
-            where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            self._say(f"{where}{error.strerror}; waiting" if isinstance(error, OSError) else str(error))
-
-    def end(self) -> None:
-        """It goes on."""
-        if self._said:
-            self._said.clear()
-            self._say("going on")
 
 
 def is_transient(error: OSError) -> bool:

@@ -109,9 +109,9 @@ def _free_name(path: str) -> None:
             remove_file(path)
 
 
-def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
-    """Take back the jobs of one dead worker. Where its directory has been set aside meanwhile, what has its name now is left
-    alone."""
+def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
+    """Take back the jobs of one dead worker; returns whether it holds none any more that another user has to end. Where its
+    directory has been set aside meanwhile, what has its name now is left alone."""
     held = []
     with _owner_stays(jar, worker) as is_owner:
         if is_owner:
@@ -127,15 +127,16 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
         end_orphans(jar, worker, uids, recovery.say)
-        left = explain_left_running(jar, worker, uids)
+        with jar.ledger.writing() as connection:
+            left = explain_left_running(connection, jar.layout, worker, uids)
         for place in held:
             why = left.get(jobs[place].uid or "") if place in jobs else None
             if why is not None:
-                recovery.say(f"{worker.name}: {name_in_place(place)} {why}")
+                recovery.say(f"{worker.name}: {name_in_place(place)} stays with it: {why}")
                 continue
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
         if left:
-            return  # the rest is done when these are ended
+            return False  # the rest is done when these are ended
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path, recovery)
     with _owner_stays(jar, worker) as is_owner:
@@ -144,6 +145,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     if not worker.ended:
         _tell_loss(jar, worker, recovery)
         _note_death(jar, worker, recovery)
+    return True
 
 
 @contextlib.contextmanager
@@ -196,8 +198,10 @@ def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
 
 
 def set_aside(jar: Jar, worker: WorkerState) -> None:
-    """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs."""
-    recover_worker(jar, worker, Recovery(worker.name))  # the new one is called so too
+    """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs. It stays
+    where a job of it does."""
+    if not recover_worker(jar, worker, Recovery(worker.name)):  # the new one is called so too
+        return
     recover_tokens(jar, jar.say)
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
     with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment

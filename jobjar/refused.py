@@ -5,14 +5,16 @@ Reads the status of directories and files in unclaimed/; writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
-from jobjar.access import User, explain_directory, explain_file, may_run, may_take_from, this_user, user_of
+from jobjar.access import User, may_move, may_run, may_take_from, this_user, user_of
 from jobjar.control import WorkerState
 from jobjar.disk import is_job_file, look
 from jobjar.layout import Layout, category_of_place
-from jobjar.ledger.reconcile import list_directory
+from jobjar.ledger.reconcile import list_allowed, list_directory
+from jobjar.refusals import explain_directory, explain_file, explain_sticky, explain_unlisted
 
 
 class Refused:
@@ -24,6 +26,7 @@ class Refused:
         self._running = list(running)
         self._users: dict[str, User | None] = {}
         self._may_enter: dict[str, list[User]] = {}
+        self._directories: dict[str, os.stat_result] = {}
 
     def look_at_directory(self, category: str) -> bool:
         """Look at a category's directory before its files; returns whether this user may list it."""
@@ -31,8 +34,9 @@ class Refused:
         status = look(path)
         if status is None:
             return False
+        self._directories[category] = status
         asking = self._asking(category)
-        self._may_enter[category] = [user for user in asking if may_take_from(status, user)]
+        self._may_enter[category] = [user for user in asking if may_take_from(path, status, user)]
         may_list = os.access(path, os.R_OK | os.X_OK)
         if asking and not self._may_enter[category]:
             self.found.append((f"unclaimed/{category}/", explain_directory(status, _name(asking))))
@@ -43,17 +47,24 @@ class Refused:
     def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
         """Look at what is a job, in a directory that was looked at."""
         asking = self._may_enter.get(category, [])
-        if asking and not any(may_run(status, user) for user in asking):
-            self.found.append((f"unclaimed/{category}/{name}".replace("//", "/"), explain_file(status, _name(asking))))
+        path = f"{self._layout.jar_directory(category)}/{name}"
+        shown = f"unclaimed/{category}/{name}".replace("//", "/")
+        if not asking:
+            return
+        if not any(may_run(path, status, user) for user in asking):
+            self.found.append((shown, explain_file(status, _name(asking))))
+        elif not any(may_move(status, self._directories[category], user) for user in asking):
+            self.found.append((shown, explain_sticky(status, _name(asking))))
 
     def explain(self, place: str) -> str | None:
         """Why no running worker may have the job at a place; None where one may, or none asks for it."""
         category = category_of_place(place) or ""
         before = len(self.found)
         self.look_at_directory(category)
-        status = look(self._layout.path(place))
-        if status is not None and len(self.found) == before:
-            self.look_at_file(category, os.path.basename(place), status)
+        if len(self.found) == before:  # else what is in it may not be looked at either
+            status = look(self._layout.path(place))
+            if status is not None:
+                self.look_at_file(category, os.path.basename(place), status)
         return self.found[-1][1] if len(self.found) > before else None
 
     def _asking(self, category: str) -> list[User]:
@@ -74,12 +85,7 @@ def _name(users: Iterable[User]) -> str:
 def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[str, str]]:
     """All that is refused: (place, why and what to do)."""
     refused = Refused(layout, running)
-    categories = [""] + [
-        entry.name
-        for entry in list_directory(layout.unclaimed)
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-    ]
-    for category in categories:
+    for category in ["", *_names_of_directories(layout.unclaimed)]:
         if not refused.look_at_directory(category):
             continue
         for entry in list_directory(layout.jar_directory(category)):
@@ -92,3 +98,27 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
             if is_job_file(status):
                 refused.look_at_file(category, entry.name, status)
     return sorted(refused.found)
+
+
+def find_unlisted(layout: Layout) -> list[str]:
+    """What this user may not list and is passed over where jobs are looked for, each with whose it is: categories, and what
+    workers hold."""
+    places = [f"unclaimed/{name}" for name in _names_of_directories(layout.unclaimed)]
+    for name in _names_of_directories(layout.workers):
+        jobs = f"workers/{name}/jobs"
+        places += [f"workers/{name}", jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
+    found: list[str] = []
+    for place in places:
+        with contextlib.suppress(OSError):  # below one that is told of
+            status = look(layout.path(place))
+            if status is not None and not os.access(layout.path(place), os.R_OK | os.X_OK):
+                found.append(explain_unlisted(place, status))
+    return found
+
+
+def _names_of_directories(path: str) -> list[str]:
+    return [
+        entry.name
+        for entry in list_allowed(path)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    ]

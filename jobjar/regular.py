@@ -91,21 +91,35 @@ def open_below(top: str, *names: str) -> int:
     shown = "/".join((top, *names))
     if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
         raise UnfitFile(errno.EINVAL, "its name leads away from where it belongs", shown)
-    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = open_directory_below(top, *names[:-1])
     try:
-        for name in names[:-1]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                inner = os.open(name, flags, dir_fd=directory)
-            except OSError as error:
-                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-                    raise
-                raise UnfitFile(errno.ELOOP, f"{name} is not a directory, but leads elsewhere", shown) from error
-            os.close(directory)
-            directory = inner
         return open_regular(names[-1], dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def open_directory_below(top: str, *names: str) -> int:
+    """Open the directory at `top`/`names`…, where no link is followed below `top`. Raises UnfitFile where one leads away,
+    FileNotFoundError, OSError."""
+    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for number, name in enumerate(names, 1):
+        try:
+            inner = open_directory_in(directory, name, "/".join((top, *names[:number])))
+        finally:
+            os.close(directory)
+        directory = inner
+    return directory
+
+
+def open_directory_in(directory: int, name: str, path: str) -> int:
+    """Open what has this name in an open directory, and is a directory itself. Raises as `open_directory_below`."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise UnfitFile(errno.ELOOP, f"{name} is not a directory, but leads elsewhere", path) from error
 
 
 def read_regular(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:

@@ -28,9 +28,10 @@ from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
+from jobjar.others_processes import explain_left_running
 from jobjar.placeholder import read_placeholder
+from jobjar.refusals import explain_disk
 from jobjar.refused import Refused
-from jobjar.remedies import explain_disk
 from jobjar.returned import format_returns, group_returns
 from jobjar.tables import format_table
 from jobjar.units import format_rate, format_seconds
@@ -213,19 +214,18 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
     found += resting[:_SHOWN]
     if len(resting) > _SHOWN:
         found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
-    stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
-    for job in stranded[:_SHOWN]:
-        found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; run `recover_jobs` on its node")
-    if len(stranded) > _SHOWN:
-        found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
-    for job in status["jobs"]["held"][:_SHOWN]:
-        if job["held_reason"]:
-            found.append(f"{job['name']} is held in limbo: {job['held_reason']}")
+    found += _warn_of_stranded(jar, status, workers)
+    held = [job for job in status["jobs"]["held"] if job["held_reason"]]
+    found += [f"{job['name']} is held in limbo: {job['held_reason']}" for job in held[:_SHOWN]]
+    if len(held) > _SHOWN:
+        found.append(f"and {_jobs(len(held) - _SHOWN)} more are held in limbo")
     for job in status["renamed"][:_SHOWN]:
         found.append(
             f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
             "was meant, make that directory first"
         )
+    if len(status["renamed"]) > _SHOWN:
+        found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
     with contextlib.suppress(OSError):  # what else is known can be told
         trouble = explain_disk(jar.layout.home)
         found += [trouble + "; until then workers wait"] if trouble else []
@@ -247,6 +247,22 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
         jar.check_is_safe()
     except JarError as error:
         found.append(str(error))
+    return found
+
+
+def _warn_of_stranded(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
+    stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
+    left: dict[str, str] = {}
+    for worker in workers:
+        uids = {job["id"] for job in stranded[:_SHOWN] if job["id"] and job["worker"] == worker.paths.name}
+        if uids:
+            left |= explain_left_running(jar.ledger.connection, jar.layout, worker, uids)
+    found = []
+    for job in stranded[:_SHOWN]:
+        what = left.get(job["id"] or "", "run `recover_jobs` on its node")
+        found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; {what}")
+    if len(stranded) > _SHOWN:
+        found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
     return found
 
 

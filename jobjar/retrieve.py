@@ -22,6 +22,7 @@ from jobjar.errors import (
     UnknownJob,
     UnknownOutput,
 )
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jobname import as_text
 from jobjar.jug.copies import sweep, temporary_name
@@ -68,8 +69,7 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     places = {(one.storage_hfn, one.storage_url, one.storage_size, one.storage_md5) for one in found}
     if len(found) > 1 and (len(places) > 1 or next(iter(places))[:2] == (None, None)):
         jobs = list(dict.fromkeys(f"{one.job}{f' of batch {one.batch}' if one.batch else ''}" for one in found))
-        more = f" and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""
-        raise AmbiguousOutput(name=repr(name), count=len(found), jobs=", ".join(jobs[:_SHOWN]) + more)
+        raise AmbiguousOutput(name=repr(name), count=len(found), jobs=name_some(jobs, _SHOWN))
     return found[-1]
 
 

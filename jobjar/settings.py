@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from jobjar.disk import is_directory, read_file
 from jobjar.errors import ConfigError, ForbiddenJar, NoJarNamed
 from jobjar.patience import patience
+from jobjar.refusals import explain_at, explain_forbidden
 from jobjar.regular import read_given
 from jobjar.setting_table import BY_NAME, TABLE, Setting
 from jobjar.units import name_retries, parse_retries
 from jobjar.values import parse_path, parse_umask
-from jobjar.whose import explain, explain_refusal
 
 SECTION = "[Job Jar]"
 
@@ -112,7 +112,7 @@ def read_config_file(path: str, is_given: bool = False) -> dict[str, Value]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise ConfigError(where=path, reason=f"it cannot be read: {explain(error, path, os.R_OK)}") from error
+        raise ConfigError(where=path, reason=f"it cannot be read: {explain_at(error, path, os.R_OK)}") from error
     except UnicodeDecodeError as error:
         number = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(
@@ -227,7 +227,7 @@ def _read_config_of_jar(home: str) -> dict[str, Value]:
         return read_config_file(f"{home}/config.ini")
     except ConfigError as error:
         if isinstance(error.__cause__, PermissionError):
-            reason = explain_refusal(f"{home}/config.ini", os.R_OK)
+            reason = explain_forbidden(f"{home}/config.ini", os.R_OK)
             raise ForbiddenJar(home=home, reason=reason) from error.__cause__
         raise
 

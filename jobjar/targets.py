@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jobjar.disk import is_directory
 from jobjar.errors import AmbiguousTarget, UnknownBatch, UnknownJob, UnknownTarget, UsageError
+from jobjar.hints import tell_unlisted
 from jobjar.jar import Jar
 from jobjar.jobname import as_text
 from jobjar.ledger import awaited
@@ -73,7 +74,9 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     if len(kinds) + is_job > 1:
         ways = [f"--{kind.kind} {word}" for kind in kinds]
         if is_job:
-            ways += [f"{_key_of(job.uid, job.place)} for the job" for job in find_jobs(jar.ledger, word)[:_SHOWN]]
+            found = find_jobs(jar.ledger, word)
+            ways += [f"{_key_of(job.uid, job.place)} for the job" for job in found[:_SHOWN]]
+            ways += [f"the id of one of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         meanings = [f"a {kind.kind}" for kind in kinds] + (["a job"] if is_job else [])
         raise AmbiguousTarget(job=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
     if kinds or is_job or not any(character in word for character in "*?["):
@@ -82,7 +85,7 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     if awaited.any_named_like(connection, word):
         kinds.append(Selection(PATTERN, word))
     if not kinds:
-        raise UnknownTarget(job=word, home=jar.layout.home)
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar))
     return kinds
 
 
@@ -95,7 +98,7 @@ def _find_one(jar: Jar, word: str) -> str:
     try:
         job = find_job(jar, word)
     except UnknownJob:
-        raise UnknownTarget(job=word, home=jar.layout.home) from None
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar)) from None
     return _key_of(job.uid, job.place)
 
 

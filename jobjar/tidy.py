@@ -70,13 +70,15 @@ def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -
 def tidy_links(jar: Jar, say: Callable[[str], None]) -> None:
     """Make claimed/ hold a link to each claimed job, and no other."""
     workers = list_workers(jar.layout)
-    running = {worker.name for worker in workers if worker.is_running}
+    needed = {worker.name for worker in workers if worker.is_running}
+    # A dead one may hold jobs that only its user can end.
+    needed |= {worker.paths.name for worker in workers if any(list_jar(worker.paths.jobs, ""))}
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if not entry.is_symlink():
             continue
         if entry.name.startswith("."):
-            if entry.name[1:] not in running:
+            if entry.name[1:] not in needed:
                 remove_file(entry.path)
         elif target := linked_place(jar.layout, entry.path):
             linked.add(target)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from jobjar.control import ASIDE, WorkerState, list_workers
-from jobjar.disk import is_directory, look, look_afresh, remove_file, rename
+from jobjar.disk import is_directory, look, look_afresh, remove_file
 from jobjar.jar import Jar
 from jobjar.jobname import printable_name
 from jobjar.layout import Layout
@@ -24,7 +24,7 @@ from jobjar.limits import (
     list_names,
     list_taken,
     parse_taken,
-    return_token,
+    put_back,
 )
 from jobjar.liveness import DEAD
 
@@ -46,7 +46,7 @@ def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
     tokens: list[Token] = []
     for key in list_keys(jar.layout):
         try:
-            discard_workshops(jar.layout.limit(key))
+            discard_workshops(jar.layout, key)
             tokens += list_taken(jar.layout, key)
             _put_strays_back(jar.layout, key, say)
         except OSError as error:
@@ -67,7 +67,7 @@ def recover_tokens(jar: Jar, say: Callable[[str], None]) -> None:
         try:
             if worker is None and is_over:
                 _put_back(jar.layout, token.limit, os.path.basename(token.path(jar.layout)), say, token.worker)
-            elif is_over and return_token(jar.layout, token):
+            elif is_over and put_back(jar.layout, token.limit, os.path.basename(token.path(jar.layout)), token.number):
                 say(f"{token.worker}: gave back token {token.number} of the limit {token.limit}")
         except OSError as error:
             say(
@@ -93,8 +93,8 @@ def _put_back(layout: Layout, key: str, name: str, say: Callable[[str], None], h
     if status is None:
         return
     if stat.S_ISREG(status.st_mode) and number and _is_only_one(layout, key, number, name):
-        rename(path, paths.free_token(number))
-        say(f"{holder}: gave back token {number} of the limit {key}")
+        if put_back(layout, key, name, number):
+            say(f"{holder}: gave back token {number} of the limit {key}")
         return
     if stat.S_ISDIR(status.st_mode):
         os.rmdir(path)

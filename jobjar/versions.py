@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobjar.control import WorkerState
+from jobjar.grouped import name_some
 from jobjar.version import VERSION
-
-_SHOWN = 3
 
 
 def other_versions(workers: Iterable[WorkerState]) -> dict[str, list[str]]:
@@ -32,9 +31,3 @@ def explain_other_versions(workers: Iterable[WorkerState]) -> str | None:
         f"version {VERSION} (here) and {them} of Job Jar use one jar; install one version on all nodes, and restart the workers "
         "of the other"
     )
-
-
-def name_some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

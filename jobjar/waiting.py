@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jobjar.attempt import OUTCOMES, SUCCEEDED
 from jobjar.disk import look
 from jobjar.errors import TimedOut
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jobname import unnumbered_name
 from jobjar.layout import name_in_place, worker_of_place
@@ -283,9 +284,8 @@ def format_tally(tally: Tally, batches: Sequence[str] = ()) -> str:
     for outcome in sorted(by_outcome, key=lambda name: order.index(name) if name in order else len(order)):
         keys = sorted(by_outcome[outcome])
         of_all = f" of {tally.jobs}" if not parts else ""
-        more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
         words = _WORDS.get(outcome, outcome.replace("_", " "))
-        parts.append(f"{len(keys)}{of_all} {words}: {', '.join(map(os.path.basename, keys[:_SHOWN]))}{more}")
+        parts.append(f"{len(keys)}{of_all} {words}: {name_some([os.path.basename(key) for key in keys], _SHOWN)}")
     return f"{'; '.join(parts)} ({_advise(by_outcome, batches)})"
 
 

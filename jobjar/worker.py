@@ -35,10 +35,11 @@ from jobjar.liveness import this_process
 from jobjar.log import Log
 from jobjar.next_job import ClaimGivenUp, NextJob, asked_categories
 from jobjar.own_file import hold_file, let_file_go
-from jobjar.patience import Refusals, patience
+from jobjar.patience import patience
 from jobjar.preload import load_what_may_be_needed
 from jobjar.propose import refresh
 from jobjar.pulse import Pulse, sync_journal
+from jobjar.refusals import Refusals
 from jobjar.session import adopt_orphans
 from jobjar.stages.complete import (
     Verdict,
@@ -103,7 +104,7 @@ class Worker:
         self._leases = Leases(jar, self.claimer.worker_id, say, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, say, self.is_told_to_end)
         self._places: Workplaces | None = None
-        self._refusals = Refusals(say)
+        self._refusals = Refusals()
         self._has_strays = self._has_place
         self._juggler: Juggler | None = None
         self._is_unfit = False
@@ -185,7 +186,7 @@ class Worker:
                         spread_s(self.jar.settings.pause_time_s), for_jobs=result == IDLE, is_paused=result == PAUSED
                     )
             except OSError as error:
-                self._refusals.tell(error)
+                self._refusals.tell_error(error, self.say)
                 self._listener.pause()
 
     def step(self) -> str:
@@ -199,7 +200,7 @@ class Worker:
             self.note_unfit(error)
             return LEAVING
         if result in (RAN, IDLE, LOOKING):
-            self._refusals.end()
+            self._refusals.end_all(self.say)
         return result
 
     def _turn(self) -> str:
@@ -343,13 +344,13 @@ class Worker:
             return None
         finally:
             self.claimer.is_ahead = False
-        self._refusals.end()
+        self._refusals.end_all(self.say)
         return job
 
     def tell_refusal(self, error: Exception) -> None:
         # What a claim left in jobs/ on its way back goes first: a rename is judged by what lies there.
         self._has_strays = True
-        self._refusals.tell(error)
+        self._refusals.tell_error(error, self.say)
 
     def arrivals(self) -> list[int]:
         self._listener.arrivals.watch()

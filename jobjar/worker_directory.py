@@ -2,8 +2,9 @@
 
 It is made under another name, `.<node>.<pid>.<mark>.<random>.new` (creating.py), and renamed when it says whose it is: two
 containers may give their workers one process id and one node's name, and a rename does not replace a directory that is not
-empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, the worker is called
-`<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on this node removes it (tidy.py).
+empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, or something of its jobs
+that this user may not end, the worker is called `<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on
+this node removes it (tidy.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jobjar.jobname import login
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.lease import heartbeat_interval_s
 from jobjar.liveness import DEAD, ProcessIdentity, sees_processes
+from jobjar.others_processes import may_hold_others
 from jobjar.patience import patiently
 from jobjar.recover import set_aside
 from jobjar.trees import remove_tree
@@ -49,7 +51,7 @@ def choose_worker_name(layout: Layout, identity: ProcessIdentity) -> str:
         if look(layout.worker(name).path) is None:
             return name
         worker = read_worker(layout, name)
-        if worker is not None and worker.alive == DEAD:
+        if worker is not None and worker.alive == DEAD and not may_hold_others(worker):
             return name
     reason = (
         f"there are {_MOST_NAMESAKES} workers called {first} of which it is not known that they ended; give each container a "

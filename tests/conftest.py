@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import jobjar
+from jobjar import library
 from tests.rig import Rig
 
 # For a test that is part of `make faults`; setup.cfg has the time-out of all others.
@@ -30,6 +31,18 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path / "jar")
     yield made
     made.end_everything()
+
+
+@pytest.fixture
+def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library in this process, on the rig's jar; what it was before comes back."""
+    monkeypatch.setattr(library, "_overrides", {})
+    monkeypatch.setattr(library, "_jar", None)
+    monkeypatch.setattr(library, "_jar_key", ())
+    jobjar.set_home(str(rig.home))
+    yield
+    if library._jar is not None:
+        library._jar.close()
 
 
 @pytest.fixture(autouse=True)

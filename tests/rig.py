@@ -55,18 +55,22 @@ class Rig:
             "JJ_EXIT_ON_FAILURE": "no",
             "HOME": str(home.parent),
         }
+        # Words before each program (who runs it, and where), and the directory that it begins in.
+        self.before: list[str] = []
+        self.directory: str | None = None
         self._started: list[subprocess.Popen[str]] = []
         self._jars: list[Jar] = []
 
     def run(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
         """Run an installed program to its end; with `check`, it has to succeed. `changes` go to its environment."""
         result = subprocess.run(
-            [str(BIN / program), *words],
+            [*self.before, str(BIN / program), *words],
             env={**self.environment, **changes},
             capture_output=True,
             text=True,
             timeout=120,
             stdin=subprocess.DEVNULL,
+            cwd=self.directory,
         )
         assert not check or result.returncode == 0, (
             f"{program} {words}: {result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -90,7 +94,7 @@ class Rig:
     def start_worker(self, *words: str, **changes: str) -> subprocess.Popen[str]:
         """Start a worker in the foreground of a process of this test, and wait until it has its directory."""
         process = subprocess.Popen(
-            [str(BIN / "start_worker"), "--foreground", *words],
+            [*self.before, str(BIN / "start_worker"), "--foreground", *words],
             env={**self.environment, **changes},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -98,6 +102,7 @@ class Rig:
             text=True,
             start_new_session=True,
             preexec_fn=heed_signals,
+            cwd=self.directory,
         )
         self._started.append(process)
         assert process.stdout is not None and process.stderr is not None

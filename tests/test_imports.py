@@ -44,11 +44,10 @@ FOUNDATIONS = [
     "values",
     "put_off",
     "access",
-    "whose",
     "grouped",
     "expectation",
     "file_mark",
-    "remedies",
+    "refusals",
 ]
 WORK = [
     "tidy",

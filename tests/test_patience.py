@@ -15,7 +15,8 @@ from jobjar.disk import look, make_directory, remove_file, rename, replace_file
 from jobjar.errors import CannotUseJar
 from jobjar.journal import Journal, read_journal
 from jobjar.moves import move, move_to_free_name
-from jobjar.patience import TRANSIENT, Refusals, do_once, patiently
+from jobjar.patience import TRANSIENT, do_once, patiently
+from jobjar.refusals import Refusals
 
 Call = Callable[..., object]
 
@@ -107,15 +108,15 @@ def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatc
 
 def test_a_worker_says_each_kind_of_refusal_once_until_it_goes_on() -> None:
     said: list[str] = []
-    refusals = Refusals(said.append)
+    refusals = Refusals()
     for name in "ab":
-        refusals.tell(OSError(errno.EIO, "no", name))
-        refusals.tell(CannotUseJar(action="claim", path=name, reason="no"))
+        refusals.tell_error(OSError(errno.EIO, "no", name), said.append)
+        refusals.tell_error(CannotUseJar(action="claim", path=name, reason="no"), said.append)
     assert len(said) == 2
-    refusals.end()
-    refusals.end()
+    refusals.end_all(said.append)
+    refusals.end_all(said.append)
     assert len(said) == 3
-    refusals.tell(OSError(errno.EIO, "no", "a"))
+    refusals.tell_error(OSError(errno.EIO, "no", "a"), said.append)
     assert len(said) == 4
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.others import BY_PERMISSION_BITS
+
 pytestmark = pytest.mark.root
 HERE = Path(__file__).parent.parent
 # Refuses openat2 as whoever confines a process does: seccomp(2), with the number of the error in the first word.
@@ -169,8 +171,7 @@ def test_a_closed_directory_with_a_mount_is_opened_and_what_is_mounted_is_not_ch
     tree, data = make_tree(tmp_path)
     data.chmod(0o500)
     space.shell(f"mount --bind '{data}' '{tree}/a/b'; chmod 0 '{tree}/a'")
-    words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    space._enter += words
+    space._enter += BY_PERMISSION_BITS
     assert space.remove(tree) == ["/tree/a/b stays: something is mounted there"]
     assert data.stat().st_mode & 0o777 == 0o500
     assert is_whole(data)

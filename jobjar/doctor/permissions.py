@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 
 from jobjar.disk import is_job_file
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jobname import printable_name
 from jobjar.ledger.reconcile import list_directory, list_everything
@@ -46,7 +48,7 @@ def look_at_others(jar: Jar) -> Finding:
     found = [path for path in paths if _mode(path) & 0o002]
     if found:
         meaning = "whoever puts a file there has it run as the workers' user; workers refuse to start"
-        return Finding(GROUP, "writable by others", DANGER, _some(found), meaning, f"chmod o-w {' '.join(found[:5])}")
+        return Finding(GROUP, "writable by others", DANGER, _some(found), meaning, f"chmod o-w {_list_all(found)}")
     return Finding(GROUP, "writable by others", FINE, "nothing")
 
 
@@ -74,7 +76,7 @@ def look_at_group(jar: Jar) -> Finding:
                 wrong.append(path)
     if wrong:
         meaning = "what some members make there, others cannot move"
-        advice = f"chgrp {group} and chmod g+rwxs {' '.join(wrong[:5])}"
+        advice = f"chgrp {group} and chmod g+rwxs {_list_all(wrong)}"
         return Finding(GROUP, "group", WARNING, f"not the group's, or not setgid: {_some(wrong)}", meaning, advice)
     return Finding(GROUP, "group", FINE, f"group {group} may write everywhere")
 
@@ -143,5 +145,10 @@ def _mode(path: str) -> int:
 
 
 def _some(paths: list[str]) -> str:
-    shown = [printable_name(path) for path in paths[:3]]
-    return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return name_some([printable_name(path) for path in paths])
+
+
+def _list_all(paths: list[str]) -> str:
+    """For a command: all of them, where they are few."""
+    more = f" … (and {len(paths) - 5} more)" if len(paths) > 5 else ""
+    return " ".join(map(shlex.quote, paths[:5])) + more

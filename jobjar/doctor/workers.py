@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from jobjar.control import WorkerState, list_workers
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.reconcile import list_directory, list_jar
@@ -51,12 +52,11 @@ def look_at_dead(workers: list[WorkerState]) -> Finding:
     alive = sum(1 for worker in workers if worker.alive != DEAD)
     stranded = [(worker.name, name) for worker in dead for name in held_jobs(worker)]
     if stranded:
-        some = ", ".join(f"{name} with {worker}" for worker, name in stranded[:3])
-        more = f" and {len(stranded) - 3} more" if len(stranded) > 3 else ""
+        some = name_some([f"{name} with {worker}" for worker, name in stranded])
         meaning = "their workers died; they wait until somebody takes them back"
-        return Finding(GROUP, "stranded jobs", DANGER, f"{len(stranded)}: {some}{more}", meaning, "recover_jobs")
+        return Finding(GROUP, "stranded jobs", DANGER, f"{len(stranded)}: {some}", meaning, "recover_jobs")
     if dead:
-        some = ", ".join(worker.name for worker in dead[:3])
+        some = name_some([worker.name for worker in dead])
         return Finding(GROUP, "dead workers", NOTE, f"{len(dead)}: {some}", "they hold no job", "recover_jobs notes it")
     return Finding(GROUP, "dead workers", FINE, f"none; {alive} running (all nodes)")
 
@@ -113,8 +113,8 @@ def look_at_heartbeats(workers: list[WorkerState], now: float, heartbeat_time_s:
     if not silent:
         return Finding(GROUP, check, FINE, f"{len(others)} workers, all heard of within {format_seconds(limit_s)}")
     jobs = sum(count for _, _, count in silent)
-    some = ", ".join(f"{worker.name} ({format_seconds(age_s)}, {count} jobs)" for worker, age_s, count in silent[:3])
-    measured = f"{len(silent)} silent: {some}" + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+    some = name_some([f"{worker.name} ({format_seconds(age_s)}, {count} jobs)" for worker, age_s, count in silent])
+    measured = f"{len(silent)} silent: {some}"
     nodes = " ".join(sorted({worker.process.node for worker, _, _ in silent}))
     meaning = (
         f"they hold {jobs} jobs; whether they are dead is known only on their nodes" if jobs else "they hold no job"
@@ -156,8 +156,8 @@ def look_at_held(jar: Jar) -> Finding:
     """Jobs in limbo, and why."""
     held = [job for job in gather_status(jar)["jobs"]["held"] if job["held_reason"]]
     if held:
-        some = "; ".join(f"{job['name']}: {job['held_reason']}" for job in held[:3])
-        measured = f"{len(held)}: {some}" + (f"; and {len(held) - 3} more" if len(held) > 3 else "")
+        some = name_some([f"{job['name']}: {job['held_reason']}" for job in held], separator="; ")
+        measured = f"{len(held)}: {some}"
         return Finding(
             GROUP, "held jobs", WARNING, measured, "they are not run", "correct them, move them to unclaimed/"
         )

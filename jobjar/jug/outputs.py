@@ -36,6 +36,7 @@ from jobjar.disk import (
     sync_directory,
 )
 from jobjar.errors import BadOutput
+from jobjar.grouped import name_some
 from jobjar.jug.copies import Meanwhile, is_temporary_name, measure, nothing, open_file
 from jobjar.layout import Layout
 from jobjar.mounts import mounts_below
@@ -106,8 +107,7 @@ def list_outputs(directory: str, meanwhile: Meanwhile = nothing) -> list[OutputF
     problems: list[str] = []
     files = [_measure_output(directory, name, meanwhile, problems) for name in _walk(directory, problems)]
     if problems:
-        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise BadOutput(directory=directory, reason="; ".join(problems[:_SHOWN]) + more)
+        raise BadOutput(directory=directory, reason=name_some(problems, _SHOWN, "; "))
     return sorted(file for file in files if file is not None)
 
 
@@ -334,7 +334,7 @@ def _check_mounts(working_directory: str) -> None:
         point for point in mounts_below(working_directory) if point in (".", OUTPUT) or point.startswith(f"{OUTPUT}/")
     ]
     if points:
-        shown = ", ".join(map(_shorten, points[:_SHOWN]))
+        shown = name_some([_shorten(point) for point in points], _SHOWN)
         reason = f"something is mounted there ({shown}), which the job has to unmount before it ends"
         raise BadOutput(directory=working_directory, reason=reason)
 

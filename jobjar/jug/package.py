@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from jobjar.errors import CannotInstall
 from jobjar.patience import patiently
-from jobjar.remedies import explain_reason
+from jobjar.refusals import explain_reason
 
 _COMMANDS_LIMIT = 1 << 20
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -25,7 +25,7 @@ from jobjar.jug.far import (
 )
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
-from jobjar.remedies import explain_reason
+from jobjar.refusals import explain_reason
 
 _CHUNK = 1 << 20
 # No leading hyphen: ssh would take the host for an option.

@@ -325,6 +325,8 @@ def run_storage_software(
     records = {record["source_name"]: record for record in said.records}
     stored = [_check_record(file, records.pop(file.name, None)) for file in files]
     unknown = [f"{STORED}: a record of {name!r}, which was not published" for name in list(records)[:_MOST_UNKNOWN]]
+    if len(records) > _MOST_UNKNOWN:
+        unknown.append(f"{STORED}: {len(records) - _MOST_UNKNOWN} more records of what was not published")
     return StoredRecords(stored, [*said.warnings, *unknown])
 
 

@@ -34,6 +34,8 @@ _SAMPLES = (
     "SELECT * FROM move ORDER BY job_uid DESC LIMIT 1",
     "SELECT * FROM attempt ORDER BY job_uid DESC LIMIT 1",
 )
+# More than a ledger keeps on a small disk (store.py).
+_LARGE_WAL_BYTES = 1 << 19
 _TRIES = 5
 _STEP_PAGES = 4096
 
@@ -46,6 +48,12 @@ def name_error(error: Exception, path: str) -> JarError:
     if isinstance(cause, UnicodeDecodeError) or _is_damaged(code, reason, path):
         return LedgerCorrupt(path=path, reason=reason)
     if is_full(cause):
+        if most_is_wal(path):
+            # To write it back wants room for the pages that it adds.
+            size = os.stat(f"{path}-wal").st_size
+            reason += (
+                f", of which the ledger's write-ahead log takes {size / 1e6:.1f} MB; `recover_jobs` gives that back"
+            )
         return LedgerDiskFull(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
 
@@ -65,6 +73,14 @@ def _is_damaged(code: int | None, reason: str, path: str) -> bool:
     if primary == _CANNOT_OPEN:
         return any(map(_is_no_file, (path, f"{path}-wal", f"{path}-shm")))
     return primary in (_CORRUPT, _NOT_A_DATABASE)
+
+
+def most_is_wal(path: str) -> bool:
+    """Whether a ledger's write-ahead log is large, and larger than the ledger."""
+    try:
+        return os.stat(f"{path}-wal").st_size > max(_LARGE_WAL_BYTES, os.stat(path).st_size)
+    except OSError:
+        return False
 
 
 def _is_no_file(path: str) -> bool:

@@ -30,8 +30,8 @@ from jobjar.layout import Layout
 from jobjar.liveness import boot_id, mark, node_run
 from jobjar.mounts import is_local
 from jobjar.patience import patiently
+from jobjar.refusals import explain_at, explain_forbidden
 from jobjar.regular import UnfitFile, pass_over, read_regular
-from jobjar.whose import explain, explain_refusal
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
@@ -177,7 +177,7 @@ class LedgerHome:
             return Journal(find_path(), find_path, find_other)
         except OSError as error:
             raise CannotUseJar(
-                action="write to the ledger home", path=self.path, reason=explain(error, self.path)
+                action="write to the ledger home", path=self.path, reason=explain_at(error, self.path)
             ) from error
 
     @contextlib.contextmanager
@@ -206,7 +206,7 @@ class LedgerHome:
                 self._lock_descriptor = -1
         except OSError as error:
             raise LedgerUnavailable(
-                path=self.path, reason=f"its lock: {explain(error, self.lock_file)}", what_next="look after the disk"
+                path=self.path, reason=f"its lock: {explain_at(error, self.lock_file)}", what_next="look after the disk"
             ) from error
         self._is_locked = True
         try:
@@ -298,7 +298,7 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     if is_local(layout.ledger):
         return LedgerHome(layout.ledger, shared=True)
     if not os.access(layout.journals, os.W_OK):
-        raise CannotUseJar(action="write to", path=layout.journals, reason=explain_refusal(layout.journals))
+        raise CannotUseJar(action="write to", path=layout.journals, reason=explain_forbidden(layout.journals))
     parent = f"{HOMES}/jobjar-{os.geteuid()}"
     _make_own_directory(parent)
     # By the path too: a jar that was copied with all its files, its id among them, is another jar.
@@ -313,7 +313,7 @@ def _is_same(path: str, other: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise CannotUseJar(action="look at", path=path, reason=explain(error, path)) from error
+        raise CannotUseJar(action="look at", path=path, reason=explain_at(error, path)) from error
 
 
 def _private_home(layout: Layout, path: str) -> LedgerHome:
@@ -321,7 +321,7 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         refused = find_untrusted_above(path)
     except OSError as error:
-        raise CannotUseJar(action="make the ledger home", path=path, reason=explain(error, path)) from error
+        raise CannotUseJar(action="make the ledger home", path=path, reason=explain_at(error, path)) from error
     if refused is not None:
         raise UnsafeLedgerHome(path=path, reason=refused)
     _make_own_directory(path)
@@ -342,7 +342,7 @@ def _make_own_directory(path: str) -> None:
             os.mkdir(path, 0o700)
         status = os.lstat(path)
     except OSError as error:
-        raise CannotUseJar(action="make the ledger home", path=path, reason=explain(error, path)) from error
+        raise CannotUseJar(action="make the ledger home", path=path, reason=explain_at(error, path)) from error
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafeLedgerHome(path=path, reason="it is not a directory")
     if status.st_uid not in (os.geteuid(), 0):
@@ -359,7 +359,7 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
     except FileNotFoundError:
         noted = ()
     except OSError as error:
-        raise CannotUseJar(action="read", path=home.jar_file, reason=explain(error, home.jar_file)) from error
+        raise CannotUseJar(action="read", path=home.jar_file, reason=explain_at(error, home.jar_file)) from error
     if noted == ours:
         return
     if len(noted) == 2:
@@ -379,7 +379,9 @@ def read_jar_id(layout: Layout) -> str:
         _make_jar_id(layout)
         return read_file(layout.jar_id_file).decode(errors="replace").strip()
     except OSError as error:
-        raise CannotUseJar(action="read", path=layout.jar_id_file, reason=explain(error, layout.jar_id_file)) from error
+        raise CannotUseJar(
+            action="read", path=layout.jar_id_file, reason=explain_at(error, layout.jar_id_file)
+        ) from error
 
 
 def _make_jar_id(layout: Layout) -> None:

@@ -24,6 +24,11 @@ def jobs_named_with(connection: Any, part: str, limit: int) -> list[Named]:
     return [Named(*row) for row in connection.execute(query, (part, limit))]
 
 
+def count_named_with(connection: Any, part: str) -> int:
+    """How many jobs have `part` in their names."""
+    return int(connection.execute("SELECT count(*) FROM job WHERE instr(name, ?)", (part,)).fetchone()[0])
+
+
 def newest_jobs(connection: Any, limit: int) -> list[Named]:
     """The jobs that were moved last."""
     query = "SELECT name, state FROM job ORDER BY moved_at DESC, id DESC LIMIT ?"

@@ -17,7 +17,7 @@ import peewee
 
 from jobjar.creating import temporary_path
 from jobjar.disk import open_common_file
-from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable
+from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import (
     UNREADABLE,
@@ -25,13 +25,14 @@ from jobjar.ledger.database import (
     copy_snapshot,
     driver,
     is_full,
+    most_is_wal,
     name_error,
     remove_database,
 )
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
+from jobjar.refusals import explain_at
 from jobjar.regular import UnfitFile
-from jobjar.whose import explain
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -110,7 +111,7 @@ class Ledger:
             except UnfitFile as error:
                 raise LedgerCorrupt(path=self.path, reason=error.strerror) from error
             except OSError as error:
-                reason = explain(error, self.path)
+                reason = explain_at(error, self.path)
                 raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
             except (*UNREADABLE, LedgerUnavailable):
                 # SQLite does not write to a file that somebody removed after it was opened; there is another now.
@@ -291,9 +292,19 @@ class Ledger:
         return action()
 
     def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], say: Callable[[str], None]) -> T:
-        """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again."""
+        """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again. Where its
+        disk is full, and its write-ahead log has more of that than the ledger itself, rebuild it in that room."""
         try:
             return self._do_again_if_replaced(action)
+        except LedgerDiskFull as error:
+            if self.is_private or not most_is_wal(self.path):
+                raise
+            say(f"{error}. Rebuilding it from the journals and the directories, without that")
+            with self.home.locked():
+                self.close()
+                remove_database(self.path)
+            rebuild(self)
+            return action()
         except LedgerCorrupt as error:
             if self.is_private:
                 raise

@@ -13,8 +13,8 @@ from jobjar.jar import Jar, open_jar
 from jobjar.jobname import printable
 from jobjar.patience import patience
 from jobjar.programs.utf8 import begin
+from jobjar.refusals import explain_at
 from jobjar.settings import Value, parse_option
-from jobjar.whose import explain
 
 Body = Callable[[argparse.Namespace], int]
 
@@ -80,7 +80,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = (
-            explain(error, os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.strerror
+            explain_at(error, os.fsdecode(error.filename))
+            if isinstance(error.filename, str | bytes)
+            else error.strerror
         )
         complain(parser.prog, f"{where}{reason or error}. Check the disk and the permissions")
         return 1

@@ -18,8 +18,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.control import list_workers
+        from jobjar.grouped import name_some
         from jobjar.ledger.rebuild import find_other_version, rebuild_ledger
-        from jobjar.versions import name_some, other_versions
+        from jobjar.versions import other_versions
 
         jar = open_named_jar(options, program_path)
         home = jar.ledger_home

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -93,10 +94,16 @@ def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
     if (gone.workers or gone.batches) and not options.yes:
         complain(program, gone.describe(jar))
         if not sys.stdin.isatty():
-            raise NotConfirmed()
+            typed = " ".join(
+                f"--{kind} {shlex.quote(name)}" for kind in ("node", "worker") for name in getattr(options, kind)
+            )
+            raise NotConfirmed(
+                reason="only somebody at a terminal is asked, and standard input is none: an answer that is piped there is not "
+                f"read. Where all of the above is certainly gone: {program} {typed} --yes"
+            )
         print("Is it certain that all of it is gone for good? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise NotConfirmed()
+            raise NotConfirmed(reason="the answer was not y")
     give_up_gone(jar, gone)
 
 

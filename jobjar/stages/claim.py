@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access import explain_file, may_run, may_run_here, name_of
+from jobjar.access import may_run, name_of
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES
@@ -33,15 +33,16 @@ from jobjar.oddities import oddities_entry
 from jobjar.passed_over import (
     Refused,
     batch_of,
-    explain_refusal,
     forget,
     is_hand_made,
     is_refused,
     is_unnamed,
     pass_over,
+    why_not_moved,
 )
 from jobjar.patience import patiently
 from jobjar.propose import propose, renew
+from jobjar.refusals import explain_file
 from jobjar.throttle import is_closed
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _claim(
         claimer.proposals.missing.append(candidate)
         return None
     except PermissionError as error:
-        raise explain_refusal(claimer, candidate, source, error) from error
+        raise why_not_moved(claimer, candidate, source, error) from error
     except OSError as error:
         raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
     try:
@@ -216,7 +217,7 @@ def _claim(
             # Its lease was over before this worker held a job: nobody has seen this one yet.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
-        if not may_run(status, claimer.refusals.user) and not may_run_here(path):
+        if not may_run(path, status, claimer.refusals.user):
             # Its worker could not run it. Another user's can, perhaps, and its owner can mend that.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             raise Refused(explain_file(status, claimer.refusals.user.name))

@@ -29,7 +29,7 @@ from jobjar.journal import Entry
 from jobjar.jug.monitor import Monitor
 from jobjar.liveness import start_now
 from jobjar.own_file import hold_file
-from jobjar.remedies import explain_no_process, explain_refusal
+from jobjar.refusals import explain_error, explain_no_process
 from jobjar.session import (
     DOUBT_S,
     CannotStart,
@@ -64,7 +64,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         place = places.make_alone(job)
     except OSError as error:
         raise CannotUseJar(
-            action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_refusal(error)
+            action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_error(error)
         ) from error
     started = time.monotonic()
     monitor = Monitor(claimer, job)

@@ -17,7 +17,7 @@ from jobjar.jug.package import read_package
 from jobjar.jug.software import Package, install, place_workware
 from jobjar.jug.sources import Cache, fetch
 from jobjar.jug.steps import STAGE_IN, Attempt, StageFailed, Steps, Work
-from jobjar.remedies import explain_refusal
+from jobjar.refusals import explain_error
 from jobjar.workplace import Workplace
 
 
@@ -59,7 +59,7 @@ def use_workware(attempt: Attempt) -> None:
         try:
             attempt.packages = [*attempt.packages, read_package(attempt.directory)]
         except (JarError, OSError) as error:
-            raise StageFailed(STAGE_IN, explain_refusal(error)) from error
+            raise StageFailed(STAGE_IN, explain_error(error)) from error
 
 
 def _open_cache(attempt: Attempt) -> Cache | None:
@@ -80,7 +80,7 @@ def _install(attempt: Attempt) -> list[Package]:
             for source in attempt.description.software
         ]
     except (JarError, OSError) as error:
-        raise StageFailed(STAGE_IN, explain_refusal(error)) from error
+        raise StageFailed(STAGE_IN, explain_error(error)) from error
 
 
 def _bring_files(attempt: Attempt, directory: str) -> None:
@@ -92,4 +92,4 @@ def _bring_files(attempt: Attempt, directory: str) -> None:
         for source in attempt.description.input_files:
             fetch(source, f"{directory}/{source.name}", cache, attempt.check)
     except (JarError, OSError, ValueError) as error:
-        raise StageFailed(STAGE_IN, explain_refusal(error)) from error
+        raise StageFailed(STAGE_IN, explain_error(error)) from error

@@ -26,7 +26,7 @@ from jobjar.jug.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.jug.storage import run_storage_software, storage_path, store_file
 from jobjar.jug.variables import StoredRecords
 from jobjar.ledger.queries import count_attempts
-from jobjar.remedies import explain_refusal
+from jobjar.refusals import explain_error
 from jobjar.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
 from jobjar.workplace import Workplace
 
@@ -72,7 +72,7 @@ def store_outputs(
 def _explain(attempt: Attempt, error: OSError) -> str:
     named = attempt.jar.settings.storage_path
     is_missing = error.errno == errno.ENOENT and error.filename == named
-    return explain_refusal(error) + (", or name another storage path (JJ_STORAGE_PATH)" if is_missing else "")
+    return explain_error(error) + (", or name another storage path (JJ_STORAGE_PATH)" if is_missing else "")
 
 
 def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:

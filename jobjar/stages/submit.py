@@ -28,8 +28,8 @@ from jobjar.journal import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.moves import move_under_own_name
 from jobjar.patience import is_transient, keep_trying, patiently
+from jobjar.refusals import explain_at
 from jobjar.submitted import first_move_entry, submitted_entry
-from jobjar.whose import explain
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -166,7 +166,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
                     os.unlink(left.path)
             with contextlib.suppress(OSError):
                 jar.journal.append(moved)
-            raise SubmitFailed(path=job.submission.what, reason=explain(error, job.path)) from error
+            raise SubmitFailed(path=job.submission.what, reason=explain_at(error, job.path)) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
     for category in {job.submission.category for job in pending}:
@@ -212,7 +212,7 @@ def _make_category(jar: Jar, category: str) -> None:
         check_path_is_safe(path)
     except OSError as error:
         raise SubmitFailed(
-            path=f"a job of category {category}", reason=_name_place(path, explain(error, path))
+            path=f"a job of category {category}", reason=_name_place(path, explain_at(error, path))
         ) from error
 
 
@@ -227,7 +227,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     try:
         descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)
     except OSError as error:
-        reason = explain(error, path)
+        reason = explain_at(error, path)
         raise SubmitFailed(
             path=submission.what, reason=_name_place(directory, reason) if error.filename in (None, path) else reason
         ) from error
@@ -267,7 +267,7 @@ def _copy_file(path: str, target: int) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotExecutable(path=path, reason=explain(error, path, os.R_OK)) from error
+        raise NotExecutable(path=path, reason=explain_at(error, path, os.R_OK)) from error
     try:
         mode = os.fstat(source).st_mode
         if not mode & 0o111:

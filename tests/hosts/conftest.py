@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.hosts.nodes import Node
+from tests.others import GroupRig, open_place
 from tests.rig import Rig
 
 MakeNode = Callable[..., Node]
@@ -24,3 +25,11 @@ def make_node(rig: Rig) -> Iterator[MakeNode]:
     yield make
     for node in made:
         node.kill()
+
+
+@pytest.fixture
+def group() -> Iterator[GroupRig]:
+    with open_place() as place:
+        made = GroupRig(place / "jar")
+        yield made
+        made.end_everything()

@@ -4,93 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobjar.create import create_jar
-from tests.hosts.test_readers import NOBODY, PROJECT, show_to_others
-from tests.rig import BIN, Result, Rig, wait_until
+from tests.others import BY_PERMISSION_BITS, DAEMON, NOBODY, GroupRig
+from tests.rig import Rig, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-# The colleague, who is in the jar's group as `nobody` is.
-DAEMON = 1
 WHOSE = "it belongs to daemon, mode {}"
-
-
-class GroupRig(Rig):
-    """A jar of a group. Its programs are run by the user `nobody`, and the colleague `daemon` puts files there."""
-
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, make=False)
-        create_jar(str(home), for_group=True)
-        subprocess.run(["chgrp", "-R", str(NOBODY), str(home)], check=True)
-        subprocess.run(["chmod", "-R", "g+rwX", str(home)], check=True)
-        keep = home.parent / "keep"
-        keep.mkdir()
-        views = show_to_others([Path(sys.base_prefix).resolve(), PROJECT], keep)
-        drop = f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all -- "$@"'
-        self._as_nobody = ["unshare", "--mount", "sh", "-ec", f"{views} && rm -rf '{keep}'/* && {drop}", "sh"]
-        self.environment.update(JJ_POLL_TIME="0.1", JJ_PAUSE_TIME="1", HOME="/nonexistent", TMPDIR="/tmp")
-
-    def run(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
-        result = subprocess.run(
-            [*self._as_nobody, str(BIN / program), *words],
-            env={**self.environment, **changes},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-        )
-        assert not check or result.returncode == 0, f"{program} {words}: {result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.stderr, result.stderr
-        return result
-
-    def start_worker(self, *words: str, **changes: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*self._as_nobody, str(BIN / "start_worker"), "--foreground", *words],
-            env={**self.environment, **changes},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            cwd="/",
-        )
-        self._started.append(process)
-        assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline(), process.stderr.read()
-        return process
-
-    def drop_by_colleague(self, name: str, mode: int, category: str = "", directory_mode: int = 0o2775) -> Path:
-        """A job that the colleague puts there by hand, in a category that the colleague makes."""
-        directory = self.home / "unclaimed" / category
-        if not directory.exists():
-            directory.mkdir()
-            os.chown(directory, DAEMON, NOBODY)
-            directory.chmod(directory_mode)
-        written = self.home / "limbo" / name
-        written.write_text("#!/bin/sh\n")
-        os.chown(written, DAEMON, NOBODY)
-        written.chmod(mode)
-        return written.rename(directory / name)
-
-
-@pytest.fixture
-def group() -> Iterator[GroupRig]:
-    top = Path(tempfile.mkdtemp(prefix="jobjar-test-", dir="/tmp"))
-    top.chmod(0o755)
-    made = GroupRig(top / "jar")
-    yield made
-    made.end_everything()
-    shutil.rmtree(top)
 
 
 def told(rig: GroupRig, place: str, mode: str) -> None:
@@ -133,11 +56,30 @@ def test_a_category_s_directory_made_with_a_narrow_umask_is_passed_over_until_it
     others = [group.submit("true") for _ in range(3)]
     wait_until(lambda: set(group.names("completed")) == set(others), "the others")
     told(group, "unclaimed/LINUX/", mode[1:])
+    if mode != "02755":
+        unlisted = (
+            f"unclaimed/LINUX/ was not looked into: nobody may not list it, it belongs to daemon, mode {mode[1:]}"
+        )
+        for words in (["show", "theirs"], ["output", "unclaimed/LINUX/theirs"], ["wait", "theirs"], ["wait", "th*"]):
+            assert unlisted in group.run("jobjar", *words, check=False).stderr
     path.parent.chmod(0o2775)
     wait_until(lambda: "theirs" in group.names("completed"), "what is in the mended one")
     said = group.stop_worker(worker)
     assert 1 <= said.count("is passed over") <= 2
     group.assert_clean()
+
+
+def test_a_job_that_the_sticky_bit_of_its_directory_keeps_there_is_told(group: GroupRig) -> None:
+    path = group.drop_by_colleague("theirs", 0o755, "LINUX", 0o3775)
+    worker = group.start_worker("LINUX")
+    other = group.submit("true")
+    wait_until(lambda: group.names("completed") == [other], "the other")
+    reason = "nobody may not move it: it belongs to daemon, and its directory has the sticky bit (`chmod -t` on that)"
+    assert f"unclaimed/LINUX/theirs is passed over: {reason}" in group.status()["warnings"]
+    assert group.show("theirs")["waits_because"][0] == reason
+    path.parent.chmod(0o2775)
+    wait_until(lambda: "theirs" in group.names("completed"), "the freed one")
+    assert group.stop_worker(worker).count("is passed over") == 1
 
 
 def test_what_is_known_in_a_directory_is_not_gone_when_it_cannot_be_listed_any_more(group: GroupRig) -> None:
@@ -164,3 +106,41 @@ def test_a_submitted_job_that_its_worker_may_not_run_goes_back_unrun(group: Grou
     wait_until(lambda: name in group.names("completed"), "the mended one")
     group.stop_worker(worker)
     assert json.loads(group.run("jobjar", "show", "--format", "json", name).stdout)["outcome"] == "succeeded"
+
+
+def test_root_without_its_rights_is_told_what_it_may_not_use(tmp_path: Path) -> None:
+    """As in a container without capabilities, or on a server that takes root for nobody."""
+    rig = Rig(tmp_path / "jar")
+    rig.before = BY_PERMISSION_BITS
+    rig.environment.update(JJ_POLL_TIME="0.1", JJ_PAUSE_TIME="1")
+    try:
+        closed = rig.drop("theirs", "#!/bin/sh\n", mode=0o700)
+        submitted = rig.submit("-c", "A", "true")
+        theirs = rig.home / "unclaimed/A" / submitted
+        theirs.chmod(0o700)
+        inner = rig.drop("inner", "#!/bin/sh\n", "B")
+        for path in (closed, theirs, inner.parent):
+            os.chown(path, DAEMON, DAEMON)
+        inner.parent.chmod(0o700)
+        worker = rig.start_worker("--as-root-for-group", "A", "B")
+        other = rig.submit("true")
+        wait_until(lambda: rig.names("completed") == [other], "the other")
+        warnings = rig.status()["warnings"]
+        places = (("unclaimed/theirs", "0700"), (f"unclaimed/A/{submitted}", "0700"), ("unclaimed/B/", "0700"))
+        for place, mode in places:
+            [line] = [line for line in warnings if line.startswith(f"{place} is passed over: root may not ")]
+            assert f"belongs to daemon, mode {mode}" in line
+        for job in ("theirs", submitted):
+            shown = rig.show(job)
+            assert shown["attempts"] == [] and WHOSE.format("0700") in shown["waits_because"][0]
+        assert (
+            "unclaimed/B/ was not looked into: root may not" in rig.run("jobjar", "show", "inner", check=False).stderr
+        )
+        for path in (closed, theirs):
+            path.chmod(0o755)
+        os.chown(inner.parent, 0, 0)
+        wait_until(lambda: len(rig.names("completed")) == 4, "what was mended")
+        rig.stop_worker(worker)
+        rig.assert_clean()
+    finally:
+        rig.end_everything()

@@ -58,7 +58,9 @@ def test_a_node_that_is_gone_is_given_up_with_its_jobs_tokens_and_changes_of_bat
 
     refused = rig.run("recover_jobs", "--node", "rain", check=False)
     assert refused.returncode == 1 and f"{worker}: silent for " in refused.stderr and "holds 1 job" in refused.stderr
-    assert "batch wc" in refused.stderr and "say --yes" in refused.stderr
+    assert "batch wc" in refused.stderr and "recover_jobs --node rain --yes" in refused.stderr
+    piped = rig.shell("echo y | recover_jobs --node rain || test $? = 1").stderr
+    assert "an answer that is piped there is not read" in piped
     assert rig.names(f"workers/{worker}/jobs") == [job]
     done = rig.run("recover_jobs", "--node", "rain", "--yes").stdout
     assert "1 jobs returned" in done and "gave back token 1" in done and "batch wc: discarded" in done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 
 from tests.hosts.rigs.moosefs import MooseFS, why_no_moosefs
 from tests.hosts.storm_of_two import Host, Machine, Storm
-from tests.hosts.test_readers import NOBODY, PROJECT, show_to_others
 from tests.jug.packing import INSTALL, pack, write_package
+from tests.others import NOBODY, by_user
 from tests.rig import BIN, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.moosefs]
@@ -187,10 +186,8 @@ def test_who_may_only_read_the_disk_is_answered_from_the_snapshot_and_the_tails(
     rain.stop_workers()
     rain.run("chmod", "-R", "go+rX", str(Path(storm.jar).parent))
     storm.submit(rain, 1)  # told by the tail of a journal alone
-    views = show_to_others([Path(sys.base_prefix).resolve(), PROJECT, moosefs.mount_point], Path("/mnt"))
-    drop = f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all -- "$@"'
     del snow.environment["JJ_LEDGER_HOME"]
-    as_nobody = ["unshare", "--mount", "sh", "-ec", f"mount -t tmpfs tmpfs /mnt; {views} && {drop}", "sh"]
+    as_nobody = by_user(NOBODY, moosefs.mount_point)
     status = json.loads(snow.run(*as_nobody, str(BIN / "system_status"), "--format", "json"))
     assert status["source"] == "snapshot" and status["snapshot_age_s"] is not None
     assert (status["jobs"]["completed"], status["jobs"]["unclaimed"]) == (2, 1)

@@ -5,35 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.hosts.test_colleagues import DAEMON, GroupRig, group
-from tests.hosts.test_readers import NOBODY
+from tests.others import GroupRig
 from tests.rig import BIN, wait_until
 
-__all__ = ["group"]
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
-@pytest.fixture
-def colleague(group: GroupRig) -> Iterator[list[str]]:
-    """The words before a program that the colleague runs."""
-    yield [word.replace(f"--reuid {NOBODY}", f"--reuid {DAEMON}") for word in group._as_nobody]
-
-
 @pytest.mark.parametrize("is_told", [True, False], ids=["its start is journaled", "its start is not"])
-def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
-    group: GroupRig, colleague: list[str], is_told: bool
-) -> None:
+def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: GroupRig, is_told: bool) -> None:
     out = Path("/tmp") / f"{group.home.parent.name}.log"
     job = group.submit(f"echo $$ >> {out}; exec sleep 600")
     try:
         worker = subprocess.Popen(
-            [*colleague, str(BIN / "start_worker"), "--foreground"],
+            [*group.by_colleague, str(BIN / "start_worker"), "--foreground"],
             env=group.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -56,8 +46,14 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
             assert f"{job} stays with it: it may still run (processes " in said and str(pid) in said
             assert "`recover_jobs` of daemon or root ends and returns it" in said
         assert psutil.pid_exists(pid) and group.names("unclaimed") == []
+        told_to_people(group, job, pid)
+        stays_where_it_is(group, worker.pid)
         done = subprocess.run(
-            [*colleague, str(BIN / "recover_jobs")], env=group.environment, capture_output=True, text=True, cwd="/"
+            [*group.by_colleague, str(BIN / "recover_jobs")],
+            env=group.environment,
+            capture_output=True,
+            text=True,
+            cwd="/",
         )
         assert done.returncode == 0, done.stderr
         assert group.names("unclaimed") == [job]
@@ -65,6 +61,34 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
         assert out.read_text() == f"{pid}\n"
     finally:
         out.unlink(missing_ok=True)
+
+
+def told_to_people(group: GroupRig, job: str, pid: int) -> None:
+    """Who looks learns that it may still run and who can end that, and finds it in claimed/; who recovers it anyway does not."""
+    [reason, *_] = group.show(job)["waits_because"]
+    [warning] = [
+        line for line in group.status()["warnings"] if line.startswith(f"{job} is stranded with the dead worker ")
+    ]
+    for said in (reason, warning):
+        assert "it may still run (processes " in said and str(pid) in said
+        assert "nobody may not end what daemon runs; `recover_jobs` of daemon or root ends and returns it" in said
+    assert (group.home / "claimed" / job).exists()
+    group.before, by_nobody = [], group.before
+    assert group.show(job)["waits_because"][0].endswith(f"(`recover_jobs` on node {os.uname().nodename})")
+    group.before = by_nobody
+
+
+def stays_where_it_is(group: GroupRig, pid: int) -> None:
+    """A new worker that gets the process id of the dead one takes another name, and not the directory."""
+    node = os.uname().nodename
+    code = (
+        "from jobjar.jar import open_jar; from jobjar.worker_directory import *; from jobjar.liveness import this_process\n"
+        f"jar = open_jar(); dead = read_worker(jar.layout, '{node}.{pid}')\n"
+        f"print(choose_worker_name(jar.layout, this_process()._replace(pid={pid})))\n"
+        "set_aside(jar, dead)\n"
+    )
+    assert group.run(sys.executable, "-c", code).stdout == f"{node}.{pid}-2\n"
+    assert (group.home / "workers" / f"{node}.{pid}" / "jobs").exists()
 
 
 def read_journals(group: GroupRig) -> str:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import jobjar
 from jobjar.jar import Jar, open_jar
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
+from tests.others import NOBODY, by_user, open_place
 from tests.rig import BIN, Result, Rig
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-NOBODY = 65534
-PROJECT = Path(jobjar.__file__).parent.parent
 # A program as it runs where the jar is on a network disk, and homes are made below a directory of the test.
 _ON_NETWORK_DISK = """
 import sys
@@ -35,24 +31,6 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def show_to_others(paths: list[Path], keep: Path) -> str:
-    """Lines of sh that, in a mount namespace, let everybody reach `paths` through directories that are closed to others: the
-    Python that runs these tests may lie in somebody's home."""
-    closed = {}
-    for path in paths:
-        for ancestor in reversed(path.parents):
-            if not ancestor.stat().st_mode & 0o001:
-                closed[path] = ancestor
-                break
-    lines = []
-    for number, path in enumerate(closed):
-        lines += [f"mkdir '{keep}/{number}'; mount --bind '{path}' '{keep}/{number}'"]
-    lines += [f"mount -t tmpfs -o mode=755 tmpfs '{ancestor}'" for ancestor in sorted(set(closed.values()))]
-    for number, path in enumerate(closed):
-        lines += [f"mkdir -p '{path}'; mount --bind '{keep}/{number}' '{path}'; umount -l '{keep}/{number}'"]
-    return "; ".join([*lines, ":"])
-
-
 class ReadableRig(Rig):
     """A rig whose jar everybody may read, and the programs as nobody runs them."""
 
@@ -62,11 +40,7 @@ class ReadableRig(Rig):
         self.temporary = home.parent / "tmp"
         self.temporary.mkdir()
         self.temporary.chmod(0o777)
-        keep = home.parent / "keep"
-        keep.mkdir()
-        views = show_to_others([Path(sys.base_prefix).resolve(), PROJECT], keep)
-        drop = f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all -- "$@"'
-        self._as_nobody = ["unshare", "--mount", "sh", "-ec", f"{views} && rm -rf '{keep}'/* && {drop}", "sh"]
+        self._as_nobody = by_user(NOBODY)
 
     def read(self, *words: str, check: bool = True, user: int = NOBODY, **changes: str) -> Result:
         """Run a program as somebody else, who changes nothing in the jar by it."""
@@ -110,13 +84,10 @@ def tree_of(top: Path) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture
 def readable() -> Iterator[ReadableRig]:
-    # pytest's own directories are closed to others.
-    top = Path(tempfile.mkdtemp(prefix="jobjar-test-", dir="/tmp"))
-    top.chmod(0o755)
-    made = ReadableRig(top / "jar")
-    yield made
-    made.end_everything()
-    shutil.rmtree(top)
+    with open_place() as place:
+        made = ReadableRig(place / "jar")
+        yield made
+        made.end_everything()
 
 
 def run_three_jobs(rig: Rig, **changes: str) -> list[str]:

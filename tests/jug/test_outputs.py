@@ -37,6 +37,7 @@ from jobjar.jug.outputs import (
 )
 from jobjar.layout import Layout
 from jobjar.trees import remove_tree
+from tests.others import BY_PERMISSION_BITS
 from tests.test_trees import make_deep
 
 FILES = {"a.txt": b"one", "data/output.ntpl": b"\0" * 3_000_000, "log/deep/ö x.log": b"", ".hidden": b"dot"}
@@ -347,8 +348,7 @@ def test_removing_removes_all_attempts_and_the_lowest_first(layout: Layout, monk
 
 @pytest.mark.root
 def test_what_a_job_made_unwritable_or_unreadable_is_published_and_removed(layout: Layout, working: Path) -> None:
-    # Root without the capabilities that let it pass over permission bits.
-    words = ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c"]
+    words = [*BY_PERMISSION_BITS, sys.executable, "-c"]
     fill(working / "output")
     closed = working / "output" / "data"
     for path in (closed, working / "output", working):
@@ -382,7 +382,7 @@ def test_an_output_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> No
     fill(tmp_path / "output")
     (tmp_path / "output" / "a.txt").chmod(0)
     (tmp_path / "output" / "log").chmod(0)
-    words = ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c"]
+    words = [*BY_PERMISSION_BITS, sys.executable, "-c"]
     script = f"from jobjar.jug.outputs import list_outputs; list_outputs({str(tmp_path / 'output')!r})"
     result = subprocess.run([*words, script], capture_output=True, text=True, timeout=60)
     assert "BadOutput" in result.stderr
@@ -403,7 +403,7 @@ def test_a_directory_of_outputs_that_may_be_listed_and_not_entered_is_refused_by
     output = tmp_path / "output"
     fill(output)
     (output / "log").chmod(0o444)
-    words = ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c"]
+    words = [*BY_PERMISSION_BITS, sys.executable, "-c"]
     script = f"from jobjar.jug.outputs import list_outputs; list_outputs({str(output)!r})"
     result = subprocess.run([*words, script], capture_output=True, text=True, timeout=60)
     assert "BadOutput" in result.stderr and "' may not be read" in result.stderr

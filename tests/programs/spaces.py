@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.rig import BIN, Result, Rig, wait_until
-
-NSENTER = "/usr/bin/nsenter"
+from tests.rig import BIN, Rig, wait_until
 
 
 class SpaceRig(Rig):
@@ -24,19 +22,16 @@ class SpaceRig(Rig):
         )
         assert self._space.stdout is not None
         assert self._space.stdout.readline() == "ready\n"
-        self.enter = ["--mount", "--target", str(self._space.pid), "--"]
+        self.before = ["/usr/bin/nsenter", "--mount", "--target", str(self._space.pid), "--"]
         self.inside = self.seen(home)
 
     def seen(self, path: Path) -> Path:
         """`path` as the programs see it."""
         return Path(f"/proc/{self._space.pid}/root{path}")
 
-    def run(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
-        return super().run(NSENTER, *self.enter, str(BIN / program), *words, check=check, **changes)
-
     def root_shell(self, script: str) -> None:
         """Run a shell script as root in the namespace: mounts, and what fills a disk."""
-        super().run(NSENTER, *self.enter, "/bin/sh", "-ec", script)
+        self.run("/bin/sh", "-ec", script)
 
     def mount_small_disk(self, path: Path, size: str = "4m") -> None:
         path.mkdir(exist_ok=True)
@@ -60,7 +55,7 @@ class SpaceRig(Rig):
         """A worker in the namespace; what it says goes to `log`, on a disk that does not fill up."""
         with open(log, "wb") as file:
             process = subprocess.Popen(
-                [NSENTER, *self.enter, str(BIN / "start_worker"), "--foreground", *words],
+                [*self.before, str(BIN / "start_worker"), "--foreground", *words],
                 env={**self.environment, **changes},
                 stdout=file,
                 stderr=file,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,28 +11,25 @@ from typing import Any
 import pytest
 
 from jobjar import jobname
-from jobjar.create import create_jar
+from jobjar.batch import edit_batch
+from jobjar.errors import JarError
+from jobjar.limits import CATEGORY, set_limit
 from jobjar.liveness import pid_namespace
 from jobjar.stages import submit
+from tests.others import UNNAMED, create_group_jar, do_as, open_place
 from tests.rig import Rig
 
 pytestmark = pytest.mark.root
 
-MEMBER, GROUP = 61_234, 61_235
+MEMBER, GROUP = UNNAMED, UNNAMED + 1
 
 
 @pytest.fixture
 def shared() -> Iterator[Rig]:
     """A jar of root's for a group, to which its members may write, and a victim: a file that only root may read."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # the members cannot reach those of the tests
-        Path(directory).chmod(0o755)
-        home = Path(directory) / "shared"
-        create_jar(str(home), for_group=True)
-        for path in (home, *home.rglob("*")):
-            os.chown(path, -1, GROUP, follow_symlinks=False)
-            if path.is_dir():
-                path.chmod(0o2770)
-        rig = Rig(home, make=False)
+    with open_place() as place:
+        create_group_jar(place / "shared", GROUP)
+        rig = Rig(place / "shared", make=False)
         victim_of(rig).write_text("secret")
         victim_of(rig).chmod(0o600)
         try:
@@ -43,18 +40,7 @@ def shared() -> Iterator[Rig]:
 
 def as_member(action: Callable[[], object]) -> None:
     """Do something as a member of the group, who is nobody else."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setgid(GROUP)
-            os.setuid(MEMBER)
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+    do_as(MEMBER, GROUP, action)
 
 
 def replace_by_link(path: Path, target: Path) -> Callable[[], object]:
@@ -207,3 +193,97 @@ def test_a_directory_of_the_jar_that_a_member_replaced_by_a_link_is_refused(shar
     result = shared.run("submit_job", "true", check=False)
     assert result.returncode == 1 and f"{path} is a symbolic link" in result.stderr
     assert sorted(os.listdir(elsewhere)) == ["journals"]
+
+
+def tree_of(top: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(top)): (path.stat().st_mode, b"" if path.is_dir() else path.read_bytes())
+        for path in (top, *top.rglob("*"))
+    }
+
+
+@pytest.fixture
+def private(shared: Rig) -> Path:
+    """A directory of root's with names that are also used in a jar."""
+    path = shared.home.parent / "private"
+    for name in ("count", "batch.json", "2", "3", "0/2", "0/3", "wc/batch.json"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("mine")
+    path.chmod(0o700)
+    return path
+
+
+def put_link(path: Path, target: Path) -> None:
+    """As a member: a link in place of a directory."""
+
+    def put() -> None:
+        path.rename(f"{path}.away")
+        path.symlink_to(target)
+
+    as_member(put)
+
+
+@pytest.fixture
+def changed(shared: Rig) -> Rig:
+    """With a limit of two, and a batch, of root's."""
+    shared.run("workload_limit", "LINUX", "2")
+    file = shared.home.parent / "wc.jug"
+    file.write_text('batch\nname = "wc"\nseeds = "1-2"\nrun_command = "true"\n')
+    shared.run("submit_batch", str(file))
+    return shared
+
+
+@pytest.mark.parametrize("place", ["limits/category.LINUX", "limits/category.LINUX/free", "batches/wc"])
+def test_root_changes_no_limit_and_no_batch_through_a_directory_that_a_member_replaced(
+    changed: Rig, private: Path, place: str
+) -> None:
+    before = tree_of(private)
+    put_link(changed.home / place, private)
+    for words in (
+        ["workload_limit", "LINUX", "100"],
+        ["workload_limit", "LINUX", "none"],
+        ["batch_edit", "wc", "seeds=1-3"],
+        ["abort_batch", "wc"],
+        ["recover_jobs"],
+    ):
+        changed.run(*words, check=False)
+    assert tree_of(private) == before
+
+
+def test_root_gives_no_token_back_over_a_file_that_a_member_s_link_leads_to(changed: Rig, private: Path) -> None:
+    before = tree_of(private)
+    limit = changed.home / "limits/category.LINUX"
+    (limit / "free/0/2").rename(limit / "taken/2")
+    (limit / "free/0/3").rename(limit / "taken/3.1.rain.7.abcdefghijkl")
+    put_link(limit / "free/0", private)
+    changed.run("recover_jobs", check=False)
+    (limit / "free/0").unlink()
+    put_link(limit / "free", private)
+    changed.run("recover_jobs", check=False)
+    assert tree_of(private) == before
+
+
+@pytest.mark.parametrize("what", ["a limit", "a batch"])
+def test_what_root_prepares_is_not_made_where_a_member_s_link_leads(
+    changed: Rig, private: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The member is quick: it replaces the directory between two steps."""
+    before = tree_of(private)
+    mkdir, swapped = os.mkdir, list[str]()
+
+    def make_and_swap(path: str, mode: int = 0o777, dir_fd: int | None = None) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
+        name = os.path.basename(path)
+        if not swapped and name.startswith(("new.", f".{NODE}.")):
+            swapped.append(name)
+            put_link(changed.home / ("limits/category.LINUX" if what == "a limit" else "batches") / name, private)
+
+    monkeypatch.setattr(os, "mkdir", make_and_swap)
+    jar = changed.open()
+    with contextlib.suppress(JarError, OSError):
+        if what == "a limit":
+            set_limit(jar, CATEGORY, "LINUX", 100)
+        else:
+            edit_batch(jar, "wc", {"seeds": "1-3"})
+    assert swapped
+    assert tree_of(private) == before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.others import BY_PERMISSION_BITS
 from tests.programs.spaces import SpaceRig
 from tests.rig import BIN, Rig, wait_until
 
@@ -162,8 +163,7 @@ def test_a_read_only_jar_refuses_to_submit_and_to_work_and_still_tells_its_statu
 
 
 def test_directories_without_write_permission_are_named(rig: Rig) -> None:
-    # Root without the capabilities that let it pass over permission bits.
-    words = ("/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    words = BY_PERMISSION_BITS
     (rig.home / "unclaimed").chmod(0o500)
     result = rig.run(*words, f"{rig.home}/bin/submit_job", "true", check=False)
     assert result.returncode == 1

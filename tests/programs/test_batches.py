@@ -6,13 +6,11 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.attributes import read_description
 from tests.described import describe
 from tests.rig import BIN, Rig, wait_until
@@ -196,12 +194,18 @@ def test_a_submission_that_is_interrupted_says_so_and_leaves_nothing(rig: Rig, f
     assert seeds_in(rig, "unclaimed") == [1, 2]
 
 
-def test_a_batch_is_aborted_but_not_restarted_while_jobs_of_it_cannot_be_ended(rig: Rig, tmp_path: Path) -> None:
+def stop_a_worker_of_a_batch(rig: Rig, tmp_path: Path) -> subprocess.Popen[str]:
+    """A worker that runs the one job of batch b, and does not react any more."""
     (tmp_path / "b.jug").write_text('batch\nname = "b"\nrun_command = "sleep 60"\n')
     rig.run("submit_batch", f"{tmp_path}/b.jug")
     worker = rig.start_worker()
     wait_until(lambda: not rig.names("unclaimed"), "the claim")
     worker.send_signal(signal.SIGSTOP)
+    return worker
+
+
+def test_a_batch_is_aborted_but_not_restarted_while_jobs_of_it_cannot_be_ended(rig: Rig, tmp_path: Path) -> None:
+    worker = stop_a_worker_of_a_batch(rig, tmp_path)
     try:
         result = rig.run("abort_batch", "--restart", "--kill", "b", check=False)
     finally:
@@ -217,11 +221,7 @@ def test_a_batch_is_aborted_but_not_restarted_while_jobs_of_it_cannot_be_ended(r
 
 
 def test_an_abortion_that_is_interrupted_says_what_is_left_to_do(rig: Rig, tmp_path: Path) -> None:
-    (tmp_path / "b.jug").write_text('batch\nname = "b"\nrun_command = "sleep 60"\n')
-    rig.run("submit_batch", f"{tmp_path}/b.jug")
-    worker = rig.start_worker()
-    wait_until(lambda: not rig.names("unclaimed"), "the claim")
-    worker.send_signal(signal.SIGSTOP)
+    worker = stop_a_worker_of_a_batch(rig, tmp_path)
     try:
         words = [str(BIN / "abort_batch"), "b"]
         process = subprocess.Popen(words, env=rig.environment, stderr=subprocess.PIPE, text=True)
@@ -267,16 +267,6 @@ def test_the_programs_of_a_jar_are_there_too(rig: Rig) -> None:
     for program in ("submit_batch", "batch_edit", "abort_batch"):
         assert (rig.home / "bin" / program).exists() and (BIN / program).exists()
         assert f"jobjar {program}" in rig.run("jobjar", program.replace("_", "-"), "--help").stdout
-
-
-@pytest.fixture
-def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(library, "_overrides", {})
-    monkeypatch.setattr(library, "_jar", None)
-    jobjar.set_home(str(rig.home))
-    yield
-    if library._jar is not None:
-        library._jar.close()
 
 
 @pytest.mark.usefixtures("own_library")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.others import UNNAMED, create_group_jar, open_place
 from tests.rig import Rig
 
 pytestmark = pytest.mark.root
-MEMBER, GROUP = 12345, 12346
+MEMBER, GROUP = UNNAMED, UNNAMED + 1
 PROGRAMS = [
     ("start_worker",),
     ("start_worker", "--foreground"),
@@ -26,17 +24,11 @@ PROGRAMS = [
 @pytest.fixture
 def group() -> Iterator[Rig]:
     """A jar of a group with a member, where the member can reach it."""
-    place = Path(tempfile.mkdtemp(prefix="jobjar-group-", dir="/tmp"))
-    place.chmod(0o755)
-    rig = Rig(place / "jar", make=False)
-    rig.run("jobjar", "init", "--group", str(rig.home))
-    for path, directories, _ in os.walk(rig.home):
-        for name in (".", *directories):
-            os.chown(f"{path}/{name}", 0, GROUP)
-            os.chmod(f"{path}/{name}", 0o2770)
-    yield rig
-    rig.end_everything()
-    shutil.rmtree(place)
+    with open_place() as place:
+        create_group_jar(place / "jar", GROUP)
+        rig = Rig(place / "jar", make=False)
+        yield rig
+        rig.end_everything()
 
 
 def submit_as_member(rig: Rig, name: str) -> None:

@@ -19,6 +19,21 @@ try:
 except jobjar.JarError as error:
     print(error)
 """
+# The same until nothing more fits, while somebody reads: that keeps the log from being written back. It is killed then.
+FILL_THE_LOG = """
+import os, sys, jobjar
+from jobjar.ledger.store import driver
+jobjar.submit_jobs(["true"])
+reader = driver.connect(sys.argv[1], isolation_level=None)
+reader.execute("BEGIN")
+reader.execute("SELECT count(*) FROM job").fetchone()
+try:
+    while True:
+        jobjar.submit_jobs("true" for _ in range(10))
+        jobjar.unclaimed_jobs()
+except jobjar.JarError:
+    os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.fixture
@@ -64,6 +79,21 @@ def test_when_a_little_room_was_made_on_a_full_disk_all_that_repairs_goes_on(tin
     tiny.run("jobjar", "check")
     assert f"{len(jobs) - 30}" in tiny.run("system_status").stdout
     assert sorted(path.name for path in (tiny.inside / "unclaimed").iterdir()) == [path.name for path in jobs[30:]]
+
+
+def test_recovery_gives_back_what_only_the_write_ahead_log_takes_of_a_full_disk(tiny: SpaceRig) -> None:
+    ledger = tiny.home / "ledger/ledger.db"
+    tiny.run("/usr/bin/env", sys.executable, "-c", FILL_THE_LOG, str(ledger), check=False)
+    tiny.fill(tiny.home)
+    log = sizes(tiny)["ledger.db-wal"]
+    assert log > 1_000_000
+    jobs = list((tiny.inside / "unclaimed").iterdir())
+    for path in jobs[:100]:  # so that there is something to be written
+        path.rename(tiny.inside / "limbo" / path.name)
+    assert "of which the ledger's write-ahead log takes " in tiny.run("recover_jobs").stderr
+    assert sum(size for name, size in sizes(tiny).items() if name.startswith("ledger.db")) < log
+    tiny.run("jobjar", "check")
+    assert f"{len(jobs) - 100}" in tiny.run("system_status").stdout
 
 
 def test_a_rebuild_without_any_room_says_that_the_disk_is_full_and_loses_no_job(tiny: SpaceRig) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.errors import AmbiguousTarget, TimedOut, UnknownTarget, UsageError
 from tests.described import describe
 from tests.rig import BIN, Result, Rig, wait_until
@@ -34,16 +32,6 @@ def submit_file(rig: Rig, name: str, *lines: str) -> None:
     path = rig.home.parent / f"{name}.jug"
     path.write_text("\n".join(("batch", f"name = {name}", "retries = 0", *lines)) + "\n")
     rig.run("submit_batch", str(path))
-
-
-@pytest.fixture
-def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(library, "_overrides", {})
-    monkeypatch.setattr(library, "_jar", None)
-    jobjar.set_home(str(rig.home))
-    yield
-    if library._jar is not None:
-        library._jar.close()
 
 
 # The verdict
