@@ -24,6 +24,7 @@ from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
 _CHUNK_BYTES = 8 << 20
+_POSITIONS = "SELECT journal, offset FROM journal_position"
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
@@ -46,6 +47,8 @@ def publish_snapshot(
     """
     if ledger.home.shared or ledger.is_private:
         return False
+    if older_than_s and ledger.published_positions and _positions(ledger) == ledger.published_positions:
+        return False  # nothing was folded since the snapshot was seen to have it all: the disk need not be asked
     age_s = snapshot_age_s(ledger)
     if age_s is not None and (age_s < older_than_s or (older_than_s and not _has_news(ledger))):
         return False
@@ -71,20 +74,27 @@ def _has_news(ledger: Ledger) -> bool:
     """Whether this ledger has folded something that the snapshot has not. One of a newer version is left alone; one that
     cannot be read is as good as none."""
     path = ledger.layout.snapshot
-    query = "SELECT journal, offset FROM journal_position"
     try:
         check_size(path)
         with contextlib.closing(driver.connect(f"file:{quote_path(path)}?immutable=1", uri=True)) as connection:
             check_version(connection, path)
-            published = dict(connection.execute(query))
+            published = dict(connection.execute(_POSITIONS))
     except NewerLedger:
         return False
     except (LedgerUnavailable, OSError, *UNREADABLE):
         return True
+    ours = _positions(ledger)
+    if any(offset > published.get(journal, 0) for journal, offset in ours.items()):
+        return True
+    ledger.published_positions = ours
+    return False
+
+
+def _positions(ledger: Ledger) -> dict[str, int]:
+    """How far this ledger has folded each journal."""
     with ledger.errors_named():
         ledger.ensure_open()
-        ours = dict(ledger.connection.execute(query))
-    return any(offset > published.get(journal, 0) for journal, offset in ours.items())
+        return dict(ledger.connection.execute(_POSITIONS))
 
 
 def _copy_durably(source: str, target: str, mode: int, meanwhile: Callable[[], None]) -> None:

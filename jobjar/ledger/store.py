@@ -82,6 +82,8 @@ class Ledger:
         self.made_at: float | None = None
         self._is_filling = False
         self.starts_from_snapshot = not home.shared
+        # How far journals were folded when the snapshot was seen to have it all.
+        self.published_positions: dict[str, int] = {}
 
     @property
     def connection(self) -> Any:
