@@ -63,6 +63,7 @@ class LedgerHome:
         self.polled_file = f"{path}/polled"
         self.looks_file = f"{path}/looks"
         self.told_file = f"{path}/told"
+        self.watch_file = f"{path}/watch"
         self.check_workers_lock = f"{path}/check_workers.lock"
         self.nightly_lock = f"{path}/nightly.lock"
         self.copies = f"{path}/copies"
