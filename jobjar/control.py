@@ -255,9 +255,11 @@ class Orders:
     def _have_changed(self, looks: Looks, max_age_s: float) -> bool:
         """Whether there may be other control files on a network disk than at the last look; afterwards it shows them."""
         self._looked_at = time.monotonic()
+        # The directory above first: over NFS the way to the other asks for it too.
+        all_changed_ns = looks.changed_ns([self._layout.workers], max_age_s)[self._layout.workers]
         own = look_afresh(self._paths.path)
         self.own_changed_ns = own.st_mtime_ns if own is not None else 0
-        changed_ns = (self.own_changed_ns, looks.changed_ns([self._layout.workers], max_age_s)[self._layout.workers])
+        changed_ns = (self.own_changed_ns, all_changed_ns)
         if changed_ns == self._changed_ns:
             return False
         self._changed_ns = changed_ns if looks.is_settled(changed_ns) else None

@@ -45,7 +45,7 @@ class Looks:
         now = time.time()
         noted = self._read(now)
         found: dict[str, int] = {}
-        is_to_be_noted = False
+        looked: dict[str, _Look] = {}
         # Those above others first: a directory that is missing appears only where the one above it changes.
         for path in sorted(directories, key=len):
             before, above_ns = noted.get(path), found.get(os.path.dirname(path), 0)
@@ -55,12 +55,13 @@ class Looks:
             is_still_missing = before is not None and not before.changed_ns and 0 != before.above_ns == above_ns
             status = None if is_still_missing else look_afresh(path)
             found[path] = status.st_mtime_ns if status is not None else 0
-            noted[path] = _Look(found[path], now, above_ns)
-            is_to_be_noted = True
-        if is_to_be_noted:
-            # What may change again unseen is for nobody to go by.
-            settled = {path: look for path, look in noted.items() if self.is_settled((look.changed_ns, look.above_ns))}
-            self._write(settled)
+            looked[path] = _Look(found[path], now, above_ns)
+        if looked:
+            # With what others have seen meanwhile; but what may change again unseen is for nobody to go by.
+            noted = {**self._read(now), **looked}
+            self._write(
+                {path: look for path, look in noted.items() if self.is_settled((look.changed_ns, look.above_ns))}
+            )
         return found
 
     def is_settled(self, changed_ns: Iterable[int]) -> bool:

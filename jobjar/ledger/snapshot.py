@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 from jobjar.creating import create_file, temporary_path
@@ -47,9 +48,8 @@ def publish_snapshot(
     """
     if ledger.home.shared or ledger.is_private:
         return False
-    if older_than_s and ledger.published_positions and _positions(ledger) == ledger.published_positions:
-        return False  # nothing was folded since the snapshot was seen to have it all: the disk need not be asked
     age_s = snapshot_age_s(ledger)
+    ledger.snapshot_due_at = time.monotonic() + max(0.0, older_than_s - (age_s or 0.0))
     if age_s is not None and (age_s < older_than_s or (older_than_s and not _has_news(ledger))):
         return False
     if not _take_role(ledger):
@@ -68,6 +68,16 @@ def publish_snapshot(
         remove_database(temporary)
         give_back_role(ledger.layout.publishing)
     return True
+
+
+def publish_snapshot_when_due(ledger: Ledger, meanwhile: Callable[[], None]) -> bool:
+    """`publish_snapshot` for who asks often: asks the disk only when the snapshot that was seen may be too old by now, and where
+    something was folded since it was seen to have it all. Raises as that."""
+    if ledger.home.shared or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
+        return False
+    if ledger.published_positions and _positions(ledger) == ledger.published_positions:
+        return False
+    return publish_snapshot(ledger, meanwhile=meanwhile)
 
 
 def _has_news(ledger: Ledger) -> bool:
