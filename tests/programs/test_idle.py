@@ -93,10 +93,12 @@ def test_idle_workers_look_at_the_directories_of_all_once_a_node_and_at_nothing_
         everything: Counter[tuple[str, str]] = sum(counted, Counter())
         paths = {path for _, path in everything}
         beats = {f"{path}/heartbeat" for path in own.values()}
-        assert paths <= {"unclaimed", "workers", *own.values(), *beats}, everything
+        category = f"unclaimed/{workers[0].name.rpartition('.')[0]}"  # which is missing
+        assert paths <= {"unclaimed", category, "workers", *own.values(), *beats}, everything
         assert {call for call, path in everything if path in beats} <= {"utimensat"}, everything
         # Their own directories each of them looks at, those of all only one of the two.
         own_looks = sum(everything["openat", path] for path in own.values())
+        assert everything["openat", category] < 0.3 * own_looks, everything
         assert everything["openat", "unclaimed"] + everything["openat", "workers"] < 0.9 * 2 * own_looks, everything
         # And nothing of that keeps a worker from what comes.
         rig.drop("by_hand", "#!/bin/sh\n")
