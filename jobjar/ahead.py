@@ -55,7 +55,7 @@ def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
     try:
         with jar.ledger.writing(patience_s=0) as connection:
             if jar.ledger.is_private or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
-                fold_journals(connection, jar.layout)
+                fold_journals(connection, jar.layout, opens_all=jar.ledger.is_private or jar.ledger_home.shared)
             else:
                 fold_journal(connection, jar.journal.path)
             names = workers_without_jobs(connection, claimer.worker_id, _MOST)

@@ -21,6 +21,7 @@ from jobjar.grouped import name_some
 from jobjar.jobname import is_text
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
+from jobjar.looks import Looks
 from jobjar.patience import FLICKER_S, is_transient, patiently
 from jobjar.refusals import explain_at
 
@@ -220,25 +221,29 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
 
 
 class Orders:
-    """What control files tell a worker. On a network disk they are looked at once per `interval_s`, not before each job."""
+    """What control files tell a worker. On a network disk, where `looks` tells of the directory of all workers, they are looked
+    at once per `interval_s`, not before each job, and only where a directory has changed."""
 
-    def __init__(self, layout: Layout, paths: WorkerPaths, interval_s: float, is_network: bool) -> None:
+    def __init__(self, layout: Layout, paths: WorkerPaths, interval_s: float, looks: Looks | None) -> None:
         self._layout = layout
         self._paths = paths
         self._interval_s = interval_s
-        self._is_network = is_network
-        self._next_look = 0.0
+        self._looks = looks
+        self._looked_at = float("-inf")
         self._seen = (False, False)
+        # When the two directories had changed last when this was seen; None where they may change again unseen.
+        self._changed_ns: tuple[int, int] | None = None
+        # When this worker's own directory had.
+        self.own_changed_ns = 0
 
-    def look(self, at_once: bool = False) -> tuple[bool, bool]:
-        """Whether this worker is to leave, and whether it is to pause."""
-        if self._is_network:
+    def look(self, at_once: bool = False, max_age_s: float | None = None) -> tuple[bool, bool]:
+        """Whether this worker is to leave, and whether it is to pause. On a network disk as it was at most `max_age_s` ago
+        (None: as ever), but with `at_once` as it is now."""
+        if self._looks is not None:
             now = time.monotonic()
-            if now < self._next_look and not at_once:
+            max_age_s = 0.0 if at_once else self._interval_s if max_age_s is None else max_age_s
+            if now - self._looked_at < max_age_s or not self._have_changed(self._looks, max_age_s):
                 return self._seen
-            self._next_look = now + self._interval_s
-            look_afresh(self._layout.workers)
-            look_afresh(self._paths.path)
         # access(2), not lexists(): asked before each job, and a missing file is no exception here.
         stopped = os.access(self._paths.stop_file, os.F_OK) or os.access(self._layout.stop_all_file, os.F_OK)
         paused = not stopped and (
@@ -247,10 +252,24 @@ class Orders:
         self._seen = (stopped, paused)
         return self._seen
 
+    def _have_changed(self, looks: Looks, max_age_s: float) -> bool:
+        """Whether there may be other control files on a network disk than at the last look; afterwards it shows them."""
+        self._looked_at = time.monotonic()
+        # The directory above first: over NFS the way to the other asks for it too.
+        all_changed_ns = looks.changed_ns([self._layout.workers], max_age_s)[self._layout.workers]
+        own = look_afresh(self._paths.path)
+        self.own_changed_ns = own.st_mtime_ns if own is not None else 0
+        changed_ns = (self.own_changed_ns, all_changed_ns)
+        if changed_ns == self._changed_ns:
+            return False
+        self._changed_ns = changed_ns if looks.is_settled(changed_ns) else None
+        look_afresh(self._layout.workers)  # as it is now: another process of this node may have seen that it changed
+        return True
+
     def take_kill_request(self, uid: str, job_name: str) -> bool:
         """Whether somebody asked for this running job to be killed; the request is used up. Programs say its id, because a
         worker may hold several jobs of one name; a hand may say the name."""
-        if self._is_network:
+        if self._looks is not None:
             look_afresh(self._paths.path)
         return take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
 

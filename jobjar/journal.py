@@ -294,9 +294,9 @@ def compressed_path(path: str, end: int) -> str:
     return f"{path.removesuffix('.jsonl')}.{end}.jsonl.gz"
 
 
-def list_journals(directory: str) -> list[str]:
-    """The paths of all journals of a directory: each once, not compressed where it is there as both."""
-    names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S))
+def list_journals(directory: str, names: Iterable[str] | None = None) -> list[str]:
+    """The paths of all journals of a directory: each once, not compressed where it is there as both. `names`: all files there."""
+    names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S) if names is None else names)
     found = {name: name for name in names if name.endswith(".jsonl") and name[0] != "."}
     for name in sorted((name for name in names if name.endswith(".jsonl.gz") and name[0] != "."), key=folded_end):
         key = journal_key(name)

@@ -9,14 +9,17 @@ needs nothing of what is here to be right. Killed anywhere, a job is held as bef
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobjar.attempt import LOST, ClaimedJob
 from jobjar.control import ASIDE, WorkerState, read_worker
-from jobjar.disk import is_taken_away, read_server_clock
+from jobjar.disk import is_taken_away, open_common_file, read_server_clock
 from jobjar.errors import JarError
 from jobjar.heartbeat import read_heartbeat_ns
 from jobjar.jar import Jar
@@ -24,8 +27,10 @@ from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.limits import list_all_taken, return_token
+from jobjar.liveness import node_run
 from jobjar.own_file import was_taken_back
 from jobjar.recover import Recovery, identify_held, recover_job, recover_worker
+from jobjar.regular import read_bounded
 from jobjar.settings import Settings
 from jobjar.tidy import tidy_links
 from jobjar.tokens_left import holds_jobs
@@ -80,6 +85,16 @@ class HeartbeatWatch:
         """For how many seconds a worker's heartbeat was seen to stand still."""
         return self._still.get(worker_id, (0, 0.0))[1]
 
+    def dump(self) -> list[Any]:
+        """What was seen, for another process of this node, which has the same monotonic clock."""
+        return [self._server_now, self._ended, self._still]
+
+    def load(self, seen: list[Any]) -> None:
+        """Go on where another process of this node left off. Raises ValueError, TypeError for what `dump` did not give."""
+        server_now, ended, still = seen
+        loaded = {str(worker_id): (int(beat), float(still_s)) for worker_id, (beat, still_s) in dict(still).items()}
+        self._server_now, self._ended, self._still = float(server_now), float(ended), loaded
+
 
 class Holder(NamedTuple):
     """A worker that holds jobs, and its heartbeat: the file's mtime in nanoseconds."""
@@ -119,6 +134,7 @@ class Leases:
         self.interval_s = min(self.lease_time_s / _LOOKS, jar.settings.heartbeat_time_s)
         self._watch = HeartbeatWatch(self.lease_time_s)
         self._next_look = 0.0
+        self._looked_at = time.monotonic()
         self._told: list[str] = []
 
     def check_held(self, job: ClaimedJob) -> str | None:
@@ -139,7 +155,7 @@ class Leases:
         heartbeats = {holder.worker.worker_id: holder.heartbeat_ns for holder in holders}
         ended = time.monotonic()
         self._watch.observe(heartbeats, server_now, began, ended)
-        self._next_look = ended + max(self.interval_s, (ended - began) / _SHARE)
+        self._looked_at, self._next_look = ended, ended + max(self.interval_s, (ended - began) / _SHARE)
         return holders
 
     def still_s(self, worker: WorkerState) -> float:
@@ -153,6 +169,50 @@ class Leases:
         was moved. Errors are said: the next look tries again."""
         if not self.lease_time_s or time.monotonic() < self._next_look:
             return False
+        with self._turn() as is_own:
+            return is_own and self._look_and_take_back()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether it is this worker's turn to look. On a network disk the idle workers of a node look in turns, and each goes on
+        with what the others saw (`watch` in the home): what a look costs grows with the number of workers."""
+        home, now = self._jar.ledger_home, time.monotonic()
+        if home.shared:
+            yield True
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = open_common_file(home.watch_file, os.O_RDWR)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                next_look = self._load(read_bounded(descriptor, home.watch_file))
+            except OSError:
+                # Somebody looks just now; but who was stopped meanwhile shall not keep all from it.
+                self._next_look = now + self.interval_s
+                yield now > self._looked_at + self.lease_time_s
+                return
+            if now < next_look:
+                self._looked_at, self._next_look = now, next_look
+                yield False
+                return
+            yield True
+            seen = json.dumps([node_run(), self._next_look, self._watch.dump()]).encode()
+            with contextlib.suppress(OSError):  # the next one watches anew
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, seen, 0)
+
+    def _load(self, text: bytes) -> float:
+        """Take in what the workers of this node saw; returns when the next of them is to look."""
+        try:
+            run, next_look, seen = json.loads(text)
+            if run == node_run():
+                self._watch.load(seen)
+                return float(next_look)
+        except (ValueError, TypeError):
+            pass  # nobody wrote it yet, or somebody was killed meanwhile
+        return 0.0
+
+    def _look_and_take_back(self) -> bool:
         recovery = Recovery(self._by)
         try:
             until = time.monotonic() + _TAKING_S

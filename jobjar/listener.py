@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from jobjar import control
-from jobjar.arrivals import Arrivals
+from jobjar.arrivals import Arrivals, Backoff
 from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
+from jobjar.looks import Looks
 from jobjar.session import END_NOW
 from jobjar.wake import DirectoryWatch, SignalFlags, wait_readable
 
@@ -29,11 +30,12 @@ class Listener:
         self._layout = jar.layout
         self._paths = paths
         self._poll_time_s = jar.settings.poll_time_s
-        is_network = not jar.ledger_home.shared
-        self.control_files = control.Orders(jar.layout, paths, self._poll_time_s, is_network)
+        looks = None if jar.ledger_home.shared else Looks(jar.ledger_home.looks_file, disk_now)
+        self.control_files = control.Orders(jar.layout, paths, self._poll_time_s, looks)
+        self._is_network = looks is not None
         self.signals = SignalFlags()
         self._control_watch = DirectoryWatch(removals=True)
-        self.arrivals = Arrivals(asked, is_network, disk_now)
+        self.arrivals = Arrivals(asked, looks, disk_now, Backoff(self._poll_time_s, jar.settings.pause_time_s))
 
     def start(self) -> None:
         """Take signals from now on."""
@@ -69,23 +71,31 @@ class Listener:
 
     def sleep(self, seconds: float, is_paused: bool, for_jobs: bool, is_over: Callable[[], bool]) -> None:
         """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan. `is_over` is asked at each waking,
-        once per JJ_POLL_TIME at least."""
+        once per JJ_POLL_TIME at least. On a network disk others' orders and submissions are looked for less often the longer
+        nothing has come (`Backoff`); what comes on this node wakes at once."""
         until = time.monotonic() + seconds
         self._control_watch.watch([self._paths.path, self._layout.workers])
         self.arrivals.watch()
         self.signals.hear_children(True)
+        # Looked at again after the watch was set: what came before raises nothing there.
+        is_woken, own_changed_ns = True, None
         while not self.is_told_to_end() and not self.is_told_to_stop():
-            left_s = until - time.monotonic()
-            # Looked at again after the watch was set: what came before raises nothing there.
-            if left_s <= 0 or self.control_files.look(at_once=True) != (False, is_paused):
+            left_s, interval_s = until - time.monotonic(), self.arrivals.backoff.interval_s()
+            if left_s <= 0:
                 return
+            is_told = self.control_files.look(is_woken, interval_s) != (False, is_paused)
+            if own_changed_ns is None:
+                own_changed_ns = self.control_files.own_changed_ns
+            if is_told or own_changed_ns != self.control_files.own_changed_ns:  # its directory may have been taken away
+                break
             descriptors = [*self.signals.descriptors(), *self._control_watch.descriptors()]
             if for_jobs:
                 descriptors += self.arrivals.descriptors()
             wait_readable(descriptors, min(left_s, self._poll_time_s))
-            self.take_wake()
-            if is_over() or (for_jobs and self.arrivals.any()):
-                return
+            is_woken = self.take_wake() or not self._is_network
+            if is_over() or (for_jobs and self.arrivals.any(interval_s)):
+                break
+        self.arrivals.backoff.reset()
 
 
 def spread_s(pause_time_s: float) -> float:

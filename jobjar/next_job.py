@@ -16,10 +16,10 @@ from jobjar.disk import look
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.jar import check_path_is_safe
 from jobjar.jobname import node_name
-from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.queries import next_due
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.ledger.reconcile import scan_category
+from jobjar.ledger.reconcile import list_directory, scan_category
 from jobjar.ledger.store import FROM_JOURNALS, Ledger
 from jobjar.patience import patience
 from jobjar.refusals import explain_directory
@@ -30,6 +30,10 @@ _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
 # How long new files are looked at in one go: the ledger's lock is held meanwhile, and orders wait.
 _SCAN_S = 0.2
+# A worker whose directories on a network disk are empty goes through all of them, whatever their times say, after so many
+# pauses, and takes in what others did as often as this.
+_QUIET_PAUSES = 30
+_KEEP_UP_S = 300.0
 
 
 class ClaimGivenUp(Exception):
@@ -66,6 +70,12 @@ class NextJob:
         self._is_claiming = False
         self._scan_took_s = 0.0
         self._has_more_to_scan = False
+        self._had_job = False
+        self._is_quiet = False
+
+    @property
+    def _opens_all(self) -> bool:
+        return self._jar.ledger_home.shared or self._jar.ledger.is_private
 
     @property
     def has_more(self) -> bool:
@@ -77,9 +87,13 @@ class NextJob:
         CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError, ClaimGivenUp."""
         self._is_claiming = True
         try:
-            return self._claim()
+            job = self._claim()
         finally:
             self._is_claiming = False
+        if job is not None or self._had_job:
+            self._arrivals.backoff.reset()
+        self._had_job = job is not None
+        return job
 
     def between_pieces(self) -> None:
         """In the midst of folding much, say. Raises ClaimGivenUp where the worker is to end and only asks for a job: what was
@@ -117,9 +131,14 @@ class NextJob:
         return self._jar.ledger.repaired(self._claim_or_scan, fill_ledger, self._say)
 
     def _claim_or_scan(self) -> ClaimedJob | None:
-        if time.monotonic() >= self._next_scan:
+        has_scanned = time.monotonic() >= self._next_scan
+        if has_scanned:
             self._scan()
         job = claim_next(self._claimer, self._disk_now(), self._say)
+        if has_scanned and not self._jar.ledger_home.shared:
+            return (
+                job  # what has come since then the times of the directories tell; each further scan costs their server
+            )
         if job is None and not self.has_more and not self._claimer.is_ahead:
             # Whatever the scan itself found: it also folds, and a submission may have come with that.
             self._scan()
@@ -133,7 +152,8 @@ class NextJob:
         self._jar.journal.flush()
         self._has_more_to_scan = False
         with self._jar.ledger.writing() as connection:
-            fold_journals(connection, self._jar.layout)
+            # A file that the ledger does not know then has all of them opened.
+            fold_journals(connection, self._jar.layout, opens_all=self._opens_all)
             for category in self._claimer.categories:
                 check_path_is_safe(self._jar.layout.jar_directory(category))
                 self._has_more_to_scan |= self._scan_category(connection, category)
@@ -157,11 +177,41 @@ class NextJob:
         refusals.end(place)
         return has_more
 
-    def keep_up(self) -> None:
-        """Fold what others did meanwhile, so that the end of a pause finds little to do."""
+    def keep_up(self, interval_s: float = 0.0) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do; on a network disk if nobody on this node
+        has for `interval_s` seconds."""
         jar = self._claimer.jar
+        if not jar.ledger_home.shared and not others_are_due(jar.ledger_home.polled_file, interval_s):
+            return
         with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
-            fold_journals(connection, jar.layout)
+            fold_journals(connection, jar.layout, opens_all=self._opens_all)
+
+    def sleep_s(self, pause_s: float) -> float:
+        """How long a worker sleeps that found no job: `pause_s` seconds, but not past the time when a job may be claimed. Where
+        the directories on a network disk that it asks are empty, so that whatever comes is told by their times, many times as
+        long."""
+        due_s = self.until_due_s()
+        self._is_quiet = (
+            due_s == float("inf")
+            and not self._jar.ledger.is_private
+            and self._arrivals.is_settled()
+            and not any(self._has_files(category) for category in self._claimer.categories)
+        )
+        return pause_s * _QUIET_PAUSES if self._is_quiet else min(pause_s, due_s)
+
+    def _has_files(self, category: str) -> bool:
+        directory = self._jar.layout.jar_directory(category)
+        return any(
+            not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False)
+            for entry in list_directory(directory)
+        )
+
+    def may_go_on(self) -> bool:
+        """For a worker that sleeps: whether what kept a job from it is over. Raises OSError."""
+        if self._is_quiet:
+            self.keep_up(_KEEP_UP_S)
+            return False
+        return self._claimer.tokens.may_go_on()
 
     def until_due_s(self) -> float:
         """How long it is until a delayed job may be claimed, or one that was passed over is to be looked at again."""

@@ -115,7 +115,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     with jar.ledger.writing(patience_s) as connection:
         everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
         if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
-            fold_journals(connection, jar.layout)
+            fold_journals(connection, jar.layout, opens_all=everything or jar.ledger_home.shared)
             proposals.others_folded_at = now
         else:
             fold_journal(connection, jar.journal.path)

@@ -20,13 +20,15 @@ from jobjar.jar import Jar
 from jobjar.journal import Journal
 from jobjar.layout import WorkerPaths
 from jobjar.lease import heartbeat_interval_s
-from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot
+from jobjar.ledger.snapshot import MAX_AGE_S, publish_snapshot_when_due
 from jobjar.patience import FLICKER_S
 
 # On a local disk a crash of the machine costs at most this much of what was journaled.
 SYNC_INTERVAL_S = 1.0
 # How soon a heartbeat that the disk refused is tried again, where a lease depends on it.
 _REFUSED_PAUSE_S = 1.0
+# How often a heartbeat is asked for the disk's time, where that costs something, and whether it is still the worker's.
+_CLOCK_S = 300.0
 
 
 class Pulse:
@@ -44,6 +46,10 @@ class Pulse:
         self._is_ending = threading.Event()
         self._is_beating_alone = False
         self._is_refused = False
+        self._heartbeat = -1
+        # Over a network to ask for the time is one more operation. A lease depends on the file being the one that is there.
+        self._looks_seldom = not jar.ledger_home.shared and not jar.settings.lease_time_s
+        self._next_clock = 0.0
 
     def start(self) -> None:
         """Beat once, and with leases from now on until `stop`, whatever this process's main thread does."""
@@ -54,6 +60,8 @@ class Pulse:
 
     def stop(self) -> None:
         self._is_ending.set()
+        if not self._is_beating_alone:
+            self._close()
 
     def _beat_alone(self) -> None:
         # Signals are for the main thread, which waits for them, and whose wait for a lock an alarm ends.
@@ -75,7 +83,7 @@ class Pulse:
         if now >= self._next_snapshot:
             self._next_snapshot = now + MAX_AGE_S / 5
             try:
-                publish_snapshot(self._jar.ledger, meanwhile=self.beat_meanwhile)
+                publish_snapshot_when_due(self._jar.ledger, self.beat_meanwhile)
             except (OSError, LedgerBusy, LedgerUnavailable) as error:
                 self._say(f"the snapshot was not published: {error}")
 
@@ -92,17 +100,40 @@ class Pulse:
 
     def _touch_heartbeat(self) -> None:
         try:
-            descriptor = open_shared(self._paths.heartbeat, os.O_WRONLY)
-            try:
-                os.utime(descriptor)
-                self._clock_offset_s = os.fstat(descriptor).st_mtime - time.time()
-            finally:
-                os.close(descriptor)
+            self._touch()
             self._is_refused = False
         except OSError as error:
+            self._close()
             if not self._is_refused:
                 self._say(f"heartbeat: {error.strerror}")
             self._is_refused = True
+
+    def _touch(self) -> None:
+        """Touch the heartbeat, which tells the disk's time. It stays open: over a network each beat is one operation then.
+        Raises OSError."""
+        if self._heartbeat >= 0:
+            with contextlib.suppress(OSError):  # another file may be there by now
+                os.utime(self._heartbeat)
+                if self._looks_seldom and time.monotonic() < self._next_clock:
+                    return
+                status = os.fstat(self._heartbeat)
+                if status.st_nlink:
+                    self._take_clock(status)
+                    return
+            self._close()
+        self._heartbeat = open_shared(self._paths.heartbeat, os.O_WRONLY)
+        os.utime(self._heartbeat)
+        self._take_clock(os.fstat(self._heartbeat))
+
+    def _take_clock(self, status: os.stat_result) -> None:
+        self._next_clock = time.monotonic() + _CLOCK_S
+        self._clock_offset_s = status.st_mtime - time.time()
+
+    def _close(self) -> None:
+        if self._heartbeat >= 0:
+            descriptor, self._heartbeat = self._heartbeat, -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def sync_journal(journal: Journal) -> None:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from jobjar.creating import TEMPORARY, create_file, temporary_path
 from jobjar.disk import sync_directory
+from jobjar.growth import remove_marks
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import compressed_path, journal_key, list_journals, parse_line, read_journal
@@ -140,6 +141,7 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
             return None
         # COMMIT: from here the compressed journal is the record
         os.unlink(path)
+        remove_marks(jar.layout.journals, journal_key(path))
         late = [line.entry for line in read_journal(source.fileno(), before.st_size) if line.entry is not None]
     if late:
         # Appended between the look and the removal. Whoever did that may append it again; folding it twice is as once.

@@ -80,7 +80,8 @@ TABLE: tuple[Setting, ...] = (
         parse_positive_seconds,
         "60",
         "How long a worker sleeps when it is paused or finds no job, in seconds, made up to 10 % "
-        "(at most 10 s) longer or shorter at random. A local submission wakes it at once.",
+        "(at most 10 s) longer or shorter at random. A local submission wakes it at once. On a network disk also the longest "
+        "time between two looks of an idle worker at what other nodes did.",
         "file, environment, library",
     ),
     Setting(
@@ -111,7 +112,8 @@ TABLE: tuple[Setting, ...] = (
         "poll_time_s",
         parse_positive_seconds,
         "1",
-        "How often, in seconds, a node looks at what other nodes did.",
+        "How often, in seconds, a node looks at what other nodes did. Where nothing has come for long its workers look less "
+        "often, up to JJ_PAUSE_TIME.",
     ),
     Setting(
         "JJ_GRACE_TIME",

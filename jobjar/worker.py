@@ -366,11 +366,11 @@ class Worker:
         sync_journal(self.jar.journal)
         self._flush_log()
         if for_jobs:
-            seconds = min(seconds, self._next_job.until_due_s())
+            seconds = self._next_job.sleep_s(seconds)
 
         def may_claim() -> bool:
             self._pulse.beat()
-            return for_jobs and (self._leases.take_back_expired() or self.claimer.tokens.may_go_on())
+            return for_jobs and (self._leases.take_back_expired() or self._next_job.may_go_on())
 
         self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
 

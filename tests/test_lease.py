@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -198,6 +199,47 @@ def test_the_job_of_a_silent_worker_is_returned_and_the_attempt_says_by_whom_and
         assert words in attempt["message"]
     assert last_move(leased, name) == ("recovered", f"workers/rain.7/jobs/{name}", "snow.8")
     leased.assert_clean()
+
+
+def test_idle_workers_of_a_node_on_a_network_disk_watch_in_turns_and_together(
+    leased: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leased.environment["JJ_LEDGER_HOME"] = str(tmp_path / "home")
+    silent, idle = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
+    name = submit(silent.jar, describe_command("true"))
+    claim(silent)
+    looks, asked, look = list[int](), list[int](), Leases.look
+
+    def count_looks(self: Leases) -> list[Holder]:
+        looks.append(1)
+        return look(self)
+
+    monkeypatch.setattr(Leases, "look", count_looks)
+
+    def is_taken_back() -> bool:
+        asked.append(1)
+        # Each time another worker, which has not seen a heartbeat yet.
+        return Leases(idle.jar, idle.worker_id, print).take_back_expired()
+
+    wait_until(is_taken_back, "the end of the lease")
+    assert leased.names("unclaimed") == [name] and 8 <= len(looks) < len(asked)
+
+
+@pytest.mark.parametrize("seen", ["", "[]", '["another run", 9e99, [1, 1, {}]]', "\0" * 99])
+def test_a_worker_that_was_stopped_while_it_looked_or_was_killed_keeps_no_other_from_it(
+    leased: Rig, tmp_path: Path, seen: str
+) -> None:
+    leased.environment["JJ_LEDGER_HOME"] = str(tmp_path / "home")
+    silent, idle = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
+    submit(silent.jar, describe_command("true"))
+    claim(silent)
+    watch = Path(idle.jar.ledger_home.watch_file)
+    watch.write_text(seen)
+    leases = Leases(idle.jar, idle.worker_id, print)
+    with watch.open() as file:
+        if not seen:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        wait_until(leases.take_back_expired, "the end of the lease")
 
 
 def test_recover_jobs_says_whom_it_watches_and_takes_back_what_does_not_move(

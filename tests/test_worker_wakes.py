@@ -27,12 +27,12 @@ def happen():
         home = os.environ["JJ_HOME"]
         open(f"{home}/workers/{os.uname().nodename}.{os.getpid()}/{event}", "w").close()
 
-def patched(*args):
+def patched(*args, **named):
     global calls
     calls += 1
     if (calls, moment) == (number, "before"):
         happen()
-    result = real(*args)
+    result = real(*args, **named)
     if (calls, moment) == (number, "after"):
         happen()
     return result

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
 from jobjar.errors import LedgerCorrupt
+from jobjar.growth import told_sizes
 from jobjar.jobname import node_name
 from jobjar.journal import (
     Entry,
@@ -62,13 +63,19 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     return taken
 
 
-def fold_journals(connection: Any, layout: Layout) -> int:
-    """Fold what is new in all journals; returns the number of lines taken."""
+def fold_journals(connection: Any, layout: Layout, opens_all: bool = True) -> int:
+    """Fold what is new in all journals; returns the number of lines taken. Without `opens_all`, those of other nodes that are
+    told to have nothing new (growth.py) are not opened: what was appended just now may be missing then."""
+    names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
+    told = {} if opens_all else told_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0
     reads: list[_Read] = []
-    for path in journal_paths(layout):
-        for read in _read_new(path, positions.get(journal_key(path), 0)):
+    for path in list_journals(layout.journals, names):
+        key = journal_key(path)
+        if key in told and told[key] <= positions.get(key, 0) and not _is_own(path):
+            continue
+        for read in _read_new(path, positions.get(key, 0)):
             reads.append(read)
             waiting += len(read.entries)
             if waiting >= _BATCH:

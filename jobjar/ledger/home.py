@@ -24,6 +24,7 @@ from types import FrameType
 from jobjar.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
 from jobjar.disk import open_common_file, read_file, replace_file, write_all
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLedgerHome, UnsafeLedgerHome
+from jobjar.growth import ToldJournal
 from jobjar.jobname import new_id, node_name
 from jobjar.journal import Journal, journal_key, list_journals
 from jobjar.layout import Layout
@@ -60,6 +61,9 @@ class LedgerHome:
         self.lock_file = f"{path}/lock"
         self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
+        self.looks_file = f"{path}/looks"
+        self.told_file = f"{path}/told"
+        self.watch_file = f"{path}/watch"
         self.check_workers_lock = f"{path}/check_workers.lock"
         self.nightly_lock = f"{path}/nightly.lock"
         self.copies = f"{path}/copies"
@@ -174,7 +178,9 @@ class LedgerHome:
                 return find_path()
 
         try:
-            return Journal(find_path(), find_path, find_other)
+            if self.shared:
+                return Journal(find_path(), find_path, find_other)
+            return ToldJournal(find_path(), find_path, find_other, self.told_file)
         except OSError as error:
             raise CannotUseJar(
                 action="write to the ledger home", path=self.path, reason=explain_at(error, self.path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 from jobjar.creating import create_file, temporary_path
@@ -24,6 +25,7 @@ from jobjar.role import give_back_role, take_role
 
 MAX_AGE_S = 300.0
 _CHUNK_BYTES = 8 << 20
+_POSITIONS = "SELECT journal, offset FROM journal_position"
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
@@ -47,6 +49,7 @@ def publish_snapshot(
     if ledger.home.shared or ledger.is_private:
         return False
     age_s = snapshot_age_s(ledger)
+    ledger.snapshot_due_at = time.monotonic() + max(0.0, older_than_s - (age_s or 0.0))
     if age_s is not None and (age_s < older_than_s or (older_than_s and not _has_news(ledger))):
         return False
     if not _take_role(ledger):
@@ -67,24 +70,41 @@ def publish_snapshot(
     return True
 
 
+def publish_snapshot_when_due(ledger: Ledger, meanwhile: Callable[[], None]) -> bool:
+    """`publish_snapshot` for who asks often: asks the disk only when the snapshot that was seen may be too old by now, and where
+    something was folded since it was seen to have it all. Raises as that."""
+    if ledger.home.shared or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
+        return False
+    if ledger.published_positions and _positions(ledger) == ledger.published_positions:
+        return False
+    return publish_snapshot(ledger, meanwhile=meanwhile)
+
+
 def _has_news(ledger: Ledger) -> bool:
     """Whether this ledger has folded something that the snapshot has not. One of a newer version is left alone; one that
     cannot be read is as good as none."""
     path = ledger.layout.snapshot
-    query = "SELECT journal, offset FROM journal_position"
     try:
         check_size(path)
         with contextlib.closing(driver.connect(f"file:{quote_path(path)}?immutable=1", uri=True)) as connection:
             check_version(connection, path)
-            published = dict(connection.execute(query))
+            published = dict(connection.execute(_POSITIONS))
     except NewerLedger:
         return False
     except (LedgerUnavailable, OSError, *UNREADABLE):
         return True
+    ours = _positions(ledger)
+    if any(offset > published.get(journal, 0) for journal, offset in ours.items()):
+        return True
+    ledger.published_positions = ours
+    return False
+
+
+def _positions(ledger: Ledger) -> dict[str, int]:
+    """How far this ledger has folded each journal."""
     with ledger.errors_named():
         ledger.ensure_open()
-        ours = dict(ledger.connection.execute(query))
-    return any(offset > published.get(journal, 0) for journal, offset in ours.items())
+        return dict(ledger.connection.execute(_POSITIONS))
 
 
 def _copy_durably(source: str, target: str, mode: int, meanwhile: Callable[[], None]) -> None:

@@ -83,6 +83,10 @@ class Ledger:
         self.made_at: float | None = None
         self._is_filling = False
         self.starts_from_snapshot = not home.shared
+        # How far journals were folded when the snapshot was seen to have it all.
+        self.published_positions: dict[str, int] = {}
+        # Before that (by the monotonic clock) the snapshot that was seen is not too old.
+        self.snapshot_due_at = 0.0
 
     @property
     def connection(self) -> Any:

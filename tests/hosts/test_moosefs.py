@@ -126,6 +126,34 @@ def test_no_lock_is_taken_on_the_network_disk(storm: Storm, moosefs: MooseFS, tr
     traces.assert_none_below(moosefs.mount_point, but=f"{rain.environment['JJ_LEDGER_HOME']}/lock")
 
 
+def test_workers_with_nothing_to_do_for_long_see_what_a_hand_does_on_the_other_host(storm: Storm) -> None:
+    rain, snow = storm.first, storm.second
+    rain.environment |= {"JJ_CATEGORIES": "LINUX", "JJ_POLL_TIME": "0.1", "JJ_PAUSE_TIME": "0.5"}
+    looks = Path(rain.environment["JJ_LEDGER_HOME"]) / "looks"
+
+    def looked_at() -> float:
+        noted = json.loads(looks.read_text()) if looks.exists() else {}
+        return float(noted.get(f"{storm.jar}/unclaimed", (0, 0.0))[1])
+
+    def wait_for_looks() -> None:
+        for _ in range(8):
+            before = looked_at()
+            wait_until(lambda before=before: looked_at() > before, "the next look of a worker")  # type: ignore[misc]
+
+    rain.start_workers(2)
+    write = "cd $JJ_HOME && umask 022 && printf '#!/bin/sh\\n' > limbo/$0 && chmod $1 limbo/$0 && mkdir -p unclaimed/$2"
+    for name, mode, category in (("first", "755", "."), ("second", "755", "LINUX"), ("third", "644", "LINUX")):
+        wait_for_looks()
+        snow.run("sh", "-ec", f"{write} && mv limbo/$0 unclaimed/$2", name, mode, category)
+        if mode == "644":
+            wait_for_looks()
+            snow.run("chmod", "755", f"{storm.jar}/unclaimed/{category}/{name}")
+        wait_until(lambda name=name: name in storm.completed(), "the job's end")  # type: ignore[misc]
+    wait_for_looks()
+    snow.run("touch", f"{storm.jar}/workers/STOP_ALL")
+    rain.stop_workers()
+
+
 SUBMIT_FILE = """
 batch
 name = "night"
