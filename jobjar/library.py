@@ -139,7 +139,7 @@ def _submit(submission: submit.Submission) -> str:
     try:
         return submit.submit(jar, submission)
     finally:
-        jar.mirror()
+        jar.mirror_in_passing()
 
 
 def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:

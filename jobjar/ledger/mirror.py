@@ -18,6 +18,7 @@ from _thread import allocate_lock
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from jobjar.disk import look
 from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
 from jobjar.journal import Journal
 from jobjar.layout import Layout
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 # For how long the lock is asked for again, and how long folding may take in all: the rest is for whoever folds next.
 _PATIENCE_S, _PAUSE_S = 0.02, 0.002
 _MOST_S = 0.25
-# A submission leaves its WAL to the next one, which reads it: it is written back when it has grown to so many pages.
-_WAL_PAGES = 250
+# A submission leaves its WAL to the next one, which reads all of it: up to so many bytes.
+_LEFT_WAL_BYTES = 1 << 20
 
 
 class Mirror:
@@ -130,15 +131,18 @@ def _open(driver: Any, path: str) -> Any:
         connection.close()
         raise LedgerUnavailable(path=path, reason="it is not one of this version")
     connection.execute("PRAGMA synchronous = normal")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     return connection
 
 
 def _close(driver: Any, path: str, connection: Any) -> None:
     """Close it, and leave its WAL to the next one: who closes a ledger last writes that back, and syncs twice for it, unless that
     is who may only read (sqlite.org/wal.html)."""
+    wal = look(f"{path}-wal")
+    if wal is None or wal.st_size > _LEFT_WAL_BYTES:
+        connection.close()
+        return
     with (
         contextlib.closing(driver.connect(f"file:{quote_path(path)}?mode=ro", uri=True)) as reader,
         contextlib.closing(connection),
     ):
-        reader.execute("SELECT 1 FROM migration LIMIT 1").fetchone()
+        reader.execute("PRAGMA user_version").fetchone()

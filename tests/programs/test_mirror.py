@@ -17,6 +17,17 @@ from jobjar.jar import open_jar
 from jobjar.ledger import fold, mirror
 from tests.rig import Rig, wait_until
 
+SUBMITTER = """
+import os, jobjar
+for _ in range(30):
+    print(jobjar.submit_job("true"), flush=True)
+child = os.fork()
+if child == 0:  # a pool of processes that submit, say
+    print(jobjar.submit_job("true"))
+else:
+    os.waitpid(child, 0)
+    print(jobjar.submit_job("true"))
+"""
 SOME = 'batch\nname = "some"\nseeds = "1-3"\nrun_command = "true"\n'
 
 
@@ -46,34 +57,25 @@ def test_submissions_are_in_the_ledger_when_the_program_or_call_is_over(
     rig.run("jobjar", "rebuild")
     names = [first, rig.submit("-c", "LINUX", "--retries", "2", "true")]
     assert states(rig) == dict.fromkeys(names, "unclaimed")
-    monkeypatch.setenv("JJ_HOME", str(rig.home))
-    for _ in range(3):
-        names.append(jobjar.submit_job("true"))
-        assert states(rig) == dict.fromkeys(names, "unclaimed")
-    names += jobjar.submit_jobs(["true"] * 450)
+    script = tmp_path / "script.py"
+    script.write_text(SUBMITTER)
+    names += rig.run("python", str(script)).stdout.split()
     assert states(rig) == dict.fromkeys(names, "unclaimed")
 
+    monkeypatch.setenv("JJ_HOME", str(rig.home))
+    names += jobjar.submit_jobs(["true"] * 450)
+    assert states(rig) == dict.fromkeys(names, "unclaimed")
     submitted: list[str] = []
     threads = [threading.Thread(target=lambda: submitted.append(jobjar.submit_job("true"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    names += submitted
+    names += [*submitted, *jobjar.submit_jobs(["true"])]
     assert states(rig) == dict.fromkeys(names, "unclaimed")
-
-    child = os.fork()
-    if child == 0:  # a pool of processes that submit, say: the ledger that the parent has open is not theirs
-        try:
-            jobjar.submit_job("true", id="of_the_child")
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert [state for name, state in states(rig).items() if "of_the_child" in name] == ["unclaimed"]
-    names.append(jobjar.submit_job("true"))
     assert jobjar.job(names[-1]).state == "unclaimed"  # opens the ledger otherwise
-    names.append(jobjar.submit_job("true"))
-    assert states(rig)[names[-1]] == "unclaimed"
+    names += jobjar.submit_jobs(["true"])
+    assert states(rig) == dict.fromkeys(names, "unclaimed")
     rig.assert_clean()
 
 
