@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # For how long the lock is asked for again, and how long folding may take in all: the rest is for whoever folds next.
 _PATIENCE_S, _PAUSE_S = 0.02, 0.002
 _MOST_S = 0.25
-# A submission leaves its WAL to the next one, which reads all of it: up to so many bytes.
-_LEFT_WAL_BYTES = 1 << 20
+# A submission leaves its WAL to the next one, which reads all of it: up to so many bytes, and to this part of what is free.
+_LEFT_WAL_BYTES, _WAL_SHARE = 1 << 20, 16
 
 
 class Mirror:
@@ -138,7 +138,8 @@ def _close(driver: Any, path: str, connection: Any) -> None:
     """Close it, and leave its WAL to the next one: who closes a ledger last writes that back, and syncs twice for it, unless that
     is who may only read (sqlite.org/wal.html)."""
     wal = look(f"{path}-wal")
-    if wal is None or wal.st_size > _LEFT_WAL_BYTES:
+    disk = os.statvfs(os.path.dirname(path))
+    if wal is None or wal.st_size > min(_LEFT_WAL_BYTES, disk.f_bavail * disk.f_frsize // _WAL_SHARE):
         connection.close()
         return
     with (
