@@ -7,6 +7,7 @@ every node knows it from the name alone.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -108,6 +109,8 @@ def make_name(priority: int = 0, identifier: str | None = None) -> str:
     return f"{'-'.join(parts)}.{priority}"
 
 
+# A claim asks both several times of one name.
+@functools.lru_cache(maxsize=256)
 def id_in_name(name: str) -> str | None:
     """The job id in a name that `make_name` made; None in any other name."""
     found = _MADE_HERE.match(name)
@@ -120,6 +123,7 @@ def carried_id(name: str) -> str | None:
     return found.group(1) if found else None
 
 
+@functools.lru_cache(maxsize=256)
 def is_own_name(name: str, uid: str) -> bool:
     """Whether a name looks as `make_name` made it for this job: with its priority, and nothing behind that."""
     return uid in name and has_priority(name) and id_in_name(name) == uid
