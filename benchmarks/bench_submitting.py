@@ -28,7 +28,7 @@ from measure import (
 
 import jobjar
 
-WANTED_ONE, WANTED_MANY, WANTED_SHELL = 0.3, 0.6, 6.0
+WANTED_ONE, WANTED_MANY, WANTED_SHELL = 0.3, 0.6, 4.5
 
 
 def measure_bare(directory: str, jobs: int) -> float:

@@ -57,6 +57,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     for name in [name for name in os.environ if name.startswith("JJ_")]:
         del os.environ[name]
     os.environ["JJ_CONFIG_FILE"] = os.devnull
+    # Installed programs are compiled once, and not each time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return options
 
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 def identify(
     connection: Any, candidate: Candidate, path: str, status: os.stat_result
-) -> tuple[str, Entry | None, list[str]]:
-    """The job's id, what its claim has to say about it where no `submitted` entry did, and what is odd in its file then.
-    Raises BadAttribute."""
+) -> tuple[str, Entry | None, list[str], bytes | None]:
+    """The job's id, what its claim has to say about it where no `submitted` entry did, and then what is odd in its file, and the
+    file's beginning. Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
     # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
     if own_id is not None and candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
-        return own_id, None, []
+        return own_id, None, [], None
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
     data = read_file(path, size=HEADER_BYTES)
     attributes = read_header(data, candidate.place)
@@ -46,13 +46,13 @@ def identify(
             **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
         },
         find_oddities(data),
+        data,
     )
 
 
-def read_again(candidate: Candidate, path: str, found: Entry) -> tuple[Entry, Description | None, list[str]]:
-    """What a described job's file says now, its description, and what is odd: edited by hand it counts at the next attempt.
-    Raises BadAttribute."""
-    data = read_file(path, size=HEADER_BYTES)
+def read_description_in(candidate: Candidate, data: bytes, found: Entry) -> tuple[Entry, Description | None, list[str]]:
+    """What the file of a described job says now, of which `data` is the beginning, its description, and what is odd: edited by
+    hand it counts at the next attempt. Raises BadAttribute."""
     said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
     names = {name for _, name, _ in read_lines(data, candidate.place)}
     # What its submission said goes before what is only a default.

@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import stat
-
-from jobjar.session import END_NOW, give_up, reap, start_awaited
 
 MARK = stat.S_ISVTX
 _NAMED = re.compile(rb"/dev/std(?:out|err)\b|/dev/fd/[12]\b|/proc/(?:self|\$\$)/fd/[12]\b")
@@ -31,6 +28,8 @@ class CopiedOutput:
     """A pipe for one attempt, whose content a process of its own copies to `output`. Raises OSError where there can be none."""
 
     def __init__(self, output: int) -> None:
+        from jobjar.session import END_NOW, start_awaited  # a submission only asks for the name
+
         reader, self.descriptor = os.pipe2(os.O_CLOEXEC)
         try:
             # Nothing but the end of what is written ends it: a signal to all processes of a worker would end its job by SIGPIPE.
@@ -56,6 +55,10 @@ class CopiedOutput:
 
     def finish(self) -> bool:
         """Have what was written in the file; returns whether that is all. False where somebody still may write."""
+        import select
+
+        from jobjar.session import give_up, reap
+
         os.close(self.descriptor)
         ended = None
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ hold whatever text it likes. Reads bytes that it is given; writes nothing.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -19,14 +20,13 @@ _LINE = re.compile(rb"#JJ(?:\s|$)")
 _END = b"end"
 # A line as people write it who mean an attribute: any name with `=`, or without it a name that is one.
 _NAMES = rb"retries|retry[_-]delay|time[_-]limit"
-_ALIKE = re.compile(
+_ALIKE = (
     rb"^[ \t]*#(?:[ \t]*[Jj][Jj](?:[ \t:]+-*[A-Za-z_][A-Za-z0-9_-]*|(?i:" + _NAMES + rb"))[ \t]*=(?!=)"
-    rb"|JJ[ \t:]+-*(?:" + _NAMES + rb")[ \t:]+\S)",
-    re.MULTILINE,
+    rb"|JJ[ \t:]+-*(?:" + _NAMES + rb")[ \t:]+\S)"
 )
 _NEAR = re.compile(rb"#[ \t]*[Jj][Jj]")
 # The beginning of a here-document, as shells, Perl, Ruby and PHP write it, and its word.
-_HERE_DOCUMENT = re.compile(rb"(?<!<)<<[-~]?[ \t]*\\?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
+_HERE_DOCUMENT = rb"(?<!<)<<[-~]?[ \t]*\\?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1"
 _MARKS = (
     (b"\xef\xbb\xbf", "a byte order mark (BOM)", r"take it away (sed -i '1s/^\xef\xbb\xbf//' FILE)"),
     (b"\xff\xfe", "the byte order mark of UTF-16", "save it as UTF-8 without one"),
@@ -49,6 +49,12 @@ class Misplaced(NamedTuple):
 
     number: int
     reason: str
+
+
+@functools.cache
+def _compile(pattern: bytes) -> re.Pattern[bytes]:
+    """For those that few files need, and that take a millisecond to compile."""
+    return re.compile(pattern, re.MULTILINE)
 
 
 def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
@@ -79,9 +85,10 @@ def find_misplaced(data: bytes) -> list[Misplaced]:
         found.append(Misplaced(1, explain_carriage_return(data)))
     # Most scripts that have these letters have them in names of variables: a quick look spares them the rest.
     if _NEAR.search(data) and _is_text(data):
-        at = _ALIKE.search(data)
+        alike = _compile(_ALIKE)
+        at = alike.search(data)
         while at is not None and _LINE.match(data, at.start()) and _is_in_block_at(data, at.start()):
-            at = _ALIKE.search(data, at.end())
+            at = alike.search(data, at.end())
         if at is not None:
             found += _look_through(_lines(data))
     return found
@@ -157,8 +164,8 @@ def _look_through(lines: list[bytes]) -> list[Misplaced]:
             begins_another = line.lstrip().startswith(b"#!") if is_comment else b"#!" in line
             is_of_another = begins_another or (is_of_another and (is_comment or not line.strip()))
             if not is_comment:
-                words = [word for _, word in _HERE_DOCUMENT.findall(line) if _is_ended(lines, number, word)]
-        if _ALIKE.match(line) and not is_of_another and not (not ended_by and _LINE.match(line)):
+                words = [word for _, word in _compile(_HERE_DOCUMENT).findall(line) if _is_ended(lines, number, word)]
+        if _compile(_ALIKE).match(line) and not is_of_another and not (not ended_by and _LINE.match(line)):
             found.append(Misplaced(number, _explain(line, ended_by)))
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ from jobjar.umask import take_umask
 if TYPE_CHECKING:
     from jobjar.journal import Journal
     from jobjar.ledger.home import LedgerHome
+    from jobjar.ledger.mirror import Mirror
     from jobjar.ledger.store import Ledger
+
+
+# So much of the time of who submits one job after the other goes into the ledger.
+_MIRROR_SHARE = 0.05
 
 
 class Jar:
@@ -37,6 +43,10 @@ class Jar:
         self._ledger_home: LedgerHome | None = None
         self._journal: Journal | None = None
         self._ledger: Ledger | None = None
+        self._mirror: Mirror | None = None
+        self._mirrored_at = time.monotonic()
+        self._mirror_took_s = 0.0
+        self._mirrors_at_exit = False
         self._mode = _check_is_jar(self.layout)
         # Of the program that opened it: where it lies names settings (settings.py).
         self.program_path: str | None = None
@@ -83,13 +93,42 @@ class Jar:
         self.replace_ledger(private)
         return private
 
+    def mirror(self, after_s: float = 0.0, with_others: bool = False) -> None:
+        """Have this node's ledger follow what was journaled here, if that can be done at once and was not done for `after_s`; and
+        with `with_others` what other nodes journaled, if that was not done for JJ_POLL_TIME. Called by whoever moved jobs, before
+        it goes on to wait or ends. Raises nothing."""
+        now, ledger = time.monotonic(), self._ledger
+        if self._journal is None or (ledger is not None and ledger.is_private) or now < self._mirrored_at + after_s:
+            return
+        if self._mirror is None:
+            from jobjar.ledger.mirror import Mirror
+
+            self._mirror = Mirror(self.layout, self.ledger_home)
+        is_open = ledger is not None and ledger.is_open
+        others_after_s = self.settings.poll_time_s if with_others else None
+        self._mirror.follow(self._journal, ledger if is_open else None, others_after_s)
+        self._mirrored_at = time.monotonic()
+        self._mirror_took_s = self._mirrored_at - now
+
+    def mirror_in_passing(self) -> None:
+        """`mirror`, for a caller who may come again at once: it takes a twentieth of the time. What is left over is done with the
+        next call, when the jar is closed, or when this process ends."""
+        if time.monotonic() >= self._mirrored_at + self._mirror_took_s / _MIRROR_SHARE:
+            self.mirror()
+        elif not self._mirrors_at_exit:
+            import atexit
+
+            self._mirrors_at_exit = True
+            atexit.register(self.mirror)
+
     def close_ledger(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
 
     def close(self) -> None:
-        """Give back what is open. The jar can be used again afterwards."""
+        """Give back what is open, once the ledger has followed what was journaled. The jar can be used again afterwards."""
+        self.mirror()
         self.close_ledger()
         if self._journal is not None:
             self._journal.close()

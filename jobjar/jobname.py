@@ -7,6 +7,7 @@ every node knows it from the name alone.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -21,11 +22,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
 # What editors and package managers put behind, and around, the name of a file that they keep.
-_BACKUP = re.compile(
-    r"(.+?)(?:\.?~[0-9]*~|~|\.(?:bak|backup|old|orig|save|saved|rej|swp|swo|tmp|rpmsave|rpmnew|rpmorig|dpkg-[a-z]+|ucf-[a-z]+))",
-    re.IGNORECASE,
+_BACKUP = (
+    r"(?i)(.+?)(?:\.?~[0-9]*~|~"
+    r"|\.(?:bak|backup|old|orig|save|saved|rej|swp|swo|tmp|rpmsave|rpmnew|rpmorig|dpkg-[a-z]+|ucf-[a-z]+))"
 )
-_AUTOSAVED = re.compile(r"#(.+)#")
+_AUTOSAVED = r"#(.+)#"
 # GNU sed's, while it works in place.
 _TEMPORARY = re.compile(r"sed[A-Za-z0-9]{6}")
 # Control characters but the newline: C0, DEL, C1 (ECMA-48); and surrogates, which stand for bytes that are no UTF-8 (PEP 383).
@@ -108,6 +109,8 @@ def make_name(priority: int = 0, identifier: str | None = None) -> str:
     return f"{'-'.join(parts)}.{priority}"
 
 
+# A claim asks both several times of one name.
+@functools.lru_cache(maxsize=256)
 def id_in_name(name: str) -> str | None:
     """The job id in a name that `make_name` made; None in any other name."""
     found = _MADE_HERE.match(name)
@@ -120,6 +123,7 @@ def carried_id(name: str) -> str | None:
     return found.group(1) if found else None
 
 
+@functools.lru_cache(maxsize=256)
 def is_own_name(name: str, uid: str) -> bool:
     """Whether a name looks as `make_name` made it for this job: with its priority, and nothing behind that."""
     return uid in name and has_priority(name) and id_in_name(name) == uid
@@ -149,7 +153,7 @@ def with_priority(name: str, priority: int) -> str:
 def originals_of_backup(name: str) -> list[str]:
     """The names of the files that one of this name may be a backup of; [] for most names."""
     patterns = (_BACKUP, _AUTOSAVED)
-    return [found.group(1) for pattern in patterns if (found := pattern.fullmatch(name)) is not None]
+    return [found.group(1) for pattern in patterns if (found := re.fullmatch(pattern, name)) is not None]
 
 
 def is_temporary_name(name: str) -> bool:

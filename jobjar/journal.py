@@ -92,7 +92,7 @@ class Journal:
         `durable`: return only when they would outlive this node.
         """
         put_off = len(self._put_off)
-        data = "".join("\n" + _encode(entry) for entry in (*self._put_off, *entries)).encode()
+        data = "".join(["\n" + _encode(entry) for entry in (*self._put_off, *entries)]).encode()
         if not data:
             return
         if self._is_look_due():

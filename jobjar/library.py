@@ -108,7 +108,7 @@ def submit_job(
     time_limit (seconds, or text such as '5m'). When it returns, the job outlives a crash of this node.
     Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed (nothing is submitted then).
     """
-    return submit.submit(current_jar(), submit.describe_command(command, priority, category, id, attributes))
+    return _submit(submit.describe_command(command, priority, category, id, attributes))
 
 
 def submit_job_file(
@@ -118,7 +118,7 @@ def submit_job_file(
 
     Raises NotExecutable, and what `submit_job` raises.
     """
-    return submit.submit(current_jar(), submit.describe_file(os.fspath(path), priority, category, id, attributes))
+    return _submit(submit.describe_file(os.fspath(path), priority, category, id, attributes))
 
 
 def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[str]:
@@ -128,7 +128,19 @@ def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[st
     `submit_job_file` (with `path`). Raises what they raise; jobs before the one that failed may have been submitted,
     and the error's `fields['submitted']` has their names.
     """
-    return submit.submit_all(current_jar(), map(_describe, jobs))
+    jar = current_jar()
+    try:
+        return submit.submit_all(jar, map(_describe, jobs))
+    finally:
+        jar.mirror()
+
+
+def _submit(submission: submit.Submission) -> str:
+    jar = current_jar()
+    try:
+        return submit.submit(jar, submission)
+    finally:
+        jar.mirror_in_passing()
 
 
 def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:

@@ -30,7 +30,10 @@ def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[S
 
     jar = current_jar()
     texts = {name: str(value) for name, value in parameters.items()}
-    return submit_batches(jar, read_submit_files(jar, [os.fspath(file) for file in files], texts))
+    try:
+        return submit_batches(jar, read_submit_files(jar, [os.fspath(file) for file in files], texts))
+    finally:
+        jar.mirror()
 
 
 def batch_edit(name: str, **changes: object) -> int:
@@ -41,7 +44,11 @@ def batch_edit(name: str, **changes: object) -> int:
     """
     from jobjar.batch import edit_batch
 
-    return edit_batch(current_jar(), name, {key: str(value) for key, value in changes.items()}).jobs
+    jar = current_jar()
+    try:
+        return edit_batch(jar, name, {key: str(value) for key, value in changes.items()}).jobs
+    finally:
+        jar.mirror()
 
 
 def abort_batch(name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
@@ -53,7 +60,11 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
     """
     from jobjar.batch import abort_batch as abort
 
-    return abort(current_jar(), name, restart, kill)
+    jar = current_jar()
+    try:
+        return abort(jar, name, restart, kill)
+    finally:
+        jar.mirror()
 
 
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:

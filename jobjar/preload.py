@@ -19,7 +19,17 @@ from jobjar.ledger.migrate import keep_migrations
 # Whole rooms; other rooms' modules that a worker imports late; what these, and Python itself, import late in turn.
 _ROOMS = (jobjar.jug, jobjar.ledger, jobjar.stages)
 _MODULES = (
-    *("jobjar.juggle", "jobjar.recover", "jobjar.description", "portalocker", "ctypes", "pwd", "resource"),
+    *(
+        "jobjar.juggle",
+        "jobjar.recover",
+        "jobjar.description",
+        "portalocker",
+        "glob",
+        "select",
+        "ctypes",
+        "pwd",
+        "resource",
+    ),
     *(() if sys.platform == "linux" else ("psutil",)),
     *("gzip", "bz2", "lzma", "zipfile", "sqlite3", "queue", "traceback", "tempfile", "textwrap"),
     *("encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),

@@ -370,6 +370,7 @@ class Worker:
 
         def may_claim() -> bool:
             self._pulse.beat()
+            self.jar.mirror(after_s=self.interval_s)
             return for_jobs and (self._leases.take_back_expired() or self._next_job.may_go_on())
 
         self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
@@ -389,6 +390,7 @@ class Worker:
         self.take_wake()
         self._pulse.beat()
         self._flush_log()
+        self.jar.mirror(after_s=self.interval_s, with_others=True)
         if self.is_told_to_end():
             return INTERRUPTED
         if self._listener.control_files.take_kill_request(job.uid, job.name):

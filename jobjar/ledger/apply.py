@@ -18,20 +18,8 @@ from jobjar.journal import Entry
 from jobjar.layout import category_of_place, name_in_place
 from jobjar.ledger.details import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
-from jobjar.ledger.store import driver
 
-_NOT_AN_ENTRY = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    driver.IntegrityError,
-    driver.InterfaceError,
-    driver.ProgrammingError,
-    driver.DataError,
-)
+_NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}
 _STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
 
@@ -192,7 +180,7 @@ class _Batch:
             self.origins.append(origin)
 
     def write(self, connection: Any) -> None:
-        """Apply all to the ledger. Raises one of _NOT_AN_ENTRY where one of the entries is none of ours."""
+        """Apply all to the ledger. Raises one of `_refusals` where one of the entries is none of ours."""
         rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
         self._check(list(rows.values()))
         self._forget_unnamed(connection)
@@ -332,19 +320,30 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     for entry in entries:
         try:
             batch.add(entry)
-        except _NOT_AN_ENTRY:
+        except _NO_ENTRY:
             refused += 1
     connection.execute("SAVEPOINT batch")
     try:
         batch.write(connection)
     except UnicodeDecodeError:
         raise  # what SQLite says of a damaged ledger
-    except _NOT_AN_ENTRY:
+    except _refusals(connection):
         # One of them holds what no row can: which, is seen when they come one at a time.
         connection.execute("ROLLBACK TO batch")
         refused = sum(not _try_entry(connection, entry) for entry in entries)
     connection.execute("RELEASE batch")
     return refused
+
+
+def _refusals(connection: Any) -> tuple[type[Exception], ...]:
+    """What writing an entry that is none of ours raises, the errors of the connection's own driver among it."""
+    return (
+        *_NO_ENTRY,
+        connection.IntegrityError,
+        connection.InterfaceError,
+        connection.ProgrammingError,
+        connection.DataError,
+    )
 
 
 def _try_entry(connection: Any, entry: Entry) -> bool:
@@ -354,7 +353,7 @@ def _try_entry(connection: Any, entry: Entry) -> bool:
         return True
     except UnicodeDecodeError:
         raise
-    except _NOT_AN_ENTRY:
+    except _refusals(connection):
         connection.execute("ROLLBACK TO entry")
         return False
     finally:

@@ -16,6 +16,7 @@ import peewee
 
 from jobjar.creating import open_shared
 from jobjar.errors import JarError, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
+from jobjar.ledger.driver import quote_path as quote_path
 from jobjar.ledger.migrate import check_schema, check_version
 from jobjar.regular import open_regular
 
@@ -229,8 +230,3 @@ def remove_database(path: str, sidecars_only: bool = False) -> None:
     for suffix in ("-wal", "-shm", "-journal") if sidecars_only else ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(OSError):
             os.unlink(path + suffix)
-
-
-def quote_path(path: str) -> str:
-    """A path as SQLite's URIs write it."""
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

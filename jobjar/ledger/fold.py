@@ -63,6 +63,17 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     return taken
 
 
+def fold_piece(connection: Any, path: str) -> int:
+    """Fold what comes next in one journal, as much of it as is read at a time, and record how far; returns up to where it is
+    folded. Inside the caller's transaction."""
+    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
+    offset: int = row[0] if row else 0
+    for read in _read_new(path, offset):
+        _apply(connection, [read])
+        return read.end
+    return offset
+
+
 def fold_journals(connection: Any, layout: Layout, opens_all: bool = True) -> int:
     """Fold what is new in all journals; returns the number of lines taken. Without `opens_all`, those of other nodes that are
     told to have nothing new (growth.py) are not opened: what was appended just now may be missing then."""

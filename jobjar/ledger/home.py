@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import os
 import re
-import signal
 import stat
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -121,6 +118,8 @@ class LedgerHome:
     def _drop_writer(self, text: str | None) -> None:
         """Remove the writer file, if it is still the one with `text` in it (None: what can be read as none), and those of
         containers of earlier boots."""
+        import glob
+
         for path in glob.glob(f"{glob.escape(self.path)}/writer.????????"):
             if _read_run(path).partition(".")[0] != boot_id():
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
@@ -230,6 +229,9 @@ class LedgerHome:
 
     def _wait_for_lock(self, descriptor: int, patience_s: float) -> None:
         """Wait in the kernel, where waiters are served in order; a holder that was stopped must not stop us too."""
+        import signal
+        import threading
+
         import portalocker
 
         if threading.current_thread() is not threading.main_thread():

@@ -7,7 +7,6 @@ sha256). What is applied is read again inside BEGIN IMMEDIATE, so that two proce
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 import zlib
@@ -42,13 +41,24 @@ def known_migrations() -> list[Migration]:
     """The migrations that this version ships, in order."""
     if SCHEMA in _kept:
         return _kept[SCHEMA]
+    import hashlib
+
     found = []
-    for name in sorted(os.listdir(SCHEMA)):
-        if name.endswith(".sql"):
-            with open(f"{SCHEMA}/{name}", encoding="utf-8") as file:
-                text = file.read()
-            found.append(Migration(name[:-4], text, hashlib.sha256(text.encode()).hexdigest()))
+    for name in _names():
+        with open(f"{SCHEMA}/{name}.sql", encoding="utf-8") as file:
+            text = file.read()
+        found.append(Migration(name, text, hashlib.sha256(text.encode()).hexdigest()))
     return found
+
+
+def _names() -> list[str]:
+    return sorted(name[:-4] for name in os.listdir(SCHEMA) if name.endswith(".sql"))
+
+
+def is_current(connection: Any) -> bool:
+    """Whether a ledger has just the migrations of this version, by their names: for who will leave it alone otherwise. Raises
+    the driver's errors."""
+    return [name for (name,) in connection.execute("SELECT name FROM migration ORDER BY name")] == _names()
 
 
 def applied_migrations(connection: Any) -> dict[str, str]:

@@ -102,6 +102,11 @@ class Ledger:
         with self.home.locked(patience_s), self.errors_named():
             self._open_locked()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the home's ledger open."""
+        return self._identity is not None
+
     def ensure_open(self) -> None:
         """Open the ledger if it is not, or if its file was replaced. Raises as `open`."""
         if not self.is_private and self._was_replaced():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,7 @@ Body = Callable[[argparse.Namespace], int]
 
 def make_parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser with the options that every program has."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=program, description=description, epilog=epilog, formatter_class=_Formatter)
     parser.add_argument("--home", metavar="DIR", help="the jar (default: JJ_HOME, or the one that the program lies in)")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     return parser
@@ -36,6 +35,20 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="as root, start workers although others may submit: their jobs run as root",
     )
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Asks the terminal for its width itself: one is made for each option, and argparse would load shutil and all archives."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else 0
+        if width <= 0:
+            try:
+                width = os.get_terminal_size(1).columns or 80
+            except (OSError, ValueError):
+                width = 80
+        super().__init__(prog, width=width - 2)
 
 
 class _Version(argparse.Action):
@@ -59,6 +72,24 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     """Parse, do, and turn an error into one line on standard error; returns the exit status."""
+    gc.enable()
+    return _run(parser, argv, body)
+
+
+def run_in_a_moment(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
+    """`run` for a program that is over at once, and leaves nothing open that has to be closed: a process of its own is ended
+    as it is, for to take it apart lasts as long as a part of what it did."""
+    try:
+        status = _run(parser, argv, body)
+        if argv is None:
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+    finally:
+        gc.enable()
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     begin(is_program=argv is None)
     options = parser.parse_args(argv)
     patience.say = lambda line: complain(parser.prog, line)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.attributes import ATTRIBUTES
 from jobjar.jobname import parse_priority
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, open_named_jar, run_in_a_moment
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "submit_job") -> int:
@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             submission = describe_file(options.file, priority, options.category, options.id, attributes)
         else:
             submission = describe_command(words, priority, options.category, options.id, attributes)
-        print(submit(open_named_jar(options, program_path), submission))
+        jar = open_named_jar(options, program_path)
+        try:
+            print(submit(jar, submission), flush=True)
+        finally:
+            jar.mirror()
         return 0
 
-    return run(parser, argv, body)
+    return run_in_a_moment(parser, argv, body)

@@ -16,7 +16,7 @@ from jobjar.access import may_run, name_of
 from jobjar.ahead import may_be_taken_ahead
 from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attributes import HEADER_BYTES
-from jobjar.claimed_file import found_when_held, identify, read_again
+from jobjar.claimed_file import found_when_held, identify, read_description_in
 from jobjar.claimed_links import link_in_claimed
 from jobjar.copied_output import MARK, names_its_output
 from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
@@ -92,7 +92,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
-            return claimed._replace(link=link_in_claimed(claimer, claimed.name, claimed.path))
+            return claimed
     proposals.has_more = True
     return None
 
@@ -134,7 +134,9 @@ def _claim_within_limits(
         forget(claimer, candidate.place)
     if claimer.refusals and claimed is not None:
         claimer.refusals.end(f"unclaimed/{candidate.category}")
-    return claimed._replace(tokens=tokens) if claimed is not None else None
+    if claimed is None:
+        return None
+    return claimed._replace(tokens=tokens, link=link_in_claimed(claimer, claimed.name, claimed.path))
 
 
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
@@ -291,12 +293,13 @@ def _record_claim(
     """Journal the claim, and what is odd in the first lines of a file that nobody submitted."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
-    uid, found, oddities = identify(connection, candidate, path, status)
+    uid, found, oddities, beginning = identify(connection, candidate, path, status)
     in_file = found or {}
     description: Description | None = None
     if in_file.get("kind", candidate.kind) == DESCRIBED:
-        in_file, description, oddities = read_again(candidate, path, in_file)
-    is_read = found is not None or description is not None
+        if beginning is None:
+            beginning = read_file(path, size=HEADER_BYTES)
+        in_file, description, oddities = read_description_in(candidate, beginning, in_file)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
@@ -327,13 +330,16 @@ def _record_claim(
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
         inode=status.st_ino if claimer.jar.ledger_home.shared else 0,
-        copies_output=bool(status.st_mode & MARK) or (is_read and names_its_output(read_file(path, size=HEADER_BYTES))),
+        copies_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
     )
 
 
 def _first_given(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _moved_entry(

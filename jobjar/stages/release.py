@@ -60,6 +60,7 @@ def release_staged(jar: Jar, directory: str, by: str) -> int:
                 continue  # another is at it; the next look finds what that leaves
             path += LEAVING
         released += _release_chunk(jar, path, by)
+        jar.mirror(after_s=jar.settings.poll_time_s)
     with contextlib.suppress(OSError):  # another is still at it
         os.rmdir(directory)
     return released

@@ -103,7 +103,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
-    end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
+    end = end_of_process(ended, cause, job, wall_time_s, pid, pid_started)
     return clear_plain(places, place, job, end, monitor, reusable=not leftovers)
 
 
@@ -127,10 +127,17 @@ def clear_plain(
     if warnings:
         about = job.uid, job.attempt, places.claimer.paths.name, places.claimer.worker_id
         entries.append(attempt_entry("warned", *about, warnings=warnings))
-    return end._replace(output_file=output_file, told=tuple(entries))
+    return end._replace(output_file=output_file, told=tuple(entries)) if output_file or entries else end
 
 
-def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
+def end_of_process(
+    ended: Ended | None,
+    cause: str | None,
+    job: ClaimedJob,
+    wall_time_s: float,
+    pid: int | None = None,
+    pid_started: float | None = None,
+) -> AttemptEnd:
     """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was: also before it had
     one."""
     if ended is None:
@@ -146,6 +153,8 @@ def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall
         max_rss_kib=ended.max_rss_kib,
         output_file=None,
         message=explain_cause(cause, job),
+        pid=pid,
+        pid_started=pid_started,
     )
 
 

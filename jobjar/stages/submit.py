@@ -127,6 +127,7 @@ def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
             if not chunk:
                 return names
             _submit_chunk(jar, chunk, names)
+            jar.mirror(after_s=jar.settings.poll_time_s)
     except JarError as error:
         error.fields["submitted"] = names
         raise

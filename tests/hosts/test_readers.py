@@ -96,14 +96,16 @@ def run_three_jobs(rig: Rig, **changes: str) -> list[str]:
     return [*names, rig.submit("-i", "waits", "echo three", **changes)]
 
 
-@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("ledger", ["open", "left by a submission", "closed"])
 def test_a_local_jar_answers_its_readers_whether_or_not_somebody_has_its_ledger_open(
-    readable: ReadableRig, is_open: bool
+    readable: ReadableRig, ledger: str
 ) -> None:
     names = run_three_jobs(readable)
-    if is_open:
+    if ledger == "open":
         readable.open().ledger.open()
-    assert os.path.exists(readable.home / "ledger" / "ledger.db-shm") == is_open
+    elif ledger == "closed":
+        readable.run("jobjar", "show", names[0])
+    assert os.path.exists(readable.home / "ledger" / "ledger.db-shm") == (ledger != "closed")
     status = readable.read_status()
     assert (status["source"], status["snapshot_age_s"]) == ("ledger", None)
     assert (status["jobs"]["completed"], status["jobs"]["unclaimed"]) == (2, 1)

@@ -1,0 +1,149 @@
+"""Have a home's ledger follow its journal: whoever moves a job folds that before it goes on to wait, or ends.
+
+Writes the ledger that is there, by SQLite's driver alone where this process has not opened it otherwise: loading peewee takes
+longer than a submission. It is neither made, nor migrated, nor repaired for that, and nobody waits for it. A crash leaves the
+ledger as it was, some entries behind: they are folded by whoever folds next.
+
+Of two that want the lock at once one goes without it. What that one has journaled the other sees: it looks at the journal once
+more when it has given the lock back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from _thread import allocate_lock
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from jobjar.disk import look
+from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
+from jobjar.journal import Journal
+from jobjar.layout import Layout
+from jobjar.ledger.driver import quick_driver, quote_path
+from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
+from jobjar.ledger.home import LedgerHome
+from jobjar.ledger.migrate import is_current
+
+if TYPE_CHECKING:
+    from jobjar.ledger.store import Ledger
+
+# For how long the lock is asked for again, and how long folding may take in all: the rest is for whoever folds next.
+_PATIENCE_S, _PAUSE_S = 0.02, 0.002
+_MOST_S = 0.25
+# A submission leaves its WAL to the next one, which reads all of it: up to so many bytes, and to this part of what is free.
+_LEFT_WAL_BYTES, _WAL_SHARE = 1 << 20, 16
+
+
+class Mirror:
+    """What keeps the ledger of a home close to its journal, in one process, for all of its threads."""
+
+    def __init__(self, layout: Layout, home: LedgerHome) -> None:
+        self._layout = layout
+        self._home = home
+        # The journal, and its size when it was folded.
+        self._folded = ("", -1)
+        self._turn = allocate_lock()
+        self._pid = os.getpid()
+
+    def follow(self, journal: Journal, ledger: Ledger | None, others_after_s: float | None = None) -> None:
+        """Fold what is new in `journal`, if the lock can be had at once; by `ledger` where this process has that open. With
+        `others_after_s`, all other journals too, where this node has not done that for so long. Raises nothing."""
+        # Not in a child that was forked: the lock is its parent's.
+        if os.getpid() != self._pid or not self._turn.acquire(blocking=False):
+            return
+        try:
+            # What is wrong with a ledger is told to who asks it, and mended by who needs it.
+            with contextlib.suppress(JarError, OSError, UnicodeDecodeError):
+                is_due = others_after_s is not None and others_are_due(self._home.polled_file, others_after_s)
+                self._follow(journal, ledger, is_due)
+        finally:
+            self._turn.release()
+
+    def _follow(self, journal: Journal, ledger: Ledger | None, everything: bool) -> None:
+        journal.flush()
+        until, folded_to = time.monotonic() + _MOST_S, -1
+        while True:
+            size = os.stat(journal.path).st_size
+            if not everything and (journal.path, size) == self._folded:
+                return
+            with self._locked(), self._writing(ledger) as connection:
+                before = folded_to
+                if everything or journal.changed_lately():
+                    fold_journals(connection, self._layout, opens_all=self._home.shared)
+                    folded_to = before
+                else:
+                    folded_to = fold_piece(connection, journal.path)
+            if folded_to in (before, size):  # all, but what is torn or not whole yet
+                self._folded, everything = (journal.path, size), False
+            if time.monotonic() >= until:
+                return
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the home's lock, if nobody keeps it for longer than a moment. Raises LedgerBusy, LedgerUnavailable."""
+        if not os.path.exists(self._home.database):  # nor is a home made for this
+            raise LedgerUnavailable(path=self._home.database, reason="there is none")
+        until = time.monotonic() + _PATIENCE_S
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self._home.locked(patience_s=0))
+                    break
+                except LedgerBusy:
+                    if time.monotonic() >= until:
+                        raise
+                    time.sleep(_PAUSE_S)
+            yield
+
+    @contextlib.contextmanager
+    def _writing(self, ledger: Ledger | None) -> Iterator[Any]:
+        """One transaction. Raises LedgerUnavailable where the ledger is not to be used as it is."""
+        if ledger is not None:
+            with ledger.writing(patience_s=0) as connection:
+                yield connection
+            return
+        driver, path = quick_driver(), self._home.database
+        try:
+            connection = _open(driver, path)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                _close(driver, path, connection)
+        except driver.Error as error:
+            raise LedgerUnavailable(path=path, reason=str(error)) from error
+
+
+def _open(driver: Any, path: str) -> Any:
+    """The ledger at `path`, if it is one that can be used as it is. Raises LedgerUnavailable, OSError, the driver's errors."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        raise LedgerUnavailable(path=path, reason="it is not made yet")
+    connection = driver.connect(f"file:{quote_path(path)}?mode=rw", uri=True, isolation_level=None, timeout=0)
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal" or not is_current(connection):
+        connection.close()
+        raise LedgerUnavailable(path=path, reason="it is not one of this version")
+    connection.execute("PRAGMA synchronous = normal")
+    return connection
+
+
+def _close(driver: Any, path: str, connection: Any) -> None:
+    """Close it, and leave its WAL to the next one: who closes a ledger last writes that back, and syncs twice for it, unless that
+    is who may only read (sqlite.org/wal.html)."""
+    wal = look(f"{path}-wal")
+    disk = os.statvfs(os.path.dirname(path))
+    if wal is None or wal.st_size > min(_LEFT_WAL_BYTES, disk.f_bavail * disk.f_frsize // _WAL_SHARE):
+        connection.close()
+        return
+    with (
+        contextlib.closing(driver.connect(f"file:{quote_path(path)}?mode=ro", uri=True)) as reader,
+        contextlib.closing(connection),
+    ):
+        reader.execute("PRAGMA user_version").fetchone()
