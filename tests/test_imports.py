@@ -46,6 +46,7 @@ FOUNDATIONS = [
     "access",
     "whose",
     "grouped",
+    "meter",
     "expectation",
     "file_mark",
     "remedies",

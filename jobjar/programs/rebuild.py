@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.control import list_workers
         from jobjar.ledger.rebuild import find_other_version, rebuild_ledger
+        from jobjar.programs.shown_meter import open_meter
         from jobjar.versions import name_some, other_versions
 
         jar = open_named_jar(options, program_path)
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 raise OtherVersionAtWork(
                     ours=VERSION, theirs=f"version {version}", workers=name_some(names), names=" ".join(names)
                 )
-        rebuild_ledger(jar.layout, home)
+        with open_meter() as meter:
+            rebuild_ledger(jar.layout, home, meter)
         if other is not None:
             theirs_is = other.fields["theirs"]
             complain(program, f"the ledger is now that of version {VERSION}; programs of {theirs_is} will refuse it")
