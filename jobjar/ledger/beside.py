@@ -27,24 +27,25 @@ class LedgerBeside:
 
     def __init__(self, ledger: Ledger, beside: Ledger) -> None:
         self._ledger, self._beside = ledger, beside
-        self._left_out: list[tuple[str, str]] = []
+        self._left_out: list[str] = []
 
     def fold(self, meter: Meter = SILENT) -> None:
         """Fold all journals. Raises LedgerUnavailable."""
         with self._beside.writing() as connection:
-            # What only questions need is filled in a fraction of the time once all is there.
-            self._left_out = connection.execute(
-                "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND sql NOT LIKE '%UNIQUE%'"
+            # What only questions need is filled in a fraction of the time once all is there; what is counted is not compared.
+            found = connection.execute(
+                "SELECT type, name, sql FROM sqlite_master WHERE type = 'trigger' OR (type = 'index' AND sql NOT LIKE '%UNIQUE%')"
             ).fetchall()
-            for name, _ in self._left_out:
-                connection.execute(f"DROP INDEX {name}")
+            for kind, name, _ in found:
+                connection.execute(f"DROP {kind} {name}")
+            self._left_out = [statement for kind, _, statement in found if kind == "index"]
             meter.begin("folding the journals", "bytes", unfolded_bytes(connection, self._beside.layout))
             fold_journals(connection, self._beside.layout, meter=meter)
 
     def look_at_directories(self) -> None:
         """Have it know what the directories show, too."""
         with self._beside.writing() as connection:
-            for _, statement in self._left_out:
+            for statement in self._left_out:
                 connection.execute(statement)
             self._left_out = []
             reconcile(connection, self._beside.layout)
