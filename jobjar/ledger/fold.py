@@ -38,8 +38,8 @@ from jobjar.regular import UnfitFile, open_regular, pass_over
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
-# And so much, a few hundred entries, where others wait.
-_PIECE_BYTES = 1 << 16
+# And so much, some hundred entries, where others wait.
+_PIECE_BYTES = 1 << 15
 # How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
 # keeps what was appended to itself.
 TOLD_WITHIN_S = 5.0

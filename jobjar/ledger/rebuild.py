@@ -192,7 +192,8 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
         fold_in_pieces(fresh, layout, meter=meter)
         reconcile_in_pieces(fresh, layout, meter=meter)
         meter.begin("writing the ledger", "ledgers", 1)
-        fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with fresh.errors_named():
+            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with _kept_until_later(home.database):
             tries = itertools.count(1)
             while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
@@ -212,7 +213,8 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
             return False
         with fresh.writing() as connection:
             fold_journals(connection, fresh.layout)
-        fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with fresh.errors_named():
+            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         fresh.close()
         # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
         remove_database(home.database, sidecars_only=True)
