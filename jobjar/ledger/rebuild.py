@@ -225,12 +225,12 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
 @contextlib.contextmanager
 def _kept_until_later(path: str) -> Iterator[None]:
     """Keep the blocks of a file that is replaced: giving back those of a large one takes long, and is not to be waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        descriptor = -1
+    # By another name, not by a descriptor: to close one would give up all locks that SQLite has on that file in this process.
+    other = temporary_path(path)
+    with contextlib.suppress(OSError):
+        os.link(path, other)
     try:
         yield
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(other)
