@@ -1,15 +1,18 @@
 """A ledger beside a node's own, made from the journals anew, so that the two can be compared.
 
-Reads the journals, and the directories where it is told to; writes a file in the directory for temporary files, and removes it.
-Killed midway, it leaves that one file.
+Reads the journals, and the directories where it is told to; writes a file under a temporary name in the ledger home, or in the
+directory for temporary files where this user may only read, and removes it. Killed midway, it leaves that one file, which
+`recover_jobs` removes from a home (tidy.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from jobjar.creating import open_shared, temporary_path
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
@@ -86,7 +89,11 @@ class LedgerBeside:
 def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
     """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
     beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
-    path = temporary_file()
+    if ledger.is_private:
+        path = temporary_file()
+    else:
+        path = temporary_path(ledger.path)
+        os.close(open_shared(path, os.O_RDWR))
     try:
         beside.open_new(path)
         yield LedgerBeside(ledger, beside)
