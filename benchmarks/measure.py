@@ -170,3 +170,12 @@ def verdict(value: float, wanted: float, at_least: bool) -> str:
     """Whether a figure is what is wanted."""
     met = value >= wanted if at_least else value <= wanted
     return f"{'at least' if at_least else 'at most'} {wanted:g}: {'met' if met else 'MISSED'}"
+
+
+def put_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what is between two marks in a file, each on a line of its own. Raises ValueError where they are not there."""
+    before, found_begin, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{path} has no lines\n{begin}\n{end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -1,15 +1,15 @@
 """The promise, as code: compare a ledger, the journals and the directories. Reads; changes nothing.
 
-The journals and the directories are folded into a private ledger in memory, which must say what the live one says, row
-for row; and each job has to be in exactly one place.
+The journals are folded into a ledger beside (ledger/beside.py), which must say what the live one says, row for row; where it does
+not, once more with what the directories show. And each job has to be in exactly one place. All that takes long is done without
+the lock: nobody waits for more than a piece.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 from jobjar.claimed_links import linked_place
 from jobjar.control import running_workers
@@ -18,23 +18,26 @@ from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import id_in_name
-from jobjar.journal import open_to_read, read_journal
+from jobjar.journal import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
-from jobjar.ledger.agree import compare_jars
-from jobjar.ledger.fold import fold_journals, journal_paths
-from jobjar.ledger.rebuild import dump_ledger, open_private_copy
+from jobjar.ledger.agree import find_differences
+from jobjar.ledger.beside import LedgerBeside, open_beside
+from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
 from jobjar.ledger.renamed import known_copies
 from jobjar.ledger.store import check_database
 from jobjar.limits import find_faults
 from jobjar.lookup import refresh_private_ledger
+from jobjar.meter import SILENT, Meter
 from jobjar.refused import find_refused
 from jobjar.regular import passing_over
 
 _SECOND_LOOK_S = 0.5
+# Of jobs that somebody removed a new ledger says that they are removed; a living one will with its next reconciliation.
+_OF_JOBS = ("job", "removed job")
 
 
-def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list[str]:
+def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None, meter: Meter = SILENT) -> list[str]:
     """Each difference between the ledger, the journals and the directories, as a line; `note` gets what is none.
 
     Where there are some, it looks again: what workers are just doing is journaled a moment after it is done. Raises
@@ -45,73 +48,91 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None) -> list
         refresh_private_ledger(jar)
     elif not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
-    removals: list[str] = []
-    lines = _look(jar, removals)
+    found = _look(jar, meter)
+    lines = found.lines
     # A job that is being archived is seen twice, or at its old place, by a listing of that moment: look again.
     if lines and (running_workers(jar.layout) or os.path.isdir(jar.layout.archiving)):
         time.sleep(_SECOND_LOOK_S)
-        still = set(_look(jar, removals))
+        found = _look(jar, meter)
+        still = set(found.lines)
         lines = [line for line in lines if line in still]
-    for line in removals:
+    for line in found.notes:
         note(line)
-    note_torn_lines(jar, note)
     for place, reason in find_refused(jar.layout, running_workers(jar.layout)):
         note(f"{place} is passed over: {reason}")
     return lines
 
 
-def _look(jar: Jar, removals: list[str]) -> list[str]:
-    """The differences; `removals` becomes what somebody removed that had ended, which is none."""
-    lines: list[str] = []
-    with jar.ledger.writing() as connection:
-        if not jar.ledger.is_private:
-            check_database(jar.ledger_home.database)
-        places = list_jars(jar.layout)
-        fold_journals(connection, jar.layout)
-        differences = compare_jars(connection, jar.layout, places)
-        lines += [difference.as_line() for difference in differences if not difference.is_removal]
+class _Found:
+    """What differs, and what does not and is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+
+
+def _look(jar: Jar, meter: Meter) -> _Found:
+    found = _Found()
+    layout, ledger = jar.layout, jar.ledger
+    ledger.ensure_open()
+    if not ledger.is_private:
+        meter.begin("looking at the ledger's pages", "ledgers", 1)
+        check_database(jar.ledger_home.database)
+    with open_beside(ledger) as beside:
+        # First what takes longest: what follows is to be of one moment, as far as that can be.
+        beside.fold(meter)
+        torn = beside.folded()
+        meter.begin("listing the directories", "files")
+        places = list_jars(layout, meter=meter)
+        differences = find_differences(ledger, layout, places, meter=meter)
         removed = {difference.uid for difference in differences if difference.is_removal}
-        removals[:] = [difference.as_line() for difference in differences if difference.is_removal]
-        rebuilt = open_private_copy(jar.layout)
-        if not lines:
+        # What somebody removed that had ended is no difference.
+        found.notes = [difference.as_line() for difference in differences if difference.is_removal]
+        found.lines = [difference.as_line() for difference in differences if not difference.is_removal]
+        if not found.lines:
             # Where the directories differ, the rows that follow from them do too: said once is enough.
-            ours, theirs = (_without_jobs(dump_ledger(ledger), removed) for ledger in (connection, rebuilt))
-            lines += compare_ledgers(ours, theirs)
-        rebuilt.close()
-        lines += check_links(jar, places)
-        held = known_copies(connection)
-    return lines + check_one_place(jar.layout, places - held) + find_faults(jar.layout)
+            found.lines += compare_ledgers(beside, removed, meter)
+        held = known_copies(ledger.connection)
+    meter.begin("looking for jobs in two places", "files", len(places))
+    found.lines += check_links(jar, places)
+    found.lines += check_one_place(layout, places - held)
+    found.lines += find_faults(layout)
+    note_torn_lines(layout, torn, found.notes.append)
+    meter.end()
+    return found
 
 
-def _without_jobs(dump: dict[str, list[tuple[Any, ...]]], uids: set[str | None]) -> dict[str, list[tuple[Any, ...]]]:
-    """A dump without the rows of some jobs: a new ledger has them as removed, a living one will with its next reconciliation."""
-    if not uids:
-        return dump
-    of_jobs = ("job", "removed job")
-    return {table: [row for row in rows if table not in of_jobs or row[0] not in uids] for table, rows in dump.items()}
-
-
-def compare_ledgers(live: dict[str, list[tuple[Any, ...]]], rebuilt: dict[str, list[tuple[Any, ...]]]) -> list[str]:
-    """The rows that only one of two dumps has."""
+def compare_ledgers(beside: LedgerBeside, removed: Collection[str | None], meter: Meter = SILENT) -> list[str]:
+    """The rows that only the ledger has, and those that only the one beside it has, but for the rows of `removed` jobs."""
+    with beside.compared() as connection:
+        if not beside.find_tables(connection, meter):
+            return []
+    # Of what hands did to files the journals know nothing.
+    meter.begin("comparing what the directories show", "ledgers", 1)
+    beside.look_at_directories()
     lines: list[str] = []
-    for table, rows in live.items():
-        ours, theirs = set(rows), set(rebuilt[table])
-        kind = f"rows of table {table} are only in the"
-        lines += [Line(f"{table}: only in the ledger: {row}", f"{kind} ledger") for row in rows if row not in theirs]
-        lines += [
-            Line(f"{table}: only in the journals and directories: {row}", f"{kind} journals and directories")
-            for row in rebuilt[table]
-            if row not in ours
-        ]
+    with beside.compared() as connection:
+        for table in beside.find_tables(connection, meter):
+            kind = f"rows of table {table} are only in the"
+            for rows, where in zip(
+                beside.find_rows(connection, table), ("ledger", "journals and directories"), strict=True
+            ):
+                lines += [
+                    Line(f"{table}: only in the {where}: {row}", f"{kind} {where}")
+                    for row in rows
+                    if table not in _OF_JOBS or row[0] not in removed
+                ]
     return lines
 
 
-def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
-    """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it."""
-    for path in journal_paths(jar.layout):
+def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note: Callable[[str], None]) -> None:
+    """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it. `folded` says
+    how far each journal was just folded and how many torn lines it had: only one with some is read again."""
+    for path in journal_paths(layout):
         with passing_over(path), open_to_read(path) as journal:
-            end = 0
-            for line in read_journal(journal, 0):
+            offset, torn_lines = folded.get(journal_key(path), (0, 0))
+            end = 0 if torn_lines else offset
+            for line in read_journal(journal, end):
                 end = line.end
                 if line.entry is None:
                     torn = f"{os.path.basename(path)}: torn line at byte {line.start}, passed over"
@@ -121,14 +142,16 @@ def note_torn_lines(jar: Jar, note: Callable[[str], None]) -> None:
                 note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
 
 
-def check_one_place(layout: Layout, places: set[str]) -> list[str]:
+def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
     """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
     hold a name for a move that was killed, where a rename cannot refuse to overwrite (moves.py)."""
-    first: dict[str, str] = {}
+    ids = [id_in_name(name_in_place(place)) for place in places]
+    known: set[str | None] = {None}
+    twice = {uid for uid in ids if uid in known or known.add(uid)} - {None}  # type: ignore[func-returns-value]
+    first: dict[str | None, str] = {}
     lines: list[str] = []
-    for place in sorted(places):
-        uid = id_in_name(name_in_place(place))
-        if uid is None or first.setdefault(uid, place) == place or not is_job_at(layout.path(place)):
+    for uid, place in sorted((uid, place) for uid, place in zip(ids, places, strict=True) if uid in twice):
+        if first.setdefault(uid, place) == place or not is_job_at(layout.path(place)):
             continue
         if is_job_at(layout.path(first[uid])):
             line = f"{place}: the same job name is also at {first[uid]}"
@@ -138,7 +161,7 @@ def check_one_place(layout: Layout, places: set[str]) -> list[str]:
     return lines
 
 
-def check_links(jar: Jar, places: set[str]) -> list[str]:
+def check_links(jar: Jar, places: Collection[str]) -> list[str]:
     """Links in claimed/ that lead nowhere, and claimed jobs without a link."""
     lines: list[str] = []
     linked = set()
@@ -152,6 +175,6 @@ def check_links(jar: Jar, places: set[str]) -> list[str]:
                     Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere")
                 )
     for place in places:
-        if place.startswith("workers/") and place not in linked:
+        if place.startswith("workers/") and place not in linked and look(jar.layout.path(place)) is not None:
             lines.append(Line(f"{place}: has no link in claimed/", "claimed jobs have no link in claimed/"))
     return lines

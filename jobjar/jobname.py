@@ -164,9 +164,12 @@ def is_temporary_name(name: str) -> bool:
 def priority_in_name(name: str) -> int:
     """The priority that a job's name gives: its extension where that is an integer, otherwise 0 (guide)."""
     stem, dot, extension = name.rpartition(".")
-    if stem and dot and _PRIORITY.fullmatch(extension):
-        return int(extension)
-    return 0
+    return _priority_of(extension) if stem and dot else 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _priority_of(extension: str) -> int:
+    return int(extension) if _PRIORITY.fullmatch(extension) else 0
 
 
 def numbered_name(name: str, number: int) -> str:

@@ -25,6 +25,8 @@ from jobjar.jug.outputs import (
 )
 from jobjar.kept import tell_kept_underway
 from jobjar.layout import Layout
+from jobjar.ledger.agree import PIECE
+from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.progress import stored_names
 from jobjar.ledger.queries import attempt_of_worker, completed_among
 from jobjar.ledger.reconcile import list_directory
@@ -108,9 +110,13 @@ def tidy_underway(jar: Jar, say: Callable[[str], None]) -> None:
     found = [entry.name for entry in list_directory(jar.layout.underway)]
     if not found:
         return
-    with jar.ledger.writing() as connection:
-        completed = completed_among(connection, found)
-        stored = {uid: stored_names(connection, uid) for uid, _ in completed}
+    completed: list[tuple[str, str]] = []
+    stored: dict[str, set[str]] = {}
+    for some in in_pieces(found, PIECE):
+        with jar.ledger.writing() as connection:
+            of_piece = completed_among(connection, some)
+            stored.update({uid: stored_names(connection, uid) for uid, _ in of_piece})
+        completed += of_piece
     for uid, place in completed:
         path = jar.layout.path(place)
         look_afresh(os.path.dirname(path))

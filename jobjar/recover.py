@@ -25,8 +25,9 @@ from jobjar.journal import Entry
 from jobjar.jug.building import remove_halves
 from jobjar.kept import tell_kept, tell_kept_scratch
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
-from jobjar.ledger.agree import reconcile_in_pieces
-from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.agree import PIECE, reconcile_in_pieces
+from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
+from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.queries import (
     Candidate,
     HeldAttempt,
@@ -44,6 +45,7 @@ from jobjar.ledger.reconcile import (
     list_jar,
 )
 from jobjar.liveness import DEAD
+from jobjar.meter import SILENT, Meter
 from jobjar.moves import move_to_free_name
 from jobjar.orphans import end_orphans, has_reached_something, remove_attempt, tidy_underway, usage_until_published
 from jobjar.others_processes import explain_left_running
@@ -71,21 +73,25 @@ class Recovery:
         self.lines.append(line)
 
 
-def recover_node(jar: Jar) -> Recovery:
+def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
     """Recover everything that dead workers of this node, and those that were given up, left; reconcile the ledger with the
-    directories.
+    directories. In pieces: nobody waits long for the lock.
 
     Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
     """
     recovery = Recovery()
-    for worker in list_workers(jar.layout):
+    meter.begin("folding the journals", "bytes")
+    fold_in_pieces(jar.ledger, jar.layout, meter=meter)
+    workers = list_workers(jar.layout)
+    meter.begin("taking back what dead workers held", "workers", len(workers))
+    for worker in meter.counted(workers):
         if worker.is_to_recover:
             recover_worker(jar, worker, recovery)
     recover_tokens(jar, recovery.say)
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
-    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
+    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links, meter=meter):
         line = difference.as_line()
         if difference.is_removal:
             recovery.notes.append(line)
@@ -93,10 +99,12 @@ def recover_node(jar: Jar) -> Recovery:
             recovery.say(Line(f"ledger: {line}", line.kind))
     tidy_underway(jar, recovery.say)  # now the ledger knows who is completed
     remove_halves(jar.layout.software)
-    with jar.ledger.writing():
-        for path in links:
-            _free_name(path)
+    for some_links in in_pieces(links, PIECE):
+        with jar.ledger.writing():
+            for path in some_links:
+                _free_name(path)
     cancel_returned(jar, recovery.say)
+    meter.end()
     return recovery
 
 

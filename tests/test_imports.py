@@ -47,6 +47,7 @@ FOUNDATIONS = [
     "put_off",
     "access",
     "grouped",
+    "meter",
     "expectation",
     "file_mark",
     "refusals",

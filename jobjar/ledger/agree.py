@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
-from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile import Difference, apply_difference, compare_file, list_jars
 from jobjar.ledger.store import Ledger
+from jobjar.meter import SILENT, Meter
 
-# So much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
+# At most so much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
 PIECE = 500
-
-T = TypeVar("T")
+# Of a job in the ledger: row, id, place, name.
+Row = tuple[int, str | None, str, str]
 
 
 class Suspects(NamedTuple):
@@ -31,18 +33,22 @@ class Suspects(NamedTuple):
     rows: list[int]
 
 
-def find_suspects(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> Suspects:
-    """Compare all rows with a listing of the jars. Whether the directories and the ledger really differ in what is found is
-    for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that takes."""
+def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
+    """The jobs that are to have a file: row, id, place and name."""
     states = "" if with_completed else "AND state <> 'completed'"
+    yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}")
+
+
+def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
+    """Compare rows with a listing of where they ought to be. Whether the directories and the ledger really differ in what is
+    found is for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that
+    takes."""
     unknown = set(places)
     unnamed: list[tuple[str, str]] = []
     shared: list[tuple[str, str]] = []
     missing: list[int] = []
     missing_names: set[str] = set()
-    for row, uid, place, name in connection.execute(
-        f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}"
-    ):
+    for row, uid, place, name in rows:
         if place not in places:
             if is_gone(layout.path(place)):
                 missing.append(row)
@@ -55,10 +61,10 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
         else:
             shared.append((name, place))
     for name, place in shared:
-        rows = connection.execute(
+        same = connection.execute(
             "SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place)
         )
-        missing += [row for (row,) in rows.fetchall() if _is_followed(connection, row, name, place)]
+        missing += [row for (row,) in same.fetchall() if _is_followed(connection, row, name, place)]
     for place, name in unnamed:
         if name not in missing_names and unnumbered_name(name) not in missing_names:
             unknown.discard(place)
@@ -66,11 +72,16 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
 
 
 def compare_places(
-    connection: Any, layout: Layout, places: Iterable[str], with_completed: bool = True
+    connection: Any,
+    layout: Layout,
+    places: Iterable[str],
+    with_completed: bool = True,
+    explained: set[int] | None = None,
 ) -> list[Difference]:
-    """What the files at `places` are that the ledger does not have there."""
+    """What the files at `places` are that the ledger does not have there. The rows that these are, or may be, are not those
+    in `explained`, and are added to it."""
     differences = []
-    explained: set[int] = set()
+    explained = set() if explained is None else explained
     for place in places:
         doubtful = _doubtful_rows(connection, layout, place, with_completed)
         explained.update(doubtful)
@@ -189,11 +200,12 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 
     Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
     """
-    suspects = find_suspects(connection, layout, places, with_completed)
+    suspects = find_suspects(connection, layout, places, list_rows(connection, with_completed))
     differences = compare_places(connection, layout, suspects.places, with_completed)
     explained = {difference.row for difference in differences if difference.row is not None}
     list_again = functools.cache(lambda: list_jars(layout, with_completed) - places)
-    for rows in _pieces(suspects.rows):
+    for start in range(0, len(suspects.rows), PIECE):
+        rows = suspects.rows[start : start + PIECE]
         differences += compare_rows(connection, layout, rows, places, list_again, explained, with_completed)
     return differences
 
@@ -215,6 +227,7 @@ def reconcile_in_pieces(
     with_completed: bool = True,
     links: list[str] | None = None,
     patience_s: float = LOCK_PATIENCE_S,
+    meter: Meter = SILENT,
 ) -> list[Difference]:
     """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
     listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
@@ -222,24 +235,70 @@ def reconcile_in_pieces(
     Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
     LedgerCorrupt, LedgerUnavailable, OSError.
     """
-    places = list_jars(layout, with_completed, links)
-    with ledger.writing(patience_s) as connection:
-        # After the listing, as in `reconcile`.
-        fold_journals(connection, layout)
-    with ledger.errors_named():
-        suspects = find_suspects(ledger.connection, layout, places, with_completed)
-    again = list_jars(layout, with_completed) - places if suspects.rows else set()
-    differences: list[Difference] = []
+    meter.begin("listing the directories", "files")
+    places = list_jars(layout, with_completed, links, meter)
+    return find_differences(ledger, layout, places, with_completed, patience_s, meter, applies=True)
 
-    for some_places in _pieces(suspects.places):
+
+def find_differences(
+    ledger: Ledger,
+    layout: Layout,
+    places: set[str],
+    with_completed: bool = True,
+    patience_s: float = LOCK_PATIENCE_S,
+    meter: Meter = SILENT,
+    applies: bool = False,
+) -> list[Difference]:
+    """All differences between a ledger and the jars, of which `places` is a listing from just now; `applies`: they are put right,
+    too. In pieces, and raises, as `reconcile_in_pieces`."""
+    # After the listing, as in `reconcile`.
+    meter.begin("folding the journals", "bytes")
+    fold_in_pieces(ledger, layout, patience_s, meter)
+    meter.begin("comparing the ledger with the directories", "jobs", len(places))
+    with ledger.errors_named():
+        rows = meter.counted(list_rows(ledger.connection, with_completed))
+        suspects = find_suspects(ledger.connection, layout, places, rows)
+
+    def list_again() -> set[str]:
+        return list_jars(layout, with_completed) - places
+
+    fold_in_pieces(ledger, layout, patience_s)
+    return look_at_suspects(ledger, layout, suspects, places, list_again, with_completed, patience_s, meter, applies)
+
+
+def look_at_suspects(
+    ledger: Ledger,
+    layout: Layout,
+    suspects: Suspects,
+    places: set[str],
+    list_again: Callable[[], set[str]],
+    with_completed: bool,
+    patience_s: float,
+    meter: Meter = SILENT,
+    applies: bool = True,
+) -> list[Difference]:
+    """Look at suspects again under the lock, a piece at a time; returns what differs, put right where `applies`. `list_again`, as
+    in `compare_rows`, is called before the lock is taken. Raises as `reconcile_in_pieces`."""
+    again = list_again() if suspects.rows else set()
+    differences: list[Difference] = []
+    # What was put right agrees now; of what stays as it is no row is two files.
+    explained: set[int] = set()
+    meter.begin("looking at what seems to differ", "jobs", len(suspects.places) + len(suspects.rows))
+    for some_places in in_pieces(suspects.places, PIECE):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            differences += _apply(connection, compare_places(connection, layout, some_places, with_completed))
-    for rows in _pieces(suspects.rows):
+            known = None if applies else explained
+            of_piece = compare_places(connection, layout, some_places, with_completed, known)
+            differences += _apply(connection, of_piece) if applies else of_piece
+        meter.add(len(some_places))
+    # The rows that a file was, or may be: not explained is what `compare_rows` is to look at.
+    explained = set() if applies else {found.row for found in differences if found.row is not None}
+    for rows in in_pieces(suspects.rows, PIECE):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            gone = compare_rows(connection, layout, rows, places, lambda: again, with_completed=with_completed)
-            differences += _apply(connection, gone)
+            of_piece = compare_rows(connection, layout, rows, places, lambda: again, explained, with_completed)
+            differences += _apply(connection, of_piece) if applies else of_piece
+        meter.add(len(rows))
     return differences
 
 
@@ -247,7 +306,3 @@ def _apply(connection: Any, differences: list[Difference]) -> list[Difference]:
     for difference in differences:
         apply_difference(connection, difference)
     return differences
-
-
-def _pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + PIECE] for start in range(0, len(items), PIECE))

@@ -5,11 +5,13 @@ Reads journals from the positions that the ledger records; writes rows and the n
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jobjar.disk import open_common_file
@@ -28,12 +30,17 @@ from jobjar.journal import (
 )
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
+from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.store import Ledger
+from jobjar.meter import SILENT, Meter
 from jobjar.mounts import is_local
 from jobjar.patience import FLICKER_S, patience, patiently
 from jobjar.regular import UnfitFile, open_regular, pass_over
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
+# And so much, some hundred entries, where others wait.
+_PIECE_BYTES = 1 << 15
 # How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
 # keeps what was appended to itself.
 TOLD_WITHIN_S = 5.0
@@ -44,12 +51,14 @@ _LONG = 500
 
 
 class _Read(NamedTuple):
-    """What was read of a journal: its entries, how many lines they and torn ones were, and the offset after them."""
+    """What was read of a journal: its entries, how many lines they and torn ones were, and the offsets before and after
+    them."""
 
     journal: str
     entries: list[Entry]
     taken: int
     torn: int
+    start: int
     end: int
 
 
@@ -74,25 +83,72 @@ def fold_piece(connection: Any, path: str) -> int:
     return offset
 
 
-def fold_journals(connection: Any, layout: Layout, opens_all: bool = True) -> int:
-    """Fold what is new in all journals; returns the number of lines taken. Without `opens_all`, those of other nodes that are
+def fold_journals(
+    connection: Any,
+    layout: Layout,
+    until: Mapping[str, int] | None = None,
+    meter: Meter = SILENT,
+    opens_all: bool = True,
+) -> int:
+    """Fold what is new in all journals, or what of it is before the offsets `until`, by the journals' keys; returns the number
+    of lines taken. Inside the caller's transaction. The meter gets bytes. Without `opens_all`, those of other nodes that are
     told to have nothing new (growth.py) are not opened: what was appended just now may be missing then."""
     names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
     told = {} if opens_all else told_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0
     reads: list[_Read] = []
-    for path in list_journals(layout.journals, names):
-        key = journal_key(path)
-        if key in told and told[key] <= positions.get(key, 0) and not _is_own(path):
-            continue
-        for read in _read_new(path, positions.get(key, 0)):
-            reads.append(read)
-            waiting += len(read.entries)
-            if waiting >= _BATCH:
-                taken += _apply(connection, reads)
-                reads, waiting = [], 0
-    return taken + _apply(connection, reads)
+    with _without_collection():
+        for path in list_journals(layout.journals, names):
+            key = journal_key(path)
+            if key in told and told[key] <= positions.get(key, 0) and not _is_own(path):
+                continue
+            end = sys.maxsize if until is None else until.get(key, 0)
+            for read in _read_new(path, positions.get(key, 0), end=end):
+                reads.append(read)
+                waiting += len(read.entries)
+                meter.add(read.end - read.start)
+                if waiting >= _BATCH:
+                    taken += _apply(connection, reads)
+                    reads, waiting = [], 0
+        return taken + _apply(connection, reads)
+
+
+def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATIENCE_S, meter: Meter = SILENT) -> None:
+    """Fold what is new in all journals, a few hundred lines in a transaction: what is read, is read without the lock.
+
+    Killed midway, what was folded stays so. A ledger that knows nothing yet is filled in one go: a worker that found half of it
+    would number its attempts wrongly. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    """
+    with ledger.writing(patience_s) as connection:
+        positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
+        if not positions:
+            fold_journals(connection, layout, meter=meter)
+            return
+    for path in journal_paths(layout):
+        for read in _read_new(path, positions.get(journal_key(path), 0), chunk_bytes=_PIECE_BYTES):
+            meter.add(read.end - read.start)
+            with ledger.writing(patience_s) as connection:
+                query = "SELECT offset FROM journal_position WHERE journal = ?"
+                folded = (connection.execute(query, (read.journal,)).fetchone() or (0,))[0]
+                if folded == read.start:
+                    _apply(connection, [read])
+                elif folded < read.end:
+                    # Somebody else folded some of it, and left little; or made the ledger anew.
+                    fold_journals(connection, layout)
+                    return
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Entries make no circles, and there are so many of them that looking for some takes a quarter of a long fold."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _apply(connection: Any, reads: list[_Read]) -> int:
@@ -118,16 +174,18 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
     return sum(read.taken for read in reads)
 
 
-def _read_new(path: str, offset: int, limit: int | None = None) -> Iterator[_Read]:
-    """What a journal has from `offset` on, in pieces; with `limit`, one piece of at most so many lines. What is no journal, or
-    damaged, has nothing."""
+def _read_new(
+    path: str, offset: int, limit: int | None = None, end: int = sys.maxsize, chunk_bytes: int = _CHUNK_BYTES
+) -> Iterator[_Read]:
+    """What a journal has from `offset` up to `end`, in pieces; with `limit`, one piece of at most so many lines. What is no
+    journal, or damaged, has nothing."""
     try:
-        yield from _read_fit(path, offset, limit)
+        yield from _read_fit(path, offset, limit, end, chunk_bytes)
     except UnfitFile as error:
         pass_over(path, error.strerror)
 
 
-def _read_fit(path: str, offset: int, limit: int | None) -> Iterator[_Read]:
+def _read_fit(path: str, offset: int, limit: int | None, end_of_all: int, chunk_bytes: int) -> Iterator[_Read]:
     if offset and folded_end(path) == offset:
         return  # compressed, and all of it known
     try:
@@ -140,18 +198,18 @@ def _read_fit(path: str, offset: int, limit: int | None) -> Iterator[_Read]:
             _check_end(journal, path, offset)
         if not journal.has_more(offset):
             return
-        end_of_all = _sync_own(path)
+        end_of_all = min(end_of_all, _sync_own(path))
         while offset < end_of_all and journal.has_more(offset):
             entries: list[Entry] = []
             end = offset
             if limit is None:
-                entries, end = read_whole_lines(journal, offset, min(_CHUNK_BYTES, end_of_all - offset))
+                entries, end = read_whole_lines(journal, offset, min(chunk_bytes, end_of_all - offset))
             taken, torn = len(entries), 0
             if end == offset:
                 taken, torn, end = _read_one_by_one(journal, entries, offset, limit, end_of_all)
             if not taken:
                 return
-            yield _Read(journal_key(path), entries, taken, torn, end)
+            yield _Read(journal_key(path), entries, taken, torn, offset, end)
             offset = end
             if limit is not None:
                 return
@@ -212,6 +270,17 @@ def _read_one_by_one(
 def journal_paths(layout: Layout) -> list[str]:
     """Every journal of the jar."""
     return list_journals(layout.journals)
+
+
+def unfolded_bytes(connection: Any, layout: Layout) -> int:
+    """How much of all journals a ledger has not folded yet."""
+    positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
+    unfolded = 0
+    for path in journal_paths(layout):
+        with contextlib.suppress(FileNotFoundError):  # it is compressed at this moment
+            size = folded_end(path) or os.stat(path).st_size
+            unfolded += max(0, size - positions.get(journal_key(path), 0))
+    return unfolded
 
 
 def others_are_due(polled_file: str, poll_time_s: float) -> bool:

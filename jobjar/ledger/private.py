@@ -31,13 +31,13 @@ def open_private_ledger(
     live = f"{layout.ledger}/ledger.db"
     if from_copy and from_live and os.path.exists(live) and is_local(layout.ledger):
         with contextlib.suppress(LedgerUnavailable, OSError):  # the next one may do
-            target = _temporary_file()
+            target = temporary_file()
             copy_live(live, target)
             ledger.open_copy(target, FROM_LEDGER, None)
             return ledger
     if from_copy and os.path.exists(layout.snapshot):
         try:
-            target = _temporary_file()
+            target = temporary_file()
             published_at = os.stat(layout.snapshot).st_mtime
             copy_snapshot(layout.snapshot, target)
             ledger.open_copy(target, FROM_SNAPSHOT, published_at)
@@ -48,7 +48,8 @@ def open_private_ledger(
     return ledger
 
 
-def _temporary_file() -> str:
+def temporary_file() -> str:
+    """A new empty file for a database of this process."""
     descriptor, path = tempfile.mkstemp(prefix="jobjar-", suffix=".db")
     os.close(descriptor)
     return path

@@ -1,24 +1,31 @@
 """Make a ledger anew from the journals and the directories: the same answers as the one it replaces.
 
-Also the promise's proof: `dump_ledger` writes a ledger without its row numbers, so that two can be compared.
+Also the promise's proof: `dump_ledger` writes a ledger without its row numbers, so that two can be compared; `differing_rows`
+compares two.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from jobjar.creating import temporary_path
 from jobjar.errors import LedgerDiskFull, OtherVersion
 from jobjar.layout import Layout
-from jobjar.ledger.agree import reconcile
+from jobjar.ledger.agree import reconcile, reconcile_in_pieces
 from jobjar.ledger.database import remove_database
-from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.ledger.store import Ledger, driver
+from jobjar.meter import SILENT, Meter
 
+# So much of the journals is folded while others wait for a rebuilt ledger. What is damaged is never folded: so many tries.
+_LAST_BYTES, _TRIES = 1 << 16, 10
 # When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
 # file of any other, which may be earlier or later than another saw it.
 _RECORDED = (
@@ -69,6 +76,65 @@ def dump_ledger(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
     return {table: connection.execute(query).fetchall() for table, query in _DUMPS.items()}
 
 
+# What a ledger keeps where a dump has it only if it is recorded: two that keep the same say the same. It is compared in a
+# tenth of the time.
+_KEPT = {
+    _SUBMITTED_AT: "submitted_at",
+    f"{_RECORDED} THEN moved_at END": "moved_at",
+    f"{_RECORDED} THEN move_number END": "move_number",
+}
+Rows = list[tuple[Any, ...]]
+
+
+def differing_tables(connection: Any, other: str, meter: Meter = SILENT) -> list[str]:
+    """The tables in which the ledger of a connection and the one that is attached to it as `other` do not keep the same."""
+    meter.begin("comparing the tables", "tables", len(_DUMPS))
+    return [
+        table for table in meter.counted(_DUMPS) if not _is_same(connection, _kept(table), _in(other, _kept(table)))
+    ]
+
+
+def differing_rows(connection: Any, other: str, table: str) -> tuple[Rows, Rows]:
+    """The rows of a table that only the ledger of a connection says, and those that only the one says that is attached to it as
+    `other`. What both keep, both say."""
+    ours, theirs = _kept(table), _in(other, _kept(table))
+    if ours != _said(table):
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS differing (uid TEXT PRIMARY KEY)")
+        connection.execute("DELETE FROM temp.differing")
+        for one, another in ((ours, theirs), (theirs, ours)):
+            connection.execute(f"INSERT OR IGNORE INTO temp.differing SELECT uid FROM ({one} EXCEPT {another})")
+        condition = "WHERE uid IS NULL OR uid IN (SELECT uid FROM temp.differing)"
+        ours, theirs = (f"SELECT * FROM ({query}) {condition}" for query in (_said(table), _in(other, _said(table))))
+    only_ours, only_theirs = (
+        connection.execute(f"{one} EXCEPT {another}").fetchall() for one, another in ((ours, theirs), (theirs, ours))
+    )
+    return only_ours, only_theirs
+
+
+def _said(table: str) -> str:
+    """The question of a dump, in no order."""
+    return _DUMPS[table].rpartition(" ORDER BY ")[0]
+
+
+def _kept(table: str) -> str:
+    """The same without a look at what is recorded."""
+    query = _said(table)
+    for recorded, column in _KEPT.items():
+        query = query.replace(recorded, column)
+    return query
+
+
+def _in(other: str, query: str) -> str:
+    return re.sub(r"\bFROM (?=[a-z])", f"FROM {other}.", query)
+
+
+def _is_same(connection: Any, one: str, another: str) -> bool:
+    """Whether two questions have the same answer, in whatever order; no row of either is there twice."""
+    counts = [connection.execute(f"SELECT count(*) FROM ({query})").fetchone() for query in (one, another)]
+    more = f"SELECT 1 FROM ({one} EXCEPT {another}) LIMIT 1"
+    return counts[0] == counts[1] and connection.execute(more).fetchone() is None
+
+
 def fill_ledger(ledger: Ledger) -> None:
     """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock."""
     with ledger.writing() as connection:
@@ -100,41 +166,73 @@ def find_other_version(home: LedgerHome) -> OtherVersion | None:
     return None
 
 
-def rebuild_ledger(layout: Layout, home: LedgerHome) -> None:
+def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> None:
     """Replace the home's ledger with a new one made from the journals and the directories.
 
-    The new one is filled under a name of its own. Killed midway, the old one is still there; killed between taking the
-    old one away and putting the new one there, the next program to open the ledger makes it from the journals.
-    Processes that have the old one open notice at their next write. Where the disk has no room for both, the old one goes
-    first. Raises LedgerBusy, LedgerUnavailable.
+    The new one is filled under a name of its own, while others use the old one. Killed midway, the old one is still there; killed
+    between taking the old one away and putting the new one there, the next program to open the ledger makes it from the
+    journals. Processes that have the old one open notice at their next write. Where the disk has no room for both, the old one
+    goes first. Raises LedgerBusy, LedgerUnavailable.
     """
     try:
-        _replace_ledger(layout, home)
+        _replace_ledger(layout, home, meter)
     except LedgerDiskFull:
         with home.locked():
             remove_database(home.database)
-        _replace_ledger(layout, home)
+        _replace_ledger(layout, home, meter)
 
 
-def _replace_ledger(layout: Layout, home: LedgerHome) -> None:
+def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
     fresh_home = LedgerHome(home.path, home.shared)
     fresh_home.database = temporary_path(home.database)
     fresh_home.lock_file = f"{fresh_home.database}.lock"
     fresh = Ledger(layout, fresh_home)
     fresh.starts_from_snapshot = False
     try:
-        # Most of the work is done beside the living ledger, the last stretch with its writers waiting.
-        with fresh.writing() as connection:
-            fold_journals(connection, layout)
-        with home.locked():
-            fill_ledger(fresh)
+        fresh.open()
+        meter.begin("folding the journals", "bytes", unfolded_bytes(fresh.connection, layout))
+        fold_in_pieces(fresh, layout, meter=meter)
+        reconcile_in_pieces(fresh, layout, meter=meter)
+        meter.begin("writing the ledger", "ledgers", 1)
+        with fresh.errors_named():
             fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            fresh.close()
-            # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
-            remove_database(home.database, sidecars_only=True)
-            os.rename(fresh_home.database, home.database)
+        with _kept_until_later(home.database):
+            tries = itertools.count(1)
+            while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
+                fold_in_pieces(fresh, layout)
     finally:
         fresh.close()
         remove_database(fresh_home.database)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh_home.lock_file)
+
+
+def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
+    """Fold what came last and put a new ledger in the place of the old one, with its writers waiting; False, and nothing is done,
+    where more came than is folded in a moment."""
+    with home.locked():
+        if unfolded_bytes(fresh.connection, fresh.layout) > _LAST_BYTES and not is_last_try:
+            return False
+        with fresh.writing() as connection:
+            fold_journals(connection, fresh.layout)
+        with fresh.errors_named():
+            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        fresh.close()
+        # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
+        remove_database(home.database, sidecars_only=True)
+        os.rename(fresh.path, home.database)
+        return True
+
+
+@contextlib.contextmanager
+def _kept_until_later(path: str) -> Iterator[None]:
+    """Keep the blocks of a file that is replaced: giving back those of a large one takes long, and is not to be waited for."""
+    # By another name, not by a descriptor: to close one would give up all locks that SQLite has on that file in this process.
+    other = temporary_path(path)
+    with contextlib.suppress(OSError):
+        os.link(path, other)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(other)

@@ -22,6 +22,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import restore_recorded_name
 from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
 from jobjar.ledger.same_id import free_id
+from jobjar.meter import SILENT, Meter
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.regular import pass_over
 
@@ -109,23 +110,24 @@ def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[
             links.append(entry.path)
 
 
-def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | None = None) -> set[str]:
+def list_jars(
+    layout: Layout, with_completed: bool = True, links: list[str] | None = None, meter: Meter = SILENT
+) -> set[str]:
     """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
     of symbolic links go to `links`."""
     places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
     places.update(_leaving_places(layout))
-    places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
+    places.update(place for place, _ in meter.counted(list_jar(layout.unclaimed, "unclaimed", links)))
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
             with contextlib.suppress(PermissionError):  # as in list_allowed
                 jobs = list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links)
                 places.update(place for place, _ in jobs)
     if with_completed:
-        places.update(place for place, _ in list_jar(layout.completed, "completed", links))
+        places.update(place for place, _ in meter.counted(list_jar(layout.completed, "completed", links)))
         for date in list_directory(layout.archive):
-            places.update(
-                place for place, _ in list_jar(layout.path(archive_place(date.name)), archive_place(date.name), links)
-            )
+            day = archive_place(date.name)
+            places.update(place for place, _ in meter.counted(list_jar(layout.path(day), day, links)))
     return places
 
 

@@ -192,6 +192,11 @@ class Ledger:
         self._open_private(":memory:")
         self.source, self.made_at = FROM_JOURNALS, None
 
+    def open_new(self, path: str) -> None:
+        """Open an empty private ledger in the empty file at `path`, which is the caller's to remove."""
+        self._open_private(path)
+        self.source, self.made_at = FROM_JOURNALS, None
+
     def open_copy(self, path: str, source: str, made_at: float | None) -> None:
         """Open a private ledger that is the copy at `path`, which is removed: it goes with this process."""
         try:
@@ -243,6 +248,18 @@ class Ledger:
             if self._is_filling:
                 self._is_filling = False
                 self.connection.execute(f"PRAGMA cache_size = {_PRAGMAS['cache_size']}")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """All that is read through the driver's connection, which it yields, is of one moment; nobody waits for that, but the
+        write-ahead log grows meanwhile. Of a ledger that is open. Raises LedgerCorrupt, LedgerUnavailable."""
+        with self.errors_named():
+            connection = self.connection
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
 
     def _begin(self) -> None:
         """Begin a transaction in the file that is there now."""

@@ -22,10 +22,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.check import check_jar
         from jobjar.lookup import describe_source
+        from jobjar.programs.shown_meter import open_meter
 
         jar = open_named_jar(options, program_path)
         notes: list[str] = []
-        lines = check_jar(jar, notes.append)
+        with open_meter() as meter:
+            lines = check_jar(jar, notes.append, meter)
         for line in notes if options.verbose else summarize(notes):
             complain(program, line)
         say_source(program, describe_source(jar))

@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.control import list_workers
         from jobjar.grouped import name_some
         from jobjar.ledger.rebuild import find_other_version, rebuild_ledger
+        from jobjar.programs.shown_meter import open_meter
         from jobjar.versions import other_versions
 
         jar = open_named_jar(options, program_path)
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 raise OtherVersionAtWork(
                     ours=VERSION, theirs=f"version {version}", workers=name_some(names), names=" ".join(names)
                 )
-        rebuild_ledger(jar.layout, home)
+        with open_meter() as meter:
+            rebuild_ledger(jar.layout, home, meter)
         if other is not None:
             theirs_is = other.fields["theirs"]
             complain(program, f"the ledger is now that of version {VERSION}; programs of {theirs_is} will refuse it")

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.batch_change import give_up
         from jobjar.lease import recover_expired
         from jobjar.ledger.rebuild import fill_ledger
+        from jobjar.programs.shown_meter import open_meter
         from jobjar.recover import recover_node
 
         def warn(line: str) -> None:
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if options.nightly:
             return _do_nightly(jar, options.quiet, options.verbose)
         try:
-            recovery = jar.ledger.repaired(lambda: recover_node(jar), fill_ledger, warn)
+            with open_meter() as meter:
+                recovery = jar.ledger.repaired(lambda: recover_node(jar, meter), fill_ledger, warn)
             jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
         finally:
             jar.close()

@@ -1,0 +1,102 @@
+"""A ledger beside a node's own, made from the journals anew, so that the two can be compared.
+
+Reads the journals, and the directories where it is told to; writes a file under a temporary name in the ledger home, or in the
+directory for temporary files where this user may only read, and removes it. Killed midway, it leaves that one file, which
+`recover_jobs` removes from a home (tidy.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from jobjar.creating import open_shared, temporary_path
+from jobjar.ledger.agree import reconcile
+from jobjar.ledger.database import remove_database
+from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
+from jobjar.ledger.home import LedgerHome
+from jobjar.ledger.private import temporary_file
+from jobjar.ledger.rebuild import differing_rows, differing_tables
+from jobjar.ledger.store import Ledger
+from jobjar.meter import SILENT, Meter
+
+_NAME = "beside"
+
+
+class LedgerBeside:
+    """What the journals say, and where that is asked for the directories; beside `ledger`, which is open."""
+
+    def __init__(self, ledger: Ledger, beside: Ledger) -> None:
+        self._ledger, self._beside = ledger, beside
+        self._left_out: list[str] = []
+
+    def fold(self, meter: Meter = SILENT) -> None:
+        """Fold all journals. Raises LedgerUnavailable."""
+        with self._beside.writing() as connection:
+            # What only questions need is filled in a fraction of the time once all is there; what is counted is not compared.
+            found = connection.execute(
+                "SELECT type, name, sql FROM sqlite_master WHERE type = 'trigger' OR (type = 'index' AND sql NOT LIKE '%UNIQUE%')"
+            ).fetchall()
+            for kind, name, _ in found:
+                connection.execute(f"DROP {kind} {name}")
+            self._left_out = [statement for kind, _, statement in found if kind == "index"]
+            meter.begin("folding the journals", "bytes", unfolded_bytes(connection, self._beside.layout))
+            fold_journals(connection, self._beside.layout, meter=meter)
+
+    def look_at_directories(self) -> None:
+        """Have it know what the directories show, too."""
+        with self._beside.writing() as connection:
+            for statement in self._left_out:
+                connection.execute(statement)
+            self._left_out = []
+            reconcile(connection, self._beside.layout)
+
+    def folded(self) -> dict[str, tuple[int, int]]:
+        """How far each journal was folded, and how many torn lines were passed over, by the journals' keys."""
+        query = "SELECT journal, offset, torn_lines FROM journal_position"
+        return {journal: (offset, torn) for journal, offset, torn in self._beside.connection.execute(query)}
+
+    @contextlib.contextmanager
+    def compared(self) -> Iterator[Any]:
+        """A connection of the ledger to which this one is attached, both with the same of all journals; for `find_tables` and
+        `find_rows`."""
+        fold_in_pieces(self._ledger, self._ledger.layout)  # so that it knows no less
+        attached_to = self._ledger.connection
+        attached_to.execute(f"ATTACH ? AS {_NAME}", (self._beside.path,))
+        try:
+            with self._ledger.reading() as connection:
+                positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
+                with self._beside.writing() as writing:
+                    fold_journals(writing, self._beside.layout, positions)
+                yield connection
+        finally:
+            attached_to.execute(f"DETACH {_NAME}")
+
+    @staticmethod
+    def find_tables(connection: Any, meter: Meter = SILENT) -> list[str]:
+        """The tables in which the two do not keep the same."""
+        return differing_tables(connection, _NAME, meter)
+
+    @staticmethod
+    def find_rows(connection: Any, table: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """The rows of a table that only the ledger says, and those that only this one says."""
+        return differing_rows(connection, _NAME, table)
+
+
+@contextlib.contextmanager
+def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
+    """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
+    beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
+    if ledger.is_private:
+        path = temporary_file()
+    else:
+        path = temporary_path(ledger.path)
+        os.close(open_shared(path, os.O_RDWR))
+    try:
+        beside.open_new(path)
+        yield LedgerBeside(ledger, beside)
+    finally:
+        beside.close()
+        remove_database(path)
