@@ -32,7 +32,7 @@ def cancel_batch(jar: Jar, name: str, change_id: str, by: str, is_wanted: Callab
     """
     directory = jar.layout.staged(change_id)
     message = f"batch {name} was aborted by {by}"
-    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, open_journal=jar.open_journal)
     cancelled = _complete_taken(jar, directory, change_id, by, message)
     after = ""
     while True:
@@ -62,7 +62,7 @@ def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callabl
 
     Raises OSError, LedgerBusy, LedgerUnavailable.
     """
-    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, open_journal=jar.open_journal)
     with jar.ledger.writing() as connection:
         jobs = waiting_jobs(connection, name, CHUNK)
     while jobs and is_wanted():

@@ -84,7 +84,7 @@ def recover_node(jar: Jar) -> Recovery:
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
-    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links):
+    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links, open_journal=jar.open_journal):
         line = difference.as_line()
         if difference.is_removal:
             recovery.notes.append(line)

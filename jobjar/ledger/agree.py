@@ -1,7 +1,7 @@
 """Make a ledger agree with the directories, as a whole: list the jars, find what differs, put it right (reconcile.py).
 
-Reads the jars and all rows; writes rows. It journals nothing: what the directories show can be read from them again. Killed
-midway, the transaction is taken back, and the next reconciliation does what was not done.
+Reads the jars and all rows; writes rows, and has the moves journaled that hands made (by_hand.py). Killed midway, the
+transaction is taken back, and the next reconciliation does what was not done.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.by_hand import OpenJournal
+from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.reconcile import Difference, apply_difference, compare_file, list_jars
+from jobjar.ledger.reconcile import apply_differences, compare_file, list_jars
+from jobjar.ledger.removed import forget_missed, missed_jobs
 from jobjar.ledger.store import Ledger
 
 # So much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
@@ -198,15 +201,36 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
     return differences
 
 
-def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
-    """Compare and apply everything; returns what was different. Inside the caller's transaction.
+def compare_missed(
+    connection: Any, layout: Layout, rows: Sequence[int], places: Collection[str], list_again: Callable[[], set[str]]
+) -> list[Difference]:
+    """Which jobs that a claimer missed are gone; after what the files at `places` are is known to the ledger. `list_again` as in
+    `compare_rows`."""
+    marks = ",".join("?" * len(rows))
+    query = f"SELECT id, uid, place FROM job WHERE id IN ({marks}) AND state = 'removed'"
+    gone = [Difference("gone", row, uid, place, place, 0.0) for row, uid, place in connection.execute(query, rows)]
+    # A file at a missed job's place is another job's by now.
+    replaced = [difference for difference in gone if difference.place in places]
+    missing = [
+        difference for difference in gone if difference.place not in places and is_gone(layout.path(difference.place))
+    ]
+    return replaced + _without_jobs_on_their_way(connection, layout, missing, list_again, False)
+
+
+def reconcile(
+    connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
+) -> list[Difference]:
+    """Compare and apply everything; returns what was different. Inside the caller's transaction. `open_journal` gives the journal
+    in which is told what hands did; without it nothing is.
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """
     places = list_jars(layout, with_completed)
     # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
     fold_journals(connection, layout)
-    return _apply(connection, compare_jars(connection, layout, places, with_completed))
+    differences = compare_jars(connection, layout, places, with_completed)
+    apply_differences(connection, layout, differences, open_journal)
+    return differences
 
 
 def reconcile_in_pieces(
@@ -215,12 +239,13 @@ def reconcile_in_pieces(
     with_completed: bool = True,
     links: list[str] | None = None,
     patience_s: float = LOCK_PATIENCE_S,
+    open_journal: OpenJournal | None = None,
 ) -> list[Difference]:
     """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
     listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
 
     Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
-    LedgerCorrupt, LedgerUnavailable, OSError.
+    LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
     """
     places = list_jars(layout, with_completed, links)
     with ledger.writing(patience_s) as connection:
@@ -228,24 +253,30 @@ def reconcile_in_pieces(
         fold_journals(connection, layout)
     with ledger.errors_named():
         suspects = find_suspects(ledger.connection, layout, places, with_completed)
-    again = list_jars(layout, with_completed) - places if suspects.rows else set()
+        missed = missed_jobs(ledger.connection)
+    again = list_jars(layout, with_completed) - places if suspects.rows or missed else set()
     differences: list[Difference] = []
+
+    def apply(connection: Any, found: list[Difference]) -> None:
+        apply_differences(connection, layout, found, open_journal)
+        differences.extend(found)
 
     for some_places in _pieces(suspects.places):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            differences += _apply(connection, compare_places(connection, layout, some_places, with_completed))
+            apply(connection, compare_places(connection, layout, some_places, with_completed))
     for rows in _pieces(suspects.rows):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            gone = compare_rows(connection, layout, rows, places, lambda: again, with_completed=with_completed)
-            differences += _apply(connection, gone)
-    return differences
-
-
-def _apply(connection: Any, differences: list[Difference]) -> list[Difference]:
-    for difference in differences:
-        apply_difference(connection, difference)
+            apply(
+                connection, compare_rows(connection, layout, rows, places, lambda: again, with_completed=with_completed)
+            )
+    for rows in _pieces(missed):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            gone = compare_missed(connection, layout, rows, places, lambda: again)
+            apply(connection, gone)
+            forget_missed(connection, [difference.row for difference in gone if difference.row is not None])
     return differences
 
 
