@@ -36,6 +36,7 @@ def move(rig: Rig, origin: str, destination: str) -> None:
 
 def moves_of(jar: Jar, name: str) -> Moves:
     """What the ledger has of a job's moves, without a look at the directories."""
+    jar.ledger.ensure_open()
     return told(describe_job(jar, find_job(jar, name)))
 
 
@@ -225,15 +226,17 @@ _TOLD_LAST = ('"reason":"completed"', '"reason":"submitted"')
 def test_what_programs_move_is_told_of_by_them_alone(rig: Rig) -> None:
     """Also where they were killed before they had said so."""
     ended, waits = rig.submit("true"), rig.submit("-c", "B", "true")
-    rig.run_until_idle()
+    worker = rig.start_worker()
+    rig.run("jobjar", "wait", ended)
+    rig.stop_worker(worker)
     (journal,) = (rig.home / "ledger/journals").iterdir()
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join(line for line in lines if not any(told in line for told in _TOLD_LAST)))
-    rig.run("jobjar", "rebuild")
-    assert [entry["reason"] for entry in rig.show(ended)["moves"]] == ["claimed"]
-    assert [rig.show(name)["state"] for name in (ended, waits)] == ["completed", "unclaimed"]
-    assert rig.show(waits)["moves"] == []
-    rig.assert_clean()
+    jar = rig.open()
+    rebuild(jar)
+    assert [reason for reason, _, _ in moves_of(jar, ended)] == ["claimed"] and moves_of(jar, waits) == []
+    assert [find_job(jar, name).state for name in (ended, waits)] == ["completed", "unclaimed"]
+    assert check_jar(jar) == []
 
 
 def test_a_job_that_is_just_being_cancelled_is_not_taken_for_one_that_a_hand_removed(rig: Rig, tmp_path: Path) -> None:
@@ -241,8 +244,8 @@ def test_a_job_that_is_just_being_cancelled_is_not_taken_for_one_that_a_hand_rem
     submit_file.write_text('batch {\n  name = b\n  seeds = 4-5\n  run_command = "true"\n}\n')
     rig.run("submit_batch", str(submit_file))
     names = rig.names("unclaimed")
-    rig.status()
     jar = rig.open()
+    refresh_ledger(jar)
     with jar.ledger.writing() as connection:
         jobs = waiting_jobs(connection, "b", 10)
     assert take_waiting(jar, jobs, jar.layout.staged("x")) == 2
