@@ -69,6 +69,7 @@ WORK = [
     "listener",
     "orphans",
     "others_processes",
+    "fileless",
     "kept",
     "course",
     "slots",

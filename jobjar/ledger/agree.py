@@ -17,6 +17,7 @@ from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.queries import is_with_worker
 from jobjar.ledger.reconcile import apply_differences, compare_file, list_jars
 from jobjar.ledger.removed import forget_missed, missed_jobs
 from jobjar.ledger.store import Ledger
@@ -132,6 +133,8 @@ def compare_rows(
         # Looked for again: it may have come back since the listing.
         if row in taken or place in places or not is_gone(layout.path(place)):
             continue
+        if place.startswith("workers/") and is_with_worker(connection, uid, place):
+            continue  # it removed its own file, perhaps: its worker's end, or a recovery, tells
         difference = None
         if not with_completed:
             difference = compare_file(connection, layout, f"completed/{name}", taken)

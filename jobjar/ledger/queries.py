@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.jobname import id_in_name, unnumbered_name
-from jobjar.layout import name_in_place
+from jobjar.layout import name_in_place, worker_of_place
 
 
 class Candidate(NamedTuple):
@@ -132,13 +132,23 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
     return Candidate(*row) if row else None
 
 
-def claimed_by(connection: Any, worker: str) -> set[str]:
-    """The ids of the jobs that a worker of this name has, by the ledger."""
+def claimed_by(connection: Any, worker: str) -> dict[str, str]:
+    """The jobs that a worker of this name has, by the ledger: their places by their ids."""
     beginning = f"workers/{worker}/jobs/"
     rows = connection.execute(
         "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
     )
-    return {uid for uid, place in rows if place.startswith(beginning)}
+    return {uid: place for uid, place in rows if place.startswith(beginning)}
+
+
+def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
+    """Whether a job, by the ledger, is run at `place` by a worker that is not known to have ended."""
+    worker = worker_of_place(place)
+    query = (
+        "SELECT 1 FROM worker JOIN attempt ON attempt.worker_uid = worker.uid WHERE worker.name = ? "
+        "AND worker.ended_at IS NULL AND job_uid = ?"
+    )
+    return worker is not None and connection.execute(query, (worker, uid)).fetchone() is not None
 
 
 def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:

@@ -374,8 +374,15 @@ class World:
                     self._check_agrees(f"home of {node}", expected, self._brought_up_to_date(copy))
         files = self.files()
         places = {place for place in files.values() if is_job_file(os.lstat(self.layout.path(place)))}
-        listed = [row[3] for row in expected["job"]]
+        listed = [row[3] for row in expected["job"] if self._has_job(row[3])]
         assert sorted(listed) == sorted(places), f"in the ledger {listed}, on the disk {places}"
+
+    def _has_job(self, place: str) -> bool:
+        """Whether a place is to have a job's file: of a job that lost its own a note tells, or it is with its worker still."""
+        path = Path(self.layout.path(place))
+        if path.exists():
+            return not path.read_text().startswith("This job, ")
+        return not place.startswith("workers/")
 
     def _folded_backwards(self) -> Dump:
         connection = driver.connect(":memory:", isolation_level=None)

@@ -251,4 +251,4 @@ def test_a_job_that_is_just_being_cancelled_is_not_taken_for_one_that_a_hand_rem
     assert take_waiting(jar, jobs, jar.layout.staged("x")) == 2
     for look in LOOKS.values():
         look(jar)
-        assert [(find_job(jar, name).state, len(moves_of(jar, name))) for name in names] == [("unclaimed", 1)] * 2
+        assert [(len(moves_of(jar, name)), find_job(jar, name).state) for name in names] == [(1, "unclaimed")] * 2
