@@ -25,8 +25,8 @@ from jobjar.journal import Entry, moved_entry
 from jobjar.layout import WorkerPaths, archive_place
 from jobjar.ledger.aged import AgedJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
-from jobjar.ledger.queries import mark_removed
 from jobjar.ledger.reconcile import list_directory, list_everything, list_jar
+from jobjar.ledger.removed import mark_removed
 from jobjar.moves import move_to_free_name
 from jobjar.role import give_back_role, renew_role, take_role
 from jobjar.trees import remove_tree

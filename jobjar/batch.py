@@ -178,7 +178,7 @@ def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
         until = disk_now(jar)
         # What ends from now on ends later than that: the next restart finds it, also where times are whole seconds.
         wait_until_past(jar, until)
-        reconcile_in_pieces(jar.ledger, jar.layout)
+        reconcile_in_pieces(jar.ledger, jar.layout, open_journal=jar.open_journal)
         _wait_for_outcomes(jar, state, until)
         with jar.ledger.writing() as connection:
             left_alone = count_open_jobs(connection, name)

@@ -35,7 +35,7 @@ def cancel_batch(
     """
     directory = jar.layout.staged(change_id)
     message = f"batch {name} is aborted, and it had come back" if is_late else f"batch {name} was aborted by {by}"
-    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, open_journal=jar.open_journal)
     cancelled = _complete_taken(jar, directory, change_id, by, message)
     after = ""
     while True:
@@ -65,7 +65,7 @@ def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callabl
 
     Raises OSError, LedgerBusy, LedgerUnavailable.
     """
-    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False)
+    reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, open_journal=jar.open_journal)
     with jar.ledger.writing() as connection:
         jobs = waiting_jobs(connection, name, CHUNK)
     while jobs and is_wanted():

@@ -70,6 +70,11 @@ class Jar:
             self._journal = self.ledger_home.open_journal(self.layout)
         return self._journal
 
+    def open_journal(self) -> Journal | None:
+        """`journal`, for who appends to it only if there is something to tell; None while the ledger is a private one, whose
+        other readers may not even write."""
+        return None if self.ledger.is_private else self.journal
+
     @property
     def ledger(self) -> Ledger:
         """This node's ledger; opened by its first use."""

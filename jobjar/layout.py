@@ -12,7 +12,11 @@ import os
 STAGED = ".batch-"
 # What the directory of a chunk of them ends with while they leave: journaled, or about to be.
 LEAVING = ".leaving"
+# Beside them the directory into which jobs that are cancelled are taken, with the sub-directories of unclaimed.
+TAKEN = "cancelled"
 TOKENS_IN_BLOCK = 64
+# The place of a file that is in no jar: whence a hand brought one, and where one is that a hand removed.
+NOWHERE = ""
 
 
 class WorkerPaths:

@@ -68,7 +68,9 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
             is_last_word = jar.ledger_home.shared
             if is_last_word and not os.path.exists(jar.ledger_home.database):
                 raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-        reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, patience_s=patience_s)
+        reconcile_in_pieces(
+            jar.ledger, jar.layout, with_completed=False, patience_s=patience_s, open_journal=jar.open_journal
+        )
     except (LedgerBusy, LedgerUnavailable, CannotUseJar):
         if is_last_word:
             raise
@@ -152,8 +154,8 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
             {
                 "number": move.number,
                 "moved_at": move.moved_at,
-                "from": move.origin,
-                "to": move.destination,
+                "from": move.origin or None,
+                "to": move.destination or None,
                 "reason": move.reason,
                 "by": move.actor,
             }

@@ -167,7 +167,7 @@ class NextJob:
         there by programs is known without that."""
         place, refusals = f"unclaimed/{category}/", self._claimer.refusals
         try:
-            has_more = scan_category(connection, self._jar.layout, category, _SCAN_S)
+            has_more = scan_category(connection, self._jar.layout, category, _SCAN_S, self._jar.open_journal)
         except PermissionError:
             status = look(self._jar.layout.jar_directory(category))
             if not category or status is None:

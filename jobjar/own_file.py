@@ -68,12 +68,13 @@ def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
                 return TAKEN_BACK
             if was_followed(connection, job.uid, job.attempt, claimer.worker_id, job.move_number):
                 return CLAIMED_AGAIN
-            return _find_moved(connection, layout, job)
+            return find_moved(connection, layout, job)
     except (LedgerBusy, LedgerUnavailable):
         return TAKEN_BACK
 
 
-def _find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
+def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
+    """The place in the jar to which a job's file was moved from its worker, or None."""
     # completed/ may hold millions: there only its own name is looked for.
     completed = f"completed/{job.name}"
     found = {completed} if look(layout.path(completed)) is not None else set()

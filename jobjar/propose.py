@@ -22,8 +22,9 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jobname import oddity_in_name
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.queries import Candidate, aborted_batches, claim_candidates, mark_removed, throttled_batches
+from jobjar.ledger.queries import Candidate, aborted_batches, claim_candidates, throttled_batches
 from jobjar.ledger.reconcile import is_job_at
+from jobjar.ledger.removed import mark_missed
 from jobjar.spread import claiming_workers, spread
 from jobjar.throttle import closed_batches, is_closed
 
@@ -157,7 +158,7 @@ def _mark_missing(claimer: Claimer, connection: Any) -> None:
     claimer's own directory is what is missing: what waits would be tried for ever."""
     for candidate in claimer.proposals.missing:
         if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
-            mark_removed(connection, candidate.row, candidate.place)
+            mark_missed(connection, candidate.row, candidate.place)
         elif is_taken_away(claimer.paths.jobs):
             raise CannotUseJar(action="claim into", path=claimer.paths.jobs, reason="it was moved or removed")
     claimer.proposals.missing.clear()

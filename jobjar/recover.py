@@ -11,20 +11,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from jobjar.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.batch_change import cancel_returned, settle_all
-from jobjar.control import ASIDE, WorkerState, list_workers, read_worker
-from jobjar.disk import look, make_directory, read_server_clock, remove_file, rename
+from jobjar.control import ASIDE, WorkerState, list_workers
+from jobjar.disk import make_directory, read_server_clock, remove_file, rename
+from jobjar.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.grouped import Line
 from jobjar.jar import Jar
 from jobjar.jobname import login, node_name
 from jobjar.journal import Entry
 from jobjar.jug.building import remove_halves
 from jobjar.kept import tell_kept, tell_kept_scratch
-from jobjar.layout import WorkerPaths, category_of_place, name_in_place, unclaimed_place
+from jobjar.layout import category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.agree import PIECE, reconcile_in_pieces
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
@@ -91,7 +91,8 @@ def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
     settle_all(jar, recovery.say)
     tidy_up(jar, recovery.say)
     links: list[str] = []
-    for difference in reconcile_in_pieces(jar.ledger, jar.layout, links=links, meter=meter):
+    differences = reconcile_in_pieces(jar.ledger, jar.layout, links=links, meter=meter, open_journal=jar.open_journal)
+    for difference in differences:
         line = difference.as_line()
         if difference.is_removal:
             recovery.notes.append(line)
@@ -121,7 +122,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
     """Take back the jobs of one dead worker; returns whether it holds none any more that another user has to end. Where its
     directory has been set aside meanwhile, what has its name now is left alone."""
     held = []
-    with _owner_stays(jar, worker) as is_owner:
+    with owner_stays(jar, worker) as is_owner:
         if is_owner:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     how = "was given up, as gone for good" if worker.is_given_up else "died"
@@ -129,8 +130,16 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
         # A job may have removed its own file: what runs of it has to end all the same.
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
-            fileless = claimed_by(connection, worker.name)
-        end_orphans(jar, worker, fileless, recovery.say)
+            claimed = claimed_by(connection, worker.name)
+        fileless = {uid: place for uid, place in claimed.items() if place not in held}
+        end_orphans(jar, worker, set(claimed), recovery.say)
+        with jar.ledger.writing() as connection:
+            left = explain_left_running(connection, jar.layout, worker, set(fileless))
+        for uid, reason in left.items():
+            recovery.say(f"{worker.name}: {name_in_place(fileless[uid])} {reason}")
+        if left:
+            return False
+        held += end_fileless(jar, worker, fileless, f"its worker {worker.name} {how}")
     if held:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
@@ -147,7 +156,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
             return False  # the rest is done when these are ended
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path, recovery)
-    with _owner_stays(jar, worker) as is_owner:
+    with owner_stays(jar, worker) as is_owner:
         if is_owner:
             remove_file(worker.paths.next_output)
     if not worker.ended:
@@ -156,20 +165,10 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
-    """Hold the lock under which a process id that comes round again gets its directory (`set_aside`). Yields whether that of
-    `worker` is still its own: what was true of it when this recovery began may be about another by now, who lives. On other
-    nodes the lock is another: there it may become untrue at once, which costs an attempt."""
-    with jar.ledger_home.locked():
-        now = read_worker(jar.layout, worker.paths.name)
-        yield now is not None and now.worker_id == worker.worker_id
-
-
 def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) -> None:
     """Remove what is in a directory of a dead worker. What something is mounted on stays, with what leads there."""
     descriptor = -1
-    with _owner_stays(jar, worker) as is_owner:
+    with owner_stays(jar, worker) as is_owner:
         if is_owner:
             descriptor = _open_own(worker, path, recovery)
     if descriptor < 0:
@@ -212,7 +211,7 @@ def set_aside(jar: Jar, worker: WorkerState) -> None:
         return
     recover_tokens(jar, jar.say)
     # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
-    with _owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
+    with owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
         if is_owner:
             rename(worker.paths.path, f"{worker.paths.path}{ASIDE}{worker.worker_id}")
 
@@ -236,7 +235,7 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
     """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
-    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+    with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         if not is_owner:
             return
         candidate = candidate_at(connection, place)
@@ -246,7 +245,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
             return
         uid = candidate.uid
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
-        job = _as_claimed(jar, candidate, place, attempt)
+        job = as_claimed(jar, candidate, place, attempt)
         entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
         # What follows rests on these words: they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=not jar.ledger_home.shared)
@@ -270,33 +269,13 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         recovery.say(f"{worker.name}: returned {job.name} to {moved['to'].rpartition('/')[0]}")
 
 
-def _as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt | None) -> ClaimedJob:
-    settings = jar.settings
-    return ClaimedJob(
-        uid=str(candidate.uid),
-        name=name_in_place(place),
-        path=jar.layout.path(place),
-        place=place,
-        category=category_of_place(place) or "",
-        priority=candidate.priority,
-        submitter=candidate.submitter or "",
-        attempt=attempt.number if attempt else 0,
-        move_number=candidate.move_number,
-        retries=settings.retries if candidate.retries is None else candidate.retries,
-        retry_delay_s=settings.retry_delay_s if candidate.retry_delay_s is None else candidate.retry_delay_s,
-        time_limit_s=0.0,
-        link="",
-        claimed_at=0.0,
-    )
-
-
 def _judge(
     jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
     """Where a held job goes, and what is to be journaled before."""
     now = read_server_clock(jar.layout.clock_file(node_name()))
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
-    output_file = _output_left(worker.paths, job.name, number)
+    output_file = output_left(worker.paths, job.name, number)
     if attempt is not None and attempt.outcome is not None:
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
@@ -336,19 +315,6 @@ def _ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
-def _output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
-    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (workplace.py)."""
-    name = f"{job_name}.{attempt}.out"
-    path = f"{paths.output}/{name}"
-    with contextlib.suppress(OSError):
-        if look(path) is None and os.stat(paths.next_output).st_size:
-            rename(paths.next_output, path)
-    try:
-        return name if os.stat(path).st_size else None
-    except OSError:
-        return None
-
-
 def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
     category = category_of_place(place) or ""
     directory = jar.layout.jar_directory(category)
@@ -363,7 +329,7 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
 def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Journal that a dead worker had lost the lease of its last job, where it was killed after it said that this was
     completed and before it found it gone. Of a job that went no way that is known nothing is told."""
-    with _owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+    with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         word = last_word(connection, worker.worker_id) if is_owner else None
         if word is None:
@@ -384,7 +350,7 @@ def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
             "ended_at": round(read_server_clock(jar.layout.clock_file(node_name())), 6),
             "final": False,
             "outcome": LOST,
-            "output_file": _output_left(worker.paths, name, word.number),
+            "output_file": output_left(worker.paths, name, word.number),
             "message": "its worker lost the lease, and died: the job was taken back meanwhile",
         }
         jar.journal.append([entry], durable=not jar.ledger_home.shared)
@@ -394,7 +360,7 @@ def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
 
 def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Write into the ledger and the worker's directory that it died."""
-    with _owner_stays(jar, worker) as is_owner:
+    with owner_stays(jar, worker) as is_owner:
         if is_owner:
             now = read_server_clock(jar.layout.clock_file(node_name()))
             note_end(jar, worker, round(now, 6), "died")

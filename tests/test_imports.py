@@ -71,6 +71,7 @@ WORK = [
     "listener",
     "orphans",
     "others_processes",
+    "fileless",
     "kept",
     "course",
     "slots",

@@ -9,8 +9,9 @@ import pytest
 from jobjar.jobname import make_name
 from jobjar.ledger import agree, reconcile as module
 from jobjar.ledger.agree import Suspects, find_suspects, reconcile, reconcile_in_pieces
+from jobjar.ledger.difference import Difference
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy
-from jobjar.ledger.reconcile import Difference, scan_category
+from jobjar.ledger.reconcile import scan_category
 from jobjar.recover import recover_node
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until

@@ -1,7 +1,7 @@
 """Make a ledger agree with the directories, as a whole: list the jars, find what differs, put it right (reconcile.py).
 
-Reads the jars and all rows; writes rows. It journals nothing: what the directories show can be read from them again. Killed
-midway, the transaction is taken back, and the next reconciliation does what was not done.
+Reads the jars and all rows; writes rows, and has the moves journaled that hands made (by_hand.py). Killed midway, the
+transaction is taken back, and the next reconciliation does what was not done.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.by_hand import OpenJournal
+from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.pieces import in_pieces
-from jobjar.ledger.reconcile import Difference, apply_difference, compare_file, list_jars
+from jobjar.ledger.queries import is_with_worker
+from jobjar.ledger.reconcile import apply_differences, compare_file, list_jars
+from jobjar.ledger.removed import forget_missed, missed_jobs
 from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
 
@@ -140,6 +144,8 @@ def compare_rows(
         # Looked for again: it may have come back since the listing.
         if row in taken or place in places or not is_gone(layout.path(place)):
             continue
+        if place.startswith("workers/") and is_with_worker(connection, uid, place):
+            continue  # it removed its own file, perhaps: its worker's end, or a recovery, tells
         difference = None
         if not with_completed:
             difference = compare_file(connection, layout, f"completed/{name}", taken)
@@ -210,15 +216,36 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
     return differences
 
 
-def reconcile(connection: Any, layout: Layout, with_completed: bool = True) -> list[Difference]:
-    """Compare and apply everything; returns what was different. Inside the caller's transaction.
+def compare_missed(
+    connection: Any, layout: Layout, rows: Sequence[int], places: Collection[str], list_again: Callable[[], set[str]]
+) -> list[Difference]:
+    """Which jobs that a claimer missed are gone; after what the files at `places` are is known to the ledger. `list_again` as in
+    `compare_rows`."""
+    marks = ",".join("?" * len(rows))
+    query = f"SELECT id, uid, place FROM job WHERE id IN ({marks}) AND state = 'removed'"
+    gone = [Difference("gone", row, uid, place, place, 0.0) for row, uid, place in connection.execute(query, rows)]
+    # A file at a missed job's place is another job's by now.
+    replaced = [difference for difference in gone if difference.place in places]
+    missing = [
+        difference for difference in gone if difference.place not in places and is_gone(layout.path(difference.place))
+    ]
+    return replaced + _without_jobs_on_their_way(connection, layout, missing, list_again, False)
+
+
+def reconcile(
+    connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
+) -> list[Difference]:
+    """Compare and apply everything; returns what was different. Inside the caller's transaction. `open_journal` gives the journal
+    in which is told what hands did; without it nothing is.
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """
     places = list_jars(layout, with_completed)
     # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
     fold_journals(connection, layout)
-    return _apply(connection, compare_jars(connection, layout, places, with_completed))
+    differences = compare_jars(connection, layout, places, with_completed)
+    apply_differences(connection, layout, differences, open_journal)
+    return differences
 
 
 def reconcile_in_pieces(
@@ -228,16 +255,17 @@ def reconcile_in_pieces(
     links: list[str] | None = None,
     patience_s: float = LOCK_PATIENCE_S,
     meter: Meter = SILENT,
+    open_journal: OpenJournal | None = None,
 ) -> list[Difference]:
     """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
     listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
 
     Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
-    LedgerCorrupt, LedgerUnavailable, OSError.
+    LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
     """
     meter.begin("listing the directories", "files")
     places = list_jars(layout, with_completed, links, meter)
-    return find_differences(ledger, layout, places, with_completed, patience_s, meter, applies=True)
+    return find_differences(ledger, layout, places, with_completed, patience_s, meter, True, open_journal)
 
 
 def find_differences(
@@ -248,9 +276,10 @@ def find_differences(
     patience_s: float = LOCK_PATIENCE_S,
     meter: Meter = SILENT,
     applies: bool = False,
+    open_journal: OpenJournal | None = None,
 ) -> list[Difference]:
     """All differences between a ledger and the jars, of which `places` is a listing from just now; `applies`: they are put right,
-    too. In pieces, and raises, as `reconcile_in_pieces`."""
+    too, and what hands did is journaled. In pieces, and raises, as `reconcile_in_pieces`."""
     # After the listing, as in `reconcile`.
     meter.begin("folding the journals", "bytes")
     fold_in_pieces(ledger, layout, patience_s, meter)
@@ -258,12 +287,15 @@ def find_differences(
     with ledger.errors_named():
         rows = meter.counted(list_rows(ledger.connection, with_completed))
         suspects = find_suspects(ledger.connection, layout, places, rows)
+        missed = missed_jobs(ledger.connection) if applies else []
 
     def list_again() -> set[str]:
         return list_jars(layout, with_completed) - places
 
     fold_in_pieces(ledger, layout, patience_s)
-    return look_at_suspects(ledger, layout, suspects, places, list_again, with_completed, patience_s, meter, applies)
+    return look_at_suspects(
+        ledger, layout, suspects, places, list_again, with_completed, patience_s, meter, applies, open_journal, missed
+    )
 
 
 def look_at_suspects(
@@ -276,10 +308,12 @@ def look_at_suspects(
     patience_s: float,
     meter: Meter = SILENT,
     applies: bool = True,
+    open_journal: OpenJournal | None = None,
+    missed: Sequence[int] = (),
 ) -> list[Difference]:
     """Look at suspects again under the lock, a piece at a time; returns what differs, put right where `applies`. `list_again`, as
     in `compare_rows`, is called before the lock is taken. Raises as `reconcile_in_pieces`."""
-    again = list_again() if suspects.rows else set()
+    again = list_again() if suspects.rows or missed else set()
     differences: list[Difference] = []
     # What was put right agrees now; of what stays as it is no row is two files.
     explained: set[int] = set()
@@ -289,7 +323,9 @@ def look_at_suspects(
             fold_journals(connection, layout)
             known = None if applies else explained
             of_piece = compare_places(connection, layout, some_places, with_completed, known)
-            differences += _apply(connection, of_piece) if applies else of_piece
+            if applies:
+                apply_differences(connection, layout, of_piece, open_journal)
+            differences += of_piece
         meter.add(len(some_places))
     # The rows that a file was, or may be: not explained is what `compare_rows` is to look at.
     explained = set() if applies else {found.row for found in differences if found.row is not None}
@@ -297,12 +333,15 @@ def look_at_suspects(
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
             of_piece = compare_rows(connection, layout, rows, places, lambda: again, explained, with_completed)
-            differences += _apply(connection, of_piece) if applies else of_piece
+            if applies:
+                apply_differences(connection, layout, of_piece, open_journal)
+            differences += of_piece
         meter.add(len(rows))
-    return differences
-
-
-def _apply(connection: Any, differences: list[Difference]) -> list[Difference]:
-    for difference in differences:
-        apply_difference(connection, difference)
+    for rows in in_pieces(missed, PIECE):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            gone = compare_missed(connection, layout, rows, places, lambda: again)
+            apply_differences(connection, layout, gone, open_journal)
+            forget_missed(connection, [difference.row for difference in gone if difference.row is not None])
+        differences += gone
     return differences

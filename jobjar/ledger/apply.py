@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jobjar.contents import is_time
 from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry
-from jobjar.layout import category_of_place, name_in_place
+from jobjar.layout import NOWHERE, category_of_place, name_in_place
+from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.details import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}
-_STATE_OF_TOP |= {"completed": "completed", "archive": "completed"}
+_STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "removed"}
 
 _JOB_COLUMNS = (
     "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
@@ -62,18 +64,20 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
             > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
 
+# Where somebody found what an entry tells of (by_hand.py), and that was read first, the row is as late: the entry knows more.
 # Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
 _LATER = """
-(+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
+(+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {} (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
 UPDATE job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
     move_number = ?10
-WHERE uid = +?1 AND name = +?2 AND {_LATER}"""
-_MOVE_AND_RENAME_JOB = f"""
+WHERE uid = +?1 AND name = +?2 AND {_LATER.format(">=")}"""
+_MOVE_ANY_JOB = """
 UPDATE job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
     moved_at = ?9, move_number = ?10
-WHERE uid = +?1 AND {_LATER}"""
+WHERE uid = +?1 AND {}"""
+_MOVE_AND_RENAME_JOB, _MOVE_FOUND_JOB = (_MOVE_ANY_JOB.format(_LATER.format(sign)) for sign in (">=", ">"))
 _ADD_JOB = """
 INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -84,7 +88,11 @@ _FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
 _ADD_MOVE = """
 INSERT INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET origin = excluded.origin, reason = excluded.reason, actor = excluded.actor
-WHERE (excluded.reason, excluded.actor, excluded.origin) < (reason, actor, origin)"""
+WHERE (excluded.reason = 'found', excluded.reason, excluded.actor, excluded.origin) < (reason = 'found', reason, actor, origin)"""
+# A file that is gone was missed at one moment by each who looked: the first of them counts.
+_KEEP_FIRST_REMOVAL = """
+DELETE FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = ''
+AND moved_at > (SELECT min(moved_at) FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = '')"""
 
 _CLAIM_ATTEMPT = """
 INSERT INTO attempt (job_uid, number, worker_uid, worker, started_at) VALUES (?, ?, ?, ?, ?)
@@ -129,6 +137,7 @@ class _Batch:
         self.claims: list[tuple[Any, ...]] = []
         self.starts: list[tuple[Any, ...]] = []
         self.ends: list[tuple[Any, ...]] = []
+        self.removals: list[tuple[str, int]] = []
         self.origins: list[str] = []
         self.file_marks: list[tuple[str, str]] = []
         # Of workers, variables, stored files.
@@ -166,14 +175,19 @@ class _Batch:
         state = _STATE_OF_TOP[place.partition("/")[0]]
         moved_at, number, reason, actor = entry["moved_at"], entry["number"], entry["reason"], entry["by"]
         order = (state == "completed", moved_at, number, state == "claimed", place)
+        is_found = reason == FOUND
+        if is_found:
+            order = _found_order(entry, order)
         latest = self.latest.get(uid)
         found = entry.get("found")
         submission = None if found is None else _submission(uid, name_in_place(place), found, max(number, 1))
-        is_latest = latest is None or order > latest[0]
+        is_latest = latest is None or order > latest[0] or (order == latest[0] and latest[1]["reason"] == FOUND)
         if reason == "claimed" and "attempt" in entry:
             self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, moved_at))
         if is_latest:
             self.latest[uid] = (order, entry)
+        if state == "removed":
+            self.removals.append((uid, number))
         self.moves.append((uid, number, moved_at, place, origin, reason, actor))
         if submission is not None:
             self.submissions.append(submission)
@@ -189,9 +203,13 @@ class _Batch:
             if self.file_marks:
                 connection.executemany("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", self.file_marks)
         if rows:
-            _write_moves(connection, list(rows.values()))
+            found = {uid for uid in rows if self.latest[uid][1]["reason"] == FOUND}
+            _write_moves(connection, [row for uid, row in rows.items() if uid not in found])
+            _write_found_moves(connection, [rows[uid] for uid in found])
         if self.moves:
             connection.executemany(_ADD_MOVE, self.moves)
+        if self.removals:
+            connection.executemany(_KEEP_FIRST_REMOVAL, self.removals)
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
@@ -265,6 +283,24 @@ def _write_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
         connection.executemany(_MOVE_AND_RENAME_JOB, rows)
 
 
+def _write_found_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.executemany(_ADD_JOB, rows)
+        connection.executemany(_MOVE_FOUND_JOB, rows)
+
+
+def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The order of a move that was found. A removal is as late as the move before it: any later one shows that the file is
+    there, whenever it was missed. Raises ValueError where the entry is none of ours."""
+    if type(entry.get("priority", 0)) is not int:
+        raise ValueError("priority cannot be that")
+    if entry["to"] != NOWHERE:
+        return order
+    if not is_time(entry["after"]):
+        raise ValueError("after cannot be that")
+    return (False, entry["after"], entry["number"], False, entry["from"])
+
+
 def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
     place = order[4]
     name = name_in_place(place)
@@ -272,10 +308,10 @@ def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
     return (
         entry["job"],
         name,
-        _STATE_OF_TOP[place.partition("/")[0]],
+        _STATE_OF_TOP[entry["to"].partition("/")[0]],
         place,
         entry.get("category", "") if category is None else category,
-        priority_in_name(name),
+        entry["priority"] if entry["reason"] == FOUND and "priority" in entry else priority_in_name(name),
         entry.get("not_before", 0),
         entry.get("held_reason"),
         order[1],

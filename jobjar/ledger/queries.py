@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar.jobname import id_in_name, priority_in_name, unnumbered_name
-from jobjar.layout import name_in_place
+from jobjar.jobname import id_in_name, unnumbered_name
+from jobjar.layout import name_in_place, worker_of_place
 
 
 class Candidate(NamedTuple):
@@ -132,13 +132,23 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
     return Candidate(*row) if row else None
 
 
-def claimed_by(connection: Any, worker: str) -> set[str]:
-    """The ids of the jobs that a worker of this name has, by the ledger."""
+def claimed_by(connection: Any, worker: str) -> dict[str, str]:
+    """The jobs that a worker of this name has, by the ledger: their places by their ids."""
     beginning = f"workers/{worker}/jobs/"
     rows = connection.execute(
         "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
     )
-    return {uid for uid, place in rows if place.startswith(beginning)}
+    return {uid: place for uid, place in rows if place.startswith(beginning)}
+
+
+def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
+    """Whether a job, by the ledger, is run at `place` by a worker that is not known to have ended."""
+    worker = worker_of_place(place)
+    query = (
+        "SELECT 1 FROM worker JOIN attempt ON attempt.worker_uid = worker.uid WHERE worker.name = ? "
+        "AND worker.ended_at IS NULL AND job_uid = ?"
+    )
+    return worker is not None and connection.execute(query, (worker, uid)).fetchone() is not None
 
 
 def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
@@ -210,25 +220,6 @@ def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, flo
     return list(connection.execute(_BATCH_ENDS, (batch, newest)))
 
 
-def mark_removed(connection: Any, row: int, place: str) -> None:
-    """Note that a job that the ledger has at a place is not there; a scan or an entry that knows better corrects it."""
-    connection.execute("DELETE FROM job WHERE id = ? AND place = ? AND uid IS NULL", (row, place))
-    if connection.execute("UPDATE job SET state = 'removed' WHERE id = ? AND place = ?", (row, place)).rowcount:
-        restore_recorded_name(connection, row)
-
-
-def restore_recorded_name(connection: Any, row: int | None) -> None:
-    """Have a removed job under the name of its last recorded move: one that a hand gave it since stands in no journal, and a
-    rebuilt ledger is to say the same."""
-    found = connection.execute(
-        "SELECT job.name, destination FROM job JOIN move ON job_uid = job.uid WHERE job.id = ? "
-        "ORDER BY move.moved_at DESC, number DESC LIMIT 1",
-        (row,),
-    ).fetchone()
-    if found is not None and found[0] != (name := name_in_place(found[1])):
-        connection.execute("UPDATE job SET name = ?, priority = ? WHERE id = ?", (name, priority_in_name(name), row))
-
-
 def uid_is_taken(connection: Any, uid: str) -> bool:
     return connection.execute("SELECT 1 FROM job WHERE uid = ?", (uid,)).fetchone() is not None
 
@@ -241,20 +232,21 @@ def last_attempt_number(connection: Any, uid: str) -> int:
 
 def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
     """Whether somebody took a job back from a worker's attempt `number`, which its move `move_number` began: ended that
-    attempt, or journaled the move that took it away, as far as was folded. A claim is no such move: it follows a hand's."""
+    attempt, or journaled the move that took it away, as far as was folded. A hand's move is none, nor a claim that follows it."""
     query = (
         "SELECT 1 FROM attempt WHERE job_uid = ?1 AND worker_uid = ?3 AND number = ?2 "
         "AND outcome IN ('stranded', 'crashed', 'lost') "
-        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number = ?4 + 1 AND reason <> 'claimed'"
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number = ?4 + 1 AND reason NOT IN ('claimed', 'found')"
     )
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
 def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
-    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on."""
+    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on, by
+    others than hands."""
     query = (
         "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3)) "
-        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4"
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4 AND reason <> 'found'"
     )
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 

@@ -15,12 +15,14 @@ from typing import Any
 
 from jobjar.creating import temporary_path
 from jobjar.errors import LedgerDiskFull, OtherVersion
+from jobjar.journal import Journal
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile, reconcile_in_pieces
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
+from jobjar.ledger.removed import MISSED
 from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 
@@ -66,7 +68,7 @@ _DUMPS = {
     "ORDER BY job_uid, attempt, worker_uid, number",
     "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until "
     "FROM batch ORDER BY name",
-    "file_mark": "SELECT mark, job_uid FROM file_mark ORDER BY mark, job_uid",
+    "file_mark": f"SELECT mark, job_uid FROM file_mark WHERE mark <> '{MISSED}' ORDER BY mark, job_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
@@ -136,9 +138,20 @@ def _is_same(connection: Any, one: str, another: str) -> bool:
 
 
 def fill_ledger(ledger: Ledger) -> None:
-    """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock."""
-    with ledger.writing() as connection:
-        reconcile(connection, ledger.layout)
+    """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock. What hands did, and nobody told
+    of, is journaled, unless the ledger is a private one."""
+    opened: list[Journal] = []
+
+    def open_journal() -> Journal:
+        opened.append(ledger.home.open_journal(ledger.layout))
+        return opened[0]
+
+    try:
+        with ledger.writing() as connection:
+            reconcile(connection, ledger.layout, open_journal=None if ledger.is_private else open_journal)
+    finally:
+        for journal in opened:
+            journal.close()
 
 
 def open_private_copy(layout: Layout) -> Any:

@@ -1,7 +1,7 @@
 """Make the ledger agree with the directories in a point: where a job's file is, is what is true.
 
-Reads the jars (names; the status of files that the ledger does not know); writes rows. It journals nothing: what the
-directories show can be read from them again. Killed midway, the transaction is taken back. The whole jar: agree.py.
+Reads the jars (names; the status of files that the ledger does not know); writes rows, and has the moves journaled that
+hands made (by_hand.py). Killed midway, the transaction is taken back. The whole jar: agree.py.
 """
 
 from __future__ import annotations
@@ -10,61 +10,40 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from jobjar.access import name_of
 from jobjar.disk import is_job_file, look, server_time
-from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, is_text, oddity_in_name, unnumbered_name
-from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
-from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import restore_recorded_name
-from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
+from jobjar.layout import (
+    LEAVING,
+    STAGED,
+    TAKEN,
+    Layout,
+    archive_place,
+    category_of_place,
+    name_in_place,
+    state_of_place,
+    unclaimed_place,
+)
+from jobjar.ledger.by_hand import OpenJournal, journal_hands, last_category, last_move
+from jobjar.ledger.difference import Difference
+from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.removed import describe_removed
+from jobjar.ledger.renamed import (
+    find_renamed,
+    is_new_file,
+    is_odd_name,
+    is_unlike,
+    is_young,
+    kept_priority,
+    may_be_passing,
+)
 from jobjar.ledger.same_id import free_id
 from jobjar.meter import SILENT, Meter
 from jobjar.patience import FLICKER_S, patiently
 from jobjar.regular import pass_over
-
-_KINDS = {
-    "moved": "jobs are not where the ledger has them",
-    "new": "jobs are not known to the ledger",
-    "gone": "jobs of the ledger have no file",
-}
-_REMOVALS = "jobs that had ended have no file any more: somebody removed these, and their history stays"
-
-
-class Difference(NamedTuple):
-    """The ledger and the directories disagree. `kind`: moved (the file of `row` is at `place`), new (nobody knows the
-    file at `place`), gone (there is no file for `row`)."""
-
-    kind: str
-    row: int | None
-    uid: str | None
-    place: str
-    was: str
-    moved_at: float
-    owner: int = 0
-
-    @property
-    def is_removal(self) -> bool:
-        """A job that had ended, and whose file is not there any more: somebody removed it, and its history stays."""
-        return self.kind == "gone" and self.was.startswith(("completed/", "archive/"))
-
-    def as_line(self) -> Line:
-        """For people: this difference, and what several like it are."""
-        if self.is_removal:
-            return Line(
-                f"{self.place}: the file of this job ({self.uid or 'no id'}), which had ended, was removed", _REMOVALS
-            )
-        return Line(str(self), _KINDS[self.kind])
-
-    def __str__(self) -> str:
-        if self.kind == "moved":
-            return f"{self.place}: the ledger has this job ({self.uid or 'no id'}) at {self.was}"
-        if self.kind == "new":
-            return f"{self.place}: the ledger does not know this job"
-        return f"{self.place}: the ledger has a job ({self.uid or 'no id'}) here, but there is no file"
 
 
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
@@ -132,15 +111,21 @@ def list_jars(
 
 
 def _leaving_places(layout: Layout) -> Iterator[str]:
-    """The places that journals give to the jobs of batches that are just made claimable: to them, they are in limbo."""
+    """The places that journals give to the jobs of batches that are on their way: in limbo, to them, are those that are just
+    made claimable; those that are being cancelled wait."""
     for staged in list_directory(layout.limbo):
         if not staged.name.startswith(STAGED):
             continue
         for chunk in list_allowed(staged.path):
-            if chunk.name.endswith(LEAVING):
-                for entry in list_allowed(chunk.path):
-                    inner = list_allowed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
-                    yield from (f"limbo/{file.name}" for file in inner)
+            is_taken = chunk.name == TAKEN
+            if not is_taken and not chunk.name.endswith(LEAVING):
+                continue
+            for entry in list_allowed(chunk.path):
+                if not entry.is_dir(follow_symlinks=False):
+                    yield unclaimed_place("", entry.name) if is_taken else f"limbo/{entry.name}"
+                    continue
+                for file in list_allowed(entry.path):
+                    yield unclaimed_place(entry.name, file.name) if is_taken else f"limbo/{file.name}"
 
 
 def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
@@ -183,6 +168,8 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
                 continue
         if is_waiting and is_new_file(connection, row, status):
             continue
+        if uid is not None and carried_id(name) != uid and is_unlike(connection, layout, uid, place, status):
+            continue
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, server_time(status))
@@ -205,7 +192,13 @@ def is_job_at(path: str) -> bool:
     return status is not None and is_job_file(status)
 
 
-def scan_category(connection: Any, layout: Layout, category: str, limit_s: float = float("inf")) -> bool:
+def scan_category(
+    connection: Any,
+    layout: Layout,
+    category: str,
+    limit_s: float = float("inf"),
+    open_journal: OpenJournal | None = None,
+) -> bool:
     """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
     there is more. Removes nothing."""
     directory = layout.jar_directory(category)
@@ -227,14 +220,26 @@ def scan_category(connection: Any, layout: Layout, category: str, limit_s: float
             if difference is not None:
                 new.append(difference)
     # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
-    for difference in sorted(new, key=lambda difference: (difference.moved_at, difference.place)):
-        apply_difference(connection, difference)
+    new.sort(key=lambda difference: (difference.moved_at, difference.place))
+    apply_differences(connection, layout, new, open_journal)
     return has_more
 
 
 def _unclaimed_names(connection: Any, category: str) -> set[str]:
     query = "SELECT name FROM job WHERE state <> 'completed' AND state = 'unclaimed' AND category = ?"
     return {name for (name,) in connection.execute(query, (category,))}
+
+
+def apply_differences(
+    connection: Any, layout: Layout, differences: Sequence[Difference], open_journal: OpenJournal | None
+) -> None:
+    """Make the ledger agree with the directories in these points, and tell of what hands did to these files, in the journal
+    that `open_journal` gives; without one nobody is told. Raises CannotUseJar, OSError."""
+    journal = journal_hands(connection, layout, differences, open_journal)
+    for difference in differences:
+        apply_difference(connection, difference)
+    if journal is not None:
+        fold_journal(connection, journal.path)
 
 
 def apply_difference(connection: Any, difference: Difference) -> None:
@@ -245,7 +250,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
             connection.execute("DELETE FROM job WHERE id = ?", (difference.row,))
         else:
             connection.execute("UPDATE job SET state = 'removed' WHERE id = ?", (difference.row,))
-            restore_recorded_name(connection, difference.row)
+            describe_removed(connection, difference.row)
         return
     name = name_in_place(place)
     values = {
@@ -289,13 +294,12 @@ def apply_difference(connection: Any, difference: Difference) -> None:
 def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
     """Time and number of the last journaled move of a job if that took it to `place`, else None; and the category of the
     last place that showed one. They follow from the journals, not from what this ledger happened to see."""
-    moves = connection.execute(
-        "SELECT moved_at, number, origin, destination FROM move WHERE job_uid = ? "
+    decided = connection.execute(
+        "SELECT moved_at, number, destination FROM move WHERE job_uid = ? "
         "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
-        "destination LIKE 'workers/%' DESC, "
-        "destination DESC",
+        "destination LIKE 'workers/%' DESC, destination DESC LIMIT 1",
         (uid,),
-    ).fetchall()
-    recorded = moves[0][:2] if moves and moves[0][3] == place else None
-    shown = (category_of_place(there) for _, _, origin, destination in moves for there in (destination, origin))
-    return recorded, next((category for category in shown if category is not None), "")
+    ).fetchone()
+    # A job that had completed and was put back by hand is where that move took it.
+    moves = [move for move in (decided, last_move(connection, uid)) if move is not None and move[2] == place]
+    return (moves[0][:2] if moves else None), last_category(connection, uid)

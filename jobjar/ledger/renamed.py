@@ -90,6 +90,17 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
     return job if read_mark(layout.path(place), status) == rows[0][4] else None
 
 
+def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
+    """Whether a file cannot be that of a submitted job, though it has the name that a hand gave that: any file may have it, and
+    this one has another mark. Raises OSError."""
+    if recorded_name(connection, uid) is None:
+        return False  # a hand-made job: it is known by its name
+    prefix = mark_prefix(status)
+    query = "SELECT mark FROM file_mark WHERE mark >= ? AND mark < ? AND job_uid = ?"
+    marks = [mark for (mark,) in connection.execute(query, (prefix, prefix[:-1] + "/", uid))]
+    return not marks or read_mark(layout.path(place), status) not in marks
+
+
 def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
     """Whether a file that has the name of a hand-made job is not that job's, which has completed: a new file is a new job. The
     job's own was moved back from completed/, and runs again."""

@@ -64,12 +64,16 @@ def format_description(description: dict[str, Any]) -> str:
         ]
         sections.append(f"Attempt {attempt['number']}\n" + format_table(rows, (), "plain"))
         sections += _format_details(attempt)
-    moves = [
-        (_date(move["moved_at"]), move["reason"], move["from"], move["to"], move["by"]) for move in description["moves"]
-    ]
+    moves = [_format_move(move) for move in description["moves"]]
     if moves:
         sections.append("Moves\n" + format_table(moves, ("when", "why", "from", "to", "by"), "simple"))
     return "\n\n".join(sections)
+
+
+def _format_move(move: dict[str, Any]) -> tuple[str, ...]:
+    """What was found, and no program said, a hand did: nobody saw when it removed a file, but when that was missed."""
+    why, by = ("by hand", "") if move["reason"] == "found" else (move["reason"], move["by"])
+    return _date(move["moved_at"]), why, move["from"] or "", move["to"] or "(removed)", by
 
 
 def _format_details(attempt: dict[str, Any]) -> list[str]:

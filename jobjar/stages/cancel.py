@@ -16,14 +16,11 @@ from jobjar.disk import make_directory, read_server_clock, rename, server_time
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.journal import Entry
-from jobjar.layout import unclaimed_place
+from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.batches import WaitingJob
 from jobjar.moves import move_to_free_name
 from jobjar.patience import patiently
 from jobjar.trees import remove_empty_directories
-
-# The directory of a change into which cancelled jobs are taken, with the sub-directories of unclaimed.
-TAKEN = "cancelled"
 
 
 def take_waiting(jar: Jar, jobs: Sequence[WaitingJob], directory: str) -> int:

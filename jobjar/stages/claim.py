@@ -24,6 +24,7 @@ from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondF
 from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal import Entry, moved_entry
 from jobjar.layout import held_place, name_in_place
+from jobjar.ledger.by_hand import arrival_entry
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number
 from jobjar.ledger.renamed import explain_second_file, own_name
@@ -300,12 +301,13 @@ def _record_claim(
         if beginning is None:
             beginning = read_file(path, size=HEADER_BYTES)
         in_file, description, oddities = read_description_in(candidate, beginning, in_file)
+    entries, candidate = _arrival(candidate, uid, found is not None)
     entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     attempt = entry["attempt"] = attempts + 1
     if found is not None:
         entry["found"] = found
-    entries = [entry]
+    entries.append(entry)
     if oddities:
         entries.append(oddities_entry(claimer, uid, attempt, oddities))
         for text in oddities:
@@ -349,14 +351,23 @@ def _moved_entry(
     return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, worker_uid=claimer.worker_id)
 
 
+def _arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
+    """What there is to tell of a job before its claim, where a hand submitted it: that this was its first move; and the candidate
+    with that move counted. `is_read`: nobody's word on its submission is known."""
+    if not is_read or candidate.move_number > 0 or candidate.was_submitted:
+        return [], candidate
+    return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
+
+
 def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:
     """Put a job that must not run into limbo, with the reason in the report."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
     path = f"{claimer.jar.layout.limbo}/{name}"
     status = patiently(lambda: os.lstat(path), path)
     uid = candidate.uid or new_id()
+    entries, candidate = _arrival(candidate, uid, True)
     entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")
     entry["held_reason"] = reason
     entry["category"] = candidate.category
     entry["found"] = found_when_held(candidate, status)
-    claimer.jar.journal.append([entry])
+    claimer.jar.journal.append([*entries, entry])

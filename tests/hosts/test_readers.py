@@ -247,3 +247,12 @@ def test_who_may_read_a_jar_may_read_what_is_made_in_it_later(readable: Readable
 
 def modes_of(home: Path) -> dict[str, int]:
     return {str(path.relative_to(home)): path.lstat().st_mode for path in home.rglob("*") if not path.is_symlink()}
+
+
+def test_a_reader_sees_what_a_hand_moved_and_tells_nobody(readable: ReadableRig) -> None:
+    name = readable.submit("true")
+    readable.status()
+    (readable.home / "unclaimed" / name).rename(readable.home / "limbo" / name)
+    shown = json.loads(readable.read("jobjar", "show", "--format", "json", name).stdout)
+    assert shown["place"] == f"limbo/{name}" and len(shown["moves"]) == 1
+    assert [move["reason"] for move in readable.show(name)["moves"]] == ["submitted", "found"]

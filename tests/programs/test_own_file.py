@@ -228,3 +228,34 @@ def test_a_job_without_its_file_does_not_outlive_its_worker(rig: Rig, tmp_path: 
     # A session, or a process where the worker was killed before it had recorded the job's process id.
     assert "ended the orphaned" in rig.run("recover_jobs").stdout
     assert process_start(int(pid.read_text())) is None
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True], ids=["", "after a look"])
+def test_a_job_without_its_file_is_over_with_its_dead_worker_and_its_batch_too(
+    rig: Rig, tmp_path: Path, is_looked_at: bool
+) -> None:
+    submit_file = tmp_path / "own.jug"
+    command = f"rm $JJ_JOB_FILE; touch {tmp_path}/began; exec sleep 600"
+    submit_file.write_text(f'batch {{\n  name = own\n  retries = 3\n  run_command = "{command}"\n}}\n')
+    rig.run("submit_batch", str(submit_file))
+    [name] = rig.names("unclaimed")
+    worker = rig.start_worker()
+    wait_until((tmp_path / "began").exists, "the job's start")
+    if is_looked_at:
+        rig.status()
+        shown = rig.show(name)
+        assert (shown["state"], shown["worker"]) == ("claimed", f"{os.uname().nodename}.{worker.pid}")
+        rig.run("jobjar", "rebuild")
+    worker.kill()
+    worker.wait()
+    rig.run("recover_jobs")
+    waited = rig.run("jobjar", "wait", "--timeout", "60s", "own", check=False)
+    assert waited.returncode == 1 and "1 of 1 crashed" in waited.stderr, waited.stderr
+    [status] = json.loads(rig.run("batch_status", "own", "--format", "json").stdout)["batches"]
+    assert (status["done"], status["phases"]) == (1, {**status["phases"], "crashed": 1})
+    shown = rig.show(name)
+    assert (shown["state"], shown["outcome"], len(shown["attempts"])) == ("completed", "crashed", 1)
+    assert "its file was removed while it ran, so it cannot run again" in shown["attempts"][0]["message"]
+    assert name in (rig.home / "completed" / name).read_text()
+    assert rig.run("recover_jobs").stdout == ""
+    rig.assert_clean()
