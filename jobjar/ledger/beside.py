@@ -1,8 +1,8 @@
 """A ledger beside a node's own, made from the journals anew, so that the two can be compared.
 
 Reads the journals, and the directories where it is told to; writes a file under a temporary name in the ledger home, or in the
-directory for temporary files where this user may only read, and removes it. Killed midway, it leaves that one file, which
-`recover_jobs` removes from a home (tidy.py).
+directory for temporary files where that has no room or this user may only read, and removes it. Killed midway, it leaves that one
+file, which `recover_jobs` removes from a home (tidy.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
 
 _NAME = "beside"
+_SPARE_BYTES = 256 << 20
 
 
 class LedgerBeside:
@@ -89,7 +90,7 @@ class LedgerBeside:
 def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
     """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
     beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
-    if ledger.is_private:
+    if ledger.is_private or not _has_room(ledger.path):
         path = temporary_file()
     else:
         path = temporary_path(ledger.path)
@@ -100,3 +101,9 @@ def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
     finally:
         beside.close()
         remove_database(path)
+
+
+def _has_room(path: str) -> bool:
+    """Whether the disk of a ledger has room for a second one, with much to spare: what is full is not to be made fuller."""
+    disk = os.statvfs(os.path.dirname(path))
+    return disk.f_bavail * disk.f_frsize > 2 * os.stat(path).st_size + _SPARE_BYTES
