@@ -24,16 +24,18 @@ from jobjar.create import create_jar
 from jobjar.jar import Jar, open_jar
 from jobjar.jobname import new_id
 from jobjar.journal import Entry, Journal
+from jobjar.layout import held_place, unclaimed_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 
 WANTED_US = 50.0
 
 
-def job_entries(uid: str, number: int, now: float) -> tuple[list[Entry], list[Entry]]:
+def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[list[Entry], list[Entry]]:
     """What a job's submitter and its worker journal."""
     name = f"20260102T030405Z-{uid}-rain{number % 64}-4711-{number}-ann.{number % 3}"
     worker = {"worker": f"snow{number % 64}.1234", "worker_uid": f"w{number % 64:011}"}
-    held = f"workers/{worker['worker']}/jobs/{name}"
+    held = held_place(worker["worker"], category, name)
+    waiting = unclaimed_place(category, name)
 
     def moved(count: int, origin: str, to: str, reason: str, by: str, **fields: Any) -> Entry:
         move = {"number": count, "from": origin, "to": to, "moved_at": round(now + count * 1e-3, 6)}
@@ -43,7 +45,7 @@ def job_entries(uid: str, number: int, now: float) -> tuple[list[Entry], list[En
         "entry": "submitted",
         "job": uid,
         "name": name,
-        "category": "",
+        "category": category,
         "submitter": "ann",
         "submitted_at": now,
     }
@@ -63,13 +65,11 @@ def job_entries(uid: str, number: int, now: float) -> tuple[list[Entry], list[En
         "pid_started": 123456.0,
     }
     return (
-        [submitted, moved(1, f"limbo/{name}", f"unclaimed/{name}", "submitted", "ann")],
+        [submitted, moved(1, f"limbo/{name}", waiting, "submitted", "ann")],
         [
-            moved(
-                2, f"unclaimed/{name}", held, "claimed", worker["worker"], worker_uid=worker["worker_uid"], attempt=1
-            ),
+            moved(2, waiting, held, "claimed", worker["worker"], worker_uid=worker["worker_uid"], attempt=1),
             ended,
-            moved(3, held, f"completed/{name}", "completed", worker["worker"], category=""),
+            moved(3, held, f"completed/{name}", "completed", worker["worker"], category=category),
         ],
     )
 

@@ -21,6 +21,7 @@ from jobjar.jobname import id_in_name
 from jobjar.journal import open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.agree import compare_jars
+from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journals, journal_paths
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
 from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
@@ -78,6 +79,7 @@ def _look(jar: Jar, removals: list[str]) -> list[str]:
             ours, theirs = (_without_jobs(dump_ledger(ledger), removed) for ledger in (connection, rebuilt))
             lines += compare_ledgers(ours, theirs)
         rebuilt.close()
+        lines += find_wrong_counts(connection)
         lines += check_links(jar, places)
         held = known_copies(connection)
     return lines + check_one_place(jar.layout, places - held) + find_faults(jar.layout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.disk import is_directory, make_directory, may_write_to
@@ -107,9 +107,15 @@ class Jar:
         process had before, unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
 
-    def check_is_safe(self) -> None:
-        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
-        for path in (*self.layout.directories(), *_subdirectories(self.layout.unclaimed), self.layout.config_file):
+    def check_is_safe(self, categories: Iterable[str] | None = None) -> None:
+        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them. `categories`: those to look at,
+        where they are known; else all."""
+        named = (
+            _subdirectories(self.layout.unclaimed)
+            if categories is None
+            else map(self.layout.jar_directory, sorted(categories))
+        )
+        for path in (*self.layout.directories(), *named, self.layout.config_file):
             check_path_is_safe(path)
 
     def check_who_runs_jobs(self) -> None:

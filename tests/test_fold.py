@@ -11,10 +11,11 @@ from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import last_word
-from jobjar.ledger.rebuild import dump_ledger, fill_ledger
+from jobjar.ledger.rebuild import dump_ledger as dump_tables, fill_ledger
 from jobjar.ledger.store import driver
 from tests import folding
 from tests.histories import histories
@@ -78,6 +79,12 @@ def new_ledger() -> Any:
     connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")
     return connection
+
+
+def dump_ledger(connection: Any) -> Dump:
+    """What a ledger says, whose counts are what its rows come to."""
+    assert find_wrong_counts(connection) == []
+    return dump_tables(connection)
 
 
 def fold(entries: list[Entry]) -> Dump:

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.compared import begin_look, find_large, note_look
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.queries import IS_OPEN
 from jobjar.ledger.reconcile import Difference, apply_difference, compare_file, list_jars
 from jobjar.ledger.store import Ledger
 
@@ -22,6 +24,8 @@ from jobjar.ledger.store import Ledger
 PIECE = 500
 
 T = TypeVar("T")
+# Of a job in the ledger: row, id, place, name.
+Row = tuple[int, str | None, str, str]
 
 
 class Suspects(NamedTuple):
@@ -31,18 +35,22 @@ class Suspects(NamedTuple):
     rows: list[int]
 
 
-def find_suspects(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> Suspects:
-    """Compare all rows with a listing of the jars. Whether the directories and the ledger really differ in what is found is
-    for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that takes."""
-    states = "" if with_completed else "AND state <> 'completed'"
+def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
+    """The jobs that are to have a file: row, id, place and name."""
+    states = "state <> 'removed'" if with_completed else IS_OPEN
+    yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE {states}")
+
+
+def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
+    """Compare rows with a listing of where they ought to be. Whether the directories and the ledger really differ in what is
+    found is for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that
+    takes."""
     unknown = set(places)
     unnamed: list[tuple[str, str]] = []
     shared: list[tuple[str, str]] = []
     missing: list[int] = []
     missing_names: set[str] = set()
-    for row, uid, place, name in connection.execute(
-        f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}"
-    ):
+    for row, uid, place, name in rows:
         if place not in places:
             if is_gone(layout.path(place)):
                 missing.append(row)
@@ -55,10 +63,10 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], with_comple
         else:
             shared.append((name, place))
     for name, place in shared:
-        rows = connection.execute(
+        same = connection.execute(
             "SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place)
         )
-        missing += [row for (row,) in rows.fetchall() if _is_followed(connection, row, name, place)]
+        missing += [row for (row,) in same.fetchall() if _is_followed(connection, row, name, place)]
     for place, name in unnamed:
         if name not in missing_names and unnumbered_name(name) not in missing_names:
             unknown.discard(place)
@@ -189,7 +197,7 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 
     Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
     """
-    suspects = find_suspects(connection, layout, places, with_completed)
+    suspects = find_suspects(connection, layout, places, list_rows(connection, with_completed))
     differences = compare_places(connection, layout, suspects.places, with_completed)
     explained = {difference.row for difference in differences if difference.row is not None}
     list_again = functools.cache(lambda: list_jars(layout, with_completed) - places)
@@ -222,15 +230,41 @@ def reconcile_in_pieces(
     Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
     LedgerCorrupt, LedgerUnavailable, OSError.
     """
+    ledger.ensure_open(patience_s)
+    with ledger.errors_named():
+        large = {place: begin_look(layout.path(place)) for place in find_large(ledger.connection)}
     places = list_jars(layout, with_completed, links)
     with ledger.writing(patience_s) as connection:
         # After the listing, as in `reconcile`.
         fold_journals(connection, layout)
     with ledger.errors_named():
-        suspects = find_suspects(ledger.connection, layout, places, with_completed)
-    again = list_jars(layout, with_completed) - places if suspects.rows else set()
-    differences: list[Difference] = []
+        rows = list_rows(ledger.connection, with_completed)
+        suspects = find_suspects(ledger.connection, layout, places, rows)
 
+    def list_again() -> set[str]:
+        return list_jars(layout, with_completed) - places
+
+    differences = apply_suspects(ledger, layout, suspects, places, list_again, with_completed, patience_s)
+    if large:
+        with ledger.writing(patience_s) as connection:
+            for place, before in large.items():
+                note_look(connection, place, before)
+    return differences
+
+
+def apply_suspects(
+    ledger: Ledger,
+    layout: Layout,
+    suspects: Suspects,
+    places: set[str],
+    list_again: Callable[[], set[str]],
+    with_completed: bool,
+    patience_s: float,
+) -> list[Difference]:
+    """Look at suspects again under the lock, a piece at a time, and put right what differs; returns that. `list_again`, as in
+    `compare_rows`, is called before the lock is taken. Raises as `reconcile_in_pieces`."""
+    again = list_again() if suspects.rows else set()
+    differences: list[Difference] = []
     for some_places in _pieces(suspects.places):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)

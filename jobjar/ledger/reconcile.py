@@ -18,6 +18,7 @@ from jobjar.disk import is_job_file, look, server_time
 from jobjar.grouped import Line
 from jobjar.jobname import carried_id, id_in_name, is_text, oddity_in_name, unnumbered_name
 from jobjar.layout import LEAVING, STAGED, Layout, archive_place, category_of_place, name_in_place, state_of_place
+from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.queries import restore_recorded_name
 from jobjar.ledger.renamed import find_renamed, is_new_file, is_odd_name, is_young, kept_priority, may_be_passing
@@ -113,13 +114,9 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
     """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
     of symbolic links go to `links`."""
     places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
-    places.update(_leaving_places(layout))
+    places.update(leaving_places(layout))
     places.update(place for place, _ in list_jar(layout.unclaimed, "unclaimed", links))
-    for worker in list_directory(layout.workers):
-        if worker.is_dir(follow_symlinks=False):
-            with contextlib.suppress(PermissionError):  # as in list_allowed
-                jobs = list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links)
-                places.update(place for place, _ in jobs)
+    places.update(list_worker_jobs(layout, links))
     if with_completed:
         places.update(place for place, _ in list_jar(layout.completed, "completed", links))
         for date in list_directory(layout.archive):
@@ -129,7 +126,16 @@ def list_jars(layout: Layout, with_completed: bool = True, links: list[str] | No
     return places
 
 
-def _leaving_places(layout: Layout) -> Iterator[str]:
+def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator[str]:
+    """The places of the files that workers hold. The paths of symbolic links go to `links`."""
+    for worker in list_directory(layout.workers):
+        if worker.is_dir(follow_symlinks=False):
+            with contextlib.suppress(PermissionError):  # as in list_allowed
+                for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links):
+                    yield place
+
+
+def leaving_places(layout: Layout) -> Iterator[str]:
     """The places that journals give to the jobs of batches that are just made claimable: to them, they are in limbo."""
     for staged in list_directory(layout.limbo):
         if not staged.name.startswith(STAGED):
@@ -207,8 +213,10 @@ def scan_category(connection: Any, layout: Layout, category: str, limit_s: float
     """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
     there is more. Removes nothing."""
     directory = layout.jar_directory(category)
-    prefix = f"unclaimed/{category}/" if category else "unclaimed/"
-    seen = [entry for entry in list_directory(directory) if not entry.name.startswith(".")]
+    place = f"unclaimed/{category}" if category else "unclaimed"
+    before = begin_look(directory) if place in find_large(connection) else None
+    entries = list(list_everything(directory))
+    seen = [entry for entry in entries if is_text(entry.name) and not entry.name.startswith(".")]
     known = _unclaimed_names(connection, category)
     if any(entry.name not in known for entry in seen):
         # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
@@ -221,12 +229,15 @@ def scan_category(connection: Any, layout: Layout, category: str, limit_s: float
             has_more = True
             break
         if entry.is_file(follow_symlinks=False):
-            difference = compare_file(connection, layout, prefix + entry.name)
+            difference = compare_file(connection, layout, f"{place}/{entry.name}")
             if difference is not None:
                 new.append(difference)
     # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
     for difference in sorted(new, key=lambda difference: (difference.moved_at, difference.place)):
         apply_difference(connection, difference)
+    if before is not None and not has_more:
+        others = find_others((entry for entry in entries if entry.name not in known), place)
+        note_look(connection, place, before, known.issubset(entry.name for entry in seen), others)
     return has_more
 
 
