@@ -1,6 +1,7 @@
 -- What is asked of a jar of millions is kept and not counted: how many jobs are in which state, how many attempts ended when, and
 -- what was seen when a large directory was looked through last. Counts are kept by triggers, so that whatever changes a row
--- keeps them: a fold, a reconciliation, a person. (A row is made before it is added to: SQLite's upsert costs three times that.)
+-- keeps them: a fold, a reconciliation, a person. (`INSERT OR IGNORE` would not do in them: what the statement that fires a trigger
+-- says of conflicts goes before it.)
 
 -- How many jobs are in a state, by category and kind; of those that wait by priority too (else 0). A row of none is not kept.
 CREATE TABLE job_count (
@@ -15,19 +16,17 @@ INSERT INTO job_count
     SELECT state, category, CASE state WHEN 'unclaimed' THEN priority ELSE 0 END AS of_priority, kind, count(*) FROM job
     GROUP BY state, category, of_priority, kind;
 CREATE TRIGGER job_count_added AFTER INSERT ON job BEGIN
-    INSERT OR IGNORE INTO job_count
-        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 0);
-    UPDATE job_count SET jobs = jobs + 1 WHERE state = new.state AND category = new.category AND kind = new.kind
-        AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END;
+    INSERT INTO job_count
+        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
 CREATE TRIGGER job_count_changed AFTER UPDATE OF state, category, kind, priority ON job
 WHEN new.state <> old.state OR new.category <> old.category OR new.priority <> old.priority OR new.kind <> old.kind BEGIN
     UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category AND kind = old.kind
         AND priority = CASE old.state WHEN 'unclaimed' THEN old.priority ELSE 0 END;
-    INSERT OR IGNORE INTO job_count
-        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 0);
-    UPDATE job_count SET jobs = jobs + 1 WHERE state = new.state AND category = new.category AND kind = new.kind
-        AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END;
+    INSERT INTO job_count
+        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
 CREATE TRIGGER job_count_removed AFTER DELETE ON job BEGIN
     UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category AND kind = old.kind
@@ -50,17 +49,14 @@ INSERT INTO attempt_count
     SELECT CAST(ended_at / 60 AS INTEGER) AS minute, outcome, is_final, count(*) FROM attempt
     WHERE ended_at IS NOT NULL AND outcome IS NOT NULL GROUP BY minute, outcome, is_final;
 CREATE TRIGGER attempt_count_added AFTER INSERT ON attempt WHEN new.ended_at IS NOT NULL AND new.outcome IS NOT NULL BEGIN
-    INSERT OR IGNORE INTO attempt_count VALUES (CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 0);
-    UPDATE attempt_count SET attempts = attempts + 1 WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
-        AND outcome = new.outcome AND is_final = new.is_final;
+    INSERT INTO attempt_count VALUES (CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 1)
+        ON CONFLICT DO UPDATE SET attempts = attempts + 1;
 END;
 CREATE TRIGGER attempt_count_changed AFTER UPDATE OF ended_at, outcome, is_final ON attempt BEGIN
     UPDATE attempt_count SET attempts = attempts - 1 WHERE is_final = old.is_final AND outcome = old.outcome
         AND minute = CAST(old.ended_at / 60 AS INTEGER);
-    INSERT OR IGNORE INTO attempt_count SELECT CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 0
-        WHERE new.ended_at IS NOT NULL AND new.outcome IS NOT NULL;
-    UPDATE attempt_count SET attempts = attempts + 1 WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
-        AND outcome = new.outcome AND is_final = new.is_final;
+    INSERT INTO attempt_count SELECT CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 1
+        WHERE new.ended_at IS NOT NULL AND new.outcome IS NOT NULL ON CONFLICT DO UPDATE SET attempts = attempts + 1;
 END;
 CREATE TRIGGER attempt_count_removed AFTER DELETE ON attempt BEGIN
     UPDATE attempt_count SET attempts = attempts - 1 WHERE is_final = old.is_final AND outcome = old.outcome

@@ -207,6 +207,20 @@ def test_a_transaction_that_is_taken_back_leaves_its_entries_to_be_folded_again(
     assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED, CLAIM])
 
 
+def test_attempts_that_end_in_one_minute_are_counted_however_their_entries_come() -> None:
+    entries = [SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED]
+    others = [[{**entry, "job": f"other{number:07}"} for entry in entries] for number in range(3)]
+    connection = new_ledger()
+    assert apply_entries(connection, entries) == 0
+    for some in others:
+        assert apply_entries(connection, some[:3]) == 0
+        assert apply_entries(connection, some[3:]) == 0
+    dump_ledger(connection)
+    assert connection.execute("SELECT outcome, is_final, attempts FROM attempt_count").fetchall() == [
+        ("succeeded", 1, 4)
+    ]
+
+
 def test_a_job_is_where_its_latest_move_took_it() -> None:
     for entries in ([SUBMITTED, INTO_UNCLAIMED, CLAIM], [CLAIM, INTO_UNCLAIMED, SUBMITTED]):
         row = job_row(entries)
