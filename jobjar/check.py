@@ -22,6 +22,7 @@ from jobjar.journal import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.agree import find_differences
 from jobjar.ledger.beside import LedgerBeside, open_beside
+from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.reconcile import is_job_at, list_directory, list_jars
 from jobjar.ledger.renamed import known_copies
@@ -92,7 +93,9 @@ def _look(jar: Jar, meter: Meter) -> _Found:
         if not found.lines:
             # Where the directories differ, the rows that follow from them do too: said once is enough.
             found.lines += compare_ledgers(beside, removed, meter)
-        held = known_copies(ledger.connection)
+        with ledger.reading() as connection:
+            found.lines += find_wrong_counts(connection)
+            held = known_copies(connection)
     meter.begin("looking for jobs in two places", "files", len(places))
     found.lines += check_links(jar, places)
     found.lines += check_one_place(layout, places - held)

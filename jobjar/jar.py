@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.access import describe_user
@@ -152,10 +152,15 @@ class Jar:
         process had before, unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
 
-    def check_is_safe(self) -> None:
-        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them."""
-        of_jar = (*self.layout.directories(), self.layout.python, self.layout.config_file)
-        for path in (*of_jar, *_subdirectories(self.layout.unclaimed)):
+    def check_is_safe(self, categories: Iterable[str] | None = None) -> None:
+        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them. `categories`: those to look at,
+        where they are known; else all."""
+        named = (
+            _subdirectories(self.layout.unclaimed)
+            if categories is None
+            else map(self.layout.jar_directory, sorted(categories))
+        )
+        for path in (*self.layout.directories(), self.layout.python, self.layout.config_file, *named):
             check_path_is_safe(path)
 
     def check_who_runs_jobs(self) -> None:

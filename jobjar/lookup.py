@@ -32,6 +32,7 @@ from jobjar.jobname import as_text
 from jobjar.layout import worker_of_place
 from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
+from jobjar.ledger.looks import Unseen, look_at_small, look_for
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.ledger.progress import attempt_details
 from jobjar.ledger.queries import (
@@ -52,11 +53,14 @@ from jobjar.units import format_seconds, name_retries
 
 _PATIENCE_S = 10.0
 _DAY_S = 86400.0
+# Where more jobs are found they are named, and not looked at.
+_MOST_LOOKED_FOR = 10
 
 
-def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> None:
-    """Fold what is new and look at the directories. Where this cannot be written, or this user may only read the jar, answer
-    from a private ledger, which starts from a copy of the jar's own or of the snapshot.
+def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> list[Unseen]:
+    """Fold what is new and look at the directories, but for those that are too large for a question, which it returns. Where
+    this cannot be written, or this user may only read the jar, answer from a private ledger, which starts from a copy of the
+    jar's own or of the snapshot.
 
     Raises LedgerUnavailable only where not even the journals can be read. Who also has an answer without history, from the
     directories, is not made to wait for one: a ledger in the jar that this user may write to is then neither made nor
@@ -68,26 +72,27 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
             is_last_word = jar.ledger_home.shared
             if is_last_word and not os.path.exists(jar.ledger_home.database):
                 raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
-        reconcile_in_pieces(
-            jar.ledger, jar.layout, with_completed=False, patience_s=patience_s, open_journal=jar.open_journal
-        )
+        return look_at_small(jar.ledger, jar.layout, patience_s, jar.open_journal)
     except (LedgerBusy, LedgerUnavailable, CannotUseJar):
         if is_last_word:
             raise
-        refresh_private_ledger(jar)
+        return refresh_private_ledger(jar)
 
 
-def refresh_private_ledger(jar: Jar) -> None:
+def refresh_private_ledger(jar: Jar) -> list[Unseen]:
     """Use a private ledger from now on, brought up to date; writes nothing into the jar."""
     try:
-        _fill_private_ledger(jar, jar.use_private_ledger(from_live=True))
+        return _fill_private_ledger(jar, jar.use_private_ledger(from_live=True))
     except LedgerUnavailable:
         # The copy turned out to be damaged.
-        _fill_private_ledger(jar, jar.use_private_ledger(from_copy=False))
+        return _fill_private_ledger(jar, jar.use_private_ledger(from_copy=False))
 
 
-def _fill_private_ledger(jar: Jar, ledger: Ledger) -> None:
-    reconcile_in_pieces(ledger, jar.layout, with_completed=ledger.source == FROM_JOURNALS)
+def _fill_private_ledger(jar: Jar, ledger: Ledger) -> list[Unseen]:
+    if ledger.source != FROM_JOURNALS:
+        return look_at_small(ledger, jar.layout)
+    reconcile_in_pieces(ledger, jar.layout)
+    return []
 
 
 def describe_source(jar: Jar) -> dict[str, Any]:
@@ -116,6 +121,10 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
         if text.startswith(directory + "/"):
             text = text[len(directory) + 1 :]
     found = find_jobs(jar.ledger, text)
+    if len(found) <= _MOST_LOOKED_FOR:
+        known = [(job.id, job.uid, job.place, job.name) for job in found]
+        if look_for(jar.ledger, jar.layout, text, known, jar.open_journal):
+            found = find_jobs(jar.ledger, text)
     if not found:
         raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
     if len(found) > 1:

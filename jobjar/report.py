@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jobjar.attempt import CANCELLED
@@ -18,18 +18,19 @@ from jobjar.disk import is_job_file
 from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
 from jobjar.heartbeat import Hearing
 from jobjar.jar import Jar
-from jobjar.jobname import is_text, node_name, oddity_in_name, printable_name, priority_in_name
+from jobjar.jobname import node_name, oddity_in_name, printable_name, priority_in_name
 from jobjar.layout import category_of_place
+from jobjar.ledger.looks import Unseen
 from jobjar.ledger.progress import count_open_phases
 from jobjar.ledger.queries import list_throttles
-from jobjar.ledger.reconcile import list_directory, list_everything, list_jar
+from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.ledger.renamed import find_renamed_jobs
 from jobjar.ledger.returns import list_returns
 from jobjar.limits import describe_limits
 from jobjar.liveness import ALIVE
 from jobjar.lookup import describe_source, name_source, refresh_ledger
+from jobjar.other_files import explain_unseen, find_large_directories, find_other_files, known_categories
 from jobjar.others_processes import explain_left_running
-from jobjar.placeholder import read_placeholder
 from jobjar.refusals import explain_disk
 from jobjar.refused import Refused
 from jobjar.returned import format_returns, group_returns
@@ -39,6 +40,7 @@ from jobjar.versions import explain_other_versions
 from jobjar.worker_report import KINDS, describe_workers, mark_stranded, warn_of_silence
 
 Status = dict[str, Any]
+DIRECTORIES = "directories"
 _PATIENCE_S = 2.0
 _SHOWN = 20
 
@@ -46,11 +48,14 @@ _SHOWN = 20
 def gather_status(jar: Jar) -> Status:
     """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
     `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
-    hand gave another name), `outcomes` (of jobs), `undecided_attempts` (those that completed no job), `throughput`,
-    `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since), `journals` or
-    `directories`. Ages in seconds."""
+    hand gave another name), `unseen` (directories that were too large for a look, and have changed since they were last compared
+    with the ledger, as `ledger.looks.Unseen` has them), `outcomes` (of jobs), `undecided_attempts` (those that completed no job),
+    `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since),
+    `journals` or `directories`. Ages in seconds."""
     warnings: list[str] = []
+    unseen: list[Unseen] = []
     try:
+        unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
         status = _from_ledger(jar)
     except (LedgerBusy, LedgerUnavailable, CannotUseJar, OSError) as error:
         warnings.append(f"read from the directories alone, without history: {error}")
@@ -60,12 +65,13 @@ def gather_status(jar: Jar) -> Status:
     status["workers"] = describe_workers(workers, hearing, status["jobs"]["claimed_jobs"])
     mark_stranded(workers, status["jobs"]["claimed_jobs"])
     status["limits"] = describe_limits(jar.layout)
-    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing)
+    large = find_large_directories(jar, unseen) if status["source"] != DIRECTORIES else set()
+    status["unseen"] = [directory._asdict() for directory in unseen]
+    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing, large)
     return status
 
 
 def _from_ledger(jar: Jar) -> Status:
-    refresh_ledger(jar, _PATIENCE_S, needs_history=False)
     connection = jar.ledger.connection
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
     states.update(
@@ -144,7 +150,7 @@ def _from_directories(jar: Jar) -> Status:
                 }
             )
     return {
-        "source": "directories",
+        "source": DIRECTORIES,
         "snapshot_age_s": None,
         "jobs": {
             "limbo": sum(1 for _, entry in list_jar(layout.limbo, "limbo") if _status_of_job(entry)),
@@ -194,8 +200,10 @@ def name_holders(workers: Sequence[str]) -> str:
     return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
 
-def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing) -> list[str]:
-    """What a person should look at."""
+def _find_warnings(
+    jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing, large: Collection[str]
+) -> list[str]:
+    """What a person should look at. Of directories that are `large` not each file is."""
     found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
     running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
     if status["jobs"]["unclaimed"] and not running:
@@ -226,6 +234,7 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
         )
     if len(status["renamed"]) > _SHOWN:
         found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
+    found += [explain_unseen(Unseen(**directory)) for directory in status["unseen"] if directory["is_by_hand"]]
     with contextlib.suppress(OSError):  # what else is known can be told
         trouble = explain_disk(jar.layout.home)
         found += [trouble + "; until then workers wait"] if trouble else []
@@ -234,7 +243,7 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
     if os.path.lexists(jar.layout.pause_all_file):
         found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
     refused = Refused(jar.layout, running)
-    others = find_other_files(jar, refused)
+    others = find_other_files(jar, refused, large)
     for place, reason in sorted(refused.found)[:_SHOWN]:
         found.append(f"{place if place.isprintable() else ascii(place)} is passed over: {reason}")
     if len(refused.found) > _SHOWN:
@@ -244,7 +253,7 @@ def _find_warnings(jar: Jar, status: Status, workers: Sequence[WorkerState], hea
     if len(others) > _SHOWN:
         found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
     try:
-        jar.check_is_safe()
+        jar.check_is_safe(known_categories(jar) if "unclaimed" in large else None)
     except JarError as error:
         found.append(str(error))
     return found
@@ -270,57 +279,6 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def find_other_files(jar: Jar, refused: Refused | None = None) -> list[tuple[str, str]]:
-    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why). `refused` is told of the jobs
-    in unclaimed, whose status is looked at here anyway."""
-    layout = jar.layout
-    refused = refused or Refused(layout, ())
-    found: list[tuple[str, str]] = []
-    directories = [(layout.limbo, "limbo"), (layout.unclaimed, "unclaimed")]
-    for path, place in directories:
-        category = place.partition("/")[2] if place.startswith("unclaimed") else None
-        if category is not None and not refused.look_at_directory(category):
-            continue
-        for entry in list_everything(path):
-            if place == "unclaimed" and _is_category(entry):
-                directories.append((entry.path, f"{place}/{entry.name}"))
-                continue
-            why_not = _why_not_a_job(entry)
-            if why_not:
-                found.append((f"{place}/{entry.name}", why_not))
-            elif category is not None:
-                with contextlib.suppress(FileNotFoundError):  # claimed meanwhile
-                    refused.look_at_file(category, entry.name, entry.stat(follow_symlinks=False))
-    for entry in list_everything(layout.claimed):
-        if not entry.is_symlink():
-            found.append((f"claimed/{entry.name}", "claimed/ holds links only"))
-    return sorted(found)
-
-
-def _is_category(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and is_text(entry.name)
-
-
-def _why_not_a_job(entry: os.DirEntry[str]) -> str | None:
-    oddity = oddity_in_name(entry.name)
-    if oddity:
-        return f"its name: {oddity}"
-    try:
-        if entry.is_symlink():
-            if read_placeholder(entry.path) is not None:
-                return (
-                    "it holds the name for a move; where its process was killed, recover_jobs on that node removes it"
-                )
-            return "it is a symbolic link"
-        if not entry.is_file():
-            return "it is not a regular file"
-        if not is_job_file(entry.stat(follow_symlinks=False)):
-            return "it is not executable"
-    except OSError:
-        return None  # gone meanwhile
-    return None
-
-
 def format_status(jar: Jar, status: Status, table_format: str) -> str:
     """The status as text for people."""
     jobs = status["jobs"]
@@ -328,6 +286,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
     sections = [f"Jar {jar.layout.home}, seen from {node_name()}{', ' + source if source else ''}"]
     counts = [[jobs[state] for state in ("limbo", "unclaimed", "claimed", "completed")]]
     sections.append(format_table(counts, ("limbo", "unclaimed", "claimed", "completed"), table_format))
+    unseen = [Unseen(**directory) for directory in status["unseen"]]
+    sections += [explain_unseen(directory) for directory in unseen if not directory.is_by_hand]
     if status["phases"]:
         rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
         sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))

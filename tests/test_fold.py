@@ -12,11 +12,12 @@ from jobjar.journal import Entry, Journal
 from jobjar.layout import Layout
 from jobjar.ledger.agree import reconcile
 from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.details import HISTORY_LENGTH
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import last_word
-from jobjar.ledger.rebuild import dump_ledger, fill_ledger
+from jobjar.ledger.rebuild import dump_ledger as dump_tables, fill_ledger
 from jobjar.ledger.store import driver
 from tests import folding
 from tests.histories import histories
@@ -80,6 +81,12 @@ def new_ledger() -> Any:
     connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")
     return connection
+
+
+def dump_ledger(connection: Any) -> Dump:
+    """What a ledger says, whose counts are what its rows come to."""
+    assert find_wrong_counts(connection) == []
+    return dump_tables(connection)
 
 
 def fold(entries: list[Entry]) -> Dump:
@@ -200,6 +207,20 @@ def test_a_transaction_that_is_taken_back_leaves_its_entries_to_be_folded_again(
     assert dump_ledger(connection)["job"] == []
     assert fold_journal(connection, journal.path) == 3
     assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED, CLAIM])
+
+
+def test_attempts_that_end_in_one_minute_are_counted_however_their_entries_come() -> None:
+    entries = [SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED]
+    others = [[{**entry, "job": f"other{number:07}"} for entry in entries] for number in range(3)]
+    connection = new_ledger()
+    assert apply_entries(connection, entries) == 0
+    for some in others:
+        assert apply_entries(connection, some[:3]) == 0
+        assert apply_entries(connection, some[3:]) == 0
+    dump_ledger(connection)
+    assert connection.execute("SELECT outcome, is_final, attempts FROM attempt_count").fetchall() == [
+        ("succeeded", 1, 4)
+    ]
 
 
 def test_a_job_is_where_its_latest_move_took_it() -> None:

@@ -80,6 +80,7 @@ WORK = [
     "report",
     "worker_report",
     "giving_up",
+    "other_files",
     "refused",
     "tables",
     "batch_report",

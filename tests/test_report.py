@@ -11,7 +11,8 @@ from jobjar.errors import UsageError
 from jobjar.jar import Jar
 from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.report import find_other_files, format_status, gather_status
+from jobjar.other_files import find_other_files
+from jobjar.report import format_status, gather_status
 from jobjar.tables import check_format, format_table
 from tests.rig import Rig
 

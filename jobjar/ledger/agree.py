@@ -14,11 +14,12 @@ from jobjar.disk import is_gone, look
 from jobjar.jobname import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.by_hand import OpenJournal
+from jobjar.ledger.compared import begin_look, find_large, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.pieces import in_pieces
-from jobjar.ledger.queries import is_with_worker
+from jobjar.ledger.queries import IS_OPEN, is_with_worker
 from jobjar.ledger.reconcile import apply_differences, compare_file, list_jars
 from jobjar.ledger.removed import forget_missed, missed_jobs
 from jobjar.ledger.store import Ledger
@@ -39,8 +40,8 @@ class Suspects(NamedTuple):
 
 def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
     """The jobs that are to have a file: row, id, place and name."""
-    states = "" if with_completed else "AND state <> 'completed'"
-    yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE state <> 'removed' {states}")
+    states = "state <> 'removed'" if with_completed else IS_OPEN
+    yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE {states}")
 
 
 def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
@@ -263,9 +264,17 @@ def reconcile_in_pieces(
     Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
     LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
     """
+    ledger.ensure_open(patience_s)
+    with ledger.errors_named():
+        large = {place: begin_look(layout.path(place)) for place in find_large(ledger.connection)}
     meter.begin("listing the directories", "files")
     places = list_jars(layout, with_completed, links, meter)
-    return find_differences(ledger, layout, places, with_completed, patience_s, meter, True, open_journal)
+    differences = find_differences(ledger, layout, places, with_completed, patience_s, meter, True, open_journal)
+    if large:
+        with ledger.writing(patience_s) as connection:
+            for place, before in large.items():
+                note_look(connection, place, before)
+    return differences
 
 
 def find_differences(

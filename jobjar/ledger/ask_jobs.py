@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobjar.jobname import id_in_name
 from jobjar.layout import name_in_place
-from jobjar.ledger.models import MODELS, VIEWS, Attempt, JobReport, Move
+from jobjar.ledger.models import MODELS, VIEWS, Attempt, Job, JobReport, Move
 from jobjar.ledger.store import Ledger
 
 
@@ -22,8 +22,11 @@ def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
         if own_id := id_in_name(name_in_place(name_or_id)):
             tries.append(JobReport.uid == own_id)  # it has another name by now: `x~2` where `x` was taken
         if len(name_or_id) >= 4:
-            tries.append(JobReport.uid.startswith(name_or_id))
-        tries.append(JobReport.name.contains(f"-{name_or_id}."))
+            # As a range, which the index of ids can answer.
+            beginning = name_or_id.lower()
+            tries.append((JobReport.uid >= beginning) & (JobReport.uid < beginning + "\x7f"))
+        # The index of names is gone through, which is smaller than the table.
+        tries.append(JobReport.id.in_(Job.select(Job.id).where(Job.name.contains(f"-{name_or_id}."))))
         for condition in tries:
             found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
             if found:

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.ledger.batches import COMPLETED_AT
+from jobjar.ledger.queries import IS_OPEN
 
 # Kinds of selections.
 ALL, CATEGORY, BATCH, PATTERN = "all", "category", "batch", "pattern"
 _MATCHES = {ALL: "?1 IS NULL", CATEGORY: "category = ?1", BATCH: "batch = ?1", PATTERN: "name GLOB ?1"}
 # A batch has an index of its own, which the planner takes only where the partial one is out of the question.
-_OPEN = {kind: "state <> 'completed' AND " if kind != BATCH else "" for kind in _MATCHES}
+_OPEN = {kind: f"{IS_OPEN} AND " if kind != BATCH else "" for kind in _MATCHES}
 # A job that was submitted again as another does not count any more.
 _IS_REPLACED = (
     "(job.batch IS NOT NULL AND ended.outcome IS NOT 'succeeded' AND EXISTS (SELECT 1 FROM batch WHERE name = job.batch "
@@ -226,5 +227,5 @@ def any_named_like(connection: Any, pattern: str) -> bool:
 
 
 def category_has_open_jobs(connection: Any, category: str) -> bool:
-    query = "SELECT 1 FROM job WHERE state <> 'completed' AND state IN ('unclaimed', 'claimed', 'limbo') AND category = ? LIMIT 1"
+    query = f"SELECT 1 FROM job WHERE {IS_OPEN} AND category = ? LIMIT 1"
     return connection.execute(query, (category,)).fetchone() is not None

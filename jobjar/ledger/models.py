@@ -197,6 +197,40 @@ class FileMark(Table):
         primary_key = peewee.CompositeKey("mark", "job_uid")
 
 
+class JobCount(Table):
+    state = peewee.TextField()
+    category = peewee.TextField()
+    priority = peewee.IntegerField()
+    kind = peewee.TextField()
+    jobs = peewee.IntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("state", "category", "priority", "kind")
+
+
+class AttemptCount(Table):
+    minute = peewee.IntegerField()
+    outcome = peewee.TextField()
+    is_final = peewee.IntegerField()
+    attempts = peewee.IntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("minute", "outcome", "is_final")
+
+
+class DirectoryLook(Table):
+    place = peewee.TextField(primary_key=True)
+    changed_ns = peewee.IntegerField()
+    jobs = peewee.IntegerField()
+    took_s = peewee.FloatField()
+    compared_at = peewee.FloatField()
+
+
+class OtherFile(Table):
+    place = peewee.TextField(primary_key=True)
+    reason = peewee.TextField()
+
+
 class JournalPosition(Table):
     journal = peewee.TextField(primary_key=True)
     offset = peewee.IntegerField()
@@ -222,6 +256,10 @@ MODELS = (
     Batch,
     Throttle,
     FileMark,
+    JobCount,
+    AttemptCount,
+    DirectoryLook,
+    OtherFile,
     JournalPosition,
     Migration,
 )

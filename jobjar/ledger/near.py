@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+# Of so many jobs names are looked through.
+_NEWEST = 20_000
+_CAME_LAST = "SELECT id, name, state, moved_at FROM job ORDER BY id DESC LIMIT ?"
+
 
 class Named(NamedTuple):
     """A job as it is listed."""
@@ -19,9 +23,9 @@ def count_ids(connection: Any, beginning: str) -> int:
 
 
 def jobs_named_with(connection: Any, part: str, limit: int) -> list[Named]:
-    """The newest jobs that have `part` in their names."""
-    query = "SELECT name, state FROM job WHERE instr(name, ?) ORDER BY moved_at DESC, id DESC LIMIT ?"
-    return [Named(*row) for row in connection.execute(query, (part, limit))]
+    """The newest jobs that have `part` in their names, of those that came last into the ledger."""
+    query = f"SELECT name, state FROM ({_CAME_LAST}) WHERE instr(name, ?) ORDER BY moved_at DESC, id DESC LIMIT ?"
+    return [Named(*row) for row in connection.execute(query, (_NEWEST, part, limit))]
 
 
 def count_named_with(connection: Any, part: str) -> int:
@@ -31,10 +35,10 @@ def count_named_with(connection: Any, part: str) -> int:
 
 def newest_jobs(connection: Any, limit: int) -> list[Named]:
     """The jobs that were moved last."""
-    query = "SELECT name, state FROM job ORDER BY moved_at DESC, id DESC LIMIT ?"
-    return [Named(*row) for row in connection.execute(query, (limit,))]
+    query = f"SELECT name, state FROM ({_CAME_LAST}) ORDER BY moved_at DESC, id DESC LIMIT ?"
+    return [Named(*row) for row in connection.execute(query, (_NEWEST, limit))]
 
 
 def categories_of_jobs(connection: Any) -> set[str]:
     """The categories that any job is, or was, of."""
-    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job")}
+    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count")}

@@ -39,6 +39,9 @@ class Candidate(NamedTuple):
         return self.found_number == 0 and self.submitted_at is not None
 
 
+# What has not ended, as the index job_open needs to read it: `IN` would not do. A query that names one state needs no more.
+IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
+
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "

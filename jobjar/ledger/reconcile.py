@@ -28,6 +28,7 @@ from jobjar.layout import (
     unclaimed_place,
 )
 from jobjar.ledger.by_hand import OpenJournal, journal_hands, last_category, last_move
+from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.removed import describe_removed
@@ -95,13 +96,9 @@ def list_jars(
     """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
     of symbolic links go to `links`."""
     places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
-    places.update(_leaving_places(layout))
+    places.update(leaving_places(layout))
     places.update(place for place, _ in meter.counted(list_jar(layout.unclaimed, "unclaimed", links)))
-    for worker in list_directory(layout.workers):
-        if worker.is_dir(follow_symlinks=False):
-            with contextlib.suppress(PermissionError):  # as in list_allowed
-                jobs = list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links)
-                places.update(place for place, _ in jobs)
+    places.update(list_worker_jobs(layout, links))
     if with_completed:
         places.update(place for place, _ in meter.counted(list_jar(layout.completed, "completed", links)))
         for date in list_directory(layout.archive):
@@ -110,7 +107,16 @@ def list_jars(
     return places
 
 
-def _leaving_places(layout: Layout) -> Iterator[str]:
+def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator[str]:
+    """The places of the files that workers hold. The paths of symbolic links go to `links`."""
+    for worker in list_directory(layout.workers):
+        if worker.is_dir(follow_symlinks=False):
+            with contextlib.suppress(PermissionError):  # as in list_allowed
+                for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links):
+                    yield place
+
+
+def leaving_places(layout: Layout) -> Iterator[str]:
     """The places that journals give to the jobs of batches that are on their way: in limbo, to them, are those that are just
     made claimable; those that are being cancelled wait."""
     for staged in list_directory(layout.limbo):
@@ -202,8 +208,10 @@ def scan_category(
     """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
     there is more. Removes nothing."""
     directory = layout.jar_directory(category)
-    prefix = f"unclaimed/{category}/" if category else "unclaimed/"
-    seen = [entry for entry in list_directory(directory) if not entry.name.startswith(".")]
+    place = f"unclaimed/{category}" if category else "unclaimed"
+    before = begin_look(directory) if place in find_large(connection) else None
+    entries = list(list_everything(directory))
+    seen = [entry for entry in entries if is_text(entry.name) and not entry.name.startswith(".")]
     known = _unclaimed_names(connection, category)
     if any(entry.name not in known for entry in seen):
         # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
@@ -216,12 +224,15 @@ def scan_category(
             has_more = True
             break
         if entry.is_file(follow_symlinks=False):
-            difference = compare_file(connection, layout, prefix + entry.name)
+            difference = compare_file(connection, layout, f"{place}/{entry.name}")
             if difference is not None:
                 new.append(difference)
     # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
     new.sort(key=lambda difference: (difference.moved_at, difference.place))
     apply_differences(connection, layout, new, open_journal)
+    if before is not None and not has_more:
+        others = find_others((entry for entry in entries if entry.name not in known), place)
+        note_look(connection, place, before, known.issubset(entry.name for entry in seen), others)
     return has_more
 
 

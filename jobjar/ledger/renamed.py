@@ -138,8 +138,8 @@ def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
 def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
     """The jobs that wait under a name that is not their own: (place, own name) each."""
     rows = connection.execute(
-        "SELECT uid, name, place FROM job WHERE state <> 'completed' AND state IN ('limbo', 'unclaimed') AND uid IS NOT NULL "
-        "AND move_number > 0 AND (instr(name, uid) = 0 OR name NOT GLOB '*.[0-9-]*')"
+        "SELECT uid, name, place FROM job INDEXED BY job_renamed WHERE (state = 'limbo' OR state = 'unclaimed') "
+        "AND uid IS NOT NULL AND move_number > 0 AND (instr(name, uid) = 0 OR name NOT GLOB '*.[0-9-]*')"
     )
     found = []
     for uid, name, place in rows:

@@ -107,10 +107,10 @@ class Ledger:
         """Whether this process has the home's ledger open."""
         return self._identity is not None
 
-    def ensure_open(self) -> None:
+    def ensure_open(self, patience_s: float = LOCK_PATIENCE_S) -> None:
         """Open the ledger if it is not, or if its file was replaced. Raises as `open`."""
         if not self.is_private and self._was_replaced():
-            self.open()
+            self.open(patience_s)
 
     def _open_locked(self, is_repair: bool = False) -> None:
         for tries_left in reversed(range(_TRIES)):

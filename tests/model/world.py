@@ -26,7 +26,9 @@ from jobjar.jar import Jar, open_jar
 from jobjar.jobname import new_id
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.agree import compare_jars, reconcile, reconcile_in_pieces
+from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
+from jobjar.ledger.looks import look_at_small
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
@@ -274,7 +276,10 @@ class World:
 
     def reconcile(self, node: str, with_completed: bool) -> None:
         with self.on(node) as jar:
-            reconcile_in_pieces(jar.ledger, self.layout, with_completed, open_journal=jar.open_journal)
+            if with_completed:
+                reconcile_in_pieces(jar.ledger, self.layout, open_journal=jar.open_journal)
+            else:
+                look_at_small(jar.ledger, self.layout, open_journal=jar.open_journal)
 
     def scan(self, connection: Any) -> None:
         """Look at the directories without reading a journal."""
@@ -397,6 +402,7 @@ class World:
         reconcile(connection, self.layout)
         left = compare_jars(connection, self.layout, list_jars(self.layout))
         assert not left, f"still different after reconciling: {left}"
+        assert find_wrong_counts(connection) == []
         dump = dump_ledger(connection)
         connection.close()
         return dump

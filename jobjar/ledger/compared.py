@@ -1,0 +1,141 @@
+"""What was seen of large directories of jobs when they were compared with the ledger: when, how long it took, and what lay there
+and is no job.
+
+Reads and writes the tables directory_look and other_file, which are of this ledger alone: they say what its node saw, and may
+be lost. A directory is known by its place: limbo, unclaimed, unclaimed/CATEGORY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jobjar.disk import is_job_file, look
+from jobjar.jobname import is_text, oddity_in_name
+from jobjar.placeholder import read_placeholder
+
+# A directory of so many jobs or fewer is small: a question looks at it, and nothing is kept of it.
+SMALL = 10_000
+# A directory that was changed so short a time ago may be changed again at what is the same time to its disk, which keeps
+# fractions of a second, or whole ones.
+_TICK_S, _COARSE_TICK_S = 0.05, 2.0
+# What is found different again and again is not written again and again.
+_PAUSE_S = 10.0
+# So many files that are no jobs are noted of a directory.
+_MOST_OTHERS = 1000
+
+
+class Look(NamedTuple):
+    """A comparison of a directory: its own time before (nanoseconds; 0: it may have been changed in that same moment, or it
+    differs), how many jobs the ledger had there, how long it took, when it was (by this node's clock)."""
+
+    changed_ns: int
+    jobs: int
+    took_s: float
+    compared_at: float
+
+
+class Before(NamedTuple):
+    """A large directory before it is listed: its own time, and when that was."""
+
+    changed_ns: int
+    began: float
+
+
+def count_jobs(connection: Any) -> dict[str, int]:
+    """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place; those that have none are left out."""
+    query = (
+        "SELECT CASE WHEN state = 'limbo' OR category = '' THEN state ELSE 'unclaimed/' || category END AS place, sum(jobs) "
+        "FROM job_count WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
+    )
+    return dict(connection.execute(query))
+
+
+def find_large(connection: Any) -> list[str]:
+    """The places of the directories that are large."""
+    return [place for place, jobs in count_jobs(connection).items() if jobs > SMALL]
+
+
+def read_looks(connection: Any) -> dict[str, Look]:
+    """The last comparison of each large directory, by place."""
+    query = "SELECT place, changed_ns, jobs, took_s, compared_at FROM directory_look"
+    return {place: Look(*rest) for place, *rest in connection.execute(query)}
+
+
+def begin_look(path: str) -> Before:
+    """What is to be known of a directory before it is listed."""
+    status = look(path)
+    return Before(0 if status is None else status.st_mtime_ns, time.monotonic())
+
+
+def note_look(
+    connection: Any, place: str, before: Before, agrees: bool = True, others: Mapping[str, str] | None = None
+) -> None:
+    """Note that a large directory was compared with the ledger: whether the two agree now, and, where that was looked at, what in
+    it is no job, and why. Writes nothing where that is known."""
+    now = time.time()
+    jobs = count_jobs(connection).get(place, 0)
+    tick_s = _TICK_S if before.changed_ns % 1_000_000_000 else _COARSE_TICK_S
+    is_settled = agrees and abs(now - before.changed_ns / 1e9) > tick_s
+    changed_ns = before.changed_ns if is_settled else 0
+    known = read_looks(connection).get(place)
+    if known is None or known.changed_ns != changed_ns or (not is_settled and now - known.compared_at > _PAUSE_S):
+        connection.execute(
+            "INSERT OR REPLACE INTO directory_look VALUES (?, ?, ?, ?, ?)",
+            (place, changed_ns, jobs, time.monotonic() - before.began, now),
+        )
+    if others is None:
+        return
+    some = dict(sorted(others.items())[:_MOST_OTHERS])
+    noted = list_others(connection, place)
+    if some != noted:
+        connection.executemany("DELETE FROM other_file WHERE place = ?", [(other,) for other in noted])
+        connection.executemany("INSERT OR REPLACE INTO other_file VALUES (?, ?)", some.items())
+
+
+def list_others(connection: Any, place: str) -> dict[str, str]:
+    """What was noted in a directory that is no job, and why, by place."""
+    # From `place/` to what comes after all that begins so.
+    query = "SELECT place, reason FROM other_file WHERE place >= ? AND place < ? ORDER BY place"
+    rows = connection.execute(query, (f"{place}/", f"{place}0"))
+    return {other: reason for other, reason in rows if "/" not in other[len(place) + 1 :]}
+
+
+def find_others(entries: Iterable[os.DirEntry[str]], place: str) -> dict[str, str]:
+    """Which of these entries of a directory are no jobs, and why, by place; categories are left out, and what has gone."""
+    found = {}
+    for entry in entries:
+        if place == "unclaimed" and is_category(entry):
+            continue
+        why_not = why_not_a_job(entry)
+        if why_not:
+            # A name that is not UTF-8 is written as a program would print it: the ledger holds text alone.
+            found[f"{place}/{entry.name if is_text(entry.name) else ascii(entry.name)[1:-1]}"] = why_not
+    return found
+
+
+def is_category(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of unclaimed/ is a category."""
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and is_text(entry.name)
+
+
+def why_not_a_job(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry of a directory of jobs is none; None where it is one, or has gone."""
+    oddity = oddity_in_name(entry.name)
+    if oddity:
+        return f"its name: {oddity}"
+    with contextlib.suppress(OSError):  # gone meanwhile
+        if entry.is_symlink():
+            if read_placeholder(entry.path) is not None:
+                return (
+                    "it holds the name for a move; where its process was killed, recover_jobs on that node removes it"
+                )
+            return "it is a symbolic link"
+        if not entry.is_file():
+            return "it is not a regular file"
+        if not is_job_file(entry.stat(follow_symlinks=False)):
+            return "it is not executable"
+    return None
