@@ -8,13 +8,14 @@ from pathlib import Path
 
 from measure import SCRIPT, alternate, make_parser, median_ratio, parse, print_table, spread, temporary_jar, verdict
 
-from jobjar.attempt import SUCCEEDED, AttemptEnd, Claimer
+from jobjar.attempts.attempt import SUCCEEDED, AttemptEnd, Claimer
+from jobjar.attempts.verdict import Verdict
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import id_in_name, make_name, new_id
+from jobjar.job_file.names import id_in_name, make_name, new_id
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.next_job import asked_categories
 from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import Verdict, complete
+from jobjar.stages.complete import complete
+from jobjar.worker.next_job import asked_categories
 
 WANTED = 1.3
 _CHUNK = 1000

@@ -22,8 +22,9 @@ from measure import alternate, make_directory, make_parser, parse, print_table, 
 
 from jobjar.create import create_jar
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import new_id
-from jobjar.journal import Entry, Journal
+from jobjar.job_file.names import new_id
+from jobjar.journal.append import Journal
+from jobjar.journal.read import Entry
 from jobjar.layout import held_place, unclaimed_place
 from jobjar.ledger.fold import fold_journals, journal_paths
 
@@ -76,7 +77,7 @@ def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[
 
 def ids_of_a_process(count: int) -> Iterator[str]:
     """What one submitting process gives its jobs."""
-    code = f"from jobjar.jobname import new_job_id\nfor _ in range({count}): print(new_job_id())"
+    code = f"from jobjar.job_file.names import new_job_id\nfor _ in range({count}): print(new_job_id())"
     return iter(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from measure import alternate, make_directory, make_parser, parse, print_table, shown, spread, temporary_jar
 
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.private import open_private_ledger
 from jobjar.ledger.snapshot import publish_snapshot
@@ -28,10 +28,10 @@ from jobjar.ledger.snapshot import publish_snapshot
 _CLAIM = """
 import os, sys, time
 from jobjar.jar import open_jar
-import jobjar.worker
+import jobjar.worker.loop
 started = time.perf_counter()
 jar = open_jar()
-worker = jobjar.worker.Worker(jar, (), lambda line: print(line, file=sys.stderr))
+worker = jobjar.worker.loop.Worker(jar, (), lambda line: print(line, file=sys.stderr))
 worker.start()
 job = worker._next_job.claim()
 print(time.perf_counter() - started)

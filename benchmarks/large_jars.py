@@ -19,7 +19,7 @@ from bench_folding import job_entries
 
 from jobjar.create import create_jar
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import new_job_id
+from jobjar.job_file.names import new_job_id
 from jobjar.layout import name_in_place, unclaimed_place
 from jobjar.ledger.fold import fold_journals
 

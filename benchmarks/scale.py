@@ -40,7 +40,7 @@ from measure import (
 )
 
 from jobjar.jar import Jar
-from jobjar.journal import Journal
+from jobjar.journal.append import Journal
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.store import driver
 from jobjar.version import VERSION

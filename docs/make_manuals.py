@@ -4,7 +4,7 @@
     python docs/make_manuals.py --check    write nothing; exit status 1 if a page is not up to date
 
 The prose of a page is written by hand in the page itself. Between `.\\" begin options PROGRAM` and `.\\" end` stands what
-that program's own parser says, between `.\\" begin settings` and `.\\" end` the table of jobjar/settings.py.
+that program's own parser says, between `.\\" begin settings` and `.\\" end` the table of jobjar/settings/layers.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import jobjar
-from jobjar.setting_table import TABLE
+from jobjar.settings.table import TABLE
 
 PAGES = Path(__file__).parent / "man"
 _REGION = re.compile(r'(?m)^(\.\\" begin (options|settings)(?: ([a-z_ ]+))?\n)(?s:.*?)^(\.\\" end\n)')

@@ -48,7 +48,7 @@ class Progress:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
-    def say(self, what: str, detail: str) -> None:
+    def log(self, what: str, detail: str) -> None:
         line = f"{self.elapsed_s:6.1f} s  {what}; {detail}"
         if self._on_terminal:
             width = shutil.get_terminal_size().columns - 1

@@ -10,163 +10,19 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from jobjar.contents import WORKER, read_document
-from jobjar.creating import create_file
-from jobjar.description import STORAGE_CATEGORY
-from jobjar.disk import look_afresh, remove_file
+from jobjar.access.refusals import explain_at
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
 from jobjar.grouped import name_some
-from jobjar.jobname import is_text
 from jobjar.layout import Layout, WorkerPaths
-from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
-from jobjar.looks import Looks
-from jobjar.patience import FLICKER_S, is_transient, patiently
-from jobjar.refusals import explain_at
+from jobjar.roster import WorkerState, running_workers
+from jobjar.shared_disk.change_times import Looks
+from jobjar.shared_disk.creating import create_file
+from jobjar.shared_disk.files import look_afresh, remove_file
+from jobjar.shared_disk.patience import patiently
 
 ALL = "all"
-# What was set aside because a process id came round again carries its worker's id after this.
-ASIDE = "~"
-# How often a worker beats that does not say it.
-_HEARTBEAT_TIME_S = 30.0
 _SHOWN = 20
-
-
-class WorkerState(NamedTuple):
-    """What a worker's directory says. `ended`: it left by itself, or somebody noted that it died. `is_given_up`: a person said
-    that it is gone. `alive`: ALIVE, DEAD or UNKNOWN."""
-
-    name: str
-    paths: WorkerPaths
-    worker_id: str
-    process: ProcessIdentity
-    user: str
-    categories: tuple[str, ...]
-    started_at: float
-    ended: bool
-    alive: str
-    set_aside: bool
-    heartbeat_time_s: float
-    is_storage: bool
-    version: str
-    is_given_up: bool
-    # After a failure it claims nothing before this (the disk's time), and the failures in a row were so many.
-    pauses_until: float = 0.0
-    failures_in_a_row: int = 0
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its processes, if there are any, are among those that this process sees."""
-        return is_here(self.process)
-
-    @property
-    def is_to_recover(self) -> bool:
-        """Whether it is dead, and recovery here does what it left undone."""
-        return self.alive == DEAD and (self.is_given_up or self.is_here)
-
-    @property
-    def is_running(self) -> bool:
-        """Alive, or on another node and not known to have ended."""
-        return not self.ended and self.alive != DEAD
-
-    def asks_for(self, category: str) -> bool:
-        """Whether it asks for the jobs of a category; '' are the uncategorized ones."""
-        return category in self.categories or (not self.is_storage and category in ("", self.process.node))
-
-    @property
-    def is_paused(self) -> bool:
-        pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
-        return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
-
-    def explain_pause(self) -> str | None:
-        """Until when it pauses after failures, and after how many; None where it does not."""
-        if self.ended or self.alive == DEAD or self.pauses_until <= time.time():
-            return None
-        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.pauses_until))
-        after = "a failure" if self.failures_in_a_row <= 1 else f"{self.failures_in_a_row} failures in a row"
-        return f"pauses until {until} after {after}"
-
-
-def read_worker(layout: Layout, directory: str) -> WorkerState | None:
-    """The worker of a directory under JJ_WORKER_HOME; None where it is none, or not one yet. Raises OSError where the disk
-    is in trouble: the worker is not gone."""
-    paths = layout.worker(directory)
-    try:
-        data = read_document(paths.identity_file, WORKER, FLICKER_S)
-        started, namespace = float(data["process_started"]), data.get("pid_namespace", "")
-        process = ProcessIdentity(data["node"], data["pid"], started, data["boot_id"], namespace)
-        ended = data.get("ended_at") is not None
-        is_given_up = data.get("given_up_at") is not None
-        alive = DEAD if ended else liveness(process)
-        return WorkerState(
-            name=data["worker"],
-            paths=paths,
-            worker_id=data["worker_id"],
-            process=process,
-            user=data.get("user", ""),
-            categories=tuple(data.get("categories", ())),
-            started_at=float(data.get("started_at", 0)),
-            ended=ended,
-            # A person's word counts where nothing is known.
-            alive=DEAD if is_given_up and alive == UNKNOWN else alive,
-            set_aside=ASIDE in directory,
-            heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
-            is_storage=bool(data.get("is_storage", False)),
-            version=data.get("version", ""),
-            is_given_up=is_given_up,
-            pauses_until=float(data.get("pauses_until", 0.0)),
-            failures_in_a_row=data.get("failures_in_a_row", 0),
-        )
-    except OSError as error:
-        if is_transient(error):
-            raise
-        return None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def list_workers(layout: Layout) -> list[WorkerState]:
-    """All workers that have a directory, by name."""
-    try:
-        names = sorted(patiently(lambda: os.listdir(layout.workers), layout.workers, FLICKER_S))
-    except FileNotFoundError:
-        return []
-    found = (read_worker(layout, name) for name in names if not name.startswith(".") and is_text(name))
-    return [worker for worker in found if worker is not None]
-
-
-def running_workers(layout: Layout) -> list[WorkerState]:
-    """The workers that run, as far as this node can tell (on others: that have not ended)."""
-    return [worker for worker in list_workers(layout) if worker.is_running and not worker.set_aside]
-
-
-def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
-    """Why none of the workers that run claims a job of this category, and what to do; None where one would."""
-    asking = [worker for worker in running if worker.asks_for(category)]
-    pauses = [worker.explain_pause() for worker in asking]
-    if any(pause is None and not one.is_paused for one, pause in zip(asking, pauses, strict=True)):
-        return None
-    if any(not one.is_paused for one in asking):
-        # Of those that failed, and go on by themselves, the one that does first.
-        soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
-        others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
-        return (
-            f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} (see why its last job failed)"
-        )
-    if asking:
-        pause_all = layout.pause_all_file
-        what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"
-        return f"the workers that ask for it are paused ({what})"
-    if category.startswith(STORAGE_CATEGORY):
-        storage_class = category.removeprefix(STORAGE_CATEGORY)
-        who, words = f"storage worker of class {storage_class}", f"start_worker --storage {storage_class}"
-    elif category:
-        who, words = f"worker that asks for category {category}", f"start_worker {category}"
-    else:
-        who, words = "worker that asks for uncategorized jobs", "start_worker"
-    first = f"remove {layout.stop_all_file}; " if os.path.lexists(layout.stop_all_file) else ""
-    return f"no {who} is running ({first}`{words}` starts one)"
 
 
 def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerState], list[JarError]]:

@@ -12,18 +12,18 @@ import shutil
 import stat
 import sys
 
-from jobjar.creating import TEMPORARY
-from jobjar.disk import read_file, replace_file
+from jobjar.access.refusals import explain_at, explain_forbidden
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jar import check_names_are_utf8
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import is_left
-from jobjar.refusals import explain_at, explain_forbidden
-from jobjar.regular import UnfitFile
 from jobjar.self_contained import carry_library, launch
-from jobjar.setting_table import TABLE
-from jobjar.settings import SECTION, home_of_library
+from jobjar.settings.layers import SECTION, home_of_library
+from jobjar.settings.table import TABLE
+from jobjar.shared_disk.creating import TEMPORARY
+from jobjar.shared_disk.files import read_file, replace_file
+from jobjar.shared_disk.regular import UnfitFile
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"

@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterable
 from functools import cached_property
 
-from jobjar.control import WorkerState, read_worker
-from jobjar.disk import read_server_clock
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.liveness import DEAD, UNKNOWN
-from jobjar.regular import open_regular
+from jobjar.roster import WorkerState, read_worker
+from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.regular import open_regular
 from jobjar.units import format_seconds
 
 # So many heartbeats in a row do not come late together; and some disks tell times in whole seconds.
@@ -44,7 +44,7 @@ class Hearing:
     @cached_property
     def _now(self) -> float:
         try:
-            return read_server_clock(self._layout.clock_file(node_name()))
+            return read_disk_clock(self._layout.clock_file(node_name()))
         except OSError:
             return time.time()
 

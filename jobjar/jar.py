@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from jobjar.access import describe_user
-from jobjar.disk import is_directory, make_directory, may_write_to
+from jobjar.access.access import describe_user
+from jobjar.access.refusals import explain_forbidden
 from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar, UnsafeLink
 from jobjar.layout import Layout
-from jobjar.patience import FLICKER_S, patience, patiently
-from jobjar.refusals import explain_forbidden
-from jobjar.settings import Settings, Value, load_settings
-from jobjar.umask import take_umask
+from jobjar.settings.layers import Settings, Value, load_settings
+from jobjar.shared_disk.files import is_directory, make_directory, may_write_to
+from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
+from jobjar.shared_disk.umask import take_umask
 
 if TYPE_CHECKING:
-    from jobjar.journal import Journal
+    from jobjar.journal.append import Journal
     from jobjar.ledger.home import LedgerHome
     from jobjar.ledger.mirror import Mirror
     from jobjar.ledger.store import Ledger
@@ -48,11 +48,11 @@ class Jar:
         self._mirror_took_s = 0.0
         self._mirrors_at_exit = False
         self._mode = _check_is_jar(self.layout)
-        # Of the program that opened it: where it lies names settings (settings.py).
+        # Of the program that opened it: where it lies names settings (settings/layers.py).
         self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
         self.root_is_meant = False  # a person said that root is to run jobs of others
-        self.say: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
+        self.log: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
 
     @property
     def ledger_home(self) -> LedgerHome:
@@ -81,7 +81,7 @@ class Jar:
         if self._ledger is None:
             from jobjar.ledger.store import Ledger
 
-            self._ledger = Ledger(self.layout, self.ledger_home, self.say)
+            self._ledger = Ledger(self.layout, self.ledger_home, self.log)
         return self._ledger
 
     def replace_ledger(self, ledger: Ledger) -> None:
@@ -94,7 +94,7 @@ class Jar:
         `from_copy`, an empty one; returns it."""
         from jobjar.ledger.private import open_private_ledger
 
-        private = open_private_ledger(self.layout, self.say, from_live, from_copy)
+        private = open_private_ledger(self.layout, self.log, from_live, from_copy)
         self.replace_ledger(private)
         return private
 

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jobjar import control
+from jobjar import control, roster
 from jobjar.errors import JarError, UsageError
 from jobjar.heartbeat import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import make_name
-from jobjar.settings import Settings, Value, home_of_library, load_settings, parse_option
+from jobjar.job_file.names import make_name
+from jobjar.settings.layers import Settings, Value, home_of_library, load_settings, parse_option
 from jobjar.stages import submit
 
 _overrides: dict[str, Value] = {}
@@ -241,7 +241,7 @@ def running_workers() -> list[WorkerName]:
     """The names of the workers that run, as far as this node can tell. Of one that has been silent, which may be dead with its
     node, `silence` says so, and `silent_s` for how long; else they are None."""
     layout = current_jar().layout
-    return name_workers(layout, [worker.name for worker in control.running_workers(layout)])
+    return name_workers(layout, [worker.name for worker in roster.running_workers(layout)])
 
 
 def unclaimed_jobs(category: str | None = None) -> list[Job]:
@@ -264,7 +264,8 @@ def job(name: str) -> Job:
 
     Raises UnknownJob, AmbiguousJob.
     """
-    from jobjar.lookup import describe_job, find_job, refresh_ledger
+    from jobjar.reports.jobs import describe_job, find_job
+    from jobjar.reports.refresh import refresh_ledger
 
     jar = current_jar()
     refresh_ledger(jar)
@@ -280,19 +281,19 @@ def wait(
     category: str | None = None,
     all: bool = False,
     since: float | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> dict[str, str | None]:
     """Wait until jobs have ended; returns the outcome of each by its id, None where it was removed or is held.
 
     `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. `batch`, `category` ('': the
     uncategorized) or `all` say what a word cannot. Of these, and of patterns, what ended before `since` (UTC epoch seconds) is
     left out; without it, of `all` and of categories, what ended more than a day ago, and before the oldest of their jobs that
-    have not ended was submitted. A held job is not waited for. `say` is told of it at once, and, after some seconds and then
+    have not ended was submitted. A held job is not waited for. `log` is told of it at once, and, after some seconds and then
     after longer and longer pauses, why jobs stand still. `timeout` in seconds.
     Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
-    from jobjar.targets import select, select_all
-    from jobjar.waiting import Wait, refresh_patiently
+    from jobjar.reports.targets import select, select_all
+    from jobjar.reports.wait import Wait, refresh_patiently
 
     jar = current_jar()
     words = [jobs] if isinstance(jobs, str) else list(jobs or ())
@@ -303,14 +304,14 @@ def wait(
         )
     refresh_patiently(jar)
     target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
-    waiting = Wait(jar, target, say or (lambda line: None))
+    waiting = Wait(jar, target, log or (lambda line: None))
     waiting.run(timeout)
     return waiting.outcomes()
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:
     from jobjar.ledger.ask_jobs import list_jobs
-    from jobjar.lookup import refresh_ledger
+    from jobjar.reports.refresh import refresh_ledger
 
     jar = current_jar()
     refresh_ledger(jar)

@@ -13,8 +13,8 @@ from jobjar.errors import BadLimit, UsageError
 from jobjar.library import current_jar
 
 if TYPE_CHECKING:  # peewee takes long to import
-    from jobjar.batch import AbortedBatch, SubmittedBatch
-    from jobjar.ledger.stored import StoredOutput
+    from jobjar.batches.commands import AbortedBatch, SubmittedBatch
+    from jobjar.ledger.ask_stored_files import StoredOutput
 
 # Batches
 
@@ -26,7 +26,7 @@ def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[S
     Raises BadSubmitFile (with all that is wrong, by file and line), BatchExists, SubmitFailed (nothing was submitted),
     BatchUnfinished (all is submitted, and what is not claimable yet recover_jobs makes so).
     """
-    from jobjar.batch import read_submit_files, submit_batches
+    from jobjar.batches.commands import read_submit_files, submit_batches
 
     jar = current_jar()
     texts = {name: str(value) for name, value in parameters.items()}
@@ -42,7 +42,7 @@ def batch_edit(name: str, **changes: object) -> int:
 
     Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
     """
-    from jobjar.batch import edit_batch
+    from jobjar.batches.commands import edit_batch
 
     jar = current_jar()
     try:
@@ -58,7 +58,7 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
 
     Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
     """
-    from jobjar.batch import abort_batch as abort
+    from jobjar.batches.commands import abort_batch as abort
 
     jar = current_jar()
     try:
@@ -70,7 +70,7 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:
     """How far the batches are: a dict of each, with the names that `batch_status --format json` uses. With `name` of that one
     alone, with its failed and held jobs. Raises UnknownBatch."""
-    from jobjar.batch_report import gather_batches
+    from jobjar.reports.batches import gather_batches
 
     return gather_batches(current_jar(), name)
 
@@ -84,9 +84,9 @@ def list_outputs(name: str | None = None) -> list[StoredOutput]:
     Each has the names `job` (an id), `job_name`, `batch`, `attempt`, `source_name`, `storage_name`, `storage_hfn` (host:/path),
     `storage_url`, `storage_size` in bytes, `storage_md5`; what was not recorded is None. Raises UnknownJob, AmbiguousJob.
     """
-    from jobjar import retrieve
+    from jobjar.reports import stored_files
 
-    return retrieve.list_outputs(current_jar(), name)
+    return stored_files.list_outputs(current_jar(), name)
 
 
 def get_output(
@@ -97,10 +97,10 @@ def get_output(
 
     Raises UnknownOutput, AmbiguousOutput, UnknownBatch, UnknownJob, AmbiguousJob, CannotGetOutput, CannotFetch, OSError.
     """
-    from jobjar import retrieve
+    from jobjar.reports import stored_files
 
-    output = retrieve.find_stored_output(current_jar(), name, job, batch)
-    return retrieve.copy_output(output, None if destination is None else os.fspath(destination), force)
+    output = stored_files.find_stored_output(current_jar(), name, job, batch)
+    return stored_files.copy_output(output, None if destination is None else os.fspath(destination), force)
 
 
 # Limits
@@ -119,9 +119,9 @@ def workload_limit(
     A limit of what there is not yet is set, with a warning (UserWarning). Raises BadLimit, BadCategory, BadIdentifier,
     UsageError where not one thing is named.
     """
-    from jobjar import limits
-    from jobjar.hints import explain_unknown_limit
-    from jobjar.lookup import refresh_ledger
+    from jobjar.attempts import limits
+    from jobjar.reports.hints import explain_unknown_limit
+    from jobjar.reports.refresh import refresh_ledger
 
     named = {limits.CATEGORY: category, limits.STORAGE: storage, limits.BATCH: batch}
     chosen = [(kind, name) for kind, name in named.items() if name is not None]
@@ -142,6 +142,6 @@ def workload_limit(
 
 def workload_limits() -> list[dict[str, Any]]:
     """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
-    from jobjar.limits import describe_limits
+    from jobjar.attempts.limits import describe_limits
 
     return describe_limits(current_jar().layout)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALIVE = "alive"

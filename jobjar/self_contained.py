@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Iterator
 
-from jobjar.creating import TEMPORARY, write_whole
-from jobjar.disk import read_file, remove_file
 from jobjar.errors import CannotCarry, UnsafeLink
-from jobjar.leftovers import remove_leftovers
-from jobjar.regular import UnfitFile
-from jobjar.settings import home_of_library
-from jobjar.trees import remove_empty_directories
+from jobjar.settings.layers import home_of_library
+from jobjar.shared_disk.creating import TEMPORARY, write_whole
+from jobjar.shared_disk.files import read_file, remove_file
+from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.regular import UnfitFile
+from jobjar.shared_disk.trees import remove_empty_directories
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # What is carried, a path a line: what an upgrade may replace or remove. What a person put beside it stays.

@@ -2,7 +2,7 @@
 ALTER TABLE monitored_variable ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 1;
 
 -- The values that a monitored variable had in an attempt; the latest is in monitored_variable too. At most 1,000 of a variable
--- are kept (ledger/details.py), the first and the latest among them.
+-- are kept (ledger/apply_others.py), the first and the latest among them.
 CREATE TABLE variable_history (
     job_uid TEXT NOT NULL,
     attempt INTEGER NOT NULL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.stages import claim
 
 

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from jobjar.journal import open_to_read, read_journal
+from jobjar.journal.read import open_to_read, read_journal
 from jobjar.ledger.fold import journal_paths
 from tests.rig import Rig
 

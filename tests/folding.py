@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from jobjar.jobname import priority_in_name
-from jobjar.journal import Entry
+from jobjar.job_file.names import priority_in_name
+from jobjar.journal.read import Entry
 from jobjar.layout import category_of_place, name_in_place, state_of_place
 
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.

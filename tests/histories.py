@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jobjar.journal import Entry
+from jobjar.journal.read import Entry
 from jobjar.layout import held_place, unclaimed_place
 
 ENDINGS = ("completed", "retried", "recovered", "recovered twice", "lease lost", "returned", "held", "still running")

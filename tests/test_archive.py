@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import archive
-from jobjar.archive import Kept, date_of, keep_in_order
-from jobjar.disk import read_server_clock
+from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import rebuild_ledger
-from jobjar.role import take_role
+from jobjar.nightly import archive
+from jobjar.nightly.archive import Kept, date_of, keep_in_order
+from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.taking_turns import take_role
 from tests.rig import Rig, wait_until
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def night(rig: Rig) -> Night:
 
 
 def now(jar: Jar) -> float:
-    return read_server_clock(jar.layout.clock_file(node_name()))
+    return read_disk_clock(jar.layout.clock_file(node_name()))
 
 
 def archived(rig: Rig, kind: str) -> list[Path]:

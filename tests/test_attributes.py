@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from jobjar.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_description, read_header
-from jobjar.description import RETRIES, RETRY_DELAY_S, Source
 from jobjar.errors import BadAttribute
+from jobjar.job_file.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_description, read_header
+from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, Source
 
 
 def test_attributes_in_the_leading_comments_are_read() -> None:

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from jobjar import batch, batch_change, batch_jobs, batch_state
-from jobjar.attributes import read_description
-from jobjar.batch import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
-from jobjar.batch_change import discard, new_change, read_change, settle, take_batch, take_name
-from jobjar.batch_state import read_batch
-from jobjar.check import check_jar
+from jobjar.batches import cancel, change as batch_change, commands, release, state as batch_state, waiting_jobs
+from jobjar.batches.change import discard, new_change, read_change, settle, take_batch, take_name
+from jobjar.batches.commands import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
+from jobjar.batches.state import read_batch
+from jobjar.batches.submit_file import parse_submit_file
 from jobjar.errors import (
     BadChange,
     BadSubmitFile,
@@ -28,12 +27,12 @@ from jobjar.errors import (
     UnknownBatch,
 )
 from jobjar.jar import Jar
-from jobjar.jug.submit_file import parse_submit_file
+from jobjar.job_file.attributes import read_description
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import ProcessIdentity, this_process
-from jobjar.placeholder import new_placeholder
-from jobjar.recover import recover_node
-from jobjar.stages import cancel, release
+from jobjar.recovery.recover import recover_node
+from jobjar.reports.check import check_jar
+from jobjar.shared_disk.placeholder import new_placeholder
 from tests.rig import Rig, wait_until
 
 
@@ -43,7 +42,7 @@ def jar(rig: Rig) -> Jar:
 
 
 def submit(jar: Jar, text: str) -> list[tuple[str, int]]:
-    return [tuple(batch) for batch in submit_batches(jar, parse_submit_file(text, "batch", {}))]  # type: ignore[misc]
+    return [tuple(commands) for commands in submit_batches(jar, parse_submit_file(text, "batch", {}))]  # type: ignore[misc]
 
 
 def submit_seeds(jar: Jar, seeds: str, more: str = "") -> None:
@@ -89,9 +88,9 @@ def test_jobs_of_a_batch_are_described_jobs_with_batch_and_seed_in_the_ledger(ri
 
 
 def test_many_jobs_are_submitted_in_their_order(rig: Rig, jar: Jar) -> None:
-    submit_seeds(jar, f"1-{2 * batch_jobs.CHUNK + 5}")
+    submit_seeds(jar, f"1-{2 * waiting_jobs.CHUNK + 5}")
     rows = query(jar, "SELECT seed FROM job ORDER BY priority DESC, submitted_at, id")
-    assert [seed for (seed,) in rows] == list(range(1, 2 * batch_jobs.CHUNK + 6))
+    assert [seed for (seed,) in rows] == list(range(1, 2 * waiting_jobs.CHUNK + 6))
     assert_nothing_left(rig, jar)
 
 
@@ -139,7 +138,7 @@ def test_a_disk_that_refuses_before_the_commit_leaves_nothing(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(f"jobjar.batch.{step}", refuse)
+        patch.setattr(f"jobjar.batches.commands.{step}", refuse)
         with pytest.raises(SubmitFailed, match=r"/jar/file: No space left.*nothing of it is in the jar"):
             submit(jar, 'batch\nname = "wc"\nseeds = 1-3\nbatch\nname = "b"')
     assert os.listdir(rig.home / "batches") == []
@@ -185,7 +184,7 @@ def test_who_is_interrupted_before_the_commit_is_told_that_nothing_was_made(
     def interrupt(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobjar.batch.commit", interrupt)
+    monkeypatch.setattr("jobjar.batches.commands.commit", interrupt)
     with pytest.raises(KeyboardInterrupt, match="was not made, and left nothing behind"):
         submit_seeds(jar, "1-3")
     assert_nothing_left(rig, jar)
@@ -287,8 +286,8 @@ class WholeSeconds:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
         for module in (batch_state, cancel):
-            monkeypatch.setattr(module, "read_server_clock", self.read)
-        monkeypatch.setattr(cancel, "server_time", lambda status: float(int(self.now)))
+            monkeypatch.setattr(module, "read_disk_clock", self.read)
+        monkeypatch.setattr(cancel, "disk_time", lambda status: float(int(self.now)))
 
     def read(self, path: str) -> float:
         self.now += 0.2
@@ -339,7 +338,7 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
     path = next((rig.home / "unclaimed").iterdir())
     path.write_text("#!/bin/sh\n#JJ batch = wc\n#JJ seed = 1\n#JJ run_command = sleep 60\nexit 2\n")
     workers: list[Any] = []
-    take: Callable[..., int] = vars(batch_jobs)["take_waiting"]
+    take: Callable[..., int] = vars(waiting_jobs)["take_waiting"]
     entry = batch_state.BatchState.entry
     # A worker that has not read of the abortion yet.
     monkeypatch.setattr(batch_state.BatchState, "entry", lambda state: {**entry(state), "is_aborted": bool(workers)})
@@ -350,7 +349,7 @@ def test_a_job_that_a_worker_claims_at_that_moment_is_killed_and_not_cancelled(
             wait_until(lambda: not path.exists())
         return take(jar, jobs, directory)
 
-    monkeypatch.setattr(batch_jobs, "take_waiting", claim_first)
+    monkeypatch.setattr(waiting_jobs, "take_waiting", claim_first)
     done = abort_batch(jar, "wc")
     assert (done.cancelled, done.killed, done.running) == (0, 1, [])
     rig.stop_worker(workers[0])
@@ -462,7 +461,7 @@ def test_a_process_that_was_given_up_and_lives_changes_nothing_any_more(
     if when.startswith("between"):
         patching.setattr(os, "rename", rename_late)
     else:
-        patching.setattr(batch, "commit", commit_late)
+        patching.setattr(commands, "commit", commit_late)
     if when == "after":
         assert edit_batch(jar, "wc", {"seeds": "1-3"}).jobs == 1
     else:
@@ -505,7 +504,7 @@ def test_who_is_slow_to_finish_an_abortion_leaves_alone_what_was_restarted_meanw
     elsewhere = new_change(["wc"])._replace(process=ProcessIdentity("elsewhere", 7, 1.0, "boot"))
     assert batch_change._rename_prepared(jar, elsewhere, "", jar.layout.batch("wc").change)
     batch_change.commit(jar, elsewhere, {**read_batch(jar, "wc").data, "is_aborted": True})
-    step = getattr(batch_jobs, before)
+    step = getattr(waiting_jobs, before)
     other = rig.open()
     done: list[None] = []
     workers: list[Any] = []
@@ -521,7 +520,7 @@ def test_who_is_slow_to_finish_an_abortion_leaves_alone_what_was_restarted_meanw
                 wait_until(lambda: len(list(rig.home.glob("workers/*/jobs/*"))) == 1)
         return result
 
-    monkeypatch.setattr(batch_jobs, before, let_another_be_quicker)
+    monkeypatch.setattr(waiting_jobs, before, let_another_be_quicker)
     batch_change.finish(jar, elsewhere)
     held = len(list(rig.home.glob("workers/*/jobs/*")))
     assert len(seeds_in(rig, "unclaimed")) + held == 3
@@ -555,7 +554,7 @@ def test_a_cancelled_job_that_the_ledger_forgot_is_completed_all_the_same(
         with pytest.raises(BatchUnfinished):
             abort_batch(jar, "wc")
     with monkeypatch.context() as patch:
-        patch.setattr(batch_jobs, "job_that_was_at", lambda connection, place: None)
+        patch.setattr(waiting_jobs, "job_that_was_at", lambda connection, place: None)
         recover_node(jar)
     assert query(jar, "SELECT seed, outcome FROM job_report") == [(1, "cancelled")]
 
@@ -634,7 +633,7 @@ def test_a_million_seeds_cost_no_memory_for_their_names() -> None:
     (text,) = parse_submit_file('batch\nname = "wc"\nseeds = "1-1000000"', "batch", {})
     import tracemalloc
 
-    from jobjar.jug.plan import count_jobs, plan_jobs
+    from jobjar.batches.plan import count_jobs, plan_jobs
 
     tracemalloc.start()
     assert count_jobs(text) == 1_000_000

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from jobjar.batch_report import format_batch, format_batches, gather_batches, gather_work
 from jobjar.errors import UnknownBatch
 from jobjar.jar import Jar
-from jobjar.ledger import progress
+from jobjar.ledger import ask_batches
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
-from jobjar.lookup import describe_job, find_job, refresh_ledger
+from jobjar.reports.batches import format_batch, format_batches, gather_batches, gather_work
+from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.refresh import refresh_ledger
 from jobjar.units import format_bytes
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
@@ -118,25 +119,25 @@ def test_a_job_that_retention_removed_stays_among_those_that_ended(jar: Jar, mak
 
 
 def test_work_of_an_attempt_that_was_repeated_counts_once(jar: Jar, make: Make) -> None:
-    make().claim().say(work_done=100).retry().claim().say(work_done=7).complete()
-    make().claim().say(work_done=1000).complete("failed", 1)
-    make().claim().say(loss="0.5").complete()
+    make().claim().log(work_done=100).retry().claim().log(work_done=7).complete()
+    make().claim().log(work_done=1000).complete("failed", 1)
+    make().claim().log(loss="0.5").complete()
     (work,) = gather_work(jar)
     assert work == {"batch": "wc", "work_done": 7, "work_done_jobs": 1, "work_under_way": None}
 
 
 def test_work_that_is_published_is_done_unless_it_cannot_be_stored(jar: Jar, make: Make) -> None:
-    make().claim().say(work_done=1).publish("disk")
-    make().claim().say(work_done=10).publish("disk").claim(OTHER_WORKER, "STORAGE-disk").complete()
-    make().claim().say(work_done=100).publish("disk").claim(OTHER_WORKER, "STORAGE-disk").complete("failed", 0)
-    make().claim().say(work_done=1000).publish("errors", exit_status=2)
+    make().claim().log(work_done=1).publish("disk")
+    make().claim().log(work_done=10).publish("disk").claim(OTHER_WORKER, "STORAGE-disk").complete()
+    make().claim().log(work_done=100).publish("disk").claim(OTHER_WORKER, "STORAGE-disk").complete("failed", 0)
+    make().claim().log(work_done=1000).publish("errors", exit_status=2)
     assert gather_work(jar, "wc")[0]["work_done"] == 11
 
 
 def test_work_of_running_jobs_is_summed_up_apart_by_what_they_said_last(jar: Jar, make: Make) -> None:
-    make().claim().say(work_done=50).retry().claim(OTHER_WORKER).say(work_done=3).say(work_done=4)
-    make().claim().say(work_done=30).complete()
-    make().claim().say(work_done=9).retry()
+    make().claim().log(work_done=50).retry().claim(OTHER_WORKER).log(work_done=3).log(work_done=4)
+    make().claim().log(work_done=30).complete()
+    make().claim().log(work_done=9).retry()
     (work,) = gather_work(jar)
     assert (work["work_done"], work["work_done_jobs"], work["work_under_way"]) == (30, 1, 4)
 
@@ -154,7 +155,7 @@ def test_work_of_running_jobs_is_summed_up_apart_by_what_they_said_last(jar: Jar
 )
 def test_whole_numbers_add_up_exactly_whatever_their_size(jar: Jar, make: Make, said: list[str], total: float) -> None:
     for value in said:
-        make().claim().say(work_done=value).complete()
+        make().claim().log(work_done=value).complete()
     assert gather_work(jar)[0]["work_done"] == total
     assert type(gather_work(jar)[0]["work_done"]) is type(total)
 
@@ -242,7 +243,7 @@ def test_a_day_is_looked_back_where_the_last_hour_saw_no_job_end(jar: Jar) -> No
 
 
 def test_of_many_jobs_the_newest_thousand_make_the_rate(jar: Jar, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_RATE_JOBS", 3)
+    monkeypatch.setattr(ask_batches, "_RATE_JOBS", 3)
     for _ in range(9):
         make().claim().complete()
     make()
@@ -374,15 +375,15 @@ def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) 
     assert [job["seed"] for job in batch["failed_jobs"]] == [13]
     # By those alone that ended after the restart.
     assert batch["rate_per_s"] is not None and batch["eta_s"] == pytest.approx(5 / batch["rate_per_s"], rel=0.01)
-    told = progress.recent_rate(jar.ledger.connection, "wc", time.time(), until)
+    told = ask_batches.recent_rate(jar.ledger.connection, "wc", time.time(), until)
     assert told is not None and told.jobs == 1
 
 
 def test_a_ledger_made_anew_says_the_same_of_a_batch(jar: Jar, make: Make) -> None:
     tell_batch(jar, "wc", jobs=9)
-    make().claim().say(work_done=1).retry().claim().pass_phase("run").say(work_done=2).store("a", 9).complete()
+    make().claim().log(work_done=1).retry().claim().pass_phase("run").log(work_done=2).store("a", 9).complete()
     make().claim().complete("failed", 3, message="why")
-    make().claim().begin("run").say(work_done=3)
+    make().claim().begin("run").log(work_done=3)
     before = only(jar, "wc")
     rebuild_ledger(jar.layout, jar.ledger_home)
     after = only(jar, "wc")
@@ -394,22 +395,27 @@ def test_a_ledger_made_anew_says_the_same_of_a_batch(jar: Jar, make: Make) -> No
 
 
 def test_nothing_that_is_asked_of_batches_reads_the_rows_of_all_jobs(jar: Jar, make: Make) -> None:
-    make().claim().say(work_done=1).store("a", 9).complete()
+    make().claim().log(work_done=1).store("a", 9).complete()
     make().claim().retry()
     gather_batches(jar)
     connection = jar.ledger.connection
     asked: list[str] = []
     connection.set_trace_callback(asked.append)
-    questions = (progress.count_phases, progress.count_failures, progress.sum_stored, progress.sum_work_done)
+    questions = (
+        ask_batches.count_phases,
+        ask_batches.count_failures,
+        ask_batches.sum_stored,
+        ask_batches.sum_work_done,
+    )
     for name in (None, "wc"):
-        for ask in (progress.list_batches, *questions, progress.count_restarted, progress.sum_work_under_way):
+        for ask in (ask_batches.list_batches, *questions, ask_batches.count_restarted, ask_batches.sum_work_under_way):
             ask(connection, name)
-    progress.recent_rate(connection, "wc", time.time())
-    progress.open_place(connection, "wc")
-    progress.count_warned(connection, "wc")
-    for ask_jobs in (progress.failed_jobs, progress.retried_jobs, progress.held_jobs):
+    ask_batches.recent_rate(connection, "wc", time.time())
+    ask_batches.open_place(connection, "wc")
+    ask_batches.count_warned(connection, "wc")
+    for ask_jobs in (ask_batches.failed_jobs, ask_batches.retried_jobs, ask_batches.held_jobs):
         ask_jobs(connection, "wc", 20)
-    progress.count_open_phases(connection)
+    ask_batches.count_open_phases(connection)
     connection.set_trace_callback(None)
     asked = [query for query in asked if not query.lstrip().startswith("--")]
     assert len(asked) >= 20

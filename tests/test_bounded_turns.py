@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import passed_over
+from jobjar.attempts import passed_over
+from jobjar.attempts.limits import BATCH, set_limit
+from jobjar.attempts.put_off import PutOff
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.limits import BATCH, set_limit
-from jobjar.put_off import PutOff
 from jobjar.stages import claim
 from tests.rig import Rig, wait_until
 from tests.test_limits import NOW, claim_next, claimed, make_claimer

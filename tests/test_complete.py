@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobjar.attempt import OUTCOMES, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
-from jobjar.stages.complete import decide
+from jobjar.attempts.attempt import OUTCOMES, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
+from jobjar.attempts.verdict import decide
 
 NOW = 1000.0
 JOB = ClaimedJob(

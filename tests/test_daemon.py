@@ -7,7 +7,7 @@ from tests.rig import Rig
 # Starts a worker whose log cannot be opened: the disk became read-only just then.
 _START = """
 import errno, os
-import jobjar.daemon, jobjar.errors, jobjar.jar
+import jobjar.worker.daemon, jobjar.errors, jobjar.jar
 real_open = os.open
 def refuse_log(path, *rest, **options):
     if str(path).endswith("/worker.log"):
@@ -15,7 +15,7 @@ def refuse_log(path, *rest, **options):
     return real_open(path, *rest, **options)
 os.open = refuse_log
 try:
-    jobjar.daemon.run_in_foreground(jobjar.jar.open_jar(), ())
+    jobjar.worker.daemon.run_in_foreground(jobjar.jar.open_jar(), ())
 except jobjar.errors.WorkerFailed as error:
     print(error)
 """

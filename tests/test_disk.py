@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import moves
-from jobjar.disk import is_job_file, open_common_file, read_server_clock, replace_file, server_time
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from jobjar.liveness import boot_id
-from jobjar.moves import move, move_to_free_name
-from jobjar.patience import patience
-from jobjar.placeholder import is_abandoned, is_own, read_placeholder
+from jobjar.shared_disk import moves
+from jobjar.shared_disk.files import disk_time, is_job_file, open_common_file, read_disk_clock, replace_file
+from jobjar.shared_disk.moves import move, move_to_free_name
+from jobjar.shared_disk.patience import patience
+from jobjar.shared_disk.placeholder import is_abandoned, is_own, read_placeholder
 
 
 @pytest.fixture(params=["renameat2", "placeholder"])
@@ -169,7 +169,10 @@ def test_a_placeholder_that_is_left_behind_is_not_a_job(tmp_path: Path, monkeypa
 
 
 def test_a_placeholder_is_abandoned_when_a_process_of_this_node_made_it_and_is_dead(tmp_path: Path) -> None:
-    code = "import os, sys; from jobjar.placeholder import new_placeholder; os.symlink(new_placeholder(), sys.argv[1])"
+    code = (
+        "import os, sys; from jobjar.shared_disk.placeholder import new_placeholder; "
+        "os.symlink(new_placeholder(), sys.argv[1])"
+    )
     subprocess.run([sys.executable, "-c", code, f"{tmp_path}/b"], check=True)
     placeholder = read_placeholder(f"{tmp_path}/b")
     assert placeholder is not None and is_abandoned(placeholder) and not is_own(placeholder)
@@ -232,10 +235,10 @@ def test_a_common_file_is_the_group_s_where_its_directory_is(tmp_path: Path) -> 
 
 
 def test_the_disk_s_clock_does_not_run_backwards(tmp_path: Path) -> None:
-    times = [read_server_clock(f"{tmp_path}/clock") for _ in range(50)]
+    times = [read_disk_clock(f"{tmp_path}/clock") for _ in range(50)]
     assert times == sorted(times)
     (tmp_path / "file").write_text("")
-    assert server_time((tmp_path / "file").stat()) >= round(times[-1], 6) - 0.02  # two clocks of one kernel
+    assert disk_time((tmp_path / "file").stat()) >= round(times[-1], 6) - 0.02  # two clocks of one kernel
 
 
 def test_a_job_is_a_regular_file_with_a_run_bit(tmp_path: Path) -> None:

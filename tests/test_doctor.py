@@ -22,7 +22,7 @@ from jobjar.doctor.staleness import CHANGES, judge_change
 from jobjar.doctor.system import programs_called
 from jobjar.doctor.workers import look_at_lease
 from jobjar.ledger.store import driver
-from jobjar.mounts import find_mount, parse_mounts
+from jobjar.shared_disk.mounts import find_mount, parse_mounts
 from tests.rig import Rig
 
 pytestmark = pytest.mark.slow

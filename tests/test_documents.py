@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from jobjar.attempt import OUTCOMES
-from jobjar.attributes import ATTRIBUTES
+from jobjar.attempts.attempt import OUTCOMES
 from jobjar.create import PROGRAMS
-from jobjar.jobname import node_name
+from jobjar.host import node_name
+from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.ledger.apply import KINDS
 from jobjar.programs.jobjar import VERBS
-from jobjar.setting_table import BY_NAME
-from jobjar.settings import read_config_file
+from jobjar.settings.layers import read_config_file
+from jobjar.settings.table import BY_NAME
 from jobjar.version import VERSION
 from tests.described import describe
 from tests.rig import BIN, Rig

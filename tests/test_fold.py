@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jobjar.journal import Entry, Journal
+from jobjar.journal.append import Journal
+from jobjar.journal.read import Entry
 from jobjar.layout import Layout
-from jobjar.ledger.agree import reconcile
 from jobjar.ledger.apply import apply_entries, apply_entry
+from jobjar.ledger.apply_others import HISTORY_LENGTH
+from jobjar.ledger.ask_claiming import last_word
 from jobjar.ledger.counts import find_wrong_counts
-from jobjar.ledger.details import HISTORY_LENGTH
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.queries import last_word
 from jobjar.ledger.rebuild import dump_ledger as dump_tables, fill_ledger
+from jobjar.ledger.reconcile_jar import reconcile
 from jobjar.ledger.store import driver
 from tests import folding
 from tests.histories import histories

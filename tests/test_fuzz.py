@@ -13,23 +13,24 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from jobjar.batch_change import settle_all
-from jobjar.batch_state import read_batch
-from jobjar.contents import CLAIMER, MESSAGE, Unreadable, parse_document
-from jobjar.control import list_workers
+from jobjar.attempts.limits import read_limit
+from jobjar.batches.blocks import Block
+from jobjar.batches.change import settle_all
+from jobjar.batches.state import read_batch
+from jobjar.batches.toml_blocks import read_toml_blocks
 from jobjar.create import create_jar
 from jobjar.errors import ConfigError, JarError
 from jobjar.jar import Jar, open_jar
-from jobjar.journal import Journal
-from jobjar.jug.blocks import Block
-from jobjar.jug.outputs import find_state, parse_state
-from jobjar.jug.toml_blocks import read_toml_blocks
+from jobjar.journal.append import Journal
 from jobjar.ledger.apply import KINDS
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger
-from jobjar.limits import read_limit
-from jobjar.lookup import describe_job, find_job, refresh_ledger
-from jobjar.settings import read_config_file
+from jobjar.publishing.outputs import find_state, parse_state
+from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.refresh import refresh_ledger
+from jobjar.roster import list_workers
+from jobjar.settings.layers import read_config_file
+from jobjar.shared_disk.contents import CLAIMER, MESSAGE, Unreadable, parse_document
 from tests.test_fold import CLAIM, SUBMITTED, new_ledger
 
 ODD = st.one_of(

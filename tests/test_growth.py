@@ -9,15 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobjar.growth import ToldJournal, told_sizes
+from jobjar.journal.growth import ToldJournal, told_sizes
 from jobjar.ledger.fold import fold_journals
-from jobjar.rotation import compress_journals
+from jobjar.nightly.rotation import compress_journals
 from tests.rig import Rig
 
 # Appends as a worker does that goes on: it syncs now and then, and ends, or is killed.
 WRITER = """
 import os, signal, sys
-from jobjar.growth import ToldJournal
+from jobjar.journal.growth import ToldJournal
 path, told, count, is_killed = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:] == ["killed"]
 journal = ToldJournal(path, lambda: path, lambda unfit: path, told)
 for number in range(count):

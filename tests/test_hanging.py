@@ -209,7 +209,7 @@ def test_workers_that_wait_for_an_install_take_it_over_when_it_is_ended(rig: Rig
 
 # A worker in whose threads the fetching of files hangs as nothing does that can be given up.
 STUCK = (
-    "import sys, threading\nfrom jobjar.stages import stage_in\nfrom jobjar.programs.start_worker import main\n"
+    "import sys, threading\nfrom jobjar.described import stage_in\nfrom jobjar.programs.start_worker import main\n"
     "stage_in.fetch = lambda *words: threading.Event().wait()\n"
     "sys.exit(main(['--foreground']))\n"
 )
@@ -262,15 +262,15 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(rig: Rig, tmp_pat
 
 def test_a_silent_host_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a silent server is; by an ssh that says nothing."""
-    from jobjar.description import Source
     from jobjar.errors import CannotFetch
-    from jobjar.jug import far
-    from jobjar.jug.sources import fetch
+    from jobjar.fetching import remote
+    from jobjar.fetching.sources import fetch
+    from jobjar.job_file.description import Source
 
     (tmp_path / "ssh").write_text("#!/bin/sh\nexec sleep 1000\n")
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(far, "SILENCE_S", 0.1)
+    monkeypatch.setattr(remote, "SILENCE_S", 0.1)
     with pytest.raises(CannotFetch, match=r"silent for 0\.1 s"):
         fetch(Source("far:/file", "file"), str(tmp_path / "file"), None)
     assert not (tmp_path / "file").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobjar.errors import BadScript
-from jobjar.header import HEADER_BYTES, find_misplaced, read_header_lines, refuse_misplaced
+from jobjar.job_file.header import HEADER_BYTES, find_misplaced, read_header_lines, refuse_misplaced
 
 SH = b"#!/bin/sh\n"
 

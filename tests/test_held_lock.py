@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from jobjar import check
-from jobjar.check import check_jar
 from jobjar.jar import Jar
-from jobjar.ledger import agree, fold
+from jobjar.ledger import fold, reconcile_jar
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
-from jobjar.recover import recover_node
+from jobjar.recovery.recover import recover_node
+from jobjar.reports import check
+from jobjar.reports.check import check_jar
 from jobjar.stages.submit import describe_command, submit_all
 from tests.rig import Rig, wait_until
 
@@ -68,9 +68,9 @@ class Holds:
         self._locked = LedgerHome.locked
         monkeypatch.setattr(LedgerHome, "locked", lambda home, *words: self._hold(home, *words))
         self._count(monkeypatch, fold, "apply_entries", lambda connection, entries: len(entries))
-        self._count(monkeypatch, agree, "compare_file", lambda *words: 1)
-        self._count(monkeypatch, agree, "compare_rows", lambda connection, layout, rows, *words: len(rows))
-        for module in (agree, check):
+        self._count(monkeypatch, reconcile_jar, "compare_file", lambda *words: 1)
+        self._count(monkeypatch, reconcile_jar, "compare_rows", lambda connection, layout, rows, *words: len(rows))
+        for module in (reconcile_jar, check):
             self._note_listing(monkeypatch, module)
 
     @contextlib.contextmanager
@@ -131,7 +131,7 @@ def test_others_have_the_lock_many_times_while_a_jar_is_checked_recovered_and_it
     jar = rig.open()
     jar.ledger.open()
     holds = Holds(jar.ledger_home, monkeypatch)
-    most = max(agree.PIECE, fold._PIECE_BYTES // 100)
+    most = max(reconcile_jar.PIECE, fold._PIECE_BYTES // 100)
 
     def do(action: Callable[[], Any]) -> Any:
         before = other()

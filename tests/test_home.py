@@ -19,18 +19,18 @@ def test_a_jar_on_a_local_disk_is_its_own_ledger_home(rig: Rig, monkeypatch: pyt
     monkeypatch.setattr(module, "is_local", lambda path: True)
     layout = Layout(str(rig.home))
     home = find_ledger_home(layout)
-    assert (home.path, home.shared) == (layout.ledger, True)
+    assert (home.path, not home.has_other_homes) == (layout.ledger, True)
 
 
 def test_a_named_home_is_made_for_its_owner_alone(rig: Rig, tmp_path: Path) -> None:
     home = find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/deep/home")
-    assert (home.path, home.shared) == (f"{tmp_path}/deep/home", False)
+    assert (home.path, not home.has_other_homes) == (f"{tmp_path}/deep/home", False)
     assert os.stat(home.path).st_mode & 0o777 == 0o700
 
 
 def test_naming_the_jar_s_own_ledger_directory_is_as_naming_none(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(rig.home)
-    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link/ledger").shared
+    assert not find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link/ledger").has_other_homes
 
 
 def test_a_home_that_others_can_write_to_is_refused(rig: Rig, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_the_ledger_directory_of_a_jar_is_no_home_of_another_nor_of_itself_under
     with pytest.raises(SharedLedgerHome, match="it is the ledger/ of a jar"):
         find_ledger_home(Layout(str(rig.home)), f"{copy}/ledger")
     (tmp_path / "link").symlink_to(rig.home / "ledger")
-    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link").shared
-    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/none yet").shared is False
+    assert not find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/link").has_other_homes
+    assert find_ledger_home(Layout(str(rig.home)), f"{tmp_path}/none yet").has_other_homes
 
 
 def test_two_containers_that_use_one_home_append_to_a_journal_each_and_keep_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = LedgerHome(str(tmp_path), shared=False)
+    home = LedgerHome(str(tmp_path), has_other_homes=True)
 
     def name_in(run: str) -> str:
         monkeypatch.setattr(module, "node_run", lambda: run)

@@ -10,133 +10,23 @@ import pytest
 import jobjar
 
 PACKAGE = Path(jobjar.__file__).parent
-FOUNDATIONS = [
-    "errors",
-    "units",
-    "jobname",
-    "layout",
-    "patience",
-    "placeholder",
-    "disk",
-    "moves",
-    "regular",
-    "creating",
-    "contents",
-    "packed",
-    "mounts",
-    "description",
-    "header",
-    "attributes",
-    "setting_table",
-    "settings",
-    "journal",
-    "growth",
-    "liveness",
-    "leftovers",
-    "log",
-    "trees",
-    "session",
-    "copied_output",
-    "wake",
-    "looks",
-    "arrivals",
-    "version",
-    "role",
-    "umask",
-    "values",
-    "put_off",
-    "access",
-    "grouped",
-    "meter",
-    "expectation",
-    "file_mark",
-    "refusals",
-]
-WORK = [
-    "tidy",
-    "batch",
-    "batch_change",
-    "batch_state",
-    "batch_jobs",
-    "recover",
-    "lease",
-    "rotation",
-    "archive",
-    "nightly",
-    "preload",
-    "pulse",
-    "worker_directory",
-    "after_failure",
-    "next_job",
-    "listener",
-    "orphans",
-    "others_processes",
-    "fileless",
-    "kept",
-    "course",
-    "slots",
-    "juggle",
+# The rooms from the ground up: a module imports from its own room and from those before it, never from one after it.
+# Directories of jobjar/, and the modules that lie beside them.
+ROOMS = [
+    *("errors", "units", "layout", "version", "text", "host", "meter"),
+    *("job_file", "liveness", "shared_disk", "access", "settings", "journal", "grouped"),
+    "ledger",
+    *("jar", "roster", "control", "heartbeat", "processes"),
+    *("fetching", "packages", "attempts", "publishing"),
+    "stages",
+    *("described", "batches"),
+    *("recovery", "nightly", "reports", "doctor", "self_contained", "create"),
     "worker",
-    "report",
-    "worker_report",
-    "giving_up",
-    "other_files",
-    "refused",
-    "tables",
-    "batch_report",
-    "lookup",
-    "targets",
-    "waiting",
-    "hints",
-    "retrieve",
-    "returned",
-    "check",
-    "daemon",
-    "create",
-    "self_contained",
+    *("library", "library_batches", ""),  # "" is jobjar itself
+    "programs",
 ]
-# Each group may import those before it and itself.
-GROUPS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("foundations", frozenset(FOUNDATIONS)),
-    ("ledger", frozenset(["ledger"])),
-    (
-        "jar",
-        frozenset(
-            [
-                "jar",
-                "ahead",
-                "attempt",
-                "claimed_file",
-                "claimed_links",
-                "control",
-                "heartbeat",
-                "limits",
-                "oddities",
-                "own_file",
-                "passed_over",
-                "propose",
-                "scratch",
-                "spread",
-                "stays",
-                "submitted",
-                "throttle",
-                "tokens",
-                "tokens_left",
-                "versions",
-                "worker_end",
-                "workplace",
-            ]
-        ),
-    ),
-    ("jug", frozenset(["jug"])),
-    ("stages", frozenset(["stages"])),
-    ("work", frozenset(WORK)),
-    ("doctor", frozenset(["doctor"])),
-    ("library", frozenset(["library", "library_batches", ""])),
-    ("programs", frozenset(["programs"])),
-)
 # Where SQL is spoken outside of ledger/: to become less, never more.
-SQL_ELSEWHERE = {"jobjar.report", "jobjar.lookup"}
+SQL_ELSEWHERE = {"jobjar.reports.status", "jobjar.reports.jobs"}
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
 
 
@@ -172,16 +62,22 @@ def room(name: str) -> str:
 
 
 def rank(name: str) -> int:
-    for number, (_, rooms) in enumerate(GROUPS):
-        if room(name) in rooms:
-            return number
-    raise AssertionError(f"{name} is in no group of tests/test_imports.py: say where it belongs")
+    assert room(name) in ROOMS, f"{name} is in no room of tests/test_imports.py: say where it belongs"
+    return ROOMS.index(room(name))
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_module_imports_only_what_comes_before_it(name: str) -> None:
     for target in find_imports(name):
-        assert rank(target) <= rank(name), f"{name} ({GROUPS[rank(name)][0]}) imports {target}"
+        assert rank(target) <= rank(name), f"{name} imports {target}, which comes after it"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()), ids=lambda p: p.name
+)
+def test_a_room_says_in_a_sentence_what_it_is_for(path: Path) -> None:
+    text = ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert text and text.splitlines()[0].endswith("."), path.name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -244,9 +140,9 @@ def test_no_error_is_caught_without_a_name(name: str) -> None:
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}, line {node.lineno}"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.trees"))
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.shared_disk.trees"))
 def test_only_one_room_removes_trees(name: str) -> None:
-    """What a job left mounted in its directory would be removed by any other way: see jobjar/trees.py."""
+    """What a job left mounted in its directory would be removed by any other way: see jobjar/shared_disk/trees.py."""
     for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("rmtree", "removedirs", "fwalk"), f"{name}, line {node.lineno}"

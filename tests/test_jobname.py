@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jobjar.errors import BadCategory, BadIdentifier, BadPriority
-from jobjar.jobname import (
+from jobjar.host import node_name
+from jobjar.job_file.names import (
     MAX_PRIORITY,
     check_category,
     check_identifier,
@@ -20,7 +21,6 @@ from jobjar.jobname import (
     make_name,
     new_id,
     new_job_id,
-    node_name,
     numbered_name,
     oddity_in_name,
     parse_priority,
@@ -32,7 +32,7 @@ PLAIN_NAMES = st.text(alphabet="abXY01._-+~ é", min_size=1, max_size=30).filter
 
 
 def test_no_two_made_names_are_equal_not_even_of_several_processes() -> None:
-    program = "from jobjar.jobname import make_name\nfor _ in range(2000): print(make_name(1))"
+    program = "from jobjar.job_file.names import make_name\nfor _ in range(2000): print(make_name(1))"
     processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     names = [name for process in processes for name in process.communicate(timeout=60)[0].split()]
     assert len(names) == 6000

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jobjar.journal import Entry, Journal, Line, parse_line, read_journal
+from jobjar.journal.append import Journal
+from jobjar.journal.read import Entry, Line, parse_line, read_journal
 
 # A JSON object as any program might write it into an entry.
 VALUES = st.recursive(
@@ -153,7 +154,7 @@ def test_what_is_not_an_object_with_an_entry_is_not_an_entry(line: bytes) -> Non
 
 WRITER = """
 import sys
-from jobjar.journal import Journal
+from jobjar.journal.append import Journal
 journal = Journal(sys.argv[1])
 sys.stdin.read(1)
 for number in range(int(sys.argv[3])):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.liveness import own_children
-from jobjar.session import Waiter, adopt_orphans, is_open_for_writing, reap, reap_strays, start_shell
+from jobjar.processes.session import Waiter, adopt_orphans, is_open_for_writing, reap, reap_strays, start_shell
 from tests.described import describe, entries, said, underway
 from tests.rig import Rig, wait_until
 
@@ -94,7 +94,8 @@ def test_a_name_of_a_job_is_no_shell_text(rig: Rig, tmp_path: Path) -> None:
 
 REFUSE_A_PROCESS = """
 import errno, os
-from jobjar import course, juggle
+from jobjar.described import lifecycle as course
+from jobjar.described import juggle
 from jobjar.programs import start_worker
 start = juggle.start_shell
 def start_other(text, *rest):

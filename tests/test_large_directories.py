@@ -11,12 +11,13 @@ import pytest
 
 from jobjar.jar import Jar
 from jobjar.ledger import compared, looks
-from jobjar.ledger.agree import reconcile_in_pieces
 from jobjar.ledger.counts import find_wrong_counts
-from jobjar.ledger.reconcile import scan_category
-from jobjar.lookup import find_job, refresh_ledger
-from jobjar.other_files import find_other_files
-from jobjar.report import format_status, gather_status
+from jobjar.ledger.reconcile_file import scan_category
+from jobjar.ledger.reconcile_jar import reconcile_in_pieces
+from jobjar.reports.jobs import find_job
+from jobjar.reports.other_files import find_other_files
+from jobjar.reports.refresh import refresh_ledger
+from jobjar.reports.status import format_status, gather_status
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import recover
-from jobjar.attempt import LOST, STRANDED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
-from jobjar.lease import HeartbeatWatch, Holder, Leases, find_holders, heartbeat_interval_s, recover_expired
+from jobjar.attempts.attempt import LOST, STRANDED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempts.verdict import decide
 from jobjar.ledger.apply import apply_entry
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.store import driver
-from jobjar.lookup import find_job, find_output, refresh_ledger
-from jobjar.recover import Recovery
-from jobjar.settings import load_settings
+from jobjar.recovery import recover
+from jobjar.recovery.lease import HeartbeatWatch, Holder, Leases, find_holders, recover_expired
+from jobjar.recovery.recover import Recovery
+from jobjar.reports.jobs import find_job, find_output
+from jobjar.reports.refresh import refresh_ledger
+from jobjar.settings.layers import heartbeat_interval_s, load_settings
 from jobjar.stages import complete
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import before, claim_next, entries, finish, make_claimer
@@ -156,7 +158,7 @@ def claim(claimer: Claimer) -> ClaimedJob:
 def take_back(claimer: Claimer, holder_of: Claimer) -> Recovery:
     """Take back what a worker holds, as one whose lease has run out."""
     recovery = Recovery(claimer.paths.name)
-    leases = Leases(claimer.jar, claimer.worker_id, recovery.say, claimer.paths.name)
+    leases = Leases(claimer.jar, claimer.worker_id, recovery.log, claimer.paths.name)
     [holder] = [holder for holder in leases.look() if holder.worker.worker_id == holder_of.worker_id]
     leases.take_back(holder, recovery)
     return recovery
@@ -430,7 +432,7 @@ def test_the_winner_s_output_is_shown_although_the_loser_s_attempt_has_the_same_
         Path(f"{claimer.paths.output}/{output}").write_text(f"{claimer.paths.name}\n")
         end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output, None)
         now = time.time() + (claimer is old)
-        verdict = complete.decide(job, end, 0, now)
+        verdict = decide(job, end, 0, now)
         complete.complete(claimer, job, end, verdict, now, lambda: False, lambda line: None)
     jar = leased.open()
     refresh_ledger(jar)
@@ -459,7 +461,7 @@ def test_a_lost_attempt_s_output_is_shown_only_where_it_is_named_or_the_only_one
     Path(f"{back.paths.output}/{output}").write_text("of the loser\n")
     end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output, None)
     now = time.time()
-    complete.complete(back, job, end, complete.decide(job, end, 0, now), now, lambda: False, lambda line: None)
+    complete.complete(back, job, end, decide(job, end, 0, now), now, lambda: False, lambda line: None)
     assert [outcome for _, _, outcome in attempts_of(leased, name)] == [STRANDED, LOST]
     assert leased.run("jobjar", "output", name).stdout == "of the crash\n"
     assert leased.run("jobjar", "output", "--attempt", "2", name).stdout == "of the loser\n"

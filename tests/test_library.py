@@ -11,7 +11,8 @@ import pytest
 
 import jobjar
 from jobjar import library
-from jobjar.jobname import node_name, priority_in_name
+from jobjar.host import node_name
+from jobjar.job_file.names import priority_in_name
 from tests.rig import Rig
 from tests.told import DescribedJob
 
@@ -305,7 +306,7 @@ def test_an_unknown_worker_or_node_is_an_error(home: Path) -> None:
 
 def test_how_far_a_batch_is_can_be_asked(rig: Rig, home: Path) -> None:
     jar = rig.open()
-    DescribedJob(jar, "wc", 1, time.time()).claim().say(work_done=7).complete()
+    DescribedJob(jar, "wc", 1, time.time()).claim().log(work_done=7).complete()
     DescribedJob(jar, "wc", 2, time.time()).claim().complete("failed", 3)
     (batch,) = jobjar.batch_status()
     assert (batch["batch"], batch["done"], batch["jobs"], batch["work_done"]) == ("wc", 2, 2, 7)

@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
-from jobjar import limits, tokens
-from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.attempts import limits, tokens
+from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.attempts.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read_limit, set_limit
+from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.errors import BadCategory, BadLimit, CannotUseJar
+from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.jobname import new_id, node_name
-from jobjar.lease import find_holders
+from jobjar.job_file.names import new_id
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.limits import BATCH, CATEGORY, STORAGE, find_faults, list_free, read_limit, set_limit
-from jobjar.recover import recover_node
+from jobjar.recovery.lease import find_holders
+from jobjar.recovery.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
-from jobjar.tokens_left import recover_tokens
 from tests.claiming import claim_in_turns
 from tests.described import describe
 from tests.race.test_lost_races import before, finish
@@ -432,8 +433,8 @@ def test_a_dead_worker_s_token_is_given_back_after_its_job(rig: Rig, monkeypatch
 
 
 def test_a_worker_that_takes_a_dead_one_s_directory_gives_its_tokens_back(rig: Rig) -> None:
-    from jobjar.control import read_worker
-    from jobjar.recover import set_aside
+    from jobjar.recovery.recover import set_aside
+    from jobjar.roster import read_worker
 
     jar = rig.open()
     set_limit(jar, CATEGORY, "A", 1)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.creating import TEMPORARY, temporary_path
-from jobjar.jobname import node_name
-from jobjar.leftovers import remove_leftovers
+from jobjar.host import node_name
 from jobjar.liveness import (
     ALIVE,
     DEAD,
@@ -30,6 +28,8 @@ from jobjar.liveness import (
     session_processes,
     this_process,
 )
+from jobjar.shared_disk.creating import TEMPORARY, temporary_path
+from jobjar.shared_disk.leftovers import remove_leftovers
 from tests.rig import wait_until
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.arrivals import Backoff
-from jobjar.looks import Looks
+from jobjar.shared_disk.change_times import Looks
+from jobjar.worker.arrivals import Backoff
 
 OLD_S = 1000.0
 

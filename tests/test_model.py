@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
     def claim_while_others_act(self, number: int, what: str, node: str, other: int, at: int) -> None:
         body = self.world.pick(number)
         if body is not None:
-            self.world.claim(body, True, Fault("meanwhile", at), self.others(what, node, other, body.node))
+            self.world.claim(body, True, Fault("between_pieces", at), self.others(what, node, other, body.node))
 
     @rule(number=NUMBER, outcome=OUTCOME, fault=KILL)
     def complete(self, number: int, outcome: str, fault: Fault | None) -> None:
@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
     def complete_while_others_act(self, number: int, outcome: str, what: str, node: str, other: int, at: int) -> None:
         body = self.world.pick(number)
         if body is not None:
-            self.world.complete(body, outcome, Fault("meanwhile", at), self.others(what, node, other, body.node))
+            self.world.complete(body, outcome, Fault("between_pieces", at), self.others(what, node, other, body.node))
 
     @rule(number=NUMBER)
     def kill_worker(self, number: int) -> None:
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(node=NODE, what=st.sampled_from(OTHERS), elsewhere=NODE, other=NUMBER, at=NUMBER)
     def recover_while_others_act(self, node: str, what: str, elsewhere: str, other: int, at: int) -> None:
-        self.world.recover(node, Fault("meanwhile", at), self.others(what, elsewhere, other, node))
+        self.world.recover(node, Fault("between_pieces", at), self.others(what, elsewhere, other, node))
 
     @rule(node=NODE, number=NUMBER, fault=KILL)
     def take_back(self, node: str, number: int, fault: Fault | None) -> None:

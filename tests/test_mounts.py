@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.mounts import LOCAL_FILE_SYSTEMS, is_local, is_local_mount, mount_of, parse_mounts
+from jobjar.shared_disk.mounts import LOCAL_FILE_SYSTEMS, is_local, is_local_mount, mount_of, parse_mounts
 
 MOUNTS = [
     "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jobjar.batch import submit_batches
-from jobjar.jug.submit_file import parse_submit_file
+from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit_file import parse_submit_file
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.orphans import tidy_underway
+from jobjar.recovery.orphans import tidy_underway
 from tests.rig import Rig, wait_until
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import moves, patience
-from jobjar.disk import look, make_directory, remove_file, rename, replace_file
+from jobjar.access.refusals import Refusals
 from jobjar.errors import CannotUseJar
-from jobjar.journal import Journal, read_journal
-from jobjar.moves import move, move_to_free_name
-from jobjar.patience import TRANSIENT, do_once, patiently
-from jobjar.refusals import Refusals
+from jobjar.journal.append import Journal
+from jobjar.journal.read import read_journal
+from jobjar.shared_disk import moves, patience
+from jobjar.shared_disk.files import look, make_directory, remove_file, rename, replace_file
+from jobjar.shared_disk.moves import move, move_to_free_name
+from jobjar.shared_disk.patience import TRANSIENT, do_once, patiently
 
 Call = Callable[..., object]
 
@@ -237,7 +238,7 @@ def test_a_move_whose_source_goes_elsewhere_during_trouble_is_lost(
     def take_away(seconds: float) -> None:
         (tmp_path / "a").unlink(missing_ok=True)
 
-    monkeypatch.setattr("jobjar.patience.time.sleep", take_away)
+    monkeypatch.setattr("jobjar.shared_disk.patience.time.sleep", take_away)
     with pytest.raises(FileNotFoundError):
         move(f"{tmp_path}/a", f"{tmp_path}/b")
     assert os.listdir(tmp_path) == []

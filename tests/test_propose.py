@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from jobjar import propose as module
-from jobjar.attempt import ClaimedJob, Claimer
+from jobjar.attempts import candidates as module
+from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.ledger.ask_jobs import list_jobs
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.moves import move_to_free_name
+from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.stages import claim
 from jobjar.stages.complete import give_back
 from jobjar.stages.submit import describe_command, submit, submit_all

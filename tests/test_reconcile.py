@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from jobjar.jobname import make_name
-from jobjar.ledger import agree, reconcile as module
-from jobjar.ledger.agree import Suspects, find_suspects, reconcile, reconcile_in_pieces
+from jobjar.job_file.names import make_name
+from jobjar.ledger import reconcile_jar
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy
-from jobjar.ledger.reconcile import scan_category
-from jobjar.recover import recover_node
+from jobjar.ledger.reconcile_file import scan_category
+from jobjar.ledger.reconcile_jar import Suspects, find_suspects, reconcile, reconcile_in_pieces
+from jobjar.recovery.recover import recover_node
+from jobjar.shared_disk import listing
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until
 
@@ -55,7 +56,7 @@ class Book:
 
 @pytest.fixture(params=[False, True], ids=["at once", "in pieces"])
 def book(rig: Rig, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Book:
-    monkeypatch.setattr(agree, "PIECE", 1)
+    monkeypatch.setattr(reconcile_jar, "PIECE", 1)
     return Book(rig, request.param)
 
 
@@ -283,7 +284,7 @@ def test_a_job_that_goes_back_while_the_jars_are_listed_is_not_taken_for_removed
     held.mkdir(parents=True)
     (rig.home / "unclaimed" / name).rename(held / name)
     fill_ledger(jar.ledger)
-    scan = module.list_directory
+    scan = listing.list_directory
 
     def go_back(path: str) -> Iterator[os.DirEntry[str]]:
         # Between the listing of unclaimed and that of the worker's jobs.
@@ -291,7 +292,7 @@ def test_a_job_that_goes_back_while_the_jars_are_listed_is_not_taken_for_removed
             (held / name).rename(rig.home / "unclaimed" / name)
         return scan(path)
 
-    monkeypatch.setattr(module, "list_directory", go_back)
+    monkeypatch.setattr(listing, "list_directory", go_back)
 
     def look_twice() -> list[list[Difference]]:
         if in_pieces:
@@ -315,7 +316,7 @@ def test_others_wait_neither_for_a_listing_of_all_jobs_nor_for_the_comparison_wi
     for name in names[2:4]:
         (rig.home / "unclaimed" / name).unlink()
     other = rig.open().ledger_home
-    scan, seen = module.list_directory, []
+    scan, seen = listing.list_directory, []
     find = find_suspects
 
     def list_unlocked(path: str) -> Iterator[os.DirEntry[str]]:
@@ -328,9 +329,9 @@ def test_others_wait_neither_for_a_listing_of_all_jobs_nor_for_the_comparison_wi
             seen.append("rows")
         return find(*words)
 
-    monkeypatch.setattr(module, "list_directory", list_unlocked)
-    monkeypatch.setattr(agree, "find_suspects", find_unlocked)
-    monkeypatch.setattr(agree, "PIECE", 1)
+    monkeypatch.setattr(listing, "list_directory", list_unlocked)
+    monkeypatch.setattr(reconcile_jar, "find_suspects", find_unlocked)
+    monkeypatch.setattr(reconcile_jar, "PIECE", 1)
     lines = recover_node(jar).lines
     # Listed twice: the second time because there was no file for two of them.
     assert (seen.count(jar.layout.completed), seen.count("rows")) == (2, 1)
@@ -348,7 +349,7 @@ def test_what_is_submitted_and_claimed_while_jars_and_rows_are_compared_is_not_t
     (rig.home / "unclaimed/NOBODY" / removed).unlink()  # so that there is something to look at under the lock
     find = find_suspects
 
-    def meanwhile(*words: Any) -> Suspects:
+    def between_pieces(*words: Any) -> Suspects:
         found = find(*words)
         names.append(submit(jar, describe_command("true")))
         worker = rig.start_worker()
@@ -356,7 +357,7 @@ def test_what_is_submitted_and_claimed_while_jars_and_rows_are_compared_is_not_t
         rig.stop_worker(worker)
         return found
 
-    monkeypatch.setattr(agree, "find_suspects", meanwhile)
+    monkeypatch.setattr(reconcile_jar, "find_suspects", between_pieces)
     [difference] = reconcile_in_pieces(jar.ledger, jar.layout)
     assert (difference.kind, difference.place) == ("gone", f"unclaimed/NOBODY/{removed}")
     rig.assert_clean()

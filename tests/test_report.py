@@ -8,12 +8,12 @@ import pytest
 import tabulate
 
 from jobjar.errors import UsageError
+from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.other_files import find_other_files
-from jobjar.report import format_status, gather_status
-from jobjar.tables import check_format, format_table
+from jobjar.reports.other_files import find_other_files
+from jobjar.reports.status import format_status, gather_status
+from jobjar.reports.tables import check_format, format_table
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"
@@ -88,7 +88,7 @@ def test_without_a_ledger_the_directories_answer_and_say_so(rig: Rig, jar: Jar, 
     elif how == "locked":
         other = rig.open()
         with pytest.MonkeyPatch.context() as patch, other.ledger_home.locked():
-            patch.setattr("jobjar.report._PATIENCE_S", 0.05)
+            patch.setattr("jobjar.reports.status._PATIENCE_S", 0.05)
             status = gather_status(jar)
     else:
         with open(database, "r+b") as file:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import rotation
 from jobjar.jar import Jar
-from jobjar.journal import Entry, journal_key, list_journals, open_to_read, read_journal
+from jobjar.journal.read import Entry, journal_key, list_journals, open_to_read, read_journal
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger, open_private_copy
-from jobjar.rotation import compress_journals, rotate_journal
+from jobjar.nightly import rotation
+from jobjar.nightly.rotation import compress_journals, rotate_journal
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until
 

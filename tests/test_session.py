@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.session import Waiter, start_session
+from jobjar.processes.session import Waiter, start_session
 
 
 def run_in(directory: Path, output: Path) -> int | None:

@@ -7,14 +7,14 @@ import pytest
 
 from jobjar.create import create_jar, sample_configuration
 from jobjar.errors import ConfigError, NoJarNamed
-from jobjar.setting_table import BY_NAME, TABLE
-from jobjar.settings import (
+from jobjar.settings.layers import (
     home_of_program,
     load_settings,
     parse_option,
     personal_file,
     read_config_file,
 )
+from jobjar.settings.table import BY_NAME, TABLE
 
 # What the guide shows: every common parameter in one file.
 GUIDE_SAMPLE = """\

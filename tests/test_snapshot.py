@@ -92,7 +92,7 @@ def test_a_snapshot_that_cannot_be_used_is_no_reason_not_to_start(
         published.write_bytes(b"" if how == "empty" else b"not a database\n" * 100)
     second = open_at(rig, tmp_path / "second")
     said: list[str] = []
-    second.say = said.append
+    second.log = said.append
     folded_lines(second)
     assert [line for line in said if first.layout.snapshot in line] == said != []
     assert "Starting from the journals" in said[0]
@@ -161,7 +161,7 @@ def test_a_snapshot_is_written_in_steps_beside_which_a_heartbeat_and_other_write
                 connection.execute("INSERT INTO batch (name) VALUES (?)", (f"batch {len(steps)}",))
         steps.append(1)
 
-    assert publish_snapshot(first.ledger, meanwhile=write)
+    assert publish_snapshot(first.ledger, between_pieces=write)
     assert len(steps) >= 5
     check_database(first.layout.snapshot)
     connection = driver.connect(f"file:{first.layout.snapshot}?immutable=1", uri=True)

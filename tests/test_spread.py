@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.attempt import Claimer
+from jobjar.attempts.attempt import Claimer
+from jobjar.attempts.spread import EPOCH_S, spread
 from jobjar.jar import open_jar
-from jobjar.jobname import new_id
-from jobjar.ledger.queries import Candidate, claim_candidates
-from jobjar.spread import EPOCH_S, spread
+from jobjar.job_file.names import new_id
+from jobjar.ledger.ask_claiming import Candidate, claim_candidates
 from jobjar.stages.complete import give_back
 from jobjar.stages.submit import describe_command, submit_all
 from tests.claiming import claim_in_turns
@@ -111,14 +111,15 @@ def test_a_worker_that_finds_jobs_gone_looks_soon_at_what_the_others_did(rig: Ri
 def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_times_are_whole_seconds(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobjar import disk, submitted
+    from jobjar.journal import submitted
+    from jobjar.shared_disk import files
     from jobjar.stages import claim, complete
 
     def whole(status: object) -> float:
         return 3.9e9
 
-    for module in (disk, claim, complete, submitted):
-        monkeypatch.setattr(module, "server_time", whole)
+    for module in (files, claim, complete, submitted):
+        monkeypatch.setattr(module, "disk_time", whole)
     rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
     submit_all(rain.jar, [describe_command("true", priority=priority) for priority in (1, 0)])
     # Snow knows both from now on, and looks at rain's journal no more for an hour.

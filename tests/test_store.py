@@ -69,7 +69,7 @@ def test_a_file_that_was_taken_away_under_an_open_connection_is_noticed_before_t
     ledger: Ledger, what: str
 ) -> None:
     if what == "replaced":
-        rebuild_ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
+        rebuild_ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
     else:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
@@ -77,7 +77,7 @@ def test_a_file_that_was_taken_away_under_an_open_connection_is_noticed_before_t
     with ledger.writing() as connection:
         fold_journals(connection, ledger.layout)
         connection.execute("UPDATE job SET held_reason = 'written later'")
-    other = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
+    other = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
     other.open()
     rows = other.connection.execute("SELECT held_reason FROM job").fetchall()
     other.close()
@@ -194,7 +194,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(ledger: Ledger) -> None:
 
 def test_a_ledger_in_memory_knows_what_the_journals_say_and_touches_no_file(ledger: Ledger) -> None:
     before = sorted(os.listdir(ledger.home.path))
-    private = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
+    private = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
     private.open_memory()
     fill_ledger(private)
     assert count_jobs(private) == 1
@@ -206,7 +206,7 @@ def test_a_ledger_in_memory_knows_what_the_journals_say_and_touches_no_file(ledg
 HOLDER = """
 import sys
 from jobjar.ledger.home import LedgerHome
-with LedgerHome(sys.argv[1], True).locked():
+with LedgerHome(sys.argv[1], False).locked():
     print("locked", flush=True)
     sys.stdin.readline()
 """
@@ -250,7 +250,7 @@ def test_a_lock_is_waited_for_outside_of_the_main_thread_too(
     caught: list[BaseException] = []
 
     def wait() -> None:
-        home = LedgerHome(ledger.home.path, ledger.home.shared)
+        home = LedgerHome(ledger.home.path, ledger.home.has_other_homes)
         try:
             with home.locked(patience_s=0.05):
                 caught.append(AssertionError("two hold one lock"))

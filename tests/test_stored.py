@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobjar.ledger.stored import list_stored
-from jobjar.lookup import refresh_ledger
+from jobjar.ledger.ask_stored_files import list_stored
+from jobjar.reports.refresh import refresh_ledger
 from tests.rig import Rig
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from jobjar.errors import BadAttribute, BadCategory, BadCommand, BadPriority, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar
-from jobjar.jobname import id_in_name, priority_in_name
-from jobjar.journal import Journal, read_journal
+from jobjar.job_file.names import id_in_name, priority_in_name
+from jobjar.journal.append import Journal
+from jobjar.journal.read import read_journal
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger
 from jobjar.stages import submit as module
 from jobjar.stages.submit import CHUNK, Submission, describe_command, describe_file, submit, submit_all

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobjar import throttle
-from jobjar.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
-from jobjar.ledger import queries
-from jobjar.ledger.queries import list_throttles, next_due
+from jobjar.attempts import throttle
+from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
+from jobjar.attempts.verdict import Verdict
+from jobjar.ledger import ask_claiming
+from jobjar.ledger.ask_claiming import list_throttles, next_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
@@ -29,7 +30,7 @@ class Site:
         self.began: float = time.time()
         self.now: float = self.began
         # The disk's time of a claim is what the test says; files cannot be given one.
-        monkeypatch.setattr(claim, "server_time", lambda status: round(self.now, 6))
+        monkeypatch.setattr(claim, "disk_time", lambda status: round(self.now, 6))
         self.claimer = make_claimer(rig, "a.1")
         self.directory = directory
 
@@ -54,7 +55,7 @@ class Site:
         said: list[str] = []
         end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000, None, None)
         now = self.began + at_s
-        verdict = complete.Verdict(outcome != PUBLISHED, "completed", 0)
+        verdict = Verdict(outcome != PUBLISHED, "completed", 0)
         assert complete.complete(self.claimer, job, end, verdict, now, lambda: False, said.append)
         return said
 
@@ -184,7 +185,7 @@ def test_the_ledger_is_asked_only_when_a_job_of_a_batch_failed_fast(
 def test_failures_among_many_ends_of_others_are_found_by_the_indexes_alone(site: Site) -> None:
     site.submit(1)
     connection = site.claimer.jar.ledger.connection
-    query = f"EXPLAIN QUERY PLAN {queries._BATCH_ENDS}"
+    query = f"EXPLAIN QUERY PLAN {ask_claiming._BATCH_ENDS}"
     plan = "\n".join(row[3] for row in connection.execute(query, ("wc", 60)))
     assert "SCAN job" not in plan and "TEMP B-TREE FOR ORDER BY" in plan.splitlines()[-1]
     assert "USING INDEX attempt_ended" in plan and "USING INDEX attempt_undecided" in plan

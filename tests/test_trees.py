@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.trees import remove_tree
+from jobjar.shared_disk.trees import remove_tree
 
 
 def make_deep(path: Path, depth: int, name: str) -> None:

@@ -29,7 +29,7 @@ assert libc.prctl(22, 2, ctypes.byref(Program(len(rules), ctypes.addressof(code)
 """
 _REMOVE = """
 import json, os, sys
-from jobjar import trees
+from jobjar.shared_disk import trees
 before = os.listdir("/proc/self/fd")
 kept = trees.remove_tree(sys.argv[1])
 assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.contents import BATCH, STATE, WORKER, Unreadable, parse_document
-from jobjar.creating import find_untrusted_above, open_shared, write_whole
-from jobjar.disk import read_server_clock
-from jobjar.journal import Journal
-from jobjar.jug.outputs import find_state
-from jobjar.regular import MOST_BYTES, UnfitFile, open_below, open_regular, read_regular
+from jobjar.journal.append import Journal
+from jobjar.publishing.outputs import find_state
+from jobjar.shared_disk.contents import BATCH, STATE, WORKER, Unreadable, parse_document
+from jobjar.shared_disk.creating import find_untrusted_above, open_shared, write_whole
+from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.regular import MOST_BYTES, UnfitFile, open_below, open_regular, read_regular
 from tests.rig import Rig, wait_until
 
 PUT: dict[str, Callable[[Path], None]] = {
@@ -89,7 +89,7 @@ def test_the_disk_s_clock_is_read_also_where_something_lies_in_its_place(tmp_pat
     (tmp_path / "victim").write_text("mine")
     os.utime(tmp_path / "victim", (5, 5))
     (tmp_path / "clock").symlink_to("victim")
-    assert read_server_clock(str(tmp_path / "clock")) > 5
+    assert read_disk_clock(str(tmp_path / "clock")) > 5
     assert (tmp_path / "victim").stat().st_mtime == 5
     assert sorted(os.listdir(tmp_path)) == ["clock", "victim"]
 
@@ -168,14 +168,14 @@ def test_a_journal_that_is_a_link_is_not_appended_to_and_the_home_takes_another(
 def test_a_line_without_an_end_is_torn_and_what_follows_is_folded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jobjar.journal
+    import jobjar.journal.append
 
-    monkeypatch.setattr(jobjar.journal, "_LONGEST_LINE", 3 << 20)
+    monkeypatch.setattr(jobjar.journal.append, "_LONGEST_LINE", 3 << 20)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\n{"entry":"a"}\n' + b"x" * (9 << 20) + b'\n{"entry":"b"}')
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        lines = list(jobjar.journal.read_journal(descriptor, 0))
+        lines = list(jobjar.journal.read.read_journal(descriptor, 0))
     finally:
         os.close(descriptor)
     assert [line.entry and line.entry["entry"] for line in lines] == ["a", None, "b"]

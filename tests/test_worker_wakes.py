@@ -12,12 +12,12 @@ from tests.rig import Rig, wait_until
 # A worker to which something happens at a chosen call of one of its steps: the race, forced.
 WORKER = """
 import os, sys
-import jobjar, jobjar.next_job
-from jobjar.daemon import run_in_foreground
+import jobjar, jobjar.worker.next_job
+from jobjar.worker.daemon import run_in_foreground
 from jobjar.jar import open_jar
 
 step, number, moment, event = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-real = getattr(jobjar.next_job, step)
+real = getattr(jobjar.worker.next_job, step)
 calls = 0
 
 def happen():
@@ -37,7 +37,7 @@ def patched(*args, **named):
         happen()
     return result
 
-setattr(jobjar.next_job, step, patched)
+setattr(jobjar.worker.next_job, step, patched)
 run_in_foreground(open_jar(), ())
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobjar.jar import Jar
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.layout import held_place, unclaimed_place
 from tests.described import script
 
@@ -80,7 +80,7 @@ class DescribedJob:
         )
         return self
 
-    def say(self, **variables: Any) -> DescribedJob:
+    def log(self, **variables: Any) -> DescribedJob:
         self.tell("variables", **self.who, variables=variables, told_at=self.tick())
         return self
 

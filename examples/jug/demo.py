@@ -130,7 +130,7 @@ def watch(jobs: int, progress: Progress) -> None:
     """Say how far the batch is until all its jobs are completed. Raises DemoFailed, Interrupted."""
     while True:
         waiting, running, completed = look_at_jobs(progress)
-        progress.say(
+        progress.log(
             f"{len(completed)} of {jobs} shares are counted", f"{len(waiting)} waiting, {len(running)} with a worker"
         )
         if len(completed) >= jobs:

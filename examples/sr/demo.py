@@ -79,7 +79,7 @@ def watch(results: Path, progress: Progress) -> None:
             stage = f"{counted} of {shares} shares are counted"
         else:
             stage = "splitting the files into shares"
-        progress.say(stage, f"jobs: {len(waiting)} waiting, {len(running)} running, {len(completed)} completed")
+        progress.log(stage, f"jobs: {len(waiting)} waiting, {len(running)} running, {len(completed)} completed")
         if has_report and not waiting and not running:
             return
         # Once is no proof: a job can be claimed, submit another and complete between the looks at two jars.

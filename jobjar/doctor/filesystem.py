@@ -1,6 +1,6 @@
 """Which file system a path lies on, by the kernel's table of mounts, and which of its options hurt a jar.
 
-Reads what mounts.py reads; writes nothing.
+Reads what shared_disk/mounts.py reads; writes nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
-from jobjar.mounts import Mount, find_mount, is_local_mount
+from jobjar.shared_disk.mounts import Mount, find_mount, is_local_mount
 
 # Longer than this, other nodes' heartbeats and directories are seen later than people expect.
 LONG_ATTRIBUTE_CACHE_S = 60

@@ -18,15 +18,15 @@ import peewee
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.errors import JarError, LedgerCorrupt
 from jobjar.jar import Jar
-from jobjar.jobname import new_id
-from jobjar.journal import read_journal
+from jobjar.job_file.names import new_id
+from jobjar.journal.read import read_journal
 from jobjar.ledger.database import driver, name_error
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.snapshot import MAX_AGE_S
-from jobjar.mounts import is_local
-from jobjar.settings import home_of_library
+from jobjar.settings.layers import home_of_library
+from jobjar.shared_disk.mounts import is_local
 from jobjar.units import format_seconds
 
 GROUP = "ledger"
@@ -50,7 +50,7 @@ def look_at_ledger(jar: Jar) -> Iterator[Finding]:
     if os.access(home.path, os.W_OK):
         yield look_at_lock(home)
     yield look_at_database(home)
-    if not home.shared:
+    if home.has_other_homes:
         yield look_at_snapshot(jar)
     yield look_at_journals(jar)
 
@@ -74,7 +74,7 @@ def look_at_home(jar: Jar, home: LedgerHome) -> Finding:
     check = "ledger home"
     status = os.stat(home.path)
     local = is_local(home.path)
-    whose = "the jar's own" if home.shared else "this node's own"
+    whose = "the jar's own" if not home.has_other_homes else "this node's own"
     measured = f"{home.path} ({'local' if local else 'network disk'}, {whose}, mode {stat.S_IMODE(status.st_mode):04o})"
     if not local:
         meaning = (
@@ -86,7 +86,7 @@ def look_at_home(jar: Jar, home: LedgerHome) -> Finding:
     if not os.access(home.path, os.R_OK | os.W_OK | os.X_OK):
         meaning = "this user's workers cannot use it"
         return Finding(GROUP, check, DANGER, measured, meaning, "run as its owner, or name another in JJ_LEDGER_HOME")
-    if home.shared and not is_local(jar.layout.home):
+    if not home.has_other_homes and not is_local(jar.layout.home):
         meaning = "the jar is on a network disk, but its ledger/ is not: other nodes may not see what this one journals"
         return Finding(GROUP, check, WARNING, measured, meaning, "have ledger/ on the disk of the jar")
     return Finding(GROUP, check, FINE, measured)

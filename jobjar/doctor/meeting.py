@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jobjar.contents import MESSAGE, read_document
-from jobjar.creating import create_file
-from jobjar.disk import write_all
 from jobjar.doctor.probe import remove_all, remove_if_empty
 from jobjar.errors import JarError
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
+from jobjar.shared_disk.contents import MESSAGE, read_document
+from jobjar.shared_disk.creating import create_file
+from jobjar.shared_disk.files import write_all
 
 FIRST, SECOND = "first", "second"
 POLL_S = 0.005
@@ -101,7 +101,7 @@ class Meeting:
         take_away(self.path)
 
 
-def meet(layout: Layout, timeout_s: float, say: Callable[[str], None]) -> Meeting:
+def meet(layout: Layout, timeout_s: float, log: Callable[[str], None]) -> Meeting:
     """Wait for a peer. Raises PeerFailed where none comes in time, OSError where the jar cannot be written to."""
     path = f"{layout.doctor}/pair"
     deadline = time.monotonic() + timeout_s
@@ -110,7 +110,7 @@ def meet(layout: Layout, timeout_s: float, say: Callable[[str], None]) -> Meetin
         for directory in (layout.doctor, path):
             made = _make(directory)
         if made:
-            return _wait_for_second(path, deadline, timeout_s, say)
+            return _wait_for_second(path, deadline, timeout_s, log)
         if _make(f"{path}/{SECOND}"):
             meeting = Meeting(path, SECOND, timeout_s)
             try:
@@ -122,16 +122,16 @@ def meet(layout: Layout, timeout_s: float, say: Callable[[str], None]) -> Meetin
                 take_away(path)  # left by one that was killed
         elif not said and _lists(layout.doctor, "pair"):
             said = True
-            say("another pair is being measured; waiting for its end")
+            log("another pair is being measured; waiting for its end")
             _take_away_if_silent(path, deadline)
         if time.monotonic() > deadline:
             raise _nobody(timeout_s)
         time.sleep(POLL_S)
 
 
-def _wait_for_second(path: str, deadline: float, timeout_s: float, say: Callable[[str], None]) -> Meeting:
+def _wait_for_second(path: str, deadline: float, timeout_s: float, log: Callable[[str], None]) -> Meeting:
     meeting = Meeting(path, FIRST, timeout_s)
-    say(f"waiting for a peer: run `jobjar doctor --peer` on another node within {timeout_s:g} s")
+    log(f"waiting for a peer: run `jobjar doctor --peer` on another node within {timeout_s:g} s")
     try:
         os.mkdir(meeting.messages)
         meeting.receive("hello", max(0.0, deadline - time.monotonic()))

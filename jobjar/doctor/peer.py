@@ -16,18 +16,18 @@ from jobjar.doctor.probe import clock_offset, judge_clock
 from jobjar.doctor.races import run_races
 from jobjar.doctor.staleness import measure_staleness
 from jobjar.errors import JarError
+from jobjar.host import login, node_name
 from jobjar.jar import Jar
-from jobjar.jobname import login, node_name
 from jobjar.ledger.home import read_jar_id
 from jobjar.liveness import boot_id
-from jobjar.regular import read_regular
+from jobjar.shared_disk.regular import read_regular
 from jobjar.units import format_seconds
 from jobjar.version import VERSION
 
 __all__ = ["PeerFailed", "examine_pair"]
 
 
-def examine_pair(jar: Jar, timeout_s: float, say: Callable[[str], None]) -> list[Finding]:
+def examine_pair(jar: Jar, timeout_s: float, log: Callable[[str], None]) -> list[Finding]:
     """Meet a peer and return the findings of the pair; both return the same measurements.
 
     Raises PeerFailed where none comes, or it goes away.
@@ -35,11 +35,11 @@ def examine_pair(jar: Jar, timeout_s: float, say: Callable[[str], None]) -> list
     findings: list[Finding] = []
     meeting: Meeting | None = None
     try:
-        meeting = meet(jar.layout, timeout_s, say)
+        meeting = meet(jar.layout, timeout_s, log)
         me = describe_self(jar, meeting)
         peer = meeting.swap("who", **me)
         group = f"pair with {peer['node']}"
-        say(f"measuring with {peer['node']}")
+        log(f"measuring with {peer['node']}")
         findings += compare_nodes(group, me, peer)
         findings.append(look_at_owner(group, meeting, peer))
         findings += run_races(meeting, group)

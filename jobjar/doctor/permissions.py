@@ -8,13 +8,13 @@ import shlex
 import stat
 from collections.abc import Iterator
 
-from jobjar.disk import is_job_file
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
-from jobjar.jobname import printable_name
-from jobjar.ledger.reconcile import list_directory, list_everything
-from jobjar.mounts import find_mount
+from jobjar.shared_disk.files import is_job_file
+from jobjar.shared_disk.listing import list_directory, list_everything
+from jobjar.shared_disk.mounts import find_mount
+from jobjar.text import printable_name
 
 GROUP = "permissions"
 # A directory of a million jobs is not read to its end.

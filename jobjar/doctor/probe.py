@@ -16,14 +16,15 @@ import sys
 import time
 from collections.abc import Iterator
 
-from jobjar.disk import read_server_clock, sync_directory, write_all
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
-from jobjar.jobname import new_id, node_name
+from jobjar.host import node_name
+from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.ledger.reconcile import list_directory
 from jobjar.liveness import MARK, is_left, mark, own_nodes
-from jobjar.moves import move
-from jobjar.trees import remove_tree
+from jobjar.shared_disk.files import read_disk_clock, sync_directory, write_all
+from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.moves import move
+from jobjar.shared_disk.trees import remove_tree
 from jobjar.units import format_seconds
 
 GROUP = "jar's disk"
@@ -60,7 +61,7 @@ def own_directory(layout: Layout) -> Iterator[str]:
 
 def sweep(layout: Layout, own: str) -> None:
     """Remove what killed doctors left."""
-    now = read_server_clock(f"{own}/clock")
+    now = read_disk_clock(f"{own}/clock")
     for entry in list_directory(layout.doctor):
         if entry.path == own:
             continue
@@ -263,7 +264,7 @@ def clock_offset(path: str) -> tuple[float, float]:
     best = (0.0, float("inf"))
     for _ in range(3):
         before = time.time()
-        server = read_server_clock(path)
+        server = read_disk_clock(path)
         after = time.time()
         # File times come from a clock that ticks every few milliseconds.
         doubt = (after - before) / 2 + 0.01

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from jobjar.doctor.findings import DANGER, FINE, NOTE, Finding
 from jobjar.doctor.meeting import FIRST, Meeting, PeerFailed
-from jobjar.moves import move
+from jobjar.shared_disk.moves import move
 
 ROUNDS = 50
 # A slow disk gets fewer rounds.

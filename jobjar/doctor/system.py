@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from jobjar.control import ASIDE
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.errors import BadCategory
+from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.jobname import check_category, node_name
+from jobjar.job_file.names import check_category
 from jobjar.liveness import boot_id
+from jobjar.roster import ASIDE
 from jobjar.version import VERSION
 
 GROUP = "node"

@@ -9,14 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 
-from jobjar.control import WorkerState, list_workers
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.grouped import name_some
+from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.jobname import node_name
-from jobjar.ledger.reconcile import list_directory, list_jar
 from jobjar.liveness import DEAD, UNKNOWN, boot_id
-from jobjar.report import gather_status
+from jobjar.reports.status import gather_status
+from jobjar.roster import WorkerState, list_workers
+from jobjar.shared_disk.listing import list_directory, list_jar
 from jobjar.units import format_seconds
 
 GROUP = "workers"

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobjar.contents import is_time
-from jobjar.jobname import priority_in_name
-from jobjar.journal import Entry
+from jobjar.job_file.names import priority_in_name
+from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
+from jobjar.ledger.apply_others import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.by_hand import FOUND
-from jobjar.ledger.details import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
+from jobjar.shared_disk.contents import is_time
 
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobjar.jobname import id_in_name
+from jobjar.job_file.names import id_in_name
 from jobjar.layout import name_in_place
 from jobjar.ledger.models import MODELS, VIEWS, Attempt, Job, JobReport, Move
 from jobjar.ledger.store import Ledger

@@ -2,7 +2,7 @@
 
 Reads the journals, and the directories where it is told to; writes a file under a temporary name in the ledger home, or in the
 directory for temporary files where that has no room or this user may only read, and removes it. Killed midway, it leaves that one
-file, which `recover_jobs` removes from a home (tidy.py).
+file, which `recover_jobs` removes from a home (recovery/tidy.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.creating import open_shared, temporary_path
-from jobjar.ledger.agree import reconcile
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.private import temporary_file
 from jobjar.ledger.rebuild import differing_rows, differing_tables
+from jobjar.ledger.reconcile_jar import reconcile
 from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
+from jobjar.shared_disk.creating import open_shared, temporary_path
 
 _NAME = "beside"
 _SPARE_BYTES = 256 << 20
@@ -89,7 +89,7 @@ class LedgerBeside:
 @contextlib.contextmanager
 def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
     """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
-    beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.shared))
+    beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
     if ledger.is_private or not _has_room(ledger.path):
         path = temporary_file()
     else:

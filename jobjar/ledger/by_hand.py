@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from jobjar.disk import read_server_clock
 from jobjar.errors import CannotUseJar
-from jobjar.jobname import node_name, priority_in_name
-from jobjar.journal import Entry, Journal, moved_entry
+from jobjar.host import node_name
+from jobjar.job_file.names import priority_in_name
+from jobjar.journal.append import Journal, moved_entry
+from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.renamed import kept_priority
+from jobjar.shared_disk.files import read_disk_clock
 
 # The reason and the actor of such a move: nobody noted who it was.
 FOUND, HAND = "found", "hand"
@@ -79,7 +81,7 @@ def journal_hands(
         if difference.kind == "gone":
             if last.place != NOWHERE and difference.place.startswith(_REMOVED_FROM):
                 if now is None:
-                    now = round(read_server_clock(layout.clock_file(node_name())), 6)
+                    now = round(read_disk_clock(layout.clock_file(node_name())), 6)
                 entries.append(_removal_entry(connection, difference, last, now))
         elif last.place != difference.place and not _is_programs(connection, difference, last):
             entries.append(_found_entry(connection, difference, last))

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jobjar.disk import is_job_file, look
-from jobjar.jobname import is_text, oddity_in_name
-from jobjar.placeholder import read_placeholder
+from jobjar.job_file.names import oddity_in_name
+from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.placeholder import read_placeholder
+from jobjar.text import is_text
 
 # A directory of so many jobs or fewer is small: a question looks at it, and nothing is kept of it.
 SMALL = 10_000

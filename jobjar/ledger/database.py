@@ -14,11 +14,11 @@ from typing import Any
 
 import peewee
 
-from jobjar.creating import open_shared
 from jobjar.errors import JarError, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.ledger.driver import quote_path as quote_path
 from jobjar.ledger.migrate import check_schema, check_version
-from jobjar.regular import open_regular
+from jobjar.shared_disk.creating import open_shared
+from jobjar.shared_disk.regular import open_regular
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
@@ -191,8 +191,8 @@ def copy_live(path: str, target: str) -> None:
         raise
 
 
-def back_up(path: str, target: str, options: str = "", meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Copy a ledger that others may be writing to, as it is now, by SQLite's backup interface: in steps, and `meanwhile` is
+def back_up(path: str, target: str, options: str = "", between_pieces: Callable[[], None] = lambda: None) -> None:
+    """Copy a ledger that others may be writing to, as it is now, by SQLite's backup interface: in steps, and `between_pieces` is
     called between them. `options` are added to the URI of what is read.
 
     The copy is not in WAL mode: who may only read it can open it by any program. It is not synced. Raises SQLite's errors.
@@ -209,7 +209,7 @@ def back_up(path: str, target: str, options: str = "", meanwhile: Callable[[], N
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         # SQLite's own sync would come at its end, in one piece; that of who keeps the copy is enough.
         copy.execute("PRAGMA synchronous = off")
-        source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: meanwhile())
+        source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: between_pieces())
         copy.execute("PRAGMA journal_mode = delete")
 
 

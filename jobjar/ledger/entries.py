@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobjar.contents import (
+from jobjar.shared_disk.contents import (
     LATEST,
     is_category,
     is_count,
@@ -100,7 +100,8 @@ def _is_path(value: Any) -> bool:
     return is_text(value) and are_paths((value,))
 
 
-# Values of the rows that details.py makes, by their columns; what is no path and no number may be any text, or missing.
+# Values of the rows that ledger/apply_others.py makes, by their columns; what is no path and no number may be any text, or
+# missing.
 _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
     **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),

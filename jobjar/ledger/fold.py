@@ -14,11 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jobjar.disk import open_common_file
 from jobjar.errors import LedgerCorrupt
-from jobjar.growth import told_sizes
-from jobjar.jobname import node_name
-from jobjar.journal import (
+from jobjar.host import node_name
+from jobjar.journal.growth import told_sizes
+from jobjar.journal.read import (
     Entry,
     JournalFile,
     folded_end,
@@ -33,9 +32,10 @@ from jobjar.ledger.apply import apply_entries
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
-from jobjar.mounts import is_local
-from jobjar.patience import FLICKER_S, patience, patiently
-from jobjar.regular import UnfitFile, open_regular, pass_over
+from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.mounts import is_local
+from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
+from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20
@@ -92,7 +92,7 @@ def fold_journals(
 ) -> int:
     """Fold what is new in all journals, or what of it is before the offsets `until`, by the journals' keys; returns the number
     of lines taken. Inside the caller's transaction. The meter gets bytes. Without `opens_all`, those of other nodes that are
-    told to have nothing new (growth.py) are not opened: what was appended just now may be missing then."""
+    told to have nothing new (journal/growth.py) are not opened: what was appended just now may be missing then."""
     names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
     told = {} if opens_all else told_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))

@@ -18,18 +18,20 @@ import zlib
 from collections.abc import Iterator
 from types import FrameType
 
-from jobjar.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
-from jobjar.disk import open_common_file, read_file, replace_file, write_all
+from jobjar.access.refusals import explain_at, explain_forbidden
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLedgerHome, UnsafeLedgerHome
-from jobjar.growth import ToldJournal
-from jobjar.jobname import new_id, node_name
-from jobjar.journal import Journal, journal_key, list_journals
+from jobjar.host import node_name
+from jobjar.job_file.names import new_id
+from jobjar.journal.append import Journal
+from jobjar.journal.growth import ToldJournal
+from jobjar.journal.read import journal_key, list_journals
 from jobjar.layout import Layout
 from jobjar.liveness import boot_id, mark, node_run
-from jobjar.mounts import is_local
-from jobjar.patience import patiently
-from jobjar.refusals import explain_at, explain_forbidden
-from jobjar.regular import UnfitFile, pass_over, read_regular
+from jobjar.shared_disk.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
+from jobjar.shared_disk.files import open_common_file, read_file, replace_file, write_all
+from jobjar.shared_disk.mounts import is_local
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.regular import UnfitFile, pass_over, read_regular
 
 LOCK_PATIENCE_S = 10.0
 SPIN_S = 0.001
@@ -49,11 +51,12 @@ def next_journal_name(name: str) -> str:
 
 
 class LedgerHome:
-    """The paths of one ledger home. `shared` is true where it is the jar's own directory."""
+    """The paths of one ledger home. `has_other_homes`: other nodes have homes of their own, as on a network disk; else this is
+    the jar's own directory, which all its processes use."""
 
-    def __init__(self, path: str, shared: bool) -> None:
+    def __init__(self, path: str, has_other_homes: bool) -> None:
         self.path = path
-        self.shared = shared
+        self.has_other_homes = has_other_homes
         self.database = f"{path}/ledger.db"
         self.lock_file = f"{path}/lock"
         self.jar_file = f"{path}/jar"
@@ -72,7 +75,7 @@ class LedgerHome:
         """The file that names the journal of this run of the node: `writer`; or one of its own, where that is of another run of
         this boot. That is another container, which uses this home too: they would name each other's next journal in turns."""
         first = f"{self.path}/writer"
-        run = "" if self.shared else _read_run(first)
+        run = "" if not self.has_other_homes else _read_run(first)
         is_others = bool(run) and run != node_run() and run.partition(".")[0] == boot_id()
         return f"{first}.{zlib.crc32(node_run().encode()):08x}" if is_others else first
 
@@ -108,9 +111,9 @@ class LedgerHome:
             return "", ""
         name, _, run = text.strip().partition(" ")
         # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
-        is_own = self.shared or name.startswith(f"{node_name()}.")
+        is_own = not self.has_other_homes or name.startswith(f"{node_name()}.")
         is_name = is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name) is not None
-        if is_name and (run == node_run() or (self.shared and not run)):
+        if is_name and (run == node_run() or (not self.has_other_homes and not run)):
             return name, ""
         self._drop_writer(text)
         return "", name if is_name else ""
@@ -158,7 +161,7 @@ class LedgerHome:
         descriptor = create_file(temporary, 0o600)
         try:
             os.fchmod(descriptor, common_mode(self.path))
-            write_all(descriptor, (name if self.shared else f"{name} {node_run()}").encode())
+            write_all(descriptor, (name if not self.has_other_homes else f"{name} {node_run()}").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -177,7 +180,7 @@ class LedgerHome:
                 return find_path()
 
         try:
-            if self.shared:
+            if not self.has_other_homes:
                 return Journal(find_path(), find_path, find_other)
             return ToldJournal(find_path(), find_path, find_other, self.told_file)
         except OSError as error:
@@ -205,7 +208,7 @@ class LedgerHome:
                     if not _try_for(descriptor, SPIN_S):
                         self._wait_for_lock(descriptor, patience_s)
                 # A home of this node may be removed under its workers: who comes next locks another file of that name.
-                if self.shared or os.fstat(descriptor).st_nlink:
+                if not self.has_other_homes or os.fstat(descriptor).st_nlink:
                     break
                 os.close(descriptor)
                 self._lock_descriptor = -1
@@ -222,7 +225,7 @@ class LedgerHome:
 
     def _open_lock(self) -> int:
         if self._lock_descriptor < 0:
-            if not self.shared and not os.path.isdir(self.path):
+            if self.has_other_homes and not os.path.isdir(self.path):
                 _make_own_directory(self.path)
             self._lock_descriptor = open_common_file(self.lock_file, os.O_RDWR)
         return self._lock_descriptor
@@ -304,7 +307,7 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     if override and not is_local(layout.ledger):
         raise SharedLedgerHome(path=override, why="it is the jar's own ledger/, on a network disk")
     if is_local(layout.ledger):
-        return LedgerHome(layout.ledger, shared=True)
+        return LedgerHome(layout.ledger, has_other_homes=False)
     if not os.access(layout.journals, os.W_OK):
         raise CannotUseJar(action="write to", path=layout.journals, reason=explain_forbidden(layout.journals))
     parent = f"{HOMES}/jobjar-{os.geteuid()}"
@@ -338,7 +341,7 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
     if os.path.lexists(f"{path}/journals"):
         # Of this jar too: what a network disk serves lies on the server's own disk, where nothing tells that it is shared.
         raise SharedLedgerHome(path=path, why="it is the ledger/ of a jar")
-    home = LedgerHome(path, shared=False)
+    home = LedgerHome(path, has_other_homes=True)
     _check_is_of_jar(home, layout)
     return home
 

@@ -1,7 +1,7 @@
 """Look at the directories as far as a question may: at those that are small, and at larger ones as long as that takes a moment.
 
 What is larger was compared by whoever did that last (a worker's scan, a recovery); a question says when that was. Reads
-directories and rows; writes what differs (agree.py). Killed midway, the next question does what was not done.
+directories and rows; writes what differs (ledger/reconcile_jar.py). Killed midway, the next question does what was not done.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jobjar.disk import is_gone, look
-from jobjar.journal import list_journals
+from jobjar.journal.read import list_journals
 from jobjar.layout import Layout, name_in_place
-from jobjar.ledger.agree import Row, Suspects, find_suspects, look_at_suspects
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.compared import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.reconcile import leaving_places, list_allowed, list_directory, list_worker_jobs
+from jobjar.ledger.reconcile_jar import Row, Suspects, find_suspects, look_at_suspects
 from jobjar.ledger.removed import missed_jobs
 from jobjar.ledger.store import Ledger
+from jobjar.shared_disk.files import is_gone, look
+from jobjar.shared_disk.listing import leaving_places, list_allowed, list_directory, list_worker_jobs
 
 # A directory that is not small is looked at if that takes no longer than this.
 _LOOK_S = 0.2

@@ -18,14 +18,14 @@ from _thread import allocate_lock
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jobjar.disk import look
 from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
-from jobjar.journal import Journal
+from jobjar.journal.append import Journal
 from jobjar.layout import Layout
 from jobjar.ledger.driver import quick_driver, quote_path
 from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import is_current
+from jobjar.shared_disk.files import look
 
 if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
@@ -72,7 +72,7 @@ class Mirror:
             with self._locked(), self._writing(ledger) as connection:
                 before = folded_to
                 if everything or journal.changed_lately():
-                    fold_journals(connection, self._layout, opens_all=self._home.shared)
+                    fold_journals(connection, self._layout, opens_all=not self._home.has_other_homes)
                     folded_to = before
                 else:
                     folded_to = fold_piece(connection, journal.path)

@@ -16,18 +16,18 @@ from jobjar.layout import Layout
 from jobjar.ledger.database import copy_live, copy_snapshot
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.store import FROM_LEDGER, FROM_SNAPSHOT, Ledger
-from jobjar.mounts import is_local
+from jobjar.shared_disk.mounts import is_local
 
 
 def open_private_ledger(
-    layout: Layout, say: Callable[[str], None], from_live: bool = True, from_copy: bool = True
+    layout: Layout, log: Callable[[str], None], from_live: bool = True, from_copy: bool = True
 ) -> Ledger:
     """A private ledger, open: a copy of the jar's own ledger (`from_live`) or of the snapshot, as far as they can be used
     and `from_copy` allows it; else an empty one in memory. The journals' tails are still to be folded.
 
-    `say` gets why a snapshot was not used.
+    `log` gets why a snapshot was not used.
     """
-    ledger = Ledger(layout, LedgerHome(layout.ledger, shared=True), say)
+    ledger = Ledger(layout, LedgerHome(layout.ledger, has_other_homes=False), log)
     live = f"{layout.ledger}/ledger.db"
     if from_copy and from_live and os.path.exists(live) and is_local(layout.ledger):
         with contextlib.suppress(LedgerUnavailable, OSError):  # the next one may do
@@ -43,7 +43,7 @@ def open_private_ledger(
             ledger.open_copy(target, FROM_SNAPSHOT, published_at)
             return ledger
         except (LedgerUnavailable, OSError) as error:
-            say(f"the snapshot is not used, which takes longer: {error}. Reading the journals from their beginning")
+            log(f"the snapshot is not used, which takes longer: {error}. Reading the journals from their beginning")
     ledger.open_memory()
     return ledger
 

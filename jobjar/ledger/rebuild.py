@@ -13,18 +13,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jobjar.creating import temporary_path
 from jobjar.errors import LedgerDiskFull, OtherVersion
-from jobjar.journal import Journal
+from jobjar.journal.append import Journal
 from jobjar.layout import Layout
-from jobjar.ledger.agree import reconcile, reconcile_in_pieces
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
+from jobjar.ledger.reconcile_jar import reconcile, reconcile_in_pieces
 from jobjar.ledger.removed import MISSED
 from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
+from jobjar.shared_disk.creating import temporary_path
 
 # So much of the journals is folded while others wait for a rebuilt ledger. What is damaged is never folded: so many tries.
 _LAST_BYTES, _TRIES = 1 << 16, 10
@@ -196,7 +196,7 @@ def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> N
 
 
 def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
-    fresh_home = LedgerHome(home.path, home.shared)
+    fresh_home = LedgerHome(home.path, home.has_other_homes)
     fresh_home.database = temporary_path(home.database)
     fresh_home.lock_file = f"{fresh_home.database}.lock"
     fresh = Ledger(layout, fresh_home)

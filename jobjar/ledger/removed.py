@@ -1,8 +1,8 @@
 """Jobs whose files are not there: what their rows say, and which of them were only missed, by who did not look elsewhere.
 
 A claimer that finds no file where the ledger has a job goes on to the next; whether the job was removed, or where it is, the
-next who lists the jars looks for (agree.py), and tells of it (by_hand.py). Until then a row of `file_mark` has the mark
-`missed`. Writes rows, inside the caller's transaction.
+next who lists the jars looks for (ledger/reconcile_jar.py), and tells of it (by_hand.py). Until then a row of `file_mark` has
+the mark `missed`. Writes rows, inside the caller's transaction.
 """
 
 from __future__ import annotations

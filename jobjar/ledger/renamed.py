@@ -2,8 +2,8 @@
 
 A job's own name is the one that its submission gave it; another priority, or the `~2` of a taken name, leave it the same. Any
 other file whose name has the id in it is a copy (an editor's backup, say), unless the job's own file is gone and this is it
-by its mark (file_mark.py). So is a file of quite another name: `mv unclaimed/JOB unclaimed/CATEGORY` where there is no such
-category. Reads rows, and the files in question.
+by its mark (shared_disk/file_mark.py). So is a file of quite another name: `mv unclaimed/JOB unclaimed/CATEGORY` where there is
+no such category. Reads rows, and the files in question.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from jobjar.disk import is_job_file, look
-from jobjar.file_mark import mark_prefix, read_mark
-from jobjar.jobname import (
+from jobjar.job_file.names import (
     carried_id,
     has_priority,
     id_in_name,
@@ -25,6 +23,8 @@ from jobjar.jobname import (
     with_priority,
 )
 from jobjar.layout import Layout, name_in_place, state_of_place
+from jobjar.shared_disk.file_mark import mark_prefix, read_mark
+from jobjar.shared_disk.files import is_job_file, look
 
 # An editor that keeps a backup renames the job's file and then writes it anew: for that long its name may be missing.
 _EDITED_WITHIN_S = 2.0

@@ -2,8 +2,8 @@
 
 It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it is.
 Reads the live ledger by SQLite's backup interface, without its lock, into the home; copies that to a temporary name
-beside `ledger/snapshot.db` and renames it. One node does it at a time (role.py). Killed midway, the old snapshot stays
-whole.
+beside `ledger/snapshot.db` and renames it. One node does it at a time (shared_disk/taking_turns.py). Killed midway, the old
+snapshot stays whole.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import os
 import time
 from collections.abc import Callable
 
-from jobjar.creating import create_file, temporary_path
-from jobjar.disk import common_mode, read_server_clock, rename
 from jobjar.errors import LedgerUnavailable, NewerLedger
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
-from jobjar.patience import FLICKER_S, patiently
-from jobjar.role import give_back_role, take_role
+from jobjar.shared_disk.creating import create_file, temporary_path
+from jobjar.shared_disk.files import common_mode, read_disk_clock, rename
+from jobjar.shared_disk.patience import FLICKER_S, patiently
+from jobjar.shared_disk.taking_turns import give_back_role, take_role
 
 MAX_AGE_S = 300.0
 _CHUNK_BYTES = 8 << 20
@@ -38,15 +38,15 @@ def snapshot_age_s(ledger: Ledger) -> float | None:
 
 
 def publish_snapshot(
-    ledger: Ledger, older_than_s: float = MAX_AGE_S, meanwhile: Callable[[], None] = lambda: None
+    ledger: Ledger, older_than_s: float = MAX_AGE_S, between_pieces: Callable[[], None] = lambda: None
 ) -> bool:
     """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something (0: in any case); returns
     whether it did.
 
-    Holds no lock, and calls `meanwhile` several times a second. A home in the jar itself needs no snapshot. Raises OSError
+    Holds no lock, and calls `between_pieces` several times a second. A home in the jar itself needs no snapshot. Raises OSError
     where the disk is full or read-only, LedgerUnavailable.
     """
-    if ledger.home.shared or ledger.is_private:
+    if not ledger.home.has_other_homes or ledger.is_private:
         return False
     age_s = snapshot_age_s(ledger)
     ledger.snapshot_due_at = time.monotonic() + max(0.0, older_than_s - (age_s or 0.0))
@@ -60,8 +60,8 @@ def publish_snapshot(
     try:
         with ledger.errors_named():
             ledger.ensure_open()
-            back_up(ledger.path, own, meanwhile=meanwhile)
-        _copy_durably(own, temporary, common_mode(ledger.layout.ledger), meanwhile)
+            back_up(ledger.path, own, between_pieces=between_pieces)
+        _copy_durably(own, temporary, common_mode(ledger.layout.ledger), between_pieces)
         rename(temporary, ledger.layout.snapshot)
     finally:
         remove_database(own)
@@ -70,14 +70,14 @@ def publish_snapshot(
     return True
 
 
-def publish_snapshot_when_due(ledger: Ledger, meanwhile: Callable[[], None]) -> bool:
+def publish_snapshot_when_due(ledger: Ledger, between_pieces: Callable[[], None]) -> bool:
     """`publish_snapshot` for who asks often: asks the disk only when the snapshot that was seen may be too old by now, and where
     something was folded since it was seen to have it all. Raises as that."""
-    if ledger.home.shared or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
+    if not ledger.home.has_other_homes or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
         return False
     if ledger.published_positions and _positions(ledger) == ledger.published_positions:
         return False
-    return publish_snapshot(ledger, meanwhile=meanwhile)
+    return publish_snapshot(ledger, between_pieces=between_pieces)
 
 
 def _has_news(ledger: Ledger) -> bool:
@@ -107,11 +107,11 @@ def _positions(ledger: Ledger) -> dict[str, int]:
         return dict(ledger.connection.execute(_POSITIONS))
 
 
-def _copy_durably(source: str, target: str, mode: int, meanwhile: Callable[[], None]) -> None:
+def _copy_durably(source: str, target: str, mode: int, between_pieces: Callable[[], None]) -> None:
     with open(source, "rb") as reader, open(create_file(target, 0o600), "wb") as writer:
         while chunk := reader.read(_CHUNK_BYTES):
             writer.write(chunk)
-            meanwhile()
+            between_pieces()
         writer.flush()
         os.fchmod(writer.fileno(), mode)
         os.fsync(writer.fileno())
@@ -122,4 +122,4 @@ def _take_role(ledger: Ledger) -> bool:
 
 
 def _disk_now(ledger: Ledger) -> float:
-    return read_server_clock(ledger.layout.clock_file(node_name()))
+    return read_disk_clock(ledger.layout.clock_file(node_name()))

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from jobjar.creating import temporary_path
-from jobjar.disk import open_common_file
+from jobjar.access.refusals import explain_at
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import (
@@ -31,8 +30,9 @@ from jobjar.ledger.database import (
 )
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
-from jobjar.refusals import explain_at
-from jobjar.regular import UnfitFile
+from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.regular import UnfitFile
 
 __all__ = ["Ledger", "check_database", "driver"]
 
@@ -66,23 +66,23 @@ FROM_LEDGER, FROM_SNAPSHOT, FROM_JOURNALS = "ledger", "snapshot", "journals"
 class Ledger:
     """A ledger home's database, or a private one of this process. Not for sharing between threads.
 
-    `say` gets what a person should know of how it was made. `source` is one of the FROM_ names; `made_at` is when a
+    `log` gets what a person should know of how it was made. `source` is one of the FROM_ names; `made_at` is when a
     private one's source was published (the disk's time), None where the source is as of now.
     """
 
-    def __init__(self, layout: Layout, home: LedgerHome, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, layout: Layout, home: LedgerHome, log: Callable[[str], None] = lambda line: None) -> None:
         self.layout = layout
         self.home = home
         self.path = home.database
         self.database = peewee.SqliteDatabase(None)
         self._identity: tuple[int, int] | None = None
         self._turn_connection: Any = None
-        self._say = say
+        self._say = log
         self.is_private = False
         self.source = FROM_LEDGER
         self.made_at: float | None = None
         self._is_filling = False
-        self.starts_from_snapshot = not home.shared
+        self.starts_from_snapshot = home.has_other_homes
         # How far journals were folded when the snapshot was seen to have it all.
         self.published_positions: dict[str, int] = {}
         # Before that (by the monotonic clock) the snapshot that was seen is not too old.
@@ -317,7 +317,7 @@ class Ledger:
                 raise
         return action()
 
-    def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], say: Callable[[str], None]) -> T:
+    def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], log: Callable[[str], None]) -> T:
         """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again. Where its
         disk is full, and its write-ahead log has more of that than the ledger itself, rebuild it in that room."""
         try:
@@ -325,7 +325,7 @@ class Ledger:
         except LedgerDiskFull as error:
             if self.is_private or not most_is_wal(self.path):
                 raise
-            say(f"{error}. Rebuilding it from the journals and the directories, without that")
+            log(f"{error}. Rebuilding it from the journals and the directories, without that")
             with self.home.locked():
                 self.close()
                 remove_database(self.path)
@@ -335,7 +335,7 @@ class Ledger:
             if self.is_private:
                 raise
             aside = self.set_aside()
-            say(f"{error}. It was moved to {aside}; rebuilding it from the journals and the directories")
+            log(f"{error}. It was moved to {aside}; rebuilding it from the journals and the directories")
             rebuild(self)
             return action()
 

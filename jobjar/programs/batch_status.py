@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("name", nargs="?", metavar="NAME", help="a batch (default: all)")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar import batch_report
-        from jobjar.lookup import describe_source
-        from jobjar.tables import check_format
+        from jobjar.reports import batches as batch_report
+        from jobjar.reports.refresh import describe_source
+        from jobjar.reports.tables import check_format
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.grouped import summarize
-from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
+from jobjar.text import printable
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar check") -> int:
@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("-v", "--verbose", action="store_true", help="print each, where there are several of one kind")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.check import check_jar
-        from jobjar.lookup import describe_source
         from jobjar.programs.shown_meter import open_meter
+        from jobjar.reports.check import check_jar
+        from jobjar.reports.refresh import describe_source
 
         jar = open_named_jar(options, program_path)
         notes: list[str] = []

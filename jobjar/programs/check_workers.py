@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.description import storage_category
-from jobjar.jobname import check_category
+from jobjar.job_file.description import storage_category
+from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("storage_class", nargs="*", metavar="CLASS", help="a storage class; with --storage alone")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar import daemon
+        from jobjar.worker import daemon
 
         if options.storage != bool(options.storage_class):
             parser.error("--storage and the storage classes whose files are to be stored belong together")

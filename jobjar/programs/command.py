@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jobjar.access.refusals import explain_at
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import printable
-from jobjar.patience import patience
 from jobjar.programs.utf8 import begin
-from jobjar.refusals import explain_at
-from jobjar.settings import Value, parse_option
+from jobjar.settings.layers import Value, parse_option
+from jobjar.shared_disk.patience import patience
+from jobjar.text import printable
 
 Body = Callable[[argparse.Namespace], int]
 
@@ -65,7 +65,7 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
     if options.home:
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
     jar = open_jar(overrides, program_path)
-    jar.say = lambda line: complain(os.path.basename(sys.argv[0]), line)
+    jar.log = lambda line: complain(os.path.basename(sys.argv[0]), line)
     jar.take_umask()
     return jar
 
@@ -92,7 +92,7 @@ def run_in_a_moment(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     begin(is_program=argv is None)
     options = parser.parse_args(argv)
-    patience.say = lambda line: complain(parser.prog, line)
+    patience.log = lambda line: complain(parser.prog, line)
     try:
         status = body(options)
         sys.stdout.flush()
@@ -134,7 +134,7 @@ def _name_ledger_error(error: Exception) -> JarError | None:
 
 def say_source(program: str, source: Mapping[str, Any]) -> None:
     """Tell people what the answer was read from, where that was not this node's own ledger (`lookup.describe_source`)."""
-    from jobjar.lookup import name_source
+    from jobjar.reports.refresh import name_source
 
     text = name_source(source["source"], source["snapshot_age_s"])
     if text is not None:
@@ -143,8 +143,8 @@ def say_source(program: str, source: Mapping[str, Any]) -> None:
 
 def say_other_versions(program: str, jar: Jar) -> None:
     """Tell people where workers of another version use the jar, too."""
-    from jobjar.control import list_workers
-    from jobjar.versions import explain_other_versions
+    from jobjar.reports.versions import explain_other_versions
+    from jobjar.roster import list_workers
 
     text = explain_other_versions(list_workers(jar.layout))
     if text is not None:

@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 
 from jobjar.programs.command import make_parser, run
-from jobjar.setting_table import BY_NAME
-from jobjar.settings import load_settings, parse_option
+from jobjar.settings.layers import load_settings, parse_option
+from jobjar.settings.table import BY_NAME
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar config") -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("--help-settings", action="store_true", help="print what each setting means instead")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.tables import check_format, format_table
+        from jobjar.reports.tables import check_format, format_table
 
         check_format(options.format)
         overrides = {}

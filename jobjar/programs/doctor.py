@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.doctor.findings import DANGER, FINE, as_objects, format_findings, worst_verdict
         from jobjar.doctor.node import examine_node
         from jobjar.errors import UsageError
-        from jobjar.jobname import node_name
+        from jobjar.host import node_name
         from jobjar.units import parse_seconds
 
         try:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.retrieve import copy_output, find_stored_output, write_output
+        from jobjar.reports.stored_files import copy_output, find_stored_output, write_output
 
         jar = open_named_jar(options, program_path)
         output = find_stored_output(jar, options.name, options.job, options.batch)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.jar import open_jar
 from jobjar.programs.command import make_parser, run
-from jobjar.settings import parse_option
+from jobjar.settings.layers import parse_option
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar init") -> int:

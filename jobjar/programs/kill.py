@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.heartbeat import name_workers
-        from jobjar.lookup import find_job, refresh_ledger, request_kill
+        from jobjar.reports.jobs import find_job, request_kill
+        from jobjar.reports.refresh import refresh_ledger
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)

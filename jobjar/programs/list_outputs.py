@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.text import printable
 
 if TYPE_CHECKING:
-    from jobjar.ledger.stored import StoredOutput
+    from jobjar.ledger.ask_stored_files import StoredOutput
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "list_outputs") -> int:
@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("name", metavar="BATCH|JOB", nargs="?", help="a batch's name, or a job's name, id, or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import describe_source
-        from jobjar.retrieve import list_outputs
-        from jobjar.tables import check_format, format_table
+        from jobjar.reports.refresh import describe_source
+        from jobjar.reports.stored_files import list_outputs
+        from jobjar.reports.tables import check_format, format_table
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

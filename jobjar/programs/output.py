@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import describe_source, find_job, find_output, open_output, refresh_ledger
+        from jobjar.reports.jobs import find_job, find_output, open_output
+        from jobjar.reports.refresh import describe_source, refresh_ledger
 
         jar = open_named_jar(options, program_path)
         refresh_ledger(jar)

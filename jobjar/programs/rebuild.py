@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.errors import OtherVersionAtWork
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from jobjar.programs.command import complain, make_parser, open_named_jar, run
 from jobjar.version import VERSION
 
@@ -17,11 +17,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.control import list_workers
         from jobjar.grouped import name_some
         from jobjar.ledger.rebuild import find_other_version, rebuild_ledger
         from jobjar.programs.shown_meter import open_meter
-        from jobjar.versions import other_versions
+        from jobjar.reports.versions import other_versions
+        from jobjar.roster import list_workers
 
         jar = open_named_jar(options, program_path)
         home = jar.ledger_home
@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if other is not None:
             # Workers that use this home would refuse the new ledger as this version refuses theirs.
             theirs = [
-                worker for worker in list_workers(jar.layout) if home.shared or worker.process.node == node_name()
+                worker
+                for worker in list_workers(jar.layout)
+                if not home.has_other_homes or worker.process.node == node_name()
             ]
             for version, names in other_versions(theirs).items():
                 raise OtherVersionAtWork(

@@ -1,5 +1,5 @@
 """recover_jobs: take back the jobs of this node's dead workers and reconcile the ledger; print what was done. With
---nightly, also what is done once a night (nightly.py)."""
+--nightly, also what is done once a night (nightly/night.py)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from jobjar.errors import NotConfirmed
 from jobjar.grouped import summarize
 from jobjar.jar import Jar
-from jobjar.jobname import printable
 from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
+from jobjar.text import printable
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "recover_jobs") -> int:
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask whether --node or --worker is meant")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.batch_change import give_up
-        from jobjar.lease import recover_expired
+        from jobjar.batches.change import give_up
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.programs.shown_meter import open_meter
-        from jobjar.recover import recover_node
+        from jobjar.recovery.lease import recover_expired
+        from jobjar.recovery.recover import recover_node
 
         def warn(line: str) -> None:
             complain(program, line)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
     """Take for dead what the person says is gone, once he was asked. Raises UnknownGone, NotGone, NotConfirmed."""
-    from jobjar.giving_up import find_gone, give_up_gone
+    from jobjar.recovery.giving_up import find_gone, give_up_gone
 
     gone = find_gone(jar, options.node, options.worker)
     if (gone.workers or gone.batches) and not options.yes:
@@ -111,7 +111,7 @@ def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
 
 def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
     """All that is done at night, with a report that cron can mail: what was done, warnings last."""
-    from jobjar.nightly import run_nightly
+    from jobjar.nightly.night import run_nightly
 
     try:
         night = run_nightly(jar)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.errors import UsageError
-from jobjar.jobname import printable
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.text import printable
 
 # What is told of attempts in tables of its own; of those of plain jobs the warnings alone.
 _DETAILS = ("phases", "variables", "history", "warnings", "stored_files")
@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.lookup import describe_job, describe_source, find_job, refresh_ledger
+        from jobjar.reports.jobs import describe_job, find_job
+        from jobjar.reports.refresh import describe_source, refresh_ledger
 
         if not options.job:
             raise UsageError(reason="name a job")
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def format_description(description: dict[str, Any]) -> str:
     """A job's description as text: times as local dates, what is not known left out."""
-    from jobjar.tables import format_table
+    from jobjar.reports.tables import format_table
 
     lines = []
     for name, value in description.items():
@@ -78,7 +79,7 @@ def _format_move(move: dict[str, Any]) -> tuple[str, ...]:
 
 def _format_details(attempt: dict[str, Any]) -> list[str]:
     """What a described job's attempt told, a section of text for each kind of it."""
-    from jobjar.tables import format_table
+    from jobjar.reports.tables import format_table
 
     attempt = {**{name: [] for name in _DETAILS}, "variables": {}, "history": {}, **attempt}
     phases = [

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobjar.description import storage_category
-from jobjar.jobname import check_category
+from jobjar.job_file.description import storage_category
+from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
 
 if TYPE_CHECKING:
-    from jobjar.after_failure import Predecessor
+    from jobjar.worker.after_failure import Predecessor
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
-    # What a worker says to the one that takes its place in its process after a failure (after_failure.py).
+    # What a worker says to the one that takes its place in its process after a failure (worker/after_failure.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar import daemon
         from jobjar.control import check_may_start
+        from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
         jar = open_named_jar(options, program_path if predecessor is None else predecessor.program_path)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:
     if text is None:
         return None
-    from jobjar.after_failure import read_predecessor
+    from jobjar.worker.after_failure import read_predecessor
 
     try:
         return read_predecessor(text)

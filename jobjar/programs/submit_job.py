@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.attributes import ATTRIBUTES
-from jobjar.jobname import parse_priority
+from jobjar.job_file.attributes import ATTRIBUTES
+from jobjar.job_file.names import parse_priority
 from jobjar.programs.command import make_parser, open_named_jar, run_in_a_moment
 
 

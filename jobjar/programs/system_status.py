@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.report import format_status, gather_status
-        from jobjar.tables import check_format
+        from jobjar.reports.status import format_status, gather_status
+        from jobjar.reports.tables import check_format
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.jobname import make_name, parse_priority
+from jobjar.job_file.names import make_name, parse_priority
 from jobjar.programs.command import make_parser, open_named_jar, run
 
 

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 
-from jobjar.jobname import printable
+from jobjar.text import printable
 
 _AS_BYTES = "jobjar.as_bytes"
 _ESCAPED = "jobjar.escaped"

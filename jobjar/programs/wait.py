@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.ledger.awaited import BATCH
-        from jobjar.lookup import describe_source
-        from jobjar.targets import select, select_all
-        from jobjar.waiting import Wait, format_tally, refresh_patiently
+        from jobjar.ledger.ask_awaited import BATCH
+        from jobjar.reports.refresh import describe_source
+        from jobjar.reports.targets import select, select_all
+        from jobjar.reports.wait import Wait, format_tally, refresh_patiently
 
         is_named = bool(options.job or options.batch or options.category)
         if options.all and is_named:

@@ -24,11 +24,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("limit", nargs="?", metavar="N", help="a number, or none for as many as there are")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar import limits
-        from jobjar.hints import explain_unknown_limit
-        from jobjar.lookup import refresh_ledger
-        from jobjar.report import format_limits
-        from jobjar.tables import check_format
+        from jobjar.attempts import limits
+        from jobjar.reports.hints import explain_unknown_limit
+        from jobjar.reports.refresh import refresh_ledger
+        from jobjar.reports.status import format_limits
+        from jobjar.reports.tables import check_format
 
         check_format(options.format)
         jar = open_named_jar(options, program_path)

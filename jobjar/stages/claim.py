@@ -1,7 +1,8 @@
 """Move one job from the unclaimed jar to a worker.
 
-Take what is proposed (propose.py), rename it to the worker (the commit: of two that try, one gets it), journal `moved`,
-make the link in claimed/. Killed midway the job is still unclaimed, or held by a dead worker, whose jobs recovery returns.
+Take what is proposed (attempts/candidates.py), rename it to the worker (the commit: of two that try, one gets it), journal
+`moved`, make the link in claimed/. Killed midway the job is still unclaimed, or held by a dead worker, whose jobs recovery
+returns.
 """
 
 from __future__ import annotations
@@ -12,26 +13,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access import may_run, name_of
-from jobjar.ahead import may_be_taken_ahead
-from jobjar.attempt import DESCRIBED, ClaimedJob, Claimer
-from jobjar.attributes import HEADER_BYTES
-from jobjar.claimed_file import found_when_held, identify, read_description_in
-from jobjar.claimed_links import link_in_claimed
-from jobjar.copied_output import MARK, names_its_output
-from jobjar.disk import is_directory, is_job_file, look, make_directory, read_file, rename, server_time
-from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
-from jobjar.jobname import carried_id, id_in_name, new_id, oddity_in_name
-from jobjar.journal import Entry, moved_entry
-from jobjar.layout import held_place, name_in_place
-from jobjar.ledger.by_hand import arrival_entry
-from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import Candidate, candidate_at, last_attempt_number
-from jobjar.ledger.renamed import explain_second_file, own_name
-from jobjar.limits import Token
-from jobjar.moves import move, move_to_free_name, move_to_own
-from jobjar.oddities import oddities_entry
-from jobjar.passed_over import (
+from jobjar.access.access import may_run, name_of
+from jobjar.access.refusals import explain_file
+from jobjar.attempts.ahead import may_be_taken_ahead
+from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
+from jobjar.attempts.candidates import propose, renew
+from jobjar.attempts.claimed_file import found_when_held, identify, read_description_in
+from jobjar.attempts.claimed_links import link_in_claimed
+from jobjar.attempts.copied_output import MARK, names_its_output
+from jobjar.attempts.limits import Token
+from jobjar.attempts.oddities import oddities_entry
+from jobjar.attempts.passed_over import (
     Refused,
     batch_of,
     forget,
@@ -41,16 +33,26 @@ from jobjar.passed_over import (
     pass_over,
     why_not_moved,
 )
-from jobjar.patience import patiently
-from jobjar.propose import propose, renew
-from jobjar.refusals import explain_file
-from jobjar.throttle import is_closed
+from jobjar.attempts.throttle import is_closed
+from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.job_file.attributes import HEADER_BYTES
+from jobjar.job_file.names import carried_id, id_in_name, new_id, oddity_in_name
+from jobjar.journal.append import moved_entry
+from jobjar.journal.read import Entry
+from jobjar.layout import held_place, name_in_place
+from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
+from jobjar.ledger.by_hand import arrival_entry
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.renamed import explain_second_file, own_name
+from jobjar.shared_disk.files import disk_time, is_directory, is_job_file, look, make_directory, read_file, rename
+from jobjar.shared_disk.moves import move, move_to_free_name, move_to_own
+from jobjar.shared_disk.patience import patiently
 
 if TYPE_CHECKING:
-    from jobjar.description import Description
+    from jobjar.job_file.description import Description
 
-# On a network disk, where a worker comes to jobs that are other workers' first (spread.py) when there are few left: after so
-# many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
+# On a network disk, where a worker comes to jobs that are other workers' first (attempts/spread.py) when there are few left:
+# after so many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
 _GONE_IN_A_ROW = 2
 # What one call tries, at most, and how long it goes on: between two of them a worker looks at its orders.
 _TRIES, _TURN_S = 256, 0.1
@@ -69,7 +71,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     proposals = claimer.proposals
     proposals.has_more = False
     gone, until = 0, time.monotonic() + _TURN_S
-    looks_first, may_be_stale = not claimer.jar.ledger_home.shared or claimer.jar.journal.changed_lately(), True
+    looks_first, may_be_stale = claimer.jar.ledger_home.has_other_homes or claimer.jar.journal.changed_lately(), True
     for tries in range(_TRIES):
         if tries and time.monotonic() > until:
             break
@@ -143,7 +145,7 @@ def _claim_within_limits(
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
     """When a candidate's file was last moved; None where it is gone, which one look tells cheaper than a move that fails."""
     try:
-        return server_time(os.lstat(claimer.jar.layout.path(candidate.place)))
+        return disk_time(os.lstat(claimer.jar.layout.path(candidate.place)))
     except FileNotFoundError:
         claimer.lost_tries += 1
         claimer.proposals.missing.append(candidate)
@@ -256,7 +258,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     is_free = usual not in claimer.taken_paths
 
     def take() -> str:
-        if claimer.jar.ledger_home.shared:
+        if not claimer.jar.ledger_home.has_other_homes:
             return move_to_free_name(source, directory, candidate.name)
         if is_free and id_in_name(candidate.name):
             # No other job has that name, and this worker did not put a copy of it there: there is nothing to overwrite.
@@ -331,7 +333,7 @@ def _record_claim(
         kind=in_file.get("kind", candidate.kind),
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
-        inode=status.st_ino if claimer.jar.ledger_home.shared else 0,
+        inode=status.st_ino if not claimer.jar.ledger_home.has_other_homes else 0,
         copies_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
     )
@@ -347,7 +349,7 @@ def _first_given(*values: Any) -> Any:
 def _moved_entry(
     claimer: Claimer, candidate: Candidate, uid: str, place: str, status: os.stat_result, reason: str
 ) -> Entry:
-    number, moved_at, by = candidate.move_number + 1, server_time(status), claimer.paths.name
+    number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
     return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, worker_uid=claimer.worker_id)
 
 

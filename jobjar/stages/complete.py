@@ -11,20 +11,18 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
 
-from jobjar.attempt import FAILED, INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer, late_warning
-from jobjar.claimed_links import take_link_away, take_own_link_away
-from jobjar.disk import is_taken_away, look, make_directory, remove_file, server_time
-from jobjar.errors import LedgerBusy, LedgerUnavailable
-from jobjar.jar import Jar
-from jobjar.journal import Entry, moved_entry
-from jobjar.layout import Layout, category_of_place
-from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.queries import count_attempts, is_decided_by
-from jobjar.ledger.reconcile import compare_file, list_jar
-from jobjar.moves import move_to_free_name
-from jobjar.own_file import (
+from jobjar.attempts.attempt import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+    late_warning,
+)
+from jobjar.attempts.claimed_links import take_link_away, take_own_link_away
+from jobjar.attempts.own_file import (
     CLAIMED_AGAIN,
     TAKEN_BACK,
     find_file,
@@ -33,52 +31,23 @@ from jobjar.own_file import (
     put_file_back,
     was_taken_back,
 )
-from jobjar.patience import is_transient, patience, patiently
-from jobjar.placeholder import is_own, read_placeholder
-from jobjar.throttle import note_end, read_threshold
-from jobjar.units import LONGEST_S
+from jobjar.attempts.throttle import note_end, read_threshold
+from jobjar.attempts.verdict import Verdict, decide
+from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.journal.append import moved_entry
+from jobjar.journal.read import Entry
+from jobjar.layout import Layout, category_of_place
+from jobjar.ledger.ask_claiming import is_decided_by
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile_file import compare_file
+from jobjar.shared_disk.files import disk_time, is_taken_away, look, make_directory, remove_file
+from jobjar.shared_disk.listing import list_jar
+from jobjar.shared_disk.moves import move_to_free_name
+from jobjar.shared_disk.patience import is_transient, patience, patiently
+from jobjar.shared_disk.placeholder import is_own, read_placeholder
 
 _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
-LONGEST_RETRY_DELAY_S = 86400.0
-
-
-class Verdict(NamedTuple):
-    """Where a job goes after an attempt: `final` to completed, otherwise to unclaimed, not before `not_before`."""
-
-    final: bool
-    reason: str
-    not_before: float
-
-
-def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
-    """What follows from how an attempt ended; `failures_before` earlier ones failed. `now` is the disk's time."""
-    if end.outcome in (INTERRUPTED, LOST):
-        return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
-    if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
-        delay_s = retry_delay_after(job.retry_delay_s, failures_before)
-        return Verdict(False, "retried", now + delay_s if delay_s else 0)
-    return Verdict(True, "completed", 0)
-
-
-def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
-    """How many attempts of a job failed before one that ended so; 0 where nothing depends on that."""
-    if end.outcome not in RETRIED_OUTCOMES or not job.retries:
-        return 0
-    try:
-        with jar.ledger.writing() as connection:
-            # Not only this home's: an earlier attempt may have failed on another node, just now.
-            fold_journals(connection, jar.layout)
-            return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-    except (LedgerBusy, LedgerUnavailable, OSError):
-        return job.attempt - 1
-
-
-def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
-    """How long a failed job waits that had failed so often before: twice as long each time, up to a day. What a journal
-    says of the first delay may be any number."""
-    longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
-    return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
@@ -128,7 +97,7 @@ def complete(
     """
     threshold = read_threshold(job, end, now)
     ended = ended_entry(claimer, job, end, verdict, now)
-    durable = not claimer.jar.ledger_home.shared
+    durable = claimer.jar.ledger_home.has_other_homes
     moved: list[Entry] = []
 
     notes: list[str] = []
@@ -136,7 +105,7 @@ def complete(
 
     is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path)
     if is_away and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
-        note_loss(claimer, job, ended, may_wait, warn)
+        journal_loss(claimer, job, ended, may_wait, warn)
         return False
 
     def journal_end() -> None:
@@ -180,7 +149,7 @@ def complete(
         claimer.tokens.give_back(job.tokens)
         return False
     if not moved and not is_elsewhere:
-        note_loss(claimer, job, ended, may_wait, warn)
+        journal_loss(claimer, job, ended, may_wait, warn)
         return False
     if notes:
         warn(f"{job.name}: {'; '.join(notes)}")
@@ -213,7 +182,9 @@ def _replace_file(
         message = f"{end.message}; {notes[0]}" if end.message else notes[0]
         end, verdict = end._replace(outcome=outcome, message=message), Verdict(True, "completed", 0)
         # Of two words on an attempt's end the final one stands.
-        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, now)], not claimer.jar.ledger_home.shared)
+        claimer.jar.journal.append(
+            [ended_entry(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
+        )
     leave_note(job)
     return end, verdict
 
@@ -222,10 +193,10 @@ def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
     """Whether leases or other nodes may have taken an attempt's job, so that it is worth a look. Where this node has no
     leases another one's need longer than a moment; a hand that was quicker is seen by the rename."""
     is_young = 0 <= age_s < _YOUNG_S
-    return claimer.jar.settings.lease_time_s > 0 or not (claimer.jar.ledger_home.shared or is_young)
+    return claimer.jar.settings.lease_time_s > 0 or not (not claimer.jar.ledger_home.has_other_homes or is_young)
 
 
-def note_loss(
+def journal_loss(
     claimer: Claimer, job: ClaimedJob, ended: Entry, may_wait: Callable[[], bool], warn: Callable[[str], None]
 ) -> None:
     """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
@@ -286,7 +257,7 @@ def _moved_entry(
 ) -> Entry:
     try:
         status = patiently(lambda: os.lstat(path), path)
-        moved_at = server_time(status)
+        moved_at = disk_time(status)
         if notes is not None and job.inode not in (0, status.st_ino):
             notes[:] = ["its file was replaced while it ran"]
     except OSError:
@@ -330,7 +301,7 @@ def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
         claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
 
-def return_strays(claimer: Claimer, say: Callable[[str], None], held: Container[str] = ()) -> None:
+def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[str] = ()) -> None:
     """Give back what is in a worker's `jobs/` but for the paths that it still holds: left there when the disk refused an
     earlier way back. Raises OSError while the disk is in trouble."""
     links: list[str] = []
@@ -341,7 +312,7 @@ def return_strays(claimer: Claimer, say: Callable[[str], None], held: Container[
         try:
             move_to_free_name(entry.path, directory, entry.name)
             claimer.taken_paths.discard(entry.path)
-            say(f"{entry.name} was still here; given back")
+            log(f"{entry.name} was still here; given back")
         except OSError as error:
             if is_transient(error):
                 raise
@@ -356,7 +327,7 @@ def end_unrun(
 ) -> None:
     """Say that a job was taken back before it was run, and could not be given back for that."""
     end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
-    note_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
+    journal_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:

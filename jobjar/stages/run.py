@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jobjar.attempt import (
+from jobjar.access.refusals import explain_error, explain_no_process
+from jobjar.attempts.attempt import (
     FAILED,
     INTERRUPTED,
     KILLED,
@@ -24,13 +25,12 @@ from jobjar.attempt import (
     Watch,
     attempt_entry,
 )
+from jobjar.attempts.own_file import hold_file
+from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
-from jobjar.journal import Entry
-from jobjar.jug.monitor import Monitor
+from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
-from jobjar.own_file import hold_file
-from jobjar.refusals import explain_error, explain_no_process
-from jobjar.session import (
+from jobjar.processes.session import (
     DOUBT_S,
     CannotStart,
     Ended,
@@ -42,8 +42,8 @@ from jobjar.session import (
     seems_told_to_end,
     start_session,
 )
-from jobjar.wake import wait_readable
-from jobjar.workplace import Workplace, Workplaces
+from jobjar.processes.wake import wait_readable
+from jobjar.publishing.monitor import Monitor
 
 # A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
 REFUSED_PAUSE_S = 5.0
@@ -83,7 +83,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         return end_of_refusal(explain_no_process(error))
     waiter = Waiter(pid)
     try:
-        watch.meanwhile()
+        watch.between_pieces()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
             hold_file(claimer, job)
@@ -115,7 +115,10 @@ def clear_plain(
     entries: list[Entry] = []
     warnings: list[str] = []
     if place.is_touched() and end.outcome != LOST:
-        from jobjar.jug.results import read_results, stored_entries  # with what it needs, only where there is any
+        from jobjar.publishing.results import (  # with what it needs, only where there is any
+            read_results,
+            stored_entries,
+        )
 
         results = read_results(place.inside())
         entries = stored_entries(places.claimer, job, results)

@@ -15,21 +15,22 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attributes import parse_attributes, read_header
-from jobjar.copied_output import MARK, names_its_output
-from jobjar.creating import create_anew
-from jobjar.disk import is_directory, look, make_directory, sync_directory, write_all
+from jobjar.access.refusals import explain_at
+from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
-from jobjar.file_mark import mark_prefix, sum_beginning
-from jobjar.header import HEADER_BYTES, refuse_misplaced
+from jobjar.host import login
 from jobjar.jar import Jar, check_path_is_safe
-from jobjar.jobname import check_category, login, make_name
-from jobjar.journal import Entry
+from jobjar.job_file.attributes import parse_attributes, read_header
+from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
+from jobjar.job_file.names import check_category, make_name
+from jobjar.journal.read import Entry
+from jobjar.journal.submitted import first_move_entry, submitted_entry
 from jobjar.layout import unclaimed_place
-from jobjar.moves import move_under_own_name
-from jobjar.patience import is_transient, keep_trying, patiently
-from jobjar.refusals import explain_at
-from jobjar.submitted import first_move_entry, submitted_entry
+from jobjar.shared_disk.creating import create_anew
+from jobjar.shared_disk.file_mark import mark_prefix, sum_beginning
+from jobjar.shared_disk.files import is_directory, look, make_directory, sync_directory, write_all
+from jobjar.shared_disk.moves import move_under_own_name
+from jobjar.shared_disk.patience import is_transient, keep_trying, patiently
 
 T = TypeVar("T")
 # How many jobs of one submit_jobs call are between their first and their last step at the same time.
@@ -61,7 +62,7 @@ class _Limbo(NamedTuple):
     path: str
     descriptor: int
     submission: Submission
-    beginning: str  # the sum of that of its file (file_mark.py)
+    beginning: str  # the sum of that of its file (shared_disk/file_mark.py)
 
 
 def describe_command(
@@ -176,7 +177,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
 
 def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
     """Write the files of many jobs into a new directory of a change (layout.staged), where nothing takes them for jobs, in
-    sub-directories as unclaimed's, and make them durable. stages/release.py makes them claimable.
+    sub-directories as unclaimed's, and make them durable. batches/release.py makes them claimable.
 
     Raises SubmitFailed, BadPriority, BadIdentifier, BadAttribute, NotExecutable; what was written is for the caller to remove.
     """
@@ -329,4 +330,4 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
         # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
         if look(job.path) is not None or not is_directory(os.path.dirname(path)):
             raise
-    return first_move_entry(jar, submitted)
+    return first_move_entry(jar.layout, submitted)

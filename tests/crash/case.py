@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jobjar.jobname import id_in_name
+from jobjar.job_file.names import id_in_name
 from jobjar.layout import name_in_place
 from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Answer, Nursery

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from jobjar import moves
+from jobjar.shared_disk import moves
 
 BEFORE = "before"
 AFTER = "after"

@@ -11,29 +11,34 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobjar import batch, control, juggle as juggle, limits, moves, rotation
-from jobjar.batch import submit_batches
-from jobjar.check import check_jar
+from jobjar import control, roster
+from jobjar.attempts import limits
+from jobjar.batches import commands as batch
+from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
-from jobjar.daemon import run_in_foreground
-from jobjar.description import storage_category
+from jobjar.described import juggle as juggle
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
-from jobjar.journal import open_to_read, read_journal
-from jobjar.jug import outputs, storage
-from jobjar.jug.submit_file import parse_submit_file
+from jobjar.job_file.description import storage_category
+from jobjar.journal.read import open_to_read, read_journal
 from jobjar.layout import Layout
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
-from jobjar.ledger.reconcile import list_jars
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import check_database
 from jobjar.liveness import process_start
-from jobjar.nightly import run_nightly
-from jobjar.recover import recover_node, set_aside
+from jobjar.nightly import rotation
+from jobjar.nightly.night import run_nightly
+from jobjar.publishing import outputs, storage
+from jobjar.recovery.recover import recover_node, set_aside
+from jobjar.reports.check import check_jar
+from jobjar.shared_disk import moves
+from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
-from jobjar.worker import IDLE, RAN, Worker
-from jobjar.worker_directory import make_worker_directory
+from jobjar.worker.daemon import run_in_foreground
+from jobjar.worker.directory import make_worker_directory
+from jobjar.worker.loop import IDLE, RAN, Worker
 
 T = TypeVar("T")
 
@@ -183,7 +188,7 @@ def set_dead_workers_aside() -> None:
     """What a worker does that finds a directory of its own name: recover it and set it aside."""
 
     def run(jar: Jar) -> None:
-        for worker in control.list_workers(jar.layout):
+        for worker in roster.list_workers(jar.layout):
             if not worker.set_aside:
                 set_aside(jar, worker)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.attributes import read_description
+from jobjar.job_file.attributes import read_description
 from jobjar.layout import name_in_place
 from tests.crash.case import Case, _tally, plan_deaths
 from tests.crash.killer import AFTER, Plan

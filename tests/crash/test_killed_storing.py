@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.jug.outputs import State, attempt_directory, find_state, list_outputs, make_attempt_directory, write_state
 from jobjar.layout import Layout
+from jobjar.publishing.outputs import (
+    State,
+    attempt_directory,
+    find_state,
+    list_outputs,
+    make_attempt_directory,
+    write_state,
+)
 from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Answer, Nursery
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.jobname import unnumbered_name
+from jobjar.job_file.names import unnumbered_name
 from tests.rig import BIN, PATIENCE_S, Rig, wait_until
 
 SOURCE = Path(__file__).with_name("faulty_disk.c")

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobjar.ledger.reconcile import list_jar
+from jobjar.shared_disk.listing import list_jar
 from tests.faults.site import Site
 from tests.rig import BIN
 

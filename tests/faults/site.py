@@ -13,9 +13,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobjar.control import list_workers
 from jobjar.layout import Layout
 from jobjar.liveness import process_start
+from jobjar.roster import list_workers
 from tests.hosts.nodes import BOOT
 from tests.rig import BIN, wait_until
 

@@ -222,7 +222,7 @@ class Storm:
         return not left and done
 
     def _left(self) -> set[str]:
-        from jobjar.ledger.reconcile import list_jars
+        from jobjar.shared_disk.listing import list_jars
 
         return {place for place in list_jars(self.layout, False) if not place.startswith("limbo/")}
 

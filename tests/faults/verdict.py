@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from jobjar.attempt import STRANDED
+from jobjar.attempts.attempt import STRANDED
 from jobjar.jar import open_jar
-from jobjar.journal import read_journal
+from jobjar.journal.read import read_journal
 from jobjar.layout import name_in_place
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import dump_ledger, rebuild_ledger
-from jobjar.ledger.reconcile import list_jars
 from jobjar.ledger.store import driver
+from jobjar.shared_disk.listing import list_jars
 from jobjar.version import VERSION
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobjar.batch_change import new_change, take_name
-from jobjar.limits import CATEGORY, read_limit, set_limit
+from jobjar.attempts.limits import CATEGORY, read_limit, set_limit
+from jobjar.batches.change import new_change, take_name
 from jobjar.liveness import ProcessIdentity, mark
 from tests.hosts.nodes import Node, outputs_of, wait_for_lines
 from tests.rig import BIN, Rig, wait_until

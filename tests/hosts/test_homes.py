@@ -127,7 +127,7 @@ def test_a_home_that_loses_something_under_its_workers_costs_no_job(rig: Rig, tm
 def test_processes_that_hold_a_removed_home_s_lock_and_new_ones_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "home"
     path.mkdir()
-    old, new = LedgerHome(str(path), False), LedgerHome(str(path), False)
+    old, new = LedgerHome(str(path), True), LedgerHome(str(path), True)
     with old.locked():
         pass
     shutil.rmtree(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobjar.limits import BATCH, CATEGORY, find_faults, read_limit, set_limit
+from jobjar.attempts.limits import BATCH, CATEGORY, find_faults, read_limit, set_limit
 from jobjar.stages.submit import describe_file, submit_all
 from tests.hosts.nodes import Node, outputs_of, wait_for_lines
 from tests.rig import BIN, Rig, wait_until

@@ -82,7 +82,7 @@ def stays_where_it_is(group: GroupRig, pid: int) -> None:
     """A new worker that gets the process id of the dead one takes another name, and not the directory."""
     node = os.uname().nodename
     code = (
-        "from jobjar.jar import open_jar; from jobjar.worker_directory import *; from jobjar.liveness import this_process\n"
+        "from jobjar.jar import open_jar; from jobjar.worker.directory import *; from jobjar.liveness import this_process\n"
         f"jar = open_jar(); dead = read_worker(jar.layout, '{node}.{pid}')\n"
         f"print(choose_worker_name(jar.layout, this_process()._replace(pid={pid})))\n"
         "set_aside(jar, dead)\n"

@@ -18,7 +18,7 @@ FILES = 20
 
 PUBLISH = """
 import os, sys
-from jobjar.jug.outputs import STORE, State, attempt_directory, publish
+from jobjar.publishing.outputs import STORE, State, attempt_directory, publish
 from jobjar.layout import Layout
 home, round = sys.argv[1:]
 layout = Layout(home)
@@ -32,8 +32,8 @@ publish(attempt_directory(layout, state.job, 1, "w0rker"), work, state)
 """
 STORE = """
 import json, sys
-from jobjar.jug.outputs import find_state, finish_publishing, state_directory
-from jobjar.jug.storage import store_file
+from jobjar.publishing.outputs import find_state, finish_publishing, state_directory
+from jobjar.publishing.storage import store_file
 from jobjar.layout import Layout
 home, round = sys.argv[1:]
 layout = Layout(home)

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from jobjar.errors import BadArchive
-from jobjar.jug import archive
-from jobjar.jug.archive import unpack
+from jobjar.packages import unpack as archive
+from jobjar.packages.unpack import unpack
 
 FORMATS = ["tar", "tgz", "tar.gz", "tar.bz2", "tar.xz", "zip"]
 _OPTIONS = {"tar": "-cf", "tgz": "-czf", "tar.gz": "-czf", "tar.bz2": "-cjf", "tar.xz": "-cJf"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobjar.jug.building import Claim, take_claim
-from jobjar.patience import patience
+from jobjar.packages.build_claim import Claim, take_claim
+from jobjar.shared_disk.patience import patience
 from tests.rig import wait_until
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.description import parse_source
-from jobjar.jug.cache import Cache
-from jobjar.jug.sources import fetch
+from jobjar.fetching.cache import Cache
+from jobjar.fetching.sources import fetch
+from jobjar.job_file.description import parse_source
 from tests.jug.serving import Server, http_server
 
 
@@ -163,7 +163,7 @@ def test_a_cache_that_is_removed_while_it_is_used_costs_speed_only(served: Serve
 
 def test_what_a_killed_process_was_writing_is_swept(served: Server, tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom jobjar.jug.cache import Cache\n"
+        "import os, sys\nfrom jobjar.fetching.cache import Cache\n"
         "part = Cache(sys.argv[1], 1 << 30).begin()\npart.write(b'half')\nprint(flush=True)\nsys.stdin.read()\n"
     )
     words = [sys.executable, "-c", script, f"{tmp_path}/cache"]

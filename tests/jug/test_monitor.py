@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from jobjar.jug.monitor import FULL_PACE, Monitor
+from jobjar.publishing.monitor import FULL_PACE, Monitor
 
 WHO = {"job": "j", "attempt": 2, "worker": "rain.7", "worker_uid": "wkr1"}
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import disk
 from jobjar.errors import BadOutput
-from jobjar.jug import outputs
-from jobjar.jug.outputs import (
+from jobjar.layout import Layout
+from jobjar.publishing import outputs
+from jobjar.publishing.outputs import (
     POLL,
     STORE,
     OutputFile,
@@ -35,8 +35,8 @@ from jobjar.jug.outputs import (
     work_directory,
     write_state,
 )
-from jobjar.layout import Layout
-from jobjar.trees import remove_tree
+from jobjar.shared_disk import files as disk
+from jobjar.shared_disk.trees import remove_tree
 from tests.others import BY_PERMISSION_BITS
 from tests.test_trees import make_deep
 
@@ -354,7 +354,7 @@ def test_what_a_job_made_unwritable_or_unreadable_is_published_and_removed(layou
     for path in (closed, working / "output", working):
         path.chmod(0o555)
     script = (
-        "import sys; from jobjar.jug.outputs import *; from jobjar.layout import Layout; "
+        "import sys; from jobjar.publishing.outputs import *; from jobjar.layout import Layout; "
         f"layout = Layout({layout.home!r}); directory = attempt_directory(layout, 'j0b', 1, 'w0rker'); "
         f"state = parse_state(sys.stdin.buffer.read()); publish(directory, {str(working)!r}, state)"
     )
@@ -369,7 +369,7 @@ def test_what_a_job_made_unwritable_or_unreadable_is_published_and_removed(layou
         path.chmod(0o000)
     mode = os.stat(layout.underway).st_mode
     script = (
-        "from jobjar.jug.outputs import *; from jobjar.layout import Layout; "
+        "from jobjar.publishing.outputs import *; from jobjar.layout import Layout; "
         f"remove_underway(Layout({layout.home!r}), 'j0b')"
     )
     subprocess.run([*words, script], check=True, timeout=60)
@@ -383,7 +383,7 @@ def test_an_output_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> No
     (tmp_path / "output" / "a.txt").chmod(0)
     (tmp_path / "output" / "log").chmod(0)
     words = [*BY_PERMISSION_BITS, sys.executable, "-c"]
-    script = f"from jobjar.jug.outputs import list_outputs; list_outputs({str(tmp_path / 'output')!r})"
+    script = f"from jobjar.publishing.outputs import list_outputs; list_outputs({str(tmp_path / 'output')!r})"
     result = subprocess.run([*words, script], capture_output=True, text=True, timeout=60)
     assert "BadOutput" in result.stderr
     assert "'a.txt' may not be read" in result.stderr and "'log/' may not be read" in result.stderr
@@ -404,7 +404,7 @@ def test_a_directory_of_outputs_that_may_be_listed_and_not_entered_is_refused_by
     fill(output)
     (output / "log").chmod(0o444)
     words = [*BY_PERMISSION_BITS, sys.executable, "-c"]
-    script = f"from jobjar.jug.outputs import list_outputs; list_outputs({str(output)!r})"
+    script = f"from jobjar.publishing.outputs import list_outputs; list_outputs({str(output)!r})"
     result = subprocess.run([*words, script], capture_output=True, text=True, timeout=60)
     assert "BadOutput" in result.stderr and "' may not be read" in result.stderr
     remove_tree(str(output))

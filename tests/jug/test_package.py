@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.errors import CannotInstall
-from jobjar.jug.package import Package, find_command, parse_commands, put_location, read_package, shell_prefix
+from jobjar.packages.package import Package, find_command, parse_commands, put_location, read_package, shell_prefix
 
 ODD_NAMES = [
     "plain",

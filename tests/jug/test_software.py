@@ -18,16 +18,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobjar.description import Source, parse_source
 from jobjar.errors import BadArchive, CannotFetch, CannotInstall
-from jobjar.jug import building
-from jobjar.jug.copies import Meanwhile, nothing
-from jobjar.jug.package import Package, find_command, shell_prefix
-from jobjar.jug.places import LocalFile
-from jobjar.jug.software import install, place_workware
-from jobjar.jug.sources import Cache, sum_of_source
+from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.places import LocalFile
+from jobjar.fetching.sources import Cache, sum_of_source
+from jobjar.job_file.description import Source, parse_source
 from jobjar.liveness import this_process
-from jobjar.trees import remove_tree
+from jobjar.packages import build_claim
+from jobjar.packages.install import install, place_workware
+from jobjar.packages.package import Package, find_command, shell_prefix
+from jobjar.shared_disk.trees import remove_tree
 from tests.jug.packing import INSTALL, pack, sha256_of, write_package
 from tests.jug.serving import Server, http_server
 from tests.rig import wait_until
@@ -49,10 +49,10 @@ def get(
     location: Path | str,
     cache: Cache | None = None,
     said: list[str] | None = None,
-    meanwhile: Meanwhile = nothing,
+    between_pieces: BetweenPieces = nothing,
 ) -> Package:
-    say = (said if said is not None else []).append
-    return install(str(place), parse_source(str(location)), cache, say, meanwhile)
+    log = (said if said is not None else []).append
+    return install(str(place), parse_source(str(location)), cache, log, between_pieces)
 
 
 class NotWanted(Exception):
@@ -251,7 +251,7 @@ def test_a_remote_archive_is_fetched_and_installed_once(
 
 
 INSTALLER = (
-    "import sys\nfrom jobjar.jug.software import install\nfrom jobjar.description import parse_source\n"
+    "import sys\nfrom jobjar.packages.install import install\nfrom jobjar.job_file.description import parse_source\n"
     "print(install(sys.argv[1], parse_source(sys.argv[2]), None, lambda line: None).location)\n"
 )
 
@@ -362,9 +362,9 @@ def forge_claim(place: Path, archive: Path, touched_ago_s: float, **changes: obj
 def test_a_claim_of_another_host_that_is_not_touched_any_more_is_taken_over(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "WATCHED_S", 0.1)
+    monkeypatch.setattr(build_claim, "WATCHED_S", 0.1)
     archive = pack(write_package(tmp_path / "made", INSTALL), tmp_path / "p.tgz")
-    claimer = forge_claim(place, archive, touched_ago_s=building.ABANDONED_S + 60)
+    claimer = forge_claim(place, archive, touched_ago_s=build_claim.ABANDONED_S + 60)
     half = place / sha256_of(archive)
     half.mkdir()
     (half / "half").touch()
@@ -376,7 +376,7 @@ def test_a_claim_of_another_host_that_is_not_touched_any_more_is_taken_over(
 def test_a_claim_of_another_host_that_lives_is_waited_for_and_said(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "WATCHED_S", 0.0)
+    monkeypatch.setattr(build_claim, "WATCHED_S", 0.0)
     archive = pack(write_package(tmp_path / "made", INSTALL), tmp_path / "p.tgz")
     claimer = forge_claim(place, archive, touched_ago_s=0)
     said: list[str] = []
@@ -397,7 +397,7 @@ def test_a_claim_of_another_host_that_lives_is_waited_for_and_said(
 def test_a_claim_that_is_silent_but_was_not_watched_for_long_is_not_taken_over(tmp_path: Path, place: Path) -> None:
     """After an outage all claims look old for a moment."""
     archive = pack(write_package(tmp_path / "made"), tmp_path / "p.tgz")
-    claimer = forge_claim(place, archive, touched_ago_s=building.ABANDONED_S + 60)
+    claimer = forge_claim(place, archive, touched_ago_s=build_claim.ABANDONED_S + 60)
     looks = iter(range(5))
 
     def look() -> None:
@@ -405,7 +405,7 @@ def test_a_claim_that_is_silent_but_was_not_watched_for_long_is_not_taken_over(t
             raise NotWanted
 
     with pytest.raises(NotWanted):
-        get(place, archive, meanwhile=look)
+        get(place, archive, between_pieces=look)
     assert claimer.exists()
 
 
@@ -432,7 +432,7 @@ def test_an_install_that_is_not_wanted_any_more_is_ended_with_all_that_it_starte
                 raise NotWanted
 
     with pytest.raises(NotWanted):
-        get(place, archive, meanwhile=look)
+        get(place, archive, between_pieces=look)
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     assert_nothing_left(place)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.description import Source, parse_source
 from jobjar.errors import CannotFetch
-from jobjar.jobname import node_name
-from jobjar.jug import places, sources
-from jobjar.jug.sources import Cache, fetch
+from jobjar.fetching import places, sources
+from jobjar.fetching.sources import Cache, fetch
+from jobjar.host import node_name
+from jobjar.job_file.description import Source, parse_source
 from tests.jug.serving import Server, http_server, ssh_server
 from tests.rig import wait_until
 
@@ -198,8 +198,8 @@ def test_a_disk_that_refuses_is_an_oserror_and_leaves_nothing(served: Server, tm
     (tmp_path / "out").mkdir()
     script = (
         "import resource, signal, sys\n"
-        "from jobjar.jug.sources import Cache, fetch\n"
-        "from jobjar.description import parse_source\n"
+        "from jobjar.fetching.sources import Cache, fetch\n"
+        "from jobjar.job_file.description import parse_source\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         "cache = Cache(sys.argv[3], 1 << 30) if sys.argv[3] else None\n"
@@ -389,7 +389,7 @@ def test_a_fetch_that_is_killed_leaves_no_file_of_the_real_name(tmp_path: Path) 
     (tmp_path / "out").mkdir()
     os.mkfifo(tmp_path / "gate")
     script = (
-        "import sys\nfrom jobjar.jug import sources\nfrom jobjar.description import parse_source\n"
+        "import sys\nfrom jobjar.fetching import sources\nfrom jobjar.job_file.description import parse_source\n"
         "write = sources.Sink.write\n"
         "def stop(sink, data):\n    write(sink, data)\n    open(sys.argv[3], 'w').close()\n    open(sys.argv[3]).read()\n"
         "sources.Sink.write = stop\n"
@@ -406,8 +406,8 @@ def test_a_fetch_that_is_killed_leaves_no_file_of_the_real_name(tmp_path: Path) 
 def test_the_libraries_for_http_are_loaded_only_where_something_is_fetched_by_it(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(CONTENT)
     script = (
-        "import sys\nfrom jobjar.jug.software import install\nfrom jobjar.jug.sources import Cache, fetch\n"
-        "from jobjar.description import parse_source\n"
+        "import sys\nfrom jobjar.packages.install import install\nfrom jobjar.fetching.sources import Cache, fetch\n"
+        "from jobjar.job_file.description import parse_source\n"
         "fetch(parse_source(sys.argv[1]), sys.argv[2], Cache(sys.argv[3], 1 << 20))\n"
         "print([name for name in ('fsspec', 'aiohttp', 'asyncio') if name in sys.modules])\n"
     )
@@ -418,7 +418,8 @@ def test_the_libraries_for_http_are_loaded_only_where_something_is_fetched_by_it
 def test_a_thread_that_fetches_takes_no_signals_from_the_worker(served: Server, tmp_path: Path) -> None:
     """A signal to the process has to reach the main thread, which waits for it."""
     script = (
-        "import os, signal, sys, threading\nfrom jobjar.jug.sources import fetch\nfrom jobjar.description import parse_source\n"
+        "import os, signal, sys, threading\nfrom jobjar.fetching.sources import fetch\n"
+        "from jobjar.job_file.description import parse_source\n"
         "before = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
         "fetch(parse_source(sys.argv[1]), sys.argv[2], None)\n"
         "assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before\n"

@@ -15,12 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from jobjar.disk import look
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
-from jobjar.jobname import node_name
-from jobjar.jug import copies, storage
-from jobjar.jug.outputs import OutputFile, list_outputs
-from jobjar.jug.storage import run_storage_software, storage_path, store_file
+from jobjar.fetching import copies
+from jobjar.host import node_name
+from jobjar.publishing import storage
+from jobjar.publishing.outputs import OutputFile, list_outputs
+from jobjar.publishing.storage import run_storage_software, storage_path, store_file
+from jobjar.shared_disk.files import look
 from tests.programs.spaces import SpaceRig
 from tests.rig import Rig
 
@@ -306,8 +307,8 @@ def test_a_full_disk_leaves_nothing_and_storing_goes_on_when_there_is_room(
 
 STORE = """
 import sys, time
-from jobjar.jug.outputs import list_outputs
-from jobjar.jug.storage import store_file
+from jobjar.publishing.outputs import list_outputs
+from jobjar.publishing.storage import store_file
 published, store = sys.argv[1:3]
 files = list_outputs(published)
 print("ready", flush=True)
@@ -385,7 +386,7 @@ def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr("jobjar.moves._load_renameat2", lambda: None)
+    monkeypatch.setattr("jobjar.shared_disk.moves._load_renameat2", lambda: None)
 
 
 def test_a_disk_without_links_gets_files_by_a_rename(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies
 
-from jobjar.jug.variables import Polling, StoredRecords, Variables, read_polling, read_stored, read_variables
+from jobjar.publishing.variables import Polling, StoredRecords, Variables, read_polling, read_stored, read_variables
 
 MD5 = "900150983cd24fb0d6963f7d28e17f72"
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobjar import moves
+from jobjar.shared_disk import moves
 
 _CHANGES = ("rename", "link", "unlink", "mkdir", "rmdir", "symlink", "write", "utime", "open")
 
@@ -52,7 +52,7 @@ def fault_in(fault: Fault | None, act: Callable[[], None] | None = None) -> Iter
                 raise Killed(name)
             count += 1
             if count == fault.at + 1:
-                if fault.kind == "meanwhile":
+                if fault.kind == "between_pieces":
                     is_acting = True
                     try:
                         if act is not None:

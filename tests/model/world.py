@@ -16,29 +16,34 @@ from typing import Any
 
 import pytest
 
-from jobjar import liveness, moves, orphans, placeholder, propose
-from jobjar.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
-from jobjar.check import check_jar
-from jobjar.control import read_worker
+from jobjar import liveness
+from jobjar.attempts import candidates
+from jobjar.attempts.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempts.verdict import decide
 from jobjar.create import create_jar
-from jobjar.disk import is_job_file, read_server_clock
 from jobjar.jar import Jar, open_jar
-from jobjar.jobname import new_id
+from jobjar.job_file.names import new_id
 from jobjar.layout import Layout, name_in_place
-from jobjar.ledger.agree import compare_jars, reconcile, reconcile_in_pieces
+from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.looks import look_at_small
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.queries import count_attempts
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
-from jobjar.ledger.reconcile import apply_difference, list_jars, scan_category
+from jobjar.ledger.reconcile_file import apply_difference, scan_category
+from jobjar.ledger.reconcile_jar import compare_jars, reconcile, reconcile_in_pieces
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
-from jobjar.recover import Recovery, recover_node, recover_worker
-from jobjar.stages.complete import complete, decide
+from jobjar.recovery import orphans
+from jobjar.recovery.recover import Recovery, recover_node, recover_worker
+from jobjar.reports.check import check_jar
+from jobjar.roster import read_worker
+from jobjar.shared_disk import moves, placeholder
+from jobjar.shared_disk.files import is_job_file, read_disk_clock
+from jobjar.shared_disk.listing import list_jars
+from jobjar.stages.complete import complete
 from jobjar.stages.submit import describe_command, submit
-from jobjar.worker_directory import choose_worker_name, make_worker_directory
+from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from tests.claiming import claim_in_turns
 from tests.model.faults import Fault, Killed, fault_in
 
@@ -98,7 +103,7 @@ class World:
         self.patch.setattr(liveness, "process_start", lambda pid: self.processes.get(pid))
         self.patch.setattr(orphans, "processes_of_jobs", lambda worker, jobs, phases=None: [])
         # What the ledger said is believed until a rule says that it is old: not until some milliseconds have passed.
-        self.patch.setattr(propose, "_MAX_AGE_S", 1e9)
+        self.patch.setattr(candidates, "_MAX_AGE_S", 1e9)
 
     def close(self) -> None:
         for body in self.bodies:
@@ -189,7 +194,7 @@ class World:
         return bodies[number % len(bodies)] if bodies else None
 
     def now(self) -> float:
-        return read_server_clock(self.layout.clock_file("model"))
+        return read_disk_clock(self.layout.clock_file("model"))
 
     # What programs and workers do
 

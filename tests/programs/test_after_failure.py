@@ -212,7 +212,7 @@ def test_a_batch_may_have_unlimited_retries_and_its_waits_stay_below_a_day(rig: 
     rig.run("submit_batch", str(submit_file))
     rig.run_until_idle()
     assert [job["outcome"] for job in map(rig.show, rig.names("completed"))] == ["succeeded"]
-    from jobjar.stages.complete import LONGEST_RETRY_DELAY_S, retry_delay_after
+    from jobjar.attempts.verdict import LONGEST_RETRY_DELAY_S, retry_delay_after
 
     assert retry_delay_after(10.0, 100_000) == LONGEST_RETRY_DELAY_S
     assert retry_delay_after(0.0, 5) == 0.0

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from jobjar import jobname
-from jobjar.batch import edit_batch
+from jobjar.attempts.limits import CATEGORY, set_limit
+from jobjar.batches.commands import edit_batch
 from jobjar.errors import JarError
-from jobjar.limits import CATEGORY, set_limit
+from jobjar.job_file import names
 from jobjar.liveness import pid_namespace
 from jobjar.stages import submit
 from tests.others import UNNAMED, create_group_jar, do_as, open_place
@@ -121,7 +121,7 @@ def test_root_submits_through_no_link_at_the_name_of_its_next_job(shared: Rig, m
     made: list[str] = []
 
     def make_name(*words: Any) -> str:
-        made.append(jobname.make_name(*words))
+        made.append(names.make_name(*words))
         as_member(lambda: os.symlink(victim_of(shared), shared.home / "limbo" / made[-1]))
         return made[-1]
 

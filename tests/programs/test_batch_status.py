@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import tabulate
 
-from jobjar.batch_report import format_batch, format_batches, format_work, gather_batches, gather_work
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.tables import check_format
+from jobjar.reports.batches import format_batch, format_batches, format_work, gather_batches, gather_work
+from jobjar.reports.tables import check_format
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
@@ -23,8 +23,8 @@ def jar(rig: Rig) -> Jar:
     jar = rig.open()
     tell_batch(jar, "wc", jobs=4, notes="counts words")
     begun_at = time.time() - 100
-    first = DescribedJob(jar, "wc", 1, begun_at).claim().say(work_done=500).retry(message="disk full")
-    first.claim(OTHER_WORKER).pass_phase("stage_in", 1.5).pass_phase("run", 2.0).say(
+    first = DescribedJob(jar, "wc", 1, begun_at).claim().log(work_done=500).retry(message="disk full")
+    first.claim(OTHER_WORKER).pass_phase("stage_in", 1.5).pass_phase("run", 2.0).log(
         work_done=40, loss="0.25", host="rain"
     )
     first.tell("warned", **first.who, warnings=["jug_monitor.vars, line 9: no ="])
@@ -34,7 +34,7 @@ def jar(rig: Rig) -> Jar:
     first.store("b.txt", 7).complete()
     failed = DescribedJob(jar, "wc", 2, begun_at).claim()
     failed.pass_phase("stage_in", exit_status=1, message="no such archive: wc.tgz").complete("failed", 1)
-    DescribedJob(jar, "wc", 3, begun_at).claim().begin("run").say(work_done=9)
+    DescribedJob(jar, "wc", 3, begun_at).claim().begin("run").log(work_done=9)
     DescribedJob(jar, "wc", 4, begun_at)
     DescribedJob(jar, "sr", 1, begun_at)
     return jar

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from jobjar.attributes import read_description
+from jobjar.job_file.attributes import read_description
 from tests.described import describe
 from tests.rig import BIN, Rig, wait_until
 

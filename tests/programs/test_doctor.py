@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from tests.programs.spaces import SpaceRig
 from tests.rig import BIN, Rig, wait_until
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from jobjar.check import check_jar
+from jobjar.batches.cancel import take_waiting
 from jobjar.jar import Jar
-from jobjar.ledger.batches import waiting_jobs
+from jobjar.ledger.ask_batch_jobs import waiting_jobs
 from jobjar.ledger.rebuild import rebuild_ledger
-from jobjar.lookup import describe_job, find_job, refresh_ledger
 from jobjar.programs.show import format_description
-from jobjar.recover import recover_node
-from jobjar.stages.cancel import take_waiting
+from jobjar.recovery.recover import recover_node
+from jobjar.reports.check import check_jar
+from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.refresh import refresh_ledger
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until
 
@@ -178,7 +179,8 @@ def test_two_nodes_that_see_one_move_at_once_tell_of_it_once(rig: Rig, tmp_path:
 _LOOK = """
 import sys
 from jobjar.jar import open_jar
-from jobjar.ledger import agree, fold
+from jobjar.ledger import fold
+from jobjar.ledger import reconcile_jar as agree
 jar = open_jar()
 with jar.ledger.writing() as connection:
     fold.fold_journals(connection, jar.layout)

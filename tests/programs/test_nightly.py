@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.jobname import node_name
+from jobjar.host import node_name
 from tests.rig import BIN, Result, Rig, wait_until
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ import pytest
 
 import jobjar
 from jobjar.errors import AmbiguousOutput, CannotGetOutput, UnknownBatch, UnknownJob, UnknownOutput
-from jobjar.jobname import node_name
-from jobjar.jug.outputs import OutputFile
-from jobjar.jug.storage import store_file
+from jobjar.host import node_name
+from jobjar.publishing.outputs import OutputFile
+from jobjar.publishing.storage import store_file
 from tests.rig import BIN, Rig
 
 CONTENT = b"\0\xff binary\n" * 100_000

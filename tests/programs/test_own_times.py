@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.jobname import login, node_name
+from jobjar.host import login, node_name
 from tests.described import describe, make_package, outcome
 from tests.rig import Rig, wait_until
 

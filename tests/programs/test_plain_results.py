@@ -63,7 +63,7 @@ def test_a_directory_is_looked_into_only_where_it_was_touched(rig: Rig, command:
 
 
 _TELLS_LOOKS = """
-from jobjar.jug import results
+from jobjar.publishing import results
 from jobjar.programs.start_worker import main
 read = results.read_results
 def look(directory):

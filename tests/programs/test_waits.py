@@ -291,14 +291,14 @@ def test_the_library_waits_for_the_same(rig: Rig) -> None:
     assert sorted(map(str, jobjar.wait(batch="wc").values())) == ["failed", "succeeded"]
     told: list[str] = []
     with pytest.raises(TimedOut, match="the end of 1 of 1 jobs"):
-        jobjar.wait(category="SPECIAL", timeout=0, say=told.append)
+        jobjar.wait(category="SPECIAL", timeout=0, log=told.append)
     assert told[-1].endswith("(`start_worker SPECIAL` starts one)")
     with pytest.raises(UnknownTarget):
         jobjar.wait("nobody*")
     rig.stop_worker(worker)
     rig.run_until_idle("SPECIAL")
     [held] = ids(rig, "odd")
-    outcomes = jobjar.wait(all=True, timeout=60, say=told.append)
+    outcomes = jobjar.wait(all=True, timeout=60, log=told.append)
     assert (
         sorted(map(str, outcomes.values())) == ["None", "failed", "succeeded", "succeeded"] and outcomes[held] is None
     )

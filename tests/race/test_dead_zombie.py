@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.attempt import LOST, STRANDED, SUCCEEDED, ClaimedJob, Claimer
-from jobjar.jobname import node_name
+from jobjar.attempts.attempt import LOST, STRANDED, SUCCEEDED, ClaimedJob, Claimer
+from jobjar.attempts.verdict import decide
+from jobjar.host import node_name
 from jobjar.ledger.fold import fold_journals
-from jobjar.recover import recover_node
+from jobjar.recovery.recover import recover_node
 from jobjar.stages import complete
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import NOW, finish, success
@@ -34,7 +35,7 @@ def zombie(rig: Rig) -> Claimer:
 def say_ended(claimer: Claimer, job: ClaimedJob) -> None:
     """Journal that the attempt succeeded and completes the job, and die; the rename would be next."""
     end = success()
-    verdict = complete.decide(job, end, 0, NOW)
+    verdict = decide(job, end, 0, NOW)
     claimer.jar.journal.append([complete.ended_entry(claimer, job, end, verdict, NOW)])
     die(claimer)
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from jobjar import disk
-from jobjar.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
-from jobjar.claimed_links import take_link_away
+from jobjar.attempts.attempt import FAILED, INTERRUPTED, LOST, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempts.claimed_links import take_link_away
+from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
-from jobjar.jobname import id_in_name, new_id
-from jobjar.journal import read_journal
-from jobjar.ledger import agree, reconcile
+from jobjar.job_file.names import id_in_name, new_id
+from jobjar.journal.read import read_journal
+from jobjar.ledger import reconcile_file, reconcile_jar
+from jobjar.ledger.ask_claiming import last_attempt_number
 from jobjar.ledger.fold import fold_journals, others_are_due
-from jobjar.ledger.queries import last_attempt_number
 from jobjar.ledger.rebuild import fill_ledger
-from jobjar.recover import recover_node
+from jobjar.recovery.recover import recover_node
+from jobjar.shared_disk import files
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, submit
 from tests.claiming import claim_in_turns
@@ -60,14 +61,14 @@ def finish(claimer: Claimer, job: ClaimedJob) -> tuple[bool, list[str]]:
     """Complete a job as succeeded; returns whether it was still held, and what was said."""
     said: list[str] = []
     end = success()
-    verdict = complete.decide(job, end, 0, NOW)
+    verdict = decide(job, end, 0, NOW)
     held = complete.complete(claimer, job, end, verdict, NOW, lambda: False, said.append)
     return held, said
 
 
 def take_away(claimer: Claimer, job: ClaimedJob) -> None:
     """Return a job that another holds, as a recovery does."""
-    verdict = complete.Verdict(False, "returned", 0)
+    verdict = Verdict(False, "returned", 0)
     claimer.jar.journal.append([complete.move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)])
     take_link_away(claimer, job.link)
 
@@ -204,10 +205,10 @@ def test_a_submission_between_fold_and_scan_keeps_its_id_and_its_attributes(
     claimer = make_claimer(rig, "a.1")
     names: list[str] = []
     described = describe_command("true", attributes={"retries": "2"})
-    before(reconcile, "list_directory", lambda: names.append(submit(rig.open(), described)), monkeypatch)
+    before(reconcile_file, "list_directory", lambda: names.append(submit(rig.open(), described)), monkeypatch)
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
-        reconcile.scan_category(connection, claimer.jar.layout, "")
+        reconcile_file.scan_category(connection, claimer.jar.layout, "")
     job = claim_next(claimer)
     assert job is not None and job.name == names[0]
     assert job.uid == id_in_name(names[0]) and job.retries == 2
@@ -221,7 +222,7 @@ def test_a_submission_between_fold_and_reconciliation_keeps_its_id_and_its_attri
     claimer = make_claimer(rig, "a.1")
     names: list[str] = []
     described = describe_command("true", attributes={"retries": "2"})
-    before(agree, "list_jars", lambda: names.append(submit(rig.open(), described)), monkeypatch)
+    before(reconcile_jar, "list_jars", lambda: names.append(submit(rig.open(), described)), monkeypatch)
     fill_ledger(claimer.jar.ledger)
     job = claim_next(claimer)
     assert job is not None and job.name == names[0]
@@ -243,8 +244,8 @@ def test_a_job_that_another_home_put_back_for_later_is_not_claimed_before(rig: R
     job = claim_next(one)
     assert job is not None
     end = success()._replace(outcome=FAILED, exit_status=1)
-    later = disk.read_server_clock(one.jar.layout.clock_file("here"))
-    verdict = complete.decide(job, end, 0, later)
+    later = files.read_disk_clock(one.jar.layout.clock_file("here"))
+    verdict = decide(job, end, 0, later)
     assert not verdict.final and verdict.not_before > later
     assert complete.complete(one, job, end, verdict, later, lambda: False, print)
     # The other home has not looked at this one's journal since; the file itself says that it was moved meanwhile.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jobjar.description import parse_source
-from jobjar.jug.sources import Cache, fetch
+from jobjar.fetching.sources import Cache, fetch
+from jobjar.job_file.description import parse_source
 from tests.jug.packing import INSTALL, pack, sha256_of, write_package
 from tests.jug.serving import Server, http_server
 from tests.rig import wait_until
@@ -22,8 +22,8 @@ from tests.rig import wait_until
 PROCESSES = 12
 # Waits at the gate, so that all begin at once.
 _BEGIN = (
-    "import os, sys\nfrom jobjar.description import parse_source\nfrom jobjar.jug.sources import Cache, fetch\n"
-    "from jobjar.jug.software import install\ncache = Cache(sys.argv[1], int(sys.argv[2]))\n"
+    "import os, sys\nfrom jobjar.job_file.description import parse_source\nfrom jobjar.fetching.sources import Cache, fetch\n"
+    "from jobjar.packages.install import install\ncache = Cache(sys.argv[1], int(sys.argv[2]))\n"
     "print('ready', flush=True)\nsys.stdin.readline()\n"
 )
 INSTALLER = _BEGIN + "print(install(sys.argv[3], parse_source(sys.argv[4]), cache, lambda line: None).location)\n"

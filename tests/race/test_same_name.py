@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobjar import recover
-from jobjar.attempt import STRANDED, SUCCEEDED, ClaimedJob, Claimer
-from jobjar.control import read_worker
-from jobjar.jobname import node_name
+from jobjar.attempts.attempt import STRANDED, SUCCEEDED, ClaimedJob, Claimer
+from jobjar.host import node_name
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import this_process
-from jobjar.recover import Recovery, recover_worker, set_aside
+from jobjar.recovery import recover
+from jobjar.recovery.recover import Recovery, recover_worker, set_aside
+from jobjar.roster import read_worker
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import before, claim_next, finish, make_claimer
 from tests.rig import Rig

@@ -1,0 +1,78 @@
+"""Which jobs a worker may take ahead of their turn, to stage them in while another runs; and who could run one at once instead.
+
+A job that is taken ahead waits for this worker alone, perhaps for hours. So it is taken only where something is to be staged
+in, and not while another worker that asks for its category has nothing to do. That the ledger tells: workers that have not
+ended and hold no job; of the few that it names, their own files say whether they live, and what they ask for. No worker
+writes anything for it. Reads a job's file, the ledger and the files of idle workers; writes nothing but what folding writes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobjar.attempts.attempt import DESCRIBED, Claimer
+from jobjar.attempts.passed_over import is_hand_made
+from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
+from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header
+from jobjar.job_file.description import STORAGE_CATEGORY, has_staging
+from jobjar.ledger.ask_claiming import Candidate, workers_without_jobs
+from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
+from jobjar.liveness import ALIVE
+from jobjar.roster import read_worker
+from jobjar.shared_disk.files import read_file
+
+# A worker of another node counts as there while its heartbeat is younger than so many of its intervals.
+_BEATS = 3
+# So many that hold no job are looked at; the newest first.
+_MOST = 16
+
+
+def may_be_taken_ahead(claimer: Claimer, candidate: Candidate, now: float) -> bool:
+    """Whether a job may be claimed by a worker that cannot run it yet. `now` is the disk's time. What waits to be stored has
+    run, and needs no turn to."""
+    if candidate.category.startswith(STORAGE_CATEGORY):
+        return True
+    return _has_staging(claimer, candidate) and find_idle(claimer, candidate.category, now) is None
+
+
+def _has_staging(claimer: Claimer, candidate: Candidate) -> bool:
+    """Whether there is something to be done before a job is run, as its file says."""
+    if candidate.kind != DESCRIBED and not is_hand_made(candidate):
+        return False
+    try:
+        data = read_file(claimer.jar.layout.path(candidate.place), size=HEADER_BYTES)
+        if read_header(data, candidate.place).get("kind") != DESCRIBED:
+            return False
+        return has_staging(read_description(data, candidate.place))
+    except (OSError, BadAttribute):
+        return False  # when its turn has come its claim tells what is wrong
+
+
+def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
+    """The name of another worker that asks for a category and has nothing to do; None where none is known. `now` is the disk's
+    time."""
+    jar = claimer.jar
+    try:
+        with jar.ledger.writing(patience_s=0) as connection:
+            if jar.ledger.is_private or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+                fold_journals(
+                    connection, jar.layout, opens_all=jar.ledger.is_private or not jar.ledger_home.has_other_homes
+                )
+            else:
+                fold_journal(connection, jar.journal.path)
+            names = workers_without_jobs(connection, claimer.worker_id, _MOST)
+        return next((name for name in names if _waits_for_jobs(claimer, name, category, now)), None)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return None  # the next look tells
+
+
+def _waits_for_jobs(claimer: Claimer, name: str, category: str, now: float) -> bool:
+    layout = claimer.jar.layout
+    worker = read_worker(layout, name)
+    if worker is None or not worker.is_running or not worker.asks_for(category) or worker.is_paused:
+        return False
+    if os.path.lexists(worker.paths.stop_file) or os.path.lexists(layout.stop_all_file):
+        return False
+    if worker.alive == ALIVE:
+        return True
+    return now - os.stat(worker.paths.heartbeat).st_mtime < _BEATS * worker.heartbeat_time_s

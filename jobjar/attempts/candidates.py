@@ -1,0 +1,164 @@
+"""Which job to try next: what the ledger proposes, kept for a moment, less what the journal says was taken since.
+
+Between two questions to the ledger a claim costs it nothing: no lock, no transaction. On a local disk the journal of this
+home is looked through before each claim (its bytes, not parsed), so that what other workers of the home claimed is passed
+over, and a job that became claimable has the ledger asked again at once. On a network disk that would make the server take
+in what was just appended, at each claim; there workers keep out of each other's way by spread.py. Writes the ledger; moves
+nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from functools import partial
+from typing import Any
+
+from jobjar.attempts.attempt import Claimer
+from jobjar.attempts.spread import claiming_workers, spread
+from jobjar.attempts.throttle import closed_batches, is_closed
+from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
+from jobjar.job_file.names import oddity_in_name
+from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
+from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
+from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.removed import mark_missed
+from jobjar.shared_disk.files import is_taken_away
+from jobjar.shared_disk.listing import is_job_at
+
+# How the entries of a move to unclaimed and of one from there look in a journal.
+_CLAIMABLE = b'"to":"unclaimed/'
+_CLAIMED = re.compile(rb'"from":("unclaimed/(?:[^"\\]|\\.)*")')
+# How long what the ledger said is believed without a sign to the contrary: hand-made submissions and delayed retries
+# are taken into it without an entry in this home's journal. On a network disk, where what others did is looked at once per
+# JJ_POLL_TIME, so long, but not longer than the second.
+_MAX_AGE_S = 0.25
+_MAX_AGE_OVER_NETWORK_S = 1.0
+_FEWEST, _MOST = 4, 256
+# On a network disk, for each worker that claims.
+_FOR_EACH = 32
+
+
+def propose(claimer: Claimer, now: float) -> Candidate | None:
+    """The job to try next, or None where there is none: categories in order, highest priority first, then oldest.
+
+    `now` is the disk's time. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar.
+    """
+    proposals = claimer.proposals
+    appended = _read_journal(claimer) if not claimer.jar.ledger_home.has_other_homes else b""
+    if _CLAIMABLE not in appended and time.monotonic() < proposals.stale_at:
+        proposals.taken.update(map(_unquote, _CLAIMED.findall(appended)))
+        candidate = _next_untaken(claimer, now)
+        if candidate is not None:
+            return candidate
+    renew(claimer, now)
+    return _next_untaken(claimer, now)
+
+
+def _unquote(text: bytes) -> str:
+    """A JSON string; most have nothing in them that JSON writes otherwise. '' for what is none: no job is there."""
+    try:
+        return str(json.loads(text)) if b"\\" in text else text[1:-1].decode()
+    except ValueError:
+        return ""
+
+
+def _read_journal(claimer: Claimer) -> bytes:
+    journal = claimer.jar.journal
+    try:
+        return journal.read_new()
+    except OSError as error:
+        raise CannotUseJar(action="use the journal", path=journal.path, reason=error.strerror) from error
+
+
+def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
+    proposals, tokens = claimer.proposals, claimer.tokens
+    while proposals.tried < len(proposals.candidates):
+        candidate = proposals.candidates[proposals.tried]
+        proposals.tried += 1
+        if (
+            candidate.place not in proposals.taken
+            and candidate.category not in proposals.closed_categories
+            and not tokens.is_used_up(candidate.category, candidate.batch)
+            and not is_closed(claimer, candidate.category, candidate.batch, now)
+            and not (proposals.passed_over and _is_passed_over(claimer, candidate.place, candidate.category, now))
+        ):
+            return candidate
+    return None
+
+
+def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> bool:
+    """Whether a job is not to be tried again yet. One whose file names a batch is, as soon as that is open again."""
+    if place not in claimer.proposals.passed_over:
+        return False
+    batch = claimer.proposals.read_batches.get(place)
+    return batch is None or claimer.tokens.is_used_up(category, batch) or is_closed(claimer, category, batch, now)
+
+
+def refresh(claimer: Claimer, now: float) -> None:
+    """`renew` if that will be due soon and nobody is in the way; for while a job runs."""
+    if time.monotonic() >= claimer.proposals.stale_at - _max_age_s(claimer) / 2:
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar, OSError):
+            claimer.jar.journal.read_new()
+            renew(claimer, now, patience_s=0)
+
+
+def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
+    """Bring the ledger up to date and ask it again: fold this home's journal and, once per JJ_POLL_TIME and node or for
+    `everything`, those of the others. Raises as `propose`, OSError."""
+    jar, proposals = claimer.jar, claimer.proposals
+    # As many as were used up since the last time, and as many again: few while submissions keep coming in.
+    wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
+    workers = [claimer.paths.name]
+    jar.journal.flush()  # the lock may take long
+    with jar.ledger.writing(patience_s) as connection:
+        everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
+        if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
+            fold_journals(connection, jar.layout, opens_all=everything or not jar.ledger_home.has_other_homes)
+            proposals.others_folded_at = now
+        else:
+            fold_journal(connection, jar.journal.path)
+        _mark_missing(claimer, connection)
+        if jar.ledger_home.has_other_homes:
+            workers = claiming_workers(claimer, connection, now)
+            if len(workers) > 1:
+                # The first are those that other nodes claimed already, as will be read in a moment.
+                wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
+        proposals.throttles = throttled_batches(connection)
+        proposals.aborted = aborted_batches(connection)
+        proposals.passed_over.forget_old()
+        proposals.closed_categories.forget_old()
+        candidates: list[Candidate] = []
+        for category in claimer.categories:
+            if category in proposals.closed_categories or claimer.tokens.is_used_up(category, None):
+                continue
+            if len(candidates) < wanted:
+                closed = closed_batches(claimer, category, now)
+                limit = wanted - len(candidates)
+                passed = (
+                    partial(_is_passed_over, claimer, category=category, now=now) if proposals.passed_over else None
+                )
+                candidates += claim_candidates(connection, category, now, limit, closed, passed)
+    proposals.candidates = spread(candidates, workers, claimer.paths.name, now)
+    proposals.tried = 0
+    proposals.taken.clear()
+    proposals.stale_at = time.monotonic() + _max_age_s(claimer)
+
+
+def _max_age_s(claimer: Claimer) -> float:
+    if not claimer.jar.ledger_home.has_other_homes:
+        return _MAX_AGE_S
+    return max(_MAX_AGE_S, min(claimer.jar.settings.poll_time_s, _MAX_AGE_OVER_NETWORK_S))
+
+
+def _mark_missing(claimer: Claimer, connection: Any) -> None:
+    """Note in the ledger which of its candidates were no jobs that are there, and still are not. Raises CannotUseJar where the
+    claimer's own directory is what is missing: what waits would be tried for ever."""
+    for candidate in claimer.proposals.missing:
+        if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
+            mark_missed(connection, candidate.row, candidate.place)
+        elif is_taken_away(claimer.paths.jobs):
+            raise CannotUseJar(action="claim into", path=claimer.paths.jobs, reason="it was moved or removed")
+    claimer.proposals.missing.clear()

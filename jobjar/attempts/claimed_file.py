@@ -1,0 +1,85 @@
+"""What a claimed job's file, and the ledger, say of the job: its id, its attributes, its description.
+
+Reads the file; writes nothing: stages/claim.py journals what was found.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from jobjar.access.access import name_of
+from jobjar.attempts.attempt import DESCRIBED
+from jobjar.attempts.oddities import find_oddities
+from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.job_file.names import id_in_name, new_id
+from jobjar.journal.read import Entry
+from jobjar.ledger.ask_claiming import Candidate, uid_is_taken
+from jobjar.shared_disk.file_mark import mark_prefix
+from jobjar.shared_disk.files import read_file
+
+if TYPE_CHECKING:
+    from jobjar.job_file.description import Description
+
+
+def identify(
+    connection: Any, candidate: Candidate, path: str, status: os.stat_result
+) -> tuple[str, Entry | None, list[str], bytes | None]:
+    """The job's id, what its claim has to say about it where no `submitted` entry did, and then what is odd in its file, and the
+    file's beginning. Raises BadAttribute."""
+    own_id = id_in_name(candidate.name)
+    # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
+    if own_id is not None and candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
+        return own_id, None, [], None
+    uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
+    data = read_file(path, size=HEADER_BYTES)
+    attributes = read_header(data, candidate.place)
+    known = _known_attributes(candidate)
+    return (
+        uid,
+        {
+            "submitter": candidate.submitter or name_of(status.st_uid),
+            "submitted_at": _submitted_at(candidate),
+            "category": candidate.category,
+            **({"file": mark_prefix(status)} if uid != own_id else {}),
+            # What was said at its submission goes before what its file says; a hand-made job has only its file.
+            **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
+        },
+        find_oddities(data),
+        data,
+    )
+
+
+def read_description_in(candidate: Candidate, data: bytes, found: Entry) -> tuple[Entry, Description | None, list[str]]:
+    """What the file of a described job says now, of which `data` is the beginning, its description, and what is odd: edited by
+    hand it counts at the next attempt. Raises BadAttribute."""
+    said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
+    names = {name for _, name, _ in read_lines(data, candidate.place)}
+    # What its submission said goes before what is only a default.
+    for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
+        if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
+            said[key] = value
+    description = read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
+    return said, description, find_oddities(data)
+
+
+def _known_attributes(candidate: Candidate) -> Entry:
+    given = {name: getattr(candidate, name) for name in ("retries", "retry_delay_s", "time_limit_s")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _submitted_at(candidate: Candidate) -> float:
+    """When a job was submitted; where the entry that said so is lost, when it came to where it is."""
+    return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
+
+
+def found_when_held(candidate: Candidate, status: os.stat_result) -> Entry:
+    """What the entry of a job that is held says of it."""
+    return {
+        "submitter": candidate.submitter or name_of(status.st_uid),
+        "submitted_at": _submitted_at(candidate),
+        "category": candidate.category,
+        **_known_attributes(candidate),
+        **({"kind": candidate.kind} if candidate.kind else {}),
+        **{name: value for name in ("batch", "seed") if (value := getattr(candidate, name)) is not None},
+    }

@@ -1,0 +1,121 @@
+"""The symbolic links in claimed/: one a claimed job, for people.
+
+Makes a job's link at its claim and takes it away at its end; what a crash leaves there recovery tidies (recovery/tidy.py).
+Nothing else depends on them: a disk that refuses a link stops no job. Nodes may have mounted the disk at different paths, and
+earlier releases wrote absolute links; so what a link says is read as a place in the jar, and never followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from jobjar.attempts.attempt import Claimer
+from jobjar.job_file.names import numbered_name
+from jobjar.layout import Layout, held_place
+from jobjar.shared_disk.files import link_target, look, rename
+from jobjar.shared_disk.patience import patiently
+
+MAX_SPENT_LINKS = 50_000
+# Removing links goes on for so long at once: jobs and orders wait meanwhile.
+_REMOVING_S = 0.25
+
+
+def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
+    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
+    link_name, number = name, 2
+    target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
+    while True:
+        link = f"{claimer.jar.layout.claimed}/{link_name}"
+        try:
+            patiently(lambda link=link: os.symlink(target, link), link)  # type: ignore[misc]
+            return link
+        except FileExistsError:
+            if _leads_to(link, target):
+                return link  # a try that failed had made it, or a dead worker of this name
+            if linked_place(claimer.jar.layout, link) is None:
+                with contextlib.suppress(OSError):  # a leftover of a dead worker
+                    os.unlink(link)
+            else:
+                link_name = numbered_name(name, number)
+                number += 1
+        except OSError:
+            return ""
+
+
+def _leads_to(link: str, target: str) -> bool:
+    try:
+        return os.readlink(link) == target
+    except OSError:
+        return False
+
+
+def take_link_away(claimer: Claimer, link: str) -> None:
+    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
+    after an old one was freed, which at a link a job cost half a millisecond a job."""
+    if not link:
+        return
+    try:
+        if claimer.jar.ledger_home.has_other_homes:
+            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
+            return
+        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
+        claimer.spent_links += 1
+    except OSError:
+        with contextlib.suppress(OSError):  # what stays behind recovery removes
+            os.unlink(link)
+    if claimer.spent_links >= MAX_SPENT_LINKS:
+        remove_spent_links(claimer)
+
+
+def take_own_link_away(claimer: Claimer, link: str) -> None:
+    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
+    with contextlib.suppress(OSError):
+        if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
+            take_link_away(claimer, link)
+
+
+def remove_spent_links(claimer: Claimer) -> None:
+    """Remove the links that were taken out of claimed/, as many as can be removed in a moment; for when there is nothing better
+    to do."""
+    until = time.monotonic() + _REMOVING_S
+    while claimer.spent_links and time.monotonic() < until:
+        claimer.spent_links -= 1
+        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
+            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
+
+
+def target_in_claimed(layout: Layout, path: str) -> str:
+    """What a link in claimed/ has to say to lead to `path`, wherever a node has mounted the jar."""
+    if path.startswith(f"{layout.home}/"):
+        return f"../{path[len(layout.home) + 1 :]}"
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(layout.claimed))
+
+
+def linked_place(layout: Layout, link: str) -> str | None:
+    """The place of the job that a link in claimed/ leads to; None where it leads to none (any more). Raises OSError."""
+    try:
+        text = os.readlink(link)
+    except FileNotFoundError:
+        return None
+    place = _read_place(text)
+    if place is None:
+        # Made by a hand.
+        target = link_target(link)
+        place = None if target is None else _read_place(target)
+    return place if place is not None and look(layout.path(place)) is not None else None
+
+
+def _read_place(text: str) -> str | None:
+    """The place that a link means: `.rain.7/LINUX/x.5`, or a path that ends with `rain.7/jobs/LINUX/x.5`."""
+    parts = text.split("/")
+    if parts[0].startswith(".") and parts[0] not in (".", "..") and len(parts) in (2, 3):
+        worker, inner = parts[0][1:], parts[1:]
+    elif len(parts) >= 4 and parts[-3] == "jobs":
+        worker, inner = parts[-4], parts[-2:]
+    elif len(parts) >= 3 and parts[-2] == "jobs":
+        worker, inner = parts[-3], parts[-1:]
+    else:
+        return None
+    return held_place(worker, inner[0] if len(inner) == 2 else "", inner[-1])

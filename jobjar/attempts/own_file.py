@@ -1,0 +1,143 @@
+"""What becomes of a job whose own file is gone when it ends: the job removed it, or moved it away, while it ran.
+
+Such a job ends as it exited. A worker keeps the files of jobs that may have to run again open, so that it can put one back; of
+a job that is over a note takes the file's place. Both are written to the worker's `jobs/` under a hidden name first: a crash
+before the rename leaves a job without a file, one after it what recovery moves on as is journaled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Any
+
+from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
+from jobjar.job_file.names import id_in_name, unnumbered_name
+from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.ask_claiming import was_followed, was_recovered
+from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.reconcile_file import compare_file
+from jobjar.shared_disk.creating import create_anew
+from jobjar.shared_disk.files import look, rename, write_all
+from jobjar.shared_disk.listing import list_jars
+from jobjar.shared_disk.patience import patiently
+
+# What find_file says where somebody took the job back; and where another worker has claimed it since.
+TAKEN_BACK = "taken back"
+CLAIMED_AGAIN = "claimed again"
+_PIECE_BYTES = 1 << 20
+_NOTE = """This job, {name} (id {uid}), removed or moved its own file while it ran.
+What it came to is in the journals: jobjar show {uid}
+"""
+
+
+def hold_file(claimer: Claimer, job: ClaimedJob) -> None:
+    """Keep a job's file open, to put it back where the job removes it and is to run again."""
+    if job.uid not in claimer.held_files:
+        with contextlib.suppress(OSError):  # not to be read by this user: then it cannot be put back
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            claimer.held_files[job.uid] = os.open(job.path, flags)
+
+
+def let_file_go(claimer: Claimer, job: ClaimedJob) -> None:
+    descriptor = claimer.held_files.pop(job.uid, None)
+    if descriptor is not None:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def was_taken_back(jar: Jar, worker_id: str, job: ClaimedJob, unknown: bool) -> bool:
+    """Whether the journals tell that somebody took this attempt's job back; `unknown` where they cannot be read. Who takes a
+    job back journals that, durably, before the file moves."""
+    with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        return was_recovered(connection, job.uid, job.attempt, worker_id, job.move_number)
+    return unknown
+
+
+def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
+    """Where the file of a job is that is not with its worker any more: a place; TAKEN_BACK, also where nobody can tell;
+    CLAIMED_AGAIN; None where it is gone. Raises OSError while the disk does not tell."""
+    layout = claimer.jar.layout
+    try:
+        with claimer.jar.ledger.writing() as connection:
+            fold_journals(connection, layout)
+            if was_recovered(connection, job.uid, job.attempt, claimer.worker_id, job.move_number):
+                return TAKEN_BACK
+            if was_followed(connection, job.uid, job.attempt, claimer.worker_id, job.move_number):
+                return CLAIMED_AGAIN
+            return find_moved(connection, layout, job)
+    except (LedgerBusy, LedgerUnavailable):
+        return TAKEN_BACK
+
+
+def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
+    """The place in the jar to which a job's file was moved from its worker, or None."""
+    # completed/ may hold millions: there only its own name is looked for.
+    completed = f"completed/{job.name}"
+    found = {completed} if look(layout.path(completed)) is not None else set()
+    found |= list_jars(layout, with_completed=False) - {job.place}
+    for place in sorted(found):
+        name = name_in_place(place)
+        if job.name not in (name, unnumbered_name(name)):
+            continue
+        if id_in_name(name) == job.uid:
+            return place
+        difference = compare_file(connection, layout, place)
+        if difference is not None and difference.uid == job.uid:
+            return place
+    return None
+
+
+def put_aside_no_job(job: ClaimedJob) -> None:
+    """Where a job put a directory or a link in the place of its own file, take that out of the way: in unclaimed/ a directory
+    would be a category. It stays under a hidden name, with the worker's directory. Raises OSError while the disk refuses."""
+    try:
+        if stat.S_ISREG(patiently(lambda: os.lstat(job.path), job.path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    rename(job.path, f"{os.path.dirname(job.path)}/.{job.uid}.{job.attempt}.no_job")
+
+
+def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:
+    """Put the file of a job that is to run again back to where it was; returns whether that could be done. Raises OSError
+    while the disk refuses."""
+    held = claimer.held_files.get(job.uid)
+    if held is None:
+        return False
+    try:
+        mode = stat.S_IMODE(os.fstat(held).st_mode) & 0o1777
+        os.lseek(held, 0, os.SEEK_SET)
+        first = os.read(held, _PIECE_BYTES)
+    except OSError:
+        return False  # another client of a network disk removed it, or the job emptied it: there is nothing to run
+    if not first:
+        return False
+    _write(job, mode, first, held)
+    return True
+
+
+def leave_note(job: ClaimedJob) -> None:
+    """Put a note, which is no job, in the place of a job's file. Raises OSError while the disk refuses."""
+    _write(job, 0o644, _NOTE.format(name=job.name, uid=job.uid).encode("utf-8", "surrogateescape"), None)
+
+
+def _write(job: ClaimedJob, mode: int, first: bytes, rest: int | None) -> None:
+    directory = os.path.dirname(job.path)
+    hidden = f"{directory}/.{job.uid}.own_file"
+    with contextlib.suppress(FileExistsError):  # a job may have removed that too
+        os.makedirs(directory)
+    descriptor = patiently(lambda: create_anew(hidden, 0o600), hidden)
+    try:
+        write_all(descriptor, first)
+        while rest is not None and (piece := os.read(rest, _PIECE_BYTES)):
+            write_all(descriptor, piece)
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    rename(hidden, job.path)

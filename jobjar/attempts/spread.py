@@ -1,0 +1,62 @@
+"""Which of several equal candidates a worker tries first, so that workers on a network disk do not all reach for the same one.
+
+What another node claimed is known here up to JJ_POLL_TIME later, and what another worker of this node is just claiming
+some milliseconds later: a rename over a network takes that long. Until then each job counts as one worker's own, by a hash
+of its name over the workers that were seen to claim. A worker takes its own first, oldest first, and then the others',
+beginning with those that their workers come to last. The hash changes every few seconds, so that no job waits long for a
+worker that is slow. Only the order among jobs of one category and one priority changes. Reads the ledger; writes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobjar.attempts.attempt import Claimer
+from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_claiming import Candidate, recent_claims, recent_starts
+
+# A worker whose newest claim is older than the first does not claim often enough to be in the way; one that was not seen to
+# hold a job for the second has left, or has nothing to do.
+_RECENT_CLAIM_S = 60.0
+_SEEN_FOR_S = 5.0
+# How long a job counts as the same worker's.
+EPOCH_S = 4.0
+
+
+def claiming_workers(claimer: Claimer, connection: Any, now: float) -> list[str]:
+    """The workers that claim jobs just now, as far as this ledger tells, this one among them; sorted. `now` is the disk's
+    time."""
+    moment = time.monotonic()
+    seen = claimer.proposals.claiming_workers
+    for place in recent_claims(connection, now - _RECENT_CLAIM_S):
+        seen[worker_of_place(place) or ""] = moment
+    # Who has just started will claim in a moment.
+    seen.update(dict.fromkeys(recent_starts(connection, now - _RECENT_CLAIM_S), moment))
+    seen[claimer.paths.name] = moment
+    for worker in [worker for worker, at in seen.items() if moment - at > _SEEN_FOR_S]:
+        del seen[worker]
+    return sorted(seen)
+
+
+def spread(candidates: Iterable[Candidate], workers: Sequence[str], worker: str, now: float) -> list[Candidate]:
+    """The candidates in the order in which `worker`, one of `workers`, tries them. `now` is the disk's time."""
+    if len(workers) < 2:
+        return list(candidates)
+    epoch = int(now // EPOCH_S)
+    own_number = workers.index(worker)
+    ordered: list[Candidate] = []
+    for _, equals in itertools.groupby(candidates, key=lambda candidate: (candidate.category, candidate.priority)):
+        own: list[Candidate] = []
+        others: list[Candidate] = []
+        for candidate in equals:
+            number = zlib.crc32(f"{epoch} {candidate.name}".encode("utf-8", "surrogateescape")) % len(workers)
+            (own if number == own_number else others).append(candidate)
+        others.reverse()
+        # Not all from the same end.
+        start = len(others) * own_number // (2 * len(workers))
+        ordered += own + others[start:] + others[:start]
+    return ordered

@@ -1,0 +1,152 @@
+"""failure_throttle: a batch whose jobs fail fast, one after the other, is slowed by itself.
+
+After so many failures in a row (a description's `failure_throttle`, 10 where it says nothing), each within a minute of its
+claim, a `throttle` entry is journaled: none of the batch's jobs is claimed for a minute. Each further fast failure that ends
+after that doubles the time, up to an hour; one success ends it. What is asked of the ledger is asked when a job of a batch
+has failed fast, and never otherwise. Across nodes all this is as current as their ledgers are. A crash in here leaves the
+batch as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection
+
+from jobjar.attempts.attempt import (
+    FAILED,
+    PUBLISHED,
+    RETRIED_OUTCOMES,
+    SUCCEEDED,
+    TIMED_OUT,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+)
+from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
+from jobjar.job_file.attributes import HEADER_BYTES, read_description
+from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.ledger.ask_claiming import ThrottleRow, newest_ends, throttle_of
+from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.shared_disk.files import read_file
+
+FAILURES = 10
+FAST_S = 60.0
+FIRST_S, LONGEST_S = 60.0, 3600.0
+# Of how many ended attempts of the whole jar the failures in a row are looked for, for each of them. A batch whose failures
+# are rarer than that slows nobody.
+_AMONG = 20
+_TICK_S = 1e-6
+
+
+def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[str]:
+    """The batches whose jobs are not to be proposed in a category: throttled, aborted, or at their limit. What waits to be stored
+    has run, and is not in question. `now` is the disk's time."""
+    throttles = claimer.proposals.throttles
+    if category.startswith(STORAGE_CATEGORY):
+        return ()
+    throttled = (batch for batch, until in throttles.items() if until > now)
+    return {*throttled, *claimer.proposals.aborted, *claimer.tokens.used_up_batches()}
+
+
+def is_closed(claimer: Claimer, category: str, batch: str | None, now: float) -> bool:
+    """Whether a job is not to be claimed, because its batch is throttled or aborted. `now` is the disk's time."""
+    proposals = claimer.proposals
+    if batch is None or not (proposals.throttles or proposals.aborted) or category.startswith(STORAGE_CATEGORY):
+        return False
+    return batch in proposals.aborted or proposals.throttles.get(batch, 0.0) > now
+
+
+def read_threshold(job: ClaimedJob, end: AttemptEnd, now: float) -> int:
+    """If an attempt failed fast: after how many of that in a row its batch is throttled, as the job's file says. 0 otherwise.
+
+    For before the job moves on. `now` is the disk's time.
+    """
+    if job.batch is None or end.outcome not in RETRIED_OUTCOMES or now - job.claimed_at > FAST_S:
+        return 0
+    try:
+        said = read_description(read_file(job.path, size=HEADER_BYTES), job.place).failure_throttle
+    except (OSError, BadAttribute):
+        said = None  # edited meanwhile, or taken back
+    return FAILURES if said is None else said
+
+
+def note_end(
+    claimer: Claimer, job: ClaimedJob, end: AttemptEnd, threshold: int, now: float, warn: Callable[[str], None]
+) -> None:
+    """Throttle a batch whose jobs fail fast, or end that, after an attempt's end was journaled. `threshold` is what
+    `read_threshold` said, `now` the disk's time."""
+    batch = job.batch
+    if batch is None:
+        return
+    try:
+        if threshold:
+            _note_failure(claimer, batch, threshold, now, warn)
+        elif end.outcome in (SUCCEEDED, PUBLISHED) and batch in claimer.proposals.throttles:
+            _note_success(claimer, batch, now)
+            warn(f"batch {batch}: a job succeeded, the throttle is over")
+    except (LedgerBusy, LedgerUnavailable, OSError) as error:
+        warn(f"batch {batch}: whether to throttle it could not be looked up, or journaled: {error}")
+
+
+def _note_success(claimer: Claimer, batch: str, now: float) -> None:
+    jar, before = claimer.jar, None
+    # Where the ledger cannot be asked, what was told before is mostly earlier all the same.
+    with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        before = throttle_of(connection, batch)
+    _tell(claimer, batch, _later(now, before), 0.0, 0)
+
+
+def _later(now: float, before: ThrottleRow | None) -> float:
+    """The time of what is told of a throttle now: later than what was told before, also where the disk's times are whole
+    seconds. The latest stands."""
+    return now if before is None else max(now, before.told_at + _TICK_S)
+
+
+def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn: Callable[[str], None]) -> None:
+    jar = claimer.jar
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        before = throttle_of(connection, batch)
+        if before is not None and before.until > now:
+            return  # begun before the throttle, and ended in it
+        if before is not None and before.until:
+            delay_s = min(LONGEST_S, 2 * (before.until - before.told_at))
+            failures = before.failures + 1
+        else:
+            failures = _count_fast_failures(newest_ends(connection, batch, _AMONG * threshold))
+            if failures < threshold:
+                return
+            delay_s = FIRST_S
+        now = _later(now, before)
+        # In the same transaction: of several workers of this home that fail at once, one tells it.
+        _tell(claimer, batch, now, now + delay_s, failures)
+        fold_journal(connection, jar.journal.path)
+    warn(f"batch {batch}: {failures} jobs failed fast in a row; none of it is claimed for {delay_s:g} s")
+
+
+def _count_fast_failures(ends: Collection[tuple[str, float | None, str | None]]) -> int:
+    """How many of the latest ends were fast failures, one after the other. Those that decide nothing do not count."""
+    failures = 0
+    for _, seconds, outcome in ends:
+        if outcome in (FAILED, TIMED_OUT) and seconds is not None and seconds <= FAST_S:
+            failures += 1
+        elif outcome in (FAILED, TIMED_OUT, SUCCEEDED, PUBLISHED):
+            break
+    return failures
+
+
+def _tell(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
+    entry = {
+        "entry": "throttle",
+        "batch": batch,
+        "told_at": round(now, 6),
+        "until": round(until, 6),
+        "failures": failures,
+    }
+    claimer.jar.journal.append([entry])
+    proposals = claimer.proposals
+    proposals.throttles.pop(batch, None)
+    if until:
+        proposals.throttles[batch] = until
+    proposals.stale_at = 0.0

@@ -1,0 +1,52 @@
+"""What becomes of a job when its attempt ended: completed, or back to unclaimed, and when it may run again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
+from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
+from jobjar.ledger.ask_claiming import count_attempts
+from jobjar.ledger.fold import fold_journals
+from jobjar.units import LONGEST_S
+
+LONGEST_RETRY_DELAY_S = 86400.0
+
+
+class Verdict(NamedTuple):
+    """Where a job goes after an attempt: `final` to completed, otherwise to unclaimed, not before `not_before`."""
+
+    final: bool
+    reason: str
+    not_before: float
+
+
+def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
+    """What follows from how an attempt ended; `failures_before` earlier ones failed. `now` is the disk's time."""
+    if end.outcome in (INTERRUPTED, LOST):
+        return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
+    if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
+        delay_s = retry_delay_after(job.retry_delay_s, failures_before)
+        return Verdict(False, "retried", now + delay_s if delay_s else 0)
+    return Verdict(True, "completed", 0)
+
+
+def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
+    """How many attempts of a job failed before one that ended so; 0 where nothing depends on that."""
+    if end.outcome not in RETRIED_OUTCOMES or not job.retries:
+        return 0
+    try:
+        with jar.ledger.writing() as connection:
+            # Not only this home's: an earlier attempt may have failed on another node, just now.
+            fold_journals(connection, jar.layout)
+            return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return job.attempt - 1
+
+
+def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
+    """How long a failed job waits that had failed so often before: twice as long each time, up to a day. What a journal
+    says of the first delay may be any number."""
+    longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
+    return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)

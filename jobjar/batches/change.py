@@ -1,0 +1,395 @@
+"""Changes of batches: one at a time for each, made wholly or not at all, and finished by others where who made it died.
+
+    batches/<name>/batch.json           what there is to know of the batch; written whole, by rename
+    batches/<name>/change/<id>.json     the change that is being made, and by which process
+    batches/<name>/change/<id>.given_up  the same, when a person said that this process is gone for good
+    batches/<name>/change/<id>.…        what the change is about to make of batch.json
+    limbo/.batch-<id>/                  the jobs that the change writes (release.py), or cancels (cancel.py)
+
+1. Take the batch: a directory with `<id>.json` in it is renamed to `change`, or, with a new batch, the batch's directory
+   with it; a rename onto a directory that is not empty fails everywhere, so one process has it. 2. Write the jobs.
+3. COMMIT: `batch.json` names the change. 4. Make the jobs claimable, journal `batch`. 5. Give the batch back.
+Killed before 3, nothing was submitted: `settle` removes what was written. Killed after it, `settle` goes on with 4 and 5.
+Several batches of one submission have one change: the first of them is its leader, whose `batch.json` commits all, and
+which is given back last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from jobjar.batches.release import discard_staged, release_staged
+from jobjar.batches.state import move_json, open_batches, read_batch, read_json, write_json, write_json_in
+from jobjar.batches.waiting_jobs import cancel_batch, set_priority
+from jobjar.errors import (
+    BatchBusy,
+    BatchUnfinished,
+    JarError,
+    LedgerBusy,
+    LedgerUnavailable,
+    SubmitFailed,
+    UnknownBatch,
+)
+from jobjar.host import login, node_name
+from jobjar.jar import Jar
+from jobjar.job_file.names import new_id, parse_priority
+from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
+from jobjar.ledger.fold import fold_journals
+from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
+from jobjar.shared_disk.contents import BATCH, CHANGE
+from jobjar.shared_disk.creating import make_directory_in, opened, unforeseen
+from jobjar.shared_disk.files import look, make_directory, remove_file, rename, sync_directory
+from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.regular import open_directory_in
+from jobjar.shared_disk.trees import remove_entry, remove_tree
+
+_TRIES = 3
+# The changes that this process is making.
+_underway: set[str] = set()
+
+
+class Change(NamedTuple):
+    """A change that is being made: of these batches, the leader first, by this process."""
+
+    id: str
+    batches: tuple[str, ...]
+    by: str
+    process: ProcessIdentity
+    # Somebody said that its process is gone for good: it cannot commit any more.
+    is_given_up: bool = False
+
+
+def is_taken(jar: Jar, name: str) -> bool:
+    """Whether a batch cannot have this name: there is one, or a living process is about to make one. Raises BatchBusy where
+    that is a process of another node, which may be dead."""
+    if look(jar.layout.batch(name).path) is None:
+        return False
+    if not settle(jar, name):
+        held = read_change(jar, name)
+        if held is not None and liveness(held.process) != ALIVE and look(jar.layout.batch(name).file) is None:
+            raise BatchBusy(name=name, pid=held.process.pid, node=held.process.node)
+    return look(jar.layout.batch(name).path) is not None
+
+
+# Taking a batch and giving it back
+
+
+def new_change(batches: Sequence[str]) -> Change:
+    return Change(new_id(), tuple(batches), login(), this_process())
+
+
+def take_name(jar: Jar, name: str, change: Change) -> bool:
+    """Make a batch's directory, held by `change`; whether the name was free."""
+    return _rename_prepared(jar, change, "/change", jar.layout.batch(name).path)
+
+
+def take_batch(jar: Jar, name: str) -> Change:
+    """Hold a batch that there is, to change it; finishes or discards what a dead process left. Raises UnknownBatch, BatchBusy."""
+    change = new_change([name])
+    _underway.add(change.id)  # from before it can be seen: another thread would take it for a left-over
+    is_held = False
+    try:
+        for _ in range(_TRIES):
+            read_batch(jar, name)
+            is_held = _rename_prepared(jar, change, "", jar.layout.batch(name).change)
+            if is_held:
+                return change
+            if not settle(jar, name):
+                break
+    finally:
+        if not is_held:
+            _underway.discard(change.id)
+    held = read_change(jar, name)
+    process = held.process if held else change.process
+    raise BatchBusy(name=name, pid=process.pid, node=process.node)
+
+
+def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
+    """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
+    with contextlib.suppress(FileExistsError):
+        make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
+    name = f".{node_name()}.{mark()}.{unforeseen()}"
+    prepared = f"{jar.layout.batches}/{name}"
+    said = {"id": change.id, "batches": change.batches, "by": change.by, **change.process._asdict()}
+    with open_batches(jar, jar.layout.batches) as batches:
+        try:
+            with _made_directory(jar, batches, prepared) as directory, contextlib.ExitStack() as stack:
+                here = stack.enter_context(_made_directory(jar, directory, prepared + inner)) if inner else directory
+                write_json_in(jar, here, f"{prepared}{inner}/{change.id}.json", said)
+            return _take_place(jar, batches, name, change, inner, target)
+        finally:
+            remove_entry(batches, jar.layout.batches, name)
+
+
+@contextlib.contextmanager
+def _made_directory(jar: Jar, above: int, path: str) -> Iterator[int]:
+    name = os.path.basename(path)
+    make_directory_in(above, name, path, 0o777 & ~jar.umask)
+    with opened(lambda: open_directory_in(above, name, path), path) as made:
+        if jar.is_for_group:
+            patiently(lambda: os.fchmod(made, 0o2770), path)
+        yield made
+
+
+def _take_place(jar: Jar, batches: int, name: str, change: Change, inner: str, target: str) -> bool:
+    """Rename what was prepared to `target`; False where something is there."""
+    last = os.path.basename(target)
+    try:
+        with open_batches(jar, os.path.dirname(target)) as there:
+            for _ in range(2):
+                try:
+                    patiently(lambda: os.rename(name, last, src_dir_fd=batches, dst_dir_fd=there), target)
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                        raise
+                    with contextlib.suppress(
+                        OSError
+                    ):  # what a killed process left empty; some disks want that away first
+                        os.rmdir(last, dir_fd=there)
+    except FileNotFoundError:
+        # A rename that failed may have happened.
+        return look(f"{target}{inner}/{change.id}.json") is not None
+    return False
+
+
+def give_back(jar: Jar, change: Change) -> None:
+    """Let others change the batches; a new one that was not committed is no more. The leader is the last."""
+    for name in reversed(change.batches):
+        paths = jar.layout.batch(name)
+        own = [entry.name for entry in list_directory(paths.change) if entry.name.startswith(f"{change.id}.")]
+        holding = [f"{change.id}.json", f"{change.id}.given_up"]
+        for left in [*(left for left in own if left not in holding), *holding]:
+            remove_file(f"{paths.change}/{left}")
+        _remove_if_empty(jar, name)
+
+
+def _remove_if_empty(jar: Jar, name: str) -> None:
+    paths = jar.layout.batch(name)
+    for path in (paths.change, *([paths.path] if look(paths.file) is None else [])):
+        with contextlib.suppress(OSError):  # not empty: another holds it
+            os.rmdir(path)
+
+
+def read_change(jar: Jar, name: str) -> Change | None:
+    """The change that is being made of a batch, or None."""
+    for entry in list_directory(jar.layout.batch(name).change):
+        data = read_json(entry.path, CHANGE) if entry.name.endswith((".json", ".given_up")) else None
+        if data is not None:
+            process = ProcessIdentity(
+                data["node"], data["pid"], data["started"], data["boot_id"], data.get("pid_namespace", "")
+            )
+            return Change(data["id"], tuple(data["batches"]), data["by"], process, entry.name.endswith(".given_up"))
+    return None
+
+
+# Committing, finishing, discarding
+
+
+def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
+    """Write what is to be a batch's state once the change's leader is committed."""
+    paths = jar.layout.batch(name)
+    write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
+    sync_directory(paths.change)
+
+
+def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
+    """Write the leader's state, which names the change. Raises OSError: then nothing was changed."""
+    paths = jar.layout.batch(change.batches[0])
+    staged = jar.layout.staged(change.id)
+    for path in (staged, jar.layout.limbo, jar.layout.batches):
+        if look(path) is not None:
+            sync_directory(path)
+    written = f"{paths.change}/{change.id}.state"
+    write_json(jar, written, {**state, "change": change.id})
+    # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
+    if read_json(f"{paths.change}/{change.id}.json", CHANGE) is None:
+        raise _given_up(paths.change)
+    try:
+        # COMMIT: from here the change is made, and the jobs in its directory are submitted
+        with open_batches(jar, paths.change) as here, open_batches(jar, paths.path) as there:
+            name, last = os.path.basename(written), os.path.basename(paths.file)
+            patiently(lambda: os.rename(name, last, src_dir_fd=here, dst_dir_fd=there), written)
+    except FileNotFoundError:
+        if not is_committed(jar, change):  # a rename that failed may have happened
+            raise _given_up(paths.change) from None
+    sync_directory(paths.path)
+
+
+def _given_up(path: str) -> OSError:
+    return FileNotFoundError(errno.ENOENT, "the change was given up (recover_jobs --batch)", path)
+
+
+def is_committed(jar: Jar, change: Change) -> bool:
+    state = read_json(jar.layout.batch(change.batches[0]).file, BATCH)
+    return state is not None and state.get("change") == change.id
+
+
+def finish(jar: Jar, change: Change) -> None:
+    """Do what is left of a committed change; two may do it at once. Raises OSError, LedgerBusy, LedgerUnavailable: then the
+    next to settle it goes on."""
+    states = []
+    for name in change.batches:
+        paths = jar.layout.batch(name)
+        prepared = f"{paths.change}/{change.id}.prepared"
+        if look(prepared) is not None:
+            move_json(jar, prepared, paths.file)
+        states.append(read_batch(jar, name))
+    jar.journal.append([state.entry() for state in states], durable=True)
+    release_staged(jar, jar.layout.staged(change.id), change.by)
+    for state in states:
+        if state.is_aborted:
+            cancel_batch(jar, state.name, change.id, change.by, partial(is_aborted, jar, state.name))
+        elif state.data.get("priority_by") == change.id:
+            is_wanted = partial(_has_priority_by, jar, state.name, change.id)
+            set_priority(jar, state.name, parse_priority(dict(state.keys)["priority"]), change.by, is_wanted)
+    give_back(jar, change)
+
+
+def is_aborted(jar: Jar, name: str) -> bool:
+    """Whether a batch is aborted now: what one process aborts another may have finished, and restarted."""
+    return read_batch(jar, name).is_aborted
+
+
+def _has_priority_by(jar: Jar, name: str, change_id: str) -> bool:
+    return read_batch(jar, name).data.get("priority_by") == change_id
+
+
+@contextlib.contextmanager
+def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
+    """Make a change, which the body commits: it is finished then. Where the body fails before, nothing was changed.
+
+    Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it, or the ledger, refuses after
+    it. An interrupt goes on its way, and says on which side of the commit it came.
+    """
+    _underway.add(change.id)
+    try:
+        try:
+            yield
+            finish(jar, change)
+        except BaseException as error:
+            has_happened = is_committed(jar, change)
+            if not has_happened:
+                discard(jar, change)
+            if isinstance(error, KeyboardInterrupt):
+                rest = (
+                    "is decided; recover_jobs finishes it" if has_happened else "was not made, and left nothing behind"
+                )
+                raise KeyboardInterrupt(f"interrupted: {what} {rest}") from error
+            refused = (OSError, LedgerBusy, LedgerUnavailable) if has_happened else OSError
+            if not isinstance(error, refused):
+                raise
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+            if has_happened:
+                raise BatchUnfinished(name=change.batches[0], reason=reason) from error
+            raise SubmitFailed(path=what, reason=reason) from error
+    finally:
+        _underway.discard(change.id)
+
+
+def discard(jar: Jar, change: Change) -> None:
+    """Remove what a change wrote that was not committed, and give its batches back."""
+    discard_staged(jar.layout.staged(change.id))
+    give_back(jar, change)
+
+
+def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) -> bool:
+    """Finish or discard the change of a batch that no living process is making, or that was given up; whether the batch is
+    free now.
+
+    What is committed anybody may finish; a change that was not, and whose process is of another node, is left alone.
+    """
+    change = read_change(jar, name)
+    if change is None:
+        _remove_if_empty(jar, name)
+        return True
+    alive = DEAD if change.is_given_up else liveness(change.process)
+    if change.is_given_up:
+        # Whoever made it may live, and stand just before its commit: that finds nothing to rename then.
+        remove_file(f"{jar.layout.batch(change.batches[0]).change}/{change.id}.state")
+    elif change.process == this_process():
+        # What an earlier call in this process could not finish or discard, because the disk refused.
+        alive = ALIVE if change.id in _underway else DEAD
+    if alive == ALIVE:
+        return False
+    if is_committed(jar, change):
+        finish(jar, change)
+        log(f"batch {name}: went on with the change {change.id}, which was made and not finished")
+        return True
+    if alive != DEAD:
+        return False
+    discard(jar, change)
+    log(f"batch {name}: discarded the change {change.id}, whose process died before it was made")
+    return True
+
+
+def give_up(jar: Jar, name: str) -> None:
+    """Have the change of a batch, if one is being made, settled like that of a dead process, on a person's word that the node of
+    its process is gone for good. Where that is not so, the process finds out at its commit, and changes nothing. Raises BatchBusy
+    where the process is alive on this node."""
+    change = read_change(jar, name)
+    if change is None:
+        return
+    if liveness(change.process) == ALIVE:
+        raise BatchBusy(name=name, pid=change.process.pid, node=change.process.node)
+    for held in change.batches:
+        path = f"{jar.layout.batch(held).change}/{change.id}"
+        with contextlib.suppress(FileNotFoundError):  # it is settled, or given up, already
+            rename(f"{path}.json", f"{path}.given_up")
+
+
+def settle_all(jar: Jar, log: Callable[[str], None]) -> None:
+    """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
+    said. Raises LedgerUnavailable."""
+    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
+    for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
+        found = left.fullmatch(entry.name)
+        if found and is_left(found):
+            remove_tree(entry.path)
+        elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            with _going_on(entry.name, log):
+                settle(jar, entry.name, log)
+
+
+@contextlib.contextmanager
+def _going_on(name: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Say what cannot be done for a batch, so that the others, and the rest of a recovery, are not left undone."""
+    try:
+        yield
+    except LedgerUnavailable:
+        raise  # whoever recovers mends it, and begins anew
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        log(f"batch {name}: it could not be settled: {where}{error.strerror}")
+    except JarError as error:
+        log(f"batch {name}: it could not be settled: {error}")
+
+
+def cancel_returned(jar: Jar, log: Callable[[str], None]) -> None:
+    """Cancel what came back of aborted batches: from a dead worker, from one that was just about to end, by hand."""
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        aborted = aborted_batches_with_waiting_jobs(connection)
+    for name in aborted:
+        with _going_on(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
+            _cancel_returned_of(jar, name, log)
+
+
+def _cancel_returned_of(jar: Jar, name: str, log: Callable[[str], None]) -> None:
+    change = take_batch(jar, name)
+    try:
+        if read_batch(jar, name).is_aborted:
+            count, _ = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name), is_late=True)
+            log(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
+    finally:
+        give_back(jar, change)
+        _underway.discard(change.id)

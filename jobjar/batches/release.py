@@ -1,0 +1,141 @@
+"""Make the jobs of a batch claimable, when its change is committed.
+
+Their files lie, whole and synced, in the change's directory in limbo, a directory a chunk. Of each chunk: rename it to
+`….leaving` (reconciliation takes what is in there for jobs in limbo), journal `submitted` of its jobs, rename them to
+unclaimed, journal `moved`, remove it. Killed anywhere, or done by two at once, it is done again: the files that are left
+are the jobs that are left, and an entry folded twice is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import NamedTuple
+
+from jobjar.attempts.attempt import DESCRIBED
+from jobjar.errors import BadAttribute
+from jobjar.jar import Jar
+from jobjar.job_file.attributes import HEADER_BYTES, read_header
+from jobjar.journal.read import Entry
+from jobjar.journal.submitted import first_move_entry, submitted_entry
+from jobjar.layout import LEAVING, unclaimed_place
+from jobjar.shared_disk.file_mark import make_mark
+from jobjar.shared_disk.files import make_directory, rename, sync_directory
+from jobjar.shared_disk.moves import move_under_own_name
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
+from jobjar.shared_disk.trees import remove_tree
+
+_CHUNK = re.compile(rf"[0-9]+(?:{re.escape(LEAVING)})?")
+_COUNTER = re.compile(r"-[0-9]+-([0-9]+)-")
+
+
+class _Leaving(NamedTuple):
+    path: str
+    category: str
+    name: str
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """The order in which they were written: by their writer's counter, which follows its process id in the name."""
+        found = _COUNTER.search(self.name)
+        return int(found.group(1)) if found else 0, self.name
+
+
+def release_staged(jar: Jar, directory: str, by: str) -> int:
+    """Make all jobs in a change's directory claimable, in their order, and remove it; returns how many there were left to
+    do here. `by` submitted them. Raises OSError: then the rest is for the next to do."""
+    released = 0
+    try:
+        chunks = sorted(filter(_CHUNK.fullmatch, patiently(lambda: os.listdir(directory), directory)))
+    except FileNotFoundError:
+        return 0
+    for chunk in chunks:
+        path = f"{directory}/{chunk}"
+        if not chunk.endswith(LEAVING):
+            try:
+                rename(path, path + LEAVING)
+            except FileNotFoundError:
+                continue  # another is at it; the next look finds what that leaves
+            path += LEAVING
+        released += _release_chunk(jar, path, by)
+        jar.mirror(after_s=jar.settings.poll_time_s)
+    with contextlib.suppress(OSError):  # another is still at it
+        os.rmdir(directory)
+    return released
+
+
+def discard_staged(directory: str) -> None:
+    """Remove what a change wrote that is not to be; two may do it at once. Raises OSError where some of it stays."""
+    remove_tree(directory)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(directory)
+
+
+def _release_chunk(jar: Jar, path: str, by: str) -> int:
+    jobs = sorted(_list_chunk(path), key=lambda job: job.order)
+    submitted = [(job, entry) for job in jobs if (entry := _submitted_entry(job, by)) is not None]
+    jar.journal.append([entry for _, entry in submitted], durable=True)
+    moved: list[Entry] = []
+    try:
+        for job, entry in submitted:
+            if (move_entry := _move_to_unclaimed(jar, job, entry)) is not None:
+                moved.append(move_entry)
+    finally:
+        with contextlib.suppress(OSError):  # what could not be journaled a scan will find
+            jar.journal.append(moved)
+    for category in {job.category for job in jobs}:
+        sync_directory(jar.layout.jar_directory(category))
+    for category in sorted({job.category for job in jobs} | {""}, reverse=True):
+        with contextlib.suppress(OSError):  # another is still at it
+            os.rmdir(f"{path}/{category}" if category else path)
+    return len(moved)
+
+
+def _list_chunk(path: str) -> list[_Leaving]:
+    jobs = []
+    with contextlib.suppress(FileNotFoundError), patiently(lambda: os.scandir(path), path) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                jobs.append(_Leaving(entry.path, "", entry.name))
+                continue
+            with contextlib.suppress(FileNotFoundError), os.scandir(entry.path) as inner:
+                jobs += [_Leaving(file.path, entry.name, file.name) for file in inner]
+            if not any(job.category == entry.name for job in jobs):
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)
+    return jobs
+
+
+def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
+    """None where another has moved the job on, or something else than a file lies there."""
+
+    def read() -> tuple[bytes, os.stat_result]:
+        with open(job.path, "rb", opener=open_regular) as file:
+            return file.read(HEADER_BYTES), os.fstat(file.fileno())
+
+    try:
+        data, status = patiently(read, job.path)
+    except FileNotFoundError:
+        return None
+    except UnfitFile as error:
+        pass_over(job.path, error.strerror)
+        return None
+    try:
+        attributes = read_header(data, job.path)
+    except BadAttribute:
+        attributes = {"kind": DESCRIBED}  # edited by hand meanwhile; its worker holds it, with the reason
+    return submitted_entry(job.name, job.category, by, status, attributes, make_mark(status, data))
+
+
+def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:
+    """Move one file; returns its `moved` entry, or None where another moved it."""
+    path = jar.layout.path(unclaimed_place(job.category, job.name))
+    with contextlib.suppress(FileExistsError):
+        make_directory(os.path.dirname(path), 0o777 & ~jar.umask)  # the category may have been removed meanwhile
+    try:
+        move_under_own_name(job.path, path)
+    except FileNotFoundError:
+        return None
+    return first_move_entry(jar.layout, submitted)

@@ -1,0 +1,52 @@
+"""Give waiting jobs another priority: it is in their names, so each is one rename within unclaimed, then its `moved`.
+
+Killed between, the job has the new name, and reconciliation knows it by the id in that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from jobjar.jar import Jar
+from jobjar.journal.read import Entry
+from jobjar.layout import unclaimed_place
+from jobjar.ledger.ask_batch_jobs import WaitingJob
+from jobjar.shared_disk.files import disk_time
+from jobjar.shared_disk.moves import move_to_free_name
+from jobjar.shared_disk.patience import patiently
+
+
+def reprioritize(jar: Jar, jobs: Sequence[WaitingJob], priority: int, by: str) -> int:
+    """Rename those jobs that still wait, and have another priority; returns how many. Raises OSError."""
+    entries: list[Entry] = []
+    try:
+        for job in jobs:
+            if job.priority != priority:
+                with contextlib.suppress(FileNotFoundError):  # a worker was quicker
+                    entries.append(_rename(jar, job, priority, by))
+    finally:
+        with contextlib.suppress(OSError):  # what could not be journaled a scan will find
+            jar.journal.append(entries)
+    return len(entries)
+
+
+def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
+    stem = job.name.rpartition(".")[0] or job.name
+    directory = jar.layout.jar_directory(job.category)
+    name = move_to_free_name(jar.layout.path(job.place), directory, f"{stem}.{priority}")
+    try:
+        moved_at = disk_time(patiently(lambda: os.lstat(f"{directory}/{name}"), directory))
+    except OSError:
+        moved_at = job.moved_at  # claimed already, and that claim is the later move
+    return {
+        "entry": "moved",
+        "job": job.uid,
+        "number": job.move_number + 1,
+        "from": job.place,
+        "to": unclaimed_place(job.category, name),
+        "moved_at": moved_at,
+        "reason": "reprioritized",
+        "by": by,
+    }

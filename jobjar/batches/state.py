@@ -1,0 +1,114 @@
+"""What there is to know of a batch: `batches/<name>/batch.json`, and the times of its changes.
+
+Written whole, by rename (change.py says when); read by whoever asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from jobjar.errors import CannotUseJar, UnknownBatch
+from jobjar.host import node_name
+from jobjar.jar import Jar
+from jobjar.journal.read import Entry
+from jobjar.shared_disk.contents import BATCH, Document, Unreadable, read_document
+from jobjar.shared_disk.creating import move_between, opened, write_whole_in
+from jobjar.shared_disk.files import common_mode, look, read_disk_clock
+from jobjar.shared_disk.regular import UnfitFile, open_directory_below
+
+# What tells two changes apart that were made at one time of the disk's clock.
+_TICK_S = 1e-6
+_LOOK_AT_CLOCK_S = 0.01
+
+
+class BatchState:
+    """What batch.json says. Times are the disk's."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.name: str = data["batch"]
+        self.change: str = data["change"]
+        self.keys: tuple[tuple[str, str], ...] = tuple((key, value) for key, value in data["keys"])
+        self.seeds: str | None = data["seeds"]
+        self.has_blocks: bool = data["has_blocks"]
+        self.is_aborted: bool = data["is_aborted"]
+        self.changed_at: float = data["changed_at"]
+        self.restarted_until: float = data["restarted_until"]
+
+    def entry(self) -> Entry:
+        """The journal's word on the batch."""
+        said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
+        return {
+            "entry": "batch",
+            "batch": self.name,
+            "submitter": self.data["submitter"],
+            "submitted_at": self.data["submitted_at"],
+            "description": "\n".join(f"{key} = {value}" for key, value in said),
+            "changed_at": self.data["changed_at"],
+            "jobs": self.data["jobs"],
+            "notes": dict(self.keys).get("notes"),
+            "is_aborted": self.is_aborted,
+            "restarted_until": self.restarted_until,
+        }
+
+
+def disk_now(jar: Jar, after: float = 0.0) -> float:
+    """The disk's time; later than `after` also where its times are whole seconds and there were several in one."""
+    return round(max(read_disk_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
+
+
+def wait_until_past(jar: Jar, moment: float) -> None:
+    """Return when whatever moves from now on moves later than `moment` by the disk's clock: in a second at most."""
+    while disk_now(jar) <= moment:
+        time.sleep(_LOOK_AT_CLOCK_S)
+
+
+def read_batch(jar: Jar, name: str) -> BatchState:
+    """Raises UnknownBatch."""
+    state = read_json(jar.layout.batch(name).file, BATCH)
+    if state is None:
+        raise UnknownBatch(name=name, home=jar.layout.home)
+    return BatchState(state)
+
+
+def read_json(path: str, document: Document) -> dict[str, Any] | None:
+    """What a file of a batch says, or None where there is none. Raises CannotUseJar."""
+    try:
+        return read_document(path, document)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (Unreadable, UnfitFile) as error:
+        reason = error.strerror if isinstance(error, UnfitFile) else f"it is not what was written there: {error}"
+        raise CannotUseJar(action="read", path=path, reason=reason) from error
+
+
+def open_batches(jar: Jar, path: str) -> contextlib.AbstractContextManager[int]:
+    """A directory of batches/, on the way to which no link is followed: a member of a group's jar may put one there at any
+    moment."""
+    names = os.path.relpath(path, jar.layout.home).split("/")
+    return opened(lambda: open_directory_below(jar.layout.home, *names), path)
+
+
+def write_json(jar: Jar, path: str, data: dict[str, Any]) -> None:
+    """Write a file of a batch whole. Raises OSError."""
+    with open_batches(jar, os.path.dirname(path)) as directory:
+        write_json_in(jar, directory, path, data)
+
+
+def write_json_in(jar: Jar, directory: int, path: str, data: dict[str, Any]) -> None:
+    """`write_json` in an open directory."""
+    write_whole_in(directory, path, (json.dumps(data, indent=1) + "\n").encode(), common_mode(jar.layout.batches))
+
+
+def move_json(jar: Jar, source: str, target: str) -> None:
+    """Rename a file of a batch, replacing what is at `target`; another process may have done it. Raises OSError."""
+    try:
+        with open_batches(jar, os.path.dirname(source)) as here, open_batches(jar, os.path.dirname(target)) as there:
+            move_between(here, os.path.basename(source), there, os.path.basename(target), source)
+    except FileNotFoundError:
+        if look(target) is None:
+            raise

@@ -1,0 +1,400 @@
+"""The course of one job through its stages, for a worker that juggles several: what comes after what, and how it ends.
+
+A described job is staged in, run, polled, staged out and stored, or gone on with where an earlier attempt wrote a state.json
+(DESIGN.md, "Described jobs"); a plain one is run. Writes what its stages write, and below `underway/`; what a crash leaves,
+and what repairs it, stands in DESIGN.md's table of the write order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from jobjar.access.refusals import explain_error
+from jobjar.attempts.attempt import (
+    DESCRIBED,
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    PUBLISHED,
+    SUCCEEDED,
+    TIMED_OUT,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+)
+from jobjar.attempts.stays import tell_late
+from jobjar.attempts.verdict import Verdict, decide
+from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.described.poll import has_polling, poll, save_polled
+from jobjar.described.run_command import run_command
+from jobjar.described.stage_in import install_software, stage_in, use_workware
+from jobjar.described.stage_out import (
+    find_destination,
+    has_output,
+    has_stored,
+    make_state,
+    note_results,
+    publish_outputs,
+    run_stage_out,
+    warn_of_nothing,
+)
+from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
+from jobjar.described.store import Refused, count_refusals, delay_after, keep_published, store_outputs
+from jobjar.job_file.description import storage_category
+from jobjar.journal.read import Entry
+from jobjar.processes.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
+from jobjar.publishing.monitor import Monitor
+from jobjar.publishing.outputs import (
+    OUTPUT,
+    POLL,
+    State,
+    attempt_directory,
+    find_state,
+    forget_state,
+    make_attempt_directory,
+    published_directory,
+    remove_underway,
+    state_directory,
+    work_directory,
+    write_state,
+)
+from jobjar.shared_disk.files import is_taken_away, look, rename
+from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.trees import remove_tree
+from jobjar.stages.complete import complete
+from jobjar.stages.run import (
+    FILE_IS_BUSY,
+    REFUSED_PAUSE_S,
+    clear_plain,
+    end_of_process,
+    end_of_refusal,
+    explain_cause,
+    started_entry,
+)
+
+# In the directory $1, the plain job $2.
+_RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
+
+
+class Host(Protocol):
+    """What a course needs of its worker."""
+
+    claimer: Claimer
+    log: Callable[[str], None]
+
+    @property
+    def places(self) -> Workplaces: ...
+
+    def disk_now(self) -> float: ...
+
+    def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int: ...
+
+    def may_wait(self) -> bool: ...
+
+    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
+
+
+class Lifecycle:
+    """One job's way. `is_alone` is set by who runs its commands: no process is left that one of them started."""
+
+    def __init__(self, host: Host, job: ClaimedJob) -> None:
+        self.host = host
+        self.job = job
+        self.is_alone = True
+        # Of its main process, once that was started.
+        self.pid: int | None = None
+        self.pid_started: float | None = None
+        self._places = host.places
+        self._layout = host.claimer.jar.layout
+        self._place: Workplace | None = None
+        self._is_start_told = False
+        self._deadline: float | None = None
+        self._has_underway = False
+        # Where a job that was submitted elsewhere is polled, and what says so.
+        self._state_directory: str | None = None
+        self._polled_state: State | None = None
+        self.attempt: Attempt | None = None
+        self.is_storing = False
+        # Why it is cut, where its cause does not say that.
+        self.cut_message: str | None = None
+        if job.kind == DESCRIBED:
+            self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.log)
+        self.monitor = Monitor(host.claimer, job) if self.attempt is None else self.attempt.monitor
+        self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
+
+    @property
+    def deadline(self) -> float | None:
+        """When it has to be over, by the monotonic clock."""
+        return self._deadline if self.attempt is None else self.attempt.deadline
+
+    @property
+    def output(self) -> int:
+        """The descriptor that its commands write to."""
+        place = self._place if self.attempt is None else self.attempt.place
+        assert place is not None
+        return place.job_output
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether phases of it began or ended that nobody was told of."""
+        return bool(self.monitor.entries) or (self.attempt is not None and bool(self.attempt.entries))
+
+    def steps(self) -> Steps[None]:
+        """The way from the claim to the commit. Raises OSError where nothing was begun: the job can be given back."""
+        return self._run_plain() if self.attempt is None else self._run_described(self.attempt)
+
+    def take_entries(self, is_running: bool) -> list[Entry]:
+        """What is to be journaled while the attempt goes on; `is_running`: its main process does."""
+        entries: list[Entry] = []
+        if is_running and not self._is_start_told:
+            self._is_start_told = True
+            entries.append(started_entry(self.host.claimer, self.job, self.pid, self.pid_started))
+        if self.attempt is not None:
+            entries += self.attempt.entries
+            self.attempt.entries = []
+        return entries + self.monitor.take_entries()
+
+    def look_at_progress(self) -> None:
+        """Note what it says of itself so far. Raises OSError."""
+        place = self._place if self.attempt is None else self.attempt.place
+        if place is None:
+            self.monitor.next_look = None
+        else:
+            self.monitor.look(place.inside(), self.host.disk_now())
+
+    # Plain jobs
+
+    def _run_plain(self) -> Steps[None]:
+        job = self.job
+        started = time.monotonic()
+        try:
+            yield Turn(RUN)
+            place = self._place = self._places.make(job)
+            environment = self._places.environment(job, place.directory)
+            started = time.monotonic()
+            self._deadline = started + job.time_limit_s if job.time_limit_s else None
+            self.monitor.wait()
+            ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
+            end = end_of_process(ended, None, job, time.monotonic() - started)
+            if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
+                end = end_of_refusal(FILE_IS_BUSY)
+        except Cut as cut:
+            end = end_of_process(cut.ended, cut.cause, job, time.monotonic() - started)
+        except OSError as error:
+            if self._place is None:
+                raise
+            end = end_of_refusal(explain_error(error))
+        self._deadline = self.monitor.next_look = None
+        end = end._replace(pid=self.pid, pid_started=self.pid_started)
+        if self._place is not None:
+            end = clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
+            self._place = None
+        self._complete(end, self._decide(end), job)
+
+    # Described jobs
+
+    def _run_described(self, attempt: Attempt) -> Steps[None]:
+        # One look, for most jobs have nothing there.
+        self._has_underway = look(f"{self._layout.underway}/{self.job.uid}") is not None
+        state = find_state(self._layout, self.job.uid) if self._has_underway else None
+        if state is not None:
+            self._state_directory = state_directory(self._layout, state)
+            if state.phase != POLL:
+                self.is_storing = True
+                yield from self._store(attempt, state, self._state_directory)
+                return
+        try:
+            if state is None:
+                yield Turn(STAGE_IN)
+                yield from stage_in(attempt, lambda: self._make_place(attempt))
+                yield Turn(RUN)
+                yield from run_command(attempt)
+                if has_polling(attempt):
+                    state = make_state(attempt, POLL, self._end(attempt, SUCCEEDED, exit_status=0))
+                    yield from save_polled(self._own_directory, state)
+                    self._state_directory = self._own_directory
+            else:
+                yield Turn(STAGE_IN)
+                yield from install_software(attempt)
+                assert self._state_directory is not None
+                attempt.settle(self._places.make(self.job, work_directory(self._state_directory)))
+                use_workware(attempt)
+                yield Turn(RUN)
+            if state is not None and self._state_directory is not None:
+                self._polled_state = state
+                yield from poll(attempt, self._state_directory, state)
+            yield Turn(STAGE_OUT)
+            yield from run_stage_out(attempt)
+            end = self._end(attempt, SUCCEEDED, exit_status=0)
+        except StageFailed as failure:
+            end = self._end_failed(attempt, failure)
+        except Cut as cut:
+            end = self._end_cut(attempt, cut)
+        except OSError as error:
+            if attempt.place is None and attempt.phase is None:
+                raise
+            message = f"{attempt.phase or 'the disk'}: {explain_error(error)}"
+            attempt.end(message=message)
+            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
+        yield from self._conclude(attempt, end)
+
+    def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
+        attempt.end(failure.exit_status, str(failure))
+        return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
+
+    def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
+        message = cut.message or self.cut_message or explain_cause(cut.cause, self.job) or cut.cause
+        if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
+            message = f"{attempt.phase}: {message}"
+        attempt.end(message=message)
+        ended = cut.ended
+        return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
+
+    def _make_place(self, attempt: Attempt) -> Workplace:
+        """The attempt's directory; of a job that is polled, or may be as workware says, one that stays when its worker dies."""
+        if not has_polling(attempt) and not attempt.description.workware:
+            return self._places.make(self.job, with_outputs=True)
+        self._has_underway = True
+        make_attempt_directory(self._own_directory)
+        return self._places.make(self.job, work_directory(self._own_directory), with_outputs=True)
+
+    def _end(
+        self,
+        attempt: Attempt,
+        outcome: str,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        message: str | None = None,
+    ) -> AttemptEnd:
+        end = attempt.make_end(outcome, exit_status, signal, message)
+        return end._replace(pid=self.pid, pid_started=self.pid_started)
+
+    def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
+        """Publish what is to be stored, or end the attempt."""
+        if end.outcome != LOST:
+            note_results(attempt)
+        verdict = self._decide(end)
+        state: State | None = None
+        is_nothing_stored = not has_stored(attempt)
+        to = find_destination(attempt, end, verdict.final)
+        if to is not None and has_output(attempt):
+            self._has_underway = True
+            attempt.is_cut = False  # by its time limit: what it left is wanted all the same
+            try:
+                state = yield from publish_outputs(attempt, end, to, self._own_directory)
+            except StageFailed as failure:
+                # What cannot be published of an attempt that failed anyway is no more than a warning.
+                if end.outcome == SUCCEEDED:
+                    end = self._end_failed(attempt, failure)
+                else:
+                    attempt.warn([str(failure)])
+            except Cut as cut:
+                end = self._end_cut(attempt, cut)
+            verdict = self._decide(end)
+        if is_nothing_stored and end.outcome == SUCCEEDED and not (state and state.files):
+            warn_of_nothing(attempt)
+        if state is None:
+            self._finish(attempt, end._replace(output_file=self._clear()), verdict, self.job)
+        else:
+            yield from self._store(attempt, state, self._own_directory)
+
+    def _decide(self, end: AttemptEnd) -> Verdict:
+        return decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
+
+    def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
+        """Store what is published, or hand it to those who do; then the job is completed."""
+        job = self.job
+        own_category = job._replace(category=state.category)
+        waiting = storage_category(state.storage_class) if state.storage_class else None
+        if waiting is not None and job.category != waiting:
+            end = self._end(attempt, PUBLISHED, state.exit_status, state.signal)
+            end = end._replace(output_file=self._clear())
+            self._finish(attempt, end, Verdict(False, "published", 0), job._replace(category=waiting))
+            return
+        try:
+            yield Turn(STAGE_OUT)
+            yield from store_outputs(attempt, state, directory, self.is_storing, lambda: self._places.make(job))
+        except Refused as refusal:
+            attempt.end(message=str(refusal))
+            delay_s = delay_after(count_refusals(self.host.claimer.jar, state))
+            end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
+            self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
+        except StageFailed as failure:
+            message = f"{failure}; the published files are kept in {directory}"
+            attempt.end(message=message)
+            with contextlib.suppress(OSError):  # then recovery will take them for stored: the message names them
+                keep_published(directory, message)
+            self._has_underway = False
+            end = self._end(attempt, FAILED, state.exit_status, state.signal, message)
+            end = end._replace(output_file=self._clear())
+            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+        except Cut as cut:
+            end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
+            verdict = self._decide(end)
+            if verdict.final:
+                end = end._replace(message=f"{end.message}; the published files are kept in {directory}")
+                keep_published(directory, str(end.message))
+                self._has_underway = False
+            self._finish(attempt, end, verdict, own_category if verdict.final else job)
+        else:
+            # The job ends as the attempt did that published these files; what this one took and used is its own.
+            end = self._end(attempt, state.outcome or SUCCEEDED, state.exit_status, state.signal, state.message)
+            end = end._replace(output_file=self._clear())
+            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+
+    # The end
+
+    def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
+        """End the attempt, and tidy underway/: what is there is gone on with, so what is not to be has to go first."""
+        is_over = verdict.final or verdict.reason == "retried"
+        if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
+            for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
+                forget_state(entry.path)
+        held = self._complete(end, verdict, job, attempt)
+        if not self._has_underway:
+            return
+        if held and is_over and self._polled_state is not None and self.pid is not None:
+            # What run_command left for the polling_command to ask for.
+            end_rest(self.pid, self.pid_started)
+        if held and is_over:
+            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
+        elif held and verdict.reason == "published":
+            pass
+        elif held or is_taken_away(job.path):
+            self._leave_underway(held)
+
+    def _leave_underway(self, held: bool) -> None:
+        """Take away what this attempt alone made below underway/, and nobody goes on with."""
+        if not held and self._polled_state is not None:
+            # Who polls now, in the same working directory, is to find there what this attempt took from it.
+            with contextlib.suppress(OSError):
+                taken = published_directory(self._own_directory)
+                rename(taken, f"{work_directory(str(self._state_directory))}/{OUTPUT}")
+                if self._state_directory == self._own_directory:
+                    write_state(self._own_directory, self._polled_state)
+        if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
+            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
+
+    def _is_own_state_there(self) -> bool:
+        state = find_state(self._layout, self.job.uid)
+        return state is not None and state_directory(self._layout, state) == self._own_directory
+
+    def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
+        host = self.host
+        before = [] if attempt is None else attempt.last_entries()
+        held = complete(host.claimer, job, end, verdict, host.disk_now(), host.may_wait, host.log, before)
+        host.note_end(job, end, verdict, held)
+        return held
+
+    def _clear(self) -> str | None:
+        """Give up the attempt's workplace; returns the name of its output file."""
+        assert self.attempt is not None
+        place, self.attempt.place = self.attempt.place, None
+        if place is None:
+            return None
+        output_file = self._places.clear(place, self.is_alone)
+        self.attempt.warn([str(each) for each in place.kept])
+        return output_file

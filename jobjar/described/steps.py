@@ -1,0 +1,258 @@
+"""What an attempt of a described job consists of: steps, for each of which it waits, and what is to be journaled of it.
+
+A stage (stage_in.py, run_command.py, poll.py, stage_out.py, store.py) is a generator. It yields what it waits for:
+a `Command`'s end, the result of a `Work` in another thread, its `Turn`, or a `Pause`. Who juggles several attempts
+(juggle.py) waits for all of them at once, and sends each what it got. An attempt that is to end early gets a `Cut` where it
+waits. Writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, attempt_entry
+from jobjar.attempts.workplace import Workplace
+from jobjar.described.command import find_text
+from jobjar.job_file.description import Description
+from jobjar.journal.read import Entry
+from jobjar.packages.install import Package
+from jobjar.processes.session import Ended
+from jobjar.publishing.monitor import Monitor
+
+# Phases of an attempt; the first three of them, without poll, have slots.
+STAGE_IN = "stage_in"
+RUN = "run"
+POLL = "poll"
+STAGE_OUT = "stage_out"
+STORE = "store"
+# What a shell means by these.
+_SHELL_SAYS = {126: " (a command cannot be executed)", 127: " (a command was not found)"}
+T = TypeVar("T")
+
+
+class Command(NamedTuple):
+    """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`. What they leave running
+    there is ended, unless `may_leave`."""
+
+    text: str
+    words: tuple[str, ...]
+    environment: Mapping[bytes, bytes]
+    may_leave: bool = False
+
+
+class Work(NamedTuple):
+    """Do this in a thread of its own; the answer is what it returns or raises. It may touch files; no journal, no ledger.
+    `is_short`: it is waited for also when the attempt is to end; else for JJ_GRACE_TIME. By `Attempt.check` it sees that it is
+    not wanted any more."""
+
+    action: Callable[[], Any]
+    is_short: bool = False
+
+
+class Turn(NamedTuple):
+    """Wait for a slot of a stage; what the attempt had before is given up."""
+
+    slot: str
+
+
+class Pause(NamedTuple):
+    """Wait for some seconds."""
+
+    seconds: float
+
+
+Wait = Command | Work | Turn | Pause
+Steps = Generator[Wait, Any, T]
+
+
+class Cut(Exception):
+    """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. Nothing of it runs any more; `ended` is
+    how its command did that was waited for; `message` says why, where the cause alone does not."""
+
+    def __init__(self, cause: str, ended: Ended | None = None, message: str | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.ended = ended
+        self.message = message
+
+
+class StageFailed(Exception):
+    """A stage of an attempt failed, in one line or more; with what its command ended, if it was that."""
+
+    def __init__(self, phase: str, message: str, exit_status: int | None = None, signal: int | None = None) -> None:
+        super().__init__(f"{phase}: {message}")
+        self.exit_status = exit_status
+        self.signal = signal
+
+
+class Attempt:
+    """An attempt of a described job: what its stages share. `now` tells the disk's time."""
+
+    def __init__(
+        self,
+        claimer: Claimer,
+        job: ClaimedJob,
+        make_environment: Callable[[ClaimedJob, str], dict[bytes, bytes]],
+        now: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        assert job.description is not None
+        self.jar = claimer.jar
+        self.claimer = claimer
+        self.job = job
+        self.description: Description = job.description
+        self.now = now
+        self.log = log
+        self._make_environment = make_environment
+        self.environment: dict[bytes, bytes] = {}
+        self.packages: list[Package] = []
+        self.place: Workplace | None = None
+        # What is to be journaled, in order, with the next word on the attempt at the latest.
+        self.entries: list[Entry] = []
+        self._phase: Entry | None = None
+        self._warnings: list[str] = []
+        # It is to end: what a thread does for it is not wanted any more.
+        self.is_cut = False
+        # What its commands used, all together.
+        self.user_cpu_s = self.system_cpu_s = 0.0
+        self.max_rss_kib = 0
+        # From the beginning of its run to the end of that, polling included; of one that only stores, of that.
+        self.wall_time_s = 0.0
+        # When what it does now is over at the latest, by the monotonic clock.
+        self.deadline: float | None = None
+        self.monitor = Monitor(claimer, job)
+
+    def settle(self, place: Workplace) -> None:
+        """Work here from now on."""
+        self.place = place
+        given = self._make_environment(self.job, place.directory)
+        said = {name.encode(): value.encode() for name, value in self.description.environment}
+        # What the worker says of itself and of the job stands, whatever the description says.
+        fixed = {name: value for name, value in given.items() if name.startswith(b"JJ_")}
+        self.environment = {**given, **said, **fixed, **_own_variables(self.job, self.description)}
+
+    @property
+    def directory(self) -> str:
+        assert self.place is not None
+        return self.place.directory
+
+    def entry(self, kind: str, **fields: Any) -> Entry:
+        """An entry about this attempt."""
+        claimer = self.claimer
+        return attempt_entry(kind, self.job.uid, self.job.attempt, claimer.paths.name, claimer.worker_id, **fields)
+
+    def begin(self, phase: str) -> None:
+        self._phase = self.entry("phase", phase=phase, began_at=round(self.now(), 6))
+        self.entries.append(self._phase)
+
+    def end(self, exit_status: int | None = None, message: str | None = None) -> None:
+        """End the phase that is under way, if one is."""
+        if self._phase is None:
+            return
+        ended = {**self._phase, "ended_at": round(self.now(), 6), "exit_status": exit_status, "message": message}
+        # Where nobody was told of its beginning yet, its end tells that too.
+        self.entries = [entry for entry in self.entries if entry is not self._phase]
+        self.entries.append({name: value for name, value in ended.items() if value is not None})
+        self._phase = None
+
+    @contextlib.contextmanager
+    def limited(self, spent_s: float = 0.0) -> Iterator[None]:
+        """What is done meanwhile has the job's time limit, of which so much is spent; then the attempt is cut."""
+        if self.job.time_limit_s:
+            self.deadline = time.monotonic() + self.job.time_limit_s - spent_s
+        try:
+            yield
+        finally:
+            self.deadline = None
+
+    def check(self) -> None:
+        """Raise Cut in a thread whose work nobody waits for any more."""
+        if self.is_cut:
+            raise Cut(INTERRUPTED)
+
+    @property
+    def phase(self) -> str | None:
+        """The phase that is under way."""
+        return None if self._phase is None else self._phase["phase"]
+
+    def warn(self, warnings: list[str]) -> None:
+        """Have it journaled that something was odd, once an attempt with all that was."""
+        self._warnings += [text for text in warnings if text not in self._warnings]
+
+    def say_warning(self, text: str) -> None:
+        """Say it, and `warn` of it."""
+        self.log(text)
+        self.warn([text])
+
+    def last_entries(self) -> list[Entry]:
+        """What is to be journaled with the attempt's end."""
+        entries, self.entries = self.entries + self.monitor.take_entries(), []
+        if self._warnings:
+            entries.append(self.entry("warned", warnings=self._warnings))
+        return entries
+
+    def text_of(self, kind: str) -> str | None:
+        """The lines of sh for one of the job's commands (`run_command` …); None where it has none."""
+        return find_text(kind, self.description, self.packages, self.environment)
+
+    def call(self, text: str, phase: str, may_leave: bool = False) -> Steps[Ended]:
+        """Run one of the job's commands to its end, whatever that is."""
+        environment = {**self.environment, b"JJ_PHASE": phase.encode()}
+        try:
+            ended: Ended = yield Command(text, (self.directory,), environment, may_leave)
+        except Cut as cut:
+            if cut.ended is not None:
+                self.count(cut.ended)
+            raise
+        self.count(ended)
+        return ended
+
+    def count(self, ended: Ended) -> None:
+        """Have it count as its own what a command used."""
+        self.user_cpu_s += ended.user_cpu_s
+        self.system_cpu_s += ended.system_cpu_s
+        self.max_rss_kib = max(self.max_rss_kib, ended.max_rss_kib)
+
+    def make_end(
+        self,
+        outcome: str,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        message: str | None = None,
+    ) -> AttemptEnd:
+        """How it ends, with what its commands used; that is unknown where it started none."""
+        has_usage = self.max_rss_kib > 0
+        return AttemptEnd(
+            outcome=outcome,
+            exit_status=exit_status,
+            signal=signal,
+            wall_time_s=round(self.wall_time_s, 6),
+            user_cpu_s=round(self.user_cpu_s, 6) if has_usage else None,
+            system_cpu_s=round(self.system_cpu_s, 6) if has_usage else None,
+            max_rss_kib=self.max_rss_kib if has_usage else None,
+            output_file=None,
+            message=message,
+        )
+
+    def call_or_fail(self, text: str, phase: str) -> Steps[Ended]:
+        """Run one of the job's commands. Raises StageFailed where it does not end with status 0."""
+        ended = yield from self.call(text, phase)
+        if ended.exit_status != 0:
+            raise StageFailed(phase, describe_ended(ended), ended.exit_status, ended.signal)
+        return ended
+
+
+def describe_ended(ended: Ended) -> str:
+    if ended.signal is not None:
+        return f"signal {ended.signal}"
+    return f"exit status {ended.exit_status}{_SHELL_SAYS.get(ended.exit_status or 0, '')}"
+
+
+def _own_variables(job: ClaimedJob, description: Description) -> dict[bytes, bytes]:
+    own = {"JJ_BATCH": description.batch or "", "JJ_SEED": "" if description.seed is None else str(description.seed)}
+    if description.seed is not None:
+        own["JUG_SEED"] = str(description.seed)
+    return {name.encode(): value.encode() for name, value in own.items()}

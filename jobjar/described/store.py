@@ -1,0 +1,151 @@
+"""Store the published files of a described job, by the stock handler or a software package of the user's own.
+
+Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. Killed anywhere, the job goes back with its
+state.json, and whoever claims it stores the files again: one that is stored already is found to be that (publishing/storage.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jobjar.access.refusals import explain_error
+from jobjar.attempts.attempt import INTERRUPTED
+from jobjar.attempts.workplace import Workplace
+from jobjar.described.command import make_text
+from jobjar.described.steps import STORE, Attempt, StageFailed, Steps, Work
+from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.fetching.copies import LOOKS_S
+from jobjar.jar import Jar
+from jobjar.job_file.description import parse_source
+from jobjar.ledger.ask_claiming import count_attempts
+from jobjar.packages.install import Package, find_command, install
+from jobjar.processes.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
+from jobjar.publishing.outputs import OutputFile, State, finish_publishing
+from jobjar.publishing.storage import run_storage_software, storage_path, store_file
+from jobjar.publishing.variables import StoredRecords
+from jobjar.shared_disk.files import look, replace_file
+
+# What a disk refuses is tried again after this long, doubled each time.
+FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 300.0
+# Beside the state of files that are kept because nobody can store them: why.
+_REFUSED_FILE = "refused"
+
+
+class Refused(Exception):
+    """The storage cannot be used now: the job waits."""
+
+
+def store_outputs(
+    attempt: Attempt, state: State, directory: str, is_all: bool, make_place: Callable[[], Workplace]
+) -> Steps[None]:
+    """Store every file published in `directory`. `is_all`: the attempt does nothing else, and has taken as long as that.
+
+    Raises Refused where that may be good later, StageFailed where it cannot be done: a name is taken by other content, say.
+    """
+    attempt.begin(STORE)
+    started = time.monotonic()
+    try:
+        published = finish_publishing(directory)
+        if attempt.jar.settings.storage_software:
+            yield from _store_by_software(attempt, state, published, make_place)
+        else:
+            where = storage_path(attempt.jar)
+            for file in state.files:
+                yield from _store_file(attempt, state, file, f"{published}/{file.name}", where)
+    except CannotStore as error:
+        raise StageFailed(STORE, str(error)) from error
+    except OSError as error:
+        raise Refused(f"store: {_explain(attempt, error)}") from error
+    except (JarError, ValueError) as error:
+        raise Refused(f"store: {error}") from error
+    finally:
+        if is_all:
+            attempt.wall_time_s = time.monotonic() - started
+    attempt.end()
+
+
+def _explain(attempt: Attempt, error: OSError) -> str:
+    named = attempt.jar.settings.storage_path
+    is_missing = error.errno == errno.ENOENT and error.filename == named
+    return explain_error(error) + (", or name another storage path (JJ_STORAGE_PATH)" if is_missing else "")
+
+
+def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:
+    record: dict[str, Any] = yield Work(partial(store_file, path, file, where, state.output_path, attempt.check))
+    attempt.entries.append(attempt.entry("stored", **record))
+
+
+def _store_by_software(
+    attempt: Attempt, state: State, published: str, make_place: Callable[[], Workplace]
+) -> Steps[None]:
+    package: Package = yield Work(partial(_install, attempt))
+    if attempt.place is None:
+        attempt.settle(make_place())
+    text = make_text(find_command("storage_command", None, [package]), [package])
+    told = {
+        b"JJ_PHASE": STORE.encode(),
+        b"JJ_STORAGE_PATH": os.fsencode(attempt.jar.settings.storage_path),
+        b"JJ_STORAGE_CLASS": (state.storage_class or "").encode(),
+        b"JJ_OUTPUT_PATH": os.fsencode(state.output_path),
+    }
+    call = partial(_call, attempt, text, {**attempt.environment, **told})
+    said: StoredRecords = yield Work(
+        partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
+    )
+    attempt.warn(said.warnings)
+    attempt.entries += [attempt.entry("stored", **record) for record in said.records]
+
+
+def _install(attempt: Attempt) -> Package:
+    source = parse_source(attempt.jar.settings.storage_software)
+    return install(attempt.jar.layout.software, source, None, attempt.log, attempt.check, attempt.say_warning)
+
+
+def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
+    """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
+    assert attempt.place is not None
+    pid = start_shell(text, (directory,), attempt.place.job_output, environment)
+    waiter = Waiter(pid)
+    try:
+        while True:
+            ended = waiter.wait(LOOKS_S, [])
+            if ended is not None:
+                attempt.count(ended)
+                if seems_told_to_end(ended):
+                    doubt(attempt.check)
+                return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
+            if attempt.is_cut:
+                end_child_session(pid, attempt.jar.settings.grace_time_s)
+                attempt.check()
+    finally:
+        waiter.close()
+
+
+def count_refusals(jar: Jar, state: State) -> int:
+    """How often a job was sent back since its files were published."""
+    try:
+        with jar.ledger.writing() as connection:
+            return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
+    except (LedgerBusy, LedgerUnavailable, OSError):
+        return 0
+
+
+def delay_after(refusals: int) -> float:
+    """How long a job waits that was refused so often before."""
+    return min(FIRST_DELAY_S * 2.0 ** min(refusals, 20), LONGEST_DELAY_S)
+
+
+def keep_published(directory: str, why: str) -> None:
+    """Have these files stay where they are when their job is completed. Raises OSError."""
+    text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {why}\n"
+    replace_file(f"{directory}/{_REFUSED_FILE}", text.encode("utf-8", "replace"))
+
+
+def is_kept(directory: str) -> bool:
+    """Whether the files published there are kept for people."""
+    return look(f"{directory}/{_REFUSED_FILE}") is not None

@@ -1,0 +1,247 @@
+"""A node's cache of what its jobs are given: copies of input files and packages, so that each is fetched once a node.
+
+    <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
+    <cache>/sums/<key>      the sha256 of what a key stands for
+    <cache>/sums/<key>.seen    when this node first saw a place show what is in the key: boot and seconds since
+    <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that the others of this node wait for it
+    <cache>/files/.<pid>.<random>.part    being written
+
+A key is of the content (`sha256-…`, `md5-…`), or of a place and what it shows of its content (size, times, ETag). Everybody
+gets a copy of his own, and no link: a job that writes to its input must not write to the next job's. A process that is
+killed leaves a `.part`, which the next one removes. A cache that cannot be used, or belongs to somebody else, costs speed
+and nothing else: nothing here raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.liveness import MARK, mark, this_process
+from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared
+from jobjar.shared_disk.files import replace_file
+from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.mounts import is_local
+from jobjar.shared_disk.regular import read_regular
+
+_PART = rf"\.{MARK}\.[0-9a-f]{{8}}\.part"
+_LOCKS = 256
+_FIRST_PAUSE_S = 0.01
+_MOST_SUMS = 20_000
+# The cache is measured when so much was added by this process; several processes may be over the limit by that much each.
+_MEASURED_EVERY_FILES = 256
+_MEASURED_EVERY_PART = 64
+
+
+class Cache:
+    """A cache in the directory `path`, made when first needed; of at most about `max_bytes`, 0: nothing is kept.
+    `between_pieces` is called while others are waited for; what it raises ends the waiting."""
+
+    def __init__(self, path: str, max_bytes: int, between_pieces: BetweenPieces = nothing) -> None:
+        self.path = os.path.abspath(path)
+        self._meanwhile = between_pieces
+        self.max_bytes = max_bytes
+        self._refused: str | None = None
+        self._is_ready = False
+        self._has_locks = False
+        self._added_files = _MEASURED_EVERY_FILES
+        self._added_bytes = 0
+
+    def why_not(self) -> str | None:
+        """Why the cache is not used; None where it is. Makes its directories."""
+        if self.max_bytes <= 0:
+            return "its size is set to 0"
+        if not self._is_ready and self._refused is None:
+            try:
+                self._refused = self._make()
+                self._is_ready = self._refused is None
+            except OSError as error:
+                self._refused = f"{error.filename or self.path}: {error.strerror}"
+        return self._refused
+
+    def _make(self) -> str | None:
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
+        refused = find_untrusted(self.path)
+        if refused is not None:
+            return refused
+        for name in ("files", "sums", "locks"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{self.path}/{name}", 0o700)
+        if not os.access(f"{self.path}/files", os.W_OK | os.X_OK):
+            return f"{self.path}/files cannot be written"
+        self._has_locks = is_local(self.path)
+        remove_leftovers(f"{self.path}/files", _PART)
+        return None
+
+    def open(self, key: str) -> int | None:
+        """A descriptor of the file of a key, now the one last used; None where there is none."""
+        if self.why_not() is not None:
+            return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(f"{self.path}/files/{key}", flags)
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.utime(descriptor)
+                return descriptor
+        os.close(descriptor)
+        return None
+
+    def forget(self, key: str) -> None:
+        """Remove a file that is not what its key says."""
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.path}/files/{key}")
+
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Have the other processes of this node that want the same file wait. The kernel frees who was killed."""
+        descriptor = -1
+        try:
+            if self.why_not() is None and self._has_locks:
+                number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % _LOCKS
+                with contextlib.suppress(OSError):
+                    descriptor = open_shared(f"{self.path}/locks/{number}", os.O_RDWR)
+                    self._wait_for_lock(descriptor)
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _wait_for_lock(self, descriptor: int) -> None:
+        """Not in the kernel: whoever has it may fetch from a server that hangs, and nothing ends a thread that waits there."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                self._meanwhile()
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LOOKS_S)
+
+    def begin(self) -> Part | None:
+        """A new file, to be written and then kept under its key; None where the cache is not used."""
+        if self.why_not() is not None:
+            return None
+        path = f"{self.path}/files/.{mark()}.{uuid.uuid4().hex[:8]}.part"
+        try:
+            descriptor = create_file(path, 0o600)
+        except OSError:
+            return None
+        return Part(self, path, descriptor)
+
+    def added(self, size: int) -> None:
+        """Told of a file that came; removes what was used longest ago, where that is too much."""
+        self._added_files += 1
+        self._added_bytes += size
+        if self._added_files < _MEASURED_EVERY_FILES and self._added_bytes < self.max_bytes // _MEASURED_EVERY_PART:
+            return
+        self._added_files = self._added_bytes = 0
+        with contextlib.suppress(OSError):
+            remove_leftovers(f"{self.path}/files", _PART)
+            _shrink(f"{self.path}/files", self.max_bytes, 1 << 62)
+            _shrink(f"{self.path}/sums", 1 << 62, _MOST_SUMS)
+
+    def recall_sum(self, key: str) -> str | None:
+        """The sha256 that was remembered for a key."""
+        if self.why_not() is not None:
+            return None
+        try:
+            text = read_regular(f"{self.path}/sums/{key}", size=65).decode("ascii")
+        except (OSError, ValueError):
+            return None
+        return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
+
+    def first_look(self, key: str, now: float) -> float:
+        """When a process of this node looked first at what a key is of, by the clock of time.monotonic, which they share; `now`
+        where none did since the node was started."""
+        path, boot = f"{self.path}/sums/{key}.seen", this_process().boot_id
+        if self.why_not() is not None or sys.platform != "linux":
+            return now
+        with contextlib.suppress(OSError, ValueError):
+            said, _, seconds = read_regular(path, size=200).decode().partition(" ")
+            if said == boot and float(seconds) <= now:
+                return float(seconds)
+        with contextlib.suppress(OSError):
+            replace_file(path, f"{boot} {now}".encode(), 0o600)
+        return now
+
+    def remember_sum(self, key: str, sha256: str) -> None:
+        if self.why_not() is None:
+            with contextlib.suppress(OSError):
+                replace_file(f"{self.path}/sums/{key}", sha256.encode(), 0o600)
+
+
+class Part:
+    """A file on its way into a cache. A disk that refuses only ends it."""
+
+    def __init__(self, cache: Cache, path: str, descriptor: int) -> None:
+        self._cache = cache
+        self._path = path
+        self._descriptor = descriptor
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._cache.max_bytes:
+            self.drop()
+        if self._descriptor >= 0:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError:
+                self.drop()
+
+    def keep(self, key: str, is_runnable: bool) -> None:
+        """Have the file under its key, durably: half a file must not be there after a crash of the node."""
+        if self._descriptor < 0:
+            return
+        try:
+            os.fchmod(self._descriptor, 0o500 if is_runnable else 0o400)
+            os.fsync(self._descriptor)
+            os.rename(self._path, f"{self._cache.path}/files/{key}")
+        except OSError:
+            self.drop()
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._cache.added(self._size)
+
+    def drop(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def _shrink(directory: str, max_bytes: int, max_files: int) -> None:
+    """Remove the files that were used longest ago, until the rest is small enough."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.path))
+    total, count = sum(size for _, size, _ in found), len(found)
+    for _, size, path in sorted(found):
+        if total <= max_bytes and count <= max_files:
+            break
+        with contextlib.suppress(FileNotFoundError):  # another process did it: it is gone all the same
+            os.unlink(path)
+        total -= size
+        count -= 1

@@ -1,0 +1,297 @@
+"""Fetch a file from where a description says it is, and verify it: a path, `file:`, `http(s):`, `host:/path`.
+
+Writes one regular file under a temporary name beside its destination (`.fetch.<pid>.<random>`) and renames it, so that it is
+there as a whole or not at all; and the node's cache (cache.py). Killed midway it leaves the temporary file.
+
+http(s) is read through fsspec. `host:/path` is read by the node's own `ssh`: it has people's keys, host keys and settings
+as they work in a terminal, which fsspec's sftp (paramiko) has not; that also accepts any unknown host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import uuid
+from typing import Any
+
+from jobjar.errors import CannotFetch
+from jobjar.fetching.cache import Cache as Cache, Part
+from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.places import SETTLED_S, FileWriter, LocalFile, Place, find_place, hide_password
+from jobjar.job_file.description import Source
+
+_CHUNK = 1 << 20
+# Nothing ends a call of the kernel midway, and where it shares no blocks it copies them.
+_CLONED_AT_ONCE = 1 << 26
+
+
+class _Mismatch(Exception):
+    """The content is not what the description says."""
+
+
+class Sink(FileWriter):
+    """What fetched bytes are written to: the destination, sums of them, and the cache. Its `failure` is of the destination."""
+
+    def __init__(self, descriptor: int, source: Source, part: Part | None) -> None:
+        super().__init__(descriptor)
+        self._source = source
+        self._part = part
+        self._sums: dict[str, Any] = {}
+        for kind, wanted in (("md5", source.md5), ("sha256", source.sha256)):
+            if wanted is not None:
+                self._sums[kind] = hashlib.new(kind, usedforsecurity=False)
+
+    def take(self, data: bytes) -> None:
+        for made in self._sums.values():
+            made.update(data)
+        if self._part is not None:
+            self._part.write(data)
+
+    @property
+    def is_summed(self) -> bool:
+        return bool(self._sums)
+
+    def check(self) -> None:
+        """Raises _Mismatch, which names both sums."""
+        for kind, made in self._sums.items():
+            wanted = getattr(self._source, kind)
+            if made.hexdigest() != wanted:
+                raise _Mismatch(_say_mismatch(kind, made.hexdigest(), wanted))
+
+
+def _say_mismatch(kind: str, found: str, wanted: str | None) -> str:
+    return f"its {kind} is {found}, not {wanted} as the description says"
+
+
+def fetch(source: Source, destination: str, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> None:
+    """Have a copy of `source` at `destination`, which is replaced where it is there.
+
+    It is a regular file, with the run bit where the source has one; of the md5 and sha256 that the source names. It may
+    come from the cache. `between_pieces` is called between pieces, and while something is waited for; what it raises ends it
+    all. Raises CannotFetch (it is not there, not reached, no file, or another content: both sums named),
+    OSError where the destination's disk refuses. Nothing is left behind then.
+    """
+    directory = os.path.dirname(os.path.abspath(destination))
+    temporary = f"{directory}/.fetch.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o777)
+    try:
+        try:
+            is_runnable = _fill(source, descriptor, cache, between_pieces)
+            if not is_runnable:
+                os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o666)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, destination)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _fill(source: Source, descriptor: int, cache: Cache | None, between_pieces: BetweenPieces) -> bool:
+    """Write the source's content; returns whether it may be run."""
+    by_sum = _key_by_sum(source)
+    if cache is not None and by_sum is not None:
+        runnable = _copy_from_cache(source, by_sum, descriptor, cache, between_pieces)
+        if runnable is not None:
+            return runnable
+    made = os.fstat(descriptor)
+    with contextlib.closing(find_place(source.location, between_pieces)) as place:
+        place.open()
+        if cache is None or not place.is_far:
+            _copy_from_place(source, place, descriptor, None)
+            return place.is_runnable
+        shown = place.shown()
+        key = by_sum or (key_of_place(source.location, shown) if shown else None)
+        if key is None:
+            _copy_from_place(source, place, descriptor, None)
+            return place.is_runnable
+        if by_sum is None and not _is_settled(place, key, cache, made):
+            # What the cache has was settled when it came. Else the copy is not kept: the next change may not show.
+            if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
+                _copy_from_place(source, place, descriptor, None)
+            return place.is_runnable
+        with cache.locked(key):
+            # Looked at again: it may have come while we waited.
+            if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
+                part = cache.begin()
+                try:
+                    _copy_from_place(source, place, descriptor, part)
+                    if part is not None:
+                        part.keep(key, place.is_runnable)
+                finally:
+                    if part is not None:
+                        part.drop()
+        return place.is_runnable
+
+
+def _key_by_sum(source: Source) -> str | None:
+    if source.sha256:
+        return f"sha256-{source.sha256}"
+    return f"md5-{source.md5}" if source.md5 else None
+
+
+def key_of_place(location: str, shown: str) -> str:
+    """The cache's key of a place, by what it shows of its content."""
+    return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+# When this process saw places show something for the first time.
+_looks: dict[str, float] = {}
+
+
+def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
+    """Whether a change from now on is certain to alter a key of what a place shows: by the clock that gives the file its times,
+    or, where nothing tells that, because the place showed the same a while ago. For before the content is read."""
+    if place.is_settled(made):
+        return True
+    now = time.monotonic()
+    first = _looks.get(key)
+    if first is None:
+        first = cache.first_look(key, now) if cache is not None else now
+        if len(_looks) >= _MOST_SUMS:
+            _looks.clear()
+        _looks[key] = first
+    return now - first > SETTLED_S
+
+
+def _copy_from_cache(
+    source: Source, key: str, descriptor: int, cache: Cache, between_pieces: BetweenPieces
+) -> bool | None:
+    """Write the content that the cache has, verified; returns whether it may be run, None where there is none."""
+    found = cache.open(key)
+    if found is None:
+        return None
+    try:
+        sink = Sink(descriptor, source, None)
+        if sink.is_summed or not _clone(found, descriptor, between_pieces):
+            _copy_descriptor(found, sink, between_pieces)
+            sink.check()
+        return bool(os.fstat(found).st_mode & 0o100)
+    except _Mismatch:
+        cache.forget(key)  # damaged: it was right when it came
+    except OSError:
+        if sink.failure is not None:
+            raise sink.failure from None
+        cache.forget(key)  # it cannot be read
+    finally:
+        os.close(found)
+    _empty(descriptor)
+    return None
+
+
+def _empty(descriptor: int) -> None:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.ftruncate(descriptor, 0)
+
+
+def _clone(found: int, descriptor: int, between_pieces: BetweenPieces) -> bool:
+    """Copy in the kernel, which shares the blocks until one is written to where the file system can."""
+    if not hasattr(os, "copy_file_range"):
+        return False
+    try:
+        while os.copy_file_range(found, descriptor, _CLONED_AT_ONCE):
+            between_pieces()
+    except OSError:
+        # Not between these disks; or a full one, which the plain copy meets again and names.
+        os.lseek(found, 0, os.SEEK_SET)
+        _empty(descriptor)
+        return False
+    return True
+
+
+def _copy_descriptor(found: int, sink: Sink, between_pieces: BetweenPieces) -> None:
+    while chunk := os.read(found, _CHUNK):
+        sink.write(chunk)
+        between_pieces()
+
+
+def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part | None) -> None:
+    sink = Sink(descriptor, source, part)
+    try:
+        place.copy_to(sink)
+        sink.check()
+    except _Mismatch as error:
+        raise CannotFetch(location=hide_password(source.location), reason=str(error)) from error
+    except Exception as error:
+        # Whatever came of it, a destination that refused is the reason.
+        if sink.failure is not None and error is not sink.failure:
+            raise sink.failure from error
+        raise
+
+
+def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
+    """The sha256 of a source's content, where it can be told without fetching it: from the description, by reading a file of
+    this node's disks, or as it was last time when its place shows that it has not changed. Raises CannotFetch, also where
+    the content has another md5 than the description says."""
+    if source.sha256 is not None:
+        return source.sha256
+    with contextlib.closing(find_place(source.location, between_pieces)) as place:
+        place.open()
+        key = _key_of_sum(source, place)
+        known = _recall(key, cache)
+        is_settled = key is not None and known is None and _is_settled(place, key, cache)
+        if known is None and isinstance(place, LocalFile):
+            made, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+            def take(data: bytes) -> None:
+                made.update(data)
+                if source.md5:
+                    other.update(data)
+
+            place.read_all(take)
+            if source.md5 not in (None, other.hexdigest()):
+                raise CannotFetch(location=source.location, reason=_say_mismatch("md5", other.hexdigest(), source.md5))
+            known = made.hexdigest()
+            if is_settled:
+                remember_sum(key, known, cache)
+        return known
+
+
+def key_of_sum(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
+    """What the sum of a source's content is remembered by; None where its place shows nothing, or may not show a change that
+    comes now. Raises CannotFetch."""
+    with contextlib.closing(find_place(source.location, between_pieces)) as place:
+        place.open()
+        key = _key_of_sum(source, place)
+        return key if key is not None and _is_settled(place, key, cache) else None
+
+
+def _key_of_sum(source: Source, place: Place) -> str | None:
+    shown = place.shown()
+    # With the md5 in it: that of the description was compared before the sum was remembered.
+    return key_of_place(source.location, f"{shown} {source.md5}") if shown else None
+
+
+# Without a cache, this process's own memory does for its next jobs.
+_sums: dict[str, str] = {}
+_MOST_SUMS = 1000
+
+
+def _recall(key: str | None, cache: Cache | None) -> str | None:
+    if key is None:
+        return None
+    return _sums.get(key) or (cache.recall_sum(key) if cache is not None else None)
+
+
+def remember_sum(key: str | None, sha256: str, cache: Cache | None) -> None:
+    """Remember a sum by what `key_of_sum` says."""
+    if key is None:
+        return
+    if len(_sums) >= _MOST_SUMS:
+        _sums.clear()
+    _sums[key] = sha256
+    if cache is not None:
+        cache.remember_sum(key, sha256)
+
+
+def sum_of_file(path: str, between_pieces: BetweenPieces = nothing) -> str:
+    """The sha256 of a file. Raises OSError."""
+    made = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            made.update(chunk)
+            between_pieces()
+    return made.hexdigest()

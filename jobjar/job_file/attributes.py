@@ -1,0 +1,120 @@
+"""A job's attributes: what `#JJ name = value` lines (header.py), options of submit_job and keyword arguments may set.
+
+Lines with keys of description.py make it a described job; of these only what journals hold is given here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jobjar.errors import BadAttribute, BadScript, JarError
+from jobjar.job_file.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
+from jobjar.units import parse_retries, parse_seconds
+
+if TYPE_CHECKING:
+    from jobjar.job_file.description import Description
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+
+
+_NOT_RUN = (
+    "{name} makes this a described job: what its #JJ lines say is run, and not the script itself, and they do not say what; "
+    "add `#JJ run_command = ...`, or take {name} out"
+)
+
+
+def _parse_retries(value: Any) -> int:
+    return parse_retries(str(value))
+
+
+def _parse_duration(value: Any) -> float:
+    return parse_seconds(f"{value:f}" if isinstance(value, float) else str(value))
+
+
+# name as people write it -> (name in journals and ledgers, parser)
+ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "retries": ("retries", _parse_retries),
+    "retry_delay": ("retry_delay_s", _parse_duration),
+    "time_limit": ("time_limit_s", _parse_duration),
+}
+
+
+def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values by the names that journals use, from values by the names that people use; None means not given.
+
+    Raises BadAttribute, which says `where`, for an unknown name or a bad value.
+    """
+    parsed = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in ATTRIBUTES:
+            raise BadAttribute(where=where, reason=f"there is no attribute {name!r}", known=", ".join(ATTRIBUTES))
+        key, parse = ATTRIBUTES[name]
+        try:
+            parsed[key] = parse(value)
+        except ValueError as error:
+            raise BadAttribute(where=where, reason=f"{name}: {error}", known=", ".join(ATTRIBUTES)) from error
+    return parsed
+
+
+def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
+    """The attributes that a script, of which `data` is the beginning, says in its first lines: where each stands, its name,
+    and its value as text. Raises BadAttribute with the line's number."""
+    found_lines = []
+    for line in read_header_lines(data, where):
+        found = _ASSIGNMENT.fullmatch(line.text)
+        if not found:
+            reason = "is not of the form `#JJ name = value`"
+            raise BadAttribute(where=line.where, reason=reason, known=", ".join(ATTRIBUTES))
+        found_lines.append((line.where, found.group(1), found.group(2)))
+    return found_lines
+
+
+def read_header(data: bytes, where: str) -> dict[str, Any]:
+    """The attributes in a script's `#JJ` lines, as `read_lines` finds them, by the names that journals use. Those of a described
+    job have `kind` among them, and its retries. Raises BadAttribute with the line's number; also where keys alone make it one,
+    and none of them says what is to be run: its script would not be, and whoever wrote that may not know it."""
+    parsed: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    for here, name, value in read_lines(data, where):
+        if name in ATTRIBUTES:
+            parsed.update(parse_attributes({name: value}, here))
+            continue
+        from jobjar.job_file.description import KEYS
+
+        if name not in KEYS:
+            known = ", ".join((*ATTRIBUTES, *KEYS))
+            raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
+        keys[name] = here
+        parsed["kind"] = "described"
+    if keys:
+        from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, said_in_journal, says_what_to_run
+
+        description = read_description(data, where)
+        if "described" not in keys and not says_what_to_run(description):
+            name, here = next(iter(keys.items()))
+            raise BadScript(where=here, reason=_NOT_RUN.format(name=name))
+        parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
+        parsed.update(said_in_journal(description))
+    return parsed
+
+
+def read_description(data: bytes, where: str) -> Description:
+    """What the `#JJ` lines of a described job, of whose file `data` is the beginning, say that is to be done. Raises
+    BadAttribute with the line's number."""
+    from jobjar.job_file.description import KEYS, describe
+
+    pairs: list[tuple[str, str]] = []
+    for here, name, value in read_lines(data, where):
+        if name in ATTRIBUTES:
+            continue
+        try:
+            describe([(name, value)])
+        except (KeyError, ValueError, JarError) as error:
+            reason = f"there is no attribute {name!r}" if isinstance(error, KeyError) else str(error)
+            raise BadAttribute(where=here, reason=reason, known=", ".join((*ATTRIBUTES, *KEYS))) from error
+        pairs.append((name, value))
+    return describe(pairs)

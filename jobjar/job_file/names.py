@@ -1,0 +1,217 @@
+"""Names: what a job, a category and an identifier may be called, and what a job's name says.
+
+A job's file name is `<anything>[.<priority>]`. Names made here are
+`<UTC time>-<id>-<node>-<pid>-<counter>-<login>[-<identifier>].<priority>`: the id in the name is the job's id, so that
+every node knows it from the name alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from jobjar.errors import BadCategory, BadIdentifier, BadPriority
+from jobjar.host import login, node_name
+from jobjar.text import is_text
+
+MAX_PRIORITY = 999_999_999
+MAX_NAME_BYTES = 255
+_PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
+_PRIORITY = re.compile(r"-?[0-9]{1,18}")
+_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+# What editors and package managers put behind, and around, the name of a file that they keep.
+_BACKUP = (
+    r"(?i)(.+?)(?:\.?~[0-9]*~|~"
+    r"|\.(?:bak|backup|old|orig|save|saved|rej|swp|swo|tmp|rpmsave|rpmnew|rpmorig|dpkg-[a-z]+|ucf-[a-z]+))"
+)
+_AUTOSAVED = r"#(.+)#"
+# GNU sed's, while it works in place.
+_TEMPORARY = re.compile(r"sed[A-Za-z0-9]{6}")
+_NUMBERED = re.compile(r"~[0-9]+(?=$|\.-?[0-9]{1,18}$)")
+_ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_counter = itertools.count(1)
+# The jobs of one process get neighbouring ids, up to so many: then what ledgers keep by id of jobs that come together lies
+# together, and a fold of them writes a few pages instead of one or two a job. Each run of ids begins at a random one.
+_RUN_BITS = 15
+_run: Iterator[int] = iter(())
+
+
+def new_id() -> str:
+    """A new id: 12 letters and digits, 60 random bits."""
+    return _spell(_random_bits())
+
+
+def new_job_id() -> str:
+    """A new job id, as `new_id`, and mostly the one after the last of this process."""
+    global _run
+    number = next(_run, None)
+    if number is None:
+        number = _random_bits()
+        _run = iter(range(number + 1, ((number >> _RUN_BITS) + 1) << _RUN_BITS))
+    return _spell(number)
+
+
+def _forget_run() -> None:
+    global _run
+    _run = iter(())
+
+
+# A child would go on with its parent's run, beside it.
+os.register_at_fork(after_in_child=_forget_run)
+
+
+def _random_bits() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> 4
+
+
+def _spell(number: int) -> str:
+    return "".join(_ID_LETTERS[number >> shift & 31] for shift in range(55, -1, -5))
+
+
+def make_name(priority: int = 0, identifier: str | None = None) -> str:
+    """A new name that no other call on any node returns. Raises BadPriority or BadIdentifier."""
+    check_priority(priority)
+    parts = [
+        time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+        new_job_id(),
+        node_name()[:64],
+        str(os.getpid()),
+        str(next(_counter)),
+        login()[:32],
+    ]
+    if identifier:
+        parts.append(check_identifier(identifier))
+    return f"{'-'.join(parts)}.{priority}"
+
+
+# A claim asks both several times of one name.
+@functools.lru_cache(maxsize=256)
+def id_in_name(name: str) -> str | None:
+    """The job id in a name that `make_name` made; None in any other name."""
+    found = _MADE_HERE.match(name)
+    return found.group(1) if found else None
+
+
+def carried_id(name: str) -> str | None:
+    """The job id in a name that `make_name` made, whatever somebody has put before or behind it; None in any other name."""
+    found = _MADE_HERE.search(name)
+    return found.group(1) if found else None
+
+
+@functools.lru_cache(maxsize=256)
+def is_own_name(name: str, uid: str) -> bool:
+    """Whether a name looks as `make_name` made it for this job: with its priority, and nothing behind that."""
+    return uid in name and has_priority(name) and id_in_name(name) == uid
+
+
+def is_same_name(name: str, other: str) -> bool:
+    """Whether two names are the same but for the priority, and the number of a name that was taken."""
+    return _stem(name) == _stem(other)
+
+
+def _stem(name: str) -> str:
+    name = unnumbered_name(name)
+    return name.rpartition(".")[0] if has_priority(name) else name
+
+
+def has_priority(name: str) -> bool:
+    """Whether a name has an integer extension."""
+    stem, dot, extension = name.rpartition(".")
+    return bool(stem and dot and _PRIORITY.fullmatch(extension))
+
+
+def with_priority(name: str, priority: int) -> str:
+    """The name with this priority in place of its own."""
+    return f"{_stem(name)}.{priority}"
+
+
+def originals_of_backup(name: str) -> list[str]:
+    """The names of the files that one of this name may be a backup of; [] for most names."""
+    patterns = (_BACKUP, _AUTOSAVED)
+    return [found.group(1) for pattern in patterns if (found := re.fullmatch(pattern, name)) is not None]
+
+
+def is_temporary_name(name: str) -> bool:
+    """Whether an editor may have made this name for the moment."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def priority_in_name(name: str) -> int:
+    """The priority that a job's name gives: its extension where that is an integer, otherwise 0 (guide)."""
+    stem, dot, extension = name.rpartition(".")
+    return _priority_of(extension) if stem and dot else 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _priority_of(extension: str) -> int:
+    return int(extension) if _PRIORITY.fullmatch(extension) else 0
+
+
+def numbered_name(name: str, number: int) -> str:
+    """`name` made different by `~number`, before an integer extension so that the priority stays: `x~2.15`."""
+    stem, dot, extension = name.rpartition(".")
+    if stem and dot and _PRIORITY.fullmatch(extension):
+        return f"{stem}~{number}.{extension}"
+    return f"{name}~{number}"
+
+
+def unnumbered_name(name: str) -> str:
+    """The name that `numbered_name` was given."""
+    return _NUMBERED.sub("", name)
+
+
+def parse_priority(text: str) -> int:
+    """A priority from text. Raises BadPriority."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+        raise BadPriority(value=text)
+    return check_priority(int(text))
+
+
+def check_priority(priority: int) -> int:
+    """Return `priority`, or raise BadPriority."""
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MAX_PRIORITY:
+        raise BadPriority(value=priority)
+    return priority
+
+
+def check_category(category: str) -> str:
+    """Return `category`, or raise BadCategory."""
+    if not category:
+        raise BadCategory(value=category, reason="it is empty")
+    if category[0] in ".-":
+        raise BadCategory(value=category, reason=f"it starts with {category[0]!r}")
+    if not _PLAIN.fullmatch(category):
+        raise BadCategory(value=category, reason="it has other characters")
+    if len(category) > 128:
+        raise BadCategory(value=category, reason="it is longer than 128 characters")
+    return category
+
+
+def check_identifier(identifier: str) -> str:
+    """Return `identifier`, or raise BadIdentifier."""
+    if not _PLAIN.fullmatch(identifier):
+        raise BadIdentifier(value=identifier, reason="it has other characters")
+    if len(identifier) > 80:
+        raise BadIdentifier(value=identifier, reason="it is too long")
+    return identifier
+
+
+def oddity_in_name(name: str) -> str | None:
+    """Why a file of this name is never run, or None."""
+    if not name:
+        return "it is empty"
+    if name.startswith("."):
+        return "it starts with a dot"
+    if "/" in name:
+        return "it has a slash"
+    if "\n" in name or "\0" in name or "\r" in name:
+        return "it has a line end or a NUL"
+    if not is_text(name):
+        return "it is not UTF-8"
+    if len(name.encode()) > MAX_NAME_BYTES - 8:
+        return "it is longer than 247 bytes"
+    return None

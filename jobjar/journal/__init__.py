@@ -1,0 +1,1 @@
+"""The journals: append, read, and what each kind of entry says."""

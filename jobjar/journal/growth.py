@@ -1,0 +1,126 @@
+"""How far the journals on a network disk have grown: an empty file beside each says it in its name, `.X.jsonl.BYTES`.
+
+What was appended to a file is seen by those who open it; one list of the directory tells which of many journals to open.
+Writes these files, each a home's own, and `told` in the home, which names the last one and is the lock of its processes. A
+crash in here, or before what was appended is told, leaves an older number: whoever has to know all opens all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+
+from jobjar.journal.append import Journal
+from jobjar.journal.read import Entry, journal_key
+from jobjar.shared_disk.creating import common_mode, create_file
+from jobjar.shared_disk.files import open_common_file
+
+# How often a home tells, and a process asks whether it is to.
+_INTERVAL_S = 1.0
+_MARK = re.compile(r"\.(.+\.jsonl)\.([0-9]{1,18})")
+
+
+def told_sizes(names: Iterable[str]) -> dict[str, int]:
+    """How many bytes each journal of a directory is told to have, by its name; `names` are those of all files there."""
+    told: dict[str, int] = {}
+    for name in names:
+        found = _MARK.fullmatch(name)
+        if found:
+            told[found.group(1)] = max(told.get(found.group(1), 0), int(found.group(2)))
+    return told
+
+
+def remove_marks(directory: str, key: str) -> None:
+    """Remove what tells of a journal that does not grow any more."""
+    for name in os.listdir(directory):
+        if _is_mark_of(key, name):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{directory}/{name}")
+
+
+def _is_mark_of(key: str, name: str) -> bool:
+    found = _MARK.fullmatch(name)
+    return found is not None and found.group(1) == key
+
+
+class ToldJournal(Journal):
+    """A journal on a network disk: other nodes are told that it has grown, at once of what is durable, within a second while
+    this process appends or syncs, else when it closes the journal or ends. `told_file` is in the home, on this node's disk."""
+
+    def __init__(
+        self, path: str, find_path: Callable[[], str], find_other: Callable[[str], str], told_file: str
+    ) -> None:
+        super().__init__(path, find_path, find_other)
+        self._told_file = told_file
+        self._is_told = True
+        # What a short program appends it tells once, at its end.
+        self._next_tell = time.monotonic() + _INTERVAL_S
+
+    def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
+        super().append(entries, durable)
+        if self._is_told and self._descriptor >= 0:
+            self._is_told = False
+            atexit.register(self._tell_at_end)
+        if durable:
+            self._next_tell = 0.0
+        self._tell_if_due()
+
+    def sync(self, deadline_s: float | None = None) -> None:
+        super().sync(deadline_s)
+        self._tell_if_due()
+
+    def close(self) -> None:
+        self._tell_at_end()
+        super().close()
+
+    def _tell_if_due(self) -> None:
+        now = time.monotonic()
+        if not self._is_told and now >= self._next_tell:
+            self._next_tell = now + _INTERVAL_S
+            with contextlib.suppress(OSError):  # who has to know all opens all
+                self._tell(_INTERVAL_S)
+
+    def _tell_at_end(self) -> None:
+        if not self._is_told:
+            with contextlib.suppress(OSError):
+                self._tell(0.0)
+
+    def _tell(self, interval_s: float) -> None:
+        """Tell how far this journal goes, if nobody of this home has for `interval_s`. Raises OSError, also where somebody is
+        just about it."""
+        if self._descriptor < 0:
+            return
+        told = open_common_file(self._told_file, os.O_RDWR)
+        try:
+            fcntl.flock(told, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            size = os.fstat(self._descriptor).st_size
+            directory, key = os.path.dirname(self.path), journal_key(self.path)
+            before = os.pread(told, 4096, 0).decode(errors="replace")
+            is_own = _is_mark_of(key, before)
+            if is_own and told_sizes([before])[key] >= size:
+                self._set_told()
+                return
+            if is_own and 0 <= time.time() - os.fstat(told).st_mtime < interval_s:
+                return
+            mark = f".{key}.{size}"
+            try:
+                if not is_own:
+                    raise FileNotFoundError
+                os.rename(f"{directory}/{before}", f"{directory}/{mark}")
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    os.close(create_file(f"{directory}/{mark}", common_mode(directory)))
+            os.ftruncate(told, 0)
+            os.pwrite(told, mark.encode(), 0)
+            self._set_told()
+        finally:
+            os.close(told)
+
+    def _set_told(self) -> None:
+        self._is_told = True
+        atexit.unregister(self._tell_at_end)

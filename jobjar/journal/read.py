@@ -1,0 +1,229 @@
+"""Read journals: whole entries from an offset on, whatever a crash or a full disk left between them; rotated and compressed ones
+as well. append.py says how they are written. Reads; writes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from jobjar.shared_disk.files import look
+from jobjar.shared_disk.patience import FLICKER_S, patiently
+from jobjar.shared_disk.regular import open_regular
+
+Entry = dict[str, Any]
+
+
+_CHUNK_BYTES = 1 << 20
+
+
+# No entry is as long: what goes on for longer without a line end is torn, and is not kept until one comes.
+_LONGEST_LINE = 64 << 20
+
+
+_COMPRESSED = re.compile(r"(.+)\.([0-9]+)\.jsonl\.gz")
+
+
+_decode = json.JSONDecoder().decode
+
+
+class JournalFile:
+    """A journal that is open to be read, compressed or not."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = patiently(lambda: open_regular(path), path, FLICKER_S)
+        self._unpacked: PackedFile | None = None
+        if path.endswith(".gz"):
+            from jobjar.journal.packed import PackedFile
+
+            self._unpacked = PackedFile(self._descriptor, path)
+
+    def __enter__(self) -> JournalFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._unpacked is not None:
+            self._unpacked.close()
+        os.close(self._descriptor)
+
+    def read_at(self, wanted: int, position: int) -> bytes:
+        """Up to `wanted` uncompressed bytes. Raises OSError."""
+        try:
+            return self._read(wanted, position)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        # Another node compressed it at this moment: the same bytes are there by another name.
+        other = open_to_read(self._path)
+        self.close()
+        self._path, self._descriptor, self._unpacked = other._path, other._descriptor, other._unpacked
+        return self._read(wanted, position)
+
+    def _read(self, wanted: int, position: int) -> bytes:
+        if self._unpacked is None:
+            return _read(self._descriptor, wanted, position)
+        return self._unpacked.read_at(wanted, position)
+
+    def has_more(self, offset: int) -> bool:
+        """Whether there are bytes after `offset`. Raises OSError."""
+        if self._unpacked is None:
+            try:
+                return self._file_size() > offset
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+        return bool(self.read_at(1, offset))
+
+    def _file_size(self) -> int:
+        return patiently(lambda: os.fstat(self._descriptor).st_size, self._path, FLICKER_S)
+
+    def size(self) -> int:
+        """How many uncompressed bytes there are. Raises OSError."""
+        if self._unpacked is None:
+            return self._file_size()
+        return self._unpacked.size()
+
+
+def open_to_read(path: str) -> JournalFile:
+    """Open a journal; one that is compressed at this moment is found by its other name. Raises FileNotFoundError."""
+    try:
+        return JournalFile(path)
+    except FileNotFoundError:
+        directory, key = os.path.dirname(path), journal_key(path)
+        for other in list_journals(directory):
+            if journal_key(other) == key and other != path:
+                return JournalFile(other)
+        raise
+
+
+def journal_key(path: str) -> str:
+    """The name that a journal is known by, compressed or not: `X.jsonl`."""
+    name = os.path.basename(path)
+    found = _COMPRESSED.fullmatch(name)
+    return f"{found.group(1)}.jsonl" if found else name
+
+
+def folded_end(path: str) -> int:
+    """The offset up to which a compressed journal has entries; 0 for one that may still grow."""
+    found = _COMPRESSED.fullmatch(os.path.basename(path))
+    return int(found.group(2)) if found else 0
+
+
+def compressed_path(path: str, end: int) -> str:
+    """What the journal at `path` is called when it is compressed."""
+    return f"{path.removesuffix('.jsonl')}.{end}.jsonl.gz"
+
+
+def list_journals(directory: str, names: Iterable[str] | None = None) -> list[str]:
+    """The paths of all journals of a directory: each once, not compressed where it is there as both. `names`: all files there."""
+    names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S) if names is None else names)
+    found = {name: name for name in names if name.endswith(".jsonl") and name[0] != "."}
+    for name in sorted((name for name in names if name.endswith(".jsonl.gz") and name[0] != "."), key=folded_end):
+        key = journal_key(name)
+        if key not in names or (key != name and _is_shorter(f"{directory}/{key}", folded_end(name))):
+            found[key] = name
+    return sorted(f"{directory}/{name}" for name in found.values())
+
+
+def _is_shorter(path: str, end: int) -> bool:
+    """Whether a journal is not the one that was compressed, but was made anew since by a process that was stopped."""
+    status = look(path)
+    return status is None or status.st_size < end
+
+
+class Line(NamedTuple):
+    """One line of a journal: `entry` is None where it is torn; `end` is the offset after it."""
+
+    entry: Entry | None
+    start: int
+    end: int
+
+
+def parse_line(line: bytes) -> Entry | None:
+    """The entry in a line, or None."""
+    try:
+        entry = _decode(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and "entry" in entry else None
+
+
+def read_whole_lines(journal: JournalFile, offset: int, at_most: int) -> tuple[list[Entry], int]:
+    """The entries of an open journal from `offset` on, and the offset after them; parsed in one go, which costs half as much
+    as line by line. No entry, and `offset` again, where a line among them is torn: `read_journal` tells which.
+
+    A last line without a newline after it is taken where it is whole, as `read_journal` does.
+    """
+    data = journal.read_at(at_most, offset)
+    if not data.endswith(b"}") or len(data) == at_most:
+        data = data[: max(0, data.rfind(b"\n"))]
+    try:
+        lines = data.decode().split("\n")
+        lines = [line for line in lines if line]
+        entries = _decode(f"[{','.join(lines)}]")
+    except (ValueError, RecursionError):
+        return [], offset
+    if len(entries) != len(lines) or not all(isinstance(entry, dict) and "entry" in entry for entry in entries):
+        return [], offset
+    return entries, offset + len(data)
+
+
+def read_journal(journal: int | JournalFile, offset: int, end: int | None = None) -> Iterator[Line]:
+    """The lines of an open journal (or of a descriptor of one) from `offset` on, up to `end` or what is there.
+
+    A torn line is given only once a good one follows it; a tail that does not parse is not given at all.
+    """
+    tail = b""
+    tail_start = offset
+    torn: list[Line] = []
+    position, dropped = offset, 0
+    while True:
+        wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
+        if wanted <= 0:
+            chunk = b""
+        else:
+            chunk = _read(journal, wanted, position) if isinstance(journal, int) else journal.read_at(wanted, position)
+        position += len(chunk)
+        data = tail + chunk
+        lines = data.split(b"\n")
+        last = lines.pop()
+        start = tail_start
+        for line in lines:
+            entry_end = start + dropped + len(line)
+            yield from _take(b"too long" if dropped else line, start, entry_end, torn)
+            start, dropped = entry_end + 1, 0
+        tail, tail_start = last, start
+        if len(tail) > _LONGEST_LINE:
+            tail, dropped = b"", dropped + len(tail)
+        if not chunk:
+            # The newest entry has no newline after it: it is whole when it parses.
+            if tail and not dropped and parse_line(tail) is not None:
+                yield from _take(tail, tail_start, tail_start + len(tail), torn)
+            return
+
+
+def _read(descriptor: int, wanted: int, position: int) -> bytes:
+    return patiently(lambda: os.pread(descriptor, wanted, position), "a journal", FLICKER_S)
+
+
+def _take(line: bytes, start: int, end: int, torn: list[Line]) -> Iterator[Line]:
+    if not line:
+        return
+    entry = parse_line(line)
+    if entry is None:
+        torn.append(Line(None, start, end))
+        return
+    yield from torn
+    torn.clear()
+    yield Line(entry, start, end)

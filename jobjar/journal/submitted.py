@@ -1,0 +1,44 @@
+"""What the journals say of a submission, of one job or of a batch's: the entry before the move to unclaimed, and that of the
+move. Reads the moved file's time; writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from jobjar.job_file.names import id_in_name
+from jobjar.journal.append import moved_entry
+from jobjar.journal.read import Entry
+from jobjar.layout import Layout, unclaimed_place
+from jobjar.shared_disk.files import disk_time
+from jobjar.shared_disk.patience import patiently
+
+
+def submitted_entry(
+    name: str, category: str, by: str, status: os.stat_result, attributes: Mapping[str, Any], mark: str
+) -> Entry:
+    """The `submitted` entry of a job whose file, with this status and this mark, is whole in limbo."""
+    return {
+        "entry": "submitted",
+        "job": id_in_name(name),
+        "name": name,
+        "category": category,
+        "submitter": by,
+        "submitted_at": disk_time(status),
+        "file": mark,
+        **attributes,
+    }
+
+
+def first_move_entry(layout: Layout, submitted: Entry) -> Entry:
+    """The `moved` entry of a job that is claimable since just now."""
+    name = submitted["name"]
+    place = unclaimed_place(submitted["category"], name)
+    path = layout.path(place)
+    try:
+        moved_at = disk_time(patiently(lambda: os.lstat(path), path))
+    except OSError:
+        moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
+    return moved_entry(submitted["job"], 1, f"limbo/{name}", place, moved_at, "submitted", submitted["submitter"])

@@ -1,0 +1,217 @@
+"""Entries of journals that move nothing: of workers, of batches, and of what was said of an attempt, as rows of a ledger.
+
+Each gives statements and their values; apply.py writes them. Every statement comes to the same in whatever order entries come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from jobjar.journal.read import Entry
+from jobjar.ledger.entries import check_details
+from jobjar.shared_disk.contents import MOST, is_time
+
+# The worker's own word goes before that of a recovery, whose clock may show whole seconds; of equals the earlier one stands.
+_ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
+    < (end_reason IS 'died', ended_at, end_reason))"""
+_WORKER = f"""
+INSERT INTO worker (uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, end_reason)
+VALUES (:uid, :name, :node, :pid, :boot_id, :process_started, :user, :categories, :version, :started_at, :ended_at, :end_reason)
+ON CONFLICT (uid) DO UPDATE SET
+    boot_id = coalesce(excluded.boot_id, boot_id), process_started = coalesce(excluded.process_started, process_started),
+    user = coalesce(excluded.user, user), categories = coalesce(excluded.categories, categories),
+    version = coalesce(excluded.version, version), started_at = coalesce(excluded.started_at, started_at),
+    end_reason = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
+    ended_at = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
+
+# Told again while the attempt goes on, from journals that are read in any order. Entries that say no ordinal have one, 1.
+_VARIABLE = """
+INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number, told_at, ordinal)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
+    value = excluded.value, number = excluded.number, told_at = excluded.told_at, ordinal = excluded.ordinal
+WHERE (excluded.ordinal, excluded.told_at, coalesce(excluded.number, -9e999), excluded.value)
+    > (ordinal, told_at, coalesce(number, -9e999), value)"""
+_HISTORY = """
+INSERT INTO variable_history (job_uid, attempt, worker_uid, name, value, number, told_at, ordinal)
+VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
+ON CONFLICT (job_uid, attempt, worker_uid, name, ordinal) DO UPDATE SET
+    value = excluded.value, number = excluded.number, told_at = excluded.told_at
+WHERE (excluded.told_at, coalesce(excluded.number, -9e999), excluded.value) > (told_at, coalesce(number, -9e999), value)"""
+# So many values of a variable are kept.
+HISTORY_LENGTH = 1000
+_OF_VARIABLE = "job_uid = +? AND attempt = +? AND worker_uid = +? AND name = +?"
+
+# The end of a phase stands before its beginning; of two ends the earlier.
+_PHASE = """
+INSERT INTO phase (job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message)
+VALUES (:uid, :attempt, :worker_uid, :name, :began_at, :ended_at, :exit_status, :message)
+ON CONFLICT (job_uid, attempt, worker_uid, name) DO UPDATE SET
+    began_at = excluded.began_at, ended_at = excluded.ended_at, exit_status = excluded.exit_status, message = excluded.message
+WHERE (excluded.ended_at IS NOT NULL, -coalesce(excluded.ended_at, 0), -excluded.began_at, coalesce(excluded.exit_status, -1),
+       coalesce(excluded.message, ''))
+    > (ended_at IS NOT NULL, -coalesce(ended_at, 0), -began_at, coalesce(exit_status, -1), coalesce(message, ''))"""
+
+_WARNING = """
+INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
+ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
+
+# Of several entries that tell of a batch the latest stands.
+_BATCH_ORDER = (
+    "changed_at",
+    "description",
+    "is_aborted",
+    "jobs",
+    "notes",
+    "restarted_until",
+    "submitted_at",
+    "submitter",
+)
+_BATCH = f"""
+INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until)
+VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes, :restarted_until)
+ON CONFLICT (name) DO UPDATE SET
+    submitter = excluded.submitter, submitted_at = excluded.submitted_at, description = excluded.description,
+    changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes,
+    restarted_until = excluded.restarted_until
+WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _BATCH_ORDER)})
+    > ({", ".join(f"coalesce({name}, -1)" for name in _BATCH_ORDER)})"""
+
+_THROTTLE = """
+INSERT INTO throttle (batch, told_at, until, failures) VALUES (:batch, :told_at, :until, :failures)
+ON CONFLICT (batch) DO UPDATE SET told_at = excluded.told_at, until = excluded.until, failures = excluded.failures
+WHERE (excluded.told_at, excluded.until, excluded.failures) > (told_at, until, failures)"""
+
+_STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
+_STORED = f"""
+INSERT INTO stored_file (job_uid, attempt, worker_uid, source_name, {", ".join(_STORED_COLUMNS)})
+VALUES (:uid, :attempt, :worker_uid, :source_name, {", ".join(":" + name for name in _STORED_COLUMNS)})
+ON CONFLICT (job_uid, attempt, worker_uid, source_name) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED_COLUMNS)}
+WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _STORED_COLUMNS)})
+    > ({", ".join(f"coalesce({name}, -1)" for name in _STORED_COLUMNS)})"""
+
+
+def attempt_key(entry: Entry) -> tuple[str, int, str]:
+    """The key of the attempt that an entry is about."""
+    return entry["job"], entry["attempt"], entry["worker_uid"]
+
+
+def _worker_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    columns = ("boot_id", "process_started", "user", "version", "started_at", "ended_at", "end_reason")
+    categories = entry.get("categories")
+    row = {
+        "uid": entry["worker_uid"],
+        "name": entry["worker"],
+        "node": entry["node"],
+        "pid": entry["pid"],
+        "categories": None if categories is None else " ".join(_texts(categories)),
+        **{name: entry.get(name) for name in columns},
+    }
+    return [(_WORKER, row)]
+
+
+def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    about = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "told_at": entry.get("told_at", 0)}
+    if not is_time(about["told_at"]):
+        raise ValueError("told_at is no time")
+    ordinals = entry.get("ordinals", {})
+    rows = []
+    for name, value in entry["variables"].items():
+        if not isinstance(value, (str, int, float)):
+            raise TypeError("a value is text, or a number")
+        number = None
+        with contextlib.suppress(ValueError):
+            number = float(value)
+        row = {**about, "name": name, "value": str(value), "number": number, "ordinal": ordinals.get(name, 1)}
+        rows += [(_VARIABLE, row), (_HISTORY, row)]
+    return rows
+
+
+def thin_histories(connection: Any, entries: Iterable[Entry]) -> None:
+    """Of the variables that these entries tell of, keep at most HISTORY_LENGTH values: the first, the latest, and of the others
+    each second, fourth … one, as many as there is room for. Which these are follows from the highest ordinal, and what is left
+    out once stays so for every higher one: the rows are the same in whatever order entries come."""
+    for key in {(*attempt_key(entry), name) for entry in entries for name in entry["variables"]}:
+        query = f"SELECT ordinal FROM monitored_variable WHERE {_OF_VARIABLE}"
+        last = connection.execute(query, key).fetchone()[0]
+        if last <= HISTORY_LENGTH:
+            continue
+        step = 1
+        while (last - 1) // step + 2 > HISTORY_LENGTH:
+            step *= 2
+        connection.execute(
+            f"DELETE FROM variable_history WHERE {_OF_VARIABLE} AND (ordinal - 1) % ? <> 0 AND ordinal <> ?",
+            (*key, step, last),
+        )
+
+
+def _stored_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid, "source_name": entry["source_name"]}
+    return [(_STORED, {**row, **{name: entry.get(name) for name in _STORED_COLUMNS}})]
+
+
+def _phase_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {
+        "uid": uid,
+        "attempt": attempt,
+        "worker_uid": worker_uid,
+        "name": entry["phase"],
+        "began_at": entry["began_at"],
+    }
+    return [(_PHASE, {**row, **{name: entry.get(name) for name in ("ended_at", "exit_status", "message")}})]
+
+
+def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
+    first = entry.get("first", 1)
+    if type(first) is not int or not -MOST <= first <= MOST:
+        raise ValueError("first is no number of a warning")
+    return [
+        (_WARNING, {**row, "number": number, "text": text})
+        for number, text in enumerate(_texts(entry["warnings"]), first)
+    ]
+
+
+def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
+    optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
+    row["restarted_until"] = entry.get("restarted_until", 0.0)
+    return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+
+
+def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {"batch": entry["batch"], "told_at": entry["told_at"], "until": entry["until"]}
+    return [(_THROTTLE, {**row, "failures": entry["failures"]})]
+
+
+def _texts(values: Any) -> list[str]:
+    if type(values) is not list or not all(isinstance(value, str) for value in values):
+        raise TypeError("not a list of texts")
+    return values
+
+
+def detail_rows(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    """The statements of an entry of one of the kinds in DETAILS, and their values. Raises ValueError and the like where it is
+    none of ours."""
+    rows = DETAILS[kind](entry)
+    for statement, row in rows:
+        check_details(row, is_name_a_path=statement in (_WORKER, _BATCH))
+    return rows
+
+
+DETAILS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
+    "worker": _worker_rows,
+    "variables": _variable_rows,
+    "stored": _stored_rows,
+    "phase": _phase_rows,
+    "warned": _warning_rows,
+    "batch": _batch_rows,
+    "throttle": _throttle_rows,
+}

@@ -1,0 +1,231 @@
+"""Questions to the ledger by those who wait for jobs: what is open of a kind, and how what has ended did.
+
+Take the driver's connection; read only. What is open is found by the indexes of what is open, and what ended since a time by
+that of ended attempts: a jar's older history costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
+from jobjar.ledger.ask_claiming import IS_OPEN
+
+# Kinds of selections.
+ALL, CATEGORY, BATCH, PATTERN = "all", "category", "batch", "pattern"
+_MATCHES = {ALL: "?1 IS NULL", CATEGORY: "category = ?1", BATCH: "batch = ?1", PATTERN: "name GLOB ?1"}
+# A batch has an index of its own, which the planner takes only where the partial one is out of the question.
+_OPEN = {kind: f"{IS_OPEN} AND " if kind != BATCH else "" for kind in _MATCHES}
+# A job that was submitted again as another does not count any more.
+_IS_REPLACED = (
+    "(job.batch IS NOT NULL AND ended.outcome IS NOT 'succeeded' AND EXISTS (SELECT 1 FROM batch WHERE name = job.batch "
+    "AND restarted_until > 0 AND restarted_until >= " + COMPLETED_AT.format(job="job") + "))"
+)
+_IS_LATEST = (
+    "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = ended.job_uid AND later.is_final = 1 "
+    "AND (later.number, later.ended_at, later.worker_uid) > (ended.number, ended.ended_at, ended.worker_uid))"
+)
+_HELD = "state = 'limbo' AND held_reason IS NOT NULL"
+
+
+class Selection(NamedTuple):
+    """Jobs that are waited for as a kind: all of them, or those of a category, a batch, or a pattern of names. `word` is what
+    the kind needs; `since` (the disk's time): what ended before it does not count."""
+
+    kind: str
+    word: str | None
+    since: float = 0.0
+
+
+class OpenJob(NamedTuple):
+    """A job that waits or is claimed. `key` is its id, or, until it has one, its place."""
+
+    key: str
+    state: str
+    category: str
+    batch: str | None
+    not_before: float
+    place: str
+
+
+def open_jobs(connection: Any, selection: Selection) -> list[OpenJob]:
+    """The jobs of a selection that wait or are claimed; of a batch or a pattern also those that somebody put into limbo."""
+    states = "'unclaimed', 'claimed'" + (", 'limbo'" if selection.kind in (BATCH, PATTERN) else "")
+    query = (
+        "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
+        f"WHERE {_OPEN[selection.kind]}state IN ({states}) "
+        f"AND (state <> 'limbo' OR held_reason IS NULL) AND {_MATCHES[selection.kind]}"
+    )
+    return [OpenJob(*row) for row in connection.execute(query, (selection.word,))]
+
+
+def find_open(connection: Any, keys: Sequence[str]) -> list[OpenJob]:
+    """Those of the jobs of these keys that have not ended."""
+    query = (
+        "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
+        "WHERE {} AND state IN ('unclaimed', 'claimed', 'limbo')"
+    )
+    found = []
+    for key in keys:
+        if "/" in key:
+            rows = connection.execute(query.format("name = ? AND place = ?"), (key.rpartition("/")[2], key))
+        else:
+            rows = connection.execute(query.format("uid = ?"), (key,))
+        found += [OpenJob(*row) for row in rows]
+    return found
+
+
+def held_among(connection: Any, selection: Selection) -> list[str]:
+    """The ids of the jobs of a selection that are held in limbo, with a reason."""
+    query = (
+        f"SELECT uid FROM job WHERE {_OPEN[selection.kind]}{_HELD} AND uid IS NOT NULL AND {_MATCHES[selection.kind]}"
+    )
+    return [uid for (uid,) in connection.execute(query, (selection.word,))]
+
+
+def held_reasons(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """(name, place, why) of those of these jobs that are held."""
+    rows = (
+        connection.execute(
+            f"SELECT uid, name, place, held_reason FROM job WHERE uid = ? AND {_HELD}", (uid,)
+        ).fetchone()
+        for uid in uids
+    )
+    return {uid: (name, place, reason) for uid, name, place, reason in filter(None, rows)}
+
+
+def count_in_limbo(connection: Any, selection: Selection) -> int:
+    """How many jobs of a selection lie in limbo without a reason: somebody put them there, or is about to submit them."""
+    query = (
+        f"SELECT count(*) FROM job WHERE {_OPEN[selection.kind]}state = 'limbo' AND held_reason IS NULL "
+        f"AND {_MATCHES[selection.kind]}"
+    )
+    return int(connection.execute(query, (selection.word,)).fetchone()[0])
+
+
+class Ended(NamedTuple):
+    """How jobs of a selection ended: how many there are, and of each that did not succeed, by its id, the outcome: else
+    `removed`, if its file was before it ended, or `unknown`, if nothing tells how it ended."""
+
+    jobs: int
+    unsuccessful: dict[str, str]
+
+
+def count_ended(connection: Any, selection: Selection) -> Ended:
+    """How the jobs of a selection ended."""
+    values = (selection.word, selection.since)
+    key, told, rest = _ended_query(selection)
+    if selection.kind == ALL:
+        # The successes are counted by an index alone, which a day of a million jobs is worth.
+        failed = dict(connection.execute(f"SELECT {key}, {told} {rest} AND ended.outcome IS NOT 'succeeded'", values))
+        query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at >= ?2 AND ?1 IS NULL AND outcome = 'succeeded'"
+        return Ended(int(connection.execute(query, values).fetchone()[0]) + len(failed), failed)
+    jobs, failed = 0, {}
+    query = (
+        f"SELECT {told} AS told, count(*), group_concat(CASE WHEN ended.outcome IS NOT 'succeeded' THEN {key} END, ' ') "
+        f"{rest} GROUP BY told"
+    )
+    for outcome, count, keys in connection.execute(query, values):
+        jobs += count
+        failed.update(dict.fromkeys((keys or "").split(), outcome))
+    return Ended(jobs, failed)
+
+
+def list_outcomes(connection: Any, selection: Selection) -> Iterator[tuple[str, str]]:
+    """(id, outcome as `Ended` has it) of each job of a selection that ended."""
+    key, told, rest = _ended_query(selection)
+    yield from connection.execute(f"SELECT {key}, {told} {rest}", (selection.word, selection.since))
+
+
+def _ended_query(selection: Selection) -> tuple[str, str, str]:
+    """What in a query are the id and the outcome of the jobs of a selection that ended, and the rest of it; ?1 is the selection's
+    word, ?2 its time."""
+    told = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
+    if selection.kind in (BATCH, PATTERN):
+        return (
+            "job.uid",
+            told,
+            (
+                f"FROM job LEFT JOIN attempt AS ended ON ended.job_uid = job.uid AND ended.is_final = 1 AND {_IS_LATEST} "
+                f"WHERE job.{_MATCHES[selection.kind]} AND job.state IN ('completed', 'removed') AND job.uid IS NOT NULL "
+                f"AND (?2 <= 0 OR coalesce(ended.ended_at, job.moved_at) >= ?2) AND NOT {_IS_REPLACED}"
+            ),
+        )
+    matches = "job.category = ?1" if selection.kind == CATEGORY else "?1 IS NULL"
+    return (
+        "job.uid",
+        told,
+        (
+            "FROM attempt AS ended CROSS JOIN job ON job.uid = ended.job_uid WHERE ended.is_final = 1 AND ended.ended_at >= ?2 "
+            f"AND {matches} AND job.state = 'completed' AND {_IS_LATEST} AND NOT {_IS_REPLACED}"
+        ),
+    )
+
+
+def count_ended_before(connection: Any, selection: Selection) -> int:
+    """How many jobs of a selection ended before its time."""
+    if selection.kind == ALL:
+        query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at < ?2 AND ?1 IS NULL"
+    else:
+        query = (
+            "SELECT count(*) FROM attempt AS ended CROSS JOIN job ON job.uid = ended.job_uid "
+            f"WHERE ended.is_final = 1 AND ended.ended_at < ?2 AND job.{_MATCHES[selection.kind]}"
+        )
+    return int(connection.execute(query, (selection.word, selection.since)).fetchone()[0])
+
+
+def id_of_place(connection: Any, place: str) -> str | None:
+    """The id that the job got that went from a place last; None where none is known to have gone from there."""
+    query = "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC"
+    row = connection.execute(query, (place,)).fetchone()
+    return None if row is None else row[0]
+
+
+def oldest_submission(connection: Any, selection: Selection) -> float | None:
+    """When the oldest job of a selection was submitted that has not ended."""
+    query = (
+        f"SELECT min(submitted_at) FROM job WHERE {_OPEN[selection.kind]}state IN ('unclaimed', 'claimed', 'limbo') "
+        f"AND {_MATCHES[selection.kind]}"
+    )
+    row = connection.execute(query, (selection.word,)).fetchone()
+    return None if row is None else row[0]
+
+
+def count_missing(connection: Any, batch: str) -> int:
+    """How many jobs of a batch that is not aborted its submitter said there are, and nobody has seen yet."""
+    query = (
+        "SELECT coalesce(max(0, jobs - (SELECT count(*) FROM job INDEXED BY job_batch WHERE batch = ?1)), 0) FROM batch "
+        "WHERE name = ?1 AND is_aborted = 0"
+    )
+    row = connection.execute(query, (batch,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def is_job(connection: Any, word: str) -> bool:
+    """Whether a job has this name or id."""
+    query = "SELECT 1 FROM job WHERE uid = ?1 UNION ALL SELECT 1 FROM job WHERE name = ?1 LIMIT 1"
+    return connection.execute(query, (word,)).fetchone() is not None
+
+
+def is_batch(connection: Any, word: str) -> bool:
+    """Whether there is a batch of this name, or a job that says it belongs to it."""
+    query = "SELECT 1 FROM batch WHERE name = ?1 UNION ALL SELECT 1 FROM job WHERE batch = ?1 LIMIT 1"
+    return connection.execute(query, (word,)).fetchone() is not None
+
+
+def batches_like(connection: Any, pattern: str) -> list[str]:
+    """The batches whose names match a pattern."""
+    return [
+        name for (name,) in connection.execute("SELECT name FROM batch WHERE name GLOB ? ORDER BY name", (pattern,))
+    ]
+
+
+def any_named_like(connection: Any, pattern: str) -> bool:
+    """Whether a job's name matches a pattern."""
+    return connection.execute("SELECT 1 FROM job WHERE name GLOB ? LIMIT 1", (pattern,)).fetchone() is not None
+
+
+def category_has_open_jobs(connection: Any, category: str) -> bool:
+    query = f"SELECT 1 FROM job WHERE {IS_OPEN} AND category = ? LIMIT 1"
+    return connection.execute(query, (category,)).fetchone() is not None

@@ -1,0 +1,351 @@
+"""Questions to the ledger about batches and about described jobs: how far they are, and what their attempts told.
+
+Take the driver's connection; read only. Those about batches take the name of one, or None for all, and answer by name. They
+go through a batch in the order of its jobs' ids, which costs some microseconds a job, and nothing for other jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
+
+# What open_job_report says, in the order in which a job goes through them.
+OPEN_PHASES = (
+    "limbo",
+    "held",
+    "waiting",
+    "claimed",
+    "stage_in",
+    "run",
+    "poll",
+    "stage_out",
+    "waiting_for_storage",
+    "store",
+)
+# A whole number as SQLite has it; else the number, if that is whole and small enough to be exact.
+_WHOLE = """CASE WHEN CAST(CAST(value AS INTEGER) AS TEXT) = value THEN CAST(value AS INTEGER)
+    WHEN abs(number) < 9007199254740992 AND CAST(number AS INTEGER) = number THEN CAST(number AS INTEGER) END"""
+# A whole number of more digits.
+_LONG = "value NOT GLOB '*[^0-9+-]*'"
+# Sums in two parts, neither of which leaves 64 bits.
+_PART = 10**9
+_RATE_JOBS = 1000
+_DURATION_JOBS = 100
+_RATE_WINDOWS_S = (3600.0, 86400.0)
+
+
+class BatchRow(NamedTuple):
+    """What is told of a batch itself. Times are the disk's; `jobs` is how many its submitter said that it has."""
+
+    name: str
+    submitter: str | None
+    submitted_at: float | None
+    jobs: int | None
+    is_aborted: int
+    notes: str | None
+    throttled_until: float
+    restarted_until: float
+
+
+def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
+    """The batches that journals tell of, or that jobs say they belong to, by name."""
+    # A batch's name is looked for from one to the next: an index knows no list of what is in it.
+    query = """
+        WITH RECURSIVE named (batch) AS (
+            SELECT min(batch) FROM job WHERE batch IS NOT NULL
+            UNION ALL
+            SELECT (SELECT min(batch) FROM job WHERE batch IS NOT NULL AND batch > named.batch) FROM named
+            WHERE named.batch IS NOT NULL
+        ), every (name) AS (
+            SELECT name FROM batch UNION SELECT batch FROM named WHERE batch IS NOT NULL
+        )
+        SELECT every.name, submitter, submitted_at, jobs, coalesce(is_aborted, 0), notes, coalesce(throttle.until, 0),
+            coalesce(restarted_until, 0)
+        FROM every LEFT JOIN batch ON batch.name = every.name LEFT JOIN throttle ON throttle.batch = every.name
+        WHERE ?1 IS NULL OR every.name = ?1 ORDER BY every.name"""
+    return [BatchRow(*row) for row in connection.execute(query, (name,))]
+
+
+def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]:
+    """Rows of a query with a {where} of a batch."""
+    if name is None:
+        rows = connection.execute(query.format(where=""))
+    else:
+        rows = connection.execute(query.format(where="AND batch = ?"), (name,))
+    return list(rows)
+
+
+def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
+    """How many jobs are in which phase (open_job_report), ended with which outcome, or are gone: `removed`; `unknown`: they
+    completed, and nothing tells how. Those in whose place others were submitted do not count."""
+    counts: dict[str, dict[str, int]] = {}
+
+    def add(batch: str, phase: str, jobs: int) -> None:
+        phases = counts.setdefault(batch, {})
+        phases[phase] = phases.get(phase, 0) + jobs
+
+    open_jobs = (
+        "SELECT batch, phase, count(*) FROM open_job_report WHERE batch IS NOT NULL {where} GROUP BY batch, phase"
+    )
+    for batch, phase, jobs in _ask(connection, open_jobs, name):
+        add(batch, phase, jobs)
+    # What the outcomes' report does not see, because each of a million rows would have to be read for it: the few jobs
+    # that have an outcome and are open again, and those that were removed without one.
+    decided = "EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1)"
+    for batch, outcome, jobs in _ask(
+        connection, "SELECT batch, outcome, jobs FROM batch_outcome_report WHERE batch IS NOT NULL {where}", name
+    ):
+        add(batch, outcome, jobs)
+    reopened = (
+        "SELECT batch, (SELECT outcome FROM attempt WHERE job_uid = uid AND is_final = 1 "
+        "ORDER BY number DESC, ended_at DESC, worker_uid DESC LIMIT 1), count(*) FROM open_job_report "
+        f"WHERE move_number > 2 AND batch IS NOT NULL AND {decided} {{where}} GROUP BY 1, 2"
+    )
+    for batch, outcome, jobs in _ask(connection, reopened, name):
+        add(batch, outcome, -jobs)
+    removed = (
+        "SELECT batch, count(*) FROM job INDEXED BY job_batch "
+        f"WHERE batch IS NOT NULL AND state = 'removed' AND NOT {decided} {{where}} GROUP BY batch"
+    )
+    for batch, jobs in _ask(connection, removed, name):
+        add(batch, "removed", jobs)
+    every = "SELECT batch, count(*) FROM job INDEXED BY job_batch WHERE batch IS NOT NULL {where} GROUP BY batch"
+    for batch, jobs in _ask(connection, every, name):
+        unknown = jobs - sum(counts.get(batch, {}).values())
+        if unknown:
+            add(batch, "unknown", unknown)
+    for batch, outcomes in count_restarted(connection, name).items():
+        for outcome, jobs in outcomes.items():
+            add(batch, outcome, -jobs)
+    return {batch: {phase: jobs for phase, jobs in phases.items() if jobs} for batch, phases in counts.items()}
+
+
+def count_restarted(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
+    """How many jobs, by how they ended, were submitted again as others."""
+    query = "SELECT batch, outcome, jobs FROM batch_restarted_report WHERE batch IS NOT NULL {where}"
+    counts: dict[str, dict[str, int]] = {}
+    for batch, outcome, jobs in _ask(connection, query, name):
+        counts.setdefault(batch, {})[outcome] = jobs
+    return counts
+
+
+def count_open_phases(connection: Any) -> dict[str, int]:
+    """How many described jobs, of batches or not, that have not ended are in which phase."""
+    counts = dict(connection.execute("SELECT phase, count(*) FROM open_job_report GROUP BY phase"))
+    return {
+        phase: counts[phase] for phase in (*OPEN_PHASES, *sorted(set(counts) - set(OPEN_PHASES))) if phase in counts
+    }
+
+
+def count_failures(connection: Any, name: str | None) -> dict[str, int]:
+    """How many attempts failed, of jobs that were tried again too."""
+    query = "SELECT batch, failures FROM batch_failure_report WHERE batch IS NOT NULL {where}"
+    return dict(_ask(connection, query, name))
+
+
+def sum_stored(connection: Any, name: str | None) -> dict[str, tuple[int, int]]:
+    """How many files were stored, and their bytes."""
+    query = "SELECT batch, files, bytes FROM batch_storage_report WHERE batch IS NOT NULL {where}"
+    return {batch: (files, size) for batch, files, size in _ask(connection, query, name)}
+
+
+class Work(NamedTuple):
+    """A sum of `work_done`, and of how many jobs. Whole numbers add up exactly. None: no job says a number."""
+
+    sum: int | float | None
+    jobs: int
+
+
+def sum_work_done(connection: Any, name: str | None) -> dict[str, Work]:
+    """What is done, as work_done_report counts it."""
+    return _sum_work(connection, name, "work_done_report")
+
+
+def sum_work_under_way(connection: Any, name: str | None) -> dict[str, Work]:
+    """What attempts that are under way say that they have done so far."""
+    return _sum_work(connection, name, "work_under_way_report")
+
+
+def _sum_work(connection: Any, name: str | None, report: str) -> dict[str, Work]:
+    sums: dict[str, Work] = {}
+    # MATERIALIZED: the number is worked out once for each row, not once for each sum.
+    query = f"""
+        WITH said (batch, whole, number, value) AS MATERIALIZED (
+            SELECT batch, {_WHOLE}, number, value FROM {report} WHERE abs(number) < 9e999 {{where}})
+        SELECT batch, count(*), sum(whole / {_PART}), sum(whole % {_PART}),
+            group_concat(CASE WHEN whole IS NULL AND {_LONG} THEN value END, ' '),
+            sum(CASE WHEN whole IS NULL AND NOT {_LONG} THEN number END)
+        FROM said GROUP BY batch"""
+    for batch, jobs, high, low, long, fractions in _ask(connection, query, name):
+        total = (high or 0) * _PART + (low or 0) + sum(map(int, (long or "").split()))
+        sums[batch] = Work(total if fractions is None else total + fractions, jobs)
+    return sums
+
+
+class Rate(NamedTuple):
+    """So many jobs were completed within so many seconds until now."""
+
+    jobs: int
+    seconds: float
+
+
+def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_over: bool = False) -> Rate | None:
+    """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`: by the newest
+    thousand of them, from when the first of them was begun until now, or until the last one where the batch `is_over`. Times
+    are the disk's."""
+    query = """
+        SELECT moved_at, (SELECT min(started_at) FROM attempt WHERE job_uid = uid) FROM job
+        WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
+        ORDER BY moved_at DESC LIMIT ?"""
+    for window_s in _RATE_WINDOWS_S:
+        rows = connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
+        if not rows:
+            continue
+        newest = rows[0][0] if is_over else max(now, rows[0][0])
+        if len(rows) > _RATE_JOBS:
+            return Rate(_RATE_JOBS, max(newest - rows[-1][0], 1e-3))
+        began_at = min(moved_at if started_at is None else started_at for moved_at, started_at in rows)
+        return Rate(len(rows), max(newest - max(began_at, now - window_s), 1e-3))
+    return None
+
+
+def recent_duration(connection: Any, batch: str, now: float) -> float | None:
+    """How long jobs of a batch take, from the claim of the last attempt to the job's end: the mean of the newest hundred that
+    were completed within a day, None without one."""
+    query = """
+        SELECT avg(max(0, moved_at - started_at)) FROM (
+            SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job
+            WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
+            ORDER BY moved_at DESC LIMIT ?)"""
+    found = connection.execute(query, (batch, now - _RATE_WINDOWS_S[-1], _DURATION_JOBS)).fetchone()[0]
+    return None if found is None else float(found)
+
+
+def claim_times(connection: Any, batch: str) -> list[float]:
+    """When the jobs of a batch that workers hold were claimed, by the disk's clock."""
+    query = "SELECT moved_at FROM job INDEXED BY job_batch WHERE batch = ? AND state = 'claimed'"
+    return [moved_at for (moved_at,) in connection.execute(query, (batch,))]
+
+
+def open_place(connection: Any, batch: str) -> str | None:
+    """Where a job of a batch is that has not ended, or None."""
+    query = "SELECT place FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed') LIMIT 1"
+    row = connection.execute(query, (batch,)).fetchone()
+    return row[0] if row else None
+
+
+def count_warned(connection: Any, name: str | None) -> dict[str, int]:
+    """How many jobs have warnings."""
+    # Of all batches by way of the warnings, which are fewer than the jobs.
+    every = """
+        SELECT batch, count(DISTINCT uid) FROM warning CROSS JOIN job ON uid = job_uid WHERE batch IS NOT NULL GROUP BY batch"""
+    one = """
+        SELECT batch, count(*) FROM job INDEXED BY job_of_batch
+        WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid) GROUP BY batch"""
+    return dict(connection.execute(every) if name is None else connection.execute(one, (name,)))
+
+
+def common_warnings(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The warnings of a batch's jobs, those of most jobs first: `text`, `jobs` (how many have it), `job`, `id` (one)."""
+    query = """
+        SELECT text, count(DISTINCT uid) AS jobs, min(name) AS job, uid AS id FROM job INDEXED BY job_of_batch
+        CROSS JOIN warning ON job_uid = uid WHERE batch = ? GROUP BY text ORDER BY jobs DESC, text LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
+
+
+# Why an attempt failed: its own message, else that of the phase of it that failed.
+_WHY = """coalesce(attempt.message, (
+    SELECT phase.message FROM phase WHERE phase.job_uid = attempt.job_uid AND phase.attempt = attempt.number
+    AND phase.worker_uid = attempt.worker_uid AND phase.message IS NOT NULL ORDER BY phase.ended_at DESC, phase.name LIMIT 1))"""
+FAILED_OUTCOMES = ("failed", "timed_out", "killed", "crashed")
+# As the index attempt_failed says it.
+_FAILED = "attempt.outcome IN ('failed', 'timed_out', 'killed', 'crashed')"
+
+
+def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The jobs of a batch that failed for good and were not submitted again, those that did last first: `job`, `id`, `seed`,
+    `outcome`, `exit_status`, `signal`, `attempt`, `ended_at`, `message` (why)."""
+    query = f"""
+        SELECT job.name AS job, job.uid AS id, job.seed, attempt.outcome, attempt.exit_status, attempt.signal,
+            attempt.number AS attempt, attempt.ended_at, {_WHY} AS message
+        FROM attempt INDEXED BY attempt_failed CROSS JOIN job ON job.uid = attempt.job_uid
+        WHERE {_FAILED} AND attempt.is_final = 1 AND job.batch = ? AND job.state IN ('completed', 'removed')
+            AND NOT EXISTS (SELECT 1 FROM batch WHERE name = job.batch AND restarted_until > 0
+                AND restarted_until >= {COMPLETED_AT.format(job="job")})
+            AND NOT EXISTS (
+                SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
+                AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))
+        ORDER BY attempt.ended_at DESC, job.uid LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
+
+
+def retried_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The jobs of a batch that have not ended and failed before, as `failed_jobs` gives them, each with its newest failure and
+    `not_before`."""
+    query = f"""
+        SELECT job.name AS job, job.uid AS id, job.seed, attempt.outcome, attempt.exit_status, attempt.signal,
+            attempt.number AS attempt, attempt.ended_at, {_WHY} AS message, job.not_before
+        FROM attempt INDEXED BY attempt_failed CROSS JOIN job ON job.uid = attempt.job_uid
+        WHERE {_FAILED} AND job.batch = ? AND job.state IN ('limbo', 'unclaimed', 'claimed')
+            AND NOT EXISTS (
+                SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.outcome IS NOT NULL
+                AND (later.number, later.worker_uid) > (attempt.number, attempt.worker_uid))
+        ORDER BY attempt.ended_at DESC, job.uid LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
+
+
+def held_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+    """The jobs of a batch that workers hold: `job`, `id`, `seed`, `phase`, `place`, `claimed_at`."""
+    query = """
+        SELECT name AS job, uid AS id, seed, phase, place, moved_at AS claimed_at FROM open_job_report
+        WHERE batch = ? AND state = 'claimed' ORDER BY moved_at, uid LIMIT ?"""
+    return _dicts(connection, query, (batch, limit))
+
+
+def _dicts(connection: Any, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    cursor = connection.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+class AttemptDetails(NamedTuple):
+    """What is known of a described job's attempt beside its row. Times are the disk's."""
+
+    phases: list[dict[str, Any]]
+    variables: dict[str, str]
+    # Of each variable its values in their order, at most HISTORY_LENGTH (apply_others.py): `told_at`, `value`, and `ordinal`,
+    # which of its values it was.
+    history: dict[str, list[dict[str, Any]]]
+    warnings: list[str]
+    stored_files: list[dict[str, Any]]
+
+
+def stored_names(connection: Any, uid: str) -> set[str]:
+    """The names of the published files of a job that were stored, by any attempt."""
+    return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}
+
+
+def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> AttemptDetails:
+    """The phases of an attempt in the order in which they began, its monitored variables, their history, warnings, and the
+    files it stored."""
+    key = (uid, number, worker_uid)
+    where = "WHERE job_uid = ? AND attempt = ? AND worker_uid = ?"
+    phases = _dicts(
+        connection,
+        f"SELECT name, began_at, ended_at, exit_status, message FROM phase {where} ORDER BY began_at, ended_at IS NULL, name",
+        key,
+    )
+    variables = connection.execute(f"SELECT name, value FROM monitored_variable {where} ORDER BY name", key)
+    history: dict[str, list[dict[str, Any]]] = {}
+    query = f"SELECT name, told_at, value, ordinal FROM variable_history {where} ORDER BY name, ordinal"
+    for name, told_at, value, ordinal in connection.execute(query, key):
+        history.setdefault(name, []).append({"told_at": told_at, "value": value, "ordinal": ordinal})
+    warnings = connection.execute(f"SELECT text FROM warning {where} ORDER BY number", key)
+    stored = _dicts(
+        connection,
+        "SELECT source_name, storage_name, storage_size AS size, storage_md5 AS md5, storage_hfn AS hfn, storage_url AS url "
+        f"FROM stored_file {where} ORDER BY source_name",
+        key,
+    )
+    return AttemptDetails(phases, dict(variables), history, [text for (text,) in warnings], stored)

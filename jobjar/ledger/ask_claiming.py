@@ -1,0 +1,367 @@
+"""What workers and recovery ask the ledger, and the few marks that a claim makes in it: SQL by the driver, for it is asked for
+each job. What people ask of single jobs is in ask_jobs.py."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.job_file.names import id_in_name, unnumbered_name
+from jobjar.layout import name_in_place, worker_of_place
+
+
+class Candidate(NamedTuple):
+    """A job that the ledger believes claimable, with what its claimer has to know. `uid` None: nobody named it yet."""
+
+    row: int
+    uid: str | None
+    name: str
+    place: str
+    category: str
+    priority: int
+    submitter: str | None
+    submitted_at: float | None
+    retries: int | None
+    retry_delay_s: float | None
+    time_limit_s: float | None
+    move_number: int
+    moved_at: float
+    attempts: int
+    kind: str = ""
+    batch: str | None = None
+    seed: int | None = None
+    found_number: int | None = 0
+
+    @property
+    def was_submitted(self) -> bool:
+        """Whether its submitter's word is known; of any other job the file alone tells what it is, at each of its claims."""
+        return self.found_number == 0 and self.submitted_at is not None
+
+
+# What has not ended, as the index job_open needs to read it: `IN` would not do. A query that names one state needs no more.
+IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
+
+_CANDIDATE_COLUMNS = (
+    "id, uid, name, place, category, priority, submitter, submitted_at, "
+    "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number"
+)
+# `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
+_CANDIDATES = f"""
+SELECT {_CANDIDATE_COLUMNS} FROM job
+WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?%s
+ORDER BY priority DESC, submitted_at, id LIMIT +?"""
+_ALL_CANDIDATES = _CANDIDATES % ""
+_PLACE = Candidate._fields.index("place")
+
+
+def claim_candidates(
+    connection: Any,
+    category: str,
+    now: float,
+    limit: int,
+    without: Collection[str] = (),
+    is_passed_over: Callable[[str], bool] | None = None,
+) -> list[Candidate]:
+    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Those of the batches
+    `without`, and those at places that are passed over, are left out."""
+    query: str = _ALL_CANDIDATES
+    values: tuple[Any, ...] = (category, now)
+    if without:
+        query = _CANDIDATES % f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))"
+        values += tuple(without)
+    if is_passed_over is None:
+        return [Candidate(*row) for row in connection.execute(query, (*values, limit))]
+    # Read on until there are enough: how many come before them is not known. The index has them in this order.
+    rows = (row for row in connection.execute(query, (*values, -1)) if not is_passed_over(row[_PLACE]))
+    return [Candidate(*row) for row in itertools.islice(rows, limit)]
+
+
+def recent_claims(connection: Any, since: float) -> list[str]:
+    """The places of the jobs that were claimed at `since` (the disk's time) or later and are still held."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed' AND moved_at >= ?"
+    return [place for (place,) in connection.execute(query, (since,))]
+
+
+def recent_starts(connection: Any, since: float) -> list[str]:
+    """The names of the workers that were started at `since` (their node's time) or later and have not ended; of the newest
+    thousand, which spares a jar with a long history the rest."""
+    newest = "id > (SELECT max(id) - 1000 FROM worker)"
+    query = f"SELECT name FROM worker WHERE {newest} AND started_at >= ? AND ended_at IS NULL"
+    return [name for (name,) in connection.execute(query, (since,))]
+
+
+def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
+    """The names of at most `limit` workers that have not ended and hold no job, the newest first, without the one of the id
+    `but`; of the newest thousand, which spares a jar with a long history the rest."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
+    holding = {place.split("/", 2)[1] for (place,) in connection.execute(query)}
+    query = (
+        "SELECT name FROM worker WHERE id > (SELECT max(id) - 1000 FROM worker) AND ended_at IS NULL AND uid <> ? "
+        "ORDER BY id DESC"
+    )
+    names = (name for (name,) in connection.execute(query, (but,)) if name not in holding)
+    return list(itertools.islice(names, limit))
+
+
+def run_before(connection: Any, uid: str, place: str) -> str | None:
+    """The name of the job that a worker runs while it holds another, `uid`, which it took ahead and which has not run yet; None
+    where that is not how it is. `place` is that of `uid`."""
+    state = connection.execute(
+        "SELECT phase, (SELECT count(*) FROM phase WHERE job_uid = ?1 AND attempt = "
+        "(SELECT max(number) FROM attempt WHERE job_uid = ?1) AND name <> 'stage_in') FROM open_job_report WHERE uid = ?1",
+        (uid,),
+    ).fetchone()
+    if state is None or state[0] not in ("claimed", "stage_in") or state[1]:
+        return None
+    worker = "/".join(place.split("/", 2)[:2]) + "/"
+    row = connection.execute(
+        "SELECT name FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid <> ?1 "
+        "AND substr(place, 1, length(?2)) = ?2 AND (kind = '' OR uid IN "
+        "(SELECT uid FROM open_job_report WHERE phase IN ('run', 'poll'))) ORDER BY moved_at LIMIT 1",
+        (uid, worker),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def candidate_at(connection: Any, place: str) -> Candidate | None:
+    """The job that the ledger knows at a place, or None."""
+    row = connection.execute(
+        f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE name = ? AND place = ? AND state <> 'removed' "
+        "ORDER BY moved_at DESC LIMIT 1",
+        (name_in_place(place), place),
+    ).fetchone()
+    return Candidate(*row) if row else None
+
+
+def claimed_by(connection: Any, worker: str) -> dict[str, str]:
+    """The jobs that a worker of this name has, by the ledger: their places by their ids."""
+    beginning = f"workers/{worker}/jobs/"
+    rows = connection.execute(
+        "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
+    )
+    return {uid: place for uid, place in rows if place.startswith(beginning)}
+
+
+def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
+    """Whether a job, by the ledger, is run at `place` by a worker that is not known to have ended."""
+    worker = worker_of_place(place)
+    query = (
+        "SELECT 1 FROM worker JOIN attempt ON attempt.worker_uid = worker.uid WHERE worker.name = ? "
+        "AND worker.ended_at IS NULL AND job_uid = ?"
+    )
+    return worker is not None and connection.execute(query, (worker, uid)).fetchone() is not None
+
+
+def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
+    """When the next delayed job of these categories may be claimed, or the next of a throttled batch; None where there is
+    none."""
+    marks = ",".join(f"?{number}" for number in range(2, len(categories) + 2))
+    row = connection.execute(
+        "SELECT min(due) FROM (SELECT min(not_before) AS due FROM job WHERE state <> 'completed' AND state = 'unclaimed' "
+        f"AND not_before > ?1 AND category IN ({marks}) UNION ALL "
+        "SELECT min(until) FROM throttle WHERE until > ?1 AND EXISTS (SELECT 1 FROM job "
+        f"WHERE batch = throttle.batch AND state = 'unclaimed' AND category IN ({marks})))",
+        (now, *categories),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def throttled_batches(connection: Any) -> dict[str, float]:
+    """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed; that may be over."""
+    return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
+
+
+def aborted_batches(connection: Any) -> frozenset[str]:
+    """The batches that are aborted, and were not restarted since: none of their jobs is claimed."""
+    return frozenset(name for (name,) in connection.execute("SELECT name FROM batch WHERE is_aborted = 1"))
+
+
+class ThrottleRow(NamedTuple):
+    """A batch that fails fast: when that was told, until when its jobs wait, how many failed in a row. Disk's times."""
+
+    batch: str
+    told_at: float
+    until: float
+    failures: int
+
+
+def list_throttles(connection: Any) -> list[ThrottleRow]:
+    """The batches that are throttled, or were and have not had a success since; by name."""
+    query = "SELECT batch, told_at, until, failures FROM throttle WHERE until > 0 ORDER BY batch"
+    return [ThrottleRow(*row) for row in connection.execute(query)]
+
+
+def throttle_of(connection: Any, batch: str) -> ThrottleRow | None:
+    """What was told last of a batch's throttle, or None."""
+    query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
+    row = connection.execute(query, (batch,)).fetchone()
+    return ThrottleRow(*row) if row else None
+
+
+def throttle_of_job(connection: Any, row: int) -> tuple[str | None, float]:
+    """The batch of a job, and until when (the disk's time) the batch is throttled; 0 where it is not."""
+    query = "SELECT batch, coalesce((SELECT until FROM throttle WHERE batch = job.batch), 0) FROM job WHERE id = ?"
+    batch, until = connection.execute(query, (row,)).fetchone() or (None, 0.0)
+    return batch, until
+
+
+# Both indexes of ended attempts are read from their newest entries: what a batch did longer ago than that does not matter.
+_NEWEST_ENDS = """
+SELECT job_uid, started_at, ended_at, outcome FROM attempt WHERE {} ORDER BY ended_at DESC LIMIT ?2"""
+_BATCH_ENDS = f"""
+SELECT job.uid, ends.ended_at - ends.started_at, ends.outcome FROM (
+    SELECT * FROM ({_NEWEST_ENDS.format("is_final = 1")})
+    UNION ALL SELECT * FROM ({_NEWEST_ENDS.format("is_final = 0 AND ended_at IS NOT NULL")})) AS ends
+JOIN job ON job.uid = ends.job_uid WHERE +job.batch = ?1 ORDER BY ends.ended_at DESC"""
+
+
+def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
+    """(job, seconds from its claim, outcome) of the attempts of a batch that are among the `newest` ended ones of the jar, of
+    those that completed their jobs and of those that did not; the latest first."""
+    return list(connection.execute(_BATCH_ENDS, (batch, newest)))
+
+
+def uid_is_taken(connection: Any, uid: str) -> bool:
+    return connection.execute("SELECT 1 FROM job WHERE uid = ?", (uid,)).fetchone() is not None
+
+
+def last_attempt_number(connection: Any, uid: str) -> int:
+    """The number of a job's newest attempt; 0 before the first."""
+    row = connection.execute("SELECT max(number) FROM attempt WHERE job_uid = ?", (uid,)).fetchone()
+    return row[0] or 0
+
+
+def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether somebody took a job back from a worker's attempt `number`, which its move `move_number` began: ended that
+    attempt, or journaled the move that took it away, as far as was folded. A hand's move is none, nor a claim that follows it."""
+    query = (
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND worker_uid = ?3 AND number = ?2 "
+        "AND outcome IN ('stranded', 'crashed', 'lost') "
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number = ?4 + 1 AND reason NOT IN ('claimed', 'found')"
+    )
+    return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
+
+
+def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on, by
+    others than hands."""
+    query = (
+        "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3)) "
+        "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4 AND reason <> 'found'"
+    )
+    return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
+
+
+def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
+    """How many attempts of a job, after that of number `after` and after that with which it last completed, ended with one of
+    `outcomes`: a job that a hand took out of completed/ begins anew."""
+    wanted = tuple(outcomes)
+    marks = ",".join("?" * len(wanted))
+    row = connection.execute(
+        f"SELECT count(*) FROM attempt WHERE job_uid = ? AND outcome IN ({marks}) AND number > max(?, "
+        "coalesce((SELECT max(number) FROM attempt WHERE job_uid = ? AND is_final = 1), 0))",
+        (uid, *wanted, after, uid),
+    ).fetchone()
+    return int(row[0])
+
+
+def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_completed: bool) -> bool:
+    """Whether a job that is completed (or that the caller found there) was, from its attempt `number` on, decided by a
+    worker and by no other."""
+    row = connection.execute(
+        "SELECT (state = 'completed' OR ?), "
+        "(SELECT group_concat(DISTINCT worker_uid) FROM attempt WHERE job_uid = uid AND number >= ? AND is_final = 1) "
+        "FROM job WHERE uid = ?",
+        (is_completed, number, uid),
+    ).fetchone()
+    return row is not None and bool(row[0]) and row[1] == worker_uid
+
+
+_LAST_WORD = """
+WITH said AS (
+    SELECT job_uid, number, started_at, worker, worker_uid FROM attempt WHERE is_final = 1 AND worker_uid = ?
+    ORDER BY ended_at DESC, number DESC LIMIT 1
+), claim AS (
+    -- On a disk whose times are whole seconds earlier attempts, and later ones, may have been claimed at the same time.
+    SELECT said.job_uid, said.number, move.number AS move_number, move.destination AS place
+    FROM said JOIN move ON move.job_uid = said.job_uid AND move.moved_at = said.started_at AND move.reason = 'claimed'
+        AND move.actor = said.worker
+    ORDER BY move.number DESC LIMIT 1 OFFSET (
+        SELECT count(*) FROM attempt AS later, said WHERE later.job_uid = said.job_uid AND later.worker_uid = said.worker_uid
+            AND later.started_at = said.started_at AND later.number > said.number)
+)
+SELECT claim.job_uid, claim.number, claim.place, (
+    SELECT max(CASE
+        WHEN move.origin = claim.place AND move.number = claim.move_number + 1 AND move.reason = 'completed' THEN 2
+        WHEN move.origin = claim.place OR move.reason = 'claimed' THEN 1 END)
+    FROM move WHERE move.job_uid = claim.job_uid AND move.number > claim.move_number)
+FROM claim"""
+
+
+class LastWord(NamedTuple):
+    """A worker's last attempt that, by its own word, completes the job; and where it held that job. `was_moved_on`: the
+    job went another way from there, as the journals tell; None where they do not tell of any."""
+
+    uid: str
+    number: int
+    place: str
+    was_moved_on: bool | None
+
+
+def last_word(connection: Any, worker_uid: str) -> LastWord | None:
+    """The newest attempt of a worker by which a job would be completed, or None."""
+    row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
+    return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
+
+
+def completed_among(connection: Any, uids: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of these jobs that are completed, as far as the ledger knows, and where their files are: (id, place) each."""
+    query = "SELECT uid, place FROM job WHERE uid = ? AND state = 'completed'"
+    rows = (connection.execute(query, (uid,)).fetchone() for uid in uids)
+    return [(uid, place) for uid, place in filter(None, rows)]
+
+
+class HeldAttempt(NamedTuple):
+    """The attempt for which a worker claimed a job, as far as journals tell."""
+
+    number: int
+    pid: int | None
+    pid_started: float | None
+    outcome: str | None
+    is_final: bool
+
+
+def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt | None:
+    """The newest attempt of a job by a worker, or None."""
+    row = connection.execute(
+        "SELECT number, pid, pid_started, outcome, is_final FROM attempt WHERE job_uid = ? AND worker_uid = ? "
+        "ORDER BY number DESC LIMIT 1",
+        (uid, worker_uid),
+    ).fetchone()
+    return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
+
+
+def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
+    """The id of the job that a worker's scratch directory is named for, or None."""
+    row = connection.execute(
+        "SELECT uid FROM job WHERE uid = ? OR name IN (?, ?) "
+        "ORDER BY EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND worker_uid = ?) DESC LIMIT 1",
+        (id_in_name(name), name, unnumbered_name(name), worker_uid),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -> str | None:
+    """The name of the worker that made an attempt, or None where nothing tells of it."""
+    row = connection.execute(
+        "SELECT worker FROM attempt WHERE job_uid = ? AND number = ? AND worker_uid = ?", (uid, number, worker_uid)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+    """Whether an attempt has this warning."""
+    query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
+    return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None

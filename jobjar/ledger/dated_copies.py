@@ -1,0 +1,58 @@
+"""Dated copies of a ledger home's database, made by SQLite's backup interface while it is in use.
+
+Reads the live ledger; writes `<home>/copies/ledger-YYYY-MM-DD.db` under a temporary name, fsync, rename. Killed midway a
+temporary file stays, which `sweep_copies` of a later night removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from jobjar.ledger.database import back_up, check_database, remove_database
+from jobjar.ledger.store import Ledger
+from jobjar.shared_disk.creating import TEMPORARY, temporary_path
+from jobjar.shared_disk.files import sync_directory
+from jobjar.shared_disk.leftovers import remove_leftovers
+
+KEPT = 7
+_COPY = re.compile(r"ledger-[0-9]{4}-[0-9]{2}-[0-9]{2}\.db")
+_TEMPORARY = r"ledger-.*\.db" + TEMPORARY + ".*"
+
+
+def copy_database(ledger: Ledger, path: str) -> None:
+    """Copy the live ledger to `path`, whole or not at all. Raises OSError, LedgerUnavailable."""
+    temporary = temporary_path(path)
+    try:
+        with ledger.errors_named():
+            ledger.ensure_open()
+            back_up(ledger.path, temporary)
+        check_database(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+        sync_directory(os.path.dirname(path))
+    finally:
+        remove_database(temporary)
+
+
+def make_dated_copy(ledger: Ledger, date: str) -> str:
+    """Copy the live ledger as that of `date` (YYYY-MM-DD); keep the newest seven. Returns the copy's path."""
+    directory = ledger.home.copies
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, os.stat(ledger.home.path).st_mode & 0o770)
+    path = f"{directory}/ledger-{date}.db"
+    copy_database(ledger, path)
+    for name in sorted(name for name in os.listdir(directory) if _COPY.fullmatch(name))[:-KEPT]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{name}")
+    return path
+
+
+def sweep_copies(ledger: Ledger) -> list[str]:
+    """Remove what killed processes left half-copied; returns the names."""
+    return remove_leftovers(ledger.home.copies, _TEMPORARY)

@@ -1,0 +1,357 @@
+"""Make a ledger agree with the directories, as a whole: list the jars, find what differs, put it right (reconcile_file.py).
+
+Reads the jars and all rows; writes rows, and has the moves journaled that hands made (by_hand.py). Killed midway, the
+transaction is taken back, and the next reconciliation does what was not done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.job_file.names import oddity_in_name, unnumbered_name
+from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.ask_claiming import IS_OPEN, is_with_worker
+from jobjar.ledger.by_hand import OpenJournal
+from jobjar.ledger.compared import begin_look, find_large, note_look
+from jobjar.ledger.difference import Difference
+from jobjar.ledger.fold import fold_in_pieces, fold_journals
+from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.pieces import in_pieces
+from jobjar.ledger.reconcile_file import apply_differences, compare_file
+from jobjar.ledger.removed import forget_missed, missed_jobs
+from jobjar.ledger.store import Ledger
+from jobjar.meter import SILENT, Meter
+from jobjar.shared_disk.files import is_gone, look
+from jobjar.shared_disk.listing import list_jars
+
+# At most so much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
+PIECE = 500
+# Of a job in the ledger: row, id, place, name.
+Row = tuple[int, str | None, str, str]
+
+
+class Suspects(NamedTuple):
+    """What may differ: the files at these places are not known, these rows have no file that was listed."""
+
+    places: list[str]
+    rows: list[int]
+
+
+def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
+    """The jobs that are to have a file: row, id, place and name."""
+    states = "state <> 'removed'" if with_completed else IS_OPEN
+    yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE {states}")
+
+
+def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
+    """Compare rows with a listing of where they ought to be. Whether the directories and the ledger really differ in what is
+    found is for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that
+    takes."""
+    unknown = set(places)
+    unnamed: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
+    missing: list[int] = []
+    missing_names: set[str] = set()
+    for row, uid, place, name in rows:
+        if place not in places:
+            if is_gone(layout.path(place)):
+                missing.append(row)
+                if uid is not None:
+                    missing_names.add(name)
+        elif uid is None:
+            unnamed.append((place, name))
+        elif place in unknown:
+            unknown.discard(place)
+        else:
+            shared.append((name, place))
+    for name, place in shared:
+        same = connection.execute(
+            "SELECT id FROM job WHERE name = ? AND place = ? AND state <> 'removed'", (name, place)
+        )
+        missing += [row for (row,) in same.fetchall() if _is_followed(connection, row, name, place)]
+    for place, name in unnamed:
+        if name not in missing_names and unnumbered_name(name) not in missing_names:
+            unknown.discard(place)
+    return Suspects(sorted(unknown), missing)
+
+
+def compare_places(
+    connection: Any,
+    layout: Layout,
+    places: Iterable[str],
+    with_completed: bool = True,
+    explained: set[int] | None = None,
+) -> list[Difference]:
+    """What the files at `places` are that the ledger does not have there. The rows that these are, or may be, are not those
+    in `explained`, and are added to it."""
+    differences = []
+    explained = set() if explained is None else explained
+    for place in places:
+        doubtful = _doubtful_rows(connection, layout, place, with_completed)
+        explained.update(doubtful)
+        difference = compare_file(connection, layout, place, explained)
+        if difference is not None and not (doubtful and difference.kind == "new"):
+            differences.append(difference)
+            if difference.row is not None:
+                explained.add(difference.row)
+    return differences
+
+
+def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: bool) -> set[int]:
+    """The rows without an id at a place that may be a job which has one: such a job was seen after a hand had moved it, and
+    before the entry of the claim that named it was read."""
+    name = name_in_place(place)
+    if oddity_in_name(name):  # no job, and perhaps not even text
+        return set()
+    query = "SELECT id FROM job WHERE uid IS NULL AND name = ? AND place = ? AND state <> 'removed'"
+    unnamed = {row for (row,) in connection.execute(query, (name, place))}
+    if not unnamed:
+        return unnamed
+    states = "" if with_completed else "AND state <> 'completed'"
+    named = connection.execute(
+        f"SELECT place FROM job WHERE name IN (?, ?) AND uid IS NOT NULL AND state <> 'removed' {states}",
+        (name, unnumbered_name(name)),
+    ).fetchall()
+    return unnamed if any(look(layout.path(there)) is None for (there,) in named) else set()
+
+
+def compare_rows(
+    connection: Any,
+    layout: Layout,
+    rows: Sequence[int],
+    places: Collection[str],
+    list_again: Callable[[], set[str]],
+    explained: Collection[int] = (),
+    with_completed: bool = True,
+) -> list[Difference]:
+    """Which of these rows have no file, neither now nor in the listing `places`; without those `explained`.
+
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there. `list_again` gives what of a
+    second listing the first one did not show: a job in it went back, as one does that could not be started, or on, behind
+    the back of the first, and the entry of its move is about to be read.
+    """
+    states = "" if with_completed else "AND state <> 'completed'"
+    marks = ",".join("?" * len(rows))
+    differences: list[Difference] = []
+    followed: list[Difference] = []
+    taken = set(explained)
+    for row, uid, place, name in connection.execute(
+        f"SELECT id, uid, place, name FROM job WHERE id IN ({marks}) AND state <> 'removed' {states}", rows
+    ).fetchall():
+        if row not in taken and _is_followed(connection, row, name, place):
+            followed.append(Difference("gone", row, uid, place, place, 0.0))
+            continue
+        # Looked for again: it may have come back since the listing.
+        if row in taken or place in places or not is_gone(layout.path(place)):
+            continue
+        if place.startswith("workers/") and is_with_worker(connection, uid, place):
+            continue  # it removed its own file, perhaps: its worker's end, or a recovery, tells
+        difference = None
+        if not with_completed:
+            difference = compare_file(connection, layout, f"completed/{name}", taken)
+        if difference is None or difference.row != row:
+            difference = Difference("gone", row, uid, place, place, 0.0)
+        differences.append(difference)
+        taken.add(row)
+    return followed + _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
+
+
+def _is_followed(connection: Any, row: int, name: str, place: str) -> bool:
+    """Whether a later job has completed at the place of a completed one: the file there is that of the later, and the earlier
+    one's was removed before."""
+    query = (
+        "SELECT 1 FROM job AS later, job WHERE job.id = ? AND later.name = ? AND later.place = ? AND later.uid IS NOT NULL "
+        "AND later.state = 'completed' AND job.state = 'completed' "
+        "AND (later.moved_at, later.move_number, later.uid) > (job.moved_at, job.move_number, job.uid)"
+    )
+    return connection.execute(query, (row, name, place)).fetchone() is not None
+
+
+def _without_jobs_on_their_way(
+    connection: Any,
+    layout: Layout,
+    differences: list[Difference],
+    list_again: Callable[[], set[str]],
+    with_completed: bool,
+) -> list[Difference]:
+    """The differences without the missing jobs that a second listing shows."""
+    gone = {unnumbered_name(name_in_place(difference.place)) for difference in differences if difference.kind == "gone"}
+    if not gone:
+        return differences
+    shown = {
+        unnumbered_name(name_in_place(place))
+        for place in list_again()
+        if unnumbered_name(name_in_place(place)) in gone and not _is_known(connection, place)
+    }
+    return [
+        difference
+        for difference in differences
+        if difference.kind != "gone"
+        or difference.uid is None
+        or not (
+            unnumbered_name(name_in_place(difference.place)) in shown
+            or look(layout.path(difference.place)) is not None
+            or (not with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None)
+        )
+    ]
+
+
+def _is_known(connection: Any, place: str) -> bool:
+    query = "SELECT 1 FROM job WHERE name = ? AND place = ? AND state <> 'removed'"
+    return connection.execute(query, (name_in_place(place), place)).fetchone() is not None
+
+
+def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
+    """All differences between the ledger and the jars, of which `places` is a listing (`list_jars`).
+
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
+    """
+    suspects = find_suspects(connection, layout, places, list_rows(connection, with_completed))
+    differences = compare_places(connection, layout, suspects.places, with_completed)
+    explained = {difference.row for difference in differences if difference.row is not None}
+    list_again = functools.cache(lambda: list_jars(layout, with_completed) - places)
+    for start in range(0, len(suspects.rows), PIECE):
+        rows = suspects.rows[start : start + PIECE]
+        differences += compare_rows(connection, layout, rows, places, list_again, explained, with_completed)
+    return differences
+
+
+def compare_missed(
+    connection: Any, layout: Layout, rows: Sequence[int], places: Collection[str], list_again: Callable[[], set[str]]
+) -> list[Difference]:
+    """Which jobs that a claimer missed are gone; after what the files at `places` are is known to the ledger. `list_again` as in
+    `compare_rows`."""
+    marks = ",".join("?" * len(rows))
+    query = f"SELECT id, uid, place FROM job WHERE id IN ({marks}) AND state = 'removed'"
+    gone = [Difference("gone", row, uid, place, place, 0.0) for row, uid, place in connection.execute(query, rows)]
+    # A file at a missed job's place is another job's by now.
+    replaced = [difference for difference in gone if difference.place in places]
+    missing = [
+        difference for difference in gone if difference.place not in places and is_gone(layout.path(difference.place))
+    ]
+    return replaced + _without_jobs_on_their_way(connection, layout, missing, list_again, False)
+
+
+def reconcile(
+    connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
+) -> list[Difference]:
+    """Compare and apply everything; returns what was different. Inside the caller's transaction. `open_journal` gives the journal
+    in which is told what hands did; without it nothing is.
+
+    Without `with_completed` the completed jar, which may hold millions, is not listed.
+    """
+    places = list_jars(layout, with_completed)
+    # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
+    fold_journals(connection, layout)
+    differences = compare_jars(connection, layout, places, with_completed)
+    apply_differences(connection, layout, differences, open_journal)
+    return differences
+
+
+def reconcile_in_pieces(
+    ledger: Ledger,
+    layout: Layout,
+    with_completed: bool = True,
+    links: list[str] | None = None,
+    patience_s: float = LOCK_PATIENCE_S,
+    meter: Meter = SILENT,
+    open_journal: OpenJournal | None = None,
+) -> list[Difference]:
+    """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
+    listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
+
+    Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
+    LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
+    """
+    ledger.ensure_open(patience_s)
+    with ledger.errors_named():
+        large = {place: begin_look(layout.path(place)) for place in find_large(ledger.connection)}
+    meter.begin("listing the directories", "files")
+    places = list_jars(layout, with_completed, links, meter)
+    differences = find_differences(ledger, layout, places, with_completed, patience_s, meter, True, open_journal)
+    if large:
+        with ledger.writing(patience_s) as connection:
+            for place, before in large.items():
+                note_look(connection, place, before)
+    return differences
+
+
+def find_differences(
+    ledger: Ledger,
+    layout: Layout,
+    places: set[str],
+    with_completed: bool = True,
+    patience_s: float = LOCK_PATIENCE_S,
+    meter: Meter = SILENT,
+    applies: bool = False,
+    open_journal: OpenJournal | None = None,
+) -> list[Difference]:
+    """All differences between a ledger and the jars, of which `places` is a listing from just now; `applies`: they are put right,
+    too, and what hands did is journaled. In pieces, and raises, as `reconcile_in_pieces`."""
+    # After the listing, as in `reconcile`.
+    meter.begin("folding the journals", "bytes")
+    fold_in_pieces(ledger, layout, patience_s, meter)
+    meter.begin("comparing the ledger with the directories", "jobs", len(places))
+    with ledger.errors_named():
+        rows = meter.counted(list_rows(ledger.connection, with_completed))
+        suspects = find_suspects(ledger.connection, layout, places, rows)
+        missed = missed_jobs(ledger.connection) if applies else []
+
+    def list_again() -> set[str]:
+        return list_jars(layout, with_completed) - places
+
+    fold_in_pieces(ledger, layout, patience_s)
+    return look_at_suspects(
+        ledger, layout, suspects, places, list_again, with_completed, patience_s, meter, applies, open_journal, missed
+    )
+
+
+def look_at_suspects(
+    ledger: Ledger,
+    layout: Layout,
+    suspects: Suspects,
+    places: set[str],
+    list_again: Callable[[], set[str]],
+    with_completed: bool,
+    patience_s: float,
+    meter: Meter = SILENT,
+    applies: bool = True,
+    open_journal: OpenJournal | None = None,
+    missed: Sequence[int] = (),
+) -> list[Difference]:
+    """Look at suspects again under the lock, a piece at a time; returns what differs, put right where `applies`. `list_again`, as
+    in `compare_rows`, is called before the lock is taken. Raises as `reconcile_in_pieces`."""
+    again = list_again() if suspects.rows or missed else set()
+    differences: list[Difference] = []
+    # What was put right agrees now; of what stays as it is no row is two files.
+    explained: set[int] = set()
+    meter.begin("looking at what seems to differ", "jobs", len(suspects.places) + len(suspects.rows))
+    for some_places in in_pieces(suspects.places, PIECE):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            known = None if applies else explained
+            of_piece = compare_places(connection, layout, some_places, with_completed, known)
+            if applies:
+                apply_differences(connection, layout, of_piece, open_journal)
+            differences += of_piece
+        meter.add(len(some_places))
+    # The rows that a file was, or may be: not explained is what `compare_rows` is to look at.
+    explained = set() if applies else {found.row for found in differences if found.row is not None}
+    for rows in in_pieces(suspects.rows, PIECE):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            of_piece = compare_rows(connection, layout, rows, places, lambda: again, explained, with_completed)
+            if applies:
+                apply_differences(connection, layout, of_piece, open_journal)
+            differences += of_piece
+        meter.add(len(rows))
+    for rows in in_pieces(missed, PIECE):
+        with ledger.writing(patience_s) as connection:
+            fold_journals(connection, layout)
+            gone = compare_missed(connection, layout, rows, places, lambda: again)
+            apply_differences(connection, layout, gone, open_journal)
+            forget_missed(connection, [difference.row for difference in gone if difference.row is not None])
+        differences += gone
+    return differences

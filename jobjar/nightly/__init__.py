@@ -1,0 +1,1 @@
+"""What the nightly job does beside recovery: the archive, retention, rotation of journals."""

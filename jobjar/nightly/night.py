@@ -1,0 +1,166 @@
+"""The nightly job: recover, archive, rotate, checkpoint, check, copy; and say what was done.
+
+The steps are independent: one that fails is reported, and the others are still done. What belongs to the whole jar (the
+archive) is done by one node at a time, what belongs to a ledger home by one process of it at a time. Each step says in
+its own module what a crash inside it leaves; the next night repairs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+
+from jobjar.errors import JarError, LedgerCorrupt
+from jobjar.host import node_name
+from jobjar.jar import Jar
+from jobjar.ledger.ask_nightly import checkpoint
+from jobjar.ledger.dated_copies import make_dated_copy, sweep_copies
+from jobjar.ledger.rebuild import fill_ledger
+from jobjar.ledger.snapshot import publish_snapshot
+from jobjar.ledger.store import check_database
+from jobjar.nightly.archive import date_of, keep_in_order
+from jobjar.nightly.rotation import compress_journals, rotate_journal, sweep_half_compressed
+from jobjar.recovery.recover import recover_node
+from jobjar.shared_disk.files import open_common_file, read_disk_clock
+
+Step = Callable[[Jar, "Night"], None]
+
+
+class Night:
+    """What was done, in lines for people. `mattered`: something that somebody may want to know."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+        self.mattered = False
+        self.now = 0.0
+
+    def log(self, line: str, matters: bool = False) -> None:
+        self.lines.append(line)
+        self.mattered = self.mattered or matters
+
+    def warn(self, line: str) -> None:
+        self.warnings.append(line)
+        self.mattered = True
+
+
+def run_nightly(jar: Jar) -> Night:
+    """Do all steps; what goes wrong is among the warnings. Raises LedgerUnavailable, CannotUseJar where there is no
+    ledger home to work in."""
+    night = Night()
+    night.now = read_disk_clock(jar.layout.clock_file(node_name()))
+    _try_step(jar, night, "recovery", _recover)
+    _try_step(jar, night, "archive", _archive)
+    with _alone(jar) as is_alone:
+        if is_alone:
+            _try_step(jar, night, "left-overs", _sweep)
+            _try_step(jar, night, "journals", _rotate)
+            _try_step(jar, night, "checkpoint", _checkpoint)
+            # Before the copy, so that no sound copy has to make room for one of a damaged ledger.
+            if _try_step(jar, night, "quick_check", _check):
+                _try_step(jar, night, "copy", _copy)
+            _try_step(jar, night, "snapshot", _publish)
+        else:
+            night.log(f"{jar.ledger_home.path}: another nightly job is at work there")
+    return night
+
+
+def _try_step(jar: Jar, night: Night, name: str, step: Step) -> bool:
+    """Do one step; returns whether it could be done. A damaged ledger is rebuilt, and the step done again."""
+
+    def log(line: str) -> None:
+        night.warn(line)
+
+    try:
+        jar.ledger.repaired(lambda: step(jar, night), fill_ledger, log)
+        return True
+    except JarError as error:
+        night.warn(f"{name}: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        night.warn(f"{name}: {where}{error.strerror or error}. Check the disk and the permissions")
+    return False
+
+
+@contextlib.contextmanager
+def _alone(jar: Jar) -> Iterator[bool]:
+    """Whether no other nightly job works on this home; the lock is the home's, so on a local disk or of one host."""
+    descriptor = open_common_file(jar.ledger_home.nightly_lock, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        except BlockingIOError:
+            is_alone = False
+        yield is_alone
+    finally:
+        os.close(descriptor)
+
+
+def _recover(jar: Jar, night: Night) -> None:
+    recovery = recover_node(jar)
+    for line in recovery.lines:
+        night.log(line, matters=True)
+    for line in recovery.notes:
+        night.log(line)
+    night.log(f"recovery: {recovery.returned} jobs returned, {recovery.completed} completed")
+
+
+def _archive(jar: Jar, night: Night) -> None:
+    kept = keep_in_order(jar, night.now)
+    if kept.skipped:
+        night.log("archive: another node is at it, or was stopped at it within ten minutes")
+        return
+    archived = kept.archived_jobs + kept.archived_workers
+    deleted = kept.deleted_jobs + kept.deleted_workers
+    night.log(
+        f"archive: {kept.archived_jobs} jobs and {kept.archived_workers} workers archived, "
+        f"{kept.deleted_jobs} jobs and {kept.deleted_workers} workers deleted",
+        matters=archived + deleted > 0,
+    )
+    for line in kept.stays:
+        night.log(f"archive: {line}", matters=True)
+
+
+def _sweep(jar: Jar, night: Night) -> None:
+    for name in sweep_half_compressed(jar) + sweep_copies(jar.ledger):
+        night.log(f"removed the half-written {name}", matters=True)
+
+
+def _rotate(jar: Jar, night: Night) -> None:
+    ended = rotate_journal(jar)
+    packed = compress_journals(jar, night.now)
+    rotated = f"{ended} ended, a new one begun; " if ended else ""
+    night.log(
+        f"journals: {rotated}{packed.journals} compressed, {packed.freed_bytes} bytes freed",
+        matters=packed.journals > 0,
+    )
+
+
+def _checkpoint(jar: Jar, night: Night) -> None:
+    with jar.ledger_home.locked(), jar.ledger.errors_named():
+        jar.ledger.ensure_open()
+        is_whole = checkpoint(jar.ledger.connection)
+    night.log(f"checkpoint: {'done' if is_whole else 'in part; somebody reads the ledger'}")
+
+
+def _check(jar: Jar, night: Night) -> None:
+    path = jar.ledger_home.database
+    try:
+        check_database(path)
+    except LedgerCorrupt:
+        with jar.ledger.writing():  # a database that was just replaced, or none yet, is not a damaged one
+            check_database(path)
+    night.log("quick_check: ok")
+
+
+def _copy(jar: Jar, night: Night) -> None:
+    path = make_dated_copy(jar.ledger, date_of(night.now))
+    night.log(f"copy: {path}, {os.stat(path).st_size} bytes")
+
+
+def _publish(jar: Jar, night: Night) -> None:
+    if publish_snapshot(jar.ledger, 0.0):
+        night.log(f"snapshot: {jar.layout.snapshot}")

@@ -1,0 +1,1 @@
+"""Software packages: unpacked, installed once on the shared disk, and used by jobs."""

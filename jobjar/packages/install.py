@@ -1,0 +1,248 @@
+"""Install software packages on the shared disk, each once, and put workware into a working directory.
+
+    software/<sha256>/              an unpacked archive, in its final place from the beginning: its files get to know their place
+    software/<sha256>.ready         says that it is whole: who installed it from what, and what `package/install` said
+    software/<sha256>.building/     who is at it (build_claim.py)
+    software/.<name>.<node>.<pid>.<random>.<what>     on its way in or out: new, half, ready, claim, fetched (an archive)
+
+Whoever has the claim unpacks, has `package/install` run, and renames `.ready` to its name: that is the commit. Killed before,
+the next one throws away what is there and begins anew; a directory without `.ready` is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from jobjar.errors import CannotFetch, CannotInstall
+from jobjar.fetching.copies import BetweenPieces, copy, nothing, open_file
+from jobjar.fetching.places import hide_password, local_path
+from jobjar.fetching.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
+from jobjar.host import node_name
+from jobjar.job_file.description import Source
+from jobjar.packages.build_claim import Claim, sweep, take_claim, temporary_path
+from jobjar.packages.package import (
+    Package as Package,
+    find_command as find_command,
+    read_package,
+    shell_prefix as shell_prefix,
+)
+from jobjar.packages.run_install import run_install
+from jobjar.packages.unpack import unpack
+from jobjar.shared_disk.files import is_directory, look, remove_file, rename, replace_file
+from jobjar.shared_disk.trees import remove_tree
+
+Say = Callable[[str], None]
+
+
+def install(
+    jar_software_dir: str,
+    source: Source,
+    cache: Cache | None,
+    log: Callable[[str], None],
+    between_pieces: BetweenPieces = nothing,
+    warn: Callable[[str], None] | None = None,
+) -> Package:
+    """The package that a source names, ready for use.
+
+    A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, and its
+    `package/install` run there once, with that path as its first argument; others wait for it. `between_pieces` is called again
+    and again all the time; what it raises ends it all at once. Raises CannotFetch, BadArchive, CannotInstall (with what
+    `package/install` said), OSError; then nothing is left that anybody would use. Warns of what could not be removed.
+    """
+    path = local_path(source.location)
+    if path is not None and is_directory(path):
+        if source.md5 or source.sha256:
+            raise CannotInstall(location=source.location, reason="it is a directory: md5 and sha256 are of archives")
+        return read_package(os.path.normpath(path))
+    os.makedirs(jar_software_dir, exist_ok=True)
+    known = sum_of_source(source, cache, between_pieces)
+    if known is not None and _is_ready(jar_software_dir, known):
+        return _read_installed(jar_software_dir, known)
+    with archive_at_hand(source, jar_software_dir, cache, between_pieces) as (archive, sha256):
+        _install_once(jar_software_dir, source, archive, sha256, log, warn or log, between_pieces)
+    return _read_installed(jar_software_dir, sha256)
+
+
+def _name(source: Source) -> str:
+    return hide_password(source.location)
+
+
+def _is_ready(directory: str, sha256: str) -> bool:
+    return look(f"{directory}/{sha256}.ready") is not None and look(f"{directory}/{sha256}") is not None
+
+
+def _read_installed(directory: str, sha256: str) -> Package:
+    return read_package(_location(f"{directory}/{sha256}"))
+
+
+def _location(unpacked: str) -> str:
+    """Where the files of a package are: in an archive of one directory that holds `package`, in that."""
+    names = os.listdir(unpacked)
+    if len(names) == 1 and names[0] != "package" and is_directory(f"{unpacked}/{names[0]}/package"):
+        return f"{unpacked}/{names[0]}"
+    return unpacked
+
+
+@contextlib.contextmanager
+def archive_at_hand(
+    source: Source, directory: str, cache: Cache | None, between_pieces: BetweenPieces
+) -> Iterator[tuple[str, str]]:
+    """The path and the sha256 of a source's archive, verified; fetched into `directory` for as long as this lasts where it is
+    not on this node's disks. Raises CannotFetch, OSError."""
+    path = local_path(source.location)
+    if path is not None:
+        # Read now, whatever was remembered: what is unpacked has to be what it is called.
+        found = sum_of_source(source._replace(sha256=None), None, between_pieces)
+        assert found is not None  # it is a file of this node's disks
+        if source.sha256 not in (None, found):
+            reason = f"its sha256 is {found}, not {source.sha256} as the description says"
+            raise CannotFetch(location=source.location, reason=reason)
+        yield path, found
+        return
+    fetched = temporary_path(f"{directory}/archive", "fetched")
+    before = key_of_sum(source, cache, between_pieces)
+    try:
+        fetch(source, fetched, cache, between_pieces)
+        sha256 = sum_of_file(fetched, between_pieces)
+        if before is not None and key_of_sum(source, cache, between_pieces) == before:
+            remember_sum(before, sha256, cache)
+        yield fetched, sha256
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(fetched)
+
+
+def _install_once(
+    directory: str, source: Source, archive: str, sha256: str, log: Say, warn: Say, between_pieces: BetweenPieces
+) -> None:
+    place = f"{directory}/{sha256}"
+    while not _is_ready(directory, sha256):
+        claim = take_claim(place, lambda: _is_ready(directory, sha256), log, between_pieces)
+        if claim is not None:
+            with claim:
+                # Looked at again: the one before may have done it.
+                if not _is_ready(directory, sha256):
+                    _install_claimed(claim, place, source, archive, log, warn, between_pieces)
+
+
+def _install_claimed(
+    claim: Claim, place: str, source: Source, archive: str, log: Say, warn: Say, between_pieces: BetweenPieces
+) -> None:
+    sweep(place)
+    remove_file(f"{place}.ready")  # somebody removed the directory alone
+    _discard(place, warn)
+    before = os.stat(archive)
+    said = ""
+    try:
+        unpack(archive, place, claim.is_held, between_pieces)
+        after = os.stat(archive)
+        if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+            raise CannotInstall(location=_name(source), reason="the archive was changed while it was unpacked")
+        said = run_install(_location(place), _name(source), log, between_pieces)
+        _sync_disk(place)
+        if not claim.is_held():
+            return  # stopped for so long that another does it anew
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if claim.is_held():
+                _discard(place, warn)
+        raise
+    ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
+    prepared = temporary_path(place, "ready")
+    replace_file(prepared, json.dumps(ready, indent=1).encode("utf-8", "surrogateescape") + b"\n")
+    # COMMIT: from here the package is installed.
+    rename(prepared, f"{place}.ready")
+
+
+def _discard(place: str, warn: Say) -> None:
+    """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it. Warns of
+    what cannot be removed."""
+    aside = temporary_path(place, "half")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(place, aside)
+        for kept in remove_tree(aside):
+            warn(str(kept))
+
+
+def _sync_disk(path: str) -> None:
+    """What was unpacked outlives a crash of this node before anything says that it is whole."""
+    if sys.platform == "linux":
+        import ctypes
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(descriptor)
+    else:
+        os.sync()
+
+
+def place_workware(
+    source: Source, working_directory: str, cache: Cache | None, between_pieces: BetweenPieces = nothing
+) -> Package:
+    """Put the files of a package, a directory or an archive, into a job's working directory, and have its `package/install`
+    run with that as its first argument. They are the job's own copies.
+
+    Directories are joined; a file that is there already is an error. `between_pieces` is as of `install`. Raises CannotFetch,
+    BadArchive, CannotInstall, OSError.
+    """
+    path = local_path(source.location)
+    unpacked = f"{working_directory}/.workware.{uuid.uuid4().hex[:8]}"
+    try:
+        if path is not None and is_directory(path):
+            shutil.copytree(path, unpacked, symlinks=True, copy_function=partial(_copy_own, between_pieces))
+        else:
+            with archive_at_hand(source, working_directory, cache, between_pieces) as (archive, _):
+                unpack(archive, unpacked, between_pieces=between_pieces)
+        location = _location(unpacked)
+        has_install = look(f"{location}/package/install") is not None
+        _join(location, working_directory, _name(source))
+    except shutil.Error as error:
+        raise CannotInstall(location=_name(source), reason=_first_of(error)) from error
+    except RecursionError as error:  # copytree and _join call themselves for each level
+        raise CannotInstall(location=_name(source), reason="it has too many directories in each other") from error
+    finally:
+        remove_tree(unpacked)
+    if has_install:
+        run_install(working_directory, _name(source), lambda line: None, between_pieces)
+    return read_package(working_directory)
+
+
+def _copy_own(between_pieces: BetweenPieces, source: str, destination: str) -> None:
+    """Copy one file of a package with its mode and times. What is no regular file would be waited for, or have no end."""
+    descriptor = open_file(source)
+    try:
+        with open(destination, "xb") as file:
+            copy(descriptor, file.fileno(), between_pieces)
+    finally:
+        os.close(descriptor)
+    shutil.copystat(source, destination)
+
+
+def _first_of(error: shutil.Error) -> str:
+    """copytree gathers (from, to, why); the first says enough."""
+    return ": ".join(str(word) for word in error.args[0][0][::2])
+
+
+def _join(source: str, destination: str, location: str) -> None:
+    for name in os.listdir(source):
+        taken = look(f"{destination}/{name}")
+        if taken is None:
+            os.rename(f"{source}/{name}", f"{destination}/{name}")
+        elif all(
+            os.path.isdir(path) and not os.path.islink(path) for path in (f"{source}/{name}", f"{destination}/{name}")
+        ):
+            _join(f"{source}/{name}", f"{destination}/{name}", location)
+        else:
+            raise CannotInstall(location=location, reason=f"{name} is in the working directory already")

@@ -1,0 +1,94 @@
+"""Run a package's `package/install`, in a session that ends with whoever started it.
+
+Its shell's standard input is a pipe that only this process can write to, and never does: when this process dies, however,
+the kernel closes it, and a watcher in the session kills the rest. So no installer goes on writing into a directory that
+somebody else has begun anew.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+
+from jobjar.errors import CannotInstall
+from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.processes.session import DEFAULT_SIGNALS, Waiter, doubt, end_child_session, seems_told_to_end, start_awaited
+from jobjar.shared_disk.files import look
+
+_TOLD_BYTES = 4000
+_WATCHED = """exec 3<&0 </dev/null
+(read never <&3; kill -KILL 0) &
+exec 3<&-
+cd "$2" && exec "$1" "$2"
+"""
+
+
+def run_install(
+    location: str, package: str, log: Callable[[str], None], between_pieces: BetweenPieces = nothing
+) -> str:
+    """Run `package/install` with `location` as its first argument and working directory, if it is there; returns the end of
+    what it said. `package` is what errors call it. `between_pieces` is called while it runs; what that raises ends it at once,
+    with all that it started. Raises CannotInstall with that, where it fails; OSError."""
+    program = f"{location}/package/install"
+    status = look(program)
+    if status is None:
+        return ""
+    if not os.access(program, os.X_OK):
+        raise CannotInstall(
+            location=package, reason="its package/install has no run bit; chmod +x it, and pack it again"
+        )
+    with tempfile.TemporaryFile() as output:
+        log(f"{location}: running package/install")
+        ended = _run(program, location, output.fileno(), between_pieces)
+        said = _read_end(output.fileno())
+    if ended != 0:
+        how = f"was ended by signal {-ended}" if ended < 0 else f"failed with status {ended}"
+        raise CannotInstall(location=package, reason=f"its package/install {how}{_tell(said)}")
+    return said
+
+
+def _tell(said: str) -> str:
+    return f"; it said:\n{said}" if said else ", and said nothing"
+
+
+def _read_end(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - _TOLD_BYTES)
+    text = os.pread(descriptor, _TOLD_BYTES, start).decode("utf-8", "replace").strip()
+    return f"…{text}" if start else text
+
+
+def _run(program: str, location: str, output: int, between_pieces: BetweenPieces) -> int:
+    """Its exit status, or its signal below 0."""
+    read_end, write_end = os.pipe()
+    try:
+        files = [
+            (os.POSIX_SPAWN_DUP2, read_end, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
+        words = ["/bin/sh", "-c", _WATCHED, "install", program, location]
+        pid = start_awaited(
+            lambda: os.posix_spawn(
+                "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS, setsigmask=[]
+            )
+        )
+        waiter = Waiter(pid)
+        try:
+            while True:
+                ended = waiter.wait(LOOKS_S, [])
+                if ended is not None:
+                    if seems_told_to_end(ended):
+                        doubt(between_pieces)
+                    return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
+                between_pieces()
+        except BaseException:
+            # What it made is thrown away: there is nothing that it should have time for.
+            end_child_session(pid, 0.0)
+            raise
+        finally:
+            waiter.close()
+    finally:
+        os.close(read_end)
+        os.close(write_end)

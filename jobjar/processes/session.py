@@ -1,0 +1,344 @@
+"""A job's processes: start them in a session of their own, wait for the first of them, end what is left.
+
+A crash in here leaves a session without a worker; recovery on this node ends it (recovery/recover.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jobjar.job_file.header import explain_carriage_return
+from jobjar.liveness import own_children, process_start, session_processes
+from jobjar.shared_disk.patience import patience
+from jobjar.shared_disk.regular import open_regular
+from jobjar.shared_disk.umask import users_umask
+
+# How long a file that somebody still has open for writing is tried again before its job goes back.
+BUSY_PATIENCE_S = 2.0
+NOT_FOUND_STATUS = 127
+# What tells a process to end, now.
+END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long it is waited for the same word to this process when a job's process has ended of it: systemd, scancel and a shutdown
+# tell both, one after the other.
+DOUBT_S = 1.0
+NOT_RUNNABLE_STATUS = 126
+_PR_SET_CHILD_SUBREAPER = 36
+_FIRST_LINE_BYTES = 4096
+# Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
+_awaited: set[int] = set()
+_awaited_lock = threading.Lock()
+# Python ignores these; a job starts with what any program starts with. What was ignored when this process started a job
+# ignores too, as a shell would have it.
+DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
+
+
+class CannotStart(Exception):
+    """The kernel would not run the job's file: its exit status is `status`, as a shell would say."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class StillBusy(Exception):
+    """Somebody has the job's file open for writing (ETXTBSY)."""
+
+
+class Ended(NamedTuple):
+    """How a process ended: exactly one of `exit_status` and `signal` is not None. CPU times in seconds."""
+
+    exit_status: int | None
+    signal: int | None
+    user_cpu_s: float
+    system_cpu_s: float
+    max_rss_kib: int
+
+
+def seems_told_to_end(ended: Ended) -> bool:
+    """Whether a process ended as one does that was told to: of such a signal, or with the status by which a shell says so."""
+    number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
+    return number in END_NOW
+
+
+def doubt(between_pieces: Callable[[], object]) -> None:
+    """In a thread whose process ended so: give its worker the time to hear the same. What `between_pieces` raises then ends
+    it."""
+    deadline = time.monotonic() + DOUBT_S
+    while time.monotonic() < deadline:
+        between_pieces()
+        time.sleep(0.01)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its children leave behind, so that nothing is left behind unseen (prctl(2))."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start_session(path: str, directory: int, output: int, environment: Mapping[bytes, bytes]) -> int:
+    """Start an executable file in a new session; returns its process id.
+
+    `directory` and `output` are descriptors: where it starts, and where its standard output and error go. Its standard
+    input is empty. Raises CannotStart, StillBusy, OSError.
+    """
+    files: Sequence[Any] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    try:
+        before = os.getcwd()
+    except OSError:
+        before = "/"  # where this process was started is gone: unmounted, or removed
+    # posix_spawn takes no directory and no umask: the child gets this process's, which runs one thread here.
+    umask = users_umask()
+    own_umask = None if umask is None else os.umask(umask)
+    os.chdir(directory)
+    try:
+        return _spawn(path, [path], files, environment)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            return _spawn_by_shell(path, files, environment)
+        if error.errno == errno.ENOENT:
+            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {_explain_missing(path)}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
+            raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
+        raise
+    finally:
+        if own_umask is not None:
+            os.umask(own_umask)
+        _return_to(before)
+
+
+def _explain_missing(path: str) -> str:
+    """Why the kernel does not find what a job's file is to be run by."""
+    try:
+        with open(path, "rb", opener=open_regular) as file:
+            first_line = file.readline(_FIRST_LINE_BYTES)
+    except FileNotFoundError:
+        return "it is gone"
+    except OSError:
+        first_line = b""
+    if first_line.startswith(b"#!") and first_line.rstrip(b"\n").endswith(b"\r"):
+        return explain_carriage_return(first_line)
+    words = first_line[2:].split() if first_line.startswith(b"#!") else []
+    if not words:
+        return "a program or library that it needs to start is missing"
+    interpreter = words[0].decode("utf-8", "replace")
+    return f"the interpreter that its first line names, {interpreter!r}, is missing on this node"
+
+
+def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:
+    """Start lines of /bin/sh, with `words` as $1, $2 …, in a new session; returns its process id. Unlike `start_session` it
+    leaves this process's own directory alone, so that other threads may be at work: the lines go where they want to be.
+
+    Standard input is empty, standard output and error go to the descriptor `output`. Raises CannotStart, OSError.
+    """
+    files: Sequence[Any] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    umask = users_umask()
+    if umask is not None:
+        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors name the right ones
+    try:
+        return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
+    except OSError as error:
+        if error.errno in (errno.E2BIG, errno.EINVAL):
+            raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
+        raise
+
+
+def is_open_for_writing(path: str) -> bool:
+    """Whether somebody has a file open for writing, so that it cannot be executed; False where the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A lease on reading is refused while there is a writer (fcntl(2)).
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _return_to(directory: str) -> None:
+    """An error here would hide that the child runs: where the disk does not let us back, anywhere is good enough."""
+    try:
+        os.chdir(directory)
+    except OSError:
+        os.chdir("/")
+
+
+def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
+    deadline = time.monotonic() + BUSY_PATIENCE_S
+    while True:
+        try:
+            return start_awaited(
+                lambda: os.posix_spawn(
+                    path, words, environment, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS
+                )
+            )
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            if time.monotonic() > deadline:
+                raise StillBusy() from error
+            time.sleep(0.02)
+
+
+def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
+    """Run a text file without a `#!` line as execvp(3) does; what is no text is for another machine."""
+    with open(path, "rb") as file:
+        if b"\0" in file.read(512):
+            raise CannotStart(NOT_RUNNABLE_STATUS, "cannot be run: not a program of this kind of machine")
+    return _spawn("/bin/sh", ["/bin/sh", path], files, environment)
+
+
+def start_awaited(start: Callable[[], int]) -> int:
+    """Start a child, by what returns its process id, that `reap_strays` leaves to who started it: in whatever thread. It is its
+    starter's until that reaps it, closes its Waiter, or gives it up."""
+    with _awaited_lock:
+        pid = start()
+        _awaited.add(pid)
+    return pid
+
+
+def give_up(pid: int) -> None:
+    """Not wait for a child any more: it was reaped, or is left to `reap_strays`."""
+    _awaited.discard(pid)
+
+
+class Waiter:
+    """Waits for a child, and for whatever else may end the wait early: file descriptors and a time."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+
+    def wait(self, timeout_s: float | None, wake_descriptors: list[int]) -> Ended | None:
+        """How the child ended; None at the time-out or when one of `wake_descriptors` can be read."""
+        poll = select.poll()
+        for descriptor in wake_descriptors:
+            poll.register(descriptor, select.POLLIN)
+        if self._pidfd >= 0:
+            poll.register(self._pidfd, select.POLLIN)
+        else:
+            ended = reap(self.pid)
+            if ended is not None:
+                return ended
+            timeout_s = min(timeout_s or 0.05, 0.05)
+        poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000 + 1)
+        return reap(self.pid)
+
+    def close(self) -> None:
+        give_up(self.pid)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def reap(pid: int) -> Ended | None:
+    """How a child ended, or None while it runs."""
+    found, status, usage = os.wait4(pid, os.WNOHANG)
+    if found == 0:
+        return None
+    give_up(pid)
+    scale = 1024 if sys.platform == "darwin" else 1
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(
+        exit_status=code if code >= 0 else None,
+        signal=-code if code < 0 else None,
+        user_cpu_s=usage.ru_utime,
+        system_cpu_s=usage.ru_stime,
+        max_rss_kib=usage.ru_maxrss // scale,
+    )
+
+
+def reap_strays() -> bool:
+    """Reap the ended processes that jobs left behind, in whatever session, but none that somebody waits for. Returns whether
+    one that nobody waits for is left."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        while not _awaited:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return True
+        _reap_unawaited()
+        children = own_children()
+        return children is None or not children <= _awaited
+    return False
+
+
+def reap_ended() -> None:
+    """Reap as `reap_strays` does, and no more: while a job runs, which may be waiting (`kill -0`, `tail --pid`) for a process
+    whose parent this one has become. One behind a child that somebody waits for is reaped next time."""
+    with _awaited_lock, contextlib.suppress(ChildProcessError):
+        _reap_unawaited()
+
+
+def _reap_unawaited() -> None:
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) is not None and found.si_pid not in _awaited:
+        os.waitpid(found.si_pid, os.WNOHANG)
+
+
+def signal_session(session: int, number: int) -> bool:
+    """Send a signal to every process of a session; returns whether there was one."""
+    any_there = False
+    for pid in session_processes(session):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+            any_there = True
+    return any_there
+
+
+def end_rest(session: int, leader_start: float | None) -> None:
+    """Ask what is left of a session, whose leader started then and is gone, to end. A session id comes round again: then
+    nothing is done."""
+    if process_start(session) in (None, leader_start):
+        signal_session(session, signal.SIGTERM)
+
+
+def end_child_session(pid: int, grace_time_s: float) -> None:
+    """End the session of a child that a thread of this process has started and waits for, and reap it."""
+    end_session(pid, grace_time_s, lambda: None)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def end_session(
+    session: int, grace_time_s: float, reaped: Callable[[], object] = reap_strays, leader_start: float | None = None
+) -> bool:
+    """End a session: SIGTERM, and SIGKILL after the grace time. Returns whether anything was there to end.
+
+    With `leader_start`, the session is ended only if its leader is that process or gone: a session id comes round again.
+    """
+    if leader_start is not None and process_start(session) not in (None, leader_start):
+        return False
+    if not signal_session(session, signal.SIGTERM):
+        return False
+    signal_session(session, signal.SIGCONT)
+    deadline = time.monotonic() + grace_time_s
+    pause_s = 0.002
+    while True:
+        reaped()
+        if not session_processes(session):
+            return True
+        if time.monotonic() > deadline:
+            signal_session(session, signal.SIGKILL)
+        patience.beat()
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.1)

@@ -1,0 +1,133 @@
+"""What wakes a worker before its time: files put into watched directories (inotify), and signals.
+
+Where there is no inotify (macOS, or its limit is used up) a worker sees the same changes within JJ_POLL_TIME, by looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobjar.processes.session import reap_ended
+
+# What the kernel's word of a child's end looks like in the pipe of `set_wakeup_fd`.
+_CHILD_ENDED = bytes([signal.SIGCHLD])
+
+
+class DirectoryWatch:
+    """Becomes readable when a file appears in, or gets its run bit in, one of some directories; with `removals`, also when
+    one is taken away."""
+
+    def __init__(self, removals: bool = False) -> None:
+        self._inotify: Any = None
+        self._watched: dict[str, int] = {}
+        self._flags = 0
+        if sys.platform == "linux":
+            import inotify_simple
+
+            flags = inotify_simple.flags
+            self._flags = flags.CREATE | flags.MOVED_TO | flags.CLOSE_WRITE | flags.ATTRIB
+            if removals:
+                self._flags |= flags.DELETE | flags.MOVED_FROM
+            with contextlib.suppress(OSError):  # fs.inotify.max_user_instances: polling does instead
+                self._inotify = inotify_simple.INotify(nonblocking=True)
+
+    def watch(self, directories: Iterable[str]) -> None:
+        """Watch these directories too; those that do not exist (yet) are left out."""
+        if self._inotify is None:
+            return
+        for path in directories:
+            if path not in self._watched:
+                with contextlib.suppress(OSError):
+                    self._watched[path] = self._inotify.add_watch(path, self._flags)
+
+    def descriptors(self) -> list[int]:
+        return [] if self._inotify is None else [self._inotify.fileno()]
+
+    def drain(self) -> bool:
+        """Forget what was seen; returns whether there was anything."""
+        if self._inotify is None:
+            return False
+        events = self._inotify.read(timeout=0)
+        for event in events:
+            if event.mask & 0x8000:  # IN_IGNORED: the directory was removed
+                gone = [path for path, number in self._watched.items() if number == event.wd]
+                for path in gone:
+                    del self._watched[path]
+        return bool(events)
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+
+class SignalFlags:
+    """Signals as flags: a handler sets one and makes a descriptor readable, and does nothing else."""
+
+    def __init__(self) -> None:
+        self.raised: set[int] = set()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._before: list[tuple[int, Any]] = []
+        self._hears_children: bool | None = None
+
+    def take(self, numbers: Sequence[int]) -> None:
+        """Turn these signals into flags; but what was ignored when this process started stays ignored, as in a shell:
+        `nohup`, and `&` in a script, ask for that."""
+        for number in numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before.append((number, signal.signal(number, self._raise)))
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # Those that came while a fresh worker took its predecessor's place have waited for this (worker/after_failure.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
+        self.hear_children(False)
+
+    def hear_children(self, wanted: bool) -> None:
+        """Be woken by the end of a child, or not any more. It is asked for only while this process waits for long: short jobs,
+        each of which ends so, shall not pay for it."""
+        if wanted == self._hears_children:
+            return
+        self._hears_children = wanted
+        signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
+        if wanted:
+            reap_ended()  # of those that ended before no signal tells
+
+    def _raise(self, number: int, frame: object) -> None:
+        self.raised.add(number)
+
+    def descriptors(self) -> list[int]:
+        return [self._reader]
+
+    def drain(self) -> bool:
+        """Forget what was seen, and reap the children that ended; returns whether it was anything but that."""
+        others = b""
+        with contextlib.suppress(BlockingIOError):
+            while seen := os.read(self._reader, 4096):
+                others += seen.strip(_CHILD_ENDED)
+        reap_ended()
+        return bool(others)
+
+    def close(self) -> None:
+        """Put the handlers back."""
+        signal.set_wakeup_fd(-1)
+        self.hear_children(False)
+        for number, handler in self._before:
+            signal.signal(number, handler)
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+def wait_readable(descriptors: Iterable[int], timeout_s: float) -> None:
+    """Wait until one of the descriptors can be read, or the time has passed."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    poll.poll(max(0.0, timeout_s) * 1000 + 1)

@@ -1,0 +1,1 @@
+"""What a described job leaves: its outputs, its variables, and where they are stored."""

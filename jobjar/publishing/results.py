@@ -1,0 +1,36 @@
+"""What a job said of itself in files of its working directory: monitored variables, and files that it stored on its own.
+
+Read when its attempt has ended, of plain jobs where the directory was touched; monitor.py has what is read before. Reads only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jobjar.attempts.attempt import ClaimedJob, Claimer, attempt_entry
+from jobjar.journal.read import Entry
+from jobjar.publishing.variables import MONITORED, STAGED_OUT, read_stored, read_variables
+
+
+class Results(NamedTuple):
+    """The variables, one dict a stored file, and what was odd about either."""
+
+    variables: dict[str, str]
+    stored: list[dict[str, Any]]
+    warnings: list[str]
+
+
+def read_results(directory: str) -> Results:
+    """What lies in a working directory in which nobody writes any more."""
+    try:
+        said = read_variables(f"{directory}/{MONITORED}")
+        stored = read_stored(f"{directory}/{STAGED_OUT}")
+    except OSError as error:
+        return Results({}, [], [f"what the job said of itself cannot be read: {error.strerror or error}"])
+    return Results(said.values, stored.records, said.warnings + stored.warnings)
+
+
+def stored_entries(claimer: Claimer, job: ClaimedJob, results: Results) -> list[Entry]:
+    """The entries of the files that a plain job's attempt stored."""
+    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+    return [attempt_entry("stored", *about, **record) for record in results.stored]

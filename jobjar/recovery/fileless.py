@@ -1,0 +1,100 @@
+"""What a dead worker ran, as recovery takes it; and of that the jobs whose own files are gone: they removed them while they ran.
+
+Such a job cannot run again. That it is over is journaled, then a note takes the place of its file (attempts/own_file.py), which
+recovery moves on as any job whose outcome is journaled. Killed between, the next recovery leaves the note.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from jobjar.attempts.attempt import CRASHED, INTERRUPTED, STRANDED, ClaimedJob
+from jobjar.attempts.own_file import find_moved, leave_note
+from jobjar.host import node_name
+from jobjar.jar import Jar
+from jobjar.layout import WorkerPaths, category_of_place, name_in_place
+from jobjar.ledger.ask_claiming import Candidate, HeldAttempt, attempt_of_worker, candidate_at
+from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.roster import WorkerState, read_worker
+from jobjar.shared_disk.files import look, read_disk_clock, rename
+
+
+@contextlib.contextmanager
+def owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
+    """Hold the lock under which a process id that comes round again gets its directory (`set_aside`). Yields whether that of
+    `worker` is still its own: what was true of it when this recovery began may be about another by now, who lives. On other
+    nodes the lock is another: there it may become untrue at once, which costs an attempt."""
+    with jar.ledger_home.locked():
+        now = read_worker(jar.layout, worker.paths.name)
+        yield now is not None and now.worker_id == worker.worker_id
+
+
+def end_fileless(jar: Jar, worker: WorkerState, fileless: Mapping[str, str], cause: str) -> list[str]:
+    """Have a note in the place of each file that is nowhere in the jar, of jobs that a dead worker ran: by their ids the places
+    where it had them. Returns the places that have a file now. Raises LedgerBusy, LedgerUnavailable, OSError."""
+    return [place for uid, place in sorted(fileless.items()) if _end_one(jar, worker, uid, place, cause)]
+
+
+def _end_one(jar: Jar, worker: WorkerState, uid: str, place: str, cause: str) -> bool:
+    with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        candidate = candidate_at(connection, place)
+        attempt = attempt_of_worker(connection, uid, worker.worker_id)
+        if not is_owner or candidate is None or candidate.uid != uid or attempt is None:
+            return False
+        job = as_claimed(jar, candidate, place, attempt)
+        if look(job.path) is not None or find_moved(connection, jar.layout, job) is not None:
+            return False
+        if not attempt.is_final:
+            was_seen = attempt.outcome not in (None, INTERRUPTED, STRANDED)
+            entry = {
+                "entry": "ended",
+                "job": uid,
+                "attempt": attempt.number,
+                "worker": worker.name,
+                "worker_uid": worker.worker_id,
+                "ended_at": round(read_disk_clock(jar.layout.clock_file(node_name())), 6),
+                "final": True,
+                "outcome": attempt.outcome if was_seen else CRASHED,
+                "output_file": output_left(worker.paths, job.name, attempt.number),
+                "message": f"{cause}; its file was removed while it ran, so it cannot run again",
+            }
+            jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
+            fold_journal(connection, jar.journal.path)
+        leave_note(job)
+        return True
+
+
+def as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt | None) -> ClaimedJob:
+    settings = jar.settings
+    return ClaimedJob(
+        uid=str(candidate.uid),
+        name=name_in_place(place),
+        path=jar.layout.path(place),
+        place=place,
+        category=category_of_place(place) or "",
+        priority=candidate.priority,
+        submitter=candidate.submitter or "",
+        attempt=attempt.number if attempt else 0,
+        move_number=candidate.move_number,
+        retries=settings.retries if candidate.retries is None else candidate.retries,
+        retry_delay_s=settings.retry_delay_s if candidate.retry_delay_s is None else candidate.retry_delay_s,
+        time_limit_s=0.0,
+        link="",
+        claimed_at=0.0,
+    )
+
+
+def output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
+    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (attempts/workplace.py)."""
+    name = f"{job_name}.{attempt}.out"
+    path = f"{paths.output}/{name}"
+    with contextlib.suppress(OSError):
+        if look(path) is None and os.stat(paths.next_output).st_size:
+            rename(paths.next_output, path)
+    try:
+        return name if os.stat(path).st_size else None
+    except OSError:
+        return None

@@ -1,0 +1,369 @@
+"""The only backward edges: take the jobs of dead workers back, and put right what a crash left behind.
+
+For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, return
+the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then what else a crash left (tidy.py), and
+the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
+not done is done by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Any
+
+from jobjar.attempts.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempts.tokens_left import recover_tokens
+from jobjar.attempts.verdict import Verdict, retry_delay_after
+from jobjar.batches.change import cancel_returned, settle_all
+from jobjar.grouped import Line
+from jobjar.host import login, node_name
+from jobjar.jar import Jar
+from jobjar.journal.read import Entry
+from jobjar.layout import category_of_place, name_in_place, unclaimed_place
+from jobjar.ledger.ask_claiming import (
+    Candidate,
+    HeldAttempt,
+    attempt_of_worker,
+    candidate_at,
+    claimed_by,
+    count_attempts,
+    last_attempt_number,
+    last_word,
+)
+from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
+from jobjar.ledger.pieces import in_pieces
+from jobjar.ledger.reconcile_file import apply_difference, compare_file
+from jobjar.ledger.reconcile_jar import PIECE, reconcile_in_pieces
+from jobjar.liveness import DEAD
+from jobjar.meter import SILENT, Meter
+from jobjar.packages.build_claim import remove_halves
+from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
+from jobjar.recovery.kept import tell_kept, tell_kept_scratch
+from jobjar.recovery.orphans import (
+    end_orphans,
+    has_reached_something,
+    remove_attempt,
+    tidy_underway,
+    usage_until_published,
+)
+from jobjar.recovery.others_processes import explain_left_running
+from jobjar.recovery.tidy import tidy_up
+from jobjar.roster import ASIDE, WorkerState, list_workers, note_end
+from jobjar.shared_disk.files import make_directory, read_disk_clock, remove_file, rename
+from jobjar.shared_disk.listing import is_job_at, list_jar
+from jobjar.shared_disk.moves import move_to_free_name
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.placeholder import is_abandoned, read_placeholder
+from jobjar.shared_disk.trees import enter_directory, remove_entry
+from jobjar.stages.complete import move_ended_job
+
+
+class Recovery:
+    """What a recovery did, in lines for people. `by`: the worker that recovers; else it is this user, on this node."""
+
+    def __init__(self, by: str = "") -> None:
+        self.by = by or f"{login()}@{node_name()}"
+        self.lines: list[str] = []
+        # What is only told: nothing was wrong.
+        self.notes: list[str] = []
+        self.returned = 0
+        self.completed = 0
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
+    """Recover everything that dead workers of this node, and those that were given up, left; reconcile the ledger with the
+    directories. In pieces: nobody waits long for the lock.
+
+    Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
+    """
+    recovery = Recovery()
+    meter.begin("folding the journals", "bytes")
+    fold_in_pieces(jar.ledger, jar.layout, meter=meter)
+    workers = list_workers(jar.layout)
+    meter.begin("taking back what dead workers held", "workers", len(workers))
+    for worker in meter.counted(workers):
+        if worker.is_to_recover:
+            recover_worker(jar, worker, recovery)
+    recover_tokens(jar, recovery.log)
+    settle_all(jar, recovery.log)
+    tidy_up(jar, recovery.log)
+    links: list[str] = []
+    differences = reconcile_in_pieces(jar.ledger, jar.layout, links=links, meter=meter, open_journal=jar.open_journal)
+    for difference in differences:
+        line = difference.as_line()
+        if difference.is_removal:
+            recovery.notes.append(line)
+        else:
+            recovery.log(Line(f"ledger: {line}", line.kind))
+    tidy_underway(jar, recovery.log)  # now the ledger knows who is completed
+    remove_halves(jar.layout.software)
+    for some_links in in_pieces(links, PIECE):
+        with jar.ledger.writing():
+            for path in some_links:
+                _free_name(path)
+    cancel_returned(jar, recovery.log)
+    meter.end()
+    return recovery
+
+
+def _free_name(path: str) -> None:
+    """Remove what holds a name for a move in which a process of this node was killed (shared_disk/placeholder.py). Under the
+    home's lock: of two at once the second would remove what holds the name for somebody who lives."""
+    with contextlib.suppress(OSError):  # it costs a job its name, and no more
+        placeholder = read_placeholder(path)
+        if placeholder is not None and is_abandoned(placeholder):
+            remove_file(path)
+
+
+def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
+    """Take back the jobs of one dead worker; returns whether it holds none any more that another user has to end. Where its
+    directory has been set aside meanwhile, what has its name now is left alone."""
+    held = []
+    with owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+    how = "was given up, as gone for good" if worker.is_given_up else "died"
+    if not worker.ended:
+        # A job may have removed its own file: what runs of it has to end all the same.
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            claimed = claimed_by(connection, worker.name)
+        fileless = {uid: place for uid, place in claimed.items() if place not in held}
+        end_orphans(jar, worker, set(claimed), recovery.log)
+        with jar.ledger.writing() as connection:
+            left = explain_left_running(connection, jar.layout, worker, set(fileless))
+        for uid, reason in left.items():
+            recovery.log(f"{worker.name}: {name_in_place(fileless[uid])} {reason}")
+        if left:
+            return False
+        held += end_fileless(jar, worker, fileless, f"its worker {worker.name} {how}")
+    if held:
+        jobs = identify_held(jar, held)
+        uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
+        end_orphans(jar, worker, uids, recovery.log)
+        with jar.ledger.writing() as connection:
+            left = explain_left_running(connection, jar.layout, worker, uids)
+        for place in held:
+            why = left.get(jobs[place].uid or "") if place in jobs else None
+            if why is not None:
+                recovery.log(f"{worker.name}: {name_in_place(place)} stays with it: {why}")
+                continue
+            recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
+        if left:
+            return False  # the rest is done when these are ended
+    for path in (worker.paths.scratch, worker.paths.spent_links):
+        _remove_inner(jar, worker, path, recovery)
+    with owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            remove_file(worker.paths.next_output)
+    if not worker.ended:
+        _tell_loss(jar, worker, recovery)
+        _note_death(jar, worker, recovery)
+    return True
+
+
+def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) -> None:
+    """Remove what is in a directory of a dead worker. What something is mounted on stays, with what leads there."""
+    descriptor = -1
+    with owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            descriptor = _open_own(worker, path, recovery)
+    if descriptor < 0:
+        return
+    try:
+        # By the open directory: its path may lead to that of a living worker before all is removed.
+        for name in os.listdir(descriptor):
+            kept = remove_entry(descriptor, path, name)
+            if kept:
+                tell_kept_scratch(jar, worker, name, kept, recovery.log)
+    finally:
+        os.close(descriptor)
+
+
+def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
+    """Open a directory in a dead worker's, unless a job mounted another in its place; returns -1 where it is not there."""
+    directory = worker.paths.path
+    try:
+        above = patiently(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), directory)
+    except FileNotFoundError:
+        return -1
+    try:
+        return patiently(lambda: enter_directory(above, os.path.basename(path)), path)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if not worker.ended:  # once, by the recovery that notes the death
+            recovery.log(f"{path} stays as it is: something is mounted there")
+        return -1
+    finally:
+        os.close(above)
+
+
+def set_aside(jar: Jar, worker: WorkerState) -> None:
+    """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs. It stays
+    where a job of it does."""
+    if not recover_worker(jar, worker, Recovery(worker.name)):  # the new one is called so too
+        return
+    recover_tokens(jar, jar.log)
+    # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
+    with owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
+        if is_owner:
+            rename(worker.paths.path, f"{worker.paths.path}{ASIDE}{worker.worker_id}")
+
+
+def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
+    """What the ledger knows of held jobs, by their places; a claim that was not journaled is found by the name."""
+    found = {}
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        for place in places:
+            candidate = candidate_at(connection, place)
+            if candidate is None:
+                difference = compare_file(connection, jar.layout, place)
+                if difference is not None:
+                    apply_difference(connection, difference)
+                    candidate = candidate_at(connection, place)
+            if candidate is not None:
+                found[place] = candidate
+    return found
+
+
+def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
+    """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
+    with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        if not is_owner:
+            return
+        candidate = candidate_at(connection, place)
+        if candidate is None or candidate.uid is None:
+            # Nobody but its place ever named it, so nothing is recorded that could be lost.
+            _return_unnamed(jar, place, recovery)
+            return
+        uid = candidate.uid
+        attempt = attempt_of_worker(connection, uid, worker.worker_id)
+        job = as_claimed(jar, candidate, place, attempt)
+        entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
+        # What follows rests on these words: they have to outlive this node before the file moves.
+        jar.journal.append(entries, durable=jar.ledger_home.has_other_homes)
+        directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
+        _free_name(f"{directory}/{job.name}")
+        try:
+            moved = move_ended_job(jar.layout, job, verdict, recovery.by)
+        except FileNotFoundError:
+            return  # another recovery was quicker
+        moved["reason"] = "recovered" if not verdict.final else "completed"
+        jar.journal.append([moved])
+        fold_journal(connection, jar.journal.path)
+    if worker.alive == DEAD:
+        kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
+        tell_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
+    if verdict.final:
+        recovery.completed += 1
+        recovery.log(f"{worker.name}: completed {job.name} ({verdict.reason})")
+    else:
+        recovery.returned += 1
+        recovery.log(f"{worker.name}: returned {job.name} to {moved['to'].rpartition('/')[0]}")
+
+
+def _judge(
+    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
+) -> tuple[list[Entry], Verdict]:
+    """Where a held job goes, and what is to be journaled before."""
+    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    output_file = output_left(worker.paths, job.name, number)
+    if attempt is not None and attempt.outcome is not None:
+        if attempt.is_final:
+            return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
+        failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
+        is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
+        delay_s = retry_delay_after(job.retry_delay_s, failures - 1) if is_failure else 0
+        return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
+    stranded_before = count_attempts(connection, job.uid, (STRANDED,))
+    limit = jar.settings.crash_limit
+    # What an attempt has reached is gone on with: that its worker died says nothing of the job then.
+    goes_on = has_reached_something(jar.layout, job.uid)
+    is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
+    outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
+    times = f"stranded for the {_ordinal(stranded_before + 1)} time"
+    if goes_on:
+        times = "what it had reached is gone on with"
+    entry = {
+        "entry": "ended",
+        "job": job.uid,
+        "attempt": number,
+        "worker": worker.name,
+        "worker_uid": worker.worker_id,
+        "ended_at": round(now, 6),
+        "final": is_last,
+        "outcome": outcome,
+        "output_file": output_file,
+        "message": f"{cause}; {times}",
+        **(usage_until_published(jar.layout, job.uid, number, worker.worker_id) if goes_on else {}),
+    }
+    reason = f"crashed: {times}" if is_last else "recovered"
+    return [entry], Verdict(is_last, reason, 0)
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
+
+
+def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
+    category = category_of_place(place) or ""
+    directory = jar.layout.jar_directory(category)
+    with contextlib.suppress(FileExistsError):
+        make_directory(directory)
+    with contextlib.suppress(FileNotFoundError):  # another recovery was quicker
+        move_to_free_name(jar.layout.path(place), directory, name_in_place(place))
+        recovery.returned += 1
+        recovery.log(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
+
+
+def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Journal that a dead worker had lost the lease of its last job, where it was killed after it said that this was
+    completed and before it found it gone. Of a job that went no way that is known nothing is told."""
+    with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        word = last_word(connection, worker.worker_id) if is_owner else None
+        if word is None:
+            return
+        name = name_in_place(word.place)
+        was_moved_on = word.was_moved_on
+        if was_moved_on is None:
+            # Whoever took it back may have been killed before he had journaled that.
+            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
+        if not was_moved_on:
+            return
+        entry = {
+            "entry": "ended",
+            "job": word.uid,
+            "attempt": word.number,
+            "worker": worker.name,
+            "worker_uid": worker.worker_id,
+            "ended_at": round(read_disk_clock(jar.layout.clock_file(node_name())), 6),
+            "final": False,
+            "outcome": LOST,
+            "output_file": output_left(worker.paths, name, word.number),
+            "message": "its worker lost the lease, and died: the job was taken back meanwhile",
+        }
+        jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
+        fold_journal(connection, jar.journal.path)
+    recovery.log(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
+
+
+def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Write into the ledger and the worker's directory that it died."""
+    with owner_stays(jar, worker) as is_owner:
+        if is_owner:
+            now = read_disk_clock(jar.layout.clock_file(node_name()))
+            note_end(jar, worker, round(now, 6), "died")
+            recovery.log(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")

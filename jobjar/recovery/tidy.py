@@ -1,0 +1,127 @@
+"""What crashes left behind beside jobs: links, half copies, half-written files, the directories of workers that never began.
+
+Looks at the directories, and for half copies at the ledger; removes what nobody can come back to. Killed midway, the rest is
+removed the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+
+from jobjar.attempts.claimed_links import linked_place, target_in_claimed
+from jobjar.host import node_name
+from jobjar.jar import Jar
+from jobjar.job_file.names import id_in_name
+from jobjar.layout import WorkerPaths, name_in_place
+from jobjar.ledger.ask_claiming import uid_is_taken
+from jobjar.ledger.fold import fold_journals
+from jobjar.liveness import MARK, is_left, own_nodes
+from jobjar.roster import ASIDE, list_workers
+from jobjar.shared_disk.creating import TEMPORARY
+from jobjar.shared_disk.files import disk_time, is_job_file, look, read_disk_clock, remove_file
+from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.listing import list_directory, list_jar
+
+_DAY_S = 86400.0
+# A link that is missing for this long is not about to be made by its worker.
+_LINK_OVERDUE_S = 60.0
+
+
+def tidy_up(jar: Jar, log: Callable[[str], None]) -> None:
+    """Remove, or put right, all of it. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    _discard_unborn_workers(jar, log)
+    tidy_links(jar, log)
+    _discard_half_copies(jar, log)
+    _discard_half_written(jar, log)
+
+
+def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
+    """Remove the directories of this node's workers that were killed before they had written who they are. One that has
+    anything in it stays."""
+    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
+    for entry in list(list_directory(jar.layout.workers)):
+        paths = jar.layout.worker(entry.name)
+        if found := prepared.fullmatch(entry.name):
+            if not is_left(found):
+                continue
+            remove_file(paths.identity_file)
+        elif not _is_unborn_of_earlier_release(entry, paths):
+            continue
+        remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
+        with contextlib.suppress(OSError):  # not empty
+            for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(path)
+            os.rmdir(paths.path)
+            log(f"removed workers/{entry.name}: its worker was killed before it had begun")
+
+
+def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -> bool:
+    """Earlier releases made a worker's directory under its own name."""
+    found = re.fullmatch(rf"{own_nodes()}\.{MARK}", entry.name.partition(ASIDE)[0])
+    if not found or not entry.is_dir(follow_symlinks=False):
+        return False
+    is_being_made = ASIDE not in entry.name and not is_left(found)
+    return not is_being_made and look(paths.identity_file) is None
+
+
+def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
+    """Make claimed/ hold a link to each claimed job, and no other."""
+    workers = list_workers(jar.layout)
+    needed = {worker.name for worker in workers if worker.is_running}
+    # A dead one may hold jobs that only its user can end.
+    needed |= {worker.paths.name for worker in workers if any(list_jar(worker.paths.jobs, ""))}
+    linked = set()
+    for entry in list_directory(jar.layout.claimed):
+        if not entry.is_symlink():
+            continue
+        if entry.name.startswith("."):
+            if entry.name[1:] not in needed:
+                remove_file(entry.path)
+        elif target := linked_place(jar.layout, entry.path):
+            linked.add(target)
+        else:
+            remove_file(entry.path)
+            log(f"removed the stale link claimed/{entry.name}")
+    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    for worker in workers:
+        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
+            with contextlib.suppress(OSError):
+                if place not in linked and now - disk_time(entry.stat()) > _LINK_OVERDUE_S:
+                    os.symlink(
+                        target_in_claimed(jar.layout, entry.path), f"{jar.layout.claimed}/{name_in_place(place)}"
+                    )
+                    log(f"made the missing link claimed/{name_in_place(place)}")
+
+
+def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
+    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
+    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    for place, entry in list_jar(jar.layout.limbo, "limbo"):
+        uid = id_in_name(entry.name)
+        try:
+            status = entry.stat(follow_symlinks=False)
+            if uid is None or is_job_file(status) or now - status.st_mtime < _DAY_S:
+                continue
+            with jar.ledger.writing() as connection:
+                fold_journals(connection, jar.layout)
+                if uid_is_taken(connection, uid):
+                    continue
+            remove_file(entry.path)
+            log(f"discarded the half copy {place}")
+        except FileNotFoundError:
+            continue
+
+
+def _discard_half_written(jar: Jar, log: Callable[[str], None]) -> None:
+    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
+    snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
+    for directory, pattern in (
+        (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),
+        (jar.layout.ledger, snapshots + TEMPORARY + ".*"),
+    ):
+        for name in remove_leftovers(directory, pattern):
+            log(f"removed the half-written {name}")

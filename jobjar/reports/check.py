@@ -1,0 +1,183 @@
+"""The promise, as code: compare a ledger, the journals and the directories. Reads; changes nothing.
+
+The journals are folded into a ledger beside (ledger/beside.py), which must say what the live one says, row for row; where it does
+not, once more with what the directories show. And each job has to be in exactly one place. All that takes long is done without
+the lock: nobody waits for more than a piece.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from jobjar.attempts.claimed_links import linked_place
+from jobjar.attempts.limits import find_faults
+from jobjar.errors import LedgerUnavailable
+from jobjar.grouped import Line
+from jobjar.jar import Jar
+from jobjar.job_file.names import id_in_name
+from jobjar.journal.read import journal_key, open_to_read, read_journal
+from jobjar.layout import Layout, name_in_place
+from jobjar.ledger.beside import LedgerBeside, open_beside
+from jobjar.ledger.counts import find_wrong_counts
+from jobjar.ledger.fold import journal_paths
+from jobjar.ledger.reconcile_jar import find_differences
+from jobjar.ledger.renamed import known_copies
+from jobjar.ledger.store import check_database
+from jobjar.meter import SILENT, Meter
+from jobjar.reports.refresh import refresh_private_ledger
+from jobjar.reports.refused import find_refused
+from jobjar.roster import running_workers
+from jobjar.shared_disk.files import look
+from jobjar.shared_disk.listing import is_job_at, list_directory, list_jars
+from jobjar.shared_disk.regular import passing_over
+
+_SECOND_LOOK_S = 0.5
+# Of jobs that somebody removed a new ledger says that they are removed; a living one will with its next reconciliation.
+_OF_JOBS = ("job", "removed job")
+
+
+def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None, meter: Meter = SILENT) -> list[str]:
+    """Each difference between the ledger, the journals and the directories, as a line; `note` gets what is none.
+
+    Where there are some, it looks again: what workers are just doing is journaled a moment after it is done. Raises
+    LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    """
+    if not os.access(jar.layout.journals, os.W_OK):
+        # Who only reads checks what the jar's own ledger or the snapshot knows, with what was journaled since.
+        refresh_private_ledger(jar)
+    elif not os.path.exists(jar.ledger_home.database):
+        raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
+    found = _look(jar, meter)
+    lines = found.lines
+    # A job that is being archived is seen twice, or at its old place, by a listing of that moment: look again.
+    if lines and (running_workers(jar.layout) or os.path.isdir(jar.layout.archiving)):
+        time.sleep(_SECOND_LOOK_S)
+        found = _look(jar, meter)
+        still = set(found.lines)
+        lines = [line for line in lines if line in still]
+    for line in found.notes:
+        note(line)
+    for place, reason in find_refused(jar.layout, running_workers(jar.layout)):
+        note(f"{place} is passed over: {reason}")
+    return lines
+
+
+class _Found:
+    """What differs, and what does not and is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+
+
+def _look(jar: Jar, meter: Meter) -> _Found:
+    found = _Found()
+    layout, ledger = jar.layout, jar.ledger
+    ledger.ensure_open()
+    if not ledger.is_private:
+        meter.begin("looking at the ledger's pages", "ledgers", 1)
+        check_database(jar.ledger_home.database)
+    with open_beside(ledger) as beside:
+        # First what takes longest: what follows is to be of one moment, as far as that can be.
+        beside.fold(meter)
+        torn = beside.folded()
+        meter.begin("listing the directories", "files")
+        places = list_jars(layout, meter=meter)
+        differences = find_differences(ledger, layout, places, meter=meter)
+        removed = {difference.uid for difference in differences if difference.is_removal}
+        # What somebody removed that had ended is no difference.
+        found.notes = [difference.as_line() for difference in differences if difference.is_removal]
+        found.lines = [difference.as_line() for difference in differences if not difference.is_removal]
+        if not found.lines:
+            # Where the directories differ, the rows that follow from them do too: said once is enough.
+            found.lines += compare_ledgers(beside, removed, meter)
+        with ledger.reading() as connection:
+            found.lines += find_wrong_counts(connection)
+            held = known_copies(connection)
+    meter.begin("looking for jobs in two places", "files", len(places))
+    found.lines += check_links(jar, places)
+    found.lines += check_one_place(layout, places - held)
+    found.lines += find_faults(layout)
+    note_torn_lines(layout, torn, found.notes.append)
+    meter.end()
+    return found
+
+
+def compare_ledgers(beside: LedgerBeside, removed: Collection[str | None], meter: Meter = SILENT) -> list[str]:
+    """The rows that only the ledger has, and those that only the one beside it has, but for the rows of `removed` jobs."""
+    with beside.compared() as connection:
+        if not beside.find_tables(connection, meter):
+            return []
+    # Of what hands did to files the journals know nothing.
+    meter.begin("comparing what the directories show", "ledgers", 1)
+    beside.look_at_directories()
+    lines: list[str] = []
+    with beside.compared() as connection:
+        for table in beside.find_tables(connection, meter):
+            kind = f"rows of table {table} are only in the"
+            for rows, where in zip(
+                beside.find_rows(connection, table), ("ledger", "journals and directories"), strict=True
+            ):
+                lines += [
+                    Line(f"{table}: only in the {where}: {row}", f"{kind} {where}")
+                    for row in rows
+                    if table not in _OF_JOBS or row[0] not in removed
+                ]
+    return lines
+
+
+def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note: Callable[[str], None]) -> None:
+    """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it. `folded` says
+    how far each journal was just folded and how many torn lines it had: only one with some is read again."""
+    for path in journal_paths(layout):
+        with passing_over(path), open_to_read(path) as journal:
+            offset, torn_lines = folded.get(journal_key(path), (0, 0))
+            end = 0 if torn_lines else offset
+            for line in read_journal(journal, end):
+                end = line.end
+                if line.entry is None:
+                    torn = f"{os.path.basename(path)}: torn line at byte {line.start}, passed over"
+                    note(Line(torn, "lines of journals are torn, and passed over"))
+            size = journal.size()
+            if size > end:
+                note(f"{os.path.basename(path)}: {size - end} bytes at its end are not an entry (yet)")
+
+
+def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
+    """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
+    hold a name for a move that was killed, where a rename cannot refuse to overwrite (shared_disk/moves.py)."""
+    ids = [id_in_name(name_in_place(place)) for place in places]
+    known: set[str | None] = {None}
+    twice = {uid for uid in ids if uid in known or known.add(uid)} - {None}  # type: ignore[func-returns-value]
+    first: dict[str | None, str] = {}
+    lines: list[str] = []
+    for uid, place in sorted((uid, place) for uid, place in zip(ids, places, strict=True) if uid in twice):
+        if first.setdefault(uid, place) == place or not is_job_at(layout.path(place)):
+            continue
+        if is_job_at(layout.path(first[uid])):
+            line = f"{place}: the same job name is also at {first[uid]}"
+            lines.append(Line(line, "files have the name of a job that is elsewhere too"))
+        else:
+            first[uid] = place
+    return lines
+
+
+def check_links(jar: Jar, places: Collection[str]) -> list[str]:
+    """Links in claimed/ that lead nowhere, and claimed jobs without a link."""
+    lines: list[str] = []
+    linked = set()
+    for entry in list_directory(jar.layout.claimed):
+        if entry.is_symlink() and not entry.name.startswith("."):
+            target = linked_place(jar.layout, entry.path)
+            if target is not None:
+                linked.add(target)
+            elif look(entry.path) is not None:
+                lines.append(
+                    Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere")
+                )
+    for place in places:
+        if place.startswith("workers/") and place not in linked and look(jar.layout.path(place)) is not None:
+            lines.append(Line(f"{place}: has no link in claimed/", "claimed jobs have no link in claimed/"))
+    return lines

@@ -1,0 +1,260 @@
+"""Find jobs and tell all that is known of them. Reads the ledger, brought up to date first; moves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from jobjar import control
+from jobjar.access.refusals import explain_disk
+from jobjar.attempts.attempt import DESCRIBED, LOST
+from jobjar.attempts.limits import explain_limits
+from jobjar.errors import (
+    AmbiguousJob,
+    BadAttribute,
+    NoOutput,
+    NotRunning,
+    UnknownJob,
+)
+from jobjar.heartbeat import Hearing, heard_workers
+from jobjar.jar import Jar
+from jobjar.job_file.attributes import HEADER_BYTES, read_header
+from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_batches import attempt_details
+from jobjar.ledger.ask_claiming import (
+    aborted_batches,
+    run_before,
+    throttle_of_job,
+)
+from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
+from jobjar.ledger.ask_returns import find_return
+from jobjar.ledger.looks import look_for
+from jobjar.ledger.models import Attempt, JobReport
+from jobjar.liveness import DEAD
+from jobjar.recovery.others_processes import explain_left_running
+from jobjar.reports.hints import after_not_running, explain_unknown, list_choices
+from jobjar.reports.refused import Refused
+from jobjar.reports.returned import explain_return
+from jobjar.roster import ASIDE, explain_unasked, find_archived_worker, read_worker, running_workers
+from jobjar.shared_disk.contents import LATEST, is_name
+from jobjar.shared_disk.files import read_file
+from jobjar.shared_disk.regular import UnfitFile, open_below
+from jobjar.text import as_text
+from jobjar.units import name_retries
+
+_DAY_S = 86400.0
+# Where more jobs are found they are named, and not looked at.
+_MOST_LOOKED_FOR = 10
+
+
+def find_job(jar: Jar, name_or_id: str) -> JobReport:
+    """The one job of a name, an id, the beginning of an id, or a place. Raises UnknownJob, AmbiguousJob."""
+    text = as_text(name_or_id)
+    for directory in (jar.layout.home, os.path.realpath(jar.layout.home)):
+        if text.startswith(directory + "/"):
+            text = text[len(directory) + 1 :]
+    found = find_jobs(jar.ledger, text)
+    if len(found) <= _MOST_LOOKED_FOR:
+        known = [(job.id, job.uid, job.place, job.name) for job in found]
+        if look_for(jar.ledger, jar.layout, text, known, jar.open_journal):
+            found = find_jobs(jar.ledger, text)
+    if not found:
+        raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
+    if len(found) > 1:
+        raise AmbiguousJob(job=name_or_id, count=len(found), ids=list_choices(found))
+    return found[0]
+
+
+def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
+    """All that is known of a job, by the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
+    attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
+    if attempts and job.state == "claimed" and _explain_ahead(jar, job):
+        attempts[-1]["started_at"] = None  # it waits, staged in, for its turn
+    return {
+        "name": job.name,
+        "id": job.uid,
+        "state": job.state,
+        "outcome": job.outcome,
+        "exit_status": job.exit_status,
+        "signal": job.signal,
+        "category": job.category or None,
+        "batch": job.batch,
+        "seed": job.seed,
+        "priority": job.priority,
+        "submitter": job.submitter,
+        "submitted_at": job.submitted_at,
+        "place": job.place,
+        "worker": worker_of_place(job.place),
+        "retries": name_retries(job.retries),
+        "retry_delay_s": job.retry_delay_s,
+        "time_limit_s": job.time_limit_s,
+        "not_before": job.not_before or None,
+        "held_reason": job.held_reason,
+        "waits_because": explain_waiting(jar, job) or None,
+        "attempts": attempts,
+        "moves": [
+            {
+                "number": move.number,
+                "moved_at": move.moved_at,
+                "from": move.origin or None,
+                "to": move.destination or None,
+                "reason": move.reason,
+                "by": move.actor,
+            }
+            for move in (list_moves(jar.ledger, job.uid) if job.uid else [])
+        ],
+    }
+
+
+def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
+    """Why a job does not run now: it is held, or stranded; its batch is aborted or throttled, it is not due yet, a limit is used
+    up, no worker asks for it."""
+    if job.state == "limbo":
+        what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
+        return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
+    if job.state == "claimed":
+        return _explain_stranded(jar, job) or _explain_ahead(jar, job)
+    if job.state != "unclaimed":
+        return []
+    lines = []
+    with contextlib.suppress(OSError):  # the rest can be told
+        refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
+        lines += [refused] if refused else []
+    batch, until = throttle_of_job(jar.ledger.connection, job.id)
+    if batch is None:
+        with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
+            batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
+    if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
+        lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
+    if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
+        lines.append(f"its batch is throttled until {_format_time(until)}")
+    if (job.not_before or 0.0) > time.time():
+        lines.append(f"it is not to be tried again before {_format_time(job.not_before or 0.0)}")
+    with contextlib.suppress(OSError):  # the rest can be told
+        lines += explain_limits(jar.layout, job.category, batch)
+        unasked = explain_unasked(
+            jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
+        )
+        lines += [unasked] if unasked else []
+        trouble = explain_disk(jar.layout.home)
+        lines += [trouble] if trouble else []
+    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
+    if went_back is not None:
+        # What it waits for goes first, but with a time it means little without what happened.
+        is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
+        lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
+    return lines
+
+
+def _format_time(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(moment, LATEST - _DAY_S)))
+
+
+def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
+    name = worker_of_place(job.place)
+    with contextlib.suppress(OSError):
+        worker = None if name is None else read_worker(jar.layout, name)
+        if worker is None:
+            return []
+        if worker.alive == DEAD:
+            left = explain_left_running(jar.ledger.connection, jar.layout, worker, {job.uid or ""}).get(job.uid or "")
+            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.process.node})"
+            return [f"it is stranded with the dead worker {name}{what}"]
+        silence = Hearing(jar.layout).explain_silence(worker)
+        return [f"its worker {silence}"] if silence else []
+    return []
+
+
+def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
+    first = run_before(jar.ledger.connection, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
+    return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
+
+
+def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
+    names = (
+        "number",
+        "worker",
+        "started_at",
+        "ended_at",
+        "outcome",
+        "exit_status",
+        "signal",
+        "wall_time_s",
+        "user_cpu_s",
+        "system_cpu_s",
+        "max_rss_kib",
+        "message",
+    )
+    described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+    started_at, ended_at = described["started_at"], described["ended_at"]
+    if started_at is not None and ended_at is not None and ended_at < started_at:
+        # Told by two clocks: it ended as long after its beginning as it took.
+        described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
+    details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
+    return {**described, **details._asdict()}
+
+
+def output_path(jar: Jar, attempt: Attempt) -> str | None:
+    """Where an attempt's output is, also after its worker's directory was set aside or archived; None where it wrote nothing."""
+    if attempt.ended_at is None:
+        path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
+        return path if os.path.exists(path) else None
+    if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
+        return None  # a ledger of an earlier version may have what leads elsewhere
+    aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
+    if os.path.exists(aside):
+        return aside
+    archived = find_archived_worker(jar, attempt.worker + ASIDE + attempt.worker_uid)
+    if archived is not None:
+        return f"{archived.output}/{attempt.output_file}"
+    return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
+
+
+def open_output(path: str) -> int:
+    """Open an output file that `find_output` named. What a job, or anybody else, put there in its place is not followed. Raises
+    NoOutput, OSError."""
+    output, name = os.path.split(path)
+    worker, directory = os.path.split(output)
+    try:
+        return open_below(os.path.dirname(worker), os.path.basename(worker), directory, name)
+    except UnfitFile as error:
+        raise NoOutput(job=path, reason=error.strerror) from error
+
+
+def _job_name(jar: Jar, attempt: Attempt) -> str:
+    row = jar.ledger.connection.execute("SELECT name FROM job WHERE uid = ?", (attempt.job_uid,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str | None = None) -> str | None:
+    """The output file of a job's attempt, of those with that `number` and by that `worker` where they are given: of the one
+    that completed the job, else the newest, but one that lost its lease only where there is no other. None where it wrote
+    nothing.
+
+    Raises NoOutput where there was no such attempt yet.
+    """
+    attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
+    chosen = [attempt for attempt in attempts if number in (None, attempt.number) and worker in (None, attempt.worker)]
+    if not chosen:
+        named = f"attempt{'' if number is None else f' {number}'}{'' if worker is None else f' by {worker}'}"
+        what = f"it has no {named}" if attempts else "it has not been run yet"
+        raise NoOutput(job=job.name, reason=f"{what} (it is {job.state})")
+    is_completed = job.state == "completed"
+    # Two attempts have one number where a node claimed the job before it read that another had.
+    best = max(
+        enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
+    )
+    return output_path(jar, best[1])
+
+
+def request_kill(jar: Jar, job: JobReport) -> str:
+    """Ask the worker that runs a job to kill it; returns the worker's name. Raises NotRunning."""
+    worker = worker_of_place(job.place)
+    if job.state != "claimed" or worker is None:
+        state, what_next = after_not_running(jar, job)
+        raise NotRunning(job=job.name, state=state, what_next=what_next)
+    control.request_kill(jar.layout, worker, job.uid or job.name)
+    return worker

@@ -1,0 +1,124 @@
+"""Jobs that wait and that no running worker may have, because of whose they are and of their mode: for people who look.
+
+Reads the status of directories and files in unclaimed/; writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
+from jobjar.access.refusals import explain_directory, explain_file, explain_sticky, explain_unlisted
+from jobjar.layout import Layout, category_of_place
+from jobjar.roster import WorkerState
+from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.listing import list_allowed, list_directory
+
+
+class Refused:
+    """What is refused, as `found`: (place, why and what to do). Told of files one by one, by who lists them anyway."""
+
+    def __init__(self, layout: Layout, running: Iterable[WorkerState]) -> None:
+        self.found: list[tuple[str, str]] = []
+        self._layout = layout
+        self._running = list(running)
+        self._users: dict[str, User | None] = {}
+        self._may_enter: dict[str, list[User]] = {}
+        self._directories: dict[str, os.stat_result] = {}
+
+    def look_at_directory(self, category: str) -> bool:
+        """Look at a category's directory before its files; returns whether this user may list it."""
+        path = self._layout.jar_directory(category)
+        status = look(path)
+        if status is None:
+            return False
+        self._directories[category] = status
+        asking = self._asking(category)
+        self._may_enter[category] = [user for user in asking if may_take_from(path, status, user)]
+        may_list = os.access(path, os.R_OK | os.X_OK)
+        if asking and not self._may_enter[category]:
+            self.found.append((f"unclaimed/{category}/", explain_directory(status, _name(asking))))
+        elif not may_list:
+            self.found.append((f"unclaimed/{category}/", explain_directory(status, this_user().name)))
+        return may_list
+
+    def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
+        """Look at what is a job, in a directory that was looked at."""
+        asking = self._may_enter.get(category, [])
+        path = f"{self._layout.jar_directory(category)}/{name}"
+        shown = f"unclaimed/{category}/{name}".replace("//", "/")
+        if not asking:
+            return
+        if not any(may_run(path, status, user) for user in asking):
+            self.found.append((shown, explain_file(status, _name(asking))))
+        elif not any(may_move(status, self._directories[category], user) for user in asking):
+            self.found.append((shown, explain_sticky(status, _name(asking))))
+
+    def explain(self, place: str) -> str | None:
+        """Why no running worker may have the job at a place; None where one may, or none asks for it."""
+        category = category_of_place(place) or ""
+        before = len(self.found)
+        self.look_at_directory(category)
+        if len(self.found) == before:  # else what is in it may not be looked at either
+            status = look(self._layout.path(place))
+            if status is not None:
+                self.look_at_file(category, os.path.basename(place), status)
+        return self.found[-1][1] if len(self.found) > before else None
+
+    def _asking(self, category: str) -> list[User]:
+        """The users whose running workers ask for a category, as far as this node knows them."""
+        names = sorted({worker.user for worker in self._running if worker.asks_for(category)})
+        for name in names:
+            if name not in self._users:
+                self._users[name] = user_of(name)
+        users = [self._users[name] for name in names]
+        # Of one that is not known here nothing can be said.
+        return [] if None in users else [user for user in users if user is not None]
+
+
+def _name(users: Iterable[User]) -> str:
+    return " and ".join(user.name for user in users)
+
+
+def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[str, str]]:
+    """All that is refused: (place, why and what to do)."""
+    refused = Refused(layout, running)
+    for category in ["", *_names_of_directories(layout.unclaimed)]:
+        if not refused.look_at_directory(category):
+            continue
+        for entry in list_directory(layout.jar_directory(category)):
+            if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # claimed meanwhile
+            if is_job_file(status):
+                refused.look_at_file(category, entry.name, status)
+    return sorted(refused.found)
+
+
+def find_unlisted(layout: Layout) -> list[str]:
+    """What this user may not list and is passed over where jobs are looked for, each with whose it is: categories, and what
+    workers hold."""
+    places = [f"unclaimed/{name}" for name in _names_of_directories(layout.unclaimed)]
+    for name in _names_of_directories(layout.workers):
+        jobs = f"workers/{name}/jobs"
+        places += [f"workers/{name}", jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
+    found: list[str] = []
+    for place in places:
+        with contextlib.suppress(OSError):  # below one that is told of
+            status = look(layout.path(place))
+            if status is not None and not os.access(layout.path(place), os.R_OK | os.X_OK):
+                found.append(explain_unlisted(place, status))
+    return found
+
+
+def _names_of_directories(path: str) -> list[str]:
+    return [
+        entry.name
+        for entry in list_allowed(path)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    ]

@@ -1,0 +1,340 @@
+"""What a jar is doing, as data and as tables. Reads the ledger's views and the directories; moves nothing.
+
+`gather_status` brings the ledger up to date first (a fold and a look at the directories). Where it is missing, locked or
+unusable, the directories alone answer, and the status says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jobjar.access.refusals import explain_disk
+from jobjar.attempts.attempt import CANCELLED
+from jobjar.attempts.limits import describe_limits
+from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.heartbeat import Hearing
+from jobjar.host import node_name
+from jobjar.jar import Jar
+from jobjar.job_file.names import oddity_in_name, priority_in_name
+from jobjar.layout import category_of_place
+from jobjar.ledger.ask_batches import count_open_phases
+from jobjar.ledger.ask_claiming import list_throttles
+from jobjar.ledger.ask_returns import list_returns
+from jobjar.ledger.looks import Unseen
+from jobjar.ledger.renamed import find_renamed_jobs
+from jobjar.liveness import ALIVE
+from jobjar.recovery.others_processes import explain_left_running
+from jobjar.reports.other_files import explain_unseen, find_large_directories, find_other_files, known_categories
+from jobjar.reports.refresh import describe_source, name_source, refresh_ledger
+from jobjar.reports.refused import Refused
+from jobjar.reports.returned import format_returns, group_returns
+from jobjar.reports.tables import format_table
+from jobjar.reports.versions import explain_other_versions
+from jobjar.reports.workers import KINDS, describe_workers, mark_stranded, warn_of_silence
+from jobjar.roster import WorkerState, list_workers
+from jobjar.shared_disk.files import is_job_file
+from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.text import printable_name
+from jobjar.units import format_rate, format_seconds
+
+Status = dict[str, Any]
+DIRECTORIES = "directories"
+_PATIENCE_S = 2.0
+_SHOWN = 20
+
+
+def gather_status(jar: Jar) -> Status:
+    """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
+    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
+    hand gave another name), `unseen` (directories that were too large for a look, and have changed since they were last compared
+    with the ledger, as `ledger.looks.Unseen` has them), `outcomes` (of jobs), `undecided_attempts` (those that completed no job),
+    `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since),
+    `journals` or `directories`. Ages in seconds."""
+    warnings: list[str] = []
+    unseen: list[Unseen] = []
+    try:
+        unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
+        status = _from_ledger(jar)
+    except (LedgerBusy, LedgerUnavailable, CannotUseJar, OSError) as error:
+        warnings.append(f"read from the directories alone, without history: {error}")
+        status = _from_directories(jar)
+    workers = list_workers(jar.layout)
+    hearing = Hearing(jar.layout)
+    status["workers"] = describe_workers(workers, hearing, status["jobs"]["claimed_jobs"])
+    mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    status["limits"] = describe_limits(jar.layout)
+    large = find_large_directories(jar, unseen) if status["source"] != DIRECTORIES else set()
+    status["unseen"] = [directory._asdict() for directory in unseen]
+    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing, large)
+    return status
+
+
+def _from_ledger(jar: Jar) -> Status:
+    connection = jar.ledger.connection
+    states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
+    states.update(
+        (state, count) for state, count in connection.execute("SELECT * FROM state_report") if state in states
+    )
+    now = time.time()
+    return {
+        **describe_source(jar),
+        "jobs": {
+            **states,
+            "claimed_jobs": _rows(
+                connection, "SELECT uid AS id, name, category, priority, place, age_s FROM claimed_report"
+            ),
+            "oldest_waiting": next(iter(_rows(connection, "SELECT uid AS id, * FROM oldest_waiting_report")), None),
+            "held": _rows(connection, "SELECT uid AS id, name, held_reason FROM held_report"),
+        },
+        "phases": count_open_phases(connection),
+        "categories": [
+            {
+                "category": category,
+                "priority": priority,
+                "waiting": waiting,
+                "oldest_age_s": max(0.0, now - (oldest_at or now)),
+            }
+            for category, priority, waiting, oldest_at in connection.execute("SELECT * FROM queue_report")
+        ],
+        "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
+        "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
+        "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
+        "returned": group_returns(list_returns(connection)),
+        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(connection)],
+        "throttled": [
+            {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
+            for row in list_throttles(connection)
+            if row.until > now
+        ],
+    }
+
+
+def _rows(connection: Any, query: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description]
+    return [{name: value for name, value in zip(names, row, strict=True) if name != "uid"} for row in cursor]
+
+
+def _from_directories(jar: Jar) -> Status:
+    """What can be said without a ledger: everything but history and reasons."""
+    layout = jar.layout
+    now = time.time()
+    waiting: dict[tuple[str, int], tuple[int, float]] = {}
+    oldest: dict[str, Any] | None = None
+    for place, entry in list_jar(layout.unclaimed, "unclaimed"):
+        status = _status_of_job(entry)
+        if status is None:
+            continue
+        key = category_of_place(place) or "", priority_in_name(entry.name)
+        age_s = max(0.0, now - status.st_ctime)
+        count, oldest_age_s = waiting.get(key, (0, 0.0))
+        waiting[key] = count + 1, max(age_s, oldest_age_s)
+        if oldest is None or age_s > oldest["age_s"]:
+            oldest = {"id": None, "name": entry.name, "category": key[0], "priority": key[1], "age_s": age_s}
+    claimed = []
+    for worker in list_directory(layout.workers):
+        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+            status = _status_of_job(entry)
+            age_s = max(0.0, now - status.st_ctime) if status else 0.0
+            category, priority = category_of_place(place), priority_in_name(entry.name)
+            claimed.append(
+                {
+                    "id": None,
+                    "name": entry.name,
+                    "category": category,
+                    "priority": priority,
+                    "place": place,
+                    "age_s": age_s,
+                }
+            )
+    return {
+        "source": DIRECTORIES,
+        "snapshot_age_s": None,
+        "jobs": {
+            "limbo": sum(1 for _, entry in list_jar(layout.limbo, "limbo") if _status_of_job(entry)),
+            "unclaimed": sum(count for count, _ in waiting.values()),
+            "claimed": len(claimed),
+            "completed": sum(1 for _ in list_jar(layout.completed, "completed")),
+            "claimed_jobs": claimed,
+            "oldest_waiting": oldest,
+            "held": [],
+        },
+        "phases": {},
+        "categories": [
+            {"category": category, "priority": priority, "waiting": count, "oldest_age_s": age_s}
+            for (category, priority), (count, age_s) in sorted(
+                waiting.items(), key=lambda item: (item[0][0], -item[0][1])
+            )
+        ],
+        "outcomes": [],
+        "undecided_attempts": [],
+        "throughput": {},
+        "returned": [],
+        "renamed": [],
+        "throttled": [],
+    }
+
+
+def _status_of_job(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return status if is_job_file(status) and not oddity_in_name(entry.name) else None
+
+
+def format_limits(limits: Sequence[dict[str, Any]], table_format: str) -> str:
+    """Limits as a table."""
+    rows = [
+        (row["kind"], row["name"] or "(none)", row["limit"], row["free"], len(row["taken"]), name_holders(row["taken"]))
+        for row in limits
+    ]
+    return format_table(rows, ("kind", "name", "limit", "free", "taken", "by"), table_format)
+
+
+def name_holders(workers: Sequence[str]) -> str:
+    """Workers with how many tokens each holds, where that is more than one."""
+    counts = {worker: workers.count(worker) for worker in workers}
+    return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
+
+
+def _find_warnings(
+    jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing, large: Collection[str]
+) -> list[str]:
+    """What a person should look at. Of directories that are `large` not each file is."""
+    found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
+    running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
+    if status["jobs"]["unclaimed"] and not running:
+        found.append("no worker is running; `start_worker` starts one")
+    elif running:
+        unasked: dict[str, int] = {}
+        for row in status["categories"]:
+            if not any(worker.asks_for(row["category"]) for worker in running):
+                unasked[row["category"]] = unasked.get(row["category"], 0) + row["waiting"]
+        for category, count in unasked.items():
+            which = f"category {category}" if category else "uncategorized"
+            found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
+    versions = explain_other_versions(running)
+    found += [versions] if versions else []
+    resting = [f"worker {worker.name} {pause}" for worker in running if (pause := worker.explain_pause())]
+    found += resting[:_SHOWN]
+    if len(resting) > _SHOWN:
+        found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
+    found += _warn_of_stranded(jar, status, workers)
+    held = [job for job in status["jobs"]["held"] if job["held_reason"]]
+    found += [f"{job['name']} is held in limbo: {job['held_reason']}" for job in held[:_SHOWN]]
+    if len(held) > _SHOWN:
+        found.append(f"and {_jobs(len(held) - _SHOWN)} more are held in limbo")
+    for job in status["renamed"][:_SHOWN]:
+        found.append(
+            f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
+            "was meant, make that directory first"
+        )
+    if len(status["renamed"]) > _SHOWN:
+        found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
+    found += [explain_unseen(Unseen(**directory)) for directory in status["unseen"] if directory["is_by_hand"]]
+    with contextlib.suppress(OSError):  # what else is known can be told
+        trouble = explain_disk(jar.layout.home)
+        found += [trouble + "; until then workers wait"] if trouble else []
+    if os.path.lexists(jar.layout.stop_all_file):
+        found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
+    if os.path.lexists(jar.layout.pause_all_file):
+        found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
+    refused = Refused(jar.layout, running)
+    others = find_other_files(jar, refused, large)
+    for place, reason in sorted(refused.found)[:_SHOWN]:
+        found.append(f"{place if place.isprintable() else ascii(place)} is passed over: {reason}")
+    if len(refused.found) > _SHOWN:
+        found.append(f"and {_jobs(len(refused.found) - _SHOWN)} more are passed over for that reason")
+    for path, reason in others[:_SHOWN]:
+        found.append(f"{printable_name(path)} is not a job: {reason}")
+    if len(others) > _SHOWN:
+        found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
+    try:
+        jar.check_is_safe(known_categories(jar) if "unclaimed" in large else None)
+    except JarError as error:
+        found.append(str(error))
+    return found
+
+
+def _warn_of_stranded(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
+    stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
+    left: dict[str, str] = {}
+    for worker in workers:
+        uids = {job["id"] for job in stranded[:_SHOWN] if job["id"] and job["worker"] == worker.paths.name}
+        if uids:
+            left |= explain_left_running(jar.ledger.connection, jar.layout, worker, uids)
+    found = []
+    for job in stranded[:_SHOWN]:
+        what = left.get(job["id"] or "", "run `recover_jobs` on its node")
+        found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; {what}")
+    if len(stranded) > _SHOWN:
+        found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
+    return found
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def format_status(jar: Jar, status: Status, table_format: str) -> str:
+    """The status as text for people."""
+    jobs = status["jobs"]
+    source = name_source(status["source"], status["snapshot_age_s"])
+    sections = [f"Jar {jar.layout.home}, seen from {node_name()}{', ' + source if source else ''}"]
+    counts = [[jobs[state] for state in ("limbo", "unclaimed", "claimed", "completed")]]
+    sections.append(format_table(counts, ("limbo", "unclaimed", "claimed", "completed"), table_format))
+    unseen = [Unseen(**directory) for directory in status["unseen"]]
+    sections += [explain_unseen(directory) for directory in unseen if not directory.is_by_hand]
+    if status["phases"]:
+        rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
+        sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))
+    if status["workers"]["nodes"]:
+        headers = ("node", *KINDS)
+        rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]
+        sections.append("Workers\n" + format_table(rows, headers, table_format))
+    if status["categories"]:
+        rows = [
+            [row["category"] or "(none)", row["priority"], row["waiting"], format_seconds(row["oldest_age_s"])]
+            for row in status["categories"]
+        ]
+        sections.append("Waiting\n" + format_table(rows, ("category", "priority", "jobs", "oldest"), table_format))
+    if status["limits"]:
+        sections.append("Limits\n" + format_limits(status["limits"], table_format))
+    if status["throttled"]:
+        rows = [[row["batch"], row["failures"], format_seconds(row["left_s"])] for row in status["throttled"]]
+        table = format_table(rows, ("batch", "failed in a row", "waits for"), table_format)
+        sections.append("Throttled batches\n" + table)
+    if status["returned"]:
+        sections.append("Went back, and wait\n" + format_returns(status["returned"], table_format))
+    if jobs["oldest_waiting"]:
+        oldest = jobs["oldest_waiting"]
+        sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")
+    if jobs["claimed_jobs"]:
+        rows = [
+            [job["name"], job["category"] or "(none)", job["worker"], format_seconds(job["age_s"])]
+            for job in jobs["claimed_jobs"][:_SHOWN]
+        ]
+        text = format_table(rows, ("job", "category", "worker", "age"), table_format)
+        if len(jobs["claimed_jobs"]) > _SHOWN:
+            text += f"\nand {_jobs(len(jobs['claimed_jobs']) - _SHOWN)} more"
+        sections.append("Claimed\n" + text)
+    if status["outcomes"]:
+        rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["outcomes"]]
+        # Jobs that were cancelled ran nowhere: at what rate a command cancelled them says nothing.
+        ran = [row for row in status["outcomes"] if row["outcome"] != CANCELLED]
+        sums = [sum(row[window] for row in ran) for window in ("last_hour", "last_day")]
+        rows.append(["rate", *(format_rate(jobs / each_s) for jobs, each_s in zip(sums, (3600, 86400), strict=True))])
+        sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
+    if status["undecided_attempts"]:
+        rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]
+        sections.append(
+            "Attempts that completed no job\n" + format_table(rows, ("ended", "last hour", "last day"), table_format)
+        )
+    if status["warnings"]:
+        sections.append("Warnings\n" + "\n".join(f"- {line}" for line in status["warnings"]))
+    return "\n\n".join(sections)

@@ -1,0 +1,118 @@
+"""What words mean to those who wait: jobs, batches, categories, patterns of names, or all. Reads the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from jobjar.errors import AmbiguousTarget, UnknownBatch, UnknownJob, UnknownTarget, UsageError
+from jobjar.jar import Jar
+from jobjar.ledger import ask_awaited
+from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
+from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.reports.hints import tell_unlisted
+from jobjar.reports.jobs import find_job
+from jobjar.shared_disk.files import is_directory
+from jobjar.text import as_text
+
+# What ended within so long before the wait counts, where nobody says since when.
+SINCE_S = 86400.0
+_SHOWN = 5
+
+
+class Target(NamedTuple):
+    """What to wait for: single jobs, by their ids, or their places until they have one; and kinds of jobs."""
+
+    jobs: frozenset[str]
+    selections: tuple[Selection, ...]
+
+
+def select_all(jar: Jar, since: float | None = None) -> Target:
+    """All jobs of the jar: those that have not ended, and those that ended `since` (UTC epoch seconds)."""
+    return Target(frozenset(), (_since(jar, Selection(ALL, None), since),))
+
+
+def select(
+    jar: Jar,
+    words: Iterable[str],
+    batches: Iterable[str] = (),
+    categories: Iterable[str] = (),
+    since: float | None = None,
+) -> Target:
+    """What words mean: names, ids (or their beginnings) and places of jobs, batches, categories, patterns of names of jobs and
+    batches. `since`: what ended before it does not count, but for single jobs.
+
+    Raises UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
+    """
+    connection = jar.ledger.connection
+    jobs: set[str] = set()
+    chosen = [Selection(CATEGORY, as_text(name)) for name in categories]
+    for name in map(as_text, batches):
+        if not ask_awaited.is_batch(connection, name):
+            raise UnknownBatch(name=name, home=jar.layout.home)
+        chosen.append(Selection(BATCH, name))
+    for word in map(as_text, words):
+        found = _find_kinds(jar, word)
+        chosen += found
+        if not found:
+            jobs.add(_find_one(jar, word))
+    if since is not None and not chosen:
+        raise UsageError(
+            reason="--since goes with --all, batches, categories and patterns; a job that is named counts always"
+        )
+    return Target(frozenset(jobs), tuple(_since(jar, selection, since) for selection in dict.fromkeys(chosen)))
+
+
+def _find_kinds(jar: Jar, word: str) -> list[Selection]:
+    """The kinds of jobs that a word means; none where it can only be a single job."""
+    connection = jar.ledger.connection
+    kinds = [Selection(BATCH, word)] if ask_awaited.is_batch(connection, word) else []
+    if "/" not in word and word[:1] not in ("", ".") and is_category(jar, word):
+        kinds.append(Selection(CATEGORY, word))
+    is_job = ask_awaited.is_job(connection, word)
+    if len(kinds) + is_job > 1:
+        ways = [f"--{kind.kind} {word}" for kind in kinds]
+        if is_job:
+            found = find_jobs(jar.ledger, word)
+            ways += [f"{_key_of(job.uid, job.place)} for the job" for job in found[:_SHOWN]]
+            ways += [f"the id of one of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        meanings = [f"a {kind.kind}" for kind in kinds] + (["a job"] if is_job else [])
+        raise AmbiguousTarget(job=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
+    if kinds or is_job or not any(character in word for character in "*?["):
+        return kinds
+    kinds = [Selection(BATCH, name) for name in ask_awaited.batches_like(connection, word)]
+    if ask_awaited.any_named_like(connection, word):
+        kinds.append(Selection(PATTERN, word))
+    if not kinds:
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar))
+    return kinds
+
+
+def is_category(jar: Jar, word: str) -> bool:
+    """Whether there is a directory of a category, or a job of it that has not ended."""
+    return is_directory(f"{jar.layout.unclaimed}/{word}") or ask_awaited.category_has_open_jobs(
+        jar.ledger.connection, word
+    )
+
+
+def _find_one(jar: Jar, word: str) -> str:
+    try:
+        job = find_job(jar, word)
+    except UnknownJob:
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar)) from None
+    return _key_of(job.uid, job.place)
+
+
+def _key_of(uid: str | None, place: str) -> str:
+    """What a job is waited for by: its id, or, until it has one, its place."""
+    return uid or place
+
+
+def _since(jar: Jar, selection: Selection, since: float | None) -> Selection:
+    """A selection from its time on. Where none is said, all counts of a batch and of a pattern; else what ended in the last day,
+    or since the oldest of its open jobs was submitted, which are likely to belong together."""
+    if since is None and selection.kind in (ALL, CATEGORY):
+        oldest = ask_awaited.oldest_submission(jar.ledger.connection, selection)
+        since = min(time.time() - SINCE_S, time.time() if oldest is None else oldest)
+    return selection._replace(since=since or 0.0)

@@ -1,0 +1,303 @@
+"""Wait for jobs until they have ended, and tell how: of single jobs, batches, categories, patterns of names, or all.
+
+Reads the ledger, brought up to date at each look; moves nothing. Single jobs are followed by their ids. A batch, a category,
+a pattern and `all` are questions that are asked again at each look, so that what is submitted meanwhile is waited for too;
+how their jobs ended is counted once, at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jobjar.attempts.attempt import OUTCOMES, SUCCEEDED
+from jobjar.errors import TimedOut
+from jobjar.grouped import name_some
+from jobjar.jar import Jar
+from jobjar.job_file.names import unnumbered_name
+from jobjar.layout import name_in_place, worker_of_place
+from jobjar.ledger import ask_awaited
+from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
+from jobjar.ledger.ask_claiming import candidate_at
+from jobjar.ledger.ask_jobs import find_jobs, job_outcomes
+from jobjar.ledger.fold import TOLD_WITHIN_S
+from jobjar.processes.wake import DirectoryWatch, wait_readable
+from jobjar.reports.jobs import explain_waiting
+from jobjar.reports.refresh import refresh_ledger
+from jobjar.reports.targets import Target, is_category
+from jobjar.shared_disk.files import look
+from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.patience import patiently
+
+# What did not succeed though it has no outcome.
+HELD, REMOVED, UNKNOWN = "held", "removed", "unknown"
+# When it is told for the first time why jobs stand still; then after pauses twice as long each, up to the longest.
+_FIRST_CAUSES_S = 5.0
+_LONGEST_PAUSE_S = 600.0
+_MOST_CAUSES = 20
+_MOST_EXPLAINED = 1000
+_SHOWN = 5
+_WORDS = {UNKNOWN: "ended, and nothing tells how"}
+
+
+class Tally(NamedTuple):
+    """How many jobs there are, how many of them are still open, and of those that did not succeed the outcome (or `held`,
+    `removed`, `unknown`) by their ids."""
+
+    jobs: int
+    open: int
+    unsuccessful: dict[str, str]
+
+    @property
+    def is_success(self) -> bool:
+        return not self.unsuccessful and not self.open
+
+
+class Wait:
+    """A wait for what `target` names. `log` is told at once of held jobs, and after some seconds why jobs stand still."""
+
+    def __init__(self, jar: Jar, target: Target, log: Callable[[str], None] = lambda line: None) -> None:
+        self._jar = jar
+        self._say = log
+        self._selections = target.selections
+        # The single jobs, as long as they have not ended, and their outcomes.
+        self._single = set(target.jobs)
+        self._single_ended: dict[str, str] = {}
+        # All that has not ended; and of the others those of which no count of outcomes knows.
+        self._wanted = set(target.jobs)
+        self._vanished: dict[str, str] = {}
+        self._held: set[str] = set()
+        self._held_told: set[str] = set()
+        self._open: dict[str, OpenJob] = {}
+        # Since when (monotonic) a job has been gone, or completed, without a word of how.
+        self._unexplained: dict[str, float] = {}
+
+    def run(self, timeout_s: float | None = None) -> Tally:
+        """Wait until all have ended that are not held; returns how. Raises TimedOut."""
+        started = time.monotonic()
+        deadline = None if timeout_s is None else started + timeout_s
+        causes_at, pause_s = started + _FIRST_CAUSES_S, _FIRST_CAUSES_S
+        unknown_until: float | None = None
+        watch = DirectoryWatch()
+        watch.watch([self._jar.layout.completed])
+        try:
+            while True:
+                look_began = time.monotonic()
+                self._look()
+                now = time.monotonic()
+                if not self._wanted - self._held and not self._count_missing():
+                    tally = self.tally()
+                    # An entry of another node's may come some seconds after the file that it tells of.
+                    unknown_until = unknown_until or now + TOLD_WITHIN_S
+                    if UNKNOWN not in tally.unsuccessful.values() or now >= unknown_until:
+                        return tally
+                poll_time_s = self._jar.settings.poll_time_s
+                left_s = poll_time_s if deadline is None else min(poll_time_s, deadline - now)
+                if left_s <= 0:
+                    self._tell_causes()
+                    tally = self.tally()
+                    raise TimedOut(what=f"the end of {tally.open} of {tally.jobs} jobs", timeout_s=timeout_s)
+                if now >= causes_at:
+                    self._tell_causes()
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                    causes_at = now + pause_s
+                wait_readable(watch.descriptors(), left_s)
+                watch.drain()
+                # Where a look takes long it is not taken at each job's end.
+                time.sleep(min(now - look_began, left_s))
+                refresh_patiently(self._jar)
+        finally:
+            watch.close()
+
+    def tally(self) -> Tally:
+        """How they ended, as far as they have."""
+        succeeded = sum(outcome == SUCCEEDED for outcome in self._single_ended.values())
+        unsuccessful = {key: outcome for key, outcome in self._single_ended.items() if outcome != SUCCEEDED}
+        unsuccessful.update({**self._vanished, **dict.fromkeys(self._held, HELD)})
+        for selection in self._selections:
+            ended = ask_awaited.count_ended(self._jar.ledger.connection, selection)
+            succeeded += ended.jobs - len(ended.unsuccessful)
+            unsuccessful.update(ended.unsuccessful)
+        still_open = len(self._wanted - self._held) + self._count_missing()
+        return Tally(succeeded + len(unsuccessful) + still_open, still_open, unsuccessful)
+
+    def outcomes(self) -> dict[str, str | None]:
+        """The outcome of each job that is waited for by its id; None where it is held, was removed, or nothing tells it."""
+        told = {**self._single_ended, **self._vanished}
+        for selection in self._selections:
+            told.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
+        told.update(dict.fromkeys(self._held, HELD))
+        return {key: outcome if outcome in OUTCOMES else None for key, outcome in told.items()}
+
+    def unseen(self) -> list[str]:
+        """What was not looked at, in sentences."""
+        lines = []
+        for selection in self._selections:
+            if selection.kind not in (ALL, CATEGORY):
+                continue
+            connection = self._jar.ledger.connection
+            before = ask_awaited.count_ended_before(connection, selection)
+            if before:
+                since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(selection.since))
+                lines.append(f"not looked at: {_count(before)} that ended before {since} (--since says another time)")
+            in_limbo = ask_awaited.count_in_limbo(connection, selection)
+            if in_limbo:
+                lines.append(f"not looked at: {_count(in_limbo)} in limbo, where no worker looks")
+            word = selection.word
+            is_known = before or in_limbo or not word or is_category(self._jar, word)
+            if not is_known and not ask_awaited.count_ended(connection, selection).jobs:
+                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it")
+        return lines
+
+    def _count_missing(self) -> int:
+        """How many jobs of batches are submitted and not in the jar yet."""
+        batches = [selection.word or "" for selection in self._selections if selection.kind == BATCH]
+        return sum(ask_awaited.count_missing(self._jar.ledger.connection, batch) for batch in batches)
+
+    # Looking
+
+    def _look(self) -> None:
+        """Find out what is open now, what has ended since the last look, and what is held."""
+        connection = self._jar.ledger.connection
+        self._open = {
+            job.key: job for selection in self._selections for job in ask_awaited.open_jobs(connection, selection)
+        }
+        held = {uid for selection in self._selections for uid in ask_awaited.held_among(connection, selection)}
+        self._wanted |= self._open.keys() | held
+        self._held = held
+        for key in self._open.keys() & self._vanished.keys():
+            del self._vanished[key]
+        self._take_ended(self._wanted - self._open.keys() - held)
+        self._tell_held()
+
+    def _take_ended(self, keys: set[str]) -> None:
+        """Take those of these that have ended out of what is wanted. A place becomes an id once it is claimed."""
+        jar = self._jar
+        gone = [key for key in keys if "/" in key and look(jar.layout.path(key)) is None]
+        # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
+        # went. The journals are read again only then, so that the entry of one that went on from there is seen.
+        in_hands = _held_without_id(jar) if gone else set()
+        if gone:
+            refresh_patiently(jar)
+        for key in gone:
+            if unnumbered_name(name_in_place(key)) in in_hands or look(jar.layout.path(key)) is not None:
+                continue
+            uid = ask_awaited.id_of_place(jar.ledger.connection, key)
+            if uid is None:
+                self._end(key, REMOVED)
+                continue
+            self._wanted.discard(key)
+            self._wanted.add(uid)
+            keys.add(uid)
+            if key in self._single:
+                self._single.remove(key)
+                self._single.add(uid)
+        found = job_outcomes(jar.ledger, sorted(key for key in keys if "/" not in key))
+        for uid, (state, outcome) in found.items():
+            if state == "held":
+                self._held.add(uid)
+            if state not in ("completed", "removed"):
+                self._unexplained.pop(uid, None)
+                continue
+            # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
+            since = self._unexplained.setdefault(uid, time.monotonic())
+            if state == "completed" and outcome is not None:
+                self._end(uid, outcome)
+            elif time.monotonic() - since > TOLD_WITHIN_S:
+                self._end(uid, REMOVED if state == "removed" else UNKNOWN)
+
+    def _end(self, key: str, outcome: str) -> None:
+        self._wanted.discard(key)
+        self._unexplained.pop(key, None)
+        if key in self._single:
+            self._single_ended[key] = outcome
+        elif outcome in (REMOVED, UNKNOWN):
+            self._vanished[key] = outcome
+
+    # Telling
+
+    def _tell_held(self) -> None:
+        new = sorted(self._held - self._held_told)
+        self._held_told = set(self._held)
+        layout = self._jar.layout
+        for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
+            self._say(
+                f"{uid} ({name}) is held in limbo: {reason}. Correct {layout.path(place)}, and move it to {layout.unclaimed}"
+            )
+        if len(new) > _SHOWN:
+            self._say(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
+
+    def _tell_causes(self) -> None:
+        """Say why jobs stand still, a line a cause; nothing where none does."""
+        jar = self._jar
+        rest = sorted(self._wanted - self._held - self._open.keys())[:_MOST_EXPLAINED]
+        still = [*self._open.values(), *ask_awaited.find_open(jar.ledger.connection, rest)]
+        # Jobs of which these are equal have one cause.
+        alike: dict[tuple[object, ...], list[OpenJob]] = {}
+        for job in still:
+            worker = worker_of_place(job.place) if job.state == "claimed" else None
+            alike.setdefault((job.state, job.category, job.batch, job.not_before > time.time(), worker), []).append(job)
+        causes: dict[str, list[str]] = {}
+        for jobs in list(alike.values())[:_MOST_CAUSES]:
+            for described in find_jobs(jar.ledger, jobs[0].key)[:1]:
+                why = explain_waiting(jar, described)
+                if why:
+                    causes.setdefault("; ".join(why), []).extend(job.key for job in jobs)
+        for cause, keys in causes.items():
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            self._say(f"{os.path.basename(keys[0])}{more}: {cause}")
+        missing = self._count_missing()
+        if missing:
+            self._say(
+                f"{_count(missing)} were submitted, and are not in the jar yet (`recover_jobs` goes on with that)"
+            )
+
+
+def refresh_patiently(jar: Jar) -> None:
+    """`refresh_ledger`, by somebody who has time: what a disk refuses for longer than a flicker is tried again."""
+    patiently(lambda: refresh_ledger(jar), jar.layout.home)
+
+
+def _held_without_id(jar: Jar) -> set[str]:
+    """The names of files that workers hold and of which no claim is known yet."""
+    names = set()
+    for worker in list_directory(jar.layout.workers):
+        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+            known = candidate_at(jar.ledger.connection, place)
+            if known is None or known.uid is None:
+                names.add(unnumbered_name(entry.name))
+    return names
+
+
+def format_tally(tally: Tally, batches: Sequence[str] = ()) -> str:
+    """A verdict in one line: `3 of 20 failed: <ids>`, and what to type next. `batches` are those that were waited for."""
+    if not tally.jobs:
+        return "there was no job to wait for"
+    if not tally.unsuccessful:
+        return f"{tally.jobs - tally.open} of {tally.jobs} succeeded"
+    by_outcome: dict[str, list[str]] = {}
+    for key, outcome in tally.unsuccessful.items():
+        by_outcome.setdefault(outcome, []).append(key)
+    order = (*OUTCOMES, HELD, REMOVED, UNKNOWN)
+    parts: list[str] = []
+    for outcome in sorted(by_outcome, key=lambda name: order.index(name) if name in order else len(order)):
+        keys = sorted(by_outcome[outcome])
+        of_all = f" of {tally.jobs}" if not parts else ""
+        words = _WORDS.get(outcome, outcome.replace("_", " "))
+        parts.append(f"{len(keys)}{of_all} {words}: {name_some([os.path.basename(key) for key in keys], _SHOWN)}")
+    return f"{'; '.join(parts)} ({_advise(by_outcome, batches)})"
+
+
+def _advise(by_outcome: dict[str, list[str]], batches: Sequence[str]) -> str:
+    """What to type next."""
+    ended = [key for outcome, keys in by_outcome.items() if outcome not in (HELD, REMOVED) for key in sorted(keys)]
+    if ended and len(batches) == 1:
+        return f"`batch_status {batches[0]}` says why, `abort_batch --restart {batches[0]}` submits what failed again"
+    first = ended or [key for keys in by_outcome.values() for key in keys]
+    return f"`jobjar show {os.path.basename(first[0])}` says why"
+
+
+def _count(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"

@@ -1,0 +1,1 @@
+"""The settings: the one table, the layers that values come from, and the parsers of values."""

@@ -1,0 +1,90 @@
+"""When directories on a network disk changed last: one look of one worker serves all workers of its node.
+
+Reads the times of directories, and writes those to `looks` in this node's ledger home, for the others. A crash in here leaves
+at most a temporary file there; where `looks` cannot be read or written, each worker looks for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from jobjar.shared_disk.creating import create_file, temporary_path
+from jobjar.shared_disk.files import look_afresh, write_all
+from jobjar.shared_disk.regular import read_regular
+
+# What changed so short a time ago may change again in the same tick of the disk's clock, of whole seconds on some.
+SETTLED_S = 2.0
+# What nobody looked at for so long is not kept.
+_KEPT_S = 3600.0
+
+
+class _Look(NamedTuple):
+    """When a directory was changed last (0: it is missing), by this node's clock when that was seen, and when the directory
+    above it was changed last, if that was looked at too."""
+
+    changed_ns: int
+    looked_at: float
+    above_ns: int
+
+
+class Looks:
+    """The looks of the workers of one node at directories. `disk_now` tells the disk's time."""
+
+    def __init__(self, path: str, disk_now: Callable[[], float]) -> None:
+        self._path = path
+        self._disk_now = disk_now
+
+    def changed_ns(self, directories: Iterable[str], max_age_s: float = 0.0) -> dict[str, int]:
+        """When each directory was changed last, as some worker of this node saw it at most `max_age_s` ago; 0 where it is
+        missing. Each that has to be looked at costs the disk one open."""
+        now = time.time()
+        noted = self._read(now)
+        found: dict[str, int] = {}
+        looked: dict[str, _Look] = {}
+        # Those above others first: a directory that is missing appears only where the one above it changes.
+        for path in sorted(directories, key=len):
+            before, above_ns = noted.get(path), found.get(os.path.dirname(path), 0)
+            if before is not None and now - before.looked_at < max_age_s:
+                found[path] = before.changed_ns
+                continue
+            is_still_missing = before is not None and not before.changed_ns and 0 != before.above_ns == above_ns
+            status = None if is_still_missing else look_afresh(path)
+            found[path] = status.st_mtime_ns if status is not None else 0
+            looked[path] = _Look(found[path], now, above_ns)
+        if looked:
+            # With what others have seen meanwhile; but what may change again unseen is for nobody to go by.
+            noted = {**self._read(now), **looked}
+            self._write(
+                {path: look for path, look in noted.items() if self.is_settled((look.changed_ns, look.above_ns))}
+            )
+        return found
+
+    def is_settled(self, changed_ns: Iterable[int]) -> bool:
+        """Whether what was changed last at these times gets another time if it changes again."""
+        now = self._disk_now()
+        return all(now - changed / 1e9 > SETTLED_S for changed in changed_ns)
+
+    def _read(self, now: float) -> dict[str, _Look]:
+        try:
+            noted = json.loads(read_regular(self._path, 0))
+            looks = {str(path): _Look(int(look[0]), float(look[1]), int(look[2])) for path, look in noted.items()}
+        except (OSError, ValueError, TypeError, AttributeError, LookupError):
+            return {}
+        return {path: look for path, look in looks.items() if 0 <= now - look.looked_at < _KEPT_S}
+
+    def _write(self, looks: dict[str, _Look]) -> None:
+        temporary = temporary_path(self._path)
+        with contextlib.suppress(OSError):
+            descriptor = create_file(temporary, 0o600)
+            try:
+                write_all(descriptor, json.dumps(looks).encode())
+                os.rename(temporary, self._path)
+            except OSError:
+                os.unlink(temporary)
+            finally:
+                os.close(descriptor)

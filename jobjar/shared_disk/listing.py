@@ -1,0 +1,109 @@
+"""List the directories of a jar: what lies in a place, and which of it may be a job. Reads only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, archive_place, unclaimed_place
+from jobjar.meter import SILENT, Meter
+from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.patience import FLICKER_S, patiently
+from jobjar.shared_disk.regular import pass_over
+from jobjar.text import is_text
+
+
+def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of a directory that may have gone, but for those whose names are not UTF-8: nothing of a jar has such a
+    name. Raises OSError where the disk is in trouble: it is not empty."""
+    return (entry for entry in list_everything(path) if is_text(entry.name))
+
+
+def list_everything(path: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of a directory, as `list_directory`, with those that are nothing of a jar."""
+    missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    try:
+        with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
+            yield from entries
+    except OSError as error:
+        if error.errno != errno.ELOOP or error.filename != path:
+            raise
+        pass_over(path, "its path has a loop of links")
+
+
+def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:
+    """`list_directory`, for where a directory that this user may not list keeps nobody from the others: as an empty one. What
+    the ledger knows in it is not gone for that (disk.is_gone)."""
+    with contextlib.suppress(PermissionError):
+        yield from list_directory(path)
+
+
+def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(place, entry) of the regular files in a jar and in its categories; dot files left out. The paths of symbolic links
+    go to `links`. A category of unclaimed/ that this user may not list is passed over (reports/refused.py tells of it)."""
+    for entry in list_directory(path):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file(follow_symlinks=False):
+            yield f"{place}/{entry.name}", entry
+        elif entry.is_dir(follow_symlinks=False) and place.startswith(("unclaimed", "workers/")):
+            for inner in list_allowed(entry.path) if place == "unclaimed" else list_directory(entry.path):
+                if not inner.name.startswith(".") and inner.is_file(follow_symlinks=False):
+                    yield f"{place}/{entry.name}/{inner.name}", inner
+                elif links is not None and inner.is_symlink():
+                    links.append(inner.path)
+        elif links is not None and entry.is_symlink():
+            links.append(entry.path)
+
+
+def list_jars(
+    layout: Layout, with_completed: bool = True, links: list[str] | None = None, meter: Meter = SILENT
+) -> set[str]:
+    """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
+    of symbolic links go to `links`."""
+    places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
+    places.update(leaving_places(layout))
+    places.update(place for place, _ in meter.counted(list_jar(layout.unclaimed, "unclaimed", links)))
+    places.update(list_worker_jobs(layout, links))
+    if with_completed:
+        places.update(place for place, _ in meter.counted(list_jar(layout.completed, "completed", links)))
+        for date in list_directory(layout.archive):
+            day = archive_place(date.name)
+            places.update(place for place, _ in meter.counted(list_jar(layout.path(day), day, links)))
+    return places
+
+
+def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator[str]:
+    """The places of the files that workers hold. The paths of symbolic links go to `links`."""
+    for worker in list_directory(layout.workers):
+        if worker.is_dir(follow_symlinks=False):
+            with contextlib.suppress(PermissionError):  # as in list_allowed
+                for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links):
+                    yield place
+
+
+def leaving_places(layout: Layout) -> Iterator[str]:
+    """The places that journals give to the jobs of batches that are on their way: in limbo, to them, are those that are just
+    made claimable; those that are being cancelled wait."""
+    for staged in list_directory(layout.limbo):
+        if not staged.name.startswith(STAGED):
+            continue
+        for chunk in list_allowed(staged.path):
+            is_taken = chunk.name == TAKEN
+            if not is_taken and not chunk.name.endswith(LEAVING):
+                continue
+            for entry in list_allowed(chunk.path):
+                if not entry.is_dir(follow_symlinks=False):
+                    yield unclaimed_place("", entry.name) if is_taken else f"limbo/{entry.name}"
+                    continue
+                for file in list_allowed(entry.path):
+                    yield unclaimed_place(entry.name, file.name) if is_taken else f"limbo/{file.name}"
+
+
+def is_job_at(path: str) -> bool:
+    """Whether a job's file is at `path`. An empty one without its run bit is none: it may hold a name for a move that was
+    killed (shared_disk/moves.py), whose job is elsewhere. Raises OSError."""
+    status = look(path)
+    return status is not None and is_job_file(status)

@@ -1,0 +1,192 @@
+"""Moves that never overwrite: renames of jobs' files from one place to another.
+
+A move is one rename. Killed at any instant, a file is at its old place or its new one, never at both, never at none; where
+the file system has no rename that refuses to overwrite, a placeholder may stay (placeholder.py). What is believed when a
+network disk reports an error stands in files.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from jobjar.job_file.names import numbered_name
+from jobjar.shared_disk.files import look, look_afresh, rename
+from jobjar.shared_disk.patience import TRANSIENT, do_once, is_transient, keep_trying, patiently
+from jobjar.shared_disk.placeholder import new_placeholder, read_placeholder
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_renameat2: Callable[..., int] | None = None
+_looked_for_renameat2 = False
+# Directories whose file system does not know the flag: asking it again costs a network disk two looks at names.
+_without_the_flag: set[str] = set()
+
+
+def _load_renameat2() -> Callable[..., int] | None:
+    global _renameat2, _looked_for_renameat2
+    if not _looked_for_renameat2:
+        _looked_for_renameat2 = True
+        if sys.platform == "linux":
+            import ctypes
+
+            _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return _renameat2
+
+
+def move(source: str, destination: str) -> None:
+    """Rename `source` to `destination`, which must not exist.
+
+    Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
+    """
+    directory = os.path.dirname(destination)
+    if directory not in _without_the_flag and _load_renameat2() is not None:
+        error = _rename_unless_taken(source, destination)
+        if error is None:
+            return
+        if error.errno in TRANSIENT:
+            _move_after_trouble(error, source, destination)
+            return
+        # NFS and others refuse the flag: the name is taken by a link instead, which one process wins everywhere.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise error
+        _without_the_flag.add(directory)
+    _move_over_placeholder(source, destination)
+
+
+def _rename_unless_taken(source: str, destination: str) -> OSError | None:
+    import ctypes
+
+    call = _load_renameat2()
+    assert call is not None
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), _RENAME_NOREPLACE) == 0:
+        return None
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), source, None, destination)
+
+
+def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
+    """`move` by renameat2 from its second try on: the first failed with a transient error, and may have happened."""
+    seen: int | None = None  # the file's inode, once it was seen at its source after the trouble began
+
+    def move_again() -> None:
+        nonlocal seen
+        at_source = _inode(source)
+        failure: OSError | None = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source, None, destination)
+        if at_source is not None:
+            seen = at_source
+            failure = _rename_unless_taken(source, destination)
+        if failure is None:
+            return
+        if failure.errno in (errno.ENOENT, errno.EEXIST) and _inode(source) is None:
+            found = _inode(destination)
+            if found is not None and seen in (None, found):
+                return
+        raise failure
+
+    keep_trying(error, move_again, source)
+
+
+def _move_over_placeholder(source: str, destination: str) -> None:
+    """`move` where the file system has no rename that refuses to overwrite.
+
+    Killed midway it leaves the placeholder (placeholder.py), which recovery removes.
+    """
+    placeholder = new_placeholder()
+    try:
+        patiently(lambda: os.symlink(placeholder, destination), destination)
+    except FileExistsError:
+        if not _is_held(destination, placeholder):  # else it was made by a try that failed
+            raise
+
+    def rename_over() -> None:
+        try:
+            os.rename(source, destination)
+        except OSError:
+            # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+            if _is_held(destination, placeholder):
+                raise
+            at_source = _inode(source)
+            if at_source is not None and at_source != _inode(destination):
+                # A server that was started anew forgot the placeholder: the name is not ours any more.
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, destination) from None
+
+    try:
+        patiently(rename_over, source)
+    except OSError as error:
+        # After a transient error the rename may still be done, late: the job would be removed, not the placeholder.
+        if not is_transient(error) and _is_held(destination, placeholder):
+            do_once(lambda: os.unlink(destination), destination)
+        raise
+
+
+def _is_held(path: str, placeholder: str) -> bool:
+    """Whether a name is still held by our placeholder. What NFS remembers of it may be from before a rename that failed."""
+    look_afresh(os.path.dirname(path))
+    return read_placeholder(path) == placeholder
+
+
+def _inode(path: str) -> int | None:
+    """The inode at `path`; None where it has gone: a file that came there was moved on already.
+
+    By opening it: after a rename that failed, what NFS remembers of a name may be from before.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if is_transient(error):
+            raise
+        with contextlib.suppress(FileNotFoundError):  # a link, or not ours to read
+            return os.lstat(path).st_ino
+        return None
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def move_under_own_name(source: str, destination: str) -> None:
+    """`move` to a name that nothing but this file ever has: where it is held, and not by the file, it is held for a move of
+    this same file, by another process that is at it or by one that was killed. Raises as `move`."""
+    try:
+        move(source, destination)
+    except FileExistsError:
+        if look(destination) is not None and read_placeholder(destination) is None:
+            raise
+        rename(source, destination)
+
+
+def move_to_free_name(source: str, directory: str, name: str) -> str:
+    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got."""
+    taken_name = name
+    number = 2
+    while True:
+        try:
+            move(source, f"{directory}/{taken_name}")
+            return taken_name
+        except FileExistsError:
+            taken_name = numbered_name(name, number)
+            number += 1
+
+
+def move_to_own(source: str, directory: str, name: str) -> str:
+    """`move_to_free_name` into a directory that only this process puts files into: looking whether the name is free is
+    enough there, where a rename that refuses to overwrite costs a network disk a file made and removed."""
+    taken_name = name
+    number = 2
+    while look(f"{directory}/{taken_name}") is not None:
+        taken_name = numbered_name(name, number)
+        number += 1
+    destination = f"{directory}/{taken_name}"
+    try:
+        rename(source, destination)
+    except OSError:
+        # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+        if look(destination) is None:
+            raise
+    return taken_name

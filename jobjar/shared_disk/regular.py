@@ -1,0 +1,159 @@
+"""Read what lies in a jar as what it may be: anything that somebody put there. A link, a pipe, a file without an end.
+
+A file is opened without following a link and without waiting, and has to be a regular one of a bounded size; what it says
+is looked at by contents.py. What is not read is named once (`pass_over`), and whoever asked goes on without it. Reads; writes
+nothing. creating.py is the room for writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from jobjar.shared_disk.patience import patience, patiently
+
+# More than any file that Job Jar writes for itself to read; journals are read in pieces.
+MOST_BYTES = 64 << 20
+_AS_IT_LIES = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK_BYTES = 1 << 20
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+# What was named already, by path and reason; a process that runs for months does not keep all of it.
+_named: set[tuple[str, str]] = set()
+_MOST_NAMED = 1000
+
+
+class UnfitFile(OSError):
+    """What lies at a name is not a file that belongs there. `errno` is ELOOP for a link, EISDIR, EINVAL, EFBIG, EPERM."""
+
+
+def pass_over(path: str, reason: object) -> None:
+    """Name what is not read, once in a process: the same file is met again and again."""
+    if (path, str(reason)) not in _named:
+        if len(_named) >= _MOST_NAMED:
+            _named.clear()
+        _named.add((path, str(reason)))
+        patience.log(f"{path}: {reason}; passed over")
+
+
+@contextlib.contextmanager
+def passing_over(path: str) -> Iterator[None]:
+    """Name what turns out to be no file of the kind that belongs at `path`, and go on after it."""
+    try:
+        yield
+    except UnfitFile as error:
+        pass_over(path, error.strerror)
+
+
+def open_regular(path: str, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
+    """Open a regular file as it lies there: no link is followed, no pipe waited for. Never makes or truncates one.
+
+    Raises UnfitFile where something else is there, FileNotFoundError, OSError.
+    """
+    try:
+        descriptor = os.open(path, flags | _AS_IT_LIES, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
+            raise
+        number = errno.EINVAL if error.errno in (errno.ENXIO, errno.ENODEV) else error.errno
+        raise UnfitFile(number, _describe(path, dir_fd), path) from error
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    raise UnfitFile(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, _name_kind(mode), path)
+
+
+def _describe(path: str, dir_fd: int | None) -> str:
+    try:
+        return _name_kind(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return "it is not a file"
+
+
+def _name_kind(mode: int) -> str:
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+    return (
+        f"it is {kind}, where a file belongs; remove it" if not stat.S_ISREG(mode) else "its path has a loop of links"
+    )
+
+
+def open_below(top: str, *names: str) -> int:
+    """Open the regular file at `top`/`names`…, where no link is followed below `top`. Raises UnfitFile where a name is none,
+    or leads away; FileNotFoundError, OSError."""
+    shown = "/".join((top, *names))
+    if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
+        raise UnfitFile(errno.EINVAL, "its name leads away from where it belongs", shown)
+    directory = open_directory_below(top, *names[:-1])
+    try:
+        return open_regular(names[-1], dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def open_directory_below(top: str, *names: str) -> int:
+    """Open the directory at `top`/`names`…, where no link is followed below `top`. Raises UnfitFile where one leads away,
+    FileNotFoundError, OSError."""
+    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for number, name in enumerate(names, 1):
+        try:
+            inner = open_directory_in(directory, name, "/".join((top, *names[:number])))
+        finally:
+            os.close(directory)
+        directory = inner
+    return directory
+
+
+def open_directory_in(directory: int, name: str, path: str) -> int:
+    """Open what has this name in an open directory, and is a directory itself. Raises as `open_directory_below`."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise UnfitFile(errno.ELOOP, f"{name} is not a directory, but leads elsewhere", path) from error
+
+
+def read_regular(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
+    """All of a small regular file, or its first `size` bytes. Raises UnfitFile, OSError."""
+
+    def read() -> bytes:
+        descriptor = open_regular(path)
+        try:
+            return read_bounded(descriptor, path, size)
+        finally:
+            os.close(descriptor)
+
+    return patiently(read, path, deadline_s)
+
+
+def read_bounded(descriptor: int, path: str, size: int = -1) -> bytes:
+    """What is left of an open file, or its next `size` bytes. Raises UnfitFile where that is more than anything here writes."""
+    wanted = MOST_BYTES + 1 if size < 0 else size
+    data = os.read(descriptor, min(wanted, _CHUNK_BYTES))
+    if not data or len(data) == wanted:
+        return data
+    parts, found = [data], len(data)
+    while found < wanted and (data := os.read(descriptor, min(wanted - found, _CHUNK_BYTES))):
+        parts.append(data)
+        found += len(data)
+    if size < 0 and found > MOST_BYTES:
+        raise UnfitFile(errno.EFBIG, f"it is longer than {MOST_BYTES >> 20} MiB", path)
+    return b"".join(parts)
+
+
+def read_given(path: str) -> bytes:
+    """All of a file that a person named: a link or a pipe is what they meant. Raises UnfitFile where it is too long, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_bounded(descriptor, path)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,149 @@
+"""Start workers in the background: daemonise first, then open files (python-daemon closes inherited ones).
+
+The starting process waits until the worker has its directory, or says why it has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from jobjar.errors import JarError, NameTaken, WorkerFailed
+from jobjar.jar import Jar
+from jobjar.shared_disk.files import open_common_file
+from jobjar.text import printable
+from jobjar.version import VERSION
+from jobjar.worker.after_failure import RESTARTING, Predecessor
+from jobjar.worker.log import WorkerLog
+
+_READY = b"+"
+_FAILED = b"-"
+_TURN_PATIENCE_S = 60.0
+
+
+def run_in_foreground(
+    jar: Jar,
+    categories: tuple[str, ...],
+    to_log: bool = False,
+    ready: Callable[[str], None] | None = None,
+    is_storage: bool = False,
+    predecessor: Predecessor | None = None,
+) -> None:
+    """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
+    asks these categories alone.
+
+    `ready` is called with the worker's name once it has its directory. `predecessor`: whose place in this process it takes.
+    Raises as Worker.start, but for NameTaken.
+    """
+    from jobjar.worker.loop import Worker
+
+    worker_log = WorkerLog(puts_off=jar.ledger_home.has_other_homes)
+    while True:
+        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor)
+        try:
+            worker.start()
+            break
+        except NameTaken:
+            continue  # in another container that has the same process id and name; the next name is free, or the one after
+    try:
+        descriptor = open_common_file(worker.paths.log, os.O_WRONLY | os.O_APPEND)
+    except OSError as error:
+        raise WorkerFailed(reason=f"{worker.paths.log}: {error.strerror}") from error
+    if to_log:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    else:
+        worker_log.descriptors.append(descriptor)
+    worker_log.write(f"worker {worker.name}, version {VERSION}, categories: {' '.join(categories) or 'none'}")
+    if ready is not None:
+        ready(worker.name)
+    reason = "crashed"
+    try:
+        reason = worker.run()
+        if reason == RESTARTING:
+            reason = worker.begin_afresh(to_log)
+    finally:
+        worker.finish(reason)
+
+
+def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> str:
+    """Start a worker in the background, or a storage worker; returns its name. Raises WorkerFailed with what it said."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _become_daemon(jar, categories, writer, is_storage)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored nobody has to
+        os.waitpid(child, 0)
+    if not answer.startswith(_READY):
+        raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
+    return answer[1:].decode()
+
+
+def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool) -> None:
+    """Never returns: this process, and the two that detaching takes, exit here."""
+    status = 1
+    try:
+        import daemon
+
+        jar.take_umask()
+        # No signal is touched: python-daemon would ignore those of a terminal, in each job too.
+        with daemon.DaemonContext(
+            detach_process=True,
+            files_preserve=[writer],
+            umask=jar.umask,
+            working_directory=jar.layout.home,
+            signal_map={},
+        ):
+
+            def ready(name: str) -> None:
+                os.write(writer, _READY + name.encode())
+                os.close(writer)
+
+            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
+        status = 0
+    except (JarError, OSError) as error:
+        with contextlib.suppress(OSError):  # the worker had begun: nobody listens any more
+            os.write(writer, _FAILED + printable(str(error)).encode())
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            os.write(writer, _FAILED + printable(traceback.format_exc(limit=-1)).encode())
+    finally:
+        os._exit(status)
+
+
+def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> list[str]:
+    """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
+    just these categories; returns the names of the new ones.
+
+    Two at once take turns by a lock of this node. Raises WorkerFailed (NoneMayStart), LedgerBusy.
+    """
+    from jobjar.control import check_may_start
+    from jobjar.ledger.home import poll_for_lock
+    from jobjar.liveness import ALIVE
+    from jobjar.roster import running_workers
+
+    check_may_start(jar.layout)
+    path = jar.ledger_home.check_workers_lock
+    descriptor = open_common_file(path, os.O_RDWR)
+    try:
+        poll_for_lock(descriptor, path, _TURN_PATIENCE_S)
+        here = [
+            worker
+            for worker in running_workers(jar.layout)
+            if worker.alive == ALIVE
+            and worker.is_storage == is_storage
+            and (not is_storage or set(worker.categories) == set(categories))
+        ]
+        wanted = jar.settings.max_storage_workers if is_storage else jar.settings.max_workers
+        return [start_worker(jar, categories, is_storage) for _ in range(wanted - len(here))]
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""Make a worker's directory, `workers/<node>.<pid>/`, and say in it and in the journal who the worker is.
+
+It is made under another name, `.<node>.<pid>.<mark>.<random>.new` (shared_disk/creating.py), and renamed when it says whose it
+is: two containers may give their workers one process id and one node's name, and a rename does not replace a directory that is
+not empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, or something of its jobs
+that this user may not end, the worker is called `<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on
+this node removes it (recovery/tidy.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Sequence
+
+from jobjar.attempts.claimed_links import target_in_claimed
+from jobjar.errors import NameTaken, WorkerFailed
+from jobjar.host import login
+from jobjar.jar import Jar
+from jobjar.layout import Layout, WorkerPaths
+from jobjar.liveness import DEAD, ProcessIdentity, sees_processes
+from jobjar.recovery.others_processes import may_hold_others
+from jobjar.recovery.recover import set_aside
+from jobjar.roster import read_worker
+from jobjar.settings.layers import heartbeat_interval_s
+from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.files import look, make_directory, rename, replace_file
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.trees import remove_tree
+from jobjar.version import VERSION
+
+# So many silent namesakes say that nobody looks after them.
+_MOST_NAMESAKES = 100
+
+
+def choose_worker_name(layout: Layout, identity: ProcessIdentity) -> str:
+    """A name for a new worker that no worker has who may live: `node.pid`, else `node.pid-2`, `node.pid-3` …. Raises OSError,
+    WorkerFailed."""
+    if not sees_processes():
+        reason = (
+            "/proc shows the processes of another PID namespace, so that nobody could tell whether this worker lives; "
+            "mount that of this one (`unshare --mount-proc`, or `mount -t proc proc /proc`)"
+        )
+        raise WorkerFailed(reason=reason)
+    first = f"{identity.node}.{identity.pid}"
+    for number in range(1, _MOST_NAMESAKES + 1):
+        name = first if number == 1 else f"{first}-{number}"
+        if look(layout.worker(name).path) is None:
+            return name
+        worker = read_worker(layout, name)
+        if worker is not None and worker.alive == DEAD and not may_hold_others(worker):
+            return name
+    reason = (
+        f"there are {_MOST_NAMESAKES} workers called {first} of which it is not known that they ended; give each container a "
+        f"name of its own in JJ_NODE, and say which are gone: recover_jobs --worker {first}, and so on"
+    )
+    raise WorkerFailed(reason=reason)
+
+
+def make_worker_directory(
+    jar: Jar,
+    paths: WorkerPaths,
+    identity: ProcessIdentity,
+    worker_id: str,
+    categories: Sequence[str],
+    is_storage: bool = False,
+) -> None:
+    """Make the directory of a worker that starts. Raises NameTaken where another took its name meanwhile, OSError."""
+    prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
+    said = {
+        "worker": paths.name,
+        "worker_id": worker_id,
+        "node": identity.node,
+        "pid": identity.pid,
+        "boot_id": identity.boot_id,
+        "process_started": identity.started,
+        "pid_namespace": identity.pid_namespace,
+        "user": login(),
+        "categories": list(categories),
+        "version": VERSION,
+        "started_at": round(time.time(), 6),
+        "heartbeat_time_s": heartbeat_interval_s(jar.settings),
+    }
+    try:
+        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.spent_links):
+            make_directory(path)
+        text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
+        replace_file(prepared.identity_file, text.encode())
+        _set_predecessor_aside(jar, paths)
+        _take_name(jar, prepared, paths, worker_id)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_tree(prepared.path)
+        raise
+    alias, target = jar.layout.claimed_alias(paths.name), target_in_claimed(jar.layout, paths.jobs)
+    with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
+        patiently(lambda: os.symlink(target, alias), alias)
+    # First the directory: whom it names recovery finds, and journals the end of.
+    jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
+
+
+def _set_predecessor_aside(jar: Jar, paths: WorkerPaths) -> None:
+    predecessor = read_worker(jar.layout, paths.name)
+    if predecessor is not None and predecessor.alive == DEAD:
+        set_aside(jar, predecessor)
+
+
+def _take_name(jar: Jar, prepared: WorkerPaths, paths: WorkerPaths, worker_id: str) -> None:
+    try:
+        rename(prepared.path, paths.path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        now = read_worker(jar.layout, paths.name)
+        if now is None or now.worker_id != worker_id:  # a rename that failed may have happened
+            raise NameTaken(name=paths.name) from error

@@ -1,0 +1,104 @@
+"""What a worker hears while it works or sleeps: signals, control files, new jobs, the ends of children.
+
+Reads the worker's control files and what wakes it; writes nothing. Signal handlers set a flag and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+from jobjar import control
+from jobjar.jar import Jar
+from jobjar.layout import WorkerPaths
+from jobjar.processes.session import END_NOW
+from jobjar.processes.wake import DirectoryWatch, SignalFlags, wait_readable
+from jobjar.shared_disk.change_times import Looks
+from jobjar.worker.arrivals import Arrivals, Backoff
+
+STOP_AFTER_JOB = signal.SIGUSR1
+# The signals that a worker takes as orders.
+ORDERS = (*END_NOW, STOP_AFTER_JOB)
+
+
+class Listener:
+    """One worker's ears; `asked` are the directories that it takes jobs from."""
+
+    def __init__(self, jar: Jar, paths: WorkerPaths, asked: Sequence[str], disk_now: Callable[[], float]) -> None:
+        self._layout = jar.layout
+        self._paths = paths
+        self._poll_time_s = jar.settings.poll_time_s
+        looks = None if not jar.ledger_home.has_other_homes else Looks(jar.ledger_home.looks_file, disk_now)
+        self.control_files = control.Orders(jar.layout, paths, self._poll_time_s, looks)
+        self._is_network = looks is not None
+        self.signals = SignalFlags()
+        self._control_watch = DirectoryWatch(removals=True)
+        self.arrivals = Arrivals(asked, looks, disk_now, Backoff(self._poll_time_s, jar.settings.pause_time_s))
+
+    def start(self) -> None:
+        """Take signals from now on."""
+        self.signals.take(ORDERS)
+
+    def close(self) -> None:
+        self._control_watch.close()
+        self.arrivals.close()
+        self.signals.close()
+
+    def is_told_to_end(self) -> bool:
+        """Whether a signal asks this worker to end now."""
+        return not self.signals.raised.isdisjoint(END_NOW)
+
+    def is_told_to_stop(self) -> bool:
+        """Whether a signal asks this worker to claim nothing more. A STOP file does too (`control_files`)."""
+        return STOP_AFTER_JOB in self.signals.raised
+
+    def descriptors(self) -> list[int]:
+        """What can be read when there may be an order, or a child has ended."""
+        self._control_watch.watch([self._paths.path])
+        self.signals.hear_children(True)
+        return [*self.signals.descriptors(), *self._control_watch.descriptors()]
+
+    def take_wake(self) -> bool:
+        """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
+        is_told = self.signals.drain()
+        return self._control_watch.drain() or is_told
+
+    def pause(self) -> None:
+        """Wait for a moment, or a signal: where nothing else can be listened to."""
+        wait_readable(self.signals.descriptors(), self._poll_time_s)
+
+    def sleep(self, seconds: float, is_paused: bool, for_jobs: bool, is_over: Callable[[], bool]) -> None:
+        """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan. `is_over` is asked at each waking,
+        once per JJ_POLL_TIME at least. On a network disk others' orders and submissions are looked for less often the longer
+        nothing has come (`Backoff`); what comes on this node wakes at once."""
+        until = time.monotonic() + seconds
+        self._control_watch.watch([self._paths.path, self._layout.workers])
+        self.arrivals.watch()
+        self.signals.hear_children(True)
+        # Looked at again after the watch was set: what came before raises nothing there.
+        is_woken, own_changed_ns = True, None
+        while not self.is_told_to_end() and not self.is_told_to_stop():
+            left_s, interval_s = until - time.monotonic(), self.arrivals.backoff.interval_s()
+            if left_s <= 0:
+                return
+            is_told = self.control_files.look(is_woken, interval_s) != (False, is_paused)
+            if own_changed_ns is None:
+                own_changed_ns = self.control_files.own_changed_ns
+            if is_told or own_changed_ns != self.control_files.own_changed_ns:  # its directory may have been taken away
+                break
+            descriptors = [*self.signals.descriptors(), *self._control_watch.descriptors()]
+            if for_jobs:
+                descriptors += self.arrivals.descriptors()
+            wait_readable(descriptors, min(left_s, self._poll_time_s))
+            is_woken = self.take_wake() or not self._is_network
+            if is_over() or (for_jobs and self.arrivals.any(interval_s)):
+                break
+        self.arrivals.backoff.reset()
+
+
+def spread_s(pause_time_s: float) -> float:
+    """JJ_PAUSE_TIME, up to 10 % and at most 10 s longer or shorter at random (guide)."""
+    most_s = min(pause_time_s * 0.1, 10.0)
+    return pause_time_s + random.uniform(-most_s, most_s)

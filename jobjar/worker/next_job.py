@@ -1,0 +1,225 @@
+"""Find and claim a worker's next job: by its ledger, by a private one while that cannot be used, by a look at the directories.
+
+Writes the ledger; stages/claim.py moves the job. Killed anywhere, the job is unclaimed or held, as that says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobjar.access.refusals import explain_directory
+from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.host import node_name
+from jobjar.jar import check_path_is_safe
+from jobjar.ledger.ask_claiming import next_due
+from jobjar.ledger.fold import fold_journals, others_are_due
+from jobjar.ledger.rebuild import fill_ledger
+from jobjar.ledger.reconcile_file import scan_category
+from jobjar.ledger.store import FROM_JOURNALS, Ledger
+from jobjar.shared_disk.files import look
+from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.patience import patience
+from jobjar.stages.claim import claim_next
+from jobjar.worker.arrivals import Arrivals
+
+# Scanning directories for hand-made submissions takes at most this share of a worker's time.
+_SCAN_SHARE = 0.05
+_PRIVATE_LEDGER_FOR_S = 30.0
+# How long new files are looked at in one go: the ledger's lock is held meanwhile, and orders wait.
+_SCAN_S = 0.2
+# A worker whose directories on a network disk are empty goes through all of them, whatever their times say, after so many
+# pauses, and takes in what others did as often as this.
+_QUIET_PAUSES = 30
+_KEEP_UP_S = 300.0
+
+
+class ClaimGivenUp(Exception):
+    """The worker is to end, and was in the midst of what takes long."""
+
+
+def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
+    worker those named alone."""
+    if is_storage:
+        return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys((node_name(), *named, "")))
+
+
+class NextJob:
+    """What a worker asks for jobs. `disk_now` tells the disk's time."""
+
+    def __init__(
+        self,
+        claimer: Claimer,
+        arrivals: Arrivals,
+        disk_now: Callable[[], float],
+        log: Callable[[str], None],
+        is_to_end: Callable[[], bool],
+    ) -> None:
+        self._claimer = claimer
+        self._jar = claimer.jar
+        self._arrivals = arrivals
+        self._disk_now = disk_now
+        self._say = log
+        self._next_scan = 0.0
+        self._home_ledger_at = 0.0
+        self._is_to_end = is_to_end
+        self._is_claiming = False
+        self._scan_took_s = 0.0
+        self._has_more_to_scan = False
+        self._had_job = False
+        self._is_quiet = False
+
+    @property
+    def _opens_all(self) -> bool:
+        return not self._jar.ledger_home.has_other_homes or self._jar.ledger.is_private
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last claim that found nothing came to an end before it had tried all there is."""
+        return self._claimer.proposals.has_more or self._has_more_to_scan
+
+    def claim(self) -> ClaimedJob | None:
+        """The next job; looks through the directories where the ledger knows none, and now and then anyway. Raises
+        CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError, ClaimGivenUp."""
+        self._is_claiming = True
+        try:
+            job = self._claim()
+        finally:
+            self._is_claiming = False
+        if job is not None or self._had_job:
+            self._arrivals.backoff.reset()
+        self._had_job = job is not None
+        return job
+
+    def between_pieces(self) -> None:
+        """In the midst of folding much, say. Raises ClaimGivenUp where the worker is to end and only asks for a job: what was
+        not folded another does. The end of a job has to be written in any case."""
+        patience.beat()
+        if self._is_claiming and self._is_to_end():
+            raise ClaimGivenUp
+
+    def _claim(self) -> ClaimedJob | None:
+        self._use_home_ledger_again()
+        try:
+            return self._claim_with_repair()
+        except (LedgerBusy, LedgerUnavailable) as error:
+            was_private = self._jar.ledger.is_private
+            if was_private and self._jar.ledger.source == FROM_JOURNALS:
+                raise
+            self._say(f"{error}. Going on with a private ledger")
+            self._jar.use_private_ledger(from_copy=not was_private)
+            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
+            return self._claim_or_scan()
+
+    def _use_home_ledger_again(self) -> None:
+        if self._jar.ledger.is_private and time.monotonic() >= self._home_ledger_at:
+            self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
+            ledger = Ledger(self._jar.layout, self._jar.ledger_home, self._say)
+            try:
+                ledger.open(patience_s=0.1)
+            except (LedgerBusy, LedgerUnavailable):
+                ledger.close()
+                return
+            self._jar.replace_ledger(ledger)
+            self._say("the ledger can be used again")
+
+    def _claim_with_repair(self) -> ClaimedJob | None:
+        return self._jar.ledger.repaired(self._claim_or_scan, fill_ledger, self._say)
+
+    def _claim_or_scan(self) -> ClaimedJob | None:
+        has_scanned = time.monotonic() >= self._next_scan
+        if has_scanned:
+            self._scan()
+        job = claim_next(self._claimer, self._disk_now(), self._say)
+        if has_scanned and self._jar.ledger_home.has_other_homes:
+            return (
+                job  # what has come since then the times of the directories tell; each further scan costs their server
+            )
+        if job is None and not self.has_more and not self._claimer.is_ahead:
+            # Whatever the scan itself found: it also folds, and a submission may have come with that.
+            self._scan()
+            job = claim_next(self._claimer, self._disk_now(), self._say)
+        return job
+
+    def _scan(self) -> None:
+        """Take hand-made submissions into the ledger."""
+        started = time.monotonic()
+        self._arrivals.begin_scan()
+        self._jar.journal.flush()
+        self._has_more_to_scan = False
+        with self._jar.ledger.writing() as connection:
+            # A file that the ledger does not know then has all of them opened.
+            fold_journals(connection, self._jar.layout, opens_all=self._opens_all)
+            for category in self._claimer.categories:
+                check_path_is_safe(self._jar.layout.jar_directory(category))
+                self._has_more_to_scan |= self._scan_category(connection, category)
+        self._scan_took_s = time.monotonic() - started
+        self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, self._scan_took_s / _SCAN_SHARE)
+        if self._has_more_to_scan:
+            self._next_scan = 0.0
+
+    def _scan_category(self, connection: Any, category: str) -> bool:
+        """Returns whether there is more to be taken in. A directory that this user may not list is said once: what was submitted
+        there by programs is known without that."""
+        place, refusals = f"unclaimed/{category}/", self._claimer.refusals
+        try:
+            has_more = scan_category(connection, self._jar.layout, category, _SCAN_S, self._jar.open_journal)
+        except PermissionError:
+            status = look(self._jar.layout.jar_directory(category))
+            if not category or status is None:
+                raise
+            refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
+            return False
+        refusals.end(place)
+        return has_more
+
+    def keep_up(self, interval_s: float = 0.0) -> None:
+        """Fold what others did meanwhile, so that the end of a pause finds little to do; on a network disk if nobody on this node
+        has for `interval_s` seconds."""
+        jar = self._claimer.jar
+        if jar.ledger_home.has_other_homes and not others_are_due(jar.ledger_home.polled_file, interval_s):
+            return
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout, opens_all=self._opens_all)
+
+    def sleep_s(self, pause_s: float) -> float:
+        """How long a worker sleeps that found no job: `pause_s` seconds, but not past the time when a job may be claimed. Where
+        the directories on a network disk that it asks are empty, so that whatever comes is told by their times, many times as
+        long."""
+        due_s = self.until_due_s()
+        self._is_quiet = (
+            due_s == float("inf")
+            and not self._jar.ledger.is_private
+            and self._arrivals.is_settled()
+            and not any(self._has_files(category) for category in self._claimer.categories)
+        )
+        return pause_s * _QUIET_PAUSES if self._is_quiet else min(pause_s, due_s)
+
+    def _has_files(self, category: str) -> bool:
+        directory = self._jar.layout.jar_directory(category)
+        return any(
+            not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False)
+            for entry in list_directory(directory)
+        )
+
+    def may_go_on(self) -> bool:
+        """For a worker that sleeps: whether what kept a job from it is over. Raises OSError."""
+        if self._is_quiet:
+            self.keep_up(_KEEP_UP_S)
+            return False
+        return self._claimer.tokens.may_go_on()
+
+    def until_due_s(self) -> float:
+        """How long it is until a delayed job may be claimed, or one that was passed over is to be looked at again."""
+        passed_over = self._claimer.proposals.passed_over
+        look_again_s = max(passed_over.next_end_s(), self._scan_took_s / _SCAN_SHARE) if passed_over else float("inf")
+        with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self._jar.ledger.writing() as connection:
+            due = next_due(connection, self._claimer.categories, self._disk_now())
+            if due is not None:
+                return min(look_again_s, max(0.0, due - self._disk_now()))
+        return look_again_s
