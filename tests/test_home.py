@@ -11,7 +11,8 @@ import pytest
 from jobjar.errors import SharedLedgerHome, UnsafeLedgerHome
 from jobjar.layout import Layout
 from jobjar.ledger import home as module
-from jobjar.ledger.home import LedgerHome, find_ledger_home, read_jar_id
+from jobjar.ledger.home import LedgerHome, find_ledger_home
+from jobjar.ledger.jar_id import read_jar_id
 from tests.rig import Rig
 
 

@@ -18,7 +18,7 @@ from jobjar.doctor.staleness import measure_staleness
 from jobjar.errors import JarError
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
-from jobjar.ledger.home import read_jar_id
+from jobjar.ledger.jar_id import read_jar_id
 from jobjar.liveness import boot_id
 from jobjar.shared_disk.regular import read_regular
 from jobjar.units import format_seconds

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.errors import LedgerCorrupt
 from jobjar.host import node_name
@@ -30,12 +30,14 @@ from jobjar.journal.read import (
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.ledger.home import LOCK_PATIENCE_S
-from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import open_common_file
 from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
+
+if TYPE_CHECKING:
+    from jobjar.ledger.store import Ledger
 
 # So much of a journal is put together in memory at a time.
 _CHUNK_BYTES = 1 << 20

@@ -26,9 +26,10 @@ from jobjar.journal.append import Journal
 from jobjar.journal.growth import ToldJournal
 from jobjar.journal.read import journal_key, list_journals
 from jobjar.layout import Layout
+from jobjar.ledger.jar_id import read_jar_id
 from jobjar.liveness import boot_id, mark, node_run
 from jobjar.shared_disk.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
-from jobjar.shared_disk.files import open_common_file, read_file, replace_file, write_all
+from jobjar.shared_disk.files import open_common_file, replace_file, write_all
 from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over, read_regular
@@ -380,27 +381,3 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
             raise UnsafeLedgerHome(path=home.path, reason=f"it is that of another jar, {noted[1]}")
     with contextlib.suppress(OSError):  # a full disk: its first use says that
         replace_file(home.jar_file, os.fsencode("\n".join((*ours, ""))))
-
-
-def read_jar_id(layout: Layout) -> str:
-    """What tells this jar from every other, however it is mounted. One that was unpacked gets it now. Raises CannotUseJar."""
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            return read_file(layout.jar_id_file).decode(errors="replace").strip()
-        _make_jar_id(layout)
-        return read_file(layout.jar_id_file).decode(errors="replace").strip()
-    except OSError as error:
-        raise CannotUseJar(
-            action="read", path=layout.jar_id_file, reason=explain_at(error, layout.jar_id_file)
-        ) from error
-
-
-def _make_jar_id(layout: Layout) -> None:
-    """Give a jar its id. Of two nodes that do so at once the first one's stands."""
-    temporary = temporary_path(layout.jar_id_file)
-    replace_file(temporary, f"{new_id()}\n".encode(), common_mode(layout.ledger))
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, layout.jar_id_file)
-    finally:
-        os.unlink(temporary)

@@ -1,0 +1,37 @@
+"""What tells a jar from every other: its id, made once, by whoever asks first. Killed midway, the temporary file is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from jobjar.access.refusals import explain_at
+from jobjar.errors import CannotUseJar
+from jobjar.job_file.names import new_id
+from jobjar.layout import Layout
+from jobjar.shared_disk.creating import common_mode, temporary_path
+from jobjar.shared_disk.files import read_file, replace_file
+
+
+def read_jar_id(layout: Layout) -> str:
+    """What tells this jar from every other, however it is mounted. One that was unpacked gets it now. Raises CannotUseJar."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return read_file(layout.jar_id_file).decode(errors="replace").strip()
+        _make_jar_id(layout)
+        return read_file(layout.jar_id_file).decode(errors="replace").strip()
+    except OSError as error:
+        raise CannotUseJar(
+            action="read", path=layout.jar_id_file, reason=explain_at(error, layout.jar_id_file)
+        ) from error
+
+
+def _make_jar_id(layout: Layout) -> None:
+    """Give a jar its id. Of two nodes that do so at once the first one's stands."""
+    temporary = temporary_path(layout.jar_id_file)
+    replace_file(temporary, f"{new_id()}\n".encode(), common_mode(layout.ledger))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, layout.jar_id_file)
+    finally:
+        os.unlink(temporary)
