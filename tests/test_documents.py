@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -202,6 +203,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
         "described-jobs.md",
         "security.md",
         "faults.md",
+        "jar.svg",
         "man",
         *(f"man/{page.name}" for page in PAGES.iterdir()),
     }
@@ -266,6 +268,18 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
                 assert line in printed
     finally:
         rig.end_everything()
+
+
+def test_the_picture_of_a_jar_is_drawn_for_light_and_dark() -> None:
+    file = ROOT / "docs" / "jar.svg"
+    top = ElementTree.parse(file).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert top.tag == f"{space}svg" and top.findtext(f"{space}title") and top.findtext(f"{space}desc")
+    light, _, dark = (top.findtext(f"{space}style") or "").partition("@media (prefers-color-scheme: dark)")
+    colours = {name for name, rule in re.findall(r"([\w.-]+)(?:, [\w.-]+)* \{(.*?)\}", light) if "#" in rule}
+    assert colours and all(f" {name} {{" in dark for name in colours)
+    used = {f".{name}" for part in top.iter() for name in part.get("class", "").split()}
+    assert all(f" {name} {{" in light or f" {name}," in light for name in used)
 
 
 def test_the_readme_has_the_sum_of_the_table_of_faults() -> None:
