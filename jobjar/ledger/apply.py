@@ -75,15 +75,16 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
             > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
-# comparison makes SQLite (with STAT4) plan the statement again at each call.
+# comparison makes SQLite (with STAT4) plan the statement again at each call. `OR FAIL`: a row that is refused ends the statement,
+# of which it is the only one; else pages would be copied before triggers write, to be put back (schema/0006).
 _LATER = """
 (+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) > (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
-UPDATE job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
+UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
     move_number = ?10
 WHERE uid = +?1 AND name = +?2 AND {_LATER}"""
 _MOVE_AND_RENAME_JOB = f"""
-UPDATE job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
+UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
     moved_at = ?9, move_number = ?10
 WHERE uid = +?1 AND {_LATER}"""
 _ADD_JOB = """
