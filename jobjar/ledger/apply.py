@@ -66,15 +66,16 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
 
 # Where somebody found what an entry tells of (by_hand.py), and that was read first, the row is as late: the entry knows more.
 # Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
-# comparison makes SQLite (with STAT4) plan the statement again at each call.
+# comparison makes SQLite (with STAT4) plan the statement again at each call. `OR FAIL`: a row that is refused ends the statement,
+# of which it is the only one; else pages would be copied before triggers write, to be put back (schema/0006).
 _LATER = """
 (+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {} (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
-UPDATE job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
+UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
     move_number = ?10
 WHERE uid = +?1 AND name = +?2 AND {_LATER.format(">=")}"""
 _MOVE_ANY_JOB = """
-UPDATE job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
+UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
     moved_at = ?9, move_number = ?10
 WHERE uid = +?1 AND {}"""
 _MOVE_AND_RENAME_JOB, _MOVE_FOUND_JOB = (_MOVE_ANY_JOB.format(_LATER.format(sign)) for sign in (">=", ">"))

@@ -80,8 +80,7 @@ class Wait:
         deadline = None if timeout_s is None else started + timeout_s
         causes_at, pause_s = started + _FIRST_CAUSES_S, _FIRST_CAUSES_S
         unknown_until: float | None = None
-        watch = DirectoryWatch()
-        watch.watch([self._jar.layout.completed])
+        watch, is_watched = DirectoryWatch(), False
         try:
             while True:
                 look_began = time.monotonic()
@@ -103,6 +102,12 @@ class Wait:
                     self._tell_causes()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                     causes_at = now + pause_s
+                if not is_watched:
+                    # Costs the kernel some time for each file there that it knows. What ended meanwhile shows in one more look.
+                    watch.watch([self._jar.layout.completed])
+                    is_watched = True
+                    refresh_patiently(self._jar)
+                    continue
                 wait_readable(watch.descriptors(), left_s)
                 watch.drain()
                 # Where a look takes long it is not taken at each job's end.
