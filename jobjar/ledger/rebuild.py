@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from jobjar.errors import LedgerDiskFull, OtherVersion
@@ -25,6 +24,7 @@ from jobjar.ledger.removed import MISSED
 from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.moves import exchange
 
 # So much of the journals is folded while others wait for a rebuilt ledger. What is damaged is never folded: so many tries.
 _LAST_BYTES, _TRIES = 1 << 16, 10
@@ -209,10 +209,9 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
         meter.begin("writing the ledger", "ledgers", 1)
         with fresh.errors_named():
             fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with _kept_until_later(home.database):
-            tries = itertools.count(1)
-            while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
-                fold_in_pieces(fresh, layout)
+        tries = itertools.count(1)
+        while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
+            fold_in_pieces(fresh, layout)
     finally:
         fresh.close()
         remove_database(fresh_home.database)
@@ -233,19 +232,7 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
         fresh.close()
         # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
         remove_database(home.database, sidecars_only=True)
-        os.rename(fresh.path, home.database)
+        # The old one takes the temporary name. It is removed without the lock: freeing the blocks of a large file takes long.
+        if not exchange(fresh.path, home.database):
+            os.rename(fresh.path, home.database)
         return True
-
-
-@contextlib.contextmanager
-def _kept_until_later(path: str) -> Iterator[None]:
-    """Keep the blocks of a file that is replaced: giving back those of a large one takes long, and is not to be waited for."""
-    # By another name, not by a descriptor: to close one would give up all locks that SQLite has on that file in this process.
-    other = temporary_path(path)
-    with contextlib.suppress(OSError):
-        os.link(path, other)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(other)
