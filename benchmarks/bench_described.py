@@ -30,7 +30,7 @@ DESCRIBED = (
 
 
 def measure_jobs(directory: str, jobs: int, described: bool, processor_s: list[float]) -> float:
-    """Seconds for all jobs; what they cost in processor time is added to `processor_s`."""
+    """Seconds for all jobs. Their processor time is appended to `processor_s`."""
     with temporary_jar(directory) as home:
         if described:
             script = home / "limbo" / "described"

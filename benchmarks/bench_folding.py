@@ -32,7 +32,7 @@ WANTED_US = 50.0
 
 
 def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[list[Entry], list[Entry]]:
-    """What a job's submitter and its worker journal."""
+    """The entries of a job's submitter, and those of its worker."""
     name = f"20260102T030405Z-{uid}-rain{number % 64}-4711-{number}-ann.{number % 3}"
     worker = {"worker": f"snow{number % 64}.1234", "worker_uid": f"w{number % 64:011}"}
     held = held_place(worker["worker"], category, name)
@@ -76,7 +76,7 @@ def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[
 
 
 def ids_of_a_process(count: int) -> Iterator[str]:
-    """What one submitting process gives its jobs."""
+    """The ids that one submitting process gives to its jobs."""
     code = f"from jobjar.job_file.names import new_job_id\nfor _ in range({count}): print(new_job_id())"
     return iter(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
@@ -110,7 +110,7 @@ class Others:
         self.jobs += jobs
 
     def fold(self, jobs: int) -> float:
-        """Microseconds of processor time a job."""
+        """Microseconds of processor time for each job."""
         started = time.process_time()
         with self.jar.ledger.writing() as connection:
             taken = fold_journals(connection, self.jar.layout)
@@ -126,7 +126,7 @@ class Others:
         return (time.process_time() - started) / jobs * 1e6
 
     def idle(self) -> float:
-        """Milliseconds that a fold takes when nothing is new."""
+        """Milliseconds for a fold when nothing is new."""
         started = time.perf_counter()
         with self.jar.ledger.writing() as connection:
             fold_journals(connection, self.jar.layout)

@@ -42,7 +42,7 @@ BIN = Path(sys.executable).parent
 LOOK_INTERVAL_S = 0.05
 _CLAIMS = re.compile(r"claimed (\d+) jobs, and (\d+) times found one gone")
 
-# One process of the floor: make its files, say so, wait for the start, do the work of its jobs, and leave.
+# One process of the floor: it makes its files, prints "ready", waits for the start, does the work of its jobs, and leaves.
 FLOOR = """
 import os, sys, time
 directory, name, jobs = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -90,7 +90,7 @@ class Bench:
             raise SystemExit(f"{words}: {output}{errors}")
 
     def measure_floor(self) -> float:
-        """Jobs' worth of bare operations a second, of all processes together."""
+        """The rate of all processes together: bare operations for so many jobs a second."""
         self.round += 1
         directory = f"{self.rig.mount_point}/floor-{self.round}"
         self.hosts[0].run("mkdir", "-p", *(f"{directory}/{name}" for name in ("unclaimed", "claimed", "completed")))
@@ -141,7 +141,7 @@ class Bench:
 
 
 def lost_share(workers: list[Running]) -> float:
-    """The share of tries to claim that found the job gone, by what the workers say at their end."""
+    """The share of claim attempts that found the job gone, as the workers report it at their end."""
     claimed = lost = 0
     for worker in workers:
         said = worker.communicate()[1]

@@ -16,7 +16,7 @@ NOT_OVERLAPPING = {"JJ_STAGED_AHEAD": "0", "JJ_STAGE_OUT_QUEUE": "0"}
 
 
 def submit(home: Path, jobs: int, seconds: float) -> None:
-    """Put the jobs there as a person would: scripts that describe themselves."""
+    """Submit the jobs as a person would: as scripts that describe themselves."""
     for number in range(jobs):
         lines = [f"#JJ {stage}_command = sleep {seconds:g}" for stage in ("stage_in", "run", "stage_out")]
         job = home / "limbo" / f"job-{number}"
@@ -26,7 +26,7 @@ def submit(home: Path, jobs: int, seconds: float) -> None:
 
 
 def measure_worker(directory: str, jobs: int, seconds: float, settings: dict[str, str]) -> float:
-    """Seconds that one worker takes."""
+    """Seconds that one worker takes for all jobs."""
     os.environ.update(settings)
     try:
         with temporary_jar(directory) as home:

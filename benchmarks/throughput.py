@@ -30,7 +30,7 @@ WANTED = 0.55
 
 
 def measure_floor(directory: str, jobs: int, processes: int) -> float:
-    """Scripts a second of `processes` loops."""
+    """Scripts a second that `processes` loops run."""
     script = make_directory(directory) / "script"
     script.write_text(SCRIPT)
     script.chmod(0o700)
@@ -51,7 +51,7 @@ def fork_loop(script: str, jobs: int) -> int:
 
 
 def measure_workers(directory: str, jobs: int, workers: int) -> float:
-    """Jobs a second of `workers` workers."""
+    """Jobs a second that `workers` workers run."""
     with temporary_jar(directory) as home:
         jobjar.submit_jobs([COMMAND] * jobs)
         seconds = let_go(home, workers, jobs)
