@@ -143,7 +143,7 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
 def _expect(
     jar: Jar, row: BatchRow, left: int, phases: dict[str, int], rate: Rate | None, now: float, has_begun: bool
 ) -> float | None:
-    """Seconds until a batch ends, of which `left` jobs have not ended; None if that cannot be estimated."""
+    """Seconds until the end of a batch with `left` open jobs; None if that cannot be estimated."""
     connection = jar.ledger.connection
     running_for_s = [max(0.0, now - claimed_at) for claimed_at in ask_batches.claim_times(connection, row.name)]
     # Held jobs wait for a person, and nobody knows for how long.

@@ -143,7 +143,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines += [trouble] if trouble else []
     went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
     if went_back is not None:
-        # What the job waits for comes first. But a bare "not before" time needs its cause right behind it.
+        # What the job waits for comes first. But a bare "not before" time needs its cause right after it.
         is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
         lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
