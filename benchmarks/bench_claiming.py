@@ -1,4 +1,4 @@
-"""What a claim and a completion cost with many jobs queued, beside the same with few."""
+"""The cost of a claim and a completion with many jobs queued, compared with few."""
 
 from __future__ import annotations
 

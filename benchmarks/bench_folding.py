@@ -1,10 +1,10 @@
-"""What folding costs a node: the journals of n other ledger homes grow by so many jobs a second, this one folds them once
-per JJ_POLL_TIME.
+"""The cost of folding for a node: the journals of n other ledger homes grow by so many jobs a second, and this node folds them
+once per JJ_POLL_TIME.
 
-The jobs of each home were submitted by one process, so that their ids follow each other; with `--scattered` each by a
-process of its own, as from a shell. A job is five entries: submitted, moved to unclaimed (in the journal of a home), moved
-to a worker, ended, moved to completed (in that of another). The floor, in the same rounds: json.loads of the same lines, and
-an insert of one row a line into a bare table of the same database. "Idle" is a fold of journals in which nothing is new.
+One process submits the jobs of each home, so their ids follow each other. With `--scattered`, a process of its own submits each
+job, as from a shell. A job has five entries: submitted and moved to unclaimed (in one home's journal); moved to a worker, ended
+and moved to completed (in another's). The floor is measured in the same rounds: json.loads of the same lines, and an insert of
+one row for each line into a bare table of the same database. "Idle" is a fold of journals without new entries.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How many of the smallest jobs two hosts with a few workers each run in a second on a network disk, beside the rate at
-which the same two mounts do the bare creates, renames and removals that such a job needs, by as many processes.
+"""How many of the smallest jobs two hosts with a few workers each run in a second on a network disk, compared with the floor:
+as many processes that do only the creates, renames and removals of such jobs, on the same two mounts.
 
 Mounts MooseFS twice, in namespaces (root; `make packages`). A job needs three creates (its link in claimed/, its scratch
-directory, its output file), two renames (to its worker, to completed) and the removal of the three. Both counts go from
-the moment when all are let go until the last is done. Also: which share of the attempts to claim found the job gone.
+directory, its output file), two renames (to its worker, to completed) and the removal of the three. Both counts run from the
+common start until the last job is done. The benchmark also prints the share of claim attempts that found the job gone.
 """
 
 from __future__ import annotations

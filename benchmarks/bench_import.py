@@ -1,4 +1,4 @@
-"""What `import jobjar` costs: an interpreter that does it, beside one that does nothing."""
+"""The cost of `import jobjar`: an interpreter that imports it, compared with one that does nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How long one worker takes for described jobs of 0.5 s stage-in, 0.5 s run and 0.5 s stage-out, beside the same worker
-with nothing overlapping (JJ_STAGED_AHEAD and JJ_STAGE_OUT_QUEUE 0).
+"""How long one worker takes for described jobs of 0.5 s stage-in, 0.5 s run and 0.5 s stage-out, compared with the same worker
+when nothing overlaps (JJ_STAGED_AHEAD and JJ_STAGE_OUT_QUEUE 0).
 
-Counts from the moment the worker is let go until the last job is in completed/.
+Counts from the release of the worker until the last job is in completed/.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""How soon an idle worker starts a job that is submitted on its node, and what it takes while it is idle. All settings
-at their defaults."""
+"""How soon an idle worker starts a job that is submitted on its node, and what the worker costs while it is idle. All settings
+are at their defaults."""
 
 from __future__ import annotations
 

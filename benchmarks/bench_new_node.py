@@ -1,9 +1,9 @@
-"""How soon a node that comes new to a jar with a long history claims its first job.
+"""How soon a new node claims its first job in a jar with a long history.
 
-The jar has N completed jobs in a snapshot, as a node publishes it that has folded them. Their files in completed/ are left
-out: nothing that is measured here lists that directory. In a second jar fewer of them are in a journal and in no snapshot.
-The ledger home is new each time; the time is that of a process which opens the jar and claims one waiting job, and has
-read all Python code before.
+The jar has N completed jobs in a snapshot, like one that a node publishes after it has folded them. Their files in completed/
+are omitted, since nothing measured here lists that directory. In a second jar, fewer jobs are in a journal, without a snapshot.
+The ledger home is new each time. The time is that of a process that opens the jar and claims one waiting job; it has loaded all
+its Python code before.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What it costs to submit: from Python, beside creating, syncing and renaming a file on the same disk; from the shell,
-beside an interpreter that does nothing."""
+"""The cost of submitting: from Python, compared with creating, syncing and renaming a file on the same disk; from the shell,
+compared with an interpreter that does nothing."""
 
 from __future__ import annotations
 

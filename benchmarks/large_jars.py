@@ -1,8 +1,8 @@
-"""Jars of any size, made at the speed of the disk: the files, the journal that tells of them, and the ledger that folded it.
+"""Make jars of any size at the speed of the disk: the files, their journal, and the ledger that has folded it.
 
-A job's file is empty and executable: an inode of its own, as a job's is, and no block. The journal is that of one other ledger
-home; its entries are those that `submit_job` and a worker write (bench_folding.py). `python benchmarks/large_jars.py HOME
---waiting 1000000 --completed 1000000` makes one to try things on.
+A job's file is empty and executable: like a real one it has an inode of its own, but it has no block. The journal is that of one
+other ledger home. Its entries are those of `submit_job` and a worker (bench_folding.py). This makes a jar to try things on:
+python benchmarks/large_jars.py HOME --waiting 1000000 --completed 1000000
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How long answers take as a jar grows: of so many jobs that wait, and of so many that have completed.
+"""How long answers take as a jar grows, in waiting jobs and in completed jobs.
 
-For each size two jars are made (large_jars.py), one of each kind; an empty one is the base. In each are asked: the programs that
-people use to look (each from its start to its end, the median of the rounds), a question by SQL, `submit_jobs`, what an idle
-worker asks of the disk (system calls that name something of the jar, as strace counts them), and, last and once,
+For each size it makes two jars (large_jars.py), one of each kind; an empty jar is the base. In each jar it measures: the
+programs that people use to look (from start to end, the median of the rounds), a query in SQL, `submit_jobs`, the disk
+operations of an idle worker (system calls that name a path of the jar, as strace counts them), and, last and once,
 `jobjar check` and `jobjar rebuild`. Prints a table, and draws it; `--into README.md` puts the table between the marks there.
-A million of each takes half an hour, and some 5 GB of disk until it ends:
+A million jobs of each kind takes half an hour, and some 5 GB of disk until it ends:
 python benchmarks/scale.py --sizes 1000,10000,100000,1000000 --into README.md
 """
 

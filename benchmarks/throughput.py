@@ -1,7 +1,7 @@
-"""How many of the smallest jobs two workers run in a second, beside the floor: a bare posix_spawn + waitpid loop of the
-same script on as many processes.
+"""How many of the smallest jobs two workers run in a second, compared with the floor: as many processes that do nothing but
+posix_spawn and waitpid the same script.
 
-A round counts from the moment both workers, with all jobs queued, are let go, until the last job is in completed/.
+All jobs are queued first. A round counts from the release of both workers until the last job is in completed/.
 """
 
 from __future__ import annotations
