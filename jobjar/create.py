@@ -161,7 +161,7 @@ def _write_program(path: str, name: str, mode: int, carries_library: bool) -> No
 
 def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_library: bool) -> None:
     """Write a crontab if there is none. The crontab of an unpacked jar still lacks the jar's path; fill it in."""
-    # The virtual environment that the library came from may go away, so the crontab does not name it.
+    # A jar with its own library does not name the virtual environment that the library came from, which may go away.
     python = f"{sys.base_prefix}/bin" if carries_library else os.path.dirname(sys.executable)
     try:
         text = os.fsdecode(read_file(path))

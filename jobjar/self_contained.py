@@ -23,8 +23,8 @@ from jobjar.shared_disk.trees import remove_empty_directories
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # The list of the carried files, one path a line. An upgrade may replace or remove only these; other people's files stay.
 CARRIED = "carried"
-# These packages are compiled, so each copy fits one kind of machine and one Python. The jar does without them: Python has its own
-# sqlite3, and Linux has /proc instead of psutil.
+# These packages are purely compiled, so a copy fits one kind of machine and one Python. The jar does without them: Python has its
+# own sqlite3, and Linux has /proc instead of psutil.
 _COMPILED = frozenset(["psutil", "pysqlite3"])
 # Other packages have compiled parts too. These are left out; the packages work without them.
 _LEFT_OUT = (".so", ".pyd", ".dylib", ".pyc", ".pth", ".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi")
@@ -66,7 +66,7 @@ def launch(body: str) -> str:
 def collect_library() -> dict[str, str]:
     """All files of the library. The keys are paths below a directory of Python's path, the values are the files to copy.
 
-    Raises CannotCarry if the list of installed files is missing.
+    Raises CannotCarry if it is not known which files are installed.
     """
     home = home_of_library()
     if home is not None:
@@ -101,7 +101,7 @@ def _is_wanted(file: importlib.metadata.PackagePath) -> bool:
 
 
 def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
-    """The installed distributions of this package and of all that it needs, except the compiled ones."""
+    """The installed distributions of this package and of all that it needs, except the purely compiled ones."""
     waiting = [("jobjar", True)]
     known = set(_COMPILED)
     while waiting:
