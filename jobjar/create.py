@@ -54,7 +54,7 @@ PROGRAMS = (
 
 
 def create_jar(path: str, for_group: bool = False, carries_library: bool = False) -> Layout:
-    """Make a jar at `path`, with mode 0700, or 2770 for a group. An existing jar keeps its mode and its files.
+    """Make a jar at `path`, mode 0700, or 2770 for a group. An existing jar keeps its files, and its mode unless `for_group`.
 
     `carries_library` gives it the library too (self_contained.py). A jar that already has the library gets a fresh copy. A jar
     made by the library of another jar always gets one, since nothing else may be installed.
