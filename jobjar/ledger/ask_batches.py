@@ -77,8 +77,8 @@ def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]
 
 
 def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
-    """How many jobs are in each phase (open_job_report) or ended with each outcome; `removed` are gone, and of
-    `unknown` ones, which completed, nothing says how. Jobs that were submitted again as others do not count."""
+    """How many jobs are in each phase (open_job_report), or ended with each outcome. `removed`: their files are gone.
+    `unknown`: they completed, and nothing says how. Jobs that were submitted again as others do not count."""
     counts: dict[str, dict[str, int]] = {}
 
     def add(batch: str, phase: str, jobs: int) -> None:
