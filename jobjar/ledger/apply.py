@@ -36,8 +36,8 @@ _ADD_PLAIN_JOB = (
 )
 _DEFAULTS = (0, None, None, None, None, "", None, None, 0, None)
 
-# What an entry says stands before what a scan saw. Of two entries about a submission the earlier stands. At equal times
-# the submitter's stands before what was found in the file, and of those the one of the later claim.
+# What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
+# are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
 _FOUND_ORDER = (
     "found_number",
     "retries",
@@ -63,10 +63,10 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
             > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
 
-# `>=`: a move may be found by somebody (by_hand.py) and folded before the program's own entry. The row is then as late
-# as that entry, which knows more and replaces it. `name`: most moves keep it, and a column that is not set needs no
-# write to its index. `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each
-# call.
+# `>=`: somebody may find a move (by_hand.py), and that may be folded before the program's own entry. The row is then as
+# late as that entry, which knows more and replaces it. `name`: most moves keep it, and a column that is not set needs
+# no write to its index. `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at
+# each call.
 _LATER = """
 (+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {} (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
@@ -84,7 +84,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A hand-made submission gets its id with its first claim. Until then a ledger knows it by its place alone.
 _FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
 
-# One move may have two entries: the program's that made it, which stands, and that of somebody who found it.
+# One move may have two entries: by the program that made it, and by somebody who found it. The program's stands.
 _ADD_MOVE = """
 INSERT INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET origin = excluded.origin, reason = excluded.reason, actor = excluded.actor
@@ -102,9 +102,9 @@ _START = """
 INSERT INTO attempt (job_uid, number, worker_uid, worker, pid, pid_started) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
 
-# An attempt that was lost stays lost. Then an end that completed the job stands before one that did not: a recovery
-# that was about to return a job may find that its worker has just completed it. Then the worker's own entry stands
-# before a recovery's guess. Of equals the earlier stands.
+# An attempt that was lost stays lost. Then an end that completed the job beats one that did not: a recovery that was
+# about to return a job may find that its worker has just completed it. Then the worker's own entry beats a recovery's
+# guess. If they are equal so far, the earlier stands.
 _END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
 wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
 _END = f"""

@@ -14,7 +14,7 @@ from jobjar.journal.read import Entry
 from jobjar.ledger.entries import check_details
 from jobjar.shared_disk.contents import MOST, is_time
 
-# The worker's own entry stands before a recovery's, whose clock may show whole seconds. Of equals the earlier stands.
+# The worker's own entry beats a recovery's, whose clock may show whole seconds. Between equals the earlier stands.
 _ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
     < (end_reason IS 'died', ended_at, end_reason))"""
 _WORKER = f"""
@@ -46,7 +46,7 @@ WHERE (excluded.told_at, coalesce(excluded.number, -9e999), excluded.value) > (t
 HISTORY_LENGTH = 1000
 _OF_VARIABLE = "job_uid = +? AND attempt = +? AND worker_uid = +? AND name = +?"
 
-# The entry of a phase's end stands before that of its beginning. Of two ends the earlier stands.
+# The entry of a phase's end beats that of its beginning. Between two ends the earlier stands.
 _PHASE = """
 INSERT INTO phase (job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message)
 VALUES (:uid, :attempt, :worker_uid, :name, :began_at, :ended_at, :exit_status, :message)
@@ -60,7 +60,7 @@ _WARNING = """
 INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
 ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
 
-# Of several entries about a batch the latest stands.
+# If several entries are about a batch, the latest stands.
 _BATCH_ORDER = (
     "changed_at",
     "description",

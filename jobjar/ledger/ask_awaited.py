@@ -1,7 +1,7 @@
-"""Questions to the ledger of those who wait for jobs: which jobs are open, and how the others ended.
+"""Questions to the ledger for people who wait for jobs: which jobs are open, and how the others ended.
 
-They take the driver's connection and only read. Open jobs are found by the indexes of open jobs, and jobs that ended
-since a time by the index of ended attempts: a jar's older history costs nothing.
+The functions take the driver's connection and only read. Open jobs are found by the indexes of open jobs, and jobs that
+ended since a time by the index of ended attempts: a jar's older history costs nothing.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def list_outcomes(connection: Any, selection: Selection) -> Iterator[tuple[str, 
 
 
 def _ended_query(selection: Selection) -> tuple[str, str, str]:
-    """The parts of a query for the jobs of a selection that ended: their id, their outcome, and the rest. In it ?1
-    is the selection's word, ?2 its time."""
+    """The parts of a query for the jobs of a selection that ended: the id, the outcome, and the rest. ?1 is the
+    selection's `word`, ?2 its `since`."""
     told = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
     if selection.kind in (BATCH, PATTERN):
         return (

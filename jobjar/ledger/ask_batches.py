@@ -90,8 +90,8 @@ def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]
     )
     for batch, phase, jobs in _ask(connection, open_jobs, name):
         add(batch, phase, jobs)
-    # The report of outcomes does not see two kinds of jobs, because it would have to read each of a million rows for
-    # them: the few that have an outcome and are open again, and those that were removed without one.
+    # The report of outcomes misses two kinds of jobs, because it would have to read each of a million rows for them:
+    # the few that have an outcome and are open again, and those that were removed without an outcome.
     decided = "EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1)"
     for batch, outcome, jobs in _ask(
         connection, "SELECT batch, outcome, jobs FROM batch_outcome_report WHERE batch IS NOT NULL {where}", name
@@ -213,8 +213,8 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
 
 
 def recent_duration(connection: Any, batch: str, now: float) -> float | None:
-    """How many seconds jobs of a batch take, from the claim of the last attempt to the job's end: the mean of the
-    newest hundred that were completed within a day. None without one."""
+    """How many seconds jobs of a batch take, from the claim of the last attempt to the job's end. It is the mean of
+    the newest hundred that were completed within a day; None if there are none."""
     query = """
         SELECT avg(max(0, moved_at - started_at)) FROM (
             SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job

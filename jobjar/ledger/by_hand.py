@@ -1,11 +1,13 @@
-"""Moves by hand: the first who sees that a file is not where the journals say records that, in a `moved` entry.
+"""Moves by hand: the first process that sees a file where the journals do not have it records that, in a `moved` entry.
 
-Its reason is `found`. It depends on the journals and the file alone: two nodes that see one move write the same entry,
-and applying that twice changes nothing. If a program's own move is seen before its entry, both entries have the same
-number, time and place, and the program's stands (apply.py). Moves that a program does not journal are not moves by
-hand: to workers (their claims record them), to the archive, and from a worker if the file went as the end of its
-attempt says. Reads rows, and the disk's clock for removals. Appends to the journal inside the caller's transaction,
-before the rows change: killed between, the next fold has the entry.
+The entry's reason is `found`. It depends on the journals and the file alone. So two nodes that see one move write the
+same entry, and applying it twice changes nothing. If a program's own move is seen before its entry, both entries have
+the same number, time and place, and the program's stands (apply.py). Some moves that programs do not journal are not
+taken for moves by hand: to workers (their claims record them), to the archive, and from a worker if the file went as
+the end of its attempt says.
+
+Reads rows, and the disk's clock for removals. Appends to the journal inside the caller's transaction, before the rows
+change. Killed between, the next fold has the entry.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from jobjar.ledger.difference import Difference
 from jobjar.ledger.renamed import kept_priority
 from jobjar.shared_disk.files import read_disk_clock
 
-# The reason and the actor of such a move. Nobody knows who it was.
+# The reason and the actor of such a move. Nobody knows the person.
 FOUND, HAND = "found", "hand"
 
 # A removal from here is a person's. A job may remove its own file from its worker, which its end records; the nightly
@@ -106,7 +108,7 @@ def _is_programs(connection: Any, difference: Difference, last: LastMove) -> boo
         return True
     is_completed = place.startswith("completed/")
     if is_completed or last.place.startswith("workers/"):
-        # A worker, a recovery, and whoever cancels a job journal how it ended before they move it.
+        # Before a worker or a recovery moves a job, or somebody cancels it, they journal how it ended.
         ended = connection.execute(
             "SELECT 1 FROM attempt WHERE job_uid = ?1 AND ended_at IS NOT NULL AND is_final = ?2 "
             "AND (?2 OR number = (SELECT max(number) FROM attempt WHERE job_uid = ?1))",

@@ -18,7 +18,7 @@ from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.placeholder import read_placeholder
 from jobjar.text import is_text
 
-# A directory of at most so many jobs is small: questions look at it, and nothing is kept about it.
+# A directory of at most this many jobs is small: questions look at it, and nothing is kept about it.
 SMALL = 10_000
 # A directory that was changed within this time may change again without a new time. Its disk keeps fractions of a
 # second, or whole seconds.

@@ -209,7 +209,7 @@ def back_up(path: str, target: str, options: str = "", between_pieces: Callable[
         # Held through all steps: else the backup would begin again at each write of another process.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        # SQLite would sync at its end, in one piece. Whoever keeps the copy syncs it.
+        # SQLite would sync at its end, in one piece. The caller syncs the copy if it is kept.
         copy.execute("PRAGMA synchronous = off")
         source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: between_pieces())
         copy.execute("PRAGMA journal_mode = delete")

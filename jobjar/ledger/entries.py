@@ -100,7 +100,7 @@ def _is_path(value: Any) -> bool:
     return is_text(value) and are_paths((value,))
 
 
-# The checks of the rows that ledger/apply_others.py makes, by column. A column without one may be any text, or missing.
+# The checks of the rows that ledger/apply_others.py makes, by column. Other columns may be any text, or missing.
 _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
     **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),

@@ -146,7 +146,7 @@ def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATI
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Switch garbage collection off. Entries form no cycles, and searching so many takes a quarter of a long fold."""
+    """Switch garbage collection off. Entries form no cycles, and searching them all takes a quarter of a long fold."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -182,7 +182,7 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
 def _read_new(
     path: str, offset: int, limit: int | None = None, end: int = sys.maxsize, chunk_bytes: int = _CHUNK_BYTES
 ) -> Iterator[_Read]:
-    """What a journal has from `offset` up to `end`, in pieces; with `limit`, one piece of at most so many lines. A
+    """What a journal has from `offset` up to `end`, in pieces; with `limit`, one piece of at most `limit` lines. A
     file that is damaged or no journal gives nothing."""
     try:
         yield from _read_fit(path, offset, limit, end, chunk_bytes)

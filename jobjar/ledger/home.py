@@ -353,8 +353,8 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
 
 
 def _make_own_directory(path: str) -> None:
-    """Make a directory that nobody else can write to. Raises UnsafeLedgerHome if what is there is not such a
-    directory, CannotUseJar."""
+    """Make a directory that nobody else can write to. Raises CannotUseJar, and UnsafeLedgerHome if something else is
+    there."""
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)

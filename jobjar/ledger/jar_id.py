@@ -1,5 +1,5 @@
-"""A jar's id, which tells it from every other. The first who asks makes it, once. Killed midway, a temporary file
-stays."""
+"""A jar's id, by which it differs from every other. The first process that asks makes it, once. Killed midway, a
+temporary file stays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobjar.shared_disk.files import read_file, replace_file
 
 
 def read_jar_id(layout: Layout) -> str:
-    """The id that tells this jar from every other, however it is mounted. An unpacked jar gets it now. Raises
+    """The id by which this jar differs from every other, however it is mounted. An unpacked jar gets it now. Raises
     CannotUseJar."""
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -1,11 +1,11 @@
-"""Keep a home's ledger close to its journal: whoever moves a job folds the journal before it waits or ends.
+"""Keep a home's ledger close to its journal: a process that moves a job folds the journal before it waits or ends.
 
 Writes the ledger that is there. If this process has not opened it otherwise, it uses SQLite's driver alone: loading
 peewee takes longer than a submission. The ledger is not made, migrated or repaired for this, and nobody waits for it. A
-crash leaves the ledger as it was, some entries behind, and whoever folds next folds these.
+crash leaves the ledger as it was, some entries behind. The next fold has these.
 
-If two want the lock at once, one goes without it. The other sees what that one has journaled, because it looks at the
-journal once more after it has released the lock.
+If two processes want the lock at once, one goes without it. The other sees what that one has journaled, because it
+looks at the journal once more after it has released the lock.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from jobjar.shared_disk.files import look
 if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
 
-# For how long and how often the lock is asked for, and how long folding may take. Whoever folds next does the rest.
+# For how long and how often the lock is asked for, and how long folding may take. The next fold does the rest.
 _PATIENCE_S, _PAUSE_S = 0.02, 0.002
 _MOST_S = 0.25
-# A submission leaves its WAL to the next one, which reads all of it. It has at most so many bytes, and at most this
-# part of the free space.
+# A submission leaves its WAL to the next one, which reads all of it. The WAL may have this many bytes, and this part of
+# the free space.
 _LEFT_WAL_BYTES, _WAL_SHARE = 1 << 20, 16
 
 
@@ -57,7 +57,7 @@ class Mirror:
         if os.getpid() != self._pid or not self._turn.acquire(blocking=False):
             return
         try:
-            # Whoever asks the ledger gets its errors, and whoever needs it repairs it.
+            # Errors of the ledger are for those who ask it, and repairs for those who need it.
             with contextlib.suppress(JarError, OSError, UnicodeDecodeError):
                 is_due = others_after_s is not None and others_are_due(self._home.polled_file, others_after_s)
                 self._follow(journal, ledger, is_due)

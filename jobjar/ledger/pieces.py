@@ -18,13 +18,13 @@ _GIVE_WAY_S = 0.001
 
 
 def give_way() -> None:
-    """Let those go on who wait for the lock."""
+    """Let the processes go on that wait for the lock."""
     time.sleep(_GIVE_WAY_S)
 
 
 def in_pieces(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """The items in pieces: at most `most` at a time, and no more than the caller does in a fiftieth of a second,
-    which each piece shows for the next."""
+    """The items in pieces: at most `most` at a time, and about as many as the caller does in a fiftieth of a second.
+    How long a piece took decides how large the next one is."""
     start, size = 0, min(_FIRST, most)
     while start < len(items):
         if start:

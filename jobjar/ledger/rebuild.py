@@ -26,8 +26,8 @@ from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
 
-# At most so many bytes of journals are folded while others wait for a rebuilt ledger. A damaged journal is never
-# folded: after so many tries there may be more.
+# At most this many bytes of journals are folded while others wait for a rebuilt ledger. A damaged journal is never
+# folded, so after this many tries more may be left.
 _LAST_BYTES, _TRIES = 1 << 16, 10
 # When a job came to its place is recorded only if a journaled move took it there. For any other job a ledger has the
 # time when it saw the file, which another ledger may have seen earlier or later.

@@ -143,7 +143,7 @@ def apply_differences(
     connection: Any, layout: Layout, differences: Sequence[Difference], open_journal: OpenJournal | None
 ) -> None:
     """Make the ledger agree with the directories in these points. Moves by hand are recorded in the journal that
-    `open_journal` gives; without one they are not recorded. Raises CannotUseJar, OSError."""
+    `open_journal` gives, and not at all without `open_journal`. Raises CannotUseJar, OSError."""
     journal = journal_hands(connection, layout, differences, open_journal)
     for difference in differences:
         apply_difference(connection, difference)

@@ -239,7 +239,7 @@ def reconcile(
     connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
 ) -> list[Difference]:
     """Compare everything and correct the ledger; returns what was different. Runs inside the caller's transaction.
-    Moves by hand are recorded in the journal that `open_journal` gives; without one they are not recorded.
+    Moves by hand are recorded in the journal that `open_journal` gives, and not at all without `open_journal`.
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """

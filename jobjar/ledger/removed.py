@@ -1,8 +1,8 @@
 """Jobs whose files are not there: what their rows say, and which of them were only missed.
 
-A claimer that finds no file where the ledger has a job goes on to the next one. It does not look whether the file was
-removed, or where it is. The next who lists the jars does (ledger/reconcile_jar.py), and records it (by_hand.py). Until
-then a row of `file_mark` has the mark `missed`. Writes rows, inside the caller's transaction.
+A claimer that finds no file where the ledger has a job goes on to the next job. It does not find out whether the file
+was removed, or where it is. The next process that lists the jars does (ledger/reconcile_jar.py), and records it
+(by_hand.py). Until then a row of `file_mark` has the mark `missed`. Writes rows, inside the caller's transaction.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
 
 
 def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
-    """Whether a file cannot be that of a submitted job, though it has the name that a hand gave to that. Any file
-    may have such a name, and this one has another mark. Raises OSError."""
+    """Whether a file cannot be that of a submitted job, though its name is the one that a hand gave to the job's
+    file. Any file may have such a name, and this one has another mark. Raises OSError."""
     if recorded_name(connection, uid) is None:
         return False  # a hand-made job is known by its name
     prefix = mark_prefix(status)

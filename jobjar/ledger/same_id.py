@@ -1,6 +1,6 @@
 """Several files with one id in their names: one of them is the job of that id, and every ledger takes the same one.
 
-That is the job that a journal records. Of files that no journal knows, it is the first by name and place. The others
+That is the job that a journal records. If no journal knows the files, it is the first by name and place. The others
 have no id of their own, and are held when they are claimed (renamed.py). Writes rows, inside the caller's transaction.
 """
 

@@ -72,8 +72,8 @@ def publish_snapshot(
 
 
 def publish_snapshot_when_due(ledger: Ledger, between_pieces: Callable[[], None]) -> bool:
-    """`publish_snapshot` for frequent callers. It asks the disk only if the snapshot that was seen may be too old by
-    now, and something was folded since the snapshot was seen to have all. Raises as that."""
+    """`publish_snapshot` for frequent callers. It asks the disk only if the last seen snapshot may be too old by
+    now, and something was folded since a snapshot had everything. Raises as `publish_snapshot`."""
     if not ledger.home.has_other_homes or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
         return False
     if ledger.published_positions and _positions(ledger) == ledger.published_positions:

@@ -53,7 +53,7 @@ _PRAGMAS = {
     "temp_store": "memory",
     "cache_size": -16000,
 }
-# The WAL may grow to this part of the space that is free when the ledger is opened, and to at least so many pages.
+# The WAL may grow to this part of the space that is free when the ledger is opened, and to at least this many pages.
 _WAL_SHARE, _LEAST_WAL_PAGES, _PAGE_BYTES = 16, 32, 4096
 # In KiB, for the first fold into an empty ledger. Its indexes are filled in random order; pages that do not fit are
 # written again and again, which takes several times longer than the fold.
