@@ -20,7 +20,7 @@ from jobjar.text import is_text
 
 # A directory of at most this many jobs is small: questions look at it, and nothing is kept about it.
 SMALL = 10_000
-# A directory that was changed within this time may change again without a new time. Its disk keeps fractions of a
+# A directory that was changed within this time may change again and keep the same time. Its disk keeps fractions of a
 # second, or whole seconds.
 _TICK_S, _COARSE_TICK_S = 0.05, 2.0
 # A directory that differs again and again is noted again only after this time.

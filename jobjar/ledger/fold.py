@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 # The same where others wait: some hundred entries.
 _PIECE_BYTES = 1 << 15
-# For how long after a job was completed or removed an entry of its outcome may still come. A network disk holds back
-# what was appended for a shorter time.
+# An entry of a job's outcome may still come for so long after the job was completed or removed. A network disk keeps
+# appended lines to itself for less time.
 TOLD_WITHIN_S = 5.0
 # How many entries of several journals are applied together.
 _BATCH = 5_000

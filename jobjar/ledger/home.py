@@ -210,7 +210,7 @@ class LedgerHome:
                         raise LedgerBusy(path=self.path, waited_s=0) from None
                     if not _try_for(descriptor, SPIN_S):
                         self._wait_for_lock(descriptor, patience_s)
-                # A home of this node may be removed under its workers. The next process then locks a new file of that
+                # A home of this node may be removed under its workers. The next process would lock a new file of that
                 # name.
                 if not self.has_other_homes or os.fstat(descriptor).st_nlink:
                     break
@@ -289,8 +289,8 @@ def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
 
 
 def _try_for(descriptor: int, seconds: float) -> bool:
-    """Try again for `seconds`, in which a claim releases the lock. Putting a processor to sleep and waking it takes
-    longer than a claim, on a virtual machine several times. Other processes go first."""
+    """Try again for `seconds`, which is longer than a claim holds the lock. Putting a processor to sleep and waking
+    it takes longer than a claim, on a virtual machine several times. Other processes go first."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         os.sched_yield()

@@ -39,7 +39,7 @@ _LEFT_WAL_BYTES, _WAL_SHARE = 1 << 20, 16
 
 
 class Mirror:
-    """It keeps the ledger of a home close to its journal, in one process, for all of its threads."""
+    """Keeps the ledger of a home close to its journal, in one process, for all of its threads."""
 
     def __init__(self, layout: Layout, home: LedgerHome) -> None:
         self._layout = layout
@@ -50,7 +50,7 @@ class Mirror:
         self._pid = os.getpid()
 
     def follow(self, journal: Journal, ledger: Ledger | None, others_after_s: float | None = None) -> None:
-        """Fold what is new in `journal`, if the lock can be had at once; with `ledger` if this process has that
+        """Fold what is new in `journal`, if the lock can be had in a moment; with `ledger` if this process has that
         open. With `others_after_s`, fold all other journals too if this node has not done so for so long. Raises
         nothing."""
         # Not in a forked child: the lock is its parent's.

@@ -42,8 +42,9 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
     """What the file at `place` is, which the ledger does not have there; None if it is gone or no job.
 
     It is the first of these: a job that was renamed by hand; the job of this place that was thought removed; the job of
-    the id in its name; a job of its name whose own file is not where it should be (moved by hand); a new job. If its
-    name has more in it than a job's own, it is that job only if its mark says so (renamed.py). Raises OSError.
+    the id in its name; a job of its name whose own file is not where it should be (moved by hand); a new job. A file
+    whose name has the id and something more, as a backup's has, is that job only if its mark says so (renamed.py).
+    Raises OSError.
     """
     name = name_in_place(place)
     status = look(layout.path(place))
