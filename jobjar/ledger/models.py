@@ -1,4 +1,4 @@
-"""The ledger's tables as peewee models, for the queries that people's commands make. A test compares them with schema/."""
+"""The ledger's tables as peewee models, for the queries of people's commands. A test compares them with schema/."""
 
 from __future__ import annotations
 
