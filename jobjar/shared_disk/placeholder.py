@@ -24,7 +24,7 @@ def new_placeholder() -> str:
 
 @functools.cache
 def _prefix(pid: int) -> str:
-    """Return the part of a target that names this process, `pid`. The pid is an argument so that a forked process gets its own."""
+    """Return the part of a target that names this process. `pid` is its id: with that, a forked process gets its own answer."""
     process = this_process()
     said = (process.node, str(process.pid), repr(process.started), process.boot_id, process.pid_namespace)
     return _SEPARATOR.join((_FIRST, *said))

@@ -1,5 +1,5 @@
-"""The umask. While a process works in a jar, it has the jar's umask. Jobs, and results that leave the jar, get the user's: JJ_UMASK
-if it is set, otherwise the one that the process was started with.
+"""The umask. While a process works in a jar, it has the jar's umask. Jobs, and results that leave the jar, get the user's:
+JJ_UMASK if it is set, otherwise the one that the process was started with.
 
 The module only changes modes of files that other code has made.
 """
