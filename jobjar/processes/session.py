@@ -284,8 +284,9 @@ def reap_strays() -> bool:
 
 
 def reap_ended() -> None:
-    """Reap like `reap_strays`, without its further question, while a job runs. The job may be waiting (`kill -0`, `tail --pid`)
-    for the end of a process whose parent this one has become. An ended process behind an awaited child is reaped next time."""
+    """Reap like `reap_strays`, but do not look for children that are left. This is for the time in which a job runs, which may
+    wait (`kill -0`, `tail --pid`) for the end of a process that this one has adopted. An ended process behind an awaited child
+    is reaped next time."""
     with _awaited_lock, contextlib.suppress(ChildProcessError):
         _reap_unawaited()
 

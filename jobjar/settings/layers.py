@@ -101,7 +101,8 @@ def _as_text(setting: Setting, value: Any) -> str:
 
 
 def read_config_file(path: str, is_given: bool = False) -> dict[str, Value]:
-    """Read the settings in one INI file; {} if there is no such file. `is_given`: a person named it, so it may be a link or pipe.
+    """Read the settings in one INI file; {} if there is no such file. `is_given`: it is the user's own, so it may be a link or
+    a pipe.
 
     A file may have comments, then `[Job Jar]`, then lines `name: value` or `name = value` with names and values that the table
     knows (guide, "Configuring a System With INI Files"). Raises ConfigError with file and line for anything else.
