@@ -219,7 +219,7 @@ class NotConfirmed(JarError):
 
 
 class UnknownJob(JarError):
-    """`hint` names similar jobs."""
+    """`hint` helps to find the right job: similar names, how to list all, and where this user may not look."""
 
     template = "{job}: no job of this name or id in {home}; {hint}"
 

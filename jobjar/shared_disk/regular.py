@@ -31,7 +31,7 @@ _MOST_NAMED = 1000
 
 
 class UnfitFile(OSError):
-    """What is at a path is no file that belongs there. `errno` is ELOOP (a link), EISDIR, EINVAL, EFBIG, EPERM or EEXIST."""
+    """Something is at a path that does not belong there. `errno` is ELOOP (a link), EISDIR, EINVAL, EFBIG, EPERM or EEXIST."""
 
 
 def pass_over(path: str, reason: object) -> None:
