@@ -154,7 +154,7 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
     ]
     umask = users_umask()
     if umask is not None:
-        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors name the right ones
+        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors have the right line numbers
     try:
         return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
     except OSError as error:

@@ -106,7 +106,7 @@ def link_target(path: str) -> str | None:
     """Return where a symbolic link finally leads; None if the link has gone or leads nowhere."""
     try:
         target = os.path.realpath(path)
-    except FileNotFoundError:  # between realpath's two looks at it
+    except FileNotFoundError:  # it went while realpath looked at it
         return None
     return None if look(target) is None else target
 

@@ -54,6 +54,6 @@ def is_abandoned(placeholder: str) -> bool:
         namespace = parts[5] if len(parts) > 6 else ""
         maker = ProcessIdentity(parts[1], int(parts[2]), float(parts[3]), parts[4], namespace)
     except (IndexError, ValueError):
-        return False  # of another version
+        return False  # another version made it
     state = liveness(maker)
     return state == DEAD or (state == UNKNOWN and maker.node in gone_nodes)

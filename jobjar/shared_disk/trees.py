@@ -26,7 +26,7 @@ _LONGEST_SHOWN = 300
 _MOUNTED = "something is mounted there"
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Linux gives a new system call one number on all kinds of machines (but Alpha).
+# New system calls of Linux have one number on all kinds of machines except Alpha.
 _OPENAT2 = 437
 _RESOLVE_NO_XDEV = 0x01
 # Errors of unlink that may mean a directory. Linux answers EISDIR; other systems, or a directory of another user above, give
