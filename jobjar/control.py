@@ -124,9 +124,8 @@ class Orders:
         if changed_ns == self._changed_ns:
             return False
         self._changed_ns = changed_ns if looks.is_settled(changed_ns) else None
-        look_afresh(
-            self._layout.workers
-        )  # the look before may have been another process's: this process's cache is old
+        # The look above may have been another process's. Then this process's cache is still old.
+        look_afresh(self._layout.workers)
         return True
 
     def take_kill_request(self, uid: str, job_name: str) -> bool:
