@@ -220,9 +220,8 @@ def check_names_are_utf8() -> None:
 def check_path_is_safe(path: str) -> None:
     """Raise UnsafeJar if others can write to `path`; a missing path is safe. Raises OSError."""
     try:
-        status = patiently(
-            lambda: os.stat(path), path, FLICKER_S
-        )  # a worker calls this while it holds its ledger's lock
+        # A worker calls this while it holds its ledger's lock.
+        status = patiently(lambda: os.stat(path), path, FLICKER_S)
     except FileNotFoundError:
         return
     if status.st_mode & 0o002:
