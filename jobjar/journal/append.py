@@ -24,16 +24,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.files import open_common_file
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, keep_trying, patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over
-
-if TYPE_CHECKING:
-    pass
-
 
 # Appended bytes are kept until the next sync, to be written again if that fails. More than this many force a sync.
 _UNSYNCED_BYTES = 4 << 20
