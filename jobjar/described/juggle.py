@@ -313,9 +313,7 @@ class Juggler:
         for juggled in list(self._jobs):
             course, deadline, wait = juggled.course, juggled.course.deadline, juggled.wait
             if course.monitor.is_due():
-                with contextlib.suppress(
-                    OSError
-                ):  # the file is read again at the attempt's end, which reports the error
+                with contextlib.suppress(OSError):  # read again at the attempt's end, which reports the error
                     course.look_at_progress()
                 if course.monitor.entries:
                     self._tell(juggled)
