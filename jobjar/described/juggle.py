@@ -40,7 +40,7 @@ from jobjar.processes.session import (
 # A step that ends sooner gets one journal entry: its end, which also holds the time of its beginning.
 _SHORT_S = 0.01
 _LONGEST_LOOK_S = 0.1
-# Asking for another job takes at most this share of a worker's time.
+# A worker spends at most this share of its time on asking for another job.
 _CLAIM_SHARE = 0.05
 
 

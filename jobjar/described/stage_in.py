@@ -1,7 +1,7 @@
 """Stage in a described job: fetch its input files, unpack and install its software, place its workware.
 
-Writes the working directory, `software/` and this node's cache of inputs. A kill midway leaves the attempt stranded; recovery
-removes its working directory. What was fetched or installed is there whole or not at all (fetching/sources.py,
+Writes the working directory, `software/` and this node's cache of inputs. A kill midway leaves the job stranded; recovery removes
+the attempt's working directory. Fetched and installed files are there whole or not at all (fetching/sources.py,
 packages/install.py).
 """
 

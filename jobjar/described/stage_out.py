@@ -1,7 +1,7 @@
 """Stage out a described job: run its stage_out_command, then publish what it left below `output/`.
 
 Publishing moves `output/` to `underway/<uid>/<attempt>.<worker_uid>/`, with a state.json (publishing/outputs.py). A kill before
-that leaves the attempt stranded. After it, the next worker that claims the job stores these files (store.py), and runs nothing
+that leaves the job stranded. After it, the next worker that claims the job stores these files (store.py), and runs nothing
 again.
 """
 

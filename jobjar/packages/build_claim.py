@@ -246,7 +246,7 @@ def sweep(place: str) -> None:
 
 
 def remove_halves(directory: str) -> None:
-    """Remove half packages that dead processes of this node set aside and could not remove. Nobody uses them."""
+    """Remove half packages that processes of this node set aside and could not remove. Nobody uses them."""
     half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
     with contextlib.suppress(FileNotFoundError):
         for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):

@@ -269,9 +269,8 @@ def _open_published(path: str) -> int:
         try:
             return open_file(path)
         except FileNotFoundError:
-            look_afresh(
-                os.path.dirname(path)
-            )  # NFS remembers that a name was missing, but another node may have published it
+            # NFS remembers that a name was missing, but another node may have published it.
+            look_afresh(os.path.dirname(path))
             return open_file(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO):
