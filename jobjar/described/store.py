@@ -1,7 +1,7 @@
-"""Store the published files of a described job, by the stock handler or a software package of the user's own.
+"""Store the published files of a described job, by the stock handler or by the user's own software package.
 
-Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. Killed anywhere, the job goes back with its
-state.json, and whoever claims it stores the files again: one that is stored already is found to be that (publishing/storage.py).
+Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. After a kill anywhere, the job goes back with its
+state.json, and the next worker that claims it stores the files again. It recognizes stored ones (publishing/storage.py).
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from jobjar.publishing.storage import run_storage_software, storage_path, store_
 from jobjar.publishing.variables import StoredRecords
 from jobjar.shared_disk.files import look, replace_file
 
-# What a disk refuses is tried again after this long, doubled each time.
+# After a refusal the job is tried again after the first delay, doubled each time up to the longest; in seconds.
 FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 300.0
-# Beside the state of files that are kept because nobody can store them: why.
+# This file beside a state says why the published files cannot be stored, and are kept.
 _REFUSED_FILE = "refused"
 
 
 class Refused(Exception):
-    """The storage cannot be used now: the job waits."""
+    """The storage cannot be used now. The job goes back, to be stored later."""
 
 
 def store_outputs(
     attempt: Attempt, state: State, directory: str, is_all: bool, make_place: Callable[[], Workplace]
 ) -> Steps[None]:
-    """Store every file published in `directory`. `is_all`: the attempt does nothing else, and has taken as long as that.
+    """Store every file published in `directory`. `is_all`: the attempt does nothing else, so its wall time is that of storing.
 
-    Raises Refused where that may be good later, StageFailed where it cannot be done: a name is taken by other content, say.
+    Raises Refused where storing may succeed later, StageFailed where it cannot: a name is taken by other content, say.
     """
     attempt.begin(STORE)
     started = time.monotonic()
@@ -107,7 +107,7 @@ def _install(attempt: Attempt) -> Package:
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
-    """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
+    """Run the storage_command; called in a thread. Returns its exit status, for a signal 128 more than its number."""
     assert attempt.place is not None
     pid = start_shell(text, (directory,), attempt.place.job_output, environment)
     waiter = Waiter(pid)
@@ -127,7 +127,7 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
 
 
 def count_refusals(jar: Jar, state: State) -> int:
-    """How often a job was sent back since its files were published."""
+    """Count how often a job was sent back since its files were published; 0 where the ledger cannot be read."""
     try:
         with jar.ledger.writing() as connection:
             return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
@@ -136,16 +136,16 @@ def count_refusals(jar: Jar, state: State) -> int:
 
 
 def delay_after(refusals: int) -> float:
-    """How long a job waits that was refused so often before."""
+    """The delay in seconds for a job that was refused so often before."""
     return min(FIRST_DELAY_S * 2.0 ** min(refusals, 20), LONGEST_DELAY_S)
 
 
 def keep_published(directory: str, why: str) -> None:
-    """Have these files stay where they are when their job is completed. Raises OSError."""
+    """Keep the published files where they are after their job is completed. `why` is written beside them. Raises OSError."""
     text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {why}\n"
     replace_file(f"{directory}/{_REFUSED_FILE}", text.encode("utf-8", "replace"))
 
 
 def is_kept(directory: str) -> bool:
-    """Whether the files published there are kept for people."""
+    """Whether the files published in `directory` are kept for people to look at."""
     return look(f"{directory}/{_REFUSED_FILE}") is not None
