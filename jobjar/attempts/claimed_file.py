@@ -69,7 +69,7 @@ def _known_attributes(candidate: Candidate) -> Entry:
 
 
 def _submitted_at(candidate: Candidate) -> float:
-    """When a job was submitted. If no entry tells that, the time when it came to its place."""
+    """When a job was submitted. If no entry has that, the time when it came to its place."""
     return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
 
 

@@ -156,7 +156,7 @@ def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
 
 def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> bool:
     """Whether a candidate's file may have been moved since the last move that this ledger knows. That is certain if its time
-    differs. It is possible if the disk keeps whole seconds and others were last folded within that second."""
+    differs. It is possible if its time is a whole second, and others were last folded before that second was over."""
     if moved_at != candidate.moved_at:
         return True
     return moved_at == int(moved_at) and claimer.proposals.others_folded_at < moved_at + 1.0
@@ -294,7 +294,7 @@ def _record_claim(
     status: os.stat_result,
     warn: Callable[[str], None],
 ) -> ClaimedJob:
-    """Journal the claim, and the oddities in the first lines of a hand-made job's file."""
+    """Journal the claim, and any oddities found in the first lines of the job's file."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
     uid, found, oddities, beginning = identify(connection, candidate, path, status)
