@@ -1,1 +1,2 @@
-"""What a claimed job and an attempt to run it are, where it runs, and which job may be taken: candidates, limits, throttles."""
+"""Claimed jobs and their attempts: what a worker knows of them, where they run, and which job it may claim next (candidates,
+limits, throttles)."""
