@@ -33,7 +33,7 @@ def make_large_jar(home: Path, waiting: int, completed: int, category: str = "")
     and its ledger is up to date. JJ_* variables of the environment are ignored."""
     create_jar(str(home))
     jar = open_jar(environment={"JJ_HOME": str(home), "JJ_CONFIG_FILE": os.devnull})
-    os.makedirs(jar.layout.jar_directory(category), exist_ok=True)
+    os.makedirs(jar.layout.category_directory(category), exist_ok=True)
     began = time.time() - 1e-2 * completed
     with open(f"{jar.layout.journals}/other.0000.jsonl", "w", encoding="ascii") as journal:
         for lines in _chunks(_make_jobs(jar, waiting, completed, category, began)):

@@ -17,7 +17,7 @@ from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jar import check_names_are_utf8
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import is_left
+from jobjar.liveness import is_maker_dead
 from jobjar.self_contained import carry_library, launch
 from jobjar.settings.layers import SECTION, home_of_library
 from jobjar.settings.table import TABLE
@@ -112,7 +112,7 @@ def _discard_half_written(layout: Layout) -> None:
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
-            if found and is_left(found):
+            if found and is_maker_dead(found):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{name}")
 

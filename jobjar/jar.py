@@ -159,7 +159,7 @@ class Jar:
         named = (
             _subdirectories(self.layout.unclaimed)
             if categories is None
-            else map(self.layout.jar_directory, sorted(categories))
+            else map(self.layout.category_directory, sorted(categories))
         )
         for path in (*self.layout.directories(), self.layout.python, self.layout.config_file, *named):
             check_path_is_safe(path)

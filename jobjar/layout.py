@@ -122,7 +122,7 @@ class Layout:
         """Return the directory of the workers that were archived on `date` (YYYY-MM-DD)."""
         return f"{self.archive}/{date}/workers"
 
-    def jar_directory(self, category: str) -> str:
+    def category_directory(self, category: str) -> str:
         """Return the directory of the unclaimed jobs of `category`; '' means the uncategorized jobs."""
         return f"{self.unclaimed}/{category}" if category else self.unclaimed
 

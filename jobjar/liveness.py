@@ -66,7 +66,7 @@ def sees_processes() -> bool:
 
 
 def mark() -> str:
-    """Return the mark of this process for temporary names, `<process id>+<PID namespace>`. `is_left` and MARK read it."""
+    """Return the mark of this process for temporary names, `<process id>+<PID namespace>`. `is_maker_dead` and MARK read it."""
     return f"{os.getpid()}+{pid_namespace()}"
 
 
@@ -82,7 +82,7 @@ def own_nodes() -> str:
     return f"(?P<node>{'|'.join(map(re.escape, sorted({node_name(), *gone_nodes})))})"
 
 
-def is_left(name: re.Match[str]) -> bool:
+def is_maker_dead(name: re.Match[str]) -> bool:
     """Whether the process that made a temporary name is certainly dead. `name` is a match of a pattern with MARK, and perhaps
     with `own_nodes`; without a node in the name, this node counts. The answer is False for another PID namespace, unless the
     node is gone for good."""

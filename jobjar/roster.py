@@ -178,7 +178,7 @@ def find_archived_worker(jar: Jar, name: str) -> WorkerPaths | None:
     return None
 
 
-def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
+def journal_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
     """Record a worker's end in the journal, then in its worker.json. Raises OSError."""
     jar.journal.append(
         [

@@ -30,7 +30,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY, storage_category
 from jobjar.job_file.names import check_category, check_identifier, new_id
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
-from jobjar.liveness import MARK, is_left, mark, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
 from jobjar.shared_disk.creating import create_file, make_directory_in, move_between, opened, write_whole_in
 from jobjar.shared_disk.files import is_directory, look, look_afresh, make_directory, read_file, rename
 from jobjar.shared_disk.patience import FLICKER_S, do_once, patiently
@@ -203,7 +203,7 @@ def _discard_workshops_in(limit: int, paths: LimitPaths) -> None:
     workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
     for name in patiently(lambda: os.listdir(limit), paths.path):
         found = workshop.fullmatch(name)
-        if found and is_left(found):
+        if found and is_maker_dead(found):
             remove_entry(limit, paths.path, name)
 
 

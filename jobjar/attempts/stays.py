@@ -37,7 +37,7 @@ class Stays:
     def note_late(self, job: ClaimedJob, path: str, kept: list[Kept]) -> None:
         """`note`, for a job whose end was journaled before this was known; it gets a warning."""
         self.note(path, [])
-        tell_late(self._claimer, job, kept)
+        journal_late(self._claimer, job, kept)
 
     def try_again(self, in_use: Container[str | None], at_once: bool = False) -> None:
         """Remove what can be removed by now, except the directories that jobs use: once a minute, or `at_once`."""
@@ -46,7 +46,7 @@ class Stays:
             self.paths = [path for path in self.paths if path not in in_use and remove_tree(path)]
 
 
-def tell_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
+def journal_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
     """Log what stays of an attempt whose end was journaled, and journal it as warnings of the job."""
     about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
     for each in kept:

@@ -30,7 +30,7 @@ from jobjar.shared_disk.files import read_file
 
 FAILURES = 10
 FAST_S = 60.0
-FIRST_S, LONGEST_S = 60.0, 3600.0
+FIRST_S, LONGEST_THROTTLE_S = 60.0, 3600.0
 # Ended attempts of the whole jar that are searched, per failure of the threshold. A batch whose failures are rarer slows nobody.
 _AMONG = 20
 _TICK_S = 1e-6
@@ -68,7 +68,7 @@ def read_threshold(job: ClaimedJob, end: AttemptEnd, now: float) -> int:
     return FAILURES if said is None else said
 
 
-def note_end(
+def update_throttle(
     claimer: Claimer, job: ClaimedJob, end: AttemptEnd, threshold: int, now: float, warn: Callable[[str], None]
 ) -> None:
     """Begin or end a batch's throttle, after an attempt's end was journaled. `threshold` is the result of `read_threshold`,
@@ -92,7 +92,7 @@ def _note_success(claimer: Claimer, batch: str, now: float) -> None:
     with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         before = throttle_of(connection, batch)
-    _tell(claimer, batch, _later(now, before), 0.0, 0)
+    _journal_throttle(claimer, batch, _later(now, before), 0.0, 0)
 
 
 def _later(now: float, before: ThrottleRow | None) -> float:
@@ -109,7 +109,7 @@ def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn
         if before is not None and before.until > now:
             return  # the job began before the throttle, and ended during it
         if before is not None and before.until:
-            delay_s = min(LONGEST_S, 2 * (before.until - before.told_at))
+            delay_s = min(LONGEST_THROTTLE_S, 2 * (before.until - before.told_at))
             failures = before.failures + 1
         else:
             failures = _count_fast_failures(newest_ends(connection, batch, _AMONG * threshold))
@@ -118,7 +118,7 @@ def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn
             delay_s = FIRST_S
         now = _later(now, before)
         # In the same transaction, so that only one of several workers of this home whose jobs fail at once journals it.
-        _tell(claimer, batch, now, now + delay_s, failures)
+        _journal_throttle(claimer, batch, now, now + delay_s, failures)
         fold_journal(connection, jar.journal.path)
     warn(f"batch {batch}: {failures} jobs failed fast in a row; none of it is claimed for {delay_s:g} s")
 
@@ -134,7 +134,7 @@ def _count_fast_failures(ends: Collection[tuple[str, float | None, str | None]])
     return failures
 
 
-def _tell(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
+def _journal_throttle(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
     entry = {
         "entry": "throttle",
         "batch": batch,

@@ -41,7 +41,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import new_id, parse_priority
 from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
+from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
 from jobjar.shared_disk.contents import BATCH, CHANGE
 from jobjar.shared_disk.creating import make_directory_in, opened, unforeseen
 from jobjar.shared_disk.files import look, make_directory, remove_file, rename, sync_directory
@@ -354,15 +354,15 @@ def settle_all(jar: Jar, log: Callable[[str], None]) -> None:
     left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
-        if found and is_left(found):
+        if found and is_maker_dead(found):
             remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            with _going_on(entry.name, log):
+            with _logging_failures(entry.name, log):
                 settle(jar, entry.name, log)
 
 
 @contextlib.contextmanager
-def _going_on(name: str, log: Callable[[str], None]) -> Iterator[None]:
+def _logging_failures(name: str, log: Callable[[str], None]) -> Iterator[None]:
     """Log a failure of one batch, so that the other batches, and the rest of a recovery, are still done."""
     try:
         yield
@@ -381,7 +381,7 @@ def cancel_returned(jar: Jar, log: Callable[[str], None]) -> None:
         fold_journals(connection, jar.layout)
         aborted = aborted_batches_with_waiting_jobs(connection)
     for name in aborted:
-        with _going_on(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
+        with _logging_failures(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
             _cancel_returned_of(jar, name, log)
 
 

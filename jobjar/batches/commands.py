@@ -31,8 +31,14 @@ from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, 
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
-from jobjar.ledger.ask_batch_jobs import count_open_jobs, has_untold_jobs, running_jobs, unsuccessful_jobs, waiting_jobs
-from jobjar.ledger.fold import TOLD_WITHIN_S, fold_journals
+from jobjar.ledger.ask_batch_jobs import (
+    count_open_jobs,
+    has_jobs_without_end,
+    running_jobs,
+    unsuccessful_jobs,
+    waiting_jobs,
+)
+from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S, fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.shared_disk.files import make_directory, read_file
 from jobjar.shared_disk.regular import read_given
@@ -185,8 +191,8 @@ def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
         _wait_for_outcomes(jar, state, until)
         with jar.ledger.writing() as connection:
             left_alone = count_open_jobs(connection, name)
-            is_left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
-        if is_left and is_whole:
+            is_maker_dead = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
+        if is_maker_dead and is_whole:
             raise NotRestarted(name=name, reason="jobs of it came back meanwhile; try again")
         count = _stage(jar, change, _copies(jar, state, until))
         changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar, state.changed_at)}
@@ -198,13 +204,13 @@ def _wait_for_outcomes(jar: Jar, state: BatchState, until: float) -> None:
     """Wait until the outcomes of all jobs that ended up to `until` are known, but not for ever.
 
     The file of an ended job shows at once. On a network disk its `ended` entry may come later, and a job that succeeded must not
-    run again. After TOLD_WITHIN_S seconds no entry is expected any more.
+    run again. After OUTCOME_COMES_WITHIN_S seconds no entry is expected any more.
     """
-    deadline = time.monotonic() + TOLD_WITHIN_S
+    deadline = time.monotonic() + OUTCOME_COMES_WITHIN_S
     while time.monotonic() < deadline:
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
-            if not has_untold_jobs(connection, state.name, until - TOLD_WITHIN_S, until):
+            if not has_jobs_without_end(connection, state.name, until - OUTCOME_COMES_WITHIN_S, until):
                 return
         time.sleep(_LOOK_EVERY_S)
 

@@ -86,7 +86,7 @@ def _release_chunk(jar: Jar, path: str, by: str) -> int:
         with contextlib.suppress(OSError):  # a scan finds the moves that could not be journaled
             jar.journal.append(moved)
     for category in {job.category for job in jobs}:
-        sync_directory(jar.layout.jar_directory(category))
+        sync_directory(jar.layout.category_directory(category))
     for category in sorted({job.category for job in jobs} | {""}, reverse=True):
         with contextlib.suppress(OSError):  # another process still works in it
             os.rmdir(f"{path}/{category}" if category else path)

@@ -34,7 +34,7 @@ def reprioritize(jar: Jar, jobs: Sequence[WaitingJob], priority: int, by: str) -
 
 def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
     stem = job.name.rpartition(".")[0] or job.name
-    directory = jar.layout.jar_directory(job.category)
+    directory = jar.layout.category_directory(job.category)
     name = move_to_free_name(jar.layout.path(job.place), directory, f"{stem}.{priority}")
     try:
         moved_at = disk_time(patiently(lambda: os.lstat(f"{directory}/{name}"), directory))

@@ -12,7 +12,7 @@ from jobjar.packages.install import Package, find_command, shell_prefix
 from jobjar.packages.package import VARIABLES
 
 
-def find_text(
+def find_command_lines(
     kind: str, description: Description, packages: Sequence[Package], environment: Mapping[bytes, bytes]
 ) -> str | None:
     """The lines for a command of this kind (`run_command`, `stage_in_command` …); they take the working directory as $1.

@@ -32,7 +32,7 @@ from jobjar.processes.session import (
     Ended,
     reap,
     reap_strays,
-    seems_told_to_end,
+    seems_ended_on_request,
     signal_session,
     start_shell,
 )
@@ -56,7 +56,7 @@ class JugglingHost(Host, Protocol):
 
     def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
-    def tell_refusal(self, error: Exception) -> None: ...
+    def log_refusal(self, error: Exception) -> None: ...
 
     def note_unfit(self, error: ImportError) -> str:
         """Make the worker leave, because its software cannot be imported any more. Returns the reason to give for its jobs."""
@@ -167,7 +167,7 @@ class Juggler:
                 if isinstance(refusal, ImportError):
                     why = self._host.note_unfit(refusal)
                 else:
-                    self._host.tell_refusal(refusal)
+                    self._host.log_refusal(refusal)
                     why = explain_error(refusal)
                 self._host.give_back(juggled.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
@@ -375,7 +375,7 @@ class Juggler:
         if juggled.cause is None and process.ended.exit_status != 0:
             if self._host.is_told_to_end():
                 self._cut(juggled, INTERRUPTED)
-            elif seems_told_to_end(process.ended):
+            elif seems_ended_on_request(process.ended):
                 if process.doubt_until is None:
                     process.doubt_until = now + DOUBT_S
                 if now < process.doubt_until:

@@ -25,7 +25,7 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Claimer,
 )
-from jobjar.attempts.stays import tell_late
+from jobjar.attempts.stays import journal_late
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.described.poll import has_polling, poll, save_polled
@@ -94,7 +94,7 @@ class Host(Protocol):
 
     def may_wait(self) -> bool: ...
 
-    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
+    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
 
 
 class Lifecycle:
@@ -110,7 +110,7 @@ class Lifecycle:
         self._places = host.places
         self._layout = host.claimer.jar.layout
         self._place: Workplace | None = None
-        self._is_start_told = False
+        self._is_start_journaled = False
         self._deadline: float | None = None
         self._has_underway = False
         # The directory of the job's state.json, and the state of a job that was submitted elsewhere and is polled.
@@ -149,8 +149,8 @@ class Lifecycle:
     def take_entries(self, is_running: bool) -> list[Entry]:
         """Take the entries to be journaled while the attempt goes on. `is_running`: its main process runs."""
         entries: list[Entry] = []
-        if is_running and not self._is_start_told:
-            self._is_start_told = True
+        if is_running and not self._is_start_journaled:
+            self._is_start_journaled = True
             entries.append(started_entry(self.host.claimer, self.job, self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
@@ -360,7 +360,7 @@ class Lifecycle:
             # Ends the processes that run_command left running for the polling_command to watch.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
+            journal_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
         elif held and verdict.reason == "published":
             pass
         elif held or is_taken_away(job.path):
@@ -376,7 +376,7 @@ class Lifecycle:
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
+            journal_late(self.host.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
@@ -386,7 +386,7 @@ class Lifecycle:
         host = self.host
         before = [] if attempt is None else attempt.last_entries()
         held = complete(host.claimer, job, end, verdict, host.disk_now(), host.may_wait, host.log, before)
-        host.note_end(job, end, verdict, held)
+        host.log_end(job, end, verdict, held)
         return held
 
     def _clear(self) -> str | None:

@@ -21,14 +21,14 @@ from jobjar.packages.install import Package, install, place_workware
 from jobjar.packages.package import read_package
 
 
-def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[None]:
+def stage_in(attempt: Attempt, make_workplace: Callable[[], Workplace]) -> Steps[None]:
     """Install the job's software, make its working directory, bring its files there, and run its stage_in_command if it has
     one. Raises StageFailed, or OSError where the disk refuses the directory."""
     description = attempt.description
     with attempt.limited():
         if not has_staging(description):
             # Without anything to stage in, no phase is journaled: it would only cost time.
-            attempt.settle(make_place())
+            attempt.settle(make_workplace())
             text = attempt.text_of("stage_in_command")
             if text is None:
                 return
@@ -36,7 +36,7 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
         else:
             attempt.begin(STAGE_IN)
             yield from install_software(attempt)
-            attempt.settle(make_place())
+            attempt.settle(make_workplace())
             if description.workware or description.input_files:
                 yield Work(partial(_bring_files, attempt, attempt.directory))
             use_workware(attempt)
@@ -76,7 +76,7 @@ def _install(attempt: Attempt) -> list[Package]:
     software = attempt.jar.layout.software
     try:
         return [
-            install(software, source, cache, attempt.log, attempt.check, attempt.say_warning)
+            install(software, source, cache, attempt.log, attempt.check, attempt.log_warning)
             for source in attempt.description.software
         ]
     except (JarError, OSError) as error:

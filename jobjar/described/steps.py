@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, attempt_entry
 from jobjar.attempts.workplace import Workplace
-from jobjar.described.command import find_text
+from jobjar.described.command import find_command_lines
 from jobjar.job_file.description import Description
 from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
@@ -182,7 +182,7 @@ class Attempt:
         """Add warnings to the one `warned` entry that the attempt gets at its end."""
         self._warnings += [text for text in warnings if text not in self._warnings]
 
-    def say_warning(self, text: str) -> None:
+    def log_warning(self, text: str) -> None:
         """Log a warning, and `warn` of it."""
         self.log(text)
         self.warn([text])
@@ -196,7 +196,7 @@ class Attempt:
 
     def text_of(self, kind: str) -> str | None:
         """The lines of sh for one of the job's commands (`run_command` …); None where it has none."""
-        return find_text(kind, self.description, self.packages, self.environment)
+        return find_command_lines(kind, self.description, self.packages, self.environment)
 
     def call(self, text: str, phase: str, may_leave: bool = False) -> Steps[Ended]:
         """Run one of the job's commands to its end, with any exit status."""

@@ -24,7 +24,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
-from jobjar.processes.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
+from jobjar.processes.session import Waiter, doubt, end_child_session, seems_ended_on_request, start_shell
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 def store_outputs(
-    attempt: Attempt, state: State, directory: str, is_all: bool, make_place: Callable[[], Workplace]
+    attempt: Attempt, state: State, directory: str, is_all: bool, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
     """Store every file published in `directory`. `is_all`: the attempt does nothing else, so its wall time is that of storing.
 
@@ -52,7 +52,7 @@ def store_outputs(
     try:
         published = finish_publishing(directory)
         if attempt.jar.settings.storage_software:
-            yield from _store_by_software(attempt, state, published, make_place)
+            yield from _store_by_software(attempt, state, published, make_workplace)
         else:
             where = storage_path(attempt.jar)
             for file in state.files:
@@ -81,11 +81,11 @@ def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, whe
 
 
 def _store_by_software(
-    attempt: Attempt, state: State, published: str, make_place: Callable[[], Workplace]
+    attempt: Attempt, state: State, published: str, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
     package: Package = yield Work(partial(_install, attempt))
     if attempt.place is None:
-        attempt.settle(make_place())
+        attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
     told = {
         b"JJ_PHASE": STORE.encode(),
@@ -103,7 +103,7 @@ def _store_by_software(
 
 def _install(attempt: Attempt) -> Package:
     source = parse_source(attempt.jar.settings.storage_software)
-    return install(attempt.jar.layout.software, source, None, attempt.log, attempt.check, attempt.say_warning)
+    return install(attempt.jar.layout.software, source, None, attempt.log, attempt.check, attempt.log_warning)
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
@@ -116,7 +116,7 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
             ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
                 attempt.count(ended)
-                if seems_told_to_end(ended):
+                if seems_ended_on_request(ended):
                     doubt(attempt.check)
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
             if attempt.is_cut:

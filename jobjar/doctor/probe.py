@@ -20,7 +20,7 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import MARK, is_left, mark, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
 from jobjar.shared_disk.files import read_disk_clock, sync_directory, write_all
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move
@@ -67,7 +67,7 @@ def sweep(layout: Layout, own: str) -> None:
             continue
         with contextlib.suppress(OSError):  # another doctor or its owner is removing it
             found = re.fullmatch(rf"{own_nodes()}\.{MARK}\.[^.]+", entry.name)
-            is_dead = found is not None and is_left(found)
+            is_dead = found is not None and is_maker_dead(found)
             if is_dead or now - _newest(entry.path) > ABANDONED_AFTER_S:
                 remove_all(entry.path)
 

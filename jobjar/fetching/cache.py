@@ -166,7 +166,7 @@ class Cache:
             return None
         return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
 
-    def first_look(self, key: str, now: float) -> float:
+    def note_first_look(self, key: str, now: float) -> float:
         """When a process of this node first saw this key, in seconds of time.monotonic, which all of them share. Returns `now`
         where none did since the node's boot."""
         path, boot = f"{self.path}/sums/{key}.seen", this_process().boot_id

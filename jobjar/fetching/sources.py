@@ -150,7 +150,7 @@ def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_resul
     now = time.monotonic()
     first = _looks.get(key)
     if first is None:
-        first = cache.first_look(key, now) if cache is not None else now
+        first = cache.note_first_look(key, now) if cache is not None else now
         if len(_looks) >= _MOST_SUMS:
             _looks.clear()
         _looks[key] = first

@@ -95,14 +95,14 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         keys[name] = here
         parsed["kind"] = "described"
     if keys:
-        from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, said_in_journal, says_what_to_run
+        from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, journaled_fields, says_what_to_run
 
         description = read_description(data, where)
         if "described" not in keys and not says_what_to_run(description):
             name, here = next(iter(keys.items()))
             raise BadScript(where=here, reason=_NOT_RUN.format(name=name))
         parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
-        parsed.update(said_in_journal(description))
+        parsed.update(journaled_fields(description))
     return parsed
 
 

@@ -237,7 +237,7 @@ def check_names(files: tuple[Source, ...]) -> None:
             raise ValueError(f"input_files: {places} are both called {source.name!r}; name one otherwise, with #name=…")
 
 
-def said_in_journal(description: Description) -> Mapping[str, Any]:
+def journaled_fields(description: Description) -> Mapping[str, Any]:
     """Return the fields of a description that journals and ledgers hold. The others are read from the file when the job runs."""
     said = {"kind": "described", "batch": description.batch, "seed": description.seed}
     return {name: value for name, value in said.items() if value is not None}

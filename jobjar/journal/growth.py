@@ -26,7 +26,7 @@ _INTERVAL_S = 1.0
 _MARK = re.compile(r"\.(.+\.jsonl)\.([0-9]{1,18})")
 
 
-def told_sizes(names: Iterable[str]) -> dict[str, int]:
+def marked_sizes(names: Iterable[str]) -> dict[str, int]:
     """Return the size in bytes of each journal by its mark. The keys are names of journals; `names` are all files of the
     directory."""
     told: dict[str, int] = {}
@@ -50,7 +50,7 @@ def _is_mark_of(key: str, name: str) -> bool:
     return found is not None and found.group(1) == key
 
 
-class ToldJournal(Journal):
+class MarkedJournal(Journal):
     """A journal on a network disk, with a mark that shows other nodes how far it has grown.
 
     The mark is renewed at once after a durable append, and within a second while this process appends or syncs. Otherwise it
@@ -107,7 +107,7 @@ class ToldJournal(Journal):
             directory, key = os.path.dirname(self.path), journal_key(self.path)
             before = os.pread(told, 4096, 0).decode(errors="replace")
             is_own = _is_mark_of(key, before)
-            if is_own and told_sizes([before])[key] >= size:
+            if is_own and marked_sizes([before])[key] >= size:
                 self._set_told()
                 return
             if is_own and 0 <= time.time() - os.fstat(told).st_mtime < interval_s:

@@ -76,7 +76,7 @@ def count_open_jobs(connection: Any, batch: str) -> int:
     return int(connection.execute(query, (batch,)).fetchone()[0])
 
 
-def has_untold_jobs(connection: Any, batch: str, since: float, until: float) -> bool:
+def has_jobs_without_end(connection: Any, batch: str, since: float, until: float) -> bool:
     """Whether a job of a batch completed after `since` and up to `until` (the disk's time) and no entry says how."""
     query = (
         "SELECT 1 FROM job WHERE batch = ? AND state = 'completed' AND moved_at > ? AND moved_at <= ? "

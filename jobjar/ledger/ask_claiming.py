@@ -304,7 +304,7 @@ SELECT claim.job_uid, claim.number, claim.place, (
 FROM claim"""
 
 
-class LastWord(NamedTuple):
+class FinalAttempt(NamedTuple):
     """A worker's last attempt that, by its own entry, completes the job, and where it held that job. `was_moved_on`:
     by the journals, the job went another way from there; None if they have no later move."""
 
@@ -314,10 +314,10 @@ class LastWord(NamedTuple):
     was_moved_on: bool | None
 
 
-def last_word(connection: Any, worker_uid: str) -> LastWord | None:
+def final_attempt(connection: Any, worker_uid: str) -> FinalAttempt | None:
     """The newest attempt of a worker with which a job would be completed, or None."""
     row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
-    return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
+    return FinalAttempt(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
 
 
 def completed_among(connection: Any, uids: Sequence[str]) -> list[tuple[str, str]]:
@@ -365,7 +365,7 @@ def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -
     return None if row is None else row[0]
 
 
-def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+def has_warning(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
     """Whether an attempt has this warning."""
     query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
     return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None

@@ -67,7 +67,7 @@ def arrival_entry(uid: str, place: str, moved_at: float) -> Entry:
     return moved_entry(uid, 1, NOWHERE, place, moved_at, FOUND, HAND)
 
 
-def journal_hands(
+def journal_moves_by_hand(
     connection: Any, layout: Layout, differences: Iterable[Difference], open_journal: OpenJournal | None
 ) -> Journal | None:
     """Journal those of `differences` that are moves by hand. They are not applied yet. Returns the journal, to be
@@ -87,7 +87,7 @@ def journal_hands(
                 if now is None:
                     now = round(read_disk_clock(layout.clock_file(node_name())), 6)
                 entries.append(_removal_entry(connection, difference, last, now))
-        elif last.place != difference.place and not _is_programs(connection, difference, last):
+        elif last.place != difference.place and not _is_move_by_program(connection, difference, last):
             entries.append(_found_entry(connection, difference, last))
     if not entries:
         return None
@@ -101,7 +101,7 @@ def journal_hands(
     return journal
 
 
-def _is_programs(connection: Any, difference: Difference, last: LastMove) -> bool:
+def _is_move_by_program(connection: Any, difference: Difference, last: LastMove) -> bool:
     """Whether a move without an entry is a program's, which was killed before it journaled the move, or is about to."""
     place = difference.place
     if place.startswith(("workers/", "archive/")):

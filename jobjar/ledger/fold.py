@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.errors import LedgerCorrupt
 from jobjar.host import node_name
-from jobjar.journal.growth import told_sizes
+from jobjar.journal.growth import marked_sizes
 from jobjar.journal.read import (
     Entry,
     JournalFile,
@@ -45,7 +45,7 @@ _CHUNK_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 15
 # An entry of a job's outcome may still come for so long after the job was completed or removed. A network disk keeps
 # appended lines to itself for less time.
-TOLD_WITHIN_S = 5.0
+OUTCOME_COMES_WITHIN_S = 5.0
 # How many entries of several journals are applied together.
 _BATCH = 5_000
 # Fewer entries are applied in a moment.
@@ -99,7 +99,7 @@ def fold_journals(
     entries appended just now may be missing then.
     """
     names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
-    told = {} if opens_all else told_sizes(names)
+    told = {} if opens_all else marked_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0
     reads: list[_Read] = []

@@ -23,7 +23,7 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLed
 from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.journal.append import Journal
-from jobjar.journal.growth import ToldJournal
+from jobjar.journal.growth import MarkedJournal
 from jobjar.journal.read import journal_key, list_journals
 from jobjar.layout import Layout
 from jobjar.ledger.jar_id import read_jar_id
@@ -185,7 +185,7 @@ class LedgerHome:
         try:
             if not self.has_other_homes:
                 return Journal(find_path(), find_path, find_other)
-            return ToldJournal(find_path(), find_path, find_other, self.told_file)
+            return MarkedJournal(find_path(), find_path, find_other, self.told_file)
         except OSError as error:
             raise CannotUseJar(
                 action="write to the ledger home", path=self.path, reason=explain_at(error, self.path)
@@ -308,7 +308,7 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     too: a reader leaves nothing behind.
     """
     if override and not _is_same(override, layout.ledger):
-        return _private_home(layout, override)
+        return _home_of_node(layout, override)
     if override and not is_local(layout.ledger):
         raise SharedLedgerHome(path=override, why="it is the jar's own ledger/, on a network disk")
     if is_local(layout.ledger):
@@ -319,7 +319,7 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
     _make_own_directory(parent)
     # The name has the path in it, too: a jar that was copied with all its files, its id among them, is another jar.
     place = zlib.crc32(os.fsencode(os.path.realpath(layout.home)))
-    return _private_home(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
+    return _home_of_node(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
 
 
 def _is_same(path: str, other: str) -> bool:
@@ -332,7 +332,7 @@ def _is_same(path: str, other: str) -> bool:
         raise CannotUseJar(action="look at", path=path, reason=explain_at(error, path)) from error
 
 
-def _private_home(layout: Layout, path: str) -> LedgerHome:
+def _home_of_node(layout: Layout, path: str) -> LedgerHome:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         refused = find_untrusted_above(path)

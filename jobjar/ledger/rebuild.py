@@ -155,7 +155,7 @@ def fill_ledger(ledger: Ledger) -> None:
             journal.close()
 
 
-def open_private_copy(layout: Layout) -> Any:
+def open_fresh_in_memory(layout: Layout) -> Any:
     """A connection to a ledger in memory, made from the journals and the directories."""
     connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")

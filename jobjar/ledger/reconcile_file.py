@@ -18,7 +18,7 @@ from jobjar.layout import (
     name_in_place,
     state_of_place,
 )
-from jobjar.ledger.by_hand import OpenJournal, journal_hands, last_category, last_move
+from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
 from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -105,7 +105,7 @@ def scan_category(
 ) -> bool:
     """Take files that were put into the unclaimed jar by hand into the ledger, for about `limit_s` seconds. Returns
     whether there are more. Removes nothing."""
-    directory = layout.jar_directory(category)
+    directory = layout.category_directory(category)
     place = f"unclaimed/{category}" if category else "unclaimed"
     before = begin_look(directory) if place in find_large(connection) else None
     entries = list(list_everything(directory))
@@ -145,7 +145,7 @@ def apply_differences(
 ) -> None:
     """Make the ledger agree with the directories in these points. Moves by hand are recorded in the journal that
     `open_journal` gives, and not at all without `open_journal`. Raises CannotUseJar, OSError."""
-    journal = journal_hands(connection, layout, differences, open_journal)
+    journal = journal_moves_by_hand(connection, layout, differences, open_journal)
     for difference in differences:
         apply_difference(connection, difference)
     if journal is not None:

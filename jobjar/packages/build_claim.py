@@ -27,7 +27,7 @@ from types import TracebackType
 
 from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
-from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
+from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
 from jobjar.shared_disk.files import read_disk_clock, remove_file
 from jobjar.shared_disk.patience import is_transient, patiently
@@ -241,7 +241,7 @@ def sweep(place: str) -> None:
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and is_left(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+        elif (found and is_maker_dead(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
             remove_tree(path)  # the rest of it (another user's files, say) does no harm
 
 

@@ -13,7 +13,14 @@ from collections.abc import Callable
 
 from jobjar.errors import CannotInstall
 from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
-from jobjar.processes.session import DEFAULT_SIGNALS, Waiter, doubt, end_child_session, seems_told_to_end, start_awaited
+from jobjar.processes.session import (
+    DEFAULT_SIGNALS,
+    Waiter,
+    doubt,
+    end_child_session,
+    seems_ended_on_request,
+    start_awaited,
+)
 from jobjar.shared_disk.files import look
 
 _TOLD_BYTES = 4000
@@ -79,7 +86,7 @@ def _run(program: str, location: str, output: int, between_pieces: BetweenPieces
             while True:
                 ended = waiter.wait(LOOKS_S, [])
                 if ended is not None:
-                    if seems_told_to_end(ended):
+                    if seems_ended_on_request(ended):
                         doubt(between_pieces)
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
                 between_pieces()

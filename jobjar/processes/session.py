@@ -64,7 +64,7 @@ class Ended(NamedTuple):
     max_rss_kib: int
 
 
-def seems_told_to_end(ended: Ended) -> bool:
+def seems_ended_on_request(ended: Ended) -> bool:
     """Whether a process seems to have ended on request: by a signal of END_NOW, or with a shell's exit status for one."""
     number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
     return number in END_NOW

@@ -76,7 +76,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body)
     return _run(parser, argv, body)
 
 
-def run_in_a_moment(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
+def run_and_exit_at_once(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     """`run` for a program that is over at once and leaves nothing open. A process of its own exits without a cleanup, since the
     cleanup would take a noticeable part of the program's time."""
     try:

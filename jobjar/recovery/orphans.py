@@ -29,7 +29,7 @@ from jobjar.publishing.outputs import (
     remove_underway,
     state_directory,
 )
-from jobjar.recovery.kept import tell_kept_underway
+from jobjar.recovery.kept import journal_kept_underway
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import look, look_afresh
 from jobjar.shared_disk.listing import list_directory
@@ -42,7 +42,7 @@ _ENDED_PHASES = frozenset(("poll", "stage_out", "store"))
 def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[str], None]) -> None:
     """End the processes that a dead worker's attempts left, because a job must not run twice at once."""
     grace_time_s = jar.settings.grace_time_s
-    elsewhere = {uid for uid in uids if has_reached_something(jar.layout, uid)}
+    elsewhere = {uid for uid in uids if can_be_continued(jar.layout, uid)}
     with jar.ledger.writing() as connection:
         # If the worker was on another machine or in another container, its process ids mean nothing here.
         known = uids - elsewhere if worker.is_here else set()
@@ -65,7 +65,7 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[st
             log(f"{worker.name}: ended the orphaned process {pid}")
 
 
-def has_reached_something(layout: Layout, uid: str) -> bool:
+def can_be_continued(layout: Layout, uid: str) -> bool:
     """Whether an attempt of this job was submitted elsewhere, or has published its outputs. The next attempt goes on from
     that."""
     return find_state(layout, uid) is not None
@@ -129,6 +129,6 @@ def tidy_underway(jar: Jar, log: Callable[[str], None]) -> None:
         _keep_unstored(jar.layout, uid, stored[uid], log)
         if not any(is_kept(entry.path) for entry in list_directory(base)):
             kept = remove_underway(jar.layout, uid)
-            tell_kept_underway(jar, uid, kept, log)
+            journal_kept_underway(jar, uid, kept, log)
             if not kept:
                 log(f"removed underway/{uid}: its job is completed")

@@ -15,7 +15,7 @@ from jobjar.grouped import name_some
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
-from jobjar.recovery.orphans import has_reached_something
+from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.listing import list_jar
 
@@ -39,7 +39,7 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         if attempt is not None and attempt.outcome is not None:
             continue  # its end was seen
-        if has_reached_something(layout, uid):
+        if can_be_continued(layout, uid):
             continue  # it goes on elsewhere, and its next attempt goes on from there
         if attempt is not None and attempt.pid and process_start(attempt.pid) in (None, attempt.pid_started):
             pids = session_processes(attempt.pid)

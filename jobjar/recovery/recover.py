@@ -29,8 +29,8 @@ from jobjar.ledger.ask_claiming import (
     candidate_at,
     claimed_by,
     count_attempts,
+    final_attempt,
     last_attempt_number,
-    last_word,
 )
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
@@ -40,17 +40,17 @@ from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
-from jobjar.recovery.kept import tell_kept, tell_kept_scratch
+from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import (
+    can_be_continued,
     end_orphans,
-    has_reached_something,
     remove_attempt,
     tidy_underway,
     usage_until_published,
 )
 from jobjar.recovery.others_processes import explain_left_running
 from jobjar.recovery.tidy import tidy_up
-from jobjar.roster import ASIDE, WorkerState, list_workers, note_end
+from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, read_disk_clock, remove_file, rename
 from jobjar.shared_disk.listing import is_job_at, list_jar
 from jobjar.shared_disk.moves import move_to_free_name
@@ -162,8 +162,8 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
         if is_owner:
             remove_file(worker.paths.next_output)
     if not worker.ended:
-        _tell_loss(jar, worker, recovery)
-        _note_death(jar, worker, recovery)
+        _journal_loss(jar, worker, recovery)
+        _journal_death(jar, worker, recovery)
     return True
 
 
@@ -180,7 +180,7 @@ def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) 
         for name in os.listdir(descriptor):
             kept = remove_entry(descriptor, path, name)
             if kept:
-                tell_kept_scratch(jar, worker, name, kept, recovery.log)
+                journal_kept_scratch(jar, worker, name, kept, recovery.log)
     finally:
         os.close(descriptor)
 
@@ -251,7 +251,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
         # What follows depends on these entries, so they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=jar.ledger_home.has_other_homes)
-        directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
+        directory = jar.layout.completed if verdict.final else jar.layout.category_directory(job.category)
         _free_name(f"{directory}/{job.name}")
         try:
             moved = move_ended_job(jar.layout, job, verdict, recovery.by)
@@ -262,7 +262,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
-        tell_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
+        journal_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
     if verdict.final:
         recovery.completed += 1
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.reason})")
@@ -288,7 +288,7 @@ def _judge(
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
     # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
-    goes_on = has_reached_something(jar.layout, job.uid)
+    goes_on = can_be_continued(jar.layout, job.uid)
     is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
     outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
     times = f"stranded for the {_ordinal(stranded_before + 1)} time"
@@ -319,7 +319,7 @@ def _ordinal(number: int) -> str:
 
 def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
     category = category_of_place(place) or ""
-    directory = jar.layout.jar_directory(category)
+    directory = jar.layout.category_directory(category)
     with contextlib.suppress(FileExistsError):
         make_directory(directory)
     with contextlib.suppress(FileNotFoundError):  # another recovery was quicker
@@ -328,12 +328,12 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
         recovery.log(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
 
 
-def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Journal `lost` for a dead worker's last job, if it had lost that job's lease. Such a worker was killed after it journaled
     `ended` and before it found the job gone. Nothing is journaled unless the job is known to have gone another way."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
-        word = last_word(connection, worker.worker_id) if is_owner else None
+        word = final_attempt(connection, worker.worker_id) if is_owner else None
         if word is None:
             return
         name = name_in_place(word.place)
@@ -360,10 +360,10 @@ def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     recovery.log(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
 
 
-def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+def _journal_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Record in the journal and in the worker's directory that it died."""
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
             now = read_disk_clock(jar.layout.clock_file(node_name()))
-            note_end(jar, worker, round(now, 6), "died")
+            journal_end(jar, worker, round(now, 6), "died")
             recovery.log(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")

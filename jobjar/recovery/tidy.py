@@ -18,7 +18,7 @@ from jobjar.job_file.names import id_in_name
 from jobjar.layout import WorkerPaths, name_in_place
 from jobjar.ledger.ask_claiming import uid_is_taken
 from jobjar.ledger.fold import fold_journals
-from jobjar.liveness import MARK, is_left, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, own_nodes
 from jobjar.roster import ASIDE, list_workers
 from jobjar.shared_disk.creating import TEMPORARY
 from jobjar.shared_disk.files import disk_time, is_job_file, look, read_disk_clock, remove_file
@@ -45,7 +45,7 @@ def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
     for entry in list(list_directory(jar.layout.workers)):
         paths = jar.layout.worker(entry.name)
         if found := prepared.fullmatch(entry.name):
-            if not is_left(found):
+            if not is_maker_dead(found):
                 continue
             remove_file(paths.identity_file)
         elif not _is_unborn_of_earlier_release(entry, paths):
@@ -65,7 +65,7 @@ def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -
     found = re.fullmatch(rf"{own_nodes()}\.{MARK}", entry.name.partition(ASIDE)[0])
     if not found or not entry.is_dir(follow_symlinks=False):
         return False
-    is_being_made = ASIDE not in entry.name and not is_left(found)
+    is_being_made = ASIDE not in entry.name and not is_maker_dead(found)
     return not is_being_made and look(paths.identity_file) is None
 
 

@@ -15,7 +15,7 @@ from jobjar.layout import worker_of_place
 from jobjar.ledger import ask_batches
 from jobjar.ledger.ask_batches import OPEN_PHASES, BatchRow, Rate
 from jobjar.ledger.ask_returns import returns_of_batches
-from jobjar.reports.expectation import expect_end
+from jobjar.reports.expectation import estimate_time_left_s
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.returned import format_returns, group_returns
 from jobjar.reports.tables import format_table
@@ -130,7 +130,7 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     if not row.is_aborted:  # jobs of an aborted batch complete without having run
         rate = ask_batches.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
         has_begun = known - open_jobs - removed > 0
-        eta_s = _expect(jar, row, left, phases, rate, now, has_begun) if left else None
+        eta_s = _estimate_time_left_s(jar, row, left, phases, rate, now, has_begun) if left else None
     return {
         "jobs": jobs,
         "done": known - open_jobs - removed,
@@ -140,7 +140,7 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     }
 
 
-def _expect(
+def _estimate_time_left_s(
     jar: Jar, row: BatchRow, left: int, phases: dict[str, int], rate: Rate | None, now: float, has_begun: bool
 ) -> float | None:
     """Seconds until the end of a batch with `left` open jobs; None if that cannot be estimated."""
@@ -150,13 +150,13 @@ def _expect(
     waiting = max(0, left - len(running_for_s) - phases.get("held", 0) - phases.get("limbo", 0))
     takes_s = ask_batches.recent_duration(connection, row.name, now)
     if not has_begun:
-        takes_s = _runtime_said(jar, row.name)
-    eta_s = expect_end(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
+        takes_s = _described_run_time_s(jar, row.name)
+    eta_s = estimate_time_left_s(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
     # No waiting job is claimed before the throttle ends.
     return eta_s if eta_s is None or not waiting else eta_s + max(0.0, row.throttled_until - now)
 
 
-def _runtime_said(jar: Jar, name: str) -> float | None:
+def _described_run_time_s(jar: Jar, name: str) -> float | None:
     """A job's run time in seconds as the batch's description gives it; None if it does not."""
     place = ask_batches.open_place(jar.ledger.connection, name)
     if place is None:

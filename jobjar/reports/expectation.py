@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def expect_end(
+def estimate_time_left_s(
     waiting: int, running_for_s: Sequence[float], takes_s: float | None, rate_per_s: float | None
 ) -> float | None:
     """Seconds until all jobs have ended, or None.

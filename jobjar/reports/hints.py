@@ -28,10 +28,10 @@ _NEWEST = 3
 
 def explain_unknown(jar: Jar, text: str) -> str:
     """A hint for an unknown name or id: similar jobs, how to see all jobs, and which directories this user may not list."""
-    return _explain_near(jar, text) + tell_unlisted(jar)
+    return _explain_near(jar, text) + describe_unlisted(jar)
 
 
-def tell_unlisted(jar: Jar) -> str:
+def describe_unlisted(jar: Jar) -> str:
     """The directories that this user may not list, where a job could be; empty if there are none."""
     found = find_unlisted(jar.layout)
     more = f"; and {len(found) - _SHOWN} more directories were not looked into" if len(found) > _SHOWN else ""

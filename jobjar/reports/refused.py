@@ -30,7 +30,7 @@ class Refused:
 
     def look_at_directory(self, category: str) -> bool:
         """Look at a category's directory, before its files; returns whether this user may list it."""
-        path = self._layout.jar_directory(category)
+        path = self._layout.category_directory(category)
         status = look(path)
         if status is None:
             return False
@@ -47,7 +47,7 @@ class Refused:
     def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
         """Look at a job file in a directory that was looked at before."""
         asking = self._may_enter.get(category, [])
-        path = f"{self._layout.jar_directory(category)}/{name}"
+        path = f"{self._layout.category_directory(category)}/{name}"
         shown = f"unclaimed/{category}/{name}".replace("//", "/")
         if not asking:
             return
@@ -88,7 +88,7 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
     for category in ["", *_names_of_directories(layout.unclaimed)]:
         if not refused.look_at_directory(category):
             continue
-        for entry in list_directory(layout.jar_directory(category)):
+        for entry in list_directory(layout.category_directory(category)):
             if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
                 continue
             try:

@@ -11,7 +11,7 @@ from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
 from jobjar.ledger.ask_jobs import find_jobs
-from jobjar.reports.hints import tell_unlisted
+from jobjar.reports.hints import describe_unlisted
 from jobjar.reports.jobs import find_job
 from jobjar.shared_disk.files import is_directory
 from jobjar.text import as_text
@@ -85,7 +85,7 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     if ask_awaited.any_named_like(connection, word):
         kinds.append(Selection(PATTERN, word))
     if not kinds:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar))
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar))
     return kinds
 
 
@@ -100,7 +100,7 @@ def _find_one(jar: Jar, word: str) -> str:
     try:
         job = find_job(jar, word)
     except UnknownJob:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar)) from None
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar)) from None
     return _key_of(job.uid, job.place)
 
 

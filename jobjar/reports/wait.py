@@ -22,7 +22,7 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs, job_outcomes
-from jobjar.ledger.fold import TOLD_WITHIN_S
+from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
 from jobjar.reports.refresh import refresh_ledger
@@ -69,7 +69,7 @@ class Wait:
         self._wanted = set(target.jobs)
         self._vanished: dict[str, str] = {}
         self._held: set[str] = set()
-        self._held_told: set[str] = set()
+        self._held_logged: set[str] = set()
         self._open: dict[str, OpenJob] = {}
         # When (monotonic) a job was first seen removed, or completed without a known outcome.
         self._unexplained: dict[str, float] = {}
@@ -89,17 +89,17 @@ class Wait:
                 if not self._wanted - self._held and not self._count_missing():
                     tally = self.tally()
                     # Another node's entry may arrive some seconds after the file that it is about.
-                    unknown_until = unknown_until or now + TOLD_WITHIN_S
+                    unknown_until = unknown_until or now + OUTCOME_COMES_WITHIN_S
                     if UNKNOWN not in tally.unsuccessful.values() or now >= unknown_until:
                         return tally
                 poll_time_s = self._jar.settings.poll_time_s
                 left_s = poll_time_s if deadline is None else min(poll_time_s, deadline - now)
                 if left_s <= 0:
-                    self._tell_causes()
+                    self._log_causes()
                     tally = self.tally()
                     raise TimedOut(what=f"the end of {tally.open} of {tally.jobs} jobs", timeout_s=timeout_s)
                 if now >= causes_at:
-                    self._tell_causes()
+                    self._log_causes()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                     causes_at = now + pause_s
                 if not is_watched:
@@ -175,7 +175,7 @@ class Wait:
         for key in self._open.keys() & self._vanished.keys():
             del self._vanished[key]
         self._take_ended(self._wanted - self._open.keys() - held)
-        self._tell_held()
+        self._log_held()
 
     def _take_ended(self, keys: set[str]) -> None:
         """Take those of `keys` that have ended out of the wanted ones. A job's place becomes its id once it is claimed."""
@@ -210,7 +210,7 @@ class Wait:
             since = self._unexplained.setdefault(uid, time.monotonic())
             if state == "completed" and outcome is not None:
                 self._end(uid, outcome)
-            elif time.monotonic() - since > TOLD_WITHIN_S:
+            elif time.monotonic() - since > OUTCOME_COMES_WITHIN_S:
                 self._end(uid, REMOVED if state == "removed" else UNKNOWN)
 
     def _end(self, key: str, outcome: str) -> None:
@@ -223,9 +223,9 @@ class Wait:
 
     # Reporting
 
-    def _tell_held(self) -> None:
-        new = sorted(self._held - self._held_told)
-        self._held_told = set(self._held)
+    def _log_held(self) -> None:
+        new = sorted(self._held - self._held_logged)
+        self._held_logged = set(self._held)
         layout = self._jar.layout
         for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
             self._say(
@@ -234,7 +234,7 @@ class Wait:
         if len(new) > _SHOWN:
             self._say(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
 
-    def _tell_causes(self) -> None:
+    def _log_causes(self) -> None:
         """Log why jobs stand still, a line for each cause; nothing if none does."""
         jar = self._jar
         rest = sorted(self._wanted - self._held - self._open.keys())[:_MOST_EXPLAINED]

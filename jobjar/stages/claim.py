@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 # On a network disk each worker begins with other jobs than its fellows (attempts/spread.py). When few are left, it reaches jobs
 # that others took. After this many it renews its proposals at once, without waiting for JJ_POLL_TIME.
-_GONE_IN_A_ROW = 2
+_RENEW_AFTER_GONE = 2
 # Limits of one call: the jobs it tries, and the time it takes. Between two calls a worker looks at its orders.
 _TRIES, _TURN_S = 256, 0.1
 
@@ -82,7 +82,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
             moved_at = _moved_at(claimer, candidate)
             if moved_at is None:
                 gone += 1
-                if gone % _GONE_IN_A_ROW == 0:
+                if gone % _RENEW_AFTER_GONE == 0:
                     renew(claimer, now, everything=True)
                 continue
             if may_be_stale and _may_have_moved(claimer, candidate, moved_at):
@@ -107,11 +107,11 @@ def _claim_within_limits(
     Returns None also if a limit is used up."""
     started = time.monotonic()
     # Two kinds of jobs are looked at before they are moved: hand-made ones, which are read anyway, and those refused before.
-    is_told_by_file = is_hand_made(candidate) or candidate.place in claimer.refusals
-    if is_told_by_file and is_refused(claimer, candidate, warn):
+    looks_at_file = is_hand_made(candidate) or candidate.place in claimer.refusals
+    if looks_at_file and is_refused(claimer, candidate, warn):
         pass_over(claimer, candidate, time.monotonic() - started)
         return None
-    batch = batch_of(claimer, candidate) if is_told_by_file else candidate.batch
+    batch = batch_of(claimer, candidate) if looks_at_file else candidate.batch
     is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
@@ -133,7 +133,7 @@ def _claim_within_limits(
     finally:
         if claimed is None:
             claimer.tokens.give_back(tokens)
-    if is_told_by_file:
+    if looks_at_file:
         forget(claimer, candidate.place)
     if claimer.refusals and claimed is not None:
         claimer.refusals.end(f"unclaimed/{candidate.category}")

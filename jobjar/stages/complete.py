@@ -31,7 +31,7 @@ from jobjar.attempts.own_file import (
     put_file_back,
     was_taken_back,
 )
-from jobjar.attempts.throttle import note_end, read_threshold
+from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal.append import moved_entry
@@ -164,7 +164,7 @@ def complete(
     elif not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     take_link_away(claimer, job.link)
-    note_end(claimer, job, end, threshold, now, warn)
+    update_throttle(claimer, job, end, threshold, now, warn)
     return True
 
 
@@ -245,7 +245,7 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, n
         directory, place = layout.completed, "completed"
     else:
         put_aside_no_job(job)
-        directory = layout.jar_directory(job.category)
+        directory = layout.category_directory(job.category)
         place = f"unclaimed/{job.category}" if job.category else "unclaimed"
         if job.category:
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
@@ -310,7 +310,7 @@ def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[
     for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
         if entry.path in held:
             continue
-        directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
+        directory = claimer.jar.layout.category_directory(category_of_place(place) or "")
         try:
             move_to_free_name(entry.path, directory, entry.name)
             claimer.taken_paths.discard(entry.path)

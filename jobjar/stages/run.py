@@ -39,7 +39,7 @@ from jobjar.processes.session import (
     end_session,
     reap_ended,
     reap_strays,
-    seems_told_to_end,
+    seems_ended_on_request,
     start_session,
 )
 from jobjar.processes.wake import wait_readable
@@ -229,7 +229,7 @@ def _journal_progress(claimer: Claimer, job: ClaimedJob, place: Workplace, monit
 def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
     """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
     first, so this waits a moment for the worker's."""
-    if watch.is_told_to_end() or not seems_told_to_end(ended):
+    if watch.is_told_to_end() or not seems_ended_on_request(ended):
         return INTERRUPTED if watch.is_told_to_end() else None
     deadline = time.monotonic() + DOUBT_S
     while (left_s := deadline - time.monotonic()) > 0:

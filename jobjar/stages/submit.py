@@ -172,7 +172,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are submitted; if this fails, a scan finds them
     for category in {job.submission.category for job in pending}:
-        sync_directory(jar.layout.jar_directory(category))
+        sync_directory(jar.layout.category_directory(category))
 
 
 def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
@@ -205,7 +205,7 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
 def _make_category(jar: Jar, category: str) -> None:
     if not category:
         return
-    path = jar.layout.jar_directory(category)
+    path = jar.layout.category_directory(category)
     try:
         make_directory(path, 0o777 & ~jar.umask)
         if jar.is_for_group:

@@ -26,7 +26,7 @@ from jobjar.job_file.names import new_id
 from jobjar.liveness import this_process
 from jobjar.processes.session import adopt_orphans
 from jobjar.recovery.lease import Leases
-from jobjar.roster import note_end
+from jobjar.roster import journal_end
 from jobjar.shared_disk.files import is_taken_away
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.complete import complete, give_back_unrun, return_strays
@@ -93,7 +93,7 @@ class Worker:
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
         self._pulse = Pulse(jar, self.paths, log)
-        asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
+        asked = [jar.layout.category_directory(category) for category in self.claimer.categories]
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
@@ -147,7 +147,7 @@ class Worker:
         try:
             state = roster.read_worker(self.jar.layout, self.name)
             if state is not None:
-                note_end(self.jar, state, round(self.disk_now(), 6), reason)
+                journal_end(self.jar, state, round(self.disk_now(), 6), reason)
         except OSError as error:
             self.log(f"the end of this worker could not be recorded: {error.strerror}")
         # Two paths are checked, because a removal may still be under way.
@@ -189,7 +189,7 @@ class Worker:
         try:
             result = self._turn()
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.tell_refusal(error)
+            self.log_refusal(error)
             return REFUSED
         except ImportError as error:
             self.note_unfit(error)
@@ -254,10 +254,10 @@ class Worker:
         verdict = decide(job, end, self.failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.log, is_next_near=True)
         let_file_go(self.claimer, job)
-        self.note_end(job, end, verdict, held)
+        self.log_end(job, end, verdict, held)
         return self._after_work()
 
-    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
+    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which this worker may have to leave."""
         if held and end.outcome != INTERRUPTED:
             self._log_later(
@@ -337,14 +337,14 @@ class Worker:
         except ClaimGivenUp:
             return None
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.tell_refusal(error)
+            self.log_refusal(error)
             return None
         finally:
             self.claimer.is_ahead = False
         self._refusals.end_all(self.log)
         return job
 
-    def tell_refusal(self, error: Exception) -> None:
+    def log_refusal(self, error: Exception) -> None:
         # A failed claim may have left a file in jobs/. Give it back before the next claim, which judges its rename by the files
         # there.
         self._has_strays = True

@@ -155,7 +155,7 @@ class NextJob:
             # If a scan then finds a file that the ledger does not know, all journals are opened.
             fold_journals(connection, self._jar.layout, opens_all=self._opens_all)
             for category in self._claimer.categories:
-                check_path_is_safe(self._jar.layout.jar_directory(category))
+                check_path_is_safe(self._jar.layout.category_directory(category))
                 self._has_more_to_scan |= self._scan_category(connection, category)
         self._scan_took_s = time.monotonic() - started
         self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, self._scan_took_s / _SCAN_SHARE)
@@ -169,7 +169,7 @@ class NextJob:
         try:
             has_more = scan_category(connection, self._jar.layout, category, _SCAN_S, self._jar.open_journal)
         except PermissionError:
-            status = look(self._jar.layout.jar_directory(category))
+            status = look(self._jar.layout.category_directory(category))
             if not category or status is None:
                 raise
             refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
@@ -199,7 +199,7 @@ class NextJob:
         return pause_s * _QUIET_PAUSES if self._is_quiet else min(pause_s, due_s)
 
     def _has_files(self, category: str) -> bool:
-        directory = self._jar.layout.jar_directory(category)
+        directory = self._jar.layout.category_directory(category)
         return any(
             not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False)
             for entry in list_directory(directory)
