@@ -1,2 +1,1 @@
-"""Claimed jobs and their attempts: what a worker knows of them, where they run, and which job it may claim next (candidates,
-limits, throttles)."""
+"""Claimed jobs and attempts to run them: where each runs, and which job a worker may take (candidates, limits, throttles)."""
