@@ -325,9 +325,7 @@ class Lifecycle:
         except StageFailed as failure:
             message = f"{failure}; the published files are kept in {directory}"
             attempt.end(message=message)
-            with contextlib.suppress(OSError):  # recovery will take them for stored then; the message names them
-                keep_published(directory, message)
-            self._has_underway = False
+            self._keep_published(directory, message)
             end = self._end(attempt, FAILED, state.exit_status, state.signal, message)
             end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
@@ -336,14 +334,18 @@ class Lifecycle:
             verdict = self._decide(end)
             if verdict.final:
                 end = end._replace(message=f"{end.message}; the published files are kept in {directory}")
-                keep_published(directory, str(end.message))
-                self._has_underway = False
+                self._keep_published(directory, str(end.message))
             self._finish(attempt, end, verdict, own_category if verdict.final else job)
         else:
             # The job ends with the outcome of the attempt that published the files. Times and usage are this attempt's.
             end = self._end(attempt, state.outcome or SUCCEEDED, state.exit_status, state.signal, state.message)
             end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+
+    def _keep_published(self, directory: str, message: str) -> None:
+        with contextlib.suppress(OSError):  # recovery will take them for stored then; the message names them
+            keep_published(directory, message)
+        self._has_underway = False
 
     # The end
 
@@ -361,9 +363,7 @@ class Lifecycle:
             end_rest(self.pid, self.pid_started)
         if held and is_over:
             journal_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
-        elif held and verdict.reason == "published":
-            pass
-        elif held or is_taken_away(job.path):
+        elif verdict.reason != "published" if held else is_taken_away(job.path):
             self._leave_underway(held)
 
     def _leave_underway(self, held: bool) -> None:
