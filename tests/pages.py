@@ -3,7 +3,7 @@ into one session of a shell for each page.
 
 A piece is what stands between blank lines of a block of code. What begins with `#!` is a program, `batch {` a submit file, a
 table in brackets TOML or a configuration file: these are written down under the name that the page gives them. All else is
-typed.
+typed: of a session (`console`), in which output is shown too, what stands behind `$ `.
 """
 
 from __future__ import annotations
@@ -105,7 +105,10 @@ def _type(piece: Piece, stage: Stage) -> str:
     if piece.language not in ("sh", "console") or stage.name:
         return _write_down(piece, stage)
     lines, left = [], set(stage.instead)
-    for line in re.sub(r"(?m)^\$ ", "", piece.text).splitlines():
+    typed = piece.text.splitlines()
+    if piece.language == "console":
+        typed = [line[2:] for line in typed if line.startswith("$ ")]
+    for line in typed:
         start = next((start for start in stage.instead if line.startswith(start)), None)
         left.discard(start or "")
         lines.append(line if start is None else stage.instead[start][0])

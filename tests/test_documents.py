@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -36,6 +37,7 @@ DOCUMENTS = [
         "docs/guide.md",
         "docs/described-jobs.md",
         "docs/security.md",
+        "docs/faults.md",
     )
 ]
 VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
@@ -200,6 +202,8 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
         "guide.md",
         "described-jobs.md",
         "security.md",
+        "faults.md",
+        "jar.svg",
         "man",
         *(f"man/{page.name}" for page in PAGES.iterdir()),
     }
@@ -210,6 +214,32 @@ def without_particulars(text: str) -> str:
     text = re.sub(r"\d{8}T\d{6}Z-\S+", "NAME", text)
     text = re.sub(r"(?m)^(id +)\w{12}$", r"\1ID", text)
     return re.sub(rf"\b(rain|{re.escape(node_name())})(\.\d+)?\b", "WORKER", text)
+
+
+def test_the_first_session_of_the_readme_prints_what_it_shows(tmp_path: Path) -> None:
+    shown = fenced_blocks((ROOT / "README.md").read_text(encoding="utf-8"), "console")[0].replace(
+        "/tmp/jar", f"{tmp_path}/jar"
+    )
+    commands = [line[2:] for line in shown.splitlines() if line.startswith("$ ")]
+    assert len(commands) == 6
+    rig = Rig(tmp_path / "jar", make=False)
+    environment = {name: value for name, value in rig.environment.items() if name != "JJ_HOME"}
+    environment["PATH"] = f"{BIN}:{environment['PATH']}"
+    script = "".join(f"echo '$ {number}'; {command}\n" for number, command in enumerate(commands))
+    try:
+        result = subprocess.run(
+            ["/bin/sh"],
+            input=script,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        rig.end_everything()
+    wanted = [line if not line.startswith("$ ") else f"$ {commands.index(line[2:])}" for line in shown.splitlines()]
+    assert without_particulars(result.stdout).splitlines() == without_particulars("\n".join(wanted)).splitlines()
 
 
 @pytest.mark.slow
@@ -238,6 +268,26 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
                 assert line in printed
     finally:
         rig.end_everything()
+
+
+def test_the_picture_of_a_jar_is_drawn_for_light_and_dark() -> None:
+    file = ROOT / "docs" / "jar.svg"
+    top = ElementTree.parse(file).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert top.tag == f"{space}svg" and top.findtext(f"{space}title") and top.findtext(f"{space}desc")
+    light, _, dark = (top.findtext(f"{space}style") or "").partition("@media (prefers-color-scheme: dark)")
+    colours = {name for name, rule in re.findall(r"([\w.-]+)(?:, [\w.-]+)* \{(.*?)\}", light) if "#" in rule}
+    assert colours and all(f" {name} {{" in dark for name in colours)
+    used = {f".{name}" for part in top.iter() for name in part.get("class", "").split()}
+    assert all(f" {name} {{" in light or f" {name}," in light for name in used)
+
+
+def test_the_readme_has_the_sum_of_the_table_of_faults() -> None:
+    rows = re.findall(
+        r"(?m)^\| \*\*.*?\*\* \| \*\*([\d,]+)\*\* \| 0 \| 0 \| 0 \|$", (ROOT / "docs/faults.md").read_text("utf-8")
+    )
+    total = sum(int(row.replace(",", "")) for row in rows)
+    assert rows and f" {total:,} in all, cost no job" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_each_test_that_the_page_on_security_names_is_there() -> None:

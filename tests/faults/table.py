@@ -1,7 +1,7 @@
 """The table of what was broken and what was lost: from the results of `make faults`, as Markdown.
 
-python -m tests.faults.table build/faults/result.json                    print it
-python -m tests.faults.table build/faults/result.json --into README.md   put it between the two marks there
+python -m tests.faults.table build/faults/result.json                         print it
+python -m tests.faults.table build/faults/result.json --into docs/faults.md   put it between the two marks there
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: 
     assert "**storm: 300 jobs, 8 workers on 3 nodes, a ledger home each, seed 5** | **30** | 0 | 0 | 0 |" in made
     assert "| work | 100 | | | |" in made and "| ledger deleted | 10 | | | |" in made
     assert "4 stranded by a death, 3 by a lease that ran out, 2 lost by a worker that came back" in made
-    path = tmp_path / "README.md"
+    path = tmp_path / "faults.md"
     path.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.put_into(path, made)
     table.put_into(path, made)
