@@ -1,4 +1,4 @@
-"""What a claim and a completion cost with many jobs queued, beside the same with few."""
+"""The cost of a claim and a completion with many jobs queued, compared with few."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK = 1000
 
 
 def fill(jar: Jar, jobs: int) -> None:
-    """Queue jobs as submissions leave them, without the fsyncs; then bring the ledger up to date."""
+    """Queue jobs in the state that submissions leave, but without the fsyncs; then bring the ledger up to date."""
     for start in range(0, jobs, _CHUNK):
         entries = []
         for _ in range(min(_CHUNK, jobs - start)):
@@ -41,7 +41,7 @@ def fill(jar: Jar, jobs: int) -> None:
 
 
 def make_claimer(jar: Jar) -> Claimer:
-    """A claimer as a worker has one, with its directories."""
+    """A claimer like a worker's, with its directories."""
     paths = jar.layout.worker("bench.1")
     for path in (paths.path, paths.jobs):
         os.mkdir(path)
@@ -49,7 +49,7 @@ def make_claimer(jar: Jar) -> Claimer:
 
 
 def measure_turns(claimer: Claimer, turns: int) -> float:
-    """Microseconds that a claim and a completion take, without the run between them."""
+    """Microseconds for a claim and a completion, without the run between them."""
     started = time.perf_counter()
     for _ in range(turns):
         job = claim_next(claimer, time.time(), print)
@@ -77,7 +77,7 @@ def main() -> None:
         few = prepare(home, options.few)
         with temporary_jar(options.directory) as other_home:
             many = prepare(other_home, options.many)
-            os.sync()  # what filling left to be written is no part of a claim
+            os.sync()  # pending writes of the filling are no part of a claim
             values = alternate(
                 options.rounds,
                 {

@@ -1,7 +1,7 @@
-"""What a batch of described jobs that do nothing costs one worker, beside as many plain ones that do nothing.
+"""The cost for one worker of a batch of described jobs that do nothing, compared with as many plain jobs that do nothing.
 
-A round counts from the moment the worker, with all jobs queued, is let go, until the last job is in completed/; with the
-processor time of the worker and its jobs, which the other things on a machine change less.
+All jobs are queued first. A round counts from the release of the worker until the last job is in completed/. The table also has
+the processor time of the worker and its jobs, which other load on the machine affects less.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DESCRIBED = (
 
 
 def measure_jobs(directory: str, jobs: int, described: bool, processor_s: list[float]) -> float:
-    """Seconds for all jobs; what they cost in processor time is added to `processor_s`."""
+    """Seconds for all jobs. Their processor time is appended to `processor_s`."""
     with temporary_jar(directory) as home:
         if described:
             script = home / "limbo" / "described"

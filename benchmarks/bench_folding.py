@@ -1,10 +1,10 @@
-"""What folding costs a node: the journals of n other ledger homes grow by so many jobs a second, this one folds them once
-per JJ_POLL_TIME.
+"""The cost of folding for a node: the journals of n other ledger homes grow by so many jobs a second, and this node folds them
+once per JJ_POLL_TIME.
 
-The jobs of each home were submitted by one process, so that their ids follow each other; with `--scattered` each by a
-process of its own, as from a shell. A job is five entries: submitted, moved to unclaimed (in the journal of a home), moved
-to a worker, ended, moved to completed (in that of another). The floor, in the same rounds: json.loads of the same lines, and
-an insert of one row a line into a bare table of the same database. "Idle" is a fold of journals in which nothing is new.
+One process submits the jobs of each home, so their ids follow each other. With `--scattered`, a process of its own submits each
+job, as from a shell. A job has five entries: submitted and moved to unclaimed (in one home's journal); moved to a worker, ended
+and moved to completed (in another's). The floor is measured in the same rounds: json.loads of the same lines, and an insert of
+one row for each line into a bare table of the same database. "Idle" is a fold of journals without new entries.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WANTED_US = 50.0
 
 
 def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[list[Entry], list[Entry]]:
-    """What a job's submitter and its worker journal."""
+    """The entries of a job's submitter, and those of its worker."""
     name = f"20260102T030405Z-{uid}-rain{number % 64}-4711-{number}-ann.{number % 3}"
     worker = {"worker": f"snow{number % 64}.1234", "worker_uid": f"w{number % 64:011}"}
     held = held_place(worker["worker"], category, name)
@@ -76,7 +76,7 @@ def job_entries(uid: str, number: int, now: float, category: str = "") -> tuple[
 
 
 def ids_of_a_process(count: int) -> Iterator[str]:
-    """What one submitting process gives its jobs."""
+    """The ids that one submitting process gives to its jobs."""
     code = f"from jobjar.job_file.names import new_job_id\nfor _ in range({count}): print(new_job_id())"
     return iter(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
@@ -110,7 +110,7 @@ class Others:
         self.jobs += jobs
 
     def fold(self, jobs: int) -> float:
-        """Microseconds of processor time a job."""
+        """Microseconds of processor time for each job."""
         started = time.process_time()
         with self.jar.ledger.writing() as connection:
             taken = fold_journals(connection, self.jar.layout)
@@ -126,7 +126,7 @@ class Others:
         return (time.process_time() - started) / jobs * 1e6
 
     def idle(self) -> float:
-        """Milliseconds that a fold takes when nothing is new."""
+        """Milliseconds for a fold when nothing is new."""
         started = time.perf_counter()
         with self.jar.ledger.writing() as connection:
             fold_journals(connection, self.jar.layout)

@@ -1,9 +1,9 @@
-"""How many of the smallest jobs two hosts with a few workers each run in a second on a network disk, beside the rate at
-which the same two mounts do the bare creates, renames and removals that such a job needs, by as many processes.
+"""How many of the smallest jobs two hosts with a few workers each run in a second on a network disk, compared with the floor:
+as many processes that do only the creates, renames and removals of such jobs, on the same two mounts.
 
 Mounts MooseFS twice, in namespaces (root; `make packages`). A job needs three creates (its link in claimed/, its scratch
-directory, its output file), two renames (to its worker, to completed) and the removal of the three. Both counts go from
-the moment when all are let go until the last is done. Also: which share of the attempts to claim found the job gone.
+directory, its output file), two renames (to its worker, to completed) and the removal of the three. Both counts run from the
+common start until the last job is done. The benchmark also prints the share of claim attempts that found the job gone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BIN = Path(sys.executable).parent
 LOOK_INTERVAL_S = 0.05
 _CLAIMS = re.compile(r"claimed (\d+) jobs, and (\d+) times found one gone")
 
-# One process of the floor: make its files, say so, wait for the start, do the work of its jobs, and leave.
+# One process of the floor: it makes its files, prints "ready", waits for the start, does the work of its jobs, and leaves.
 FLOOR = """
 import os, sys, time
 directory, name, jobs = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -90,7 +90,7 @@ class Bench:
             raise SystemExit(f"{words}: {output}{errors}")
 
     def measure_floor(self) -> float:
-        """Jobs' worth of bare operations a second, of all processes together."""
+        """The rate of all processes together: bare operations for so many jobs a second."""
         self.round += 1
         directory = f"{self.rig.mount_point}/floor-{self.round}"
         self.hosts[0].run("mkdir", "-p", *(f"{directory}/{name}" for name in ("unclaimed", "claimed", "completed")))
@@ -141,7 +141,7 @@ class Bench:
 
 
 def lost_share(workers: list[Running]) -> float:
-    """The share of tries to claim that found the job gone, by what the workers say at their end."""
+    """The share of claim attempts that found the job gone, as the workers report it at their end."""
     claimed = lost = 0
     for worker in workers:
         said = worker.communicate()[1]

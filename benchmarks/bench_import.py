@@ -1,4 +1,4 @@
-"""What `import jobjar` costs: an interpreter that does it, beside one that does nothing."""
+"""The cost of `import jobjar`: an interpreter that imports it, compared with one that does nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure_python(statement: str) -> float:
 
 def main() -> None:
     options = parse(make_parser(__doc__, rounds=40, on_disk=False))
-    measure_python("import jobjar")  # its byte code is there from now on
+    measure_python("import jobjar")  # compiles the byte code once
     statements = ("pass", "import jobjar", "import jobjar; jobjar.submit_job")
     values = alternate(options.rounds, {text: partial(measure_python, text) for text in statements})
     base = statistics.median(values["pass"])

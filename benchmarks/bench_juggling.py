@@ -1,7 +1,7 @@
-"""How long one worker takes for described jobs of 0.5 s stage-in, 0.5 s run and 0.5 s stage-out, beside the same worker
-with nothing overlapping (JJ_STAGED_AHEAD and JJ_STAGE_OUT_QUEUE 0).
+"""How long one worker takes for described jobs of 0.5 s stage-in, 0.5 s run and 0.5 s stage-out, compared with the same worker
+when nothing overlaps (JJ_STAGED_AHEAD and JJ_STAGE_OUT_QUEUE 0).
 
-Counts from the moment the worker is let go until the last job is in completed/.
+Counts from the release of the worker until the last job is in completed/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NOT_OVERLAPPING = {"JJ_STAGED_AHEAD": "0", "JJ_STAGE_OUT_QUEUE": "0"}
 
 
 def submit(home: Path, jobs: int, seconds: float) -> None:
-    """Put the jobs there as a person would: scripts that describe themselves."""
+    """Submit the jobs as a person would: as scripts that describe themselves."""
     for number in range(jobs):
         lines = [f"#JJ {stage}_command = sleep {seconds:g}" for stage in ("stage_in", "run", "stage_out")]
         job = home / "limbo" / f"job-{number}"
@@ -26,7 +26,7 @@ def submit(home: Path, jobs: int, seconds: float) -> None:
 
 
 def measure_worker(directory: str, jobs: int, seconds: float, settings: dict[str, str]) -> float:
-    """Seconds that one worker takes."""
+    """Seconds that one worker takes for all jobs."""
     os.environ.update(settings)
     try:
         with temporary_jar(directory) as home:

@@ -1,5 +1,5 @@
-"""How soon an idle worker starts a job that is submitted on its node, and what it takes while it is idle. All settings
-at their defaults."""
+"""How soon an idle worker starts a job that is submitted on its node, and what the worker costs while it is idle. All settings
+are at their defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK_INTERVAL_S = 0.01
 
 
 def measure_latencies(home: Path, jobs: int) -> tuple[list[float], list[float]]:
-    """Milliseconds to the first act of a job, from the call of submit_job and from its return."""
+    """Milliseconds until a job's first action: from the call of submit_job, and from its return."""
     from_call, from_return = [], []
     for number in range(jobs):
         stamp = home.parent / f"stamp.{number}"
@@ -32,12 +32,12 @@ def measure_latencies(home: Path, jobs: int) -> tuple[list[float], list[float]]:
         started_at = float(stamp.read_text())
         from_call.append((started_at - called_at) * 1000)
         from_return.append((started_at - returned_at) * 1000)
-        time.sleep(random.uniform(0.1, 0.3))  # it falls asleep again
+        time.sleep(random.uniform(0.1, 0.3))  # let the worker fall asleep again
     return from_call, from_return
 
 
 def measure_idle(process: psutil.Process, seconds: float) -> float:
-    """The share of a core in percent that a worker takes with nothing to do."""
+    """The share of a core, in percent, that an idle worker uses."""
     time.sleep(SETTLE_S)
     before_s, started = used_cpu_s(process), time.monotonic()
     time.sleep(seconds)
@@ -45,7 +45,7 @@ def measure_idle(process: psutil.Process, seconds: float) -> float:
 
 
 def used_cpu_s(process: psutil.Process) -> float:
-    """The processor time of a worker, which is one thread; from the scheduler where it tells, in finer steps."""
+    """The processor time of a worker, which has one thread. The scheduler's figure is finer; it is used if there is one."""
     try:
         return int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]) / 1e9
     except OSError:
@@ -54,7 +54,7 @@ def used_cpu_s(process: psutil.Process) -> float:
 
 
 def describe_memory(process: psutil.Process) -> list[tuple[str, float]]:
-    """Resident memory in MiB; and, where the system tells, the part that is shared counted in part (PSS) or not (USS)."""
+    """Resident memory in MiB. If the system reports them, also PSS (shared memory counted in part) and USS (not counted)."""
     memory = process.memory_full_info() if hasattr(process, "memory_full_info") else process.memory_info()
     return [(name, getattr(memory, name) / 2**20) for name in ("rss", "pss", "uss") if hasattr(memory, name)]
 

@@ -1,9 +1,9 @@
-"""How soon a node that comes new to a jar with a long history claims its first job.
+"""How soon a new node claims its first job in a jar with a long history.
 
-The jar has N completed jobs in a snapshot, as a node publishes it that has folded them. Their files in completed/ are left
-out: nothing that is measured here lists that directory. In a second jar fewer of them are in a journal and in no snapshot.
-The ledger home is new each time; the time is that of a process which opens the jar and claims one waiting job, and has
-read all Python code before.
+The jar has N completed jobs in a snapshot, like one that a node publishes after it has folded them. Their files in completed/
+are omitted, since nothing measured here lists that directory. In a second jar, fewer jobs are in a journal, without a snapshot.
+The ledger home is new each time. The time is that of a process that opens the jar and claims one waiting job; it has loaded all
+its Python code before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.private import open_private_ledger
 from jobjar.ledger.snapshot import publish_snapshot
 
-# Claims one job from a new home, as a worker does, and prints the seconds from the opening of the jar to the claim.
+# Claims one job from a new ledger home, as a worker does, and prints the seconds from opening the jar to the claim.
 _CLAIM = """
 import os, sys, time
 from jobjar.jar import open_jar
@@ -42,7 +42,7 @@ worker.finish("measured")
 
 
 def write_history(jar: Path, count: int) -> None:
-    """A journal of another node with `count` jobs that were submitted, claimed, run and completed."""
+    """Write a journal of another node, with `count` jobs that were submitted, claimed, run and completed."""
     now = time.time() - 86400.0
     worker = {"worker": "far.77", "worker_uid": "w" * 12}
     with open(jar / "ledger" / "journals" / "far.0000aaaa.jsonl", "w", encoding="utf-8", buffering=1 << 20) as file:
@@ -112,8 +112,8 @@ def write_history(jar: Path, count: int) -> None:
 
 
 def fill_first_home(jar: Jar, count: int) -> None:
-    """What the first node's ledger says of `count` jobs, written as rows: it would fold as many for minutes. The journal that
-    it seems to have folded is a hole of that size."""
+    """Write the first node's ledger of `count` jobs directly as rows, since to fold so many would take minutes. The journal that
+    it seems to have folded is a hole of the right size."""
     now = time.time() - 86400.0
     uids = [new_id() for _ in range(count)]
     names = [f"20260101T000000.000000Z-{uid}-far-77-{number}-somebody.0" for number, uid in enumerate(uids)]
@@ -156,14 +156,14 @@ def claim_once(home: Path) -> float:
 
 
 def copy_once(snapshot: str, target: Path) -> float:
-    """Seconds for a bare copy of the snapshot to where ledger homes are."""
+    """Seconds for a bare copy of the snapshot to the place of ledger homes."""
     started = time.perf_counter()
     shutil.copyfile(snapshot, target)
     return time.perf_counter() - started
 
 
 def read_once(jar: Jar) -> float:
-    """Seconds until somebody who only reads has a ledger to ask."""
+    """Seconds until a user who may only read has a ledger to query."""
     started = time.perf_counter()
     ledger = open_private_ledger(jar.layout, print)
     with ledger.writing() as connection:

@@ -1,5 +1,5 @@
-"""What it costs to submit: from Python, beside creating, syncing and renaming a file on the same disk; from the shell,
-beside an interpreter that does nothing."""
+"""The cost of submitting: from Python, compared with creating, syncing and renaming a file on the same disk; from the shell,
+compared with an interpreter that does nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def measure_bare(directory: str, jobs: int) -> float:
 
 def measure_one_at_a_time(directory: str, jobs: int) -> float:
     with temporary_jar(directory):
-        jobjar.submit_job(COMMAND)  # opens the jar
+        jobjar.submit_job(COMMAND)  # opens the jar before the clock starts
         started = time.perf_counter()
         for _ in range(jobs):
             jobjar.submit_job(COMMAND)

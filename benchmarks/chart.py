@@ -1,4 +1,4 @@
-"""A chart of lines with both axes logarithmic, as SVG: what grows with the size shows as a slope, and what does not as level."""
+"""A line chart as SVG with two logarithmic axes. A figure that grows with the size has a slope; one that does not is level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 
 
 def draw_chart(x_label: str, y_label: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """The lines by their names, each through its points; all numbers above 0."""
+    """Draw the lines by name, each through its points. All numbers must be above 0."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
     x_powers, y_powers = _powers(xs), _powers(ys)
@@ -52,7 +52,7 @@ def draw_chart(x_label: str, y_label: str, lines: Mapping[str, Sequence[tuple[fl
 
 
 def _powers(values: Iterable[float]) -> range:
-    """The powers of ten from below the least to above the greatest of the values."""
+    """The powers of ten that enclose the values."""
     logs = [math.log10(value) for value in values] or [0.0]
     least = math.floor(min(logs))
     return range(least, max(math.ceil(max(logs)), least + 1) + 1)

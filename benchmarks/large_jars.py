@@ -1,8 +1,8 @@
-"""Jars of any size, made at the speed of the disk: the files, the journal that tells of them, and the ledger that folded it.
+"""Make jars of any size at the speed of the disk: the files, their journal, and the ledger that has folded it.
 
-A job's file is empty and executable: an inode of its own, as a job's is, and no block. The journal is that of one other ledger
-home; its entries are those that `submit_job` and a worker write (bench_folding.py). `python benchmarks/large_jars.py HOME
---waiting 1000000 --completed 1000000` makes one to try things on.
+A job's file is empty and executable: like a real one it has an inode of its own, but it has no block. The journal is that of one
+other ledger home. Its entries are those of `submit_job` and a worker (bench_folding.py). This makes a jar to try things on:
+python benchmarks/large_jars.py HOME --waiting 1000000 --completed 1000000
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from jobjar.job_file.names import new_job_id
 from jobjar.layout import name_in_place, unclaimed_place
 from jobjar.ledger.fold import fold_journals
 
-# Entries are written this many at a time.
+# Lines are written this many at a time.
 _CHUNK = 20_000
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def make_large_jar(home: Path, waiting: int, completed: int, category: str = "") -> Jar:
-    """A jar with so many jobs that wait, of one category, and so many that have ended within the last hours; open, and its ledger
-    up to date. JJ_* variables of the environment have no say."""
+    """Make a jar with so many waiting jobs, all of one category, and so many jobs that ended within the last hours. It is open,
+    and its ledger is up to date. JJ_* variables of the environment are ignored."""
     create_jar(str(home))
     jar = open_jar(environment={"JJ_HOME": str(home), "JJ_CONFIG_FILE": os.devnull})
-    os.makedirs(jar.layout.jar_directory(category), exist_ok=True)
+    os.makedirs(jar.layout.category_directory(category), exist_ok=True)
     began = time.time() - 1e-2 * completed
     with open(f"{jar.layout.journals}/other.0000.jsonl", "w", encoding="ascii") as journal:
         for lines in _chunks(_make_jobs(jar, waiting, completed, category, began)):
@@ -44,7 +44,7 @@ def make_large_jar(home: Path, waiting: int, completed: int, category: str = "")
 
 
 def _make_jobs(jar: Jar, waiting: int, completed: int, category: str, began: float) -> Iterator[str]:
-    """Make the files; gives the lines of the journal, those of a job after its file. What waits came last."""
+    """Make the files and yield the journal's lines. A job's lines come after its file. The waiting jobs come last."""
     for number in range(completed + waiting):
         now = began + 1e-2 * number if number < completed else time.time()
         submitted, worked = job_entries(new_job_id(), number, now, category)

@@ -1,6 +1,6 @@
-"""What the benchmarks share: rounds in turn, medians, tables, and a jar on the disk that is measured.
+"""Shared parts of the benchmarks: alternating rounds, medians, tables, and a jar on the measured disk.
 
-Nothing here or in the benchmarks asserts a time: each prints its figures, what is wanted, and the command that gives them.
+No benchmark asserts a time. Each prints its figures, the wanted figures, and the command that produced them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from jobjar.create import create_jar
 
-# The smallest job there is: what submit_job makes of the command /bin/true.
+# The smallest job: what submit_job makes of the command /bin/true.
 COMMAND = "/bin/true"
 SCRIPT = f"#!/bin/sh -f\n{COMMAND}\n"
 READY_PATIENCE_S = 30.0
@@ -34,7 +34,7 @@ made: list[Path] = []
 
 
 def make_parser(description: str | None, rounds: int, on_disk: bool = True) -> argparse.ArgumentParser:
-    """A parser with the options that every benchmark has; `on_disk` where it makes a jar."""
+    """A parser with the options that every benchmark has. `on_disk` says whether it makes a jar."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds, taken in turn (default: {rounds})")
     if on_disk:
@@ -47,7 +47,7 @@ def make_parser(description: str | None, rounds: int, on_disk: bool = True) -> a
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options. Prints the command that gives the figures again, with every option in it."""
+    """Parse the options. Prints the command that repeats the measurement, with every option in it."""
     options = parser.parse_args()
     if not options.keep:
         atexit.register(remove_directories)
@@ -57,14 +57,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     for name in [name for name in os.environ if name.startswith("JJ_")]:
         del os.environ[name]
     os.environ["JJ_CONFIG_FILE"] = os.devnull
-    # Installed programs are compiled once, and not each time.
+    # Let installed programs keep their byte code, so that they are compiled only once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return options
 
 
 def make_directory(directory: str) -> Path:
-    """An empty directory on the measured disk. It stays until the benchmark is over: ext4 does not give an inode that was
-    freed a moment ago to a new file, and looking for others makes what is measured next several times slower."""
+    """An empty directory on the measured disk. It stays until the benchmark ends: ext4 does not reuse an inode that was just
+    freed, and its search for another one slows the next measurement several times."""
     os.makedirs(directory, exist_ok=True)
     made.append(Path(tempfile.mkdtemp(prefix="bench-", dir=directory)))
     return made[-1]
@@ -77,7 +77,7 @@ def remove_directories() -> None:
 
 @contextlib.contextmanager
 def temporary_jar(directory: str) -> Iterator[Path]:
-    """A new jar on the measured disk, which the environment names meanwhile."""
+    """A new jar on the measured disk. JJ_HOME names it meanwhile."""
     before = os.environ.get("JJ_HOME")
     home = make_directory(directory) / "jar"
     create_jar(str(home))
@@ -92,7 +92,7 @@ def temporary_jar(directory: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """Workers of a jar in the foreground of processes of their own; each has its directory. Ended afterwards."""
+    """Workers of a jar, in the foreground of processes of their own. Each has made its directory. They are ended afterwards."""
     processes: list[subprocess.Popen[str]] = []
     try:
         for _ in range(count):
@@ -117,19 +117,19 @@ def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[st
 
 
 def let_go(home: Path, workers: int, jobs: int) -> float:
-    """Seconds from the moment that `workers` workers, all there, are let go until `jobs` jobs are in completed/."""
+    """Seconds from the release of `workers` waiting workers until `jobs` jobs are in completed/."""
     pause_file = home / "workers" / "PAUSE_ALL"
     pause_file.touch()
     with running_workers(home, workers):
         started_at = time.time()
         pause_file.unlink()
-        # A new file in it wakes whoever watches the directory; a removed one is seen within JJ_POLL_TIME.
+        # A new file in the directory wakes its watchers. A removed file is only noticed within JJ_POLL_TIME.
         (home / "workers" / ".go").touch()
         return wait_for_jobs(home / "completed", jobs) - started_at
 
 
 def wait_for_jobs(completed: Path, jobs: int) -> float:
-    """Wait until all are there, without taking much of a core; returns when the last one came."""
+    """Wait until all jobs are there, without using much of a core; returns the time when the last one came."""
     while len(os.listdir(completed)) < jobs:
         time.sleep(LOOK_INTERVAL_S)
     with os.scandir(completed) as entries:
@@ -137,7 +137,7 @@ def wait_for_jobs(completed: Path, jobs: int) -> float:
 
 
 def alternate(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Each measure once a round, forwards and backwards in turn, so that what changes on the machine meets all alike."""
+    """Run each measure once a round, in alternating order, so that changes on the machine affect all alike."""
     values: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(rounds):
         order = list(measures) if number % 2 == 0 else list(reversed(measures))
@@ -147,7 +147,7 @@ def alternate(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str
 
 
 def median_ratio(values: Sequence[float], baseline: Sequence[float]) -> float:
-    """The median of the rounds' ratios: a round's two figures were taken side by side."""
+    """The median of the ratios of the rounds, since the two figures of a round were measured side by side."""
     return statistics.median(value / base for value, base in zip(values, baseline, strict=True))
 
 
@@ -162,18 +162,18 @@ def shown(value: float, unit: str = "") -> str:
 
 
 def spread(values: Sequence[float], unit: str = "") -> str:
-    """Median, least and most."""
+    """The median, the least and the greatest value."""
     return f"{shown(statistics.median(values), unit)} ({shown(min(values))} to {shown(max(values))})"
 
 
 def verdict(value: float, wanted: float, at_least: bool) -> str:
-    """Whether a figure is what is wanted."""
+    """Whether a figure meets the wanted one, in words."""
     met = value >= wanted if at_least else value <= wanted
     return f"{'at least' if at_least else 'at most'} {wanted:g}: {'met' if met else 'MISSED'}"
 
 
 def put_between(path: Path, begin: str, end: str, text: str) -> None:
-    """Replace what is between two marks in a file, each on a line of its own. Raises ValueError where they are not there."""
+    """Replace the text between two marks in a file, each on a line of its own. Raises ValueError if the marks are missing."""
     before, found_begin, rest = path.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:

@@ -1,10 +1,10 @@
-"""How long answers take as a jar grows: of so many jobs that wait, and of so many that have completed.
+"""How long answers take as a jar grows, in waiting jobs and in completed jobs.
 
-For each size two jars are made (large_jars.py), one of each kind; an empty one is the base. In each are asked: the programs that
-people use to look (each from its start to its end, the median of the rounds), a question by SQL, `submit_jobs`, what an idle
-worker asks of the disk (system calls that name something of the jar, as strace counts them), and, last and once,
+For each size it makes two jars (large_jars.py), one of each kind; an empty jar is the base. In each jar it measures: the
+programs that people use to look (from start to end, the median of the rounds), a query in SQL, `submit_jobs`, the disk
+operations of an idle worker (system calls that name a path of the jar, as strace counts them), and, last and once,
 `jobjar check` and `jobjar rebuild`. Prints a table, and draws it; `--into README.md` puts the table between the marks there.
-A million of each takes half an hour, and some 5 GB of disk until it ends:
+A million jobs of each kind takes half an hour, and some 5 GB of disk until it ends:
 python benchmarks/scale.py --sizes 1000,10000,100000,1000000 --into README.md
 """
 
@@ -47,7 +47,7 @@ from jobjar.version import VERSION
 
 BEGIN = "<!-- sizes: begin (made by python benchmarks/scale.py --into README.md) -->"
 END = "<!-- sizes: end -->"
-# Nobody asks for these, so that a worker is idle beside any number of them.
+# No worker asks for this category, so a worker is idle beside any number of its jobs.
 CATEGORY = "LATER"
 BATCH = "measured"
 SUBMITTED = 1_000
@@ -58,7 +58,7 @@ QUESTION = (
     f"SELECT name, submitted_at FROM job WHERE category = '{CATEGORY}' AND state = 'unclaimed' "
     "ORDER BY priority DESC LIMIT 20"
 )
-# What is measured, in the order of the table, and the unit.
+# The measures, in the order of the table, and their units.
 MEASURES = {
     "`system_status`": "s",
     "`jobjar show JOB`": "s",
@@ -71,12 +71,12 @@ MEASURES = {
     "`submit_jobs`": "jobs/s",
     "an idle worker": "operations/min",
 }
-# By what is measured the figure of each column; a column is a kind and a size.
+# A figure for each measure. A column of the table is one kind and size of jar.
 Column = dict[str, float]
 
 
 class Site:
-    """A jar of one kind and size, and what is asked in it."""
+    """A jar of one kind and size, and the measurements in it."""
 
     def __init__(self, home: Path, kind: str, size: int, rounds: int) -> None:
         self.home, self.rounds = home, rounds
@@ -91,7 +91,7 @@ class Site:
         self.environment = {**os.environ, "JJ_HOME": str(home)}
 
     def measure(self, idle_s: float) -> Column:
-        """All that is measured, by its name; what cannot be measured is said and left out."""
+        """All figures by name. A failed measurement is reported and omitted."""
         library = [sys.executable, "-c", "import jobjar; assert jobjar.claimed_jobs() == []"]
         actions: tuple[Callable[[], float | None], ...] = (
             lambda: self.time_program("system_status"),
@@ -146,8 +146,8 @@ class Site:
         return SUBMITTED / float(self.run([sys.executable, "-c", _SUBMIT]))
 
     def count_operations(self, seconds: float) -> float | None:
-        """System calls a minute of an idle worker that name something of the jar, or a file of it that is open; None where strace
-        is not there, or may not look."""
+        """System calls a minute of an idle worker that name a path of the jar or use an open file of it. None if strace is
+        missing, or may not trace."""
         strace = shutil.which("strace")
         if strace is None or seconds <= 0:
             return None
@@ -174,7 +174,7 @@ class Site:
                     tracer.terminate()
                     tracer.wait(READY_PATIENCE_S)
                 else:
-                    return None  # it may not
+                    return None  # strace ended: it may not trace
                 text = calls.read_text(errors="replace") if calls.exists() else ""
         named = [line for line in text.splitlines() if str(self.home) in line and not _WAITS.search(line)]
         return len(named) * 60 / seconds
@@ -202,7 +202,7 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def put_into_batch(jar: Jar) -> None:
-    """Have the jobs that completed be those of a batch: what was said first of a submission stands."""
+    """Make the completed jobs those of a batch. This works by earlier `submitted` entries, since the earliest one counts."""
     journal = Journal(f"{jar.layout.journals}/batch.0000.jsonl")
     rows = jar.ledger.connection.execute(
         "SELECT uid, name, submitted_at FROM job WHERE state = 'completed' ORDER BY id"
@@ -232,7 +232,7 @@ def put_into_batch(jar: Jar) -> None:
 
 
 def measure_all(directory: Path, sizes: list[int], rounds: int, idle_s: float) -> Iterator[tuple[str, Column]]:
-    """The columns, each when it is there: `empty`, and `<kind> <size>` for each kind and size."""
+    """Yield each column once it is measured: `empty`, and `<kind> <size>` for each kind and size."""
     for kind, size in [("empty", 0), *((kind, size) for size in sizes for kind in KINDS)]:
         name = f"{kind} {size}" if size else kind
         started = time.perf_counter()
@@ -244,7 +244,7 @@ def measure_all(directory: Path, sizes: list[int], rounds: int, idle_s: float) -
 
 
 def make_rows(columns: dict[str, Column], sizes: list[int]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the table: what is measured, of which kind of jobs, in an empty jar, and by sizes."""
+    """Headers and rows of the table: the measure, the kind of jobs, the figure for an empty jar, and one for each size."""
     headers = ["", "jobs", "none", *(f"{size:,}" for size in sizes)]
     rows = []
     for measure, unit in MEASURES.items():
@@ -292,7 +292,7 @@ def main() -> None:
     for path in (options.result, options.draw):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     for name, column in measure_all(directory, sizes, options.rounds, options.idle):
-        # Written each time: what was measured for half an hour is not lost with what comes after it.
+        # Write the file after each column, so that a later failure loses no earlier measurement.
         result["columns"][name] = column
         Path(options.result).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print_table(*make_rows(result["columns"], sizes))
@@ -303,7 +303,7 @@ def main() -> None:
 
 
 def draw(result: dict[str, Any]) -> str:
-    """All that is measured in seconds, over the sizes."""
+    """Draw all measures in seconds over the sizes."""
     lines = {}
     for measure in (name for name, unit in MEASURES.items() if unit == "s"):
         for kind in KINDS:

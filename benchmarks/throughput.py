@@ -1,7 +1,7 @@
-"""How many of the smallest jobs two workers run in a second, beside the floor: a bare posix_spawn + waitpid loop of the
-same script on as many processes.
+"""How many of the smallest jobs two workers run in a second, compared with the floor: as many processes that do nothing but
+posix_spawn and waitpid the same script.
 
-A round counts from the moment both workers, with all jobs queued, are let go, until the last job is in completed/.
+All jobs are queued first. A round counts from the release of both workers until the last job is in completed/.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WANTED = 0.55
 
 
 def measure_floor(directory: str, jobs: int, processes: int) -> float:
-    """Scripts a second of `processes` loops."""
+    """Scripts a second that `processes` loops run."""
     script = make_directory(directory) / "script"
     script.write_text(SCRIPT)
     script.chmod(0o700)
@@ -51,7 +51,7 @@ def fork_loop(script: str, jobs: int) -> int:
 
 
 def measure_workers(directory: str, jobs: int, workers: int) -> float:
-    """Jobs a second of `workers` workers."""
+    """Jobs a second that `workers` workers run."""
     with temporary_jar(directory) as home:
         jobjar.submit_jobs([COMMAND] * jobs)
         seconds = let_go(home, workers, jobs)

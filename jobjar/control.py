@@ -1,7 +1,7 @@
 """Control files: STOP and PAUSE in a worker's directory, STOP_ALL and PAUSE_ALL beside them, KILL.<job's id> for one job.
 
-To stop or pause is to make an empty file; anybody may do it with `touch`. Workers look at them between jobs; KILL.<job>
-ends a running job. Reads the workers' directories; a crash in here leaves some files made and others not.
+An empty file stops or pauses workers; people may make it with `touch`. Workers look at these files between jobs. KILL.<job>
+ends a running job. This module reads the workers' directories. A crash here leaves some of the files made and others not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _SHOWN = 20
 
 
 def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerState], list[JarError]]:
-    """The running workers that `all`, node names and worker names mean, and an error for each that means none."""
+    """Find the running workers that names mean: `all`, names of nodes, names of workers. Returns them, and an error for each
+    name that means none."""
     running = running_workers(layout)
     chosen: dict[str, WorkerState] = {}
     errors: list[JarError] = []
@@ -39,19 +40,19 @@ def select_workers(layout: Layout, names: Iterable[str]) -> tuple[list[WorkerSta
 
 
 def check_may_start(layout: Layout) -> None:
-    """Raise NoneMayStart where a new worker would leave at once."""
+    """Raise NoneMayStart if a new worker would leave at once."""
     if os.path.lexists(layout.stop_all_file):
         raise NoneMayStart(path=layout.stop_all_file)
 
 
 def name_running(running: Sequence[WorkerState]) -> str:
-    """For people: which workers run."""
+    """Say for people which workers run."""
     names = [worker.name for worker in running]
     return f"{name_some(names, _SHOWN)} run" if names else "no worker runs"
 
 
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
-    """Have workers leave before their next job; returns their names, and an error for each unknown one."""
+    """Have workers leave before their next job. Returns their names, and an error for each unknown name. Raises CannotUseJar."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
         touch(worker.paths.stop_file)
@@ -59,7 +60,7 @@ def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError
 
 
 def pause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
-    """Have workers claim nothing until unpaused; returns as `stop`."""
+    """Have workers claim nothing until unpaused. Returns and raises as `stop`."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
         touch(worker.paths.pause_file)
@@ -67,7 +68,8 @@ def pause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarErro
 
 
 def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:
-    """Undo `pause`; it is fine for workers that were not paused. Returns as `stop`; PAUSE_ALL, which stays, is an error too."""
+    """Undo `pause`, also for workers that are not paused. Returns as `stop`. PAUSE_ALL stays, and gives an error too. Raises
+    OSError."""
     workers, errors = select_workers(layout, names)
     for worker in workers:
         remove_file(worker.paths.pause_file)
@@ -77,8 +79,11 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
 
 
 class Orders:
-    """What control files tell a worker. On a network disk, where `looks` tells of the directory of all workers, they are looked
-    at once per `interval_s`, not before each job, and only where a directory has changed."""
+    """The orders that control files give a worker.
+
+    On a network disk, `looks` shows when the directory of all workers changed. The files are then looked at once per
+    `interval_s`, not before each job, and only if a directory has changed. On a local disk, `looks` is None.
+    """
 
     def __init__(self, layout: Layout, paths: WorkerPaths, interval_s: float, looks: Looks | None) -> None:
         self._layout = layout
@@ -87,20 +92,20 @@ class Orders:
         self._looks = looks
         self._looked_at = float("-inf")
         self._seen = (False, False)
-        # When the two directories had changed last when this was seen; None where they may change again unseen.
+        # When the two directories had last changed at that look; None if another change might not show.
         self._changed_ns: tuple[int, int] | None = None
-        # When this worker's own directory had.
+        # When this worker's own directory had last changed.
         self.own_changed_ns = 0
 
     def look(self, at_once: bool = False, max_age_s: float | None = None) -> tuple[bool, bool]:
-        """Whether this worker is to leave, and whether it is to pause. On a network disk as it was at most `max_age_s` ago
-        (None: as ever), but with `at_once` as it is now."""
+        """Return whether this worker has to leave, and whether it has to pause. On a network disk the answer may be `max_age_s`
+        old (None: `interval_s`); with `at_once` it is current."""
         if self._looks is not None:
             now = time.monotonic()
             max_age_s = 0.0 if at_once else self._interval_s if max_age_s is None else max_age_s
             if now - self._looked_at < max_age_s or not self._have_changed(self._looks, max_age_s):
                 return self._seen
-        # access(2), not lexists(): asked before each job, and a missing file is no exception here.
+        # access(2) instead of lexists(): this is called before each job, and raises no exception for a missing file.
         stopped = os.access(self._paths.stop_file, os.F_OK) or os.access(self._layout.stop_all_file, os.F_OK)
         paused = not stopped and (
             os.access(self._paths.pause_file, os.F_OK) or os.access(self._layout.pause_all_file, os.F_OK)
@@ -109,9 +114,9 @@ class Orders:
         return self._seen
 
     def _have_changed(self, looks: Looks, max_age_s: float) -> bool:
-        """Whether there may be other control files on a network disk than at the last look; afterwards it shows them."""
+        """Whether the control files on a network disk may have changed since the last look. If so, the next access sees them."""
         self._looked_at = time.monotonic()
-        # The directory above first: over NFS the way to the other asks for it too.
+        # The directory above comes first: over NFS, the path to the other asks for it too.
         all_changed_ns = looks.changed_ns([self._layout.workers], max_age_s)[self._layout.workers]
         own = look_afresh(self._paths.path)
         self.own_changed_ns = own.st_mtime_ns if own is not None else 0
@@ -119,40 +124,41 @@ class Orders:
         if changed_ns == self._changed_ns:
             return False
         self._changed_ns = changed_ns if looks.is_settled(changed_ns) else None
-        look_afresh(self._layout.workers)  # as it is now: another process of this node may have seen that it changed
+        # The look above may have been another process's. Then this process's cache is still old.
+        look_afresh(self._layout.workers)
         return True
 
     def take_kill_request(self, uid: str, job_name: str) -> bool:
-        """Whether somebody asked for this running job to be killed; the request is used up. Programs say its id, because a
-        worker may hold several jobs of one name; a hand may say the name."""
+        """Whether somebody asked to kill this running job. The request is removed. Programs use the job's id, since a worker may
+        hold several jobs of one name. People may use the name."""
         if self._looks is not None:
             look_afresh(self._paths.path)
         return take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
 
 
 def request_kill(layout: Layout, worker: str, job: str) -> None:
-    """Ask a worker to kill a job that it runs, by its id; asked twice is asked once. Raises OSError."""
+    """Ask a worker to kill the job with this id, which it runs. A second request changes nothing. Raises OSError."""
     path = layout.worker(worker).kill_file(job)
     with contextlib.suppress(FileExistsError):
         patiently(lambda: os.close(create_file(path, 0o660)), path)
 
 
 def take_kill_request(paths: WorkerPaths, job: str) -> bool:
-    """Whether somebody asked for a running job to be killed by this word for it; the request is used up."""
+    """Whether somebody asked to kill a running job by this id or name. The request is removed."""
     try:
         os.unlink(paths.kill_file(job))
         return True
     except FileNotFoundError:
         return False
     except OSError:
-        # A disk that refuses (read-only) says so before it looks whether there is such a file; one that is away says no.
+        # A read-only disk refuses before it looks whether there is such a file. For a disk that is away, the answer is no.
         return os.path.lexists(paths.kill_file(job))
 
 
 def touch(path: str) -> None:
     """Make a control file. Raises CannotUseJar."""
     try:
-        with contextlib.suppress(FileExistsError):  # whatever lies there says it
+        with contextlib.suppress(FileExistsError):  # whatever is there gives the order
             patiently(lambda: os.close(create_file(path, 0o660)), path)
     except OSError as error:
         raise CannotUseJar(action="write", path=path, reason=explain_at(error, path)) from error

@@ -1,6 +1,6 @@
-"""Make a jar: its directories, its programs, its crontabs, its configuration file. Doing it again changes nothing.
+"""Make a jar: its directories, programs, crontabs and configuration file. Doing it again changes nothing.
 
-Killed midway it leaves a part of a jar, which doing it again completes.
+A kill midway leaves part of a jar; doing it again completes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jar import check_names_are_utf8
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import is_left
+from jobjar.liveness import is_maker_dead
 from jobjar.self_contained import carry_library, launch
 from jobjar.settings.layers import SECTION, home_of_library
 from jobjar.settings.table import TABLE
@@ -29,7 +29,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
 CRONTABS = f"{_HERE}/crontabs"
 DOCUMENTS = f"{_HERE}/documents"
-# What stands for the jar's path in a crontab that has not been given it.
+# The placeholder for the jar's path in a crontab.
 NOT_FILLED_IN = "@JJ_HOME@"
 _SEARCHED = ("/usr/local/bin", "/usr/bin", "/bin")
 PROGRAMS = (
@@ -54,11 +54,11 @@ PROGRAMS = (
 
 
 def create_jar(path: str, for_group: bool = False, carries_library: bool = False) -> Layout:
-    """Make a jar at `path`, mode 0700, or 2770 for a group; an existing jar keeps its mode and its files.
+    """Make a jar at `path`, mode 0700, or 2770 for a group. An existing jar keeps its files, and its mode unless `for_group`.
 
-    With `carries_library` it gets the library, too (self_contained.py). So does one that has it, whose library is refreshed, and
-    one that is made by the library of another jar, since nothing else may be there.
-    Raises DirectoryNotEmpty where `path` has something else in it, CannotCarry, CannotUseJar.
+    `carries_library` gives it the library too (self_contained.py). A jar that already has the library gets a fresh copy. A jar
+    made by the library of another jar always gets one, since nothing else may be installed.
+    Raises DirectoryNotEmpty if `path` holds anything else, CannotCarry, CannotUseJar.
     """
     check_names_are_utf8()
     layout = Layout(os.path.abspath(path))
@@ -84,7 +84,7 @@ def create_jar(path: str, for_group: bool = False, carries_library: bool = False
             _copy_documents(layout.documents, mode, file_mode)
         _discard_half_written(layout)
     except shutil.Error as error:
-        # What was refused of many files: (from, to, why) each.
+        # copytree lists each file that it could not copy as (from, to, why).
         _, path, reason = error.args[0][0]
         reason = reason if os.access(path, os.W_OK) else explain_forbidden(path)
         raise CannotUseJar(action="make", path=path, reason=reason) from error
@@ -95,15 +95,15 @@ def create_jar(path: str, for_group: bool = False, carries_library: bool = False
 
 
 def _is_beginning_of_jar(layout: Layout) -> bool:
-    """Whether an existing directory is empty, or what a killed init left: the first of a jar's directories, in their
-    order, all still empty."""
+    """Whether an existing directory is empty, or what a killed init left: some of a jar's directories, all empty. Init makes
+    them in a fixed order, so these must be the first ones."""
     directories = layout.directories()[1:]
     made = {f"{layout.home}/{name}" for name in os.listdir(layout.home)}
     return made == set(directories[: len(made)]) and not any(os.listdir(path) for path in made)
 
 
 def _discard_half_written(layout: Layout) -> None:
-    """Remove what a killed init of this node was writing under a temporary name."""
+    """Remove the temporary files that a killed init of this node left."""
     for directory, pattern in (
         (layout.home, r"config\.ini" + TEMPORARY),
         (layout.ledger, "jar_id" + TEMPORARY),
@@ -112,7 +112,7 @@ def _discard_half_written(layout: Layout) -> None:
     ):
         for name in os.listdir(directory):
             found = re.fullmatch(pattern, name)
-            if found and is_left(found):
+            if found and is_maker_dead(found):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{name}")
 
@@ -126,11 +126,11 @@ def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:
         except FileExistsError:
             if not change_existing:
                 continue
-        os.chmod(directory, mode)  # mkdir leaves out what the umask does, and the setgid bit
+        os.chmod(directory, mode)  # mkdir applies the umask and ignores the setgid bit
 
 
 def _copy_documents(target: str, mode: int, file_mode: int) -> None:
-    """Copy the documents, with the jar's permissions instead of the source's."""
+    """Copy the documents. They get the jar's permissions, not those of the source."""
     ignored = shutil.ignore_patterns("*.py", "__pycache__")
     shutil.copytree(DOCUMENTS, target, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
     for directory, _, files in os.walk(target):
@@ -141,12 +141,12 @@ def _copy_documents(target: str, mode: int, file_mode: int) -> None:
 
 def _write_missing(path: str, text: str, mode: int) -> None:
     if not os.path.lexists(path):
-        replace_file(path, os.fsencode(text), mode)  # it may name a path
+        replace_file(path, os.fsencode(text), mode)  # the text may contain a path
         os.chmod(path, mode)
 
 
 def _write_program(path: str, name: str, mode: int, carries_library: bool) -> None:
-    """Write a program that runs with the Python that this package is installed for, or with the library that the jar carries."""
+    """Write a program. It runs with the Python that this package is installed for, or with the library that the jar carries."""
     with open(f"{SCRIPTS}/{name}", encoding="utf-8") as file:
         _, _, body = file.read().partition("\n")
     text = launch(body) if carries_library else f"#!{sys.executable}\n{body}"
@@ -160,8 +160,8 @@ def _write_program(path: str, name: str, mode: int, carries_library: bool) -> No
 
 
 def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_library: bool) -> None:
-    """Write a crontab where there is none. One of an unpacked jar still wants the jar's path."""
-    # Not the virtual environment that the library was taken from: it may go.
+    """Write a crontab if there is none. The crontab of an unpacked jar still lacks the jar's path; fill it in."""
+    # A jar with its own library does not name the virtual environment that the library came from, which may go away.
     python = f"{sys.base_prefix}/bin" if carries_library else os.path.dirname(sys.executable)
     try:
         text = os.fsdecode(read_file(path))
@@ -172,7 +172,7 @@ def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_libr
 
 
 def fill_crontab(name: str, home: str, python: str = "") -> str:
-    """The crontab of this name with a jar's path, and a PATH that has the directory of a Python and the jar's programs."""
+    """The crontab of this name, with the jar's path filled in. Its PATH has the jar's programs and the directory of a Python."""
     with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
         text = file.read()
     usual = [directory for directory in _SEARCHED if directory != python]
@@ -181,7 +181,7 @@ def fill_crontab(name: str, home: str, python: str = "") -> str:
 
 
 def sample_configuration() -> str:
-    """The global configuration file of a new jar: every setting that a file may have, as a comment."""
+    """The global configuration file of a new jar. It lists every setting that a file may have, commented out."""
     lines = [
         "# Global configuration of this jar. A line `name: value` sets what it names; ~/.jobjar/config.ini and the",
         "# environment override it. `jobjar config` prints every value and where it comes from.",

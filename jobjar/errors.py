@@ -1,14 +1,14 @@
-"""Every error that a person can see: one class each, with its message and its exit status.
+"""All errors that people see: one class each, with its message and its exit status.
 
-A message says what is wrong, where, and what to do next. Nothing below `programs/` prints or exits; a program's
-`main()` prints the message and returns `exit_status` (0 done, 1 could not, 2 usage, 124 timed out).
+A message says what is wrong, where, and what to do next. Only `programs/` prints or exits: a program's `main()` prints the
+message and returns `exit_status` (0 done, 1 could not, 2 usage, 124 timed out).
 """
 
 from __future__ import annotations
 
 
 class JarError(Exception):
-    """Base of all of Job Jar's errors. Keyword arguments fill the class's message template."""
+    """The base of all errors of Job Jar. Keyword arguments fill the class's message template."""
 
     template = "{reason}"
     exit_status = 1
@@ -49,13 +49,13 @@ class BadAttribute(UsageError):
 
 
 class BadScript(BadAttribute):
-    """A script whose `#JJ` lines, or whose first line, would be lost."""
+    """A script whose `#JJ` lines, or whose first line, would be ignored."""
 
     template = "{where}: {reason}"
 
 
 class SecondFile(JarError):
-    """A file that is a known job's once more."""
+    """Another file of a known job."""
 
 
 class BadCommand(UsageError):
@@ -213,13 +213,13 @@ class NotGone(JarError):
 
 
 class NotConfirmed(JarError):
-    """`reason` says what came in place of a yes."""
+    """`reason` says what came instead of a yes."""
 
     template = "nothing was given up: {reason}"
 
 
 class UnknownJob(JarError):
-    """`hint` says what comes near."""
+    """`hint` helps to find the right job: similar names, how to list all, and where this user may not look."""
 
     template = "{job}: no job of this name or id in {home}; {hint}"
 
@@ -233,7 +233,7 @@ class AmbiguousJob(JarError):
 
 
 class UnknownTarget(UnknownJob):
-    """`passed_over` says where this user may not look."""
+    """`passed_over` names the places where this user may not look."""
 
     template = (
         "{job}: no job of this name or id, and no batch or category, in {home}; `system_status` and `batch_status` show what "
@@ -246,7 +246,7 @@ class AmbiguousTarget(AmbiguousJob):
 
 
 class NotRunning(JarError):
-    """`what_next` says what a person may have wanted, for a job in this state."""
+    """`what_next` suggests what the user may have wanted for a job in this state."""
 
     template = "{job} does not run, so there is nothing to kill: it is {state}; {what_next}"
 
@@ -260,7 +260,7 @@ class BadOutput(JarError):
 
 
 class CannotStore(JarError):
-    """What another try does not help: the files wait in the jar for somebody to look."""
+    """Another try would not help. The files wait in the jar for somebody to look."""
 
     template = "{name} cannot be stored: {reason}"
 
@@ -277,7 +277,7 @@ class PublishedChanged(CannotStore):
 
 
 class StorageFailed(JarError):
-    """What may be good the next time."""
+    """Another try may succeed."""
 
     template = "the storage software did not store {what}: {reason}"
 
@@ -299,7 +299,7 @@ class LedgerBusy(JarError):
 
 
 class LedgerUnavailable(JarError):
-    """`what_next` is what to do, where that is not to rebuild it."""
+    """`what_next` is what to do. Default: rebuild the ledger."""
 
     template = "ledger {path} cannot be used: {reason}. Jobs and journals are safe; {what_next}"
 
@@ -317,7 +317,7 @@ class LedgerCorrupt(LedgerUnavailable):
 
 
 class OtherVersion(LedgerUnavailable):
-    """Rebuilding it alone would only have the other version refuse it."""
+    """A rebuild alone does not help: the other version would refuse the new ledger."""
 
     template = (
         "version {ours} (here) and {theirs} of Job Jar use one jar: ledger {path} {how}. Jobs and journals are safe. "
@@ -345,7 +345,7 @@ class UnsafeLedgerHome(LedgerUnavailable):
 
 
 class SharedLedgerHome(JarError):
-    """Not one of LedgerUnavailable, in whose place other answers are looked for: the setting has to be corrected."""
+    """This is no LedgerUnavailable, after which programs look for answers elsewhere: the setting has to be corrected."""
 
     template = (
         "JJ_LEDGER_HOME {path} cannot be used: {why}, and each node needs a ledger of its own; unset it, or name a directory "

@@ -1,4 +1,4 @@
-"""Lines for people, of which there may be thousands of one kind: each has its kind, and one line with a count can stand for all.
+"""Group lines for people. There may be thousands of one kind; one line with a count can replace them.
 
 Reads and writes nothing.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 
 class Line(str):
-    """A line for people, and what several of its kind are, in words that go on from a number: "jobs are …"."""
+    """A line for people. `kind` describes several of its kind, in words that continue a number: "jobs are …"."""
 
     kind: str
 
@@ -20,7 +20,7 @@ class Line(str):
 
 
 def summarize(lines: Iterable[str]) -> list[str]:
-    """One line for each kind of which there are several, with their number and the first of them; the others as they are."""
+    """Replace several lines of one kind by one line with their number and the first of them. Single lines stay."""
     kinds: dict[str, list[str]] = {}
     for number, line in enumerate(lines):
         kinds.setdefault(line.kind if isinstance(line, Line) else f"\0{number}", []).append(line)
@@ -31,7 +31,7 @@ def summarize(lines: Iterable[str]) -> list[str]:
 
 
 def name_some(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
-    """The first few of several, and how many more there are."""
+    """Return the first `most` names, and how many more there are."""
     more = (
         f"{'' if separator == ', ' else separator.rstrip()} and {len(names) - most} more" if len(names) > most else ""
     )

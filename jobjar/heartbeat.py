@@ -1,8 +1,8 @@
-"""Who has been heard of: the heartbeats of workers, by the clock of the disk that they are on.
+"""The heartbeats of workers, and their ages by the clock of the disk that they are on.
 
-A heartbeat's age says that a worker was alive so long ago, and no more: nothing is done to a silent worker but what a person,
-or JJ_LEASE_TIME, asks for. Writes nothing but this node's clock file in `ledger/`; who may only read the jar goes by the clock
-of his own node. A crash in here leaves nothing.
+A heartbeat only shows that its worker was alive at that time. Nothing is done to a silent worker unless a person or
+JJ_LEASE_TIME asks for it. This module writes only this node's clock file in `ledger/`. A user who may only read the jar
+uses the node's own clock. A crash here leaves nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from jobjar.shared_disk.files import read_disk_clock
 from jobjar.shared_disk.regular import open_regular
 from jobjar.units import format_seconds
 
-# So many heartbeats in a row do not come late together; and some disks tell times in whole seconds.
+# A worker is silent after this many missing heartbeats, which are hardly all late. Some disks keep times in whole seconds.
 _BEATS = 4
 _SLACK_S = 2.0
 
 
 def read_heartbeat_ns(path: str) -> int:
-    """When a heartbeat was touched last. It is opened: what NFS remembers of a file can be a minute old, and is asked for
-    again only then. Raises OSError."""
+    """Return when a heartbeat was last touched. The file is opened for that: NFS may have a status in its cache that is a minute
+    old, and asks its server only at an open. Raises OSError."""
     descriptor = open_regular(path)
     try:
         return os.fstat(descriptor).st_mtime_ns
@@ -36,7 +36,7 @@ def read_heartbeat_ns(path: str) -> int:
 
 
 class Hearing:
-    """One look at heartbeats. The disk's clock is read at most once, when the first heartbeat is asked for."""
+    """One look at heartbeats. The disk's clock is read once, for the first heartbeat."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -49,7 +49,7 @@ class Hearing:
             return time.time()
 
     def age_s(self, worker: WorkerState) -> float | None:
-        """How long ago a worker's heart beat; None where that cannot be read, or it never did."""
+        """Return the age of a worker's last heartbeat in seconds; None if it never beat, or the file cannot be read."""
         now = self._now
         try:
             return now - read_heartbeat_ns(worker.paths.heartbeat) / 1e9
@@ -57,17 +57,18 @@ class Hearing:
             return None
 
     def beats(self, worker: WorkerState) -> bool:
-        """Whether a worker was heard of lately. A time that lies far ahead is another clock's, and says nothing."""
+        """Whether a worker has beaten lately. A time far in the future comes from another clock and does not count."""
         age_s = self.age_s(worker)
         return age_s is not None and abs(age_s) < _BEATS * worker.heartbeat_time_s + _SLACK_S
 
     def silent_s(self, worker: WorkerState) -> float | None:
-        """For how many seconds a worker that has not ended was not heard of; None where it was heard of lately, or never."""
+        """Return for how many seconds a worker has been silent; None if it has beaten lately, or never. The caller has to know
+        that it has not ended."""
         age_s = self.age_s(worker)
         return None if age_s is None or self.beats(worker) else max(0.0, age_s)
 
     def explain_silence(self, worker: WorkerState) -> str | None:
-        """For people: that nothing is heard of a worker, and what to do; None where it was heard of, or has ended."""
+        """Explain to people that a worker is silent or dead, and what to do; None if it has beaten lately, or has ended."""
         if worker.ended:
             return None
         if worker.alive == DEAD:
@@ -82,21 +83,21 @@ class Hearing:
 
 
 def heard_workers(layout: Layout, workers: list[WorkerState]) -> list[WorkerState]:
-    """Those of some workers that are alive here, or beat elsewhere."""
+    """Select the workers whose state is known here, or that have beaten lately."""
     hearing = Hearing(layout)
     return [worker for worker in workers if worker.alive != UNKNOWN or hearing.beats(worker)]
 
 
 class WorkerName(str):
-    """A worker's name. `silence`, for people: None, or that nothing was heard of it lately and what to do; `silent_s`: for how
-    many seconds, None where it was heard of, or never."""
+    """A worker's name. `silence` explains to people that it is silent or dead, or is None. `silent_s` is for how many seconds it
+    has been silent; None if it has beaten lately, or never."""
 
     silence: str | None = None
     silent_s: float | None = None
 
 
 def name_workers(layout: Layout, names: Iterable[str]) -> list[WorkerName]:
-    """The names of some workers, with what is known of their silence."""
+    """Return the names of some workers, with their silence."""
     hearing = Hearing(layout)
     named = []
     for text in names:

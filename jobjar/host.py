@@ -1,4 +1,4 @@
-"""Which host this is, and who runs this process: names as the system gives them, or as JJ_NODE says."""
+"""The names of this host and of this process's user, from the system or from JJ_NODE."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def login() -> str:
-    """The name of the user that this process runs as; its number where there is no name."""
+    """Return the login of the user that this process runs as; the uid if there is no login."""
     import pwd
 
     try:
@@ -16,11 +16,11 @@ def login() -> str:
 
 
 def node_name() -> str:
-    """This node's name: JJ_NODE in the environment, else what `hostname` prints. Part of worker names, and the implicit
-    category. It says who is meant, and nothing of who is alive (liveness.py)."""
+    """Return this node's name: JJ_NODE in the environment, otherwise what `hostname` prints. It is part of worker names, and the
+    implicit category. It does not show whether a process is alive (liveness.py does)."""
     return os.environ.get("JJ_NODE") or os.uname().nodename
 
 
 def host_name() -> str:
-    """What the network calls this machine, whatever JJ_NODE says."""
+    """Return this machine's name on the network, whatever JJ_NODE is."""
     return os.uname().nodename

@@ -1,6 +1,6 @@
-"""One jar as a program sees it: its settings, its paths, its journal and its ledger; and whether it may be used.
+"""One jar as a program sees it: its settings, paths, journal and ledger, and the checks whether it may be used.
 
-Programs and the library open one; stages get what they need from it. Opening reads; it writes nothing.
+Programs and the library open a jar, and stages get what they need from it. Opening it writes nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
 
 
-# So much of the time of who submits one job after the other goes into the ledger.
+# The share of its time that a process spends on the ledger while it submits one job after the other.
 _MIRROR_SHARE = 0.05
 
 
 class Jar:
-    """A jar that exists. Its journal and its ledger are opened when they are first asked for."""
+    """A jar that exists. Its journal and its ledger are opened at their first use. Raises NotUtf8, NotAJar, ForbiddenJar,
+    UnsafeLink."""
 
     def __init__(self, settings: Settings) -> None:
         check_names_are_utf8()
@@ -48,11 +49,11 @@ class Jar:
         self._mirror_took_s = 0.0
         self._mirrors_at_exit = False
         self._mode = _check_is_jar(self.layout)
-        # Of the program that opened it: where it lies names settings (settings/layers.py).
+        # The path of the program that opened the jar. It is one of the sources of settings (settings/layers.py).
         self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
-        self.root_is_meant = False  # a person said that root is to run jobs of others
-        self.log: Callable[[str], None] = lambda line: None  # what a person should know of how the ledger was made
+        self.root_is_meant = False  # a person confirmed that root shall run jobs of others
+        self.log: Callable[[str], None] = lambda line: None  # takes lines for people about how the ledger was made
 
     @property
     def ledger_home(self) -> LedgerHome:
@@ -71,13 +72,13 @@ class Jar:
         return self._journal
 
     def open_journal(self) -> Journal | None:
-        """`journal`, for who appends to it only if there is something to tell; None while the ledger is a private one, whose
-        other readers may not even write."""
+        """Return `journal`, for callers that append only if there is something to record. None while the ledger is private: its
+        user may not be allowed to write to the jar."""
         return None if self.ledger.is_private else self.journal
 
     @property
     def ledger(self) -> Ledger:
-        """This node's ledger; opened by its first use."""
+        """This node's ledger, opened at its first use."""
         if self._ledger is None:
             from jobjar.ledger.store import Ledger
 
@@ -85,13 +86,13 @@ class Jar:
         return self._ledger
 
     def replace_ledger(self, ledger: Ledger) -> None:
-        """Use another ledger from now on: a private one while the home's cannot be used, or the home's again."""
+        """Use another ledger from now on: a private one while the home's cannot be used, or the home's own again."""
         self.close_ledger()
         self._ledger = ledger
 
     def use_private_ledger(self, from_live: bool = False, from_copy: bool = True) -> Ledger:
-        """Use a private ledger from now on, with what the jar's own ledger (`from_live`) or the snapshot knows, or, without
-        `from_copy`, an empty one; returns it."""
+        """Use a private ledger from now on, and return it. It starts from the jar's own ledger (`from_live`) or the snapshot.
+        Without `from_copy` it starts empty."""
         from jobjar.ledger.private import open_private_ledger
 
         private = open_private_ledger(self.layout, self.log, from_live, from_copy)
@@ -99,9 +100,9 @@ class Jar:
         return private
 
     def mirror(self, after_s: float = 0.0, with_others: bool = False) -> None:
-        """Have this node's ledger follow what was journaled here, if that can be done at once and was not done for `after_s`; and
-        with `with_others` what other nodes journaled, if that was not done for JJ_POLL_TIME. Called by whoever moved jobs, before
-        it goes on to wait or ends. Raises nothing."""
+        """Fold this node's new journal entries into its ledger, if that is possible at once and was not done for `after_s`
+        seconds. With `with_others`, also fold other nodes' entries, if that was not done for JJ_POLL_TIME. Code that moved jobs
+        calls this before it waits or ends. Raises nothing."""
         now, ledger = time.monotonic(), self._ledger
         if self._journal is None or (ledger is not None and ledger.is_private) or now < self._mirrored_at + after_s:
             return
@@ -116,8 +117,8 @@ class Jar:
         self._mirror_took_s = self._mirrored_at - now
 
     def mirror_in_passing(self) -> None:
-        """`mirror`, for a caller who may come again at once: it takes a twentieth of the time. What is left over is done with the
-        next call, when the jar is closed, or when this process ends."""
+        """`mirror` for a caller that may call again at once. It uses a twentieth of the time. The rest is folded by the next
+        call, when the jar is closed, or when this process ends."""
         if time.monotonic() >= self._mirrored_at + self._mirror_took_s / _MIRROR_SHARE:
             self.mirror()
         elif not self._mirrors_at_exit:
@@ -132,7 +133,7 @@ class Jar:
             self._ledger = None
 
     def close(self) -> None:
-        """Give back what is open, once the ledger has followed what was journaled. The jar can be used again afterwards."""
+        """Call `mirror`, then close the ledger and the journal. The jar can be used again afterwards."""
         self.mirror()
         self.close_ledger()
         if self._journal is not None:
@@ -141,30 +142,30 @@ class Jar:
 
     @property
     def umask(self) -> int:
-        """The umask of workers, and of all that programs make in this jar."""
+        """The umask of workers, and of everything that programs make in this jar."""
         if self.settings.umask is not None:
             return self.settings.umask
-        # Who may read the jar may read what is made in it.
+        # Everybody who may read the jar may read new files in it. Others may never write.
         return ~self._mode & 0o077 | 0o002
 
     def take_umask(self) -> None:
-        """Have this process make files as the jar wants them. Jobs, and results that leave the jar, have the umask that the
-        process had before, unless JJ_UMASK is set."""
+        """Set this process's umask to the jar's. Jobs, and results that leave the jar, get the umask that the process had before,
+        unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
 
     def check_is_safe(self, categories: Iterable[str] | None = None) -> None:
-        """Raise UnsafeJar where others could put jobs into this jar: a worker would run them. `categories`: those to look at,
-        where they are known; else all."""
+        """Raise UnsafeJar if others could put jobs into this jar, since a worker would run them. `categories` are the categories
+        to check; None means all."""
         named = (
             _subdirectories(self.layout.unclaimed)
             if categories is None
-            else map(self.layout.jar_directory, sorted(categories))
+            else map(self.layout.category_directory, sorted(categories))
         )
         for path in (*self.layout.directories(), self.layout.python, self.layout.config_file, *named):
             check_path_is_safe(path)
 
     def check_who_runs_jobs(self) -> None:
-        """Raise RootForGroup where root would run jobs of others as itself, unless a person said so (`root_is_meant`)."""
+        """Raise RootForGroup if root would run jobs of others, unless a person confirmed that (`root_is_meant`)."""
         if os.geteuid() != 0 or self.root_is_meant:
             return
         for path in (
@@ -178,8 +179,8 @@ class Jar:
                 raise RootForGroup(path=path, owner=describe_user(status.st_uid), mode=stat.S_IMODE(status.st_mode))
 
     def check_is_writable(self) -> None:
-        """Make JJ_WORKER_HOME where it is missing. Raise CannotUseJar where this user cannot move jobs here, OtherDisk where
-        a claim would not be a rename."""
+        """Make JJ_WORKER_HOME if it is missing. Raise CannotUseJar if this user cannot move jobs here, OtherDisk if it is on
+        another disk than the jar: claims are renames."""
         try:
             if not is_directory(self.layout.workers):
                 make_directory(self.layout.workers, 0o777 & ~self.umask)
@@ -203,23 +204,24 @@ def open_jar(
     program_path: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Jar:
-    """The jar that settings name. Raises NoJarNamed, NotAJar, ConfigError."""
+    """Open the jar that settings name. Raises NoJarNamed, ConfigError, and the errors of Jar."""
     jar = Jar(load_settings(overrides, program_path, environment))
     jar.program_path = program_path
     return jar
 
 
 def check_names_are_utf8() -> None:
-    """Raise NotUtf8 where this Python takes the bytes of names for something else than UTF-8: one name would be two. Programs
-    have seen to it (programs/utf8.py)."""
+    """Raise NotUtf8 if this Python decodes file names by another encoding than UTF-8: one file would have two names. Programs
+    restart in UTF-8 mode before this (programs/utf8.py)."""
     if sys.getfilesystemencoding() != "utf-8":
         raise NotUtf8(encoding=sys.getfilesystemencoding())
 
 
 def check_path_is_safe(path: str) -> None:
-    """Raise UnsafeJar where others can write to `path`; a missing path is safe."""
+    """Raise UnsafeJar if others can write to `path`; a missing path is safe. Raises OSError."""
     try:
-        status = patiently(lambda: os.stat(path), path, FLICKER_S)  # a worker asks with its ledger's lock held
+        # A worker calls this while it holds its ledger's lock.
+        status = patiently(lambda: os.stat(path), path, FLICKER_S)
     except FileNotFoundError:
         return
     if status.st_mode & 0o002:
@@ -231,7 +233,7 @@ def _stat(path: str) -> os.stat_result:
 
 
 def _check_is_jar(layout: Layout) -> int:
-    """Raise NotAJar; otherwise the jar's mode."""
+    """Return the mode of the jar's directory. Raises NotAJar, ForbiddenJar, UnsafeLink."""
     try:
         status = _stat(layout.home)
     except FileNotFoundError:
@@ -244,7 +246,7 @@ def _check_is_jar(layout: Layout) -> int:
         if not is_directory(path):
             if stat.S_ISDIR(status.st_mode) and not os.access(
                 layout.home, os.X_OK
-            ):  # what is there seems to be missing
+            ):  # its content only seems to be missing
                 raise ForbiddenJar(home=layout.home, reason=explain_forbidden(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     if status.st_mode & 0o020:
@@ -253,8 +255,8 @@ def _check_is_jar(layout: Layout) -> int:
 
 
 def _refuse_links(layout: Layout) -> None:
-    """Raise UnsafeLink where a directory of a group's jar is a link: any member may have put it there, and what others submit and
-    journal would be written where it leads."""
+    """Raise UnsafeLink if a directory of a group's jar is a link. Any member may have put it there, and others would submit and
+    journal to where it leads."""
     for path in layout.directories()[1:]:
         if path.startswith(f"{layout.home}/") and os.path.islink(path):
             raise UnsafeLink(path=path)

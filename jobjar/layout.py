@@ -1,21 +1,21 @@
-"""Every path in a jar. Nobody else joins paths.
+"""All paths in a jar. No other module knows where things are.
 
-A *place* is a path as journals and ledgers write it: relative to the jar, the same on every node, wherever the disk is
-mounted and wherever JJ_WORKER_HOME is: `unclaimed/LINUX/x.5`, `workers/rain.7/jobs/LINUX/x.5`, `completed/x.5`.
+A *place* is a path as journals and ledgers write it. It is relative to the jar, and the same on every node, wherever the disk
+is mounted and wherever JJ_WORKER_HOME is: `unclaimed/LINUX/x.5`, `workers/rain.7/jobs/LINUX/x.5`, `completed/x.5`.
 """
 
 from __future__ import annotations
 
 import os
 
-# Directories in limbo in which the jobs of a batch are written and whence they leave: no jobs to anybody else.
+# The prefix of the directories in limbo where a change of a batch writes jobs. Nobody else looks for jobs there.
 STAGED = ".batch-"
-# What the directory of a chunk of them ends with while they leave: journaled, or about to be.
+# The suffix of a chunk's directory while its jobs move to unclaimed. They are journaled, or are about to be.
 LEAVING = ".leaving"
-# Beside them the directory into which jobs that are cancelled are taken, with the sub-directories of unclaimed.
+# The directory beside the chunks into which cancelled jobs are moved. It has the sub-directories of unclaimed.
 TAKEN = "cancelled"
 TOKENS_IN_BLOCK = 64
-# The place of a file that is in no jar: whence a hand brought one, and where one is that a hand removed.
+# The place of a file that is in no jar: one that somebody brought by hand came from there, one that was removed went there.
 NOWHERE = ""
 
 
@@ -46,13 +46,13 @@ class BatchPaths:
     def __init__(self, path: str) -> None:
         self.path = path
         self.file = f"{path}/batch.json"
-        # Holds <id>.json of the one change that is being made, and what that writes.
+        # It has the <id>.json of the current change, and the files that this change writes.
         self.change = f"{path}/change"
 
 
 class LimitPaths:
-    """The paths of one limit. Tokens that nobody holds are in `free/`, in blocks of TOKENS_IN_BLOCK: `free/0/1` to `free/0/64`,
-    `free/1/65` …; those that are held in `taken/`."""
+    """The paths of one limit. Free tokens are in `free/`, in blocks of TOKENS_IN_BLOCK: `free/0/1` to `free/0/64`, `free/1/65`
+    and so on. Tokens that workers hold are in `taken/`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class LimitPaths:
         self.taken = f"{path}/taken"
 
     def block(self, number: int) -> str:
-        """The block in which the token of this number is free."""
+        """Return the block that has the token of this number while it is free."""
         return f"{self.free}/{(number - 1) // TOKENS_IN_BLOCK}"
 
     def free_token(self, number: int) -> str:
@@ -77,7 +77,7 @@ class Layout:
         self.bin = f"{home}/bin"
         self.crontabs = f"{home}/crontabs"
         self.documents = f"{home}/documents"
-        self.python = f"{home}/python"  # the library, where the jar carries it
+        self.python = f"{home}/python"  # the library, if the jar carries it
         self.config_file = f"{home}/config.ini"
         self.limbo = f"{home}/limbo"
         self.unclaimed = f"{home}/unclaimed"
@@ -99,7 +99,7 @@ class Layout:
         self.pause_all_file = f"{self.workers}/PAUSE_ALL"
 
     def directories(self) -> list[str]:
-        """The directories that every jar has, parents first."""
+        """Return the directories that every jar has, parents first."""
         return [
             self.home,
             self.bin,
@@ -119,45 +119,45 @@ class Layout:
         ]
 
     def archived_workers(self, date: str) -> str:
-        """Where the directories of the workers that were archived on `date` (YYYY-MM-DD) are."""
+        """Return the directory of the workers that were archived on `date` (YYYY-MM-DD)."""
         return f"{self.archive}/{date}/workers"
 
-    def jar_directory(self, category: str) -> str:
-        """The directory of the unclaimed jobs of `category`; '' is the uncategorized ones."""
+    def category_directory(self, category: str) -> str:
+        """Return the directory of the unclaimed jobs of `category`; '' means the uncategorized jobs."""
         return f"{self.unclaimed}/{category}" if category else self.unclaimed
 
     def clock_file(self, node: str) -> str:
-        """A file that a node touches to read the disk's clock."""
+        """Return the file that a node touches to read the disk's clock."""
         return f"{self.ledger}/clock.{node}"
 
     def worker(self, name: str) -> WorkerPaths:
         return WorkerPaths(f"{self.workers}/{name}")
 
     def limit(self, key: str) -> LimitPaths:
-        """The paths of a limit, `category.LINUX` or `batch.wc`."""
+        """Return the paths of a limit such as `category.LINUX` or `batch.wc`."""
         return LimitPaths(f"{self.limits}/{key}")
 
     def claimed_alias(self, worker: str) -> str:
-        """A hidden link in claimed/ to a worker's jobs, through which the links to its jobs lead: their own targets stay
-        short enough for an inode (59 bytes on ext4; longer ones take a block of their own, at ten times the price)."""
+        """Return the hidden link in claimed/ to a worker's jobs. The links to its jobs lead through it, which keeps their targets
+        short enough for an inode (59 bytes on ext4). A longer target takes a block of its own, and ten times as long."""
         return f"{self.claimed}/.{worker}"
 
     def batch(self, name: str) -> BatchPaths:
         return BatchPaths(f"{self.batches}/{name}")
 
     def staged(self, change_id: str) -> str:
-        """Where a change of a batch writes jobs before they are submitted."""
+        """Return the directory where a change of a batch writes jobs before they are submitted."""
         return f"{self.limbo}/{STAGED}{change_id}"
 
     def path(self, place: str) -> str:
-        """Where `place` is on this node."""
+        """Return the path of `place` on this node."""
         if place.startswith("workers/"):
             return f"{self.workers}/{place[8:]}"
         return f"{self.home}/{place}"
 
 
 def archive_place(date: str) -> str:
-    """The place of the jobs that were archived on `date` (YYYY-MM-DD)."""
+    """Return the place of the jobs that were archived on `date` (YYYY-MM-DD)."""
     return f"archive/{date}/completed"
 
 
@@ -166,7 +166,7 @@ def unclaimed_place(category: str, name: str) -> str:
 
 
 def held_place(worker: str, category: str, name: str) -> str:
-    """The place of a job that `worker` holds: its category stays readable (`jobs/` has unclaimed's sub-directories)."""
+    """Return the place of a job that `worker` holds. It shows the category: `jobs/` has the sub-directories of unclaimed."""
     return f"workers/{worker}/jobs/{category}/{name}" if category else f"workers/{worker}/jobs/{name}"
 
 
@@ -175,13 +175,13 @@ def name_in_place(place: str) -> str:
 
 
 def state_of_place(place: str) -> str:
-    """limbo, unclaimed, claimed or completed."""
+    """Return the state of a job at `place`: limbo, unclaimed, claimed or completed."""
     top = place.partition("/")[0]
     return {"workers": "claimed", "archive": "completed"}.get(top, top)
 
 
 def category_of_place(place: str) -> str | None:
-    """The category that a place shows; None in limbo, completed and archive, which do not show it."""
+    """Return the category that a place shows; None in limbo, completed and archive, which do not show it."""
     parts = place.split("/")
     if parts[0] == "unclaimed":
         return parts[1] if len(parts) == 3 else ""
@@ -191,6 +191,6 @@ def category_of_place(place: str) -> str | None:
 
 
 def worker_of_place(place: str) -> str | None:
-    """The worker that holds a job at `place`, or None."""
+    """Return the worker that holds a job at `place`, or None."""
     parts = place.split("/")
     return parts[1] if parts[0] == "workers" else None

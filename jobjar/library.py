@@ -1,8 +1,8 @@
-"""The Python library: submit, control, look, wait; library_batches.py has batches, outputs and limits. `import jobjar` gives
+"""The Python library: submit, control, look, wait. Batches, outputs and limits are in library_batches.py; `import jobjar` gives
 all of it.
 
-The jar is the one that `set_home` names, else the one that the environment or a configuration file names, else the one
-that this package lies in. Every function may raise a `jobjar.JarError`, whose message says what is wrong and what to do.
+`set_home` names the jar; without it, the environment or a configuration file does; else it is the jar that this package lies
+in. Every function may raise a `jobjar.JarError`. Its message says what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _jar_key: tuple[Any, ...] = ()
 
 
 def current_jar() -> Jar:
-    """The jar that the settings name now; kept open as long as they name it."""
+    """The jar that the settings name now. It stays open as long as they name it."""
     global _jar, _jar_key
     relevant = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("JJ_")))
     key = (os.getpid(), tuple(sorted(_overrides.items())), relevant)
@@ -38,7 +38,7 @@ def current_jar() -> Jar:
 
 
 def _package_place() -> str:
-    """A path as a program's in the bin directory of the jar that holds this package, if one does (guide)."""
+    """The path of a program in the bin directory of the jar that holds this package, else this file's path (guide)."""
     home = home_of_library()
     return os.path.abspath(__file__) if home is None else f"{home}/bin/jobjar"
 
@@ -51,17 +51,17 @@ def _settings() -> Settings:
 
 
 def set_home(path: str) -> None:
-    """Use the jar at `path` from now on, whatever files and the environment say. Raises ConfigError if not absolute."""
+    """Use the jar at `path` from now on, whatever files and the environment say. Raises ConfigError if `path` is not absolute."""
     _overrides["JJ_HOME"] = parse_option("JJ_HOME", os.fspath(path), "set_home()")
 
 
 def get_home() -> str:
-    """The jar's path; '' where nothing names one."""
+    """The jar's path; '' if nothing names one."""
     return _settings().home
 
 
 def set_worker_home(path: str) -> None:
-    """Use `path` as the parent of the workers' directories. Raises ConfigError if it is not absolute."""
+    """Use `path` as the parent of the workers' directories. Raises ConfigError if `path` is not absolute."""
     _overrides["JJ_WORKER_HOME"] = parse_option("JJ_WORKER_HOME", os.fspath(path), "set_worker_home()")
 
 
@@ -81,13 +81,13 @@ def get_pause_time() -> float:
 
 
 def set_categories(categories: Iterable[str]) -> None:
-    """Set the categories that workers started from here ask, in order. Raises ConfigError."""
+    """Set the categories that workers started from here ask for, in this order. Raises ConfigError."""
     words = [categories] if isinstance(categories, str) else list(categories)
     _overrides["JJ_CATEGORIES"] = parse_option("JJ_CATEGORIES", " ".join(words), "set_categories()")
 
 
 def get_categories() -> list[str]:
-    """The categories that workers ask, in order."""
+    """The categories that workers ask for, in order."""
     return list(_settings().categories)
 
 
@@ -101,12 +101,12 @@ def submit_job(
     id: str | None = None,
     **attributes: Any,
 ) -> str:
-    """Submit a command as a job; returns the job's name.
+    """Submit a command as a job; returns the job's name. The job outlives a crash of this node once the function has returned.
 
-    `command` is a line for /bin/sh -f, or words that are joined by single spaces. Higher `priority` is claimed first;
-    `category` is made where missing; `id` is a string put into the name. Attributes: retries (a count), retry_delay and
-    time_limit (seconds, or text such as '5m'). When it returns, the job outlives a crash of this node.
-    Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed (nothing is submitted then).
+    `command` is a line for /bin/sh -f, or a list of words, which are joined by single spaces. Jobs with a higher `priority`
+    are claimed first. A `category` that does not exist is made. `id` is a string that becomes part of the name.
+    Attributes: retries (a count), retry_delay and time_limit (seconds, or text such as '5m').
+    Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed; nothing is submitted then.
     """
     return _submit(submit.describe_command(command, priority, category, id, attributes))
 
@@ -114,7 +114,7 @@ def submit_job(
 def submit_job_file(
     path: str, priority: int = 0, category: str | None = None, id: str | None = None, **attributes: Any
 ) -> str:
-    """Submit a copy of the executable file at `path`; returns the job's name. Otherwise as `submit_job`.
+    """Submit a copy of the executable file at `path`; returns the job's name. The rest is as in `submit_job`.
 
     Raises NotExecutable, and what `submit_job` raises.
     """
@@ -124,9 +124,9 @@ def submit_job_file(
 def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[str]:
     """Submit many jobs, faster than one at a time; returns their names in order.
 
-    Each is a command as in `submit_job`, or a dict of the arguments of `submit_job` (with `command`) or of
-    `submit_job_file` (with `path`). Raises what they raise; jobs before the one that failed may have been submitted,
-    and the error's `fields['submitted']` has their names.
+    Each job is a command as in `submit_job`, or a dict of arguments: those of `submit_job` (with `command`) or those of
+    `submit_job_file` (with `path`). Raises what these two raise. Jobs before the one that failed may have been submitted;
+    the error's `fields['submitted']` has their names.
     """
     jar = current_jar()
     try:
@@ -157,7 +157,7 @@ def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
 
 
 def unique_job_name(priority: int = 0, id: str | None = None) -> str:
-    """A new job name as an absolute path in limbo, for programs that write and move their job files themselves."""
+    """A new job name, as an absolute path in limbo. It is for programs that write and move their job files themselves."""
     return f"{current_jar().layout.limbo}/{make_name(priority, id)}"
 
 
@@ -165,7 +165,7 @@ def unique_job_name(priority: int = 0, id: str | None = None) -> str:
 
 
 def stop_all() -> list[str]:
-    """Have all running workers leave after the job that they run; returns their names."""
+    """Have each running worker leave after its current job; returns their names."""
     return _one(control.stop(current_jar().layout, [control.ALL]))
 
 
@@ -195,7 +195,7 @@ def pause_worker(worker: str) -> list[str]:
 
 
 def unpause_all() -> list[str]:
-    """Let all paused workers go on; returns the names of all running workers. Raises StillPaused under PAUSE_ALL."""
+    """Let all paused workers go on; returns the names of all running workers. Raises StillPaused while PAUSE_ALL is there."""
     return _one(control.unpause(current_jar().layout, [control.ALL]))
 
 
@@ -210,7 +210,7 @@ def unpause_worker(worker: str) -> list[str]:
 
 
 def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
-    """The names, each with what is known of its worker's silence, as in `running_workers`."""
+    """The names; each says how long its worker has been silent, as in `running_workers`. Raises the first error."""
     names, errors = result
     if errors:
         raise errors[0]
@@ -221,8 +221,8 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
 
 
 class Job(NamedTuple):
-    """A job as it was when it was looked up. Times are UTC epoch seconds; `attempts` and `moves` are lists of dicts with
-    the names that `jobjar show --format json` uses, and empty in lists of jobs."""
+    """A job as it was when it was looked up. Times are UTC epoch seconds. `attempts` and `moves` are lists of dicts with the
+    names that `jobjar show --format json` uses; functions that return many jobs leave them empty."""
 
     name: str
     id: str | None
@@ -238,14 +238,14 @@ class Job(NamedTuple):
 
 
 def running_workers() -> list[WorkerName]:
-    """The names of the workers that run, as far as this node can tell. Of one that has been silent, which may be dead with its
-    node, `silence` says so, and `silent_s` for how long; else they are None."""
+    """The names of the running workers, as far as this node can tell. A worker that has been silent may be dead with its node:
+    its name then has a text `silence` and a number of seconds `silent_s`. For others both are None."""
     layout = current_jar().layout
     return name_workers(layout, [worker.name for worker in roster.running_workers(layout)])
 
 
 def unclaimed_jobs(category: str | None = None) -> list[Job]:
-    """The jobs that wait, in the order in which they will be claimed; of one category ('': uncategorized) or of all."""
+    """The waiting jobs, in the order in which they will be claimed: of one category ('': no category), or all."""
     return _list("unclaimed", category)
 
 
@@ -260,7 +260,7 @@ def completed_jobs() -> list[Job]:
 
 
 def job(name: str) -> Job:
-    """All that is known of one job: by its name, its id or the beginning of it, or its path.
+    """All that is known of one job. `name` is its name, its id, the beginning of its id, or its path.
 
     Raises UnknownJob, AmbiguousJob.
     """
@@ -283,13 +283,16 @@ def wait(
     since: float | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns the outcome of each by its id, None where it was removed or is held.
+    """Wait until jobs have ended; returns each one's outcome by its id, None if the job was removed or is held.
 
-    `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. `batch`, `category` ('': the
-    uncategorized) or `all` say what a word cannot. Of these, and of patterns, what ended before `since` (UTC epoch seconds) is
-    left out; without it, of `all` and of categories, what ended more than a day ago, and before the oldest of their jobs that
-    have not ended was submitted. A held job is not waited for. `log` is told of it at once, and, after some seconds and then
-    after longer and longer pauses, why jobs stand still. `timeout` in seconds.
+    `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. Use `batch`, `category`
+    ('': jobs without one) or `all` where a word could mean something else. `timeout` is in seconds.
+
+    Jobs of a batch, a category, a pattern or `all` that ended before `since` (UTC epoch seconds) do not count. Without
+    `since`, a category and `all` include the jobs that ended within the last day, or after the submission of their oldest
+    open job, if that is earlier.
+    A held job is not waited for; `log` gets a line about it at once. After some seconds `log` also gets the reasons why jobs
+    stand still, and again after longer and longer pauses.
     Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
     from jobjar.reports.targets import select, select_all

@@ -1,6 +1,6 @@
-"""The Python library, continued: batches, what their jobs stored, and limits. `import jobjar` gives all of it.
+"""The Python library, continued: batches, the outputs of their jobs, and limits. `import jobjar` gives all of it.
 
-The jar is that of library.py; every function may raise a `jobjar.JarError`.
+The jar is that of library.py. Every function may raise a `jobjar.JarError`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # peewee takes long to import
 
 
 def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[SubmittedBatch]:
-    """Submit the batches that submit files (paths) describe: all of them, or, where anything is wrong with one, nothing;
-    returns (name, jobs) of each. `parameters` replace `$(name)` in the files' values.
+    """Submit the batches that submit files (paths) describe; returns (name, jobs) of each. If anything is wrong with one file,
+    nothing is submitted. `parameters` replace `$(name)` in the files' values.
 
-    Raises BadSubmitFile (with all that is wrong, by file and line), BatchExists, SubmitFailed (nothing was submitted),
-    BatchUnfinished (all is submitted, and what is not claimable yet recover_jobs makes so).
+    Raises BadSubmitFile (all errors, by file and line), BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished
+    (all is submitted, but some jobs cannot be claimed until recover_jobs has run).
     """
     from jobjar.batches.commands import read_submit_files, submit_batches
 
@@ -37,8 +37,8 @@ def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[S
 
 
 def batch_edit(name: str, **changes: object) -> int:
-    """Change a batch; returns how many jobs were submitted. `seeds` ('1-2000') may become more, `priority` holds for its
-    waiting jobs and those submitted later, `notes` is text.
+    """Change a batch; returns how many jobs were submitted. `seeds` ('1-2000') may only grow. `priority` applies to waiting
+    jobs and to those submitted later. `notes` is text.
 
     Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
     """
@@ -52,9 +52,9 @@ def batch_edit(name: str, **changes: object) -> int:
 
 
 def abort_batch(name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
-    """Complete the waiting jobs of a batch as cancelled and kill those that run. With `restart`, submit its jobs that did not
-    succeed again, as new jobs: what waits or runs is left alone, unless the batch is aborted, or `kill` asks for that first.
-    Returns (name, cancelled, killed, running, restarted, left_alone).
+    """Complete the waiting jobs of a batch as cancelled, and kill the running ones. With `restart`, submit its jobs that did
+    not succeed again, as new jobs. Jobs that wait or run are then left alone, unless the batch is already aborted; with `kill`
+    they are cancelled and killed first. Returns (name, cancelled, killed, running, restarted, left_alone).
 
     Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
     """
@@ -68,8 +68,8 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
 
 
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:
-    """How far the batches are: a dict of each, with the names that `batch_status --format json` uses. With `name` of that one
-    alone, with its failed and held jobs. Raises UnknownBatch."""
+    """The progress of each batch, as a dict with the names that `batch_status --format json` uses. With `name`, only that batch,
+    with its failed and held jobs. Raises UnknownBatch."""
     from jobjar.reports.batches import gather_batches
 
     return gather_batches(current_jar(), name)
@@ -79,10 +79,11 @@ def batch_status(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def list_outputs(name: str | None = None) -> list[StoredOutput]:
-    """The stored files of a batch or of a job (its name, id, the beginning of its id, or path); of all where `name` is None.
+    """The stored files of a batch or of a job (its name, id, the beginning of its id, or path); all files if `name` is None.
 
-    Each has the names `job` (an id), `job_name`, `batch`, `attempt`, `source_name`, `storage_name`, `storage_hfn` (host:/path),
-    `storage_url`, `storage_size` in bytes, `storage_md5`; what was not recorded is None. Raises UnknownJob, AmbiguousJob.
+    Each has `job` (an id), `job_name`, `batch`, `attempt`, `source_name`, `storage_name`, `storage_hfn` (host:/path),
+    `storage_url`, `storage_size` in bytes, `storage_md5`. A value that was not recorded is None.
+    Raises UnknownJob, AmbiguousJob.
     """
     from jobjar.reports import stored_files
 
@@ -92,8 +93,9 @@ def list_outputs(name: str | None = None) -> list[StoredOutput]:
 def get_output(
     name: str, destination: str | None = None, job: str | None = None, batch: str | None = None, force: bool = False
 ) -> str:
-    """Copy a stored file, verified, to `destination` (a path or a directory; default: here, under its base name); returns
-    its path. `job` or `batch` tell it from others of its name. A file that is there is only replaced with `force`.
+    """Copy a stored file, verify it, and return the copy's path. `destination` is a path or a directory; the default is the
+    file's base name in the current directory. `job` or `batch` select among files of the same name. An existing file is
+    replaced only with `force`.
 
     Raises UnknownOutput, AmbiguousOutput, UnknownBatch, UnknownJob, AmbiguousJob, CannotGetOutput, CannotFetch, OSError.
     """
@@ -113,11 +115,11 @@ def workload_limit(
     storage: str | None = None,
     batch: str | None = None,
 ) -> int | None:
-    """Set how many jobs of a category ('': the uncategorized ones), a storage class or a batch may run at once, over all
-    nodes: a number, or None for as many as there are. Returns the limit that holds now; without `limit` nothing is changed.
+    """Set how many jobs of a category ('': jobs without one), a storage class or a batch may run at once, over all nodes.
+    `limit` is a number, or None for no limit; without it, nothing is changed. Returns the limit in force.
 
-    A limit of what there is not yet is set, with a warning (UserWarning). Raises BadLimit, BadCategory, BadIdentifier,
-    UsageError where not one thing is named.
+    A limit for something that does not exist yet is set, with a warning (UserWarning). Raises BadLimit, BadCategory,
+    BadIdentifier, and UsageError if not exactly one thing is named.
     """
     from jobjar.attempts import limits
     from jobjar.reports.hints import explain_unknown_limit
@@ -141,7 +143,7 @@ def workload_limit(
 
 
 def workload_limits() -> list[dict[str, Any]]:
-    """The limits that are in force, as dicts with the names that `workload_limit --format json` uses."""
+    """The limits in force, as dicts with the names that `workload_limit --format json` uses."""
     from jobjar.attempts.limits import describe_limits
 
     return describe_limits(current_jar().layout)

@@ -1,12 +1,12 @@
-"""Whether a process is alive, dead or unknown.
+"""Find whether a process is alive, dead or unknown.
 
-A process is known by its id, the time it started, the boot that it ran in and the PID namespace (pid_namespaces(7)) that
-its id counts in, so that a process id that came round again is not taken for the old process. Who runs in the same boot and
-the same namespace sees whether it is there, whatever the node was called then and is called now. A node that has booted
-since has none of its processes any more. Otherwise the answer is unknown.
+A process is identified by its id, its start time, the boot that it ran in, and the PID namespace of its id
+(pid_namespaces(7)). So a process with a reused id is not taken for the old one. A process in the same boot and the same
+namespace can see whether it is there, whatever the node was called then and is called now. If its node has booted since, the
+process is dead. In all other cases the answer is unknown.
 
-The kernel gives a namespace's number to another one when the last process in it is gone. Whoever finds himself in a
-namespace of a recorded number finds the recorded process there, or it is dead.
+The kernel reuses the number of a namespace after the last process in it has ended. A process whose namespace has the recorded
+number therefore sees the recorded process, or that one is dead.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALIVE = "alive"
 DEAD = "dead"
 UNKNOWN = "unknown"
-# The number of the PID namespace that a machine boots with (PROC_PID_INIT_INO in the kernel), and that of a system without.
+# The number of a machine's first PID namespace (PROC_PID_INIT_INO in the kernel), and the one for systems without namespaces.
 _FIRST_NAMESPACE = ("4026531836", "0")
 
 
 class ProcessIdentity(NamedTuple):
-    """`started`: on Linux clock ticks since boot (proc(5), stat field 22), elsewhere epoch seconds."""
+    """The identity of a process. `started` is in clock ticks since boot on Linux (proc(5), stat field 22), elsewhere in epoch
+    seconds."""
 
     node: str
     pid: int
     started: float
     boot_id: str
-    # '' in what an earlier release wrote: it is taken for the first one (_FIRST_NAMESPACE), on a node of its name.
+    # An earlier release wrote ''. On a node of the same name, it counts as the first namespace (_FIRST_NAMESPACE).
     pid_namespace: str = ""
 
 
 def boot_id() -> str:
-    """What differs from one boot of this node to the next."""
+    """Return a text that differs from one boot of this node to the next."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -54,36 +55,37 @@ def boot_id() -> str:
 
 @functools.cache
 def pid_namespace() -> str:
-    """The number of the PID namespace that this process runs in; on systems without such a thing always the same."""
+    """Return the number of this process's PID namespace; always the same on systems without namespaces."""
     return str(os.stat("/proc/self/ns/pid").st_ino) if sys.platform == "linux" else "0"
 
 
 def sees_processes() -> bool:
-    """Whether /proc shows the processes of this process's own PID namespace. `unshare --pid` without `--mount-proc` leaves
-    that of another one there, in which the same ids are those of other processes."""
+    """Whether /proc shows this process's own PID namespace. After `unshare --pid` without `--mount-proc` it still shows another
+    one, where the same ids belong to other processes."""
     return sys.platform != "linux" or os.readlink("/proc/self") == str(os.getpid())
 
 
 def mark() -> str:
-    """What a temporary name says of its maker: `<process id>+<PID namespace>`. For `is_left`, and MARK."""
+    """Return the mark of this process for temporary names, `<process id>+<PID namespace>`. `is_maker_dead` and MARK read it."""
     return f"{os.getpid()}+{pid_namespace()}"
 
 
-# What `mark` returns, or the bare process id of an earlier release.
+# Matches the result of `mark`, or the bare process id of an earlier release.
 MARK = r"(?P<mark>[0-9]+(?:\+[0-9]+)?)"
-# Nodes that are gone for good, by the word of the person who runs this process (recover_jobs --node).
+# Nodes that are gone for good, as the user of this process stated (recover_jobs --node).
 gone_nodes: set[str] = set()
 
 
 def own_nodes() -> str:
-    """A pattern of the nodes whose left-overs this process may remove, if their makers are no more: this one, and those that
-    are gone."""
+    """Return a pattern of the nodes whose leftovers this process may remove if their makers are dead: this node, and those that
+    are gone for good."""
     return f"(?P<node>{'|'.join(map(re.escape, sorted({node_name(), *gone_nodes})))})"
 
 
-def is_left(name: re.Match[str]) -> bool:
-    """Whether the process that made a name is no more: by its mark (MARK), and by its node where the name tells that too
-    (`own_nodes`). One of another PID namespace is not known, unless the node is gone."""
+def is_maker_dead(name: re.Match[str]) -> bool:
+    """Whether the process that made a temporary name is certainly dead. `name` is a match of a pattern with MARK, and perhaps
+    with `own_nodes`; without a node in the name, this node counts. The answer is False for another PID namespace, unless the
+    node is gone for good."""
     node = name.groupdict().get("node") or node_name()
     pid, _, namespace = name["mark"].partition("+")
     if node in gone_nodes and (node != node_name() or namespace not in ("", pid_namespace())):
@@ -93,15 +95,15 @@ def is_left(name: re.Match[str]) -> bool:
 
 @functools.cache
 def node_run() -> str:
-    """What differs from one run of this node to the next: of a machine its boot, of a container its first process too."""
+    """Return a text that differs from one run of this node to the next: a boot of the machine, or a start of the container."""
     return f"{boot_id()}.{process_start(1) or 0:.0f}"
 
 
 def process_start(pid: int) -> float | None:
-    """When process `pid` started; None where there is none, or only a zombie.
+    """Return when process `pid` started; None if there is no such process, or only a zombie.
 
-    On Linux in ticks since boot: unlike psutil's epoch seconds they do not change when the clock is set, and a worker
-    that seemed to have another start time would lose its jobs while it runs them.
+    On Linux this is in ticks since boot, elsewhere in epoch seconds. Unlike psutil's epoch seconds, ticks do not change when
+    the clock is set. A worker whose start time seemed to change would lose its jobs while it runs them.
     """
     if sys.platform == "linux":
         try:
@@ -120,7 +122,7 @@ def process_start(pid: int) -> float | None:
 
 
 def process_ids() -> list[int]:
-    """The ids of all processes that this one sees."""
+    """Return the ids of all processes that this one sees."""
     if sys.platform == "linux":
         return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     import psutil
@@ -129,7 +131,7 @@ def process_ids() -> list[int]:
 
 
 def process_environment(pid: int) -> dict[str, str]:
-    """The environment that a process was started with. Raises PermissionError where this user may not see it, OSError where
+    """Return the environment that a process was started with. Raises PermissionError if this user may not see it, OSError if
     there is no such process."""
     if sys.platform == "linux":
         with open(f"/proc/{pid}/environ", "rb") as file:
@@ -146,7 +148,7 @@ def process_environment(pid: int) -> dict[str, str]:
 
 
 def process_user(pid: int) -> int:
-    """The id of the user who runs a process. Raises OSError where there is no such process."""
+    """Return the id of the user who runs a process. Raises OSError if there is no such process."""
     if sys.platform == "linux":
         with open(f"/proc/{pid}/status", "rb") as file:
             return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
@@ -159,10 +161,10 @@ def process_user(pid: int) -> int:
 
 
 def start_now(action: Callable[[], int]) -> tuple[int, float | None]:
-    """Start a process by `action`, which returns its id; returns the id and when it started, as `process_start` says.
+    """Start a process by `action`, which returns its id. Returns the id, and the start time as `process_start` gives it.
 
-    The kernel stamps a new process with CLOCK_BOOTTIME. Where the same tick shows before and after there is nothing to
-    ask, and asking means waiting for the new process's exec.
+    The kernel stamps a new process with CLOCK_BOOTTIME. If that shows the same tick before and after, the start time is known.
+    Otherwise /proc is read, which has to wait for the new process's exec.
     """
     if sys.platform != "linux":
         pid = action()
@@ -174,13 +176,13 @@ def start_now(action: Callable[[], int]) -> tuple[int, float | None]:
 
 
 def this_process() -> ProcessIdentity:
-    """Who this process is."""
+    """Return the identity of this process."""
     return ProcessIdentity(node_name(), os.getpid(), process_start(os.getpid()) or 0.0, boot_id(), pid_namespace())
 
 
 def is_here(process: ProcessIdentity) -> bool:
-    """Whether it can be known here if a process is alive: it is one of this boot and this PID namespace, whatever the node is
-    called, or of an earlier boot of this node."""
+    """Whether this process can know if another one is alive. It can if that is of this boot and this PID namespace, whatever
+    the node is called, or of an earlier boot of this node."""
     is_namesake = process.node == node_name()
     if process.boot_id != boot_id():
         return is_namesake
@@ -191,7 +193,7 @@ def is_here(process: ProcessIdentity) -> bool:
 
 
 def liveness(process: ProcessIdentity) -> str:
-    """ALIVE, DEAD or UNKNOWN: never a guess."""
+    """Return ALIVE, DEAD or UNKNOWN. The answer is never a guess."""
     if not is_here(process):
         return UNKNOWN
     if process.boot_id != boot_id():
@@ -200,7 +202,7 @@ def liveness(process: ProcessIdentity) -> str:
 
 
 def session_processes(session: int) -> list[int]:
-    """The process ids of a session (setsid(2)), zombies left out."""
+    """Return the process ids of a session (setsid(2)), without zombies."""
     found = []
     for pid in process_ids():
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -210,7 +212,7 @@ def session_processes(session: int) -> list[int]:
 
 
 def own_children() -> set[int] | None:
-    """The ids of this process's children, whatever thread they belong to; None where the kernel does not tell."""
+    """Return the ids of this process's children, of all its threads; None if the kernel does not show them."""
     found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):
@@ -222,8 +224,8 @@ def own_children() -> set[int] | None:
 
 
 def processes_of_jobs(worker_id: str, job_ids: set[str], phases: frozenset[str] | None = None) -> list[int]:
-    """The process ids that a worker started for these jobs, by their environment (JJ_WORKER_ID and JJ_JOB_ID); with `phases`,
-    only those of these phases of them (JJ_PHASE)."""
+    """Return the ids of the processes that a worker started for these jobs, by their environment (JJ_WORKER_ID, JJ_JOB_ID).
+    With `phases`, return only processes of these phases (JJ_PHASE)."""
     found = []
     for pid in process_ids():
         with contextlib.suppress(OSError):

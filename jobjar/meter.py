@@ -1,6 +1,7 @@
-"""How far something is that takes long: whoever does it says so to a meter, of which a program shows what it shows.
+"""The progress of long work: the code that does the work reports it to a meter, which a program may show.
 
-Reads and writes nothing: this one is silent, as in a library and wherever nobody looks on. programs/shown_meter.py is seen.
+This meter is silent: the library uses it, and programs whose output nobody watches. programs/shown_meter.py shows progress.
+This module reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ T = TypeVar("T")
 
 
 class Meter:
-    """One stage of a work after the other, each with so many things to do."""
+    """Takes the progress of work in stages, each with a number of things to do."""
 
     def begin(self, what: str, unit: str, total: int | None = None) -> None:
-        """The next stage, which is to do `total` of `unit` (None: nobody knows how many)."""
+        """Begin the next stage, with `total` things to do, counted in `unit`. None: the number is unknown."""
 
     def add(self, count: int) -> None:
-        """So many more are done."""
+        """Report that `count` more things are done."""
 
     def counted(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, each of which counts as done when the next one is asked for."""
+        """Yield the items. Each counts as done when the next one is asked for."""
         return iter(items)
 
     def end(self) -> None:
-        """All is done, or it is given up: nothing is shown any more."""
+        """End the work, done or given up. Nothing is shown any more."""
 
 
 SILENT = Meter()

@@ -1,7 +1,7 @@
-"""Workers as their directories tell of them: who there is, of what node, since when, and whether they still run.
+"""The workers of a jar, as their directories show them: their nodes, when they started, and whether they still run.
 
-Reads worker.json and the control files; writes only the end of a worker, into the journal and its worker.json. Killed
-between the two, the journal has it.
+Reads worker.json and the control files. Writes only the end of a worker, first to the journal and then to its worker.json. A
+kill between the two leaves it in the journal.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from jobjar.text import is_text
 if TYPE_CHECKING:
     from jobjar.jar import Jar
 
-# What was set aside because a process id came round again carries its worker's id after this.
+# The separator before the worker's id in a directory that was set aside because its process id came round again.
 ASIDE = "~"
 
 
-# How often a worker beats that does not say it.
+# Seconds between the heartbeats of a worker whose worker.json does not say.
 _HEARTBEAT_TIME_S = 30.0
 
 
 class WorkerState(NamedTuple):
-    """What a worker's directory says. `ended`: it left by itself, or somebody noted that it died. `is_given_up`: a person said
-    that it is gone. `alive`: ALIVE, DEAD or UNKNOWN."""
+    """The state of a worker, from its directory. `ended`: it left by itself, or somebody recorded its death. `is_given_up`: a
+    person stated that it is gone for good. `alive`: ALIVE, DEAD or UNKNOWN."""
 
     name: str
     paths: WorkerPaths
@@ -51,27 +51,27 @@ class WorkerState(NamedTuple):
     is_storage: bool
     version: str
     is_given_up: bool
-    # After a failure it claims nothing before this (the disk's time), and the failures in a row were so many.
+    # After failures in a row it claims nothing before this (the disk's time).
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
 
     @property
     def is_here(self) -> bool:
-        """Whether its processes, if there are any, are among those that this process sees."""
+        """Whether this process could see its processes."""
         return is_here(self.process)
 
     @property
     def is_to_recover(self) -> bool:
-        """Whether it is dead, and recovery here does what it left undone."""
+        """Whether it is dead, and recovery on this node has to finish its work."""
         return self.alive == DEAD and (self.is_given_up or self.is_here)
 
     @property
     def is_running(self) -> bool:
-        """Alive, or on another node and not known to have ended."""
+        """Whether it is alive, or may be: on another node, and not known to have ended."""
         return not self.ended and self.alive != DEAD
 
     def asks_for(self, category: str) -> bool:
-        """Whether it asks for the jobs of a category; '' are the uncategorized ones."""
+        """Whether it asks for the jobs of a category; '' means the uncategorized jobs."""
         return category in self.categories or (not self.is_storage and category in ("", self.process.node))
 
     @property
@@ -80,7 +80,7 @@ class WorkerState(NamedTuple):
         return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
 
     def explain_pause(self) -> str | None:
-        """Until when it pauses after failures, and after how many; None where it does not."""
+        """Explain until when it pauses after failures, and after how many; None if it does not."""
         if self.ended or self.alive == DEAD or self.pauses_until <= time.time():
             return None
         until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.pauses_until))
@@ -89,8 +89,8 @@ class WorkerState(NamedTuple):
 
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:
-    """The worker of a directory under JJ_WORKER_HOME; None where it is none, or not one yet. Raises OSError where the disk
-    is in trouble: the worker is not gone."""
+    """Read the worker of a directory in JJ_WORKER_HOME; None if it has no worker, or none yet. Raises OSError for a disk in
+    trouble, which does not mean that the worker is gone."""
     paths = layout.worker(directory)
     try:
         data = read_document(paths.identity_file, WORKER, FLICKER_S)
@@ -108,7 +108,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             categories=tuple(data.get("categories", ())),
             started_at=float(data.get("started_at", 0)),
             ended=ended,
-            # A person's word counts where nothing is known.
+            # A person's statement counts if nothing else is known.
             alive=DEAD if is_given_up and alive == UNKNOWN else alive,
             set_aside=ASIDE in directory,
             heartbeat_time_s=float(data.get("heartbeat_time_s", _HEARTBEAT_TIME_S)),
@@ -127,7 +127,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
 
 
 def list_workers(layout: Layout) -> list[WorkerState]:
-    """All workers that have a directory, by name."""
+    """List all workers that have a directory, by name. Raises OSError for a disk in trouble."""
     try:
         names = sorted(patiently(lambda: os.listdir(layout.workers), layout.workers, FLICKER_S))
     except FileNotFoundError:
@@ -137,18 +137,18 @@ def list_workers(layout: Layout) -> list[WorkerState]:
 
 
 def running_workers(layout: Layout) -> list[WorkerState]:
-    """The workers that run, as far as this node can tell (on others: that have not ended)."""
+    """List the workers that run, as far as this node knows: those of other nodes unless they have ended."""
     return [worker for worker in list_workers(layout) if worker.is_running and not worker.set_aside]
 
 
 def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
-    """Why none of the workers that run claims a job of this category, and what to do; None where one would."""
+    """Explain why none of the running workers claims jobs of this category, and what to do; None if one would."""
     asking = [worker for worker in running if worker.asks_for(category)]
     pauses = [worker.explain_pause() for worker in asking]
     if any(pause is None and not one.is_paused for one, pause in zip(asking, pauses, strict=True)):
         return None
     if any(not one.is_paused for one in asking):
-        # Of those that failed, and go on by themselves, the one that does first.
+        # The worker that goes on first, among those that pause after failures.
         soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
         others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
         return (
@@ -170,7 +170,7 @@ def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState
 
 
 def find_archived_worker(jar: Jar, name: str) -> WorkerPaths | None:
-    """The archived directory of `<worker>~<worker id>`, or None."""
+    """Find the archived directory `<worker>~<worker id>`, or None."""
     for date in list_directory(jar.layout.archive):
         path = f"{jar.layout.archived_workers(date.name)}/{name}"
         if os.path.isdir(path):
@@ -178,8 +178,8 @@ def find_archived_worker(jar: Jar, name: str) -> WorkerPaths | None:
     return None
 
 
-def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
-    """Record a worker's end in the journal and in its worker.json. Raises OSError."""
+def journal_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
+    """Record a worker's end in the journal, then in its worker.json. Raises OSError."""
     jar.journal.append(
         [
             {
@@ -193,7 +193,7 @@ def note_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> Non
             }
         ]
     )
-    with contextlib.suppress(Unreadable):  # damaged since it was read: the journal has it
+    with contextlib.suppress(Unreadable):  # it was damaged since the last read; the journal has the end
         data = read_document(worker.paths.identity_file, WORKER)
         data.update({"ended_at": ended_at, "end_reason": reason})
         replace_file(worker.paths.identity_file, (json.dumps(data, indent=1) + "\n").encode())

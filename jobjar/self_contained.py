@@ -1,8 +1,8 @@
-"""The library as a jar carries it: this package and all that it needs, in `python/`, for any Python of this system that is new
-enough. Neither pip nor a network is needed, nor the installation that it was taken from.
+"""The library as a jar carries it: this package and all that it needs, in `python/`. Any Python of this system that is new
+enough can run it, without pip, without a network, and without the installation that it was copied from.
 
-Reads what is installed; writes `python/` of a jar. Killed midway it leaves some files of the old library and some of the new
-one; doing it again completes it.
+Reads what is installed; writes `python/` of a jar. A kill midway leaves a mix of old and new files; doing it again completes
+it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-# What is carried, a path a line: what an upgrade may replace or remove. What a person put beside it stays.
+# The list of the carried files, one path a line. An upgrade may replace or remove only these; other people's files stay.
 CARRIED = "carried"
-# They are nothing but compiled, for one kind of machine and one Python. Python has a sqlite3 of its own, and on Linux processes
-# are known without psutil.
+# These packages are purely compiled, so a copy fits one kind of machine and one Python. The jar does without them: Python has its
+# own sqlite3, and Linux has /proc instead of psutil.
 _COMPILED = frozenset(["psutil", "pysqlite3"])
-# Other packages have compiled parts too, which are left out: each goes on without.
+# Other packages have compiled parts too. These are left out; the packages work without them.
 _LEFT_OUT = (".so", ".pyd", ".dylib", ".pyc", ".pth", ".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi")
-# What pip notes of the place where it installed something.
+# Files in which pip records where and how it installed a package.
 _NOTED = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json")
 _PYTHONS = [f"python3.{minor}" for minor in range(15, 10, -1)]
-# `python3` may be too old beside one that is not. It is asked itself, by running the program: asking before would cost each
-# program the start of a Python.
+# `python3` may be too old while a newer one is installed beside it. The program itself checks the version: a check before it
+# would start one more Python for each program.
 _LAUNCHER = """\
 #!/bin/sh
 ''':'
@@ -59,19 +59,19 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))) 
 
 
 def launch(body: str) -> str:
-    """A program of a jar that carries its library: lines of Python, and before them what finds a Python and the library."""
+    """A program of a jar that carries its library: `body` (Python), after lines that find a Python and the library."""
     return _LAUNCHER + body.removeprefix("import sys\n")
 
 
 def collect_library() -> dict[str, str]:
-    """All files of the library: where each belongs below a directory of Python's path, and the file that is copied there.
+    """All files of the library. The keys are paths below a directory of Python's path, the values are the files to copy.
 
-    Raises CannotCarry where it is not known what is installed.
+    Raises CannotCarry if it is not known which files are installed.
     """
     home = home_of_library()
     if home is not None:
         names = _read_carried(f"{home}/python")
-        if not names:  # nobody's library is to be replaced by nothing
+        if not names:  # never replace somebody's library by an empty one
             raise CannotCarry(what=f"{home}/python", reason="its list of files is missing")
         return {name: f"{home}/python/{name}" for name in names}
     files = {f"jobjar/{name}": path for name, path in _walk(_PACKAGE)}
@@ -85,7 +85,7 @@ def collect_library() -> dict[str, str]:
 
 
 def _walk(top: str) -> Iterator[tuple[str, str]]:
-    """The files of this package: their paths in it, and where they are."""
+    """The files of this package: the path inside it, and the real path."""
     for directory, names, files in os.walk(top, followlinks=True):
         names.sort()
         for name in files:
@@ -101,14 +101,14 @@ def _is_wanted(file: importlib.metadata.PackagePath) -> bool:
 
 
 def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
-    """What is installed of this package and of all that it needs, without what is only compiled."""
+    """The installed distributions of this package and of all that it needs, except the purely compiled ones."""
     waiting = [("jobjar", True)]
     known = set(_COMPILED)
     while waiting:
         name, is_needed = waiting.pop()
         if name in known:
             continue
-        # One that was built in a source tree, and not installed, knows neither its files nor its licence.
+        # A distribution that was built in a source tree but never installed lacks its file list and its licence.
         found = [each for each in importlib.metadata.distributions(name=name) if each.read_text("METADATA")]
         if not found and is_needed:
             raise CannotCarry(what=name, reason="it is not installed here, or not by pip")
@@ -119,7 +119,7 @@ def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
                 wanted, _, condition = requirement.partition(";")
                 named = re.match(r"[\w.-]+", wanted)
                 if named and "extra" not in condition:
-                    # What others want on some systems only is there where this is one of them.
+                    # A dependency for some systems only is installed only on such a system.
                     required = re.sub(r"[-_.]+", "-", named[0]).lower()
                     waiting.append((required, name == "jobjar" or not condition))
 
@@ -129,14 +129,14 @@ def _read_carried(python: str) -> list[str]:
         names = read_file(f"{python}/{CARRIED}").decode().splitlines()
     except (FileNotFoundError, UnfitFile):
         return []
-    # In a group's jar any member may have written it.
+    # In a group's jar, any member may have written this list.
     return [name for name in names if ".." not in name.split("/") and not name.startswith("/")]
 
 
 def carry_library(python: str, mode: int, file_mode: int) -> None:
-    """Put the library into the directory `python` of a jar, where it is made with these modes, or replaced.
+    """Put the library into the directory `python` of a jar. Makes the directory with these modes, or replaces the library in it.
 
-    Raises CannotCarry, OSError.
+    Raises CannotCarry, UnsafeLink, OSError.
     """
     home = home_of_library()
     if home is not None and os.path.isdir(python) and os.path.samefile(python, f"{home}/python"):
@@ -150,7 +150,7 @@ def carry_library(python: str, mode: int, file_mode: int) -> None:
         os.makedirs(directory, exist_ok=True)
         os.chmod(directory, mode)
         remove_leftovers(directory, ".+?" + TEMPORARY)
-    # Whatever is here when this is killed is known to be ours.
+    # List old and new files first: after a kill, every file that is here is known to be ours.
     _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(before | set(files))).encode(), file_mode)
     for name, source in sorted(files.items()):
         with open(source, "rb") as file:
@@ -167,8 +167,8 @@ def _directories_above(name: str) -> Iterator[str]:
 
 
 def _write(path: str, data: bytes, mode: int) -> None:
-    """Write a file, unless it is there and the same. As with tar, none is synced: what a power failure spoils is found not to be
-    the same, and written again."""
+    """Write a file unless it already has this content. Nothing is synced, as with tar: after a power failure a damaged file
+    differs, so the next run writes it again."""
     try:
         is_same = read_file(path) == data
     except (FileNotFoundError, UnfitFile):

@@ -1,21 +1,22 @@
-"""Text for people: names may hold any bytes, and are shown escaped where they are not plain text."""
+"""Text for people. Names may have any bytes; those that are not plain text are shown escaped."""
 
 from __future__ import annotations
 
 import re
 
-# Control characters but the newline: C0, DEL, C1 (ECMA-48); and surrogates, which stand for bytes that are no UTF-8 (PEP 383).
+# Control characters except the newline: C0, DEL, C1 (ECMA-48). And surrogates, which stand for bytes that are not UTF-8
+# (PEP 383).
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """Text for a terminal or a log: what would move the cursor or ring a bell is shown as `\\x1b`, and so is a byte of a name
-    that is not UTF-8. Lines stay lines. What this returns can be encoded."""
+    """Escape text for a terminal or a log. A character that would move the cursor or ring a bell is shown like `\\x1b`, and so
+    is a byte of a name that is not UTF-8. Newlines stay. The result can be encoded."""
     return _CONTROL.sub(_escape, text)
 
 
 def printable_name(name: str) -> str:
-    """A name for people, as `printable` has it, in one line."""
+    """Escape a name as `printable` does, and its newlines too."""
     return printable(name).replace("\n", "\\n")
 
 
@@ -27,7 +28,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is UTF-8 on disk. Nothing of a jar has another: neither a journal nor a ledger could."""
+    """Whether a name is UTF-8 on disk. No file of a jar has another name: journals and ledgers could not hold it."""
     if name.isascii():
         return True
     try:
@@ -38,5 +39,5 @@ def is_text(name: str) -> bool:
 
 
 def as_text(word: str) -> str:
-    """A word of a person's to be looked for in a ledger: one that is not text is spelt as `printable` does, and means nothing."""
+    """Prepare a user's word for a search in a ledger. A word that is not UTF-8 is escaped by `printable`, and matches nothing."""
     return word if is_text(word) else printable(word)

@@ -1,22 +1,22 @@
-"""Times as people write them (`90`, `1m30s`, `2h`) turned into seconds, and back for reports."""
+"""Convert times as people write them (`90`, `1m30s`, `2h`) to seconds, and format times, rates and sizes for reports."""
 
 from __future__ import annotations
 
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-# More than anybody waits for; sums of it with a time are dates still.
+# Longer than anybody waits. A time plus this many seconds is still a valid date.
 LONGEST_S = 36_525 * 86_400.0
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _RATES = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
 _UNLIMITED = "unlimited"
-# As a number, which releases that know no word for it take as it is meant: journals hold it.
+# A number, since journals hold it: releases that do not know the word `unlimited` treat it correctly.
 UNLIMITED = 1 << 40
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds in `text`: a plain number, or numbers with ms, s, m, h or d. Raises ValueError with the reason."""
+    """Parse a time to seconds: a plain number, or numbers with ms, s, m, h or d. Raises ValueError with the reason."""
     seconds = _parse_seconds(text.strip())
     if seconds > LONGEST_S:
         raise ValueError(f"{text.strip()[:40]!r} is longer than 100 years")
@@ -33,7 +33,7 @@ def _parse_seconds(text: str) -> float:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: `0.4 s`, `42 s`, `3 m 20 s`, `5 h 12 m`, `3 d 4 h`."""
+    """Format a duration for people: `0.4 s`, `42 s`, `3 m 20 s`, `5 h 12 m`, `3 d 4 h`."""
     if seconds < 10:
         return f"{max(seconds, 0.0):.1f} s"
     whole = int(seconds)
@@ -47,7 +47,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(per_s: float) -> str:
-    """How often something happens, in the unit that gives numbers of one or more: `1,200/s`, `12/min`, `4/h`, `1.5/d`."""
+    """Format a rate in the first unit that gives one or more: `1,200/s`, `12/min`, `4/h`, `1.5/d`."""
     if per_s <= 0:
         return "0"
     unit, each_s = next(((unit, each_s) for unit, each_s in _RATES if per_s * each_s >= 1), _RATES[-1])
@@ -56,7 +56,7 @@ def format_rate(per_s: float) -> str:
 
 
 def parse_retries(text: str) -> int:
-    """How often a job is run again: a whole number, or `unlimited`. Raises ValueError with the reason."""
+    """Parse a number of retries: a whole number, or `unlimited`. Raises ValueError with the reason."""
     text = text.strip()
     if text.lower() == _UNLIMITED:
         return UNLIMITED
@@ -66,12 +66,12 @@ def parse_retries(text: str) -> int:
 
 
 def name_retries(retries: int | None) -> int | str | None:
-    """The number as people write it."""
+    """Return a number of retries as people write it. The inverse of `parse_retries`."""
     return _UNLIMITED if retries is not None and retries >= UNLIMITED else retries
 
 
 def format_bytes(size: int) -> str:
-    """A size for people: `0 B`, `999 B`, `1.5 KiB`, `20 MiB`."""
+    """Format a size for people: `0 B`, `999 B`, `1.5 KiB`, `20 MiB`."""
     if size < 1024:
         return f"{size} B"
     power = 1

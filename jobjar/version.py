@@ -1,3 +1,3 @@
-"""The version, once."""
+"""The version of Job Jar."""
 
 VERSION = "0.1.0"

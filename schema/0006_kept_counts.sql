@@ -1,66 +1,82 @@
 -- What is asked of a jar of millions is kept and not counted: how many jobs are in which state, how many attempts ended when, and
 -- what was seen when a large directory was looked through last. Counts are kept by triggers, so that whatever changes a row
--- keeps them: a fold, a reconciliation, a person. (`INSERT OR IGNORE` would not do in them: what the statement that fires a trigger
--- says of conflicts goes before it.)
+-- keeps them: a fold, a reconciliation, a person.
+
+-- Nothing in these two tables, nor in their triggers, can be refused: a statement that might be, in the midst of what a trigger
+-- writes, has SQLite copy each page before it is written, which costs a fold half its time again. So they have no constraint;
+-- a row is made where there is none, and then added to.
 
 -- How many jobs are in a state, by category and kind; of those that wait by priority too (else 0). A row of none is not kept.
 CREATE TABLE job_count (
-    state TEXT NOT NULL,
-    category TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    jobs INTEGER NOT NULL,
-    PRIMARY KEY (state, category, priority, kind)
-) WITHOUT ROWID;
+    state TEXT,
+    category TEXT,
+    priority INTEGER,
+    kind TEXT,
+    jobs INTEGER
+);
+CREATE INDEX job_count_key ON job_count (state, category, priority, kind);
 INSERT INTO job_count
     SELECT state, category, CASE state WHEN 'unclaimed' THEN priority ELSE 0 END AS of_priority, kind, count(*) FROM job
     GROUP BY state, category, of_priority, kind;
 CREATE TRIGGER job_count_added AFTER INSERT ON job BEGIN
     INSERT INTO job_count
-        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 1)
-        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        SELECT new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 0
+        WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE state = new.state AND category = new.category
+            AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END AND kind = new.kind);
+    UPDATE job_count SET jobs = jobs + 1 WHERE state = new.state AND category = new.category
+        AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END AND kind = new.kind;
 END;
 CREATE TRIGGER job_count_changed AFTER UPDATE OF state, category, kind, priority ON job
 WHEN new.state <> old.state OR new.category <> old.category OR new.priority <> old.priority OR new.kind <> old.kind BEGIN
-    UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category AND kind = old.kind
-        AND priority = CASE old.state WHEN 'unclaimed' THEN old.priority ELSE 0 END;
+    UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category
+        AND priority = CASE old.state WHEN 'unclaimed' THEN old.priority ELSE 0 END AND kind = old.kind;
     INSERT INTO job_count
-        VALUES (new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 1)
-        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        SELECT new.state, new.category, CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END, new.kind, 0
+        WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE state = new.state AND category = new.category
+            AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END AND kind = new.kind);
+    UPDATE job_count SET jobs = jobs + 1 WHERE state = new.state AND category = new.category
+        AND priority = CASE new.state WHEN 'unclaimed' THEN new.priority ELSE 0 END AND kind = new.kind;
 END;
 CREATE TRIGGER job_count_removed AFTER DELETE ON job BEGIN
-    UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category AND kind = old.kind
-        AND priority = CASE old.state WHEN 'unclaimed' THEN old.priority ELSE 0 END;
+    UPDATE job_count SET jobs = jobs - 1 WHERE state = old.state AND category = old.category
+        AND priority = CASE old.state WHEN 'unclaimed' THEN old.priority ELSE 0 END AND kind = old.kind;
 END;
 CREATE TRIGGER job_count_none AFTER UPDATE ON job_count WHEN new.jobs = 0 BEGIN
     DELETE FROM job_count
-        WHERE state = new.state AND category = new.category AND kind = new.kind AND priority = new.priority;
+        WHERE state = new.state AND category = new.category AND priority = new.priority AND kind = new.kind;
 END;
 
 -- How many attempts ended in a minute (of the epoch), by outcome.
 CREATE TABLE attempt_count (
-    minute INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    is_final INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    PRIMARY KEY (minute, outcome, is_final)
-) WITHOUT ROWID;
+    minute INTEGER,
+    outcome TEXT,
+    is_final INTEGER,
+    attempts INTEGER
+);
+CREATE INDEX attempt_count_key ON attempt_count (minute, outcome, is_final);
 INSERT INTO attempt_count
     SELECT CAST(ended_at / 60 AS INTEGER) AS minute, outcome, is_final, count(*) FROM attempt
     WHERE ended_at IS NOT NULL AND outcome IS NOT NULL GROUP BY minute, outcome, is_final;
 CREATE TRIGGER attempt_count_added AFTER INSERT ON attempt WHEN new.ended_at IS NOT NULL AND new.outcome IS NOT NULL BEGIN
-    INSERT INTO attempt_count VALUES (CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 1)
-        ON CONFLICT DO UPDATE SET attempts = attempts + 1;
+    INSERT INTO attempt_count SELECT CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 0
+        WHERE NOT EXISTS (SELECT 1 FROM attempt_count WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
+            AND outcome = new.outcome AND is_final = new.is_final);
+    UPDATE attempt_count SET attempts = attempts + 1 WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
+        AND outcome = new.outcome AND is_final = new.is_final;
 END;
 CREATE TRIGGER attempt_count_changed AFTER UPDATE OF ended_at, outcome, is_final ON attempt BEGIN
-    UPDATE attempt_count SET attempts = attempts - 1 WHERE is_final = old.is_final AND outcome = old.outcome
-        AND minute = CAST(old.ended_at / 60 AS INTEGER);
-    INSERT INTO attempt_count SELECT CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 1
-        WHERE new.ended_at IS NOT NULL AND new.outcome IS NOT NULL ON CONFLICT DO UPDATE SET attempts = attempts + 1;
+    UPDATE attempt_count SET attempts = attempts - 1 WHERE minute = CAST(old.ended_at / 60 AS INTEGER)
+        AND outcome = old.outcome AND is_final = old.is_final;
+    INSERT INTO attempt_count SELECT CAST(new.ended_at / 60 AS INTEGER), new.outcome, new.is_final, 0
+        WHERE new.ended_at IS NOT NULL AND new.outcome IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM attempt_count WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
+            AND outcome = new.outcome AND is_final = new.is_final);
+    UPDATE attempt_count SET attempts = attempts + 1 WHERE minute = CAST(new.ended_at / 60 AS INTEGER)
+        AND outcome = new.outcome AND is_final = new.is_final;
 END;
 CREATE TRIGGER attempt_count_removed AFTER DELETE ON attempt BEGIN
-    UPDATE attempt_count SET attempts = attempts - 1 WHERE is_final = old.is_final AND outcome = old.outcome
-        AND minute = CAST(old.ended_at / 60 AS INTEGER);
+    UPDATE attempt_count SET attempts = attempts - 1 WHERE minute = CAST(old.ended_at / 60 AS INTEGER)
+        AND outcome = old.outcome AND is_final = old.is_final;
 END;
 
 -- A large directory of jobs (limbo, unclaimed, unclaimed/CATEGORY), as it was when it was last compared with the ledger; of a

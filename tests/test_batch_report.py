@@ -11,7 +11,7 @@ import pytest
 from jobjar.errors import UnknownBatch
 from jobjar.jar import Jar
 from jobjar.ledger import ask_batches
-from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
+from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_fresh_in_memory, rebuild_ledger
 from jobjar.reports.batches import format_batch, format_batches, gather_batches, gather_work
 from jobjar.reports.jobs import describe_job, find_job
 from jobjar.reports.refresh import refresh_ledger
@@ -390,7 +390,7 @@ def test_a_ledger_made_anew_says_the_same_of_a_batch(jar: Jar, make: Make) -> No
     for batch in (before, after):  # these go with the clock
         assert batch.pop("rate_per_s") and batch.pop("eta_s")
     assert after == before
-    with contextlib.closing(open_private_copy(jar.layout)) as copy:
+    with contextlib.closing(open_fresh_in_memory(jar.layout)) as copy:
         assert dump_ledger(copy) == dump_ledger(jar.ledger.connection)
 
 

@@ -13,7 +13,7 @@ from jobjar.journal.read import Entry
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries, apply_entry
 from jobjar.ledger.apply_others import HISTORY_LENGTH
-from jobjar.ledger.ask_claiming import last_word
+from jobjar.ledger.ask_claiming import final_attempt
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
@@ -277,7 +277,7 @@ def test_a_retry_within_one_second_of_the_disk_s_clock_is_not_taken_for_a_lost_l
     ]
     connection = new_ledger()
     apply_entries(connection, entries)
-    word = last_word(connection, "wkr1")
+    word = final_attempt(connection, "wkr1")
     assert word is not None and (word.number, word.was_moved_on) == (2, False)
 
 
@@ -296,7 +296,7 @@ def test_a_job_put_back_by_hand_and_claimed_again_within_one_second_does_not_mak
     for some in (entries, entries[::-1]):
         connection = new_ledger()
         apply_entries(connection, some)
-        word = last_word(connection, "wkr1")
+        word = final_attempt(connection, "wkr1")
         assert word is not None and (word.number, word.was_moved_on) == (1, False)
 
 

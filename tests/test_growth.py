@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobjar.journal.growth import ToldJournal, told_sizes
+from jobjar.journal.growth import MarkedJournal, marked_sizes
 from jobjar.ledger.fold import fold_journals
 from jobjar.nightly.rotation import compress_journals
 from tests.rig import Rig
@@ -17,9 +17,9 @@ from tests.rig import Rig
 # Appends as a worker does that goes on: it syncs now and then, and ends, or is killed.
 WRITER = """
 import os, signal, sys
-from jobjar.journal.growth import ToldJournal
+from jobjar.journal.growth import MarkedJournal
 path, told, count, is_killed = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:] == ["killed"]
-journal = ToldJournal(path, lambda: path, lambda unfit: path, told)
+journal = MarkedJournal(path, lambda: path, lambda unfit: path, told)
 for number in range(count):
     journal.append([{"entry": "nothing", "by": os.getpid(), "number": number}])
     journal.sync()
@@ -40,12 +40,12 @@ class Home:
         command = [sys.executable, "-c", WRITER, str(self.path), str(self.told_file), str(count), *words]
         return subprocess.Popen(command)
 
-    def open(self) -> ToldJournal:
+    def open(self) -> MarkedJournal:
         path = str(self.path)
-        return ToldJournal(path, lambda: path, lambda unfit: path, str(self.told_file))
+        return MarkedJournal(path, lambda: path, lambda unfit: path, str(self.told_file))
 
     def told(self) -> int | None:
-        return told_sizes(os.listdir(self.directory)).get(self.path.name)
+        return marked_sizes(os.listdir(self.directory)).get(self.path.name)
 
     def marks(self) -> list[str]:
         return [name for name in os.listdir(self.directory) if name.startswith(f".{self.path.name}.")]

@@ -44,7 +44,7 @@ def test_a_place_that_was_put_together_comes_apart_again(category: str) -> None:
 
 def test_a_place_is_found_in_the_jar() -> None:
     layout = Layout("/jar")
-    assert layout.path("unclaimed/LINUX/x") == f"{layout.jar_directory('LINUX')}/x" == "/jar/unclaimed/LINUX/x"
+    assert layout.path("unclaimed/LINUX/x") == f"{layout.category_directory('LINUX')}/x" == "/jar/unclaimed/LINUX/x"
     assert layout.path("completed/x") == f"{layout.completed}/x" == "/jar/completed/x"
     assert layout.path("limbo/x") == f"{layout.limbo}/x"
     assert layout.path(held_place("rain.7", "", "x")) == f"{layout.worker('rain.7').jobs}/x"
@@ -52,7 +52,7 @@ def test_a_place_is_found_in_the_jar() -> None:
 
 def test_the_uncategorized_jobs_lie_in_unclaimed_itself() -> None:
     layout = Layout("/jar")
-    assert layout.jar_directory("") == layout.unclaimed == "/jar/unclaimed"
+    assert layout.category_directory("") == layout.unclaimed == "/jar/unclaimed"
 
 
 def test_a_worker_home_elsewhere_moves_what_is_of_workers_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ from jobjar.liveness import (
     ProcessIdentity,
     boot_id,
     is_here,
-    is_left,
+    is_maker_dead,
     liveness,
     mark,
     own_nodes,
@@ -118,7 +118,7 @@ def test_a_temporary_name_s_maker_is_gone_only_where_its_namespace_is_ours(
 
     def is_left_by(text: str) -> bool:
         found = re.fullmatch(rf"(?:{own_nodes()}\.)?{MARK}", text)
-        return found is not None and is_left(found)
+        return found is not None and is_maker_dead(found)
 
     assert re.fullmatch(MARK, mark()) and not is_left_by(mark()) and not is_left_by(f"{node_name()}.{mark()}")
     assert is_left_by(f"{ended}+{pid_namespace()}") and is_left_by(f"{ended}")
@@ -146,7 +146,7 @@ def test_what_any_version_called_a_half_written_file_is_removed_when_its_maker_i
 def test_nobody_is_judged_where_proc_shows_other_processes() -> None:
     code = (
         "from jobjar.liveness import *; import re; me = this_process(); "
-        "left = re.fullmatch(MARK, f'{2**22 - 1}+{pid_namespace()}'); print(sees_processes(), liveness(me), is_left(left))"
+        "left = re.fullmatch(MARK, f'{2**22 - 1}+{pid_namespace()}'); print(sees_processes(), liveness(me), is_maker_dead(left))"
     )
     for words, said in ((["--mount-proc"], "True alive True"), ([], "False unknown False")):
         command = ["unshare", "--pid", "--fork", *words, sys.executable, "-c", code]

@@ -31,7 +31,7 @@ def test_a_model_has_the_columns_of_its_table_their_types_and_what_may_be_missin
         for _, name, type_, not_null, _, key in new_ledger().execute(f"PRAGMA table_info({model._meta.table_name})")
     }
     assert described
-    keys = {field.name for field in model._meta.get_primary_keys()}
+    keys = {field.name for field in model._meta.get_primary_keys() if field}
     modelled = {
         field.column_name: (column_type(field), not field.null, field.name in keys)
         for field in model._meta.sorted_fields

@@ -9,7 +9,7 @@ import pytest
 from jobjar.job_file.names import make_name
 from jobjar.ledger import reconcile_jar
 from jobjar.ledger.difference import Difference
-from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy
+from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_fresh_in_memory
 from jobjar.ledger.reconcile_file import scan_category
 from jobjar.ledger.reconcile_jar import Suspects, find_suspects, reconcile, reconcile_in_pieces
 from jobjar.recovery.recover import recover_node
@@ -258,7 +258,7 @@ def test_after_hand_moves_a_ledger_made_anew_says_the_same(rig: Rig, book: Book)
     (unclaimed / "A" / names[2]).rename(rig.home / "limbo" / names[2])
     (unclaimed / "A/x.5").rename(rig.home / "limbo/x.5")
     book.reconcile()
-    anew = open_private_copy(book.layout)
+    anew = open_fresh_in_memory(book.layout)
     live, rebuilt = dump_ledger(book.jar.ledger.connection), dump_ledger(anew)
     anew.close()
     for table in live:

@@ -14,7 +14,7 @@ import pytest
 from jobjar.jar import Jar
 from jobjar.journal.read import Entry, journal_key, list_journals, open_to_read, read_journal
 from jobjar.ledger.fold import fold_journals
-from jobjar.ledger.rebuild import dump_ledger, open_private_copy
+from jobjar.ledger.rebuild import dump_ledger, open_fresh_in_memory
 from jobjar.nightly import rotation
 from jobjar.nightly.rotation import compress_journals, rotate_journal
 from jobjar.stages.submit import describe_command, submit
@@ -60,7 +60,7 @@ def fold(jar: Jar) -> int:
 
 def assert_rebuild_is_equal(jar: Jar) -> None:
     fold(jar)
-    rebuilt = open_private_copy(jar.layout)
+    rebuilt = open_fresh_in_memory(jar.layout)
     assert dump_ledger(rebuilt) == dump_ledger(jar.ledger.connection)
     rebuilt.close()
 

@@ -1,1 +1,1 @@
-"""Which files a user may not use, whose they are, and what to do about it."""
+"""Files that a user may not use: which they are, whose they are, and what to do about it."""

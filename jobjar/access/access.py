@@ -1,7 +1,7 @@
-"""Which files and directories of a jar a user may use.
+"""Find which files and directories of a jar a user may use.
 
-Reads their status; writes nothing. A worker has to read a job, which says how it is to be run, and to run it; and to list and
-to change the directory that it takes jobs from.
+Reads their status; writes nothing. A worker has to read a job's file, which says how to run it, and to run it. It also has to
+list and to change the directory that it takes jobs from.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import stat
 from collections.abc import Collection
 from typing import NamedTuple
 
-# What a worker needs of a job's file, and of a category's directory.
+# The permissions that a worker needs for a job's file, and for a category's directory.
 _READ_AND_RUN, _ALL = 0o5, 0o7
 
 
 class User(NamedTuple):
-    """Somebody, by the numbers that permissions go by. A login that is a number is one that no node could name."""
+    """A user with the numbers that decide permissions. `name` is the login, or the uid if this node knows no login for it."""
 
     name: str
     uid: int
@@ -32,7 +32,7 @@ def this_user() -> User:
 
 
 def user_of(name: str) -> User | None:
-    """A user by login, as this node knows it; None where it does not."""
+    """Return the user with this login (or uid in digits); None if this node does not know it."""
     with contextlib.suppress(KeyError, OSError):
         entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
         name = entry.pw_name
@@ -41,7 +41,7 @@ def user_of(name: str) -> User | None:
 
 
 def name_of(uid: int) -> str:
-    """A user's login; the number where it has none here."""
+    """Return a user's login; the uid if it has none on this node."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -49,20 +49,22 @@ def name_of(uid: int) -> str:
 
 
 def describe_user(uid: int) -> str:
-    """The same for people."""
+    """Return a user's login for messages; `user <uid>` if it has none on this node."""
     name = name_of(uid)
     return f"user {name}" if name.isdecimal() else name
 
 
 def may_run(path: str, status: os.stat_result, user: User) -> bool:
-    """Whether a user may read and run a job's file. Of this process's own user the kernel is asked, where the mode does not say
-    yes: root may lack the right (in a container, on a server that takes root for nobody), and an access control list may give
-    it. Of another user the mode tells."""
+    """Whether a user may read and run a job's file.
+
+    If the mode does not allow it to this process's own user, the kernel is asked. An access control list may give the right.
+    Root may lack it: in a container, or on a server that maps root to nobody. For other users the mode decides.
+    """
     return _has(status, user, _READ_AND_RUN) or _may_also(path, status, user, os.R_OK | os.X_OK)
 
 
 def may_take_from(path: str, status: os.stat_result, user: User) -> bool:
-    """The same of a directory, for listing it and for moving jobs out of it."""
+    """Whether a user may list a directory and move jobs out of it. The answer is found as in `may_run`."""
     return _has(status, user, _ALL) or _may_also(path, status, user, os.R_OK | os.W_OK | os.X_OK)
 
 
@@ -78,15 +80,15 @@ def _has(status: os.stat_result, user: User, wanted: int) -> bool:
 def _may_also(path: str, status: os.stat_result, user: User, wanted: int) -> bool:
     if user.uid == os.geteuid():
         return os.access(path, wanted)
-    # Root reads and writes what it likes, and runs what anybody may; where it does not, only its own processes can tell.
+    # Root may read and write everything, and run what anybody may run. Only its own processes can see exceptions.
     return user.uid == 0 and (stat.S_ISDIR(status.st_mode) or bool(status.st_mode & 0o111))
 
 
 def may_move(status: os.stat_result, directory: os.stat_result, user: User) -> bool:
-    """Whether the sticky bit of a directory that a user may write to lets the user move a file out of it."""
+    """Whether a user who may write to a directory may move a file out of it: its sticky bit may forbid that."""
     return not directory.st_mode & stat.S_ISVTX or user.uid in (0, status.st_uid, directory.st_uid)
 
 
 def may_run_here(path: str) -> bool:
-    """Whether this process may read and run a file; False also where there is none."""
+    """Whether this process may read and run a file; False also for a missing file."""
     return os.access(path, os.R_OK | os.X_OK)

@@ -1,6 +1,6 @@
-"""Why the system refuses something, in words that help: whose the thing is, its mode, who asks, and what to do.
+"""Explain why the system refuses something: who owns the file, its mode, who asks, and what to do.
 
-One table says of each error what it means and what mends it. Reads the state of files and disks; writes nothing.
+One table has the meaning and the remedy of each error. Reads the state of files and disks; writes nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 class _Meaning(NamedTuple):
-    """What mends an error, and, where the system's own words are none for people, what it means."""
+    """The remedy for an error, and words for its meaning if the system's own words do not help people."""
 
     remedy: str
     words: str = ""
 
 
-# By errno. Where the same cause has another remedy (a limit of processes) its caller says so.
+# By errno. A caller whose errors have another remedy has its own table (`_NO_PROCESS`).
 _MEANINGS = {
     errno.ENOENT: _Meaning("make it, or mount the disk that it lies on"),
     errno.ENOTDIR: _Meaning("something on the way there is not a directory: move that away"),
@@ -49,7 +49,7 @@ _LEAST_LEFT_BYTES = 64 * 1024
 
 
 def explain_at(error: OSError, path: str, needs: int = os.W_OK) -> str:
-    """What an error means that came when something was done at `path`. `needs` is what was wanted of its directory."""
+    """Explain an error of an action at `path`. `needs` is the permission that the action needs there (os.R_OK or os.W_OK)."""
     if error.errno in _FORBIDDEN:
         return explain_forbidden(path, needs)
     meaning = _meaning_of(error)
@@ -59,7 +59,7 @@ def explain_at(error: OSError, path: str, needs: int = os.W_OK) -> str:
 
 
 def explain_forbidden(path: str, needs: int = os.W_OK) -> str:
-    """Why this user may not write at `path` (or, as `needs` says, read there), and whom to ask."""
+    """Explain why this user may not write at `path` (or read there, if `needs` is os.R_OK), and whom to ask."""
     where = _find_barrier(path, needs)
     try:
         status = os.stat(where)
@@ -79,7 +79,7 @@ def explain_forbidden(path: str, needs: int = os.W_OK) -> str:
 
 
 def _find_barrier(path: str, needs: int) -> str:
-    """The directory on the way to `path`, or what is there, that lets this user go no further."""
+    """Find the directory on the way to `path`, or the existing end of it, where this user can go no further."""
     path = os.path.abspath(path)
     ancestors = [path]
     while ancestors[-1] != os.path.dirname(ancestors[-1]):
@@ -95,7 +95,7 @@ def _find_barrier(path: str, needs: int) -> str:
 
 
 def explain_error(error: BaseException) -> str:
-    """An error as what is refused, why, and what to do."""
+    """Explain an error: what is refused, why, and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
@@ -103,7 +103,7 @@ def explain_error(error: BaseException) -> str:
 
 
 def explain_reason(error: OSError) -> str:
-    """The same where the caller names what is refused."""
+    """`explain_error` without the path, for callers that name what is refused."""
     remedy = _meaning_of(error).remedy
     if error.errno in _FORBIDDEN:
         remedy = f"give the workers' user (uid {os.geteuid()}) the right to use it"
@@ -111,7 +111,7 @@ def explain_reason(error: OSError) -> str:
 
 
 def explain_no_process(error: OSError) -> str:
-    """Why no process could be started, and what to do."""
+    """Explain why no process could be started, and what to do."""
     remedy = _NO_PROCESS.get(error.errno or 0) or _meaning_of(error).remedy
     return f"cannot start a process: {error.strerror}{'; ' + remedy if remedy else ''}"
 
@@ -121,8 +121,8 @@ def _meaning_of(error: OSError) -> _Meaning:
 
 
 def explain_disk(path: str) -> str | None:
-    """Why nothing can be written to the disk of `path`, and what to do; None where it can, as far as that is told without
-    trying. Raises OSError."""
+    """Explain why nothing can be written to the disk of `path`, and what to do; None if nothing speaks against a write. It
+    does not try one. Raises OSError."""
     state = os.statvfs(path)
     if state.f_flag & os.ST_RDONLY:
         return f"the disk of {path} is mounted read-only here; {_MEANINGS[errno.EROFS].remedy}"
@@ -135,12 +135,12 @@ def explain_disk(path: str) -> str | None:
 
 
 def explain_file(status: os.stat_result, user: str) -> str:
-    """Why a user cannot run a job, and what to do."""
+    """Explain why a user cannot run a job, and what to do."""
     return f"{user} may not read and run it: it {_belongs(status)} (`chmod a+rx`, or `g+rx` in a jar of a group)"
 
 
 def explain_directory(status: os.stat_result, user: str) -> str:
-    """Why a user cannot take jobs from a directory, and what to do."""
+    """Explain why a user cannot take jobs from a directory, and what to do."""
     return (
         f"{user} may not take jobs from its directory: that {_belongs(status)} (`chmod g+rwxs` in a jar of a group, else it "
         "wants workers of that user)"
@@ -148,13 +148,13 @@ def explain_directory(status: os.stat_result, user: str) -> str:
 
 
 def explain_sticky(status: os.stat_result, user: str) -> str:
-    """Why a user cannot move a job out of its directory, and what to do."""
+    """Explain why a user cannot move a job out of its directory, and what to do."""
     owner = describe_user(status.st_uid)
     return f"{user} may not move it: it belongs to {owner}, and its directory has the sticky bit (`chmod -t` on that)"
 
 
 def explain_unlisted(place: str, status: os.stat_result) -> str:
-    """Why this user was told nothing of what is in a directory."""
+    """Explain why a report leaves out the content of a directory."""
     return f"{place}/ was not looked into: {login()} may not list it, it {_belongs(status)}"
 
 
@@ -163,7 +163,7 @@ def _belongs(status: os.stat_result) -> str:
 
 
 class Refusals:
-    """What a worker was refused, by its place or its kind: each is said once, until it is allowed."""
+    """The refusals that a worker has logged, by place or kind. Each is logged once until it ends."""
 
     def __init__(self) -> None:
         self.user = this_user()
@@ -176,14 +176,14 @@ class Refusals:
         return bool(self._said)
 
     def tell(self, place: str, reason: str, log: Callable[[str], None]) -> None:
-        """Say that a place is passed over, unless that was said already."""
+        """Log that a place is passed over, unless that was logged already."""
         if place not in self._said:
             self._said.add(place)
             log(f"{place} is passed over: {reason}")
 
     def tell_error(self, error: Exception, log: Callable[[str], None]) -> None:
-        """Say an error, unless one of its kind was said already."""
-        # Not by the whole text: the next job is refused for the same reason.
+        """Log an error, unless one of its kind was logged already."""
+        # The kind leaves out the job's name: the next job is refused for the same reason.
         named = error.fields.get("reason") if isinstance(error, JarError) else None
         kind = f"errno {error.errno}" if isinstance(error, OSError) else f"{type(error).__name__} {named}"
         if kind not in self._said:
@@ -195,7 +195,7 @@ class Refusals:
         self._said.discard(what)
 
     def end_all(self, log: Callable[[str], None]) -> None:
-        """It goes on."""
+        """Log that the worker goes on, if it had logged a refusal; forget all refusals."""
         if self._said:
             self._said.clear()
             log("going on")

@@ -1,1 +1,1 @@
-"""What a claimed job and an attempt to run it are, where it runs, and which job may be taken: candidates, limits, throttles."""
+"""Claimed jobs and attempts to run them: where each runs, and which job a worker may take (candidates, limits, throttles)."""

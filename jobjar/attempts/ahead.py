@@ -1,9 +1,9 @@
-"""Which jobs a worker may take ahead of their turn, to stage them in while another runs; and who could run one at once instead.
+"""Decide which jobs a worker may take ahead of their turn, to stage them in while another job runs.
 
-A job that is taken ahead waits for this worker alone, perhaps for hours. So it is taken only where something is to be staged
-in, and not while another worker that asks for its category has nothing to do. That the ledger tells: workers that have not
-ended and hold no job; of the few that it names, their own files say whether they live, and what they ask for. No worker
-writes anything for it. Reads a job's file, the ledger and the files of idle workers; writes nothing but what folding writes.
+A job that is taken ahead waits for this worker alone, perhaps for hours. So it is taken only if it has something to stage in,
+and if no idle worker asks for its category. The ledger names the workers that have not ended and hold no job. The files of
+those few show whether they live, and what they ask for. Workers write nothing extra for this. Reads a job's file, the ledger
+and the files of idle workers; writes only what folding writes.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from jobjar.liveness import ALIVE
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import read_file
 
-# A worker of another node counts as there while its heartbeat is younger than so many of its intervals.
+# A worker of another node counts as alive while its heartbeat is younger than so many of its intervals.
 _BEATS = 3
-# So many that hold no job are looked at; the newest first.
+# At most so many workers without a job are looked at, the newest first.
 _MOST = 16
 
 
 def may_be_taken_ahead(claimer: Claimer, candidate: Candidate, now: float) -> bool:
-    """Whether a job may be claimed by a worker that cannot run it yet. `now` is the disk's time. What waits to be stored has
-    run, and needs no turn to."""
+    """Whether a worker may claim a job that it cannot run yet. A job that waits to be stored has run, so this is always true
+    for it. `now` is the disk's time."""
     if candidate.category.startswith(STORAGE_CATEGORY):
         return True
     return _has_staging(claimer, candidate) and find_idle(claimer, candidate.category, now) is None
 
 
 def _has_staging(claimer: Claimer, candidate: Candidate) -> bool:
-    """Whether there is something to be done before a job is run, as its file says."""
+    """Whether a job's file asks for something to be staged in before it runs."""
     if candidate.kind != DESCRIBED and not is_hand_made(candidate):
         return False
     try:
@@ -45,12 +45,11 @@ def _has_staging(claimer: Claimer, candidate: Candidate) -> bool:
             return False
         return has_staging(read_description(data, candidate.place))
     except (OSError, BadAttribute):
-        return False  # when its turn has come its claim tells what is wrong
+        return False  # its claim reports what is wrong when its turn comes
 
 
 def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
-    """The name of another worker that asks for a category and has nothing to do; None where none is known. `now` is the disk's
-    time."""
+    """The name of another worker that asks for a category and is idle; None if none is known. `now` is the disk's time."""
     jar = claimer.jar
     try:
         with jar.ledger.writing(patience_s=0) as connection:
@@ -63,7 +62,7 @@ def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
             names = workers_without_jobs(connection, claimer.worker_id, _MOST)
         return next((name for name in names if _waits_for_jobs(claimer, name, category, now)), None)
     except (LedgerBusy, LedgerUnavailable, OSError):
-        return None  # the next look tells
+        return None  # the next look may find one
 
 
 def _waits_for_jobs(claimer: Claimer, name: str, category: str, now: float) -> bool:

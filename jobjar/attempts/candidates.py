@@ -1,10 +1,9 @@
-"""Which job to try next: what the ledger proposes, kept for a moment, less what the journal says was taken since.
+"""Choose which job to try next: the ledger's proposals, kept for a moment, without those that others claimed since.
 
-Between two questions to the ledger a claim costs it nothing: no lock, no transaction. On a local disk the journal of this
-home is looked through before each claim (its bytes, not parsed), so that what other workers of the home claimed is passed
-over, and a job that became claimable has the ledger asked again at once. On a network disk that would make the server take
-in what was just appended, at each claim; there workers keep out of each other's way by spread.py. Writes the ledger; moves
-nothing.
+Between two questions to the ledger, a claim costs no lock and no transaction. On a local disk this home's journal is searched
+before each claim (its bytes, not parsed). So jobs that other workers of the home claimed are passed over, and the ledger is
+asked again at once if a job became claimable. On a network disk each such read would force the last appends to the server.
+There spread.py keeps workers out of each other's way. Writes the ledger; moves nothing.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from jobjar.ledger.removed import mark_missed
 from jobjar.shared_disk.files import is_taken_away
 from jobjar.shared_disk.listing import is_job_at
 
-# How the entries of a move to unclaimed and of one from there look in a journal.
+# The bytes in a journal that show a move to unclaimed, and one from there.
 _CLAIMABLE = b'"to":"unclaimed/'
 _CLAIMED = re.compile(rb'"from":("unclaimed/(?:[^"\\]|\\.)*")')
-# How long what the ledger said is believed without a sign to the contrary: hand-made submissions and delayed retries
-# are taken into it without an entry in this home's journal. On a network disk, where what others did is looked at once per
-# JJ_POLL_TIME, so long, but not longer than the second.
+# How long proposals are used if nothing contradicts them. They cannot last: hand-made submissions and due retries enter the
+# ledger without an entry in this home's journal. On a network disk they last for JJ_POLL_TIME, because others' journals are
+# read only once in that time, but not longer than the second value.
 _MAX_AGE_S = 0.25
 _MAX_AGE_OVER_NETWORK_S = 1.0
 _FEWEST, _MOST = 4, 256
-# On a network disk, for each worker that claims.
+# The candidates to ask for per worker that claims, on a network disk.
 _FOR_EACH = 32
 
 
 def propose(claimer: Claimer, now: float) -> Candidate | None:
-    """The job to try next, or None where there is none: categories in order, highest priority first, then oldest.
+    """The job to try next, or None if there is none: categories in order, highest priority first, then oldest.
 
     `now` is the disk's time. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar.
     """
@@ -58,7 +57,7 @@ def propose(claimer: Claimer, now: float) -> Candidate | None:
 
 
 def _unquote(text: bytes) -> str:
-    """A JSON string; most have nothing in them that JSON writes otherwise. '' for what is none: no job is there."""
+    """Decode a JSON string, quickly if it has no escapes. Returns '', at which no job lies, for a malformed one."""
     try:
         return str(json.loads(text)) if b"\\" in text else text[1:-1].decode()
     except ValueError:
@@ -90,7 +89,7 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
 
 
 def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> bool:
-    """Whether a job is not to be tried again yet. One whose file names a batch is, as soon as that is open again."""
+    """Whether it is too early to try a job again. If its file names a batch, it may be tried once that batch is open."""
     if place not in claimer.proposals.passed_over:
         return False
     batch = claimer.proposals.read_batches.get(place)
@@ -98,7 +97,7 @@ def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> 
 
 
 def refresh(claimer: Claimer, now: float) -> None:
-    """`renew` if that will be due soon and nobody is in the way; for while a job runs."""
+    """`renew`, if that is due soon and the lock is free. For use while a job runs."""
     if time.monotonic() >= claimer.proposals.stale_at - _max_age_s(claimer) / 2:
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar, OSError):
             claimer.jar.journal.read_new()
@@ -106,10 +105,10 @@ def refresh(claimer: Claimer, now: float) -> None:
 
 
 def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
-    """Bring the ledger up to date and ask it again: fold this home's journal and, once per JJ_POLL_TIME and node or for
-    `everything`, those of the others. Raises as `propose`, OSError."""
+    """Fold the journals and ask the ledger again. Other homes' journals are folded once per JJ_POLL_TIME and node, or if
+    `everything`. Raises the errors of `propose`, OSError."""
     jar, proposals = claimer.jar, claimer.proposals
-    # As many as were used up since the last time, and as many again: few while submissions keep coming in.
+    # Twice as many as were tried since the last time. So there are few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
     workers = [claimer.paths.name]
     jar.journal.flush()  # the lock may take long
@@ -124,7 +123,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
         if jar.ledger_home.has_other_homes:
             workers = claiming_workers(claimer, connection, now)
             if len(workers) > 1:
-                # The first are those that other nodes claimed already, as will be read in a moment.
+                # Other nodes may have claimed the first ones already; their entries are read a moment later.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
         proposals.throttles = throttled_batches(connection)
         proposals.aborted = aborted_batches(connection)
@@ -154,8 +153,8 @@ def _max_age_s(claimer: Claimer) -> float:
 
 
 def _mark_missing(claimer: Claimer, connection: Any) -> None:
-    """Note in the ledger which of its candidates were no jobs that are there, and still are not. Raises CannotUseJar where the
-    claimer's own directory is what is missing: what waits would be tried for ever."""
+    """Note in the ledger which candidates were found missing and still are, or are no jobs. Raises CannotUseJar if the
+    claimer's own directory is missing: else it would try the waiting jobs for ever."""
     for candidate in claimer.proposals.missing:
         if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
             mark_missed(connection, candidate.row, candidate.place)

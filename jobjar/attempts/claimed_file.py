@@ -1,4 +1,4 @@
-"""What a claimed job's file, and the ledger, say of the job: its id, its attributes, its description.
+"""Find a claimed job's id, attributes and description in its file and in the ledger.
 
 Reads the file; writes nothing: stages/claim.py journals what was found.
 """
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def identify(
     connection: Any, candidate: Candidate, path: str, status: os.stat_result
 ) -> tuple[str, Entry | None, list[str], bytes | None]:
-    """The job's id, what its claim has to say about it where no `submitted` entry did, and then what is odd in its file, and the
-    file's beginning. Raises BadAttribute."""
+    """The job's id; what was `found`, for the entry of its claim; oddities in its file; the file's beginning. The file is
+    not read if a `submitted` entry says all: what was found and the beginning are None then. Raises BadAttribute."""
     own_id = id_in_name(candidate.name)
-    # Where nobody submitted it, the file speaks at each claim: one that was held has been corrected since.
+    # A hand-made job's file is read at each claim. For example, somebody may have corrected one that was held.
     if own_id is not None and candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
         return own_id, None, [], None
     uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
@@ -42,7 +42,7 @@ def identify(
             "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
             **({"file": mark_prefix(status)} if uid != own_id else {}),
-            # What was said at its submission goes before what its file says; a hand-made job has only its file.
+            # The attributes of a submission override those in the file. For a hand-made job the file decides.
             **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
         },
         find_oddities(data),
@@ -51,11 +51,11 @@ def identify(
 
 
 def read_description_in(candidate: Candidate, data: bytes, found: Entry) -> tuple[Entry, Description | None, list[str]]:
-    """What the file of a described job says now, of which `data` is the beginning, its description, and what is odd: edited by
-    hand it counts at the next attempt. Raises BadAttribute."""
+    """The attributes that a described job's file has now, its description, and its oddities. `data` is the file's beginning.
+    So an edit by hand counts from the next attempt on. Raises BadAttribute."""
     said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
     names = {name for _, name, _ in read_lines(data, candidate.place)}
-    # What its submission said goes before what is only a default.
+    # If the file has no such line, the submission's value overrides the default.
     for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
         if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
             said[key] = value
@@ -69,12 +69,12 @@ def _known_attributes(candidate: Candidate) -> Entry:
 
 
 def _submitted_at(candidate: Candidate) -> float:
-    """When a job was submitted; where the entry that said so is lost, when it came to where it is."""
+    """When a job was submitted. If no entry has that, the time when it came to its place."""
     return candidate.moved_at if candidate.submitted_at is None else candidate.submitted_at
 
 
 def found_when_held(candidate: Candidate, status: os.stat_result) -> Entry:
-    """What the entry of a job that is held says of it."""
+    """What was `found` of a held job, for the entry of its move to limbo."""
     return {
         "submitter": candidate.submitter or name_of(status.st_uid),
         "submitted_at": _submitted_at(candidate),

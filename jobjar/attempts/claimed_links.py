@@ -1,8 +1,8 @@
-"""The symbolic links in claimed/: one a claimed job, for people.
+"""The symbolic links in claimed/, one per claimed job, for people.
 
-Makes a job's link at its claim and takes it away at its end; what a crash leaves there recovery tidies (recovery/tidy.py).
-Nothing else depends on them: a disk that refuses a link stops no job. Nodes may have mounted the disk at different paths, and
-earlier releases wrote absolute links; so what a link says is read as a place in the jar, and never followed.
+Makes a job's link at its claim and takes it away at its end. Recovery tidies what a crash leaves there (recovery/tidy.py).
+Nothing depends on the links: a disk that refuses a link stops no job. Nodes may mount the disk at different paths, and earlier
+releases wrote absolute links. So a link's text is read as a place in the jar, and a link is never followed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from jobjar.shared_disk.files import link_target, look, rename
 from jobjar.shared_disk.patience import patiently
 
 MAX_SPENT_LINKS = 50_000
-# Removing links goes on for so long at once: jobs and orders wait meanwhile.
+# Links are removed for at most so long at once, because jobs and orders wait meanwhile.
 _REMOVING_S = 0.25
 
 
 def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
-    """A symbolic link in claimed/ to the job; for people, so a disk that refuses it stops nothing."""
+    """Make a symbolic link in claimed/ to the job. Returns its path, or '' if the disk refuses it."""
     link_name, number = name, 2
     target = f".{claimer.paths.name}{path[len(claimer.paths.jobs) :]}"
     while True:
@@ -33,7 +33,7 @@ def link_in_claimed(claimer: Claimer, name: str, path: str) -> str:
             return link
         except FileExistsError:
             if _leads_to(link, target):
-                return link  # a try that failed had made it, or a dead worker of this name
+                return link  # an earlier try made it although it failed, or a dead worker of this name did
             if linked_place(claimer.jar.layout, link) is None:
                 with contextlib.suppress(OSError):  # a leftover of a dead worker
                     os.unlink(link)
@@ -52,56 +52,55 @@ def _leads_to(link: str, target: str) -> bool:
 
 
 def take_link_away(claimer: Claimer, link: str) -> None:
-    """Take a job's link out of claimed/. It is removed later, with others: ext4 makes each new inode dear for seconds
-    after an old one was freed, which at a link a job cost half a millisecond a job."""
+    """Move a job's link out of claimed/. It is removed later, with others: on ext4 new inodes are slow for seconds after an
+    old one was freed. Removing each link at once cost half a millisecond per job."""
     if not link:
         return
     try:
         if claimer.jar.ledger_home.has_other_homes:
-            os.unlink(link)  # over a network one step is cheaper than two, whatever the server's own disk is
+            os.unlink(link)  # over a network one step is cheaper than two, whatever disk the server has
             return
         rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
         claimer.spent_links += 1
     except OSError:
-        with contextlib.suppress(OSError):  # what stays behind recovery removes
+        with contextlib.suppress(OSError):  # recovery removes what stays behind
             os.unlink(link)
     if claimer.spent_links >= MAX_SPENT_LINKS:
         remove_spent_links(claimer)
 
 
 def take_own_link_away(claimer: Claimer, link: str) -> None:
-    """`take_link_away`, if the link of that name does not lead to another worker, which has the job now."""
+    """`take_link_away`, but only if the link leads to this worker. Another worker may have the job and the link by now."""
     with contextlib.suppress(OSError):
         if link and os.readlink(link).startswith(f".{claimer.paths.name}/"):
             take_link_away(claimer, link)
 
 
 def remove_spent_links(claimer: Claimer) -> None:
-    """Remove the links that were taken out of claimed/, as many as can be removed in a moment; for when there is nothing better
-    to do."""
+    """Remove links that were taken out of claimed/, as many as can be removed in a moment. For a worker with nothing to do."""
     until = time.monotonic() + _REMOVING_S
     while claimer.spent_links and time.monotonic() < until:
         claimer.spent_links -= 1
-        with contextlib.suppress(OSError):  # with the worker's directory, retention removes it
+        with contextlib.suppress(OSError):  # retention removes it with the worker's directory
             os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
 
 
 def target_in_claimed(layout: Layout, path: str) -> str:
-    """What a link in claimed/ has to say to lead to `path`, wherever a node has mounted the jar."""
+    """The text of a link in claimed/ that leads to `path`, wherever a node has mounted the jar."""
     if path.startswith(f"{layout.home}/"):
         return f"../{path[len(layout.home) + 1 :]}"
     return os.path.relpath(os.path.realpath(path), os.path.realpath(layout.claimed))
 
 
 def linked_place(layout: Layout, link: str) -> str | None:
-    """The place of the job that a link in claimed/ leads to; None where it leads to none (any more). Raises OSError."""
+    """The place of the job that a link in claimed/ leads to; None if it leads to no job, or no longer. Raises OSError."""
     try:
         text = os.readlink(link)
     except FileNotFoundError:
         return None
     place = _read_place(text)
     if place is None:
-        # Made by a hand.
+        # A person made it.
         target = link_target(link)
         place = None if target is None else _read_place(target)
     return place if place is not None and look(layout.path(place)) is not None else None

@@ -1,9 +1,9 @@
-"""The output of a job that opens `/dev/stderr` or its like by name: a pipe, and a process that copies it into the output file.
+"""The output of a job that opens `/dev/stderr` or the like by name: a pipe, and a process that copies it into the output file.
 
 `> /dev/stderr` opens the file behind the descriptor anew and empties it (proc(5)); a pipe has nothing to empty. A pipe for every
-job would cost each a process, so only those have one whose text names such a file: what a submission saw in it is kept in the
-file's sticky bit, which means nothing of a file that is no directory (chmod(2)); a file that is read at its claim tells itself.
-Killed here, the copier goes on until nobody writes any more, as the job does.
+job would cost each a process. So only a job gets one whose text names such a file. A submission sees that and keeps it in the
+file's sticky bit, which has no meaning for plain files (chmod(2)). A hand-made file is read at its claim. After a kill the
+copier goes on, as the job does, until no process writes any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import stat
 
 MARK = stat.S_ISVTX
 _NAMED = re.compile(rb"/dev/std(?:out|err)\b|/dev/fd/[12]\b|/proc/(?:self|\$\$)/fd/[12]\b")
-# How long the rest is waited for, once the job is over: what left its session may hold the pipe for ever.
+# How long to wait for the rest of the output once the job is over. A process that left its session may hold the pipe for ever.
 _REST_S = 5.0
 
 
@@ -25,14 +25,15 @@ def names_its_output(text: bytes) -> bool:
 
 
 class CopiedOutput:
-    """A pipe for one attempt, whose content a process of its own copies to `output`. Raises OSError where there can be none."""
+    """A pipe for one attempt, and a process that copies its content to `output`. Raises OSError if it cannot be made."""
 
     def __init__(self, output: int) -> None:
         from jobjar.processes.session import END_NOW, start_awaited  # a submission only asks for the name
 
         reader, self.descriptor = os.pipe2(os.O_CLOEXEC)
         try:
-            # Nothing but the end of what is written ends it: a signal to all processes of a worker would end its job by SIGPIPE.
+            # The copier ends only when its input ends. If a signal to all of a worker's processes ended it, SIGPIPE would end
+            # the job.
             self._pid = start_awaited(
                 lambda: os.posix_spawn(
                     "/bin/cat",
@@ -54,7 +55,7 @@ class CopiedOutput:
             os.close(reader)
 
     def finish(self) -> bool:
-        """Have what was written in the file; returns whether that is all. False where somebody still may write."""
+        """Wait until the output is in the file. Returns whether that is all of it; False if a process may still write."""
         import select
 
         from jobjar.processes.session import give_up, reap

@@ -4,13 +4,13 @@
     limits/category.LINUX/free/0/3                 token 3, which nobody holds
     limits/category.LINUX/taken/3.17.rain.7.<id>   the same token: the 17th that worker rain.7 of that id took
 
-A worker takes a token by a rename, before it claims a job, and gives it back by a rename, after the job's end. So of N
-tokens no more than N are held, whatever any node believes, and no clock and no lock is needed.
+A worker takes a token by a rename before it claims a job, and gives it back by a rename after the job's end. So at most N
+tokens are held, whatever any node believes. No clock and no lock is needed.
 
-Tokens are made in blocks, each of which is published by one rename of a whole directory, once and for ever (it always
-holds the file `made`, and so is never replaced). From then on a token is only renamed: it is in one place at any time, and
-no crash can lose or double it. The count is a file beside them, replaced by a rename: whoever takes a token reads it after
-that, and gives the token back if it is not allowed any more. Killed anywhere, a token is free, or it is held by a dead
+Tokens are made in blocks. One rename of a whole directory publishes a block, for ever: it always holds the file `made`, and
+a rename never replaces a directory that is not empty. From then on a token is only renamed. So it is in one place at any time,
+and no crash can lose or double it. The count is a file beside them, replaced by a rename. A worker reads it after it took a
+token, and gives the token back if it is not allowed any more. A kill at any point leaves a token free, or held by a dead
 worker, whose tokens recovery gives back.
 """
 
@@ -30,7 +30,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY, storage_category
 from jobjar.job_file.names import check_category, check_identifier, new_id
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
-from jobjar.liveness import MARK, is_left, mark, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
 from jobjar.shared_disk.creating import create_file, make_directory_in, move_between, opened, write_whole_in
 from jobjar.shared_disk.files import is_directory, look, look_afresh, make_directory, read_file, rename
 from jobjar.shared_disk.patience import FLICKER_S, do_once, patiently
@@ -45,7 +45,7 @@ _MARK = "made"
 
 
 class Token(NamedTuple):
-    """A token that a worker holds; `take` counts those that this worker took, so that no two have one name."""
+    """A token that a worker holds. `take` counts the tokens that this worker took, so that no two have the same name."""
 
     limit: str
     number: int
@@ -58,7 +58,7 @@ class Token(NamedTuple):
 
 
 class LimitState(NamedTuple):
-    """A limit as it is: `most` None is none, `free` are the numbers of the tokens that may be taken."""
+    """The state of a limit. `most` is None if there is no limit. `free` has the numbers of the tokens that may be taken."""
 
     key: str
     most: int | None
@@ -78,12 +78,12 @@ class LimitState(NamedTuple):
 
     @property
     def left(self) -> int | None:
-        """How many more jobs may be begun now."""
+        """How many more jobs may begin now; None if there is no limit."""
         return None if self.most is None else max(0, min(len(self.free), self.most - len(self.taken)))
 
 
 def limit_key(kind: str, name: str) -> str:
-    """The name of a limit's directory. The category '' is the uncategorized jobs. Raises BadCategory, BadIdentifier."""
+    """The name of a limit's directory. The category '' stands for uncategorized jobs. Raises BadCategory, BadIdentifier."""
     if kind == BATCH:
         return f"{BATCH}.{check_identifier(name)}"
     if kind == STORAGE:
@@ -101,8 +101,8 @@ def parse_count(text: str) -> int | None:
 
 
 def keys_of(category: str, batch: str | None) -> Iterator[str]:
-    """The limits that hold for a job of a category and a batch, in the order in which their tokens are taken. From its
-    stage-in to its stage-out a job has its own category and its batch, while it is stored that of its storage class alone."""
+    """The limits for a job of a category and a batch, in the order in which their tokens are taken. From its stage-in to its
+    stage-out, those of its category and its batch hold. While it is stored, only that of its storage class holds."""
     yield f"{CATEGORY}.{category}"
     if batch and not category.startswith(STORAGE_CATEGORY):
         yield f"{BATCH}.{batch}"
@@ -112,12 +112,11 @@ def keys_of(category: str, batch: str | None) -> Iterator[str]:
 
 
 def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
-    """Have at most `count` jobs of a category (`kind` CATEGORY), a storage class or a batch at once; None: as many as
-    there are. Raises BadCategory, BadIdentifier, BadLimit, CannotUseJar.
+    """Let at most `count` jobs of a category (`kind` CATEGORY), a storage class or a batch run at once; None removes the
+    limit. Raises BadCategory, BadIdentifier, BadLimit, CannotUseJar.
 
-    Jobs that run already go on. If they are more than `count`, a new one is begun only when fewer than `count` run; but jobs
-    that began while there was no limit are not counted. Workers know of a new limit within JJ_POLL_TIME, and keep a changed
-    one at once.
+    Jobs that run already go on. If they are more than `count`, a new one begins only when fewer than `count` run. Jobs that
+    began while there was no limit are not counted. Workers notice a new limit within JJ_POLL_TIME, and a changed one at once.
     """
     key = limit_key(kind, name)
     if count is not None and not 0 <= count <= HIGHEST:
@@ -133,7 +132,7 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
             make_directory(jar.layout.limits)
         with _opened(jar.layout) as limits:
             make_directory_in(limits, key, paths.path)
-        # By descriptors: of a group's jar a member may put a link in the place of each directory meanwhile.
+        # Descriptors are used because, in a group's jar, a member may replace any of these directories by a link meanwhile.
         with _opened(jar.layout, key) as limit:
             make_directory_in(limit, "free", paths.free)
             make_directory_in(limit, "taken", paths.taken)
@@ -144,13 +143,13 @@ def set_limit(jar: Jar, kind: str, name: str, count: int | None) -> None:
 
 
 def _opened(layout: Layout, *names: str) -> contextlib.AbstractContextManager[int]:
-    """A directory of limits, on the way to which no link is followed."""
+    """Open a directory of limits; no link is followed on the way."""
     path = "/".join((layout.limits, *names))
     return opened(lambda: open_directory_below(layout.home, "limits", *names), path)
 
 
 def _make_tokens(limit: int, paths: LimitPaths, count: int) -> None:
-    """Make the tokens that are still wanted, and the count."""
+    """Make the tokens that are still missing, and then the count."""
     name = f"new.{node_name()}.{mark()}.{new_id()}"
     workshop_path = f"{paths.path}/{name}"
     make_directory_in(limit, name, workshop_path)
@@ -169,7 +168,7 @@ def _make_tokens(limit: int, paths: LimitPaths, count: int) -> None:
 
 
 def _make_block(workshop: int, free: int, path: str, first: int) -> None:
-    """Make the tokens of the block at `path`, unless they were made already, by whomever."""
+    """Make the tokens of the block at `path`, unless any process has made them already."""
     name = os.path.basename(path)
     if _is_directory_in(free, name):
         return
@@ -181,7 +180,7 @@ def _make_block(workshop: int, free: int, path: str, first: int) -> None:
         # COMMIT: from here these tokens are there, for ever. A directory that is not empty is never replaced.
         patiently(lambda: os.rename(name, name, src_dir_fd=workshop, dst_dir_fd=free), path)
     except OSError:
-        # Somebody else was quicker, or it had happened (NFS): believe the destination, not the error.
+        # Another process was quicker, or the rename happened although it failed (NFS). Believe the destination, not the error.
         if not _is_directory_in(free, name):
             raise
 
@@ -195,7 +194,7 @@ def _is_directory_in(directory: int, name: str) -> bool:
 
 
 def discard_workshops(layout: Layout, key: str) -> None:
-    """Remove what killed processes of this node were making. Raises OSError."""
+    """Remove the half-made directories of this node's killed processes. Raises OSError."""
     with _opened(layout, key) as limit:
         _discard_workshops_in(limit, layout.limit(key))
 
@@ -204,13 +203,13 @@ def _discard_workshops_in(limit: int, paths: LimitPaths) -> None:
     workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
     for name in patiently(lambda: os.listdir(limit), paths.path):
         found = workshop.fullmatch(name)
-        if found and is_left(found):
+        if found and is_maker_dead(found):
             remove_entry(limit, paths.path, name)
 
 
 def put_back(layout: Layout, key: str, name: str, number: int) -> bool:
-    """Make the token free that has this name in taken/, as recovery does for workers: no link is followed on the way. Returns
-    whether it was there. Raises OSError."""
+    """Make the token of this name in taken/ free, on behalf of its worker. No link is followed on the way. Returns whether it
+    was there. Raises OSError."""
     path = layout.limit(key).free_token(number)
     block = os.path.basename(os.path.dirname(path))
     try:
@@ -225,13 +224,13 @@ def put_back(layout: Layout, key: str, name: str, number: int) -> bool:
 
 
 def list_keys(layout: Layout) -> list[str]:
-    """The limits that there are, or were, by name; a file of such a name is none. Raises OSError."""
+    """The names of the limits that exist or existed, sorted. Only directories count. Raises OSError."""
     names = filter(_KEY.fullmatch, list_names(layout.limits))
     return sorted(name for name in names if is_directory(layout.limit(name).path))
 
 
 def list_names(path: str) -> list[str]:
-    """The names in a directory of limits; none where it is missing. Raises OSError."""
+    """The names in a directory of limits; empty if it is missing. Raises OSError."""
     try:
         return patiently(lambda: os.listdir(path), path, FLICKER_S)
     except FileNotFoundError:
@@ -239,9 +238,9 @@ def list_names(path: str) -> list[str]:
 
 
 def read_count(paths: LimitPaths, is_network: bool = False) -> int | None:
-    """How many may run; None where there is no limit. What cannot be read as a number lets nothing run. Raises OSError."""
+    """How many jobs may run; None if there is no limit. A count that is no number lets nothing run. Raises OSError."""
     if is_network:
-        look_afresh(paths.path)  # or a client may go on reading the file that was replaced
+        look_afresh(paths.path)  # else a client may go on reading the replaced file
     try:
         text = _read_count_text(paths)
     except FileNotFoundError:
@@ -250,7 +249,7 @@ def read_count(paths: LimitPaths, is_network: bool = False) -> int | None:
 
 
 def _read_count_text(paths: LimitPaths) -> str:
-    """What the file says; '?' where it is no file. Raises FileNotFoundError, OSError."""
+    """The text of the count; '?' if it is no regular file. Raises FileNotFoundError, OSError."""
     try:
         return read_file(paths.count_file, FLICKER_S, size=100).decode("ascii", "replace").strip()
     except UnfitFile as error:
@@ -273,7 +272,7 @@ def list_taken(layout: Layout, key: str) -> list[Token]:
 
 
 def parse_taken(key: str, name: str) -> Token | None:
-    """The token that a file of this name in taken/ is; None where no worker gave it that name."""
+    """The token with this name in taken/; None if no worker gives such a name."""
     match = _TAKEN.fullmatch(name)
     return Token(key, int(match[1]), int(match[2]), match[3], match[4]) if match else None
 
@@ -284,7 +283,7 @@ def list_all_taken(layout: Layout) -> list[Token]:
 
 
 def read_limit(layout: Layout, key: str) -> LimitState:
-    """One limit as it is. Raises OSError."""
+    """The state of one limit. Raises OSError."""
     paths = layout.limit(key)
     count = read_count(paths, is_network=True)
     free = sorted(list_free(paths, count)) if count else []
@@ -299,7 +298,7 @@ def list_limits(layout: Layout) -> list[LimitState]:
 
 def describe_limits(layout: Layout) -> list[dict[str, Any]]:
     """The limits that are in force: `kind` (category, storage, batch), `name`, `limit`, how many more jobs may begin (`free`),
-    and who holds the tokens that are taken (`taken`). Raises OSError."""
+    and the workers that hold tokens (`taken`). Raises OSError."""
     return [
         {
             "kind": state.kind,
@@ -313,7 +312,7 @@ def describe_limits(layout: Layout) -> list[dict[str, Any]]:
 
 
 def explain_limits(layout: Layout, category: str, batch: str | None) -> list[str]:
-    """Why a job of this category and batch is not claimed now, as far as limits are the reason. Raises OSError."""
+    """The limits that keep a job of this category and batch from being claimed now, a line each. Raises OSError."""
     lines = []
     for key in keys_of(category, batch):
         state = read_limit(layout, key)
@@ -328,7 +327,8 @@ def name_limit(state: LimitState) -> str:
 
 
 def find_faults(layout: Layout) -> list[str]:
-    """Tokens that are in two places or in none, and counts that are no numbers: nothing here does that. For `jobjar check`."""
+    """Tokens that are in two places or in none, and counts that are no numbers. Nothing in Job Jar causes these. For
+    `jobjar check`."""
     lines = []
     for key in list_keys(layout):
         paths = layout.limit(key)
@@ -337,7 +337,7 @@ def find_faults(layout: Layout) -> list[str]:
             lines.append(f"limits/{key}/count: {count_text[:20]!r} is not a number: none of it is run")
         blocks = [int(name) for name in list_names(paths.free) if name.isdecimal()]
         numbers = range(1, TOKENS_IN_BLOCK * (max(blocks, default=-1) + 1) + 1)
-        # A token goes from one to the other meanwhile: three looks miss none that is there.
+        # A token may move between free/ and taken/ meanwhile. Three looks miss none that exists.
         free = set(list_free(paths, len(numbers)))
         taken = [token.number for token in list_taken(layout, key)]
         again = set(list_free(paths, len(numbers)))

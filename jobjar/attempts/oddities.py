@@ -1,7 +1,7 @@
-"""What is odd in a job's file, told when it is claimed: lines that look like attributes and do not count (job_file/header.py).
+"""Oddities of a job's file, found at its claim: lines that look like attributes but do not count (job_file/header.py).
 
-Whoever submits by program is refused for such lines. A job that was put there by hand is run, and its attempt has warnings.
-Makes entries; writes nothing.
+Programs refuse to submit a file with such lines. A hand-made job runs, and its attempt gets warnings. Makes entries; writes
+nothing.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from jobjar.attempts.attempt import Claimer
 from jobjar.job_file.header import find_misplaced
 from jobjar.journal.read import Entry
 
-# What is told at an attempt's beginning is numbered apart from what is told at its end, so that two entries can tell of one.
+# Warnings from an attempt's beginning are numbered apart from those of its end, so that one attempt can have both entries.
 _FIRST_NUMBER = -1000
-# So many odd lines of one file are told.
+# The odd lines of one file that get warnings of their own.
 _MOST = 10
 
 
 def find_oddities(data: bytes) -> list[str]:
-    """What is odd in a job's file, of which `data` is the beginning, as warnings for people."""
+    """The oddities of a job's file, as warnings for people. `data` is the file's beginning."""
     found = [f"line {line.number} of its file: {line.reason}" for line in find_misplaced(data)]
     return found if len(found) <= _MOST else [*found[:_MOST], f"{len(found) - _MOST} more such lines of its file"]
 
 
 def oddities_entry(claimer: Claimer, uid: str, attempt: int, oddities: list[str]) -> Entry:
-    """The `warned` entry of them, for an attempt that begins."""
+    """The `warned` entry of these oddities, for an attempt that begins."""
     return {
         "entry": "warned",
         "job": uid,

@@ -1,8 +1,8 @@
-"""What becomes of a job whose own file is gone when it ends: the job removed it, or moved it away, while it ran.
+"""Handle a job whose own file is gone at its end: the job removed it, or moved it away, while it ran.
 
-Such a job ends as it exited. A worker keeps the files of jobs that may have to run again open, so that it can put one back; of
-a job that is over a note takes the file's place. Both are written to the worker's `jobs/` under a hidden name first: a crash
-before the rename leaves a job without a file, one after it what recovery moves on as is journaled.
+Such a job ends as it exited. If it is to run again, its file is put back: the worker keeps the files of such jobs open. If it is
+over, a note takes the file's place. Both are first written under a hidden name in the worker's `jobs/`. A crash before the
+rename leaves a job without a file. After it, recovery moves the file on as the journal says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jobjar.shared_disk.files import look, rename, write_all
 from jobjar.shared_disk.listing import list_jars
 from jobjar.shared_disk.patience import patiently
 
-# What find_file says where somebody took the job back; and where another worker has claimed it since.
+# Results of find_file: somebody took the job back; another worker has claimed it since.
 TAKEN_BACK = "taken back"
 CLAIMED_AGAIN = "claimed again"
 _PIECE_BYTES = 1 << 20
@@ -35,9 +35,9 @@ What it came to is in the journals: jobjar show {uid}
 
 
 def hold_file(claimer: Claimer, job: ClaimedJob) -> None:
-    """Keep a job's file open, to put it back where the job removes it and is to run again."""
+    """Keep a job's file open, to put it back if the job removes it and is to run again."""
     if job.uid not in claimer.held_files:
-        with contextlib.suppress(OSError):  # not to be read by this user: then it cannot be put back
+        with contextlib.suppress(OSError):  # this user may not read it; then it cannot be put back
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             claimer.held_files[job.uid] = os.open(job.path, flags)
 
@@ -50,8 +50,8 @@ def let_file_go(claimer: Claimer, job: ClaimedJob) -> None:
 
 
 def was_taken_back(jar: Jar, worker_id: str, job: ClaimedJob, unknown: bool) -> bool:
-    """Whether the journals tell that somebody took this attempt's job back; `unknown` where they cannot be read. Who takes a
-    job back journals that, durably, before the file moves."""
+    """Whether the journals say that somebody took this attempt's job back; `unknown` if they cannot be read. A process that
+    takes a job back journals that durably before it moves the file."""
     with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         return was_recovered(connection, job.uid, job.attempt, worker_id, job.move_number)
@@ -59,8 +59,8 @@ def was_taken_back(jar: Jar, worker_id: str, job: ClaimedJob, unknown: bool) -> 
 
 
 def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
-    """Where the file of a job is that is not with its worker any more: a place; TAKEN_BACK, also where nobody can tell;
-    CLAIMED_AGAIN; None where it is gone. Raises OSError while the disk does not tell."""
+    """Where the file is that has left its worker: a place, TAKEN_BACK (also if the ledger cannot be used), CLAIMED_AGAIN, or
+    None if it is gone. Raises OSError while the disk does not answer."""
     layout = claimer.jar.layout
     try:
         with claimer.jar.ledger.writing() as connection:
@@ -76,7 +76,7 @@ def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
 
 def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
     """The place in the jar to which a job's file was moved from its worker, or None."""
-    # completed/ may hold millions: there only its own name is looked for.
+    # completed/ may hold millions of jobs, so only the job's own name is looked up there.
     completed = f"completed/{job.name}"
     found = {completed} if look(layout.path(completed)) is not None else set()
     found |= list_jars(layout, with_completed=False) - {job.place}
@@ -93,8 +93,8 @@ def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
 
 
 def put_aside_no_job(job: ClaimedJob) -> None:
-    """Where a job put a directory or a link in the place of its own file, take that out of the way: in unclaimed/ a directory
-    would be a category. It stays under a hidden name, with the worker's directory. Raises OSError while the disk refuses."""
+    """If a job put a directory or a link in the place of its own file, move that out of the way: in unclaimed/ a directory
+    would be a category. It stays in the worker's directory under a hidden name. Raises OSError while the disk refuses."""
     try:
         if stat.S_ISREG(patiently(lambda: os.lstat(job.path), job.path).st_mode):
             return
@@ -104,8 +104,8 @@ def put_aside_no_job(job: ClaimedJob) -> None:
 
 
 def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:
-    """Put the file of a job that is to run again back to where it was; returns whether that could be done. Raises OSError
-    while the disk refuses."""
+    """Put back the file of a job that is to run again. Returns whether that was possible. Raises OSError while the disk
+    refuses."""
     held = claimer.held_files.get(job.uid)
     if held is None:
         return False
@@ -114,22 +114,22 @@ def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:
         os.lseek(held, 0, os.SEEK_SET)
         first = os.read(held, _PIECE_BYTES)
     except OSError:
-        return False  # another client of a network disk removed it, or the job emptied it: there is nothing to run
+        return False  # another client of a network disk removed it
     if not first:
-        return False
+        return False  # the job emptied it: there is nothing to run
     _write(job, mode, first, held)
     return True
 
 
 def leave_note(job: ClaimedJob) -> None:
-    """Put a note, which is no job, in the place of a job's file. Raises OSError while the disk refuses."""
+    """Put a note in the place of a job's file. The note is no job: it has no run bit. Raises OSError while the disk refuses."""
     _write(job, 0o644, _NOTE.format(name=job.name, uid=job.uid).encode("utf-8", "surrogateescape"), None)
 
 
 def _write(job: ClaimedJob, mode: int, first: bytes, rest: int | None) -> None:
     directory = os.path.dirname(job.path)
     hidden = f"{directory}/.{job.uid}.own_file"
-    with contextlib.suppress(FileExistsError):  # a job may have removed that too
+    with contextlib.suppress(FileExistsError):  # the job may have removed the directory too
         os.makedirs(directory)
     descriptor = patiently(lambda: create_anew(hidden, 0o600), hidden)
     try:

@@ -1,6 +1,7 @@
-"""Why a claimer cannot have a job now: its batch has to wait, which of a hand-made job only its file tells; or this user may not.
+"""Find out that a claimer cannot have a job now: its batch has to wait, or this user may not run it.
 
-Reads a hand-made job's file, once for each change of it (put_off.py remembers what it said); writes nothing.
+Only the file of a hand-made job names its batch. It is read once per change of the file; put_off.py remembers the batch.
+Writes nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from jobjar.shared_disk.regular import open_regular
 
 
 def is_unnamed(candidate: Candidate) -> bool:
-    """Whether no entry that was read yet names the job (it was put there by hand, or its submission is still to be read), or its
-    file has a name that was not made for it."""
+    """Whether no entry that was folded names the job, or its file's name was not made for it. The first holds for a hand-made
+    job, and for one whose `submitted` entry was not folded yet."""
     return candidate.uid is None or candidate.move_number == 0 or not is_own_name(candidate.name, candidate.uid)
 
 
 def is_hand_made(candidate: Candidate) -> bool:
-    """Whether its file alone tells what it is, at each of its claims."""
+    """Whether only the job's file tells its attributes, so that it is read at each claim."""
     return is_unnamed(candidate) or candidate.uid != id_in_name(candidate.name) or not candidate.was_submitted
 
 
 def batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
-    """A candidate's batch. Of a hand-made job its file tells, which is looked at where anything depends on it."""
+    """A candidate's batch. For a hand-made job it is read from the file, but only if anything depends on it."""
     proposals = claimer.proposals
     if not is_hand_made(candidate):
         return candidate.batch
@@ -42,7 +43,7 @@ def batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
     try:
         return _read_batch(claimer, candidate.place)
     except (OSError, BadAttribute):
-        return candidate.batch  # the claim itself tells what is wrong
+        return candidate.batch  # the claim itself reports what is wrong
 
 
 def _read_batch(claimer: Claimer, place: str) -> str | None:
@@ -67,19 +68,19 @@ def _mark(status: os.stat_result) -> FileMark:
 
 
 def pass_over(claimer: Claimer, candidate: Candidate, spent_s: float) -> None:
-    """Not try a job again for a while; to find out that it cannot be had took `spent_s`."""
+    """Do not try a job again for a while. It took `spent_s` seconds to find that this claimer cannot have it."""
     claimer.proposals.passed_over.add(candidate.place, spent_s)
 
 
 def forget(claimer: Claimer, place: str) -> None:
-    """Remember nothing of a job that was claimed, or has gone."""
+    """Drop what is remembered of a job that was claimed or is gone."""
     claimer.proposals.read_batches.forget(place)
     claimer.proposals.passed_over.discard(place)
     claimer.refusals.end(place)
 
 
 class Refused(Exception):
-    """This user may not have a job, or any of its category."""
+    """This user may not have a job, or any job of its category."""
 
     def __init__(self, reason: str, is_of_category: bool = False) -> None:
         super().__init__(reason)
@@ -88,21 +89,21 @@ class Refused(Exception):
 
 
 def is_refused(claimer: Claimer, candidate: Candidate, warn: Callable[[str], None]) -> bool:
-    """Whether this user may not run a job, as a look at its file tells: to move it there and back would wake all who wait for
-    jobs."""
+    """Whether this user may not run a job. A look at its file shows that; moving it to the worker and back would wake all
+    workers that wait for jobs."""
     path = claimer.jar.layout.path(candidate.place)
     if may_run_here(path):
-        return False  # whether it may be moved, too, the claim tells; what was said of it is said no more until that succeeds
+        return False  # the claim shows if it may be moved too; until one succeeds, its refusal is not logged again
     status = look(path)
     if status is None or not is_job_file(status):
-        return False  # the claim itself tells what is wrong
+        return False  # the claim itself reports what is wrong
     claimer.proposals.read_batches.forget(candidate.place)
     claimer.refusals.tell(candidate.place, explain_file(status, claimer.refusals.user.name), warn)
     return True
 
 
 def why_not_moved(claimer: Claimer, candidate: Candidate, source: str, error: OSError) -> Refused | CannotUseJar:
-    """What it is that a move to the worker was not allowed."""
+    """The error to raise when a move to the worker was not permitted: CannotUseJar, or Refused with the reason."""
     directory = os.path.dirname(source)
     if not os.access(directory, os.W_OK | os.X_OK):
         status = look(directory)

@@ -1,6 +1,6 @@
-"""What a claimer cannot have now, and does not try again for a while: so what is behind it gets its turn, however much it is.
+"""Remember jobs that a claimer cannot have now, and does not try again for a while. So the jobs behind them get their turn.
 
-In memory alone; reads and writes nothing.
+Kept in memory only; reads and writes no files.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-# Trying again all that is put off takes at most this share of a claimer's time.
+# New tries of all that is put off take at most this share of a claimer's time.
 _SHARE = 0.05
-# So many files are remembered; then what they said is read again.
+# At most so many files are remembered. Beyond that all are forgotten, and read again.
 _MOST_FILES = 100_000
 
 
 class PutOff(Generic[K]):
-    """Keys that are put off, each for at least `least_s`, and the longer the more it takes to try all of them again."""
+    """Keys that are put off, each for at least `least_s` seconds. They are put off longer if trying all of them takes longer."""
 
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
@@ -26,7 +26,7 @@ class PutOff(Generic[K]):
         self._spent_s = 0.0
 
     def add(self, key: K, spent_s: float) -> None:
-        """Put a key off; to find that out took `spent_s`."""
+        """Put a key off. The try that failed took `spent_s` seconds."""
         self.discard(key)
         self._spent_s += spent_s
         self._until[key] = (time.monotonic() + max(self._least_s, self._spent_s / _SHARE), spent_s)
@@ -39,16 +39,16 @@ class PutOff(Generic[K]):
         return bool(self._until)
 
     def keys(self) -> list[K]:
-        """What is put off now."""
+        """The keys that are put off now."""
         now = time.monotonic()
         return [key for key, (until, _) in self._until.items() if until > now]
 
     def all_keys(self) -> list[K]:
-        """What was put off and not dropped since, also where the time is over."""
+        """All keys that were put off and not dropped since, including those whose time is over."""
         return list(self._until)
 
     def next_end_s(self) -> float:
-        """In how many seconds the first of them is not put off any more; infinite where there is none."""
+        """Seconds until the first key's time is over; infinite if there is no key."""
         now = time.monotonic()
         return min((max(0.0, until - now) for until, _ in self._until.values()), default=float("inf"))
 
@@ -58,7 +58,7 @@ class PutOff(Generic[K]):
             self._spent_s = max(0.0, self._spent_s - found[1])
 
     def forget_old(self) -> None:
-        """Drop what is not put off any more."""
+        """Drop the keys whose time is over."""
         now = time.monotonic()
         for key in [key for key, (until, _) in self._until.items() if until <= now]:
             self.discard(key)
@@ -69,7 +69,7 @@ class PutOff(Generic[K]):
 
 
 class FileMark(NamedTuple):
-    """By what a changed file is known: contents, mode and place each change the time of its inode."""
+    """What differs once a file was changed. New content, a new mode and a move each change its inode's time."""
 
     inode: int
     changed_ns: int
@@ -78,13 +78,13 @@ class FileMark(NamedTuple):
 
 
 class ReadBatches:
-    """The batches that the files of hand-made jobs name, by their places: each file is read once for each change of it."""
+    """The batches that hand-made jobs' files name, by place. Each file is read once per change."""
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[FileMark, str | None]] = {}
 
     def get(self, place: str) -> str | None:
-        """The batch that the file at a place named when it was read; None where it named none, or was not read."""
+        """The batch that the file at a place named when it was read; None if it named none or was not read."""
         found = self._read.get(place)
         return None if found is None else found[1]
 

@@ -1,10 +1,10 @@
-"""Which of several equal candidates a worker tries first, so that workers on a network disk do not all reach for the same one.
+"""Order equal candidates so that workers on a network disk do not all try the same one first.
 
-What another node claimed is known here up to JJ_POLL_TIME later, and what another worker of this node is just claiming
-some milliseconds later: a rename over a network takes that long. Until then each job counts as one worker's own, by a hash
-of its name over the workers that were seen to claim. A worker takes its own first, oldest first, and then the others',
-beginning with those that their workers come to last. The hash changes every few seconds, so that no job waits long for a
-worker that is slow. Only the order among jobs of one category and one priority changes. Reads the ledger; writes nothing.
+A claim on another node is known here up to JJ_POLL_TIME later. One on this node is known some milliseconds later, because a
+rename over a network takes that long. Until then each job counts as one worker's own: a hash of its name chooses among the
+workers that were seen to claim. A worker tries its own jobs first, oldest first. Then it tries the others', beginning with those
+that their workers come to last. The hash changes every few seconds, so that no job waits long for a slow worker. Only the order
+among jobs of one category and one priority changes. Reads the ledger; writes nothing.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from jobjar.attempts.attempt import Claimer
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate, recent_claims, recent_starts
 
-# A worker whose newest claim is older than the first does not claim often enough to be in the way; one that was not seen to
-# hold a job for the second has left, or has nothing to do.
+# A worker whose newest claim is older than the first value claims too rarely to be in the way. A worker that was not seen with a
+# job for the second has left, or is idle.
 _RECENT_CLAIM_S = 60.0
 _SEEN_FOR_S = 5.0
-# How long a job counts as the same worker's.
+# How long a job counts as the same worker's own.
 EPOCH_S = 4.0
 
 
 def claiming_workers(claimer: Claimer, connection: Any, now: float) -> list[str]:
-    """The workers that claim jobs just now, as far as this ledger tells, this one among them; sorted. `now` is the disk's
-    time."""
+    """The workers that claim jobs at present, by this ledger, including this one; sorted. `now` is the disk's time."""
     moment = time.monotonic()
     seen = claimer.proposals.claiming_workers
     for place in recent_claims(connection, now - _RECENT_CLAIM_S):
         seen[worker_of_place(place) or ""] = moment
-    # Who has just started will claim in a moment.
+    # A worker that has just started will claim in a moment.
     seen.update(dict.fromkeys(recent_starts(connection, now - _RECENT_CLAIM_S), moment))
     seen[claimer.paths.name] = moment
     for worker in [worker for worker, at in seen.items() if moment - at > _SEEN_FOR_S]:
@@ -56,7 +55,7 @@ def spread(candidates: Iterable[Candidate], workers: Sequence[str], worker: str,
             number = zlib.crc32(f"{epoch} {candidate.name}".encode("utf-8", "surrogateescape")) % len(workers)
             (own if number == own_number else others).append(candidate)
         others.reverse()
-        # Not all from the same end.
+        # Each worker begins at another point.
         start = len(others) * own_number // (2 * len(workers))
         ordered += own + others[start:] + others[:start]
     return ordered

@@ -1,7 +1,7 @@
-"""What could not be removed of a worker's earlier jobs, because something is mounted there: told, and tried again.
+"""Remember what could not be removed after a worker's earlier jobs, because something is mounted there; log it, and try again.
 
-Writes the worker's log, and warnings of jobs into the journal. Killed, it forgets: recovery finds what lies in the scratch
-directory of a dead worker.
+Writes to the worker's log, and warnings about jobs to the journal. A kill forgets the list; recovery finds the leftovers in the
+dead worker's scratch directory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TRIES_AGAIN_AFTER_S = 60.0
 
 
 class Stays:
-    """The scratch directories of one living worker of which something stayed."""
+    """The scratch directories of one living worker that could not be removed wholly."""
 
     def __init__(self, claimer: Claimer) -> None:
         self._claimer = claimer
@@ -26,7 +26,7 @@ class Stays:
         self._next_try = 0.0
 
     def note(self, path: str, kept: list[Kept]) -> None:
-        """Say what stayed of the directory `path`, and remember it."""
+        """Log what stayed of the directory `path`, and remember it."""
         if not self.paths:
             self._next_try = time.monotonic() + _TRIES_AGAIN_AFTER_S
         if path not in self.paths:
@@ -35,21 +35,21 @@ class Stays:
             self._claimer.jar.log(str(each))
 
     def note_late(self, job: ClaimedJob, path: str, kept: list[Kept]) -> None:
-        """`note` of a job whose attempt was told to have ended before it showed."""
+        """`note`, for a job whose end was journaled before this was known; it gets a warning."""
         self.note(path, [])
-        tell_late(self._claimer, job, kept)
+        journal_late(self._claimer, job, kept)
 
     def try_again(self, in_use: Container[str | None], at_once: bool = False) -> None:
-        """Remove what can be removed by now, but for the directories that jobs have: once a minute, or `at_once`."""
+        """Remove what can be removed by now, except the directories that jobs use: once a minute, or `at_once`."""
         if self.paths and (at_once or time.monotonic() >= self._next_try):
             self._next_try = time.monotonic() + _TRIES_AGAIN_AFTER_S
             self.paths = [path for path in self.paths if path not in in_use and remove_tree(path)]
 
 
-def tell_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
-    """Say, and have it be warnings of a job, what stays of an attempt that was told to have ended."""
+def journal_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
+    """Log what stays of an attempt whose end was journaled, and journal it as warnings of the job."""
     about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
     for each in kept:
         claimer.jar.log(str(each))
-        with contextlib.suppress(OSError):  # the log has it, and recovery finds what it is
+        with contextlib.suppress(OSError):  # the log has it, and recovery finds it
             claimer.jar.journal.append([late_warning(*about, str(each))])

@@ -1,10 +1,9 @@
-"""failure_throttle: a batch whose jobs fail fast, one after the other, is slowed by itself.
+"""failure_throttle: slow a batch whose jobs fail fast, one after the other.
 
-After so many failures in a row (a description's `failure_throttle`, 10 where it says nothing), each within a minute of its
-claim, a `throttle` entry is journaled: none of the batch's jobs is claimed for a minute. Each further fast failure that ends
-after that doubles the time, up to an hour; one success ends it. What is asked of the ledger is asked when a job of a batch
-has failed fast, and never otherwise. Across nodes all this is as current as their ledgers are. A crash in here leaves the
-batch as it was.
+A failure is fast within a minute of the job's claim. After some fast failures in a row (a description's `failure_throttle`, 10
+by default) a `throttle` entry is journaled: none of the batch's jobs is claimed for a minute. Each fast failure that ends after
+that time doubles it, up to an hour. One success ends the throttle. The ledger is searched for failures only when a job of
+a batch has failed fast. Across nodes this is as current as their ledgers. A crash in here leaves the batch as it was.
 """
 
 from __future__ import annotations
@@ -31,16 +30,15 @@ from jobjar.shared_disk.files import read_file
 
 FAILURES = 10
 FAST_S = 60.0
-FIRST_S, LONGEST_S = 60.0, 3600.0
-# Of how many ended attempts of the whole jar the failures in a row are looked for, for each of them. A batch whose failures
-# are rarer than that slows nobody.
+FIRST_S, LONGEST_THROTTLE_S = 60.0, 3600.0
+# Ended attempts of the whole jar that are searched, per failure of the threshold. A batch whose failures are rarer slows nobody.
 _AMONG = 20
 _TICK_S = 1e-6
 
 
 def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[str]:
-    """The batches whose jobs are not to be proposed in a category: throttled, aborted, or at their limit. What waits to be stored
-    has run, and is not in question. `now` is the disk's time."""
+    """The batches whose jobs are not proposed in a category: throttled, aborted, or at their limit. Jobs that wait to be stored
+    have run, so none is held up there. `now` is the disk's time."""
     throttles = claimer.proposals.throttles
     if category.startswith(STORAGE_CATEGORY):
         return ()
@@ -49,7 +47,7 @@ def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[st
 
 
 def is_closed(claimer: Claimer, category: str, batch: str | None, now: float) -> bool:
-    """Whether a job is not to be claimed, because its batch is throttled or aborted. `now` is the disk's time."""
+    """Whether a job's batch is throttled or aborted, so that it is not claimed. `now` is the disk's time."""
     proposals = claimer.proposals
     if batch is None or not (proposals.throttles or proposals.aborted) or category.startswith(STORAGE_CATEGORY):
         return False
@@ -57,24 +55,24 @@ def is_closed(claimer: Claimer, category: str, batch: str | None, now: float) ->
 
 
 def read_threshold(job: ClaimedJob, end: AttemptEnd, now: float) -> int:
-    """If an attempt failed fast: after how many of that in a row its batch is throttled, as the job's file says. 0 otherwise.
+    """After how many fast failures in a row the job's batch is throttled, by the job's file; 0 if this attempt did not fail fast.
 
-    For before the job moves on. `now` is the disk's time.
+    Call it before the job moves on. `now` is the disk's time.
     """
     if job.batch is None or end.outcome not in RETRIED_OUTCOMES or now - job.claimed_at > FAST_S:
         return 0
     try:
         said = read_description(read_file(job.path, size=HEADER_BYTES), job.place).failure_throttle
     except (OSError, BadAttribute):
-        said = None  # edited meanwhile, or taken back
+        said = None  # the file was edited meanwhile, or the job was taken back
     return FAILURES if said is None else said
 
 
-def note_end(
+def update_throttle(
     claimer: Claimer, job: ClaimedJob, end: AttemptEnd, threshold: int, now: float, warn: Callable[[str], None]
 ) -> None:
-    """Throttle a batch whose jobs fail fast, or end that, after an attempt's end was journaled. `threshold` is what
-    `read_threshold` said, `now` the disk's time."""
+    """Begin or end a batch's throttle, after an attempt's end was journaled. `threshold` is the result of `read_threshold`,
+    `now` the disk's time."""
     batch = job.batch
     if batch is None:
         return
@@ -90,16 +88,16 @@ def note_end(
 
 def _note_success(claimer: Claimer, batch: str, now: float) -> None:
     jar, before = claimer.jar, None
-    # Where the ledger cannot be asked, what was told before is mostly earlier all the same.
+    # If the ledger cannot be asked, the earlier entry's time is unknown. It is almost always before `now`.
     with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         before = throttle_of(connection, batch)
-    _tell(claimer, batch, _later(now, before), 0.0, 0)
+    _journal_throttle(claimer, batch, _later(now, before), 0.0, 0)
 
 
 def _later(now: float, before: ThrottleRow | None) -> float:
-    """The time of what is told of a throttle now: later than what was told before, also where the disk's times are whole
-    seconds. The latest stands."""
+    """The time for a new `throttle` entry. It is later than that of the entry before, even on a disk with whole seconds,
+    because the latest entry counts."""
     return now if before is None else max(now, before.told_at + _TICK_S)
 
 
@@ -109,9 +107,9 @@ def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn
         fold_journals(connection, jar.layout)
         before = throttle_of(connection, batch)
         if before is not None and before.until > now:
-            return  # begun before the throttle, and ended in it
+            return  # the job began before the throttle, and ended during it
         if before is not None and before.until:
-            delay_s = min(LONGEST_S, 2 * (before.until - before.told_at))
+            delay_s = min(LONGEST_THROTTLE_S, 2 * (before.until - before.told_at))
             failures = before.failures + 1
         else:
             failures = _count_fast_failures(newest_ends(connection, batch, _AMONG * threshold))
@@ -119,14 +117,14 @@ def _note_failure(claimer: Claimer, batch: str, threshold: int, now: float, warn
                 return
             delay_s = FIRST_S
         now = _later(now, before)
-        # In the same transaction: of several workers of this home that fail at once, one tells it.
-        _tell(claimer, batch, now, now + delay_s, failures)
+        # In the same transaction, so that only one of several workers of this home whose jobs fail at once journals it.
+        _journal_throttle(claimer, batch, now, now + delay_s, failures)
         fold_journal(connection, jar.journal.path)
     warn(f"batch {batch}: {failures} jobs failed fast in a row; none of it is claimed for {delay_s:g} s")
 
 
 def _count_fast_failures(ends: Collection[tuple[str, float | None, str | None]]) -> int:
-    """How many of the latest ends were fast failures, one after the other. Those that decide nothing do not count."""
+    """How many of the latest ends were fast failures in a row. Ends that decide nothing are skipped."""
     failures = 0
     for _, seconds, outcome in ends:
         if outcome in (FAILED, TIMED_OUT) and seconds is not None and seconds <= FAST_S:
@@ -136,7 +134,7 @@ def _count_fast_failures(ends: Collection[tuple[str, float | None, str | None]])
     return failures
 
 
-def _tell(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
+def _journal_throttle(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
     entry = {
         "entry": "throttle",
         "batch": batch,

@@ -1,7 +1,7 @@
 """The tokens of limits (limits.py) that one worker takes and gives back.
 
-Takes them before it claims a job, in a fixed order, and gives them back after the job's end, all by renames. Killed anywhere,
-what it holds is in `taken/` under its name, and recovery gives it back.
+It takes them in a fixed order before it claims a job, and gives them back after the job's end, all by renames. A kill at any
+point leaves its tokens in `taken/` under its name, and recovery gives them back.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import is_taken_away, rename
 
-# So many of a limit's free tokens are reached for before it counts as used up; others were quicker each time.
+# A limit counts as used up after so many tries in which other workers were quicker.
 _TRIES = 64
-# Looking which limits there are takes at most this share of a worker's time; whether a token is back, so long at once.
+# The search for limits takes at most this share of a worker's time. A look for tokens that are back takes so long at once.
 _SHARE = 0.05
 _LOOK_S = 0.1
 
 
 class Tokens:
-    """The tokens that one worker takes and holds. Where there are no limits it costs a look at `limits/` per JJ_POLL_TIME."""
+    """The tokens that one worker takes and holds. Without limits, this costs a look at `limits/` per JJ_POLL_TIME."""
 
     def __init__(self, jar: Jar, worker: str, worker_id: str) -> None:
         self._jar = jar
@@ -47,13 +47,13 @@ class Tokens:
         self._takes = itertools.count(1)
         self._held: set[Token] = set()
         self._has_strays = False
-        # Limits that had no token for this worker: their jobs are not tried again for a while.
+        # Limits that had no token for this worker. Their jobs are not tried again for a while.
         self._used_up: PutOff[str] = PutOff(jar.settings.poll_time_s)
-        # How often `may_go_on` looked at one of them.
+        # How many looks `may_go_on` has made, to take these limits in turn.
         self._asked = 0
 
     def look(self) -> None:
-        """See which limits there are, if that is due. Raises CannotUseJar."""
+        """List the limits of the jar, if that is due. Raises CannotUseJar."""
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -66,7 +66,7 @@ class Tokens:
         self._next_look = ended + max(self._jar.settings.poll_time_s, (ended - now) / _SHARE)
 
     def know_batches(self) -> bool:
-        """Whether there is a limit of any batch. Raises CannotUseJar."""
+        """Whether any batch has a limit. Raises CannotUseJar."""
         self.look()
         return any(key.startswith(f"{BATCH}.") for key in self._known)
 
@@ -80,8 +80,8 @@ class Tokens:
         return [key[len(prefix) :] for key in self._used_up.keys() if key.startswith(prefix)]  # noqa: SIM118
 
     def take(self, category: str, batch: str | None) -> tuple[Token, ...] | None:
-        """The tokens that a job of this category and batch needs, now held by this worker: () where nothing limits it, None
-        where one is not to be had. Raises CannotUseJar (none is taken then, or all go back at the next look)."""
+        """Take the tokens that a job of this category and batch needs. Returns () if nothing limits it, None if a token is not
+        to be had. Raises CannotUseJar; then none is taken, or all go back at the next look."""
         self.look()
         if not self._known:
             return ()
@@ -109,7 +109,7 @@ class Tokens:
         return tuple(tokens)
 
     def _take_one(self, key: str) -> tuple[Token | None, bool]:
-        """A token of one limit, or None; and whether there is such a limit at all. Raises OSError."""
+        """Take a token of one limit. Returns it or None, and whether this limit exists. Raises OSError."""
         layout = self._jar.layout
         paths = layout.limit(key)
         is_network = self._jar.ledger_home.has_other_homes
@@ -117,7 +117,7 @@ class Tokens:
         if count is None:
             return None, False
         numbers = list_free(paths, count)
-        random.shuffle(numbers)  # so that workers do not all reach for the same one
+        random.shuffle(numbers)  # so that workers do not all try the same one
         for number in numbers[:_TRIES]:
             token = Token(key, number, next(self._takes), self._worker, self._worker_id)
             try:
@@ -125,8 +125,8 @@ class Tokens:
             except FileNotFoundError:
                 continue
             self._held.add(token)
-            # Looked at now, when nobody else can have it: the limit may have been lowered, before or just now. Of several
-            # who take one at once where more run than are allowed, the last sees the others, and all may give way.
+            # The token is ours, so check now: the limit may have been lowered. If more jobs run than are allowed and several
+            # workers take a token at once, the last one sees the others' tokens, and all of them may give way.
             count = read_count(paths, is_network)
             if count is None or (number <= count and len({taken.number for taken in list_taken(layout, key)}) <= count):
                 return token, True
@@ -135,13 +135,13 @@ class Tokens:
         return None, True
 
     def still_holds(self, tokens: Iterable[Token]) -> bool:
-        """Whether none of these was taken back, as leases allow, since this worker took it."""
+        """Whether this worker still holds all these tokens. With leases, others may have taken them back."""
         if not self._jar.settings.lease_time_s:
             return True
         return not any(is_taken_away(token.path(self._jar.layout)) for token in tokens)
 
     def give_back(self, tokens: Iterable[Token]) -> None:
-        """Make tokens free again. What the disk refuses is tried again at the next look, and in the end by recovery."""
+        """Make tokens free again. If the disk refuses, the next look tries again, and in the end recovery does."""
         for token in tokens:
             self._held.discard(token)
             self._used_up.discard(token.limit)
@@ -151,8 +151,8 @@ class Tokens:
                 self._has_strays = True
 
     def return_strays(self) -> None:
-        """Give back what this worker holds for no job: taken, or not given back, while the disk was in trouble. Raises
-        OSError."""
+        """Give back the tokens that this worker holds for no job: the disk was in trouble when it took them or gave them back.
+        Raises OSError."""
         if not self._has_strays:
             return
         for token in list_all_taken(self._jar.layout):
@@ -161,12 +161,12 @@ class Tokens:
         self._has_strays = False
 
     def may_go_on(self) -> bool:
-        """Whether a limit that was used up has a token again. For a worker that sleeps, once per JJ_POLL_TIME. Raises
+        """Whether a limit that was used up has a token again. A sleeping worker asks this once per JJ_POLL_TIME. Raises
         OSError."""
         keys = self._used_up.all_keys()
         until = time.monotonic() + _LOOK_S
         for _ in keys:
-            # Each in its turn, and no more of them at once than somebody who waits for orders has time for.
+            # Take the limits in turn, and stop after a moment, because orders wait meanwhile.
             self._asked += 1
             key = keys[self._asked % len(keys)]
             if read_limit(self._jar.layout, key).left != 0:

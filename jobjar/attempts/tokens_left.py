@@ -1,7 +1,7 @@
-"""Give back what nobody holds any more of a limit: the tokens of workers that are over, and whatever else is in `taken/`.
+"""Give back the tokens of workers that are over, and clear stray files out of `taken/`.
 
-For after dead workers' jobs were recovered. Renames a token, or removes what is none. Killed midway, the rest is done
-the next time.
+This comes after the recovery of dead workers' jobs. Renames a token, or removes what is no token. After a kill midway the next
+run does the rest.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,4}(?=\.|$)")
 
 
 def holds_jobs(worker: WorkerState) -> bool:
-    """Whether there are jobs in a worker's directory. Raises OSError."""
+    """Whether a worker's directory has jobs in it. Raises OSError."""
     return any(True for _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
 
 
 def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:
-    """Give back the tokens of workers that are over and hold no job: they left by their own word, are dead and were on this
-    node, or have no directory any more (it was archived). What cannot be done for one limit is said. Raises OSError.
+    """Give back the tokens of workers that are over and hold no job. Such a worker recorded its end, or is dead and was on this
+    node, or has no directory any more (it was archived). A failure with one limit is logged. Raises OSError.
 
-    For after their jobs were recovered, and the processes of these ended.
+    Call it after their jobs were recovered and these jobs' processes were ended.
     """
-    # Before the workers are listed: whoever holds one had a directory then.
+    # List the tokens before the workers: a worker that held a token then had a directory.
     tokens: list[Token] = []
     for key in list_keys(jar.layout):
         try:
@@ -56,7 +56,7 @@ def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:
     names = set(list_names(jar.layout.workers))
     workers = list_workers(jar.layout)
     known = {worker.worker_id: worker for worker in workers}
-    # One whose directory says nothing may be anybody.
+    # A directory without a readable worker.json may belong to any of the workers.
     unknown = names - {worker.paths.name for worker in workers}
     for token in tokens:
         worker = known.get(token.worker_id)
@@ -76,15 +76,15 @@ def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _put_strays_back(layout: Layout, key: str, log: Callable[[str], None]) -> None:
-    """Give back what has a name in taken/ that no worker gave it. Raises OSError."""
+    """Give back what has a name in taken/ that no worker gives. Raises OSError."""
     for name in sorted(list_names(layout.limit(key).taken)):
         if parse_taken(key, name) is None:
             _put_back(layout, key, name, log, "nobody")
 
 
 def _put_back(layout: Layout, key: str, name: str, log: Callable[[str], None], holder: str) -> None:
-    """Make what nobody holds in taken/ free, where it is a token and the only one of its number; else remove it, for it would
-    use the limit up for ever, or let one job more run. Raises OSError."""
+    """Free an entry of taken/ that nobody holds, if it is a token and the only one of its number. Else remove it: it would use
+    up the limit for ever, or let one job more run. Raises OSError."""
     paths = layout.limit(key)
     path, shown = f"{paths.taken}/{name}", f"limits/{key}/taken/{printable_name(name)}"
     found = _NUMBER.match(name)
@@ -104,10 +104,10 @@ def _put_back(layout: Layout, key: str, name: str, log: Callable[[str], None], h
 
 
 def _is_only_one(layout: Layout, key: str, number: int, name: str) -> bool:
-    """Whether the token of this number was made, and is nowhere but in taken/ by this name. One that goes from one place to the
-    other meanwhile is seen by one of three looks."""
+    """Whether the token of this number was made, and is only in taken/ under this name. Another one that moves meanwhile is
+    seen by one of the three looks."""
     paths = layout.limit(key)
-    look_afresh(paths.free)  # or an NFS client may not know yet of a block that another node made
+    look_afresh(paths.free)  # else an NFS client may not know of a block that another node made
     if not is_directory(paths.block(number)):
         return False
     for directory in (paths.block(number), paths.taken, paths.block(number)):

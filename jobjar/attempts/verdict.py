@@ -1,4 +1,4 @@
-"""What becomes of a job when its attempt ended: completed, or back to unclaimed, and when it may run again."""
+"""Decide where a job goes when its attempt ended: to completed, or back to unclaimed, and when it may run again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
 
 
 def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
-    """What follows from how an attempt ended; `failures_before` earlier ones failed. `now` is the disk's time."""
+    """Decide what follows from the end of an attempt, after `failures_before` failed ones. `now` is the disk's time."""
     if end.outcome in (INTERRUPTED, LOST):
         return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
@@ -33,12 +33,12 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
 
 
 def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
-    """How many attempts of a job failed before one that ended so; 0 where nothing depends on that."""
+    """How many attempts of a job failed before the one with this end; 0 if nothing depends on that."""
     if end.outcome not in RETRIED_OUTCOMES or not job.retries:
         return 0
     try:
         with jar.ledger.writing() as connection:
-            # Not only this home's: an earlier attempt may have failed on another node, just now.
+            # Fold all journals, not only this home's: an earlier attempt may have failed on another node just now.
             fold_journals(connection, jar.layout)
             return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
     except (LedgerBusy, LedgerUnavailable, OSError):
@@ -46,7 +46,7 @@ def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
 
 
 def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
-    """How long a failed job waits that had failed so often before: twice as long each time, up to a day. What a journal
-    says of the first delay may be any number."""
+    """How many seconds a failed job waits after so many earlier failures: twice as long each time, up to a day. The first delay
+    may be any number, as it can come from a journal."""
     longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
     return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)

@@ -1,11 +1,10 @@
-"""Where a worker runs its jobs: for each a fresh scratch directory, an output file and an environment.
+"""Where a worker runs its jobs. Each job gets a fresh scratch directory, an output file and an environment.
 
-Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory. An empty directory and an empty output
-file are kept for the next job, because making and removing them is what costs most on a disk (DESIGN.md, Budget), and are
-kept open, because finding them again is what costs most over a network. The output file of a job that runs alone lies at
-`output/.next` until the job has run for a moment, or has ended and written something: only then it needs a name. Killed
-before, recovery names it, and removes what is in `scratch/`. What cannot be removed of a scratch directory, because the job
-left something mounted in it, stays, is told, and is tried again.
+Makes `scratch/<job>/` and `output/<job>.<attempt>.out` in the worker's directory. An empty directory and an empty output file
+are kept for the next job, because making and removing them costs most on a disk (DESIGN.md, Budget). They are kept open, because
+finding them again costs most over a network. The output file of a job that runs alone lies at `output/.next` at first. It gets
+its name when the job has run for a moment, or has ended with output. After a kill recovery names the output file, and clears
+`scratch/`. If a job left something mounted in its scratch directory, what cannot be removed stays, is logged, and is tried again.
 """
 
 from __future__ import annotations
@@ -25,48 +24,48 @@ from jobjar.shared_disk.files import look, make_directory, remove_file, rename
 from jobjar.shared_disk.patience import FLICKER_S, patiently
 from jobjar.shared_disk.trees import Kept
 
-# More would only be kept for jobs that do not come: a worker seldom has more of them at once.
+# A worker seldom needs more spare workplaces at once.
 _MOST_SPARES = 4
 
 
 class Workplace:
-    """The directory and the output file of one attempt at a time, and what of them is kept for the next."""
+    """The directory and the output file of one attempt at a time. If unused, they are kept for the next attempt."""
 
     def __init__(self, paths: WorkerPaths, stays: Stays) -> None:
         self._paths = paths
         self._job: ClaimedJob | None = None
-        # Where the attempt works: below scratch/, or a directory that outlives it.
+        # The attempt's working directory: below scratch/, or one that outlives the attempt.
         self.directory = ""
         self._scratch = Scratch(paths.scratch, stays)
         # What could not be removed when the last attempt ended here.
         self.kept: list[Kept] = []
-        # A descriptor of the output file, of this attempt or the next.
+        # A descriptor of the output file of this attempt, or of the next one.
         self.output = -1
         self._fresh_output: tuple[int, ...] = ()
         self._copied: CopiedOutput | None = None
-        # Where the output file lies; and the name that the last one should have got, which the disk refused.
+        # The path of the output file; and the path that the last one should have got, but the disk refused.
         self._output_path = paths.next_output
         self._overdue_name: str | None = None
         self._is_named_late = False
 
     @property
     def is_used(self) -> bool:
-        """Whether an attempt is made here."""
+        """Whether an attempt is under way here."""
         return self._job is not None
 
     @property
     def job_output(self) -> int:
-        """A descriptor of what the attempt's processes are to write to."""
+        """The descriptor that the attempt's processes write to: the output file's, or that of a pipe."""
         return self.output if self._copied is None else self._copied.descriptor
 
     @property
     def scratch(self) -> int:
-        """A descriptor of the directory below scratch/ that is the attempt's."""
+        """A descriptor of the attempt's directory below scratch/."""
         return self._scratch.descriptor
 
     @property
     def scratch_path(self) -> str | None:
-        """The directory below scratch/ that is the attempt's, or is kept for the next."""
+        """The attempt's directory below scratch/, or the one that is kept for the next attempt."""
         return self._scratch.path
 
     def set_up(
@@ -77,9 +76,9 @@ class Workplace:
         name_late: bool,
         with_outputs: bool = False,
     ) -> None:
-        """Make it an attempt's: with a fresh directory, of another name than `taken`, or in `directory`, which is there or is
-        made; with an empty output file, which with `name_late` has no name until `name_output`. What is made fresh is empty,
-        but for an empty `output/` `with_outputs`. Raises OSError."""
+        """Prepare it for an attempt, with a directory and an empty output file. The directory is a fresh one at a path that is
+        not in `taken`, or `directory`, which is made if it is missing. A new directory is empty; `with_outputs` it has an
+        empty `output/`. With `name_late` the output file has no name until `name_output`. Raises OSError."""
         if directory is None:
             self.directory = self._scratch.make(job, taken, with_outputs)
         else:
@@ -96,12 +95,12 @@ class Workplace:
             self._clear_directory(reusable=True)
             raise
         if job.copies_output:
-            with contextlib.suppress(OSError):  # without one it writes into the file, as any other
+            with contextlib.suppress(OSError):  # without a pipe the job writes into the file, as any other
                 self._copied = CopiedOutput(self.output)
 
     def clear(self, reusable: bool) -> str | None:
-        """End the attempt: remove its directory, unless that outlives it, and keep its output; returns the output file's
-        name, None where nothing was written. With `reusable` no process of it is left that might still write."""
+        """End the attempt: remove its directory, unless that outlives it, and keep its output. Returns the output file's name,
+        or None if nothing was written. `reusable` says that no process of the attempt may still write."""
         if self._copied is not None:
             copied, self._copied = self._copied, None
             reusable = copied.finish() and reusable
@@ -114,17 +113,17 @@ class Workplace:
         self.kept = self._scratch.clear(reusable) if self.directory == self._scratch.path else []
 
     def is_touched(self) -> bool:
-        """Whether the attempt's directory is not as new any more, so that it is worth a look. Asked again it is not looked
-        at again."""
+        """Whether the attempt's directory was touched, so that it is worth reading. Only the first call per attempt looks at
+        the disk."""
         return self.directory != self._scratch.path or self._scratch.is_touched()
 
     def inside(self) -> str:
-        """A path to look into the attempt's directory, whatever was mounted onto that."""
+        """A path that leads into the attempt's directory, whatever was mounted onto it."""
         path = f"/proc/self/fd/{self.scratch}"
         return path if self.directory == self.scratch_path and os.path.isdir(path) else self.directory
 
     def discard_spares(self) -> None:
-        """Remove what was kept for a next attempt that will not come."""
+        """Remove what was kept for a next attempt, which will not come."""
         self._scratch.discard()
         if self.output >= 0:
             self._close_output()
@@ -136,7 +135,7 @@ class Workplace:
     # The output file
 
     def _make_output(self, path: str) -> None:
-        """Have a new empty output file at `path`."""
+        """Put an empty output file at `path`: the one that was kept, or a new one."""
         self._name_overdue()
         if self.output >= 0 and not self._is_output_fresh():
             self._close_output()  # another node, or a new mount, made it stale
@@ -146,7 +145,7 @@ class Workplace:
             except FileNotFoundError:  # a job removed output/
                 make_again(os.path.dirname(path))
                 self.output = patiently(lambda: _make_output(path), path)
-            except FileExistsError:  # by a try that failed; or it went stale
+            except FileExistsError:  # a failed try made it after all, or it is the stale one
                 remove_file(path)
                 self.output = patiently(lambda: _make_output(path), path)
             self._fresh_output = self._output_state()
@@ -159,11 +158,10 @@ class Workplace:
         self._output_path = path
 
     def name_output(self) -> str:
-        """Give the output file the name that people look for; returns it. Raises FileNotFoundError where the file is gone,
-        OSError."""
+        """Give the output file its proper name; returns the name. Raises FileNotFoundError if the file is gone, OSError."""
         if self._output_path == self._paths.next_output:
             path, is_there = self._find_output_name()
-            if not is_there:  # else recovery has named it, taking this worker for dead
+            if not is_there:  # else recovery took this worker for dead, and named it
                 rename(self._output_path, path)
             self._output_path = path
         elif look(self._output_path) is None:
@@ -171,7 +169,7 @@ class Workplace:
         return os.path.basename(self._output_path)
 
     def _find_output_name(self) -> tuple[str, bool]:
-        """A path that is free, or is the output file's already; and whether it is that."""
+        """A free path for the output file, or the path that it has already; and whether it has it."""
         stem, number = self._output_stem(), 2
         path = f"{stem}.out"
         while (there := look(path)) is not None and not self._is_output(there):
@@ -188,14 +186,14 @@ class Workplace:
             status = patiently(lambda: os.fstat(self.output), self._output_path, FLICKER_S)
             is_removed, is_empty = not status.st_nlink, not status.st_size
         except OSError:
-            is_removed = is_empty = False  # the disk is away: there may be something in it
+            is_removed = is_empty = False  # the disk is away: the file may have content
         if is_empty and reusable and not is_removed:
             self._keep_output()
             return None
         try:
             return None if is_removed else self.name_output()
         except FileNotFoundError:
-            return None  # the job removed it, or took it away
+            return None  # the job removed it, or moved it away
         except OSError:
             if self._output_path == self._paths.next_output:
                 self._overdue_name = f"{self._output_stem()}.out"
@@ -235,33 +233,33 @@ class Workplace:
             return False
 
     def _output_state(self) -> tuple[int, ...]:
-        """What a job may have changed of its output file: also what is shared with a descriptor that was passed on."""
+        """What a job may have changed about its output file, including the flags that it shares with the job's descriptor."""
         status = os.fstat(self.output)
         return (status.st_size, status.st_nlink, status.st_mode, fcntl.fcntl(self.output, fcntl.F_GETFL))
 
     def _close_output(self) -> None:
         if self.output >= 0:
-            with contextlib.suppress(OSError):  # NFS tells here of what it could not write for the job
+            with contextlib.suppress(OSError):  # NFS reports here that it could not write some of the job's output
                 os.close(self.output)
         self.output, self._fresh_output = -1, ()
 
 
 class Workplaces:
-    """A worker's workplaces: one for the job that runs alone, and one for each of those that are juggled."""
+    """A worker's workplaces: one for a job that runs alone, and one for each of several jobs that are juggled."""
 
     def __init__(self, claimer: Claimer) -> None:
         self.claimer = claimer
         self._stays = Stays(claimer)
         self._alone = Workplace(claimer.paths, self._stays)
         self._juggled: list[Workplace] = []
-        # Encoded once, not for each job.
+        # Encoded once for all jobs.
         self._environment = {
             os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
         }
 
     def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
-        """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is there or is made; what is made
-        is empty, but for `output/`, if asked for. Raises OSError."""
+        """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is made if it is missing. A new
+        directory is empty; `with_outputs` it has an empty `output/`. Raises OSError."""
         place = next((place for place in self._juggled if not place.is_used), None)
         if place is None:
             place = Workplace(self.claimer.paths, self._stays)
@@ -270,7 +268,7 @@ class Workplaces:
         return place
 
     def make_alone(self, job: ClaimedJob) -> Workplace:
-        """The workplace for the only job that runs, whose output file has no name yet. Raises OSError."""
+        """The workplace for a job that runs alone. Its output file has no name yet. Raises OSError."""
         self._alone.set_up(job, None, self._scratch_paths(self._alone), name_late=True)
         return self._alone
 
@@ -278,8 +276,8 @@ class Workplaces:
         return {place.scratch_path for place in (self._alone, *self._juggled) if place is not but}
 
     def clear(self, place: Workplace, reusable: bool) -> str | None:
-        """End what an attempt had; returns its output file's name, None where nothing was written. With `reusable` no process
-        of it is left that might still write."""
+        """Clear an attempt's workplace. Returns its output file's name, or None if nothing was written. `reusable` says that no
+        process of the attempt may still write."""
         output_file = place.clear(reusable)
         if sum(not other.is_used for other in self._juggled) > _MOST_SPARES:
             place.discard_spares()
@@ -287,7 +285,7 @@ class Workplaces:
         return output_file
 
     def discard_spares(self) -> None:
-        """Remove what was kept for jobs that will not come, and what stayed of others."""
+        """Remove what was kept for further jobs, which will not come, and what stayed of earlier ones."""
         for place in (self._alone, *self._juggled):
             if not place.is_used:
                 place.discard_spares()
@@ -295,12 +293,12 @@ class Workplaces:
         self.remove_kept(at_once=True)
 
     def remove_kept(self, at_once: bool = False) -> None:
-        """Try again to remove what stayed of earlier jobs: now and then, or `at_once`."""
+        """Try again to remove what stayed of earlier jobs: from time to time, or `at_once`."""
         if self._stays.paths:
             self._stays.try_again(self._scratch_paths(None), at_once)
 
     def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
-        """The environment of an attempt: the worker's, and what DESIGN.md, "A job's world", lists."""
+        """The environment of an attempt: the worker's, and the variables that DESIGN.md lists in "A job's world"."""
         own = {
             b"JJ_JOB": job.name,
             b"JJ_JOB_ID": job.uid,
@@ -319,7 +317,8 @@ def _make_output(path: str) -> int:
 
 
 def _environment_of_all(claimer: Claimer) -> dict[str, str]:
-    """What all jobs of a worker see: the worker's own environment, JJ_… of the worker, and the jar's programs first."""
+    """The environment of all jobs of a worker: its own, the JJ_… variables that are the same for all, and a PATH that begins
+    with the jar's programs."""
     layout = claimer.jar.layout
     return {
         **os.environ,

@@ -1,1 +1,1 @@
-"""Batches of described jobs: submit files, changes of batches, and what is done to all their jobs."""
+"""Batches of described jobs: submit files, changes of batches, and actions on all jobs of a batch."""

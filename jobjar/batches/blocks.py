@@ -1,4 +1,4 @@
-"""The blocks of a submit file in Jug's syntax, with the line of each value: the scanner, which knows no keys.
+"""Scan the blocks of a submit file in Jug's syntax, with the line of each value. The scanner knows no keys.
 
     # comments go to the end of the line
     batch {
@@ -9,9 +9,9 @@
         name = "first"
         priority = 5
 
-A block is opened by `batch` or `job` and goes on to the next one, or to its `}` where it has braces; a job may stand
-inside the braces of its batch. A value stands between double quotes, on one line, or is one word without them. In quotes
-`\"`, `\\` and `\\$` stand for the second character; any other backslash is one.
+The word `batch` or `job` opens a block. The block ends at the next block, or at its `}` where it has braces. A job may stand
+inside the braces of its batch. A value is a text in double quotes on one line, or one word without quotes. In quotes, `\"`, `\\`
+and `\\$` stand for their second character; any other backslash stands for itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORD = re.compile(r'[^\s"{}#]+')
 
 
 class Value(NamedTuple):
-    """One `key = value`. `text` is None where a parameter of it is missing."""
+    """One `key = value`. `text` is None where the value is malformed, or a parameter in it is missing."""
 
     key: str
     text: str | None
@@ -36,16 +36,16 @@ class Value(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block as it stands in a file. `kind` is batch, job, or '' for one that there is not."""
+    """A block as it stands in a file. `kind` is batch, job, or '' for a word that is neither."""
 
     kind: str
     line: int
     values: list[Value]
 
 
-# Puts parameters into a value: (text, line, whether `\"` and `\\` are escapes) -> text, None where one is missing.
+# Puts parameters into a value: (text, line, whether `\"` and `\\` are escapes) -> text; None where a parameter is missing.
 Expand = Callable[[str, int, bool], "str | None"]
-# Told of what is wrong: (line, message).
+# Takes a problem: (line, message).
 Complain = Callable[[int, str], None]
 
 
@@ -101,7 +101,7 @@ class _Scanner:
             self.current = self.open[-1][0] if self.open else None
 
     def _begin_block(self, word: str, rest: str, number: int) -> bool:
-        """Whether the line goes on after the word."""
+        """Begin the block that `word` opens. Returns whether the rest of the line is to be scanned."""
         if word not in (BATCH, JOB):
             if rest.strip().startswith("{") or not rest.strip() or rest.strip().startswith("#"):
                 self.complain(number, f"there is no block {word!r}; the blocks are batch and job")
@@ -120,7 +120,7 @@ class _Scanner:
         return True
 
     def _take_value(self, key: str, rest: str, start: int, number: int) -> int | None:
-        """Take the value that begins at `start`; returns where it ends, None where the line cannot be gone on with."""
+        """Take the value that begins at `start`. Returns its end, None where the rest of the line cannot be scanned."""
         self.awaits_brace = False
         if rest[start : start + 1] == '"':
             found = _QUOTED.match(rest, start)
@@ -146,7 +146,7 @@ class _Scanner:
 
 
 def scan_blocks(text: str, expand: Expand, complain: Complain) -> list[Block]:
-    """The blocks of a text, in order; what is wrong is told, and what can be understood is given all the same."""
+    """The blocks of a text, in order. Problems go to `complain`; the parts that can be understood are returned all the same."""
     scanner = _Scanner(expand, complain)
     for number, line in enumerate(text.split("\n"), 1):
         scanner.scan_line(line.rstrip("\r"), number)

@@ -1,8 +1,8 @@
-"""Cancel waiting jobs: they complete without being run, with outcome `cancelled`, and stay in the history.
+"""Cancel waiting jobs: they complete without a run, with outcome `cancelled`, and stay in the history.
 
-As a worker claims: rename the job's file out of unclaimed, into the change's directory in limbo (of a worker and this, one
-gets it); journal `ended` (cancelled, final); rename it to completed (the commit); journal `moved`. Killed midway, the
-file is still waiting, or it is in that directory, and the next who finishes the change goes on with it.
+The steps resemble a claim. Rename the job's file out of unclaimed, into the change's directory in limbo: either this or a worker
+gets it. Journal `ended` (cancelled, final). Rename the file to completed (the commit). Journal `moved`. A kill midway leaves the
+file in unclaimed, or in that directory; the next process that finishes the change goes on with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobjar.shared_disk.trees import remove_empty_directories
 
 
 def take_waiting(jar: Jar, jobs: Sequence[WaitingJob], directory: str) -> int:
-    """Take jobs that wait out of unclaimed, where nobody has claimed them meanwhile; returns how many. Raises OSError."""
+    """Take waiting jobs out of unclaimed, unless a worker has claimed them meanwhile. Returns how many. Raises OSError."""
     taken = 0
     for job in jobs:
         target = f"{directory}/{TAKEN}/{job.category}" if job.category else f"{directory}/{TAKEN}"
@@ -38,7 +38,7 @@ def take_waiting(jar: Jar, jobs: Sequence[WaitingJob], directory: str) -> int:
 
 
 def list_taken(directory: str) -> list[tuple[str, str]]:
-    """(path, the place that it had) of the jobs that were taken and are not completed yet."""
+    """The jobs that were taken and are not completed yet: for each its path, and the place that it had."""
     found = []
     root = f"{directory}/{TAKEN}"
     for path, _, names in os.walk(root):
@@ -49,7 +49,7 @@ def list_taken(directory: str) -> list[tuple[str, str]]:
 
 
 def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: str, by: str, message: str) -> int:
-    """Complete jobs that were taken: (path, what is known of the job) each; returns how many. Raises OSError."""
+    """Complete jobs that were taken, each given by its path and its ledger row. Returns how many. Raises OSError."""
     now = read_disk_clock(jar.layout.clock_file(node_name()))
     ended = [
         {
@@ -69,10 +69,10 @@ def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: 
     moved: list[Entry] = []
     try:
         for path, job in jobs:
-            with contextlib.suppress(FileNotFoundError):  # another who finishes this change was quicker
+            with contextlib.suppress(FileNotFoundError):  # another process that finishes this change was quicker
                 moved.append(_complete(jar, path, job, by))
     finally:
-        with contextlib.suppress(OSError):  # what could not be journaled a look at completed/ will find
+        with contextlib.suppress(OSError):  # reconciliation with completed/ finds the moves
             jar.journal.append(moved)
     return len(moved)
 

@@ -1,17 +1,17 @@
-"""Changes of batches: one at a time for each, made wholly or not at all, and finished by others where who made it died.
+"""Changes of batches: one at a time per batch, made wholly or not at all. Others finish the change of a dead process.
 
-    batches/<name>/batch.json           what there is to know of the batch; written whole, by rename
-    batches/<name>/change/<id>.json     the change that is being made, and by which process
-    batches/<name>/change/<id>.given_up  the same, when a person said that this process is gone for good
-    batches/<name>/change/<id>.…        what the change is about to make of batch.json
+    batches/<name>/batch.json           the state of the batch; written whole, by rename
+    batches/<name>/change/<id>.json     the change that is being made, and its process
+    batches/<name>/change/<id>.given_up  the same, after a person said that this process is gone for good
+    batches/<name>/change/<id>.…        the next content of batch.json
     limbo/.batch-<id>/                  the jobs that the change writes (release.py), or cancels (cancel.py)
 
-1. Take the batch: a directory with `<id>.json` in it is renamed to `change`, or, with a new batch, the batch's directory
-   with it; a rename onto a directory that is not empty fails everywhere, so one process has it. 2. Write the jobs.
+1. Take the batch: rename a directory that holds `<id>.json` to `change`; for a new batch, rename the batch's whole directory.
+   A rename onto a directory that is not empty fails everywhere, so one process has the batch. 2. Write the jobs.
 3. COMMIT: `batch.json` names the change. 4. Make the jobs claimable, journal `batch`. 5. Give the batch back.
-Killed before 3, nothing was submitted: `settle` removes what was written. Killed after it, `settle` goes on with 4 and 5.
-Several batches of one submission have one change: the first of them is its leader, whose `batch.json` commits all, and
-which is given back last.
+After a kill before 3, nothing is submitted, and `settle` removes the files. After a later kill, `settle` does 4 and 5.
+Several batches of one submission have one change. The first of them is its leader: its `batch.json` commits all of them, and it
+is given back last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import new_id, parse_priority
 from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
+from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
 from jobjar.shared_disk.contents import BATCH, CHANGE
 from jobjar.shared_disk.creating import make_directory_in, opened, unforeseen
 from jobjar.shared_disk.files import look, make_directory, remove_file, rename, sync_directory
@@ -56,19 +56,19 @@ _underway: set[str] = set()
 
 
 class Change(NamedTuple):
-    """A change that is being made: of these batches, the leader first, by this process."""
+    """A change that is being made: its batches, the leader first, and its process."""
 
     id: str
     batches: tuple[str, ...]
     by: str
     process: ProcessIdentity
-    # Somebody said that its process is gone for good: it cannot commit any more.
+    # A person said that its process is gone for good, so it cannot commit any more.
     is_given_up: bool = False
 
 
 def is_taken(jar: Jar, name: str) -> bool:
-    """Whether a batch cannot have this name: there is one, or a living process is about to make one. Raises BatchBusy where
-    that is a process of another node, which may be dead."""
+    """Whether a batch has this name already, or a living process is about to make one. Raises BatchBusy where the process is
+    of another node, and may be dead."""
     if look(jar.layout.batch(name).path) is None:
         return False
     if not settle(jar, name):
@@ -86,14 +86,14 @@ def new_change(batches: Sequence[str]) -> Change:
 
 
 def take_name(jar: Jar, name: str, change: Change) -> bool:
-    """Make a batch's directory, held by `change`; whether the name was free."""
+    """Make a batch's directory, held by `change`. Returns whether the name was free."""
     return _rename_prepared(jar, change, "/change", jar.layout.batch(name).path)
 
 
 def take_batch(jar: Jar, name: str) -> Change:
-    """Hold a batch that there is, to change it; finishes or discards what a dead process left. Raises UnknownBatch, BatchBusy."""
+    """Take an existing batch, to change it. Finishes or discards the change of a dead process. Raises UnknownBatch, BatchBusy."""
     change = new_change([name])
-    _underway.add(change.id)  # from before it can be seen: another thread would take it for a left-over
+    _underway.add(change.id)  # before it can be seen: another thread would take it for a left-over
     is_held = False
     try:
         for _ in range(_TRIES):
@@ -112,7 +112,7 @@ def take_batch(jar: Jar, name: str) -> Change:
 
 
 def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
-    """Rename a directory of which `inner` holds the change's file to `target`; False where something is there."""
+    """Make a directory with the change's file at its `inner` path, and rename it to `target`. False where `target` is taken."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
     name = f".{node_name()}.{mark()}.{unforeseen()}"
@@ -139,7 +139,7 @@ def _made_directory(jar: Jar, above: int, path: str) -> Iterator[int]:
 
 
 def _take_place(jar: Jar, batches: int, name: str, change: Change, inner: str, target: str) -> bool:
-    """Rename what was prepared to `target`; False where something is there."""
+    """Rename the prepared directory to `target`. False where `target` is taken."""
     last = os.path.basename(target)
     try:
         with open_batches(jar, os.path.dirname(target)) as there:
@@ -150,18 +150,17 @@ def _take_place(jar: Jar, batches: int, name: str, change: Change, inner: str, t
                 except OSError as error:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                         raise
-                    with contextlib.suppress(
-                        OSError
-                    ):  # what a killed process left empty; some disks want that away first
+                    # A killed process may have left an empty directory, which some disks do not replace.
+                    with contextlib.suppress(OSError):
                         os.rmdir(last, dir_fd=there)
     except FileNotFoundError:
-        # A rename that failed may have happened.
+        # The rename may have happened although it failed.
         return look(f"{target}{inner}/{change.id}.json") is not None
     return False
 
 
 def give_back(jar: Jar, change: Change) -> None:
-    """Let others change the batches; a new one that was not committed is no more. The leader is the last."""
+    """Let others change the batches, the leader's last. Removes a new batch that was not committed."""
     for name in reversed(change.batches):
         paths = jar.layout.batch(name)
         own = [entry.name for entry in list_directory(paths.change) if entry.name.startswith(f"{change.id}.")]
@@ -179,7 +178,7 @@ def _remove_if_empty(jar: Jar, name: str) -> None:
 
 
 def read_change(jar: Jar, name: str) -> Change | None:
-    """The change that is being made of a batch, or None."""
+    """The change that is being made to a batch, or None."""
     for entry in list_directory(jar.layout.batch(name).change):
         data = read_json(entry.path, CHANGE) if entry.name.endswith((".json", ".given_up")) else None
         if data is not None:
@@ -194,14 +193,14 @@ def read_change(jar: Jar, name: str) -> Change | None:
 
 
 def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
-    """Write what is to be a batch's state once the change's leader is committed."""
+    """Write the state that a batch gets once the change's leader is committed. Raises OSError."""
     paths = jar.layout.batch(name)
     write_json(jar, f"{paths.change}/{state['change']}.prepared", state)
     sync_directory(paths.change)
 
 
 def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
-    """Write the leader's state, which names the change. Raises OSError: then nothing was changed."""
+    """Write the leader's state, which names the change. Raises OSError: nothing was changed then."""
     paths = jar.layout.batch(change.batches[0])
     staged = jar.layout.staged(change.id)
     for path in (staged, jar.layout.limbo, jar.layout.batches):
@@ -209,7 +208,8 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
             sync_directory(path)
     written = f"{paths.change}/{change.id}.state"
     write_json(jar, written, {**state, "change": change.id})
-    # Looked at after that was written: who gives a change up renames this first, and then removes what was written.
+    # The order matters: this writes the state, then looks for the file. Settling a given-up change finds that file renamed, and
+    # then removes the state.
     if read_json(f"{paths.change}/{change.id}.json", CHANGE) is None:
         raise _given_up(paths.change)
     try:
@@ -218,7 +218,7 @@ def commit(jar: Jar, change: Change, state: dict[str, Any]) -> None:
             name, last = os.path.basename(written), os.path.basename(paths.file)
             patiently(lambda: os.rename(name, last, src_dir_fd=here, dst_dir_fd=there), written)
     except FileNotFoundError:
-        if not is_committed(jar, change):  # a rename that failed may have happened
+        if not is_committed(jar, change):  # the rename may have happened although it failed
             raise _given_up(paths.change) from None
     sync_directory(paths.path)
 
@@ -233,8 +233,8 @@ def is_committed(jar: Jar, change: Change) -> bool:
 
 
 def finish(jar: Jar, change: Change) -> None:
-    """Do what is left of a committed change; two may do it at once. Raises OSError, LedgerBusy, LedgerUnavailable: then the
-    next to settle it goes on."""
+    """Do the rest of a committed change. Two processes may do it at once. Raises OSError, LedgerBusy, LedgerUnavailable: the
+    next process that settles the change goes on."""
     states = []
     for name in change.batches:
         paths = jar.layout.batch(name)
@@ -254,7 +254,7 @@ def finish(jar: Jar, change: Change) -> None:
 
 
 def is_aborted(jar: Jar, name: str) -> bool:
-    """Whether a batch is aborted now: what one process aborts another may have finished, and restarted."""
+    """Whether a batch is aborted now: another process may have finished the abortion meanwhile, and restarted the batch."""
     return read_batch(jar, name).is_aborted
 
 
@@ -264,10 +264,10 @@ def _has_priority_by(jar: Jar, name: str, change_id: str) -> bool:
 
 @contextlib.contextmanager
 def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
-    """Make a change, which the body commits: it is finished then. Where the body fails before, nothing was changed.
+    """Finish the change that the body commits. Where the body fails before its commit, nothing is changed.
 
-    Raises SubmitFailed for what the disk refuses before the commit, BatchUnfinished for what it, or the ledger, refuses after
-    it. An interrupt goes on its way, and says on which side of the commit it came.
+    Raises SubmitFailed where the disk refuses something before the commit, and BatchUnfinished where the disk or the ledger
+    refuses something after it. A KeyboardInterrupt is raised again, and says whether it came before or after the commit.
     """
     _underway.add(change.id)
     try:
@@ -297,16 +297,17 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
 
 
 def discard(jar: Jar, change: Change) -> None:
-    """Remove what a change wrote that was not committed, and give its batches back."""
+    """Remove the files of a change that was not committed, and give its batches back."""
     discard_staged(jar.layout.staged(change.id))
     give_back(jar, change)
 
 
 def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) -> bool:
-    """Finish or discard the change of a batch that no living process is making, or that was given up; whether the batch is
+    """Finish or discard a batch's change that was given up, or that no living process is making. Returns whether the batch is
     free now.
 
-    What is committed anybody may finish; a change that was not, and whose process is of another node, is left alone.
+    Any process may finish a committed change. A change that was not committed stays where its process may be alive on another
+    node.
     """
     change = read_change(jar, name)
     if change is None:
@@ -314,10 +315,10 @@ def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) 
         return True
     alive = DEAD if change.is_given_up else liveness(change.process)
     if change.is_given_up:
-        # Whoever made it may live, and stand just before its commit: that finds nothing to rename then.
+        # Its process may be alive, just before its commit. Without this file the commit has nothing to rename.
         remove_file(f"{jar.layout.batch(change.batches[0]).change}/{change.id}.state")
     elif change.process == this_process():
-        # What an earlier call in this process could not finish or discard, because the disk refused.
+        # An earlier call in this process could not finish or discard this change, because the disk refused.
         alive = ALIVE if change.id in _underway else DEAD
     if alive == ALIVE:
         return False
@@ -333,8 +334,8 @@ def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) 
 
 
 def give_up(jar: Jar, name: str) -> None:
-    """Have the change of a batch, if one is being made, settled like that of a dead process, on a person's word that the node of
-    its process is gone for good. Where that is not so, the process finds out at its commit, and changes nothing. Raises BatchBusy
+    """Mark a batch's change, if there is one, so that it is settled like that of a dead process. A person said that the node of
+    its process is gone for good. A process that lives all the same notices at its commit, and changes nothing. Raises BatchBusy
     where the process is alive on this node."""
     change = read_change(jar, name)
     if change is None:
@@ -343,30 +344,30 @@ def give_up(jar: Jar, name: str) -> None:
         raise BatchBusy(name=name, pid=change.process.pid, node=change.process.node)
     for held in change.batches:
         path = f"{jar.layout.batch(held).change}/{change.id}"
-        with contextlib.suppress(FileNotFoundError):  # it is settled, or given up, already
+        with contextlib.suppress(FileNotFoundError):  # settled or given up already
             rename(f"{path}.json", f"{path}.given_up")
 
 
 def settle_all(jar: Jar, log: Callable[[str], None]) -> None:
-    """What recovery does for batches: settle changes, and discard what never became one. What cannot be done for one of them is
-    said. Raises LedgerUnavailable."""
+    """Recover all batches: settle their changes, and remove prepared directories of dead processes. Failures of single batches
+    are logged. Raises LedgerUnavailable."""
     left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
     for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
         found = left.fullmatch(entry.name)
-        if found and is_left(found):
+        if found and is_maker_dead(found):
             remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            with _going_on(entry.name, log):
+            with _logging_failures(entry.name, log):
                 settle(jar, entry.name, log)
 
 
 @contextlib.contextmanager
-def _going_on(name: str, log: Callable[[str], None]) -> Iterator[None]:
-    """Say what cannot be done for a batch, so that the others, and the rest of a recovery, are not left undone."""
+def _logging_failures(name: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Log a failure of one batch, so that the other batches, and the rest of a recovery, are still done."""
     try:
         yield
     except LedgerUnavailable:
-        raise  # whoever recovers mends it, and begins anew
+        raise  # recovery repairs the ledger, and begins anew
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         log(f"batch {name}: it could not be settled: {where}{error.strerror}")
@@ -375,12 +376,12 @@ def _going_on(name: str, log: Callable[[str], None]) -> Iterator[None]:
 
 
 def cancel_returned(jar: Jar, log: Callable[[str], None]) -> None:
-    """Cancel what came back of aborted batches: from a dead worker, from one that was just about to end, by hand."""
+    """Cancel the jobs of aborted batches that came back: from a dead worker, from one that was just about to end, or by hand."""
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         aborted = aborted_batches_with_waiting_jobs(connection)
     for name in aborted:
-        with _going_on(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
+        with _logging_failures(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
             _cancel_returned_of(jar, name, log)
 
 

@@ -1,6 +1,6 @@
 """Submit, edit and abort batches of described jobs.
 
-Each is one change of the batch (change.py): wholly made or not at all, whatever is killed when.
+Each is one change of the batch (change.py): made wholly or not at all, also after a kill.
 """
 
 from __future__ import annotations
@@ -31,30 +31,37 @@ from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, 
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
-from jobjar.ledger.ask_batch_jobs import count_open_jobs, has_untold_jobs, running_jobs, unsuccessful_jobs, waiting_jobs
-from jobjar.ledger.fold import TOLD_WITHIN_S, fold_journals
+from jobjar.ledger.ask_batch_jobs import (
+    count_open_jobs,
+    has_jobs_without_end,
+    running_jobs,
+    unsuccessful_jobs,
+    waiting_jobs,
+)
+from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S, fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.shared_disk.files import make_directory, read_file
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import Submission, stage_chunk
 
-# What batch_edit may change.
+# The keys that batch_edit may change.
 EDITABLE = ("seeds", "priority", "notes")
-# How much longer than JJ_GRACE_TIME abort_batch waits for running jobs to end.
+# abort_batch waits this much longer than JJ_GRACE_TIME for running jobs to end.
 _END_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
 
 
 class SubmittedBatch(NamedTuple):
-    """A batch, and how many jobs were submitted."""
+    """A batch, and the number of the jobs that were submitted."""
 
     name: str
     jobs: int
 
 
 class AbortedBatch(NamedTuple):
-    """How many waiting jobs of a batch were cancelled, how many running ones were asked to end, which of these still ran
-    when it was no longer waited for them, how many jobs were submitted again, and how many wait or run and were left alone."""
+    """The result of an abortion: how many waiting jobs were cancelled, how many running jobs were asked to end (`killed`), which
+    of these still ran at the end of the wait (`running`), how many jobs were submitted again (`restarted`), and how many were
+    left alone because they wait, run, or are to be stored."""
 
     name: str
     cancelled: int
@@ -67,8 +74,8 @@ class AbortedBatch(NamedTuple):
 def read_submit_files(
     jar: Jar, paths: Iterable[str], parameters: Mapping[str, str], standard_input: IO[bytes] | None = None
 ) -> list[BatchText]:
-    """The batches that the files at `paths` describe (`-`: standard input), with the parameters put in; their names are free
-    in this jar. Raises BadSubmitFile with all that is wrong."""
+    """The batches that the files at `paths` describe (`-`: standard input), with the parameters put in. Their names are free in
+    this jar. Raises BadSubmitFile with all problems."""
     texts, problems = [], []
     for path in paths:
         where = "standard input" if path == "-" else path
@@ -86,9 +93,10 @@ def read_submit_files(
 
 
 def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]:
-    """Submit batches: all of them, or, where that cannot be, nothing.
+    """Submit all batches, or none of them.
 
-    Raises BatchExists, BatchBusy, SubmitFailed (nothing was submitted), BatchUnfinished (they are; the rest is for recovery).
+    Raises BatchExists, BatchBusy, SubmitFailed (nothing was submitted), BatchUnfinished (all are submitted, and recovery does
+    the rest).
     """
     if not texts:
         return []
@@ -108,8 +116,8 @@ def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]
 
 
 def edit_batch(jar: Jar, name: str, changes: Mapping[str, str]) -> SubmittedBatch:
-    """Change a batch: `seeds` may become more, and the new ones are submitted; `priority` holds for its waiting jobs and
-    for those submitted later; `notes`. Returns how many jobs were submitted.
+    """Change a batch. Its `seeds` may become more, and the new ones are submitted. A new `priority` holds for its waiting jobs
+    and for those submitted later. `notes` may be any text. Returns how many jobs were submitted.
 
     Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
     """
@@ -131,10 +139,10 @@ def edit_batch(jar: Jar, name: str, changes: Mapping[str, str]) -> SubmittedBatc
 
 
 def abort_batch(jar: Jar, name: str, restart: bool = False, kill: bool = False) -> AbortedBatch:
-    """Complete the waiting jobs of a batch as cancelled and kill those that run; what waits to be stored is left alone.
+    """Complete the waiting jobs of a batch as cancelled, and kill its running jobs. Jobs that wait to be stored are left alone.
 
-    With `restart`, submit its jobs that did not succeed again, as new jobs of the same descriptions, and leave alone what waits
-    or runs; with `kill` too, and where the batch is aborted, only after what waits was cancelled and what runs was killed.
+    With `restart`, submit its jobs without success again, as new jobs with the same descriptions, and leave waiting and running
+    jobs alone. With `kill` too, or where the batch is aborted already, waiting jobs are first cancelled and running jobs killed.
     Raises UnknownBatch, BatchBusy, NotRestarted (jobs of it still run), SubmitFailed, BatchUnfinished.
     """
     _check_known(jar, name)
@@ -155,7 +163,8 @@ def abort_batch(jar: Jar, name: str, restart: bool = False, kill: bool = False) 
 
 
 def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[str]]:
-    """Cancel and kill until nothing of a batch waits or runs: what fails meanwhile comes back to be cancelled."""
+    """Cancel and kill until no job of a batch waits or runs. A job that fails meanwhile comes back, and is cancelled too.
+    Returns how many were cancelled, which jobs were asked to end, and which still run after the wait."""
     deadline = time.monotonic() + jar.settings.grace_time_s + _END_WITHIN_S
     cancelled, asked = 0, set[str]()
     while True:
@@ -168,22 +177,22 @@ def _end_jobs(jar: Jar, name: str, change: Change) -> tuple[int, set[str], list[
 
 
 def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
-    """Submit what did not succeed up to now again; returns how many jobs, and how many were left alone because they wait, run, or
-    are to be stored. `is_whole`: none may wait or run."""
+    """Submit the jobs again that ended without success up to now. Returns how many, and how many were left alone because they
+    wait, run, or are to be stored. `is_whole`: no job may wait or run."""
     change = take_batch(jar, name)
     with making(jar, change, f"the restart of batch {name}"):
         state = read_batch(jar, name)
         if state.is_aborted and not is_whole:
             raise NotRestarted(name=name, reason="it was aborted meanwhile; try again")
         until = disk_now(jar)
-        # What ends from now on ends later than that: the next restart finds it, also where times are whole seconds.
+        # Every later end has a later time, also where times are whole seconds, so the next restart finds it.
         wait_until_past(jar, until)
         reconcile_in_pieces(jar.ledger, jar.layout, open_journal=jar.open_journal)
         _wait_for_outcomes(jar, state, until)
         with jar.ledger.writing() as connection:
             left_alone = count_open_jobs(connection, name)
-            is_left = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
-        if is_left and is_whole:
+            is_maker_dead = waiting_jobs(connection, name, 1) or running_jobs(connection, name)
+        if is_maker_dead and is_whole:
             raise NotRestarted(name=name, reason="jobs of it came back meanwhile; try again")
         count = _stage(jar, change, _copies(jar, state, until))
         changed = {"is_aborted": False, "restarted_until": until, "changed_at": disk_now(jar, state.changed_at)}
@@ -192,19 +201,22 @@ def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
 
 
 def _wait_for_outcomes(jar: Jar, state: BatchState, until: float) -> None:
-    """Return when it is told how each job of a batch ended that ended up to `until`, or will not be any more. A file shows at
-    once; on a network disk the entry that tells how it ended may come later, and a job that succeeded is not run again."""
-    deadline = time.monotonic() + TOLD_WITHIN_S
+    """Wait until the outcomes of all jobs that ended up to `until` are known, but not for ever.
+
+    The file of an ended job shows at once. On a network disk its `ended` entry may come later, and a job that succeeded must not
+    run again. After OUTCOME_COMES_WITHIN_S seconds no entry is expected any more.
+    """
+    deadline = time.monotonic() + OUTCOME_COMES_WITHIN_S
     while time.monotonic() < deadline:
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
-            if not has_untold_jobs(connection, state.name, until - TOLD_WITHIN_S, until):
+            if not has_jobs_without_end(connection, state.name, until - OUTCOME_COMES_WITHIN_S, until):
                 return
         time.sleep(_LOOK_EVERY_S)
 
 
 def _copies(jar: Jar, state: BatchState, until: float) -> Iterator[Submission]:
-    """The jobs of a batch that did not succeed since its last restart, as they are in their files."""
+    """The jobs of a batch that ended without success since its last restart, read from their files."""
     after = ""
     while True:
         with jar.ledger.writing() as connection:
@@ -221,7 +233,7 @@ def _copies(jar: Jar, state: BatchState, until: float) -> Iterator[Submission]:
 
 
 def _stage(jar: Jar, change: Change, submissions: Iterable[Submission]) -> int:
-    """Write the jobs of a change; returns how many. Raises SubmitFailed, OSError."""
+    """Write the jobs of a change. Returns how many. Raises SubmitFailed, OSError."""
     directory = jar.layout.staged(change.id)
     iterator = iter(submissions)
     count = 0
@@ -280,7 +292,7 @@ def _check_changes(jar: Jar, name: str, changes: Mapping[str, str]) -> dict[str,
 
 
 def _plan_widening(state: BatchState, said: Mapping[str, str]) -> Any:
-    """A function from the batch's keys to the jobs of the seeds that are new. Raises BadChange."""
+    """Return a function that plans the jobs of the new seeds, given the batch's keys. Raises BadChange."""
     if "seeds" not in said:
         return lambda keys: iter(())
     if state.seeds is None:

@@ -1,7 +1,7 @@
-"""Which jobs a batch comes to, and what the file of each says.
+"""Plan the jobs of a batch, and the text of each job's file.
 
-A batch without job blocks is one job, or with seeds one job a seed. With job blocks each of these is one job, or with
-seeds of its own one job a seed. What a batch says holds for its jobs; lists add up, anything else a job may say anew.
+A batch without job blocks has one job, or one job per seed. Each job block is one job, or one job per seed of its own. Jobs
+inherit the keys of their batch. Lists of a batch and its job are joined; any other key of a job replaces the batch's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from jobjar.job_file.description import LISTS, check_names
 from jobjar.job_file.names import check_identifier, parse_priority
 
 Pairs = Sequence[tuple[str, str]]
-# What is not in a job's file: it is in its name or its place, or it is the batch's own.
+# Keys that are not in a job's file: its name or its place holds them, or they belong to the batch.
 _NOT_IN_FILE = ("priority", "execution_class", "seeds")
 _OF_BATCH = ("name", "notes", "seeds")
 
 
 class JobText(NamedTuple):
-    """A job block: keys and values as text, checked; `where` names file and line."""
+    """A job block: its checked keys and values, as text. `where` names file and line."""
 
     pairs: tuple[tuple[str, str], ...]
     where: str
@@ -46,7 +46,7 @@ class BatchText(NamedTuple):
 
 
 class PlannedJob(NamedTuple):
-    """A job to be: its file, and what its name and its place are to say."""
+    """A job to be submitted: the content of its file, and the parts of its name and its place."""
 
     script: bytes
     identifier: str
@@ -55,7 +55,7 @@ class PlannedJob(NamedTuple):
 
 
 def check_batch_name(name: str) -> str:
-    """Return the name of a batch, or of a job in one; it becomes a directory's. Raises BadIdentifier."""
+    """Return the name of a batch, or of a job in one. A batch's name becomes that of a directory. Raises BadIdentifier."""
     if not name or name[0] in ".-":
         raise BadIdentifier(value=name, reason=f"it starts with {name[0]!r}" if name else "it is empty")
     return check_identifier(name)
@@ -67,7 +67,7 @@ def seeds_of(pairs: Pairs) -> Seeds | None:
 
 
 def count_jobs(batch: BatchText) -> int:
-    """How many jobs a batch has."""
+    """Count the jobs of a batch."""
     if not batch.jobs:
         return batch.seeds.count if batch.seeds else 1
     return sum(seeds.count if (seeds := seeds_of(job.pairs)) else 1 for job in batch.jobs)
@@ -82,7 +82,7 @@ def plan_jobs(batch: BatchText) -> Iterator[PlannedJob]:
 
 
 def plan_seeds(pairs: Pairs, seeds: Seeds | None) -> Iterator[PlannedJob]:
-    """The jobs of a batch without job blocks: of these seeds, or the one that it is."""
+    """The jobs of a batch without job blocks: one for each of these seeds, or one job without a seed."""
     name = dict(pairs)["name"]
     said = [pair for pair in pairs if pair[0] not in _OF_BATCH]
     if seeds is None:
@@ -104,7 +104,7 @@ def _plan_block(batch: BatchText, job: JobText, number: int) -> Iterator[Planned
 
 
 def plan_job(batch: str, name: str, seed: int | None, said: Pairs) -> PlannedJob:
-    """One job. Raises ValueError, BadIdentifier where its file or its name cannot be."""
+    """Plan one job. Raises ValueError where its file cannot be made, BadIdentifier where its name cannot."""
     own = dict(said)
     head = [("batch", batch), *([("name", name)] if name else []), *([] if seed is None else [("seed", str(seed))])]
     script = make_script([*head, *(pair for pair in said if pair[0] not in _NOT_IN_FILE)])
@@ -113,12 +113,12 @@ def plan_job(batch: str, name: str, seed: int | None, said: Pairs) -> PlannedJob
 
 
 def identify(batch: str, name: str | None, seed: int | None) -> str:
-    """What the name of a job's file has of the job, so that people find it: `wc-17`. Raises BadIdentifier."""
+    """The part of a job's file name by which people find it, such as `wc-17`. Raises BadIdentifier."""
     return check_identifier("-".join([batch, *([name] if name else []), *([] if seed is None else [str(seed)])]))
 
 
 def check_plan(batch: BatchText) -> list[str]:
-    """What is wrong with a batch whose keys and values are right each by itself, with file and line."""
+    """The problems of a batch whose single keys and values are right, each with file and line."""
     problems = []
     if batch.seeds and batch.jobs:
         problems.append(
@@ -140,7 +140,7 @@ def check_plan(batch: BatchText) -> list[str]:
 
 
 def _first_of_each(batch: BatchText) -> Iterator[tuple[str, Iterator[PlannedJob]]]:
-    """A job of each block, that with the longest seed: what can be written of it can be of all."""
+    """One job of each block, with the block's longest seed: if its file can be written, all the others can."""
     if not batch.jobs:
         longest = None if batch.seeds is None else Seeds(((batch.seeds.ranges[-1][1],) * 2,))
         yield batch.where, plan_seeds(batch.pairs, longest)

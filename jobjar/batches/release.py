@@ -1,9 +1,9 @@
-"""Make the jobs of a batch claimable, when its change is committed.
+"""Make the jobs of a batch claimable after its change was committed.
 
-Their files lie, whole and synced, in the change's directory in limbo, a directory a chunk. Of each chunk: rename it to
-`….leaving` (reconciliation takes what is in there for jobs in limbo), journal `submitted` of its jobs, rename them to
-unclaimed, journal `moved`, remove it. Killed anywhere, or done by two at once, it is done again: the files that are left
-are the jobs that are left, and an entry folded twice is one.
+Their files lie, whole and synced, in the change's directory in limbo, with one directory per chunk. The steps for each chunk:
+rename it to `….leaving` (reconciliation takes the files in it for jobs in limbo), journal `submitted` of its jobs, rename them to
+unclaimed, journal `moved`, remove the chunk. After a kill anywhere, the work is repeated; two processes may do it at once. The
+files that are left are the jobs that are left, and folding an entry twice is harmless.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class _Leaving(NamedTuple):
 
     @property
     def order(self) -> tuple[int, str]:
-        """The order in which they were written: by their writer's counter, which follows its process id in the name."""
+        """The order in which the jobs were written: by the writer's counter, which follows its process id in the name."""
         found = _COUNTER.search(self.name)
         return int(found.group(1)) if found else 0, self.name
 
 
 def release_staged(jar: Jar, directory: str, by: str) -> int:
-    """Make all jobs in a change's directory claimable, in their order, and remove it; returns how many there were left to
-    do here. `by` submitted them. Raises OSError: then the rest is for the next to do."""
+    """Make all jobs in a change's directory claimable, in their order, and remove it. Returns how many this call moved.
+    `by` submitted them. Raises OSError: the next process that settles the change does the rest."""
     released = 0
     try:
         chunks = sorted(filter(_CHUNK.fullmatch, patiently(lambda: os.listdir(directory), directory)))
@@ -57,17 +57,17 @@ def release_staged(jar: Jar, directory: str, by: str) -> int:
             try:
                 rename(path, path + LEAVING)
             except FileNotFoundError:
-                continue  # another is at it; the next look finds what that leaves
+                continue  # another process has it, and a later settling finds what that one leaves
             path += LEAVING
         released += _release_chunk(jar, path, by)
         jar.mirror(after_s=jar.settings.poll_time_s)
-    with contextlib.suppress(OSError):  # another is still at it
+    with contextlib.suppress(OSError):  # another process still works in it
         os.rmdir(directory)
     return released
 
 
 def discard_staged(directory: str) -> None:
-    """Remove what a change wrote that is not to be; two may do it at once. Raises OSError where some of it stays."""
+    """Remove the files of a discarded change. Two processes may do it at once. Raises OSError where some of it stays."""
     remove_tree(directory)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(directory)
@@ -83,12 +83,12 @@ def _release_chunk(jar: Jar, path: str, by: str) -> int:
             if (move_entry := _move_to_unclaimed(jar, job, entry)) is not None:
                 moved.append(move_entry)
     finally:
-        with contextlib.suppress(OSError):  # what could not be journaled a scan will find
+        with contextlib.suppress(OSError):  # a scan finds the moves that could not be journaled
             jar.journal.append(moved)
     for category in {job.category for job in jobs}:
-        sync_directory(jar.layout.jar_directory(category))
+        sync_directory(jar.layout.category_directory(category))
     for category in sorted({job.category for job in jobs} | {""}, reverse=True):
-        with contextlib.suppress(OSError):  # another is still at it
+        with contextlib.suppress(OSError):  # another process still works in it
             os.rmdir(f"{path}/{category}" if category else path)
     return len(moved)
 
@@ -109,7 +109,7 @@ def _list_chunk(path: str) -> list[_Leaving]:
 
 
 def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
-    """None where another has moved the job on, or something else than a file lies there."""
+    """Make a job's `submitted` entry; None where another process has moved the job on, or its path is no regular file."""
 
     def read() -> tuple[bytes, os.stat_result]:
         with open(job.path, "rb", opener=open_regular) as file:
@@ -125,12 +125,14 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
     try:
         attributes = read_header(data, job.path)
     except BadAttribute:
-        attributes = {"kind": DESCRIBED}  # edited by hand meanwhile; its worker holds it, with the reason
+        attributes = {
+            "kind": DESCRIBED
+        }  # edited by hand meanwhile; the worker that claims it holds it, with the reason
     return submitted_entry(job.name, job.category, by, status, attributes, make_mark(status, data))
 
 
 def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:
-    """Move one file; returns its `moved` entry, or None where another moved it."""
+    """Move one file. Returns its `moved` entry, or None where another process moved it."""
     path = jar.layout.path(unclaimed_place(job.category, job.name))
     with contextlib.suppress(FileExistsError):
         make_directory(os.path.dirname(path), 0o777 & ~jar.umask)  # the category may have been removed meanwhile

@@ -1,6 +1,6 @@
-"""Give waiting jobs another priority: it is in their names, so each is one rename within unclaimed, then its `moved`.
+"""Give waiting jobs another priority, which is part of their names. For each: one rename within unclaimed, then `moved`.
 
-Killed between, the job has the new name, and reconciliation knows it by the id in that.
+A kill between the two leaves the job with its new name, and reconciliation knows it by the id in that name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobjar.shared_disk.patience import patiently
 
 
 def reprioritize(jar: Jar, jobs: Sequence[WaitingJob], priority: int, by: str) -> int:
-    """Rename those jobs that still wait, and have another priority; returns how many. Raises OSError."""
+    """Rename the jobs that still wait and have another priority. Returns how many. Raises OSError."""
     entries: list[Entry] = []
     try:
         for job in jobs:
@@ -27,19 +27,19 @@ def reprioritize(jar: Jar, jobs: Sequence[WaitingJob], priority: int, by: str) -
                 with contextlib.suppress(FileNotFoundError):  # a worker was quicker
                     entries.append(_rename(jar, job, priority, by))
     finally:
-        with contextlib.suppress(OSError):  # what could not be journaled a scan will find
+        with contextlib.suppress(OSError):  # a scan finds the moves that could not be journaled
             jar.journal.append(entries)
     return len(entries)
 
 
 def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
     stem = job.name.rpartition(".")[0] or job.name
-    directory = jar.layout.jar_directory(job.category)
+    directory = jar.layout.category_directory(job.category)
     name = move_to_free_name(jar.layout.path(job.place), directory, f"{stem}.{priority}")
     try:
         moved_at = disk_time(patiently(lambda: os.lstat(f"{directory}/{name}"), directory))
     except OSError:
-        moved_at = job.moved_at  # claimed already, and that claim is the later move
+        moved_at = job.moved_at  # a worker has claimed it already; that claim is the later move
     return {
         "entry": "moved",
         "job": job.uid,

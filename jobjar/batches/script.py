@@ -1,7 +1,7 @@
-"""A described job's file: a script whose `#JJ` block says what a worker is to do.
+"""Make a described job's file: a script whose `#JJ` block says what a worker is to do.
 
-Made here, edited by hand, read anew by the worker at each attempt (attributes.read_description). Run by anything but a
-worker it says on standard error what it is, and exits 2.
+People may edit the file. The worker reads it anew at each attempt (attributes.read_description). A script that is run as a
+program explains itself on standard error, and exits with status 2.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Sequence
 from jobjar.job_file.attributes import HEADER_BYTES
 from jobjar.job_file.description import LISTS
 
-# The block has to be read whole, with room for a hand that adds to it.
+# A worker has to read the whole block. This leaves room for lines that people add.
 MOST_BYTES = HEADER_BYTES - 4096
-# The words of a long list go over several lines: a value has a longest length, and an editor has a width.
+# Longer lists go over several lines, because the length of a value is limited, and so is the width of an editor.
 _LIST_LINE = 120
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def make_script(pairs: Sequence[tuple[str, str]]) -> bytes:
-    """The file of a described job: keys and values as people write them, a line each, in order.
+    """The content of a described job's file: keys and values as people write them, one per line, in order.
 
-    What `attributes.read_description` reads from it is what `description.describe` makes of the pairs. Raises ValueError
-    where a value has a line end, a NUL or what UTF-8 cannot write, or where all is too long to be read at once.
+    `attributes.read_description` reads from it what `description.describe` makes of the pairs. Raises ValueError where a key is
+    malformed, where a value has a line end, a NUL or a character that UTF-8 cannot write, and where the file gets too long.
     """
     lines = ["#!/bin/sh", "#JJ described = yes"]
     said = dict(pairs)
@@ -60,13 +60,13 @@ def make_script(pairs: Sequence[tuple[str, str]]) -> bytes:
 
 
 def _parts(key: str, value: str) -> list[str]:
-    """A value as the values of one or more lines."""
+    """Split a long list into the values of several lines."""
     if key not in LISTS or len(value) <= _LIST_LINE:
         return [value]
     try:
         words = shlex.split(value)
     except ValueError:
-        return [value]  # whoever reads it says what is wrong
+        return [value]  # its reader reports the error
     parts: list[str] = []
     for word in map(shlex.quote, words):
         if parts and len(parts[-1]) + len(word) < _LIST_LINE:

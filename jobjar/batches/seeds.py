@@ -1,4 +1,4 @@
-"""Seeds: which jobs a batch has, as ranges of whole numbers. `1-1000`, `1-10,20`: never a list of a million numbers."""
+"""Seeds: the numbers of a batch's jobs, as ranges (`1-1000`, `1-10,20`), never as a list of a million numbers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# More jobs than that in one batch is a slip of the finger.
+# More jobs in one batch are taken for a typing error.
 MOST_SEEDS = 10_000_000
 _RANGE = re.compile(r"([0-9]{1,18})(?:\s*-\s*([0-9]{1,18}))?")
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """A set of seeds: ranges with both ends in them, in order, with gaps between them."""
+    """A set of seeds: ranges that include both ends, in ascending order, with gaps between them."""
 
     ranges: tuple[tuple[int, int], ...]
 
@@ -29,9 +29,9 @@ class Seeds:
         return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)
 
     def without(self, others: Seeds) -> Seeds:
-        """The seeds that `others` has not."""
+        """The seeds that are not in `others`."""
         left = []
-        passed = 0  # of the others, those that end before the range that is looked at: both are in order
+        passed = 0  # how many of the others' ranges end before this one; both are in order
         for first, last in self.ranges:
             while passed < len(others.ranges) and others.ranges[passed][1] < first:
                 passed += 1
@@ -48,7 +48,7 @@ class Seeds:
 
 
 def join_ranges(ranges: Iterable[tuple[int, int]]) -> Seeds:
-    """Seeds of ranges in any order, which may overlap: each seed is there once."""
+    """Make Seeds from ranges in any order, which may overlap: each seed occurs once in the result."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if joined and first <= joined[-1][1] + 1:
@@ -59,7 +59,7 @@ def join_ranges(ranges: Iterable[tuple[int, int]]) -> Seeds:
 
 
 def parse_seeds(text: str) -> Seeds:
-    """Seeds as people write them: numbers and ranges, joined by commas. Raises ValueError with the reason."""
+    """Parse seeds as people write them: numbers and ranges, separated by commas. Raises ValueError with the reason."""
     ranges = []
     for word in text.split(","):
         found = _RANGE.fullmatch(word.strip())

@@ -1,6 +1,6 @@
-"""What there is to know of a batch: `batches/<name>/batch.json`, and the times of its changes.
+"""The state of a batch: `batches/<name>/batch.json`, and the times of its changes.
 
-Written whole, by rename (change.py says when); read by whoever asks.
+The file is written whole, by rename (change.py says when).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from jobjar.shared_disk.creating import move_between, opened, write_whole_in
 from jobjar.shared_disk.files import common_mode, look, read_disk_clock
 from jobjar.shared_disk.regular import UnfitFile, open_directory_below
 
-# What tells two changes apart that were made at one time of the disk's clock.
+# The least difference between the times of two changes, so that changes within one tick of the disk's clock differ.
 _TICK_S = 1e-6
 _LOOK_AT_CLOCK_S = 0.01
 
 
 class BatchState:
-    """What batch.json says. Times are the disk's."""
+    """The content of a batch.json. Times are the disk's."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
@@ -40,7 +40,7 @@ class BatchState:
         self.restarted_until: float = data["restarted_until"]
 
     def entry(self) -> Entry:
-        """The journal's word on the batch."""
+        """The journal entry `batch`."""
         said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
         return {
             "entry": "batch",
@@ -57,18 +57,18 @@ class BatchState:
 
 
 def disk_now(jar: Jar, after: float = 0.0) -> float:
-    """The disk's time; later than `after` also where its times are whole seconds and there were several in one."""
+    """The disk's time, but always later than `after`: a disk whose times are whole seconds shows several changes at one time."""
     return round(max(read_disk_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
 
 
 def wait_until_past(jar: Jar, moment: float) -> None:
-    """Return when whatever moves from now on moves later than `moment` by the disk's clock: in a second at most."""
+    """Wait until the disk's clock is past `moment`, so that every later move has a later time. That takes a second at most."""
     while disk_now(jar) <= moment:
         time.sleep(_LOOK_AT_CLOCK_S)
 
 
 def read_batch(jar: Jar, name: str) -> BatchState:
-    """Raises UnknownBatch."""
+    """Raises UnknownBatch, CannotUseJar."""
     state = read_json(jar.layout.batch(name).file, BATCH)
     if state is None:
         raise UnknownBatch(name=name, home=jar.layout.home)
@@ -76,7 +76,7 @@ def read_batch(jar: Jar, name: str) -> BatchState:
 
 
 def read_json(path: str, document: Document) -> dict[str, Any] | None:
-    """What a file of a batch says, or None where there is none. Raises CannotUseJar."""
+    """The content of a batch's file, or None where there is no such file. Raises CannotUseJar."""
     try:
         return read_document(path, document)
     except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +87,7 @@ def read_json(path: str, document: Document) -> dict[str, Any] | None:
 
 
 def open_batches(jar: Jar, path: str) -> contextlib.AbstractContextManager[int]:
-    """A directory of batches/, on the way to which no link is followed: a member of a group's jar may put one there at any
+    """Open a directory at or below batches/ without following links: a member of a group's jar may put a link there at any
     moment."""
     names = os.path.relpath(path, jar.layout.home).split("/")
     return opened(lambda: open_directory_below(jar.layout.home, *names), path)
@@ -105,7 +105,7 @@ def write_json_in(jar: Jar, directory: int, path: str, data: dict[str, Any]) -> 
 
 
 def move_json(jar: Jar, source: str, target: str) -> None:
-    """Rename a file of a batch, replacing what is at `target`; another process may have done it. Raises OSError."""
+    """Rename a file of a batch, replacing `target`. Another process may have done it already. Raises OSError."""
     try:
         with open_batches(jar, os.path.dirname(source)) as here, open_batches(jar, os.path.dirname(target)) as there:
             move_between(here, os.path.basename(source), there, os.path.basename(target), source)

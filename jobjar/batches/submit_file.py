@@ -1,7 +1,7 @@
-"""Submit files: what batches and their jobs are to be, as people write it; checked whole, with every problem told at once.
+"""Parse submit files: people describe batches and their jobs in them. A file is checked whole, and all problems are reported.
 
-Two ways of writing one thing: Jug's syntax (blocks.py) and TOML (toml_blocks.py). `$(name)` in a value is the parameter
-`name=value` of the command line; `\\$(name)` is these characters. What is put in is not looked through again.
+There are two syntaxes: Jug's (blocks.py) and TOML (toml_blocks.py). `$(name)` in a value stands for the parameter `name=value`
+of the command line; `\\$(name)` stands for these characters. The text of a parameter is not expanded again.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["BatchText", "JobText", "parse_submit_file", "parse_submit_files"]
 _PARAMETER = r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)"
 _IN_QUOTES = re.compile(rf'\\(["\\$])|{_PARAMETER}')
 _BARE = re.compile(rf"\\(\$)(?=\()|{_PARAMETER}")
-# Keys beside those of a description: what becomes of them is in the job's name, its place and its attributes.
+# Keys beside those of a description. They go into the job's name, its place and its attributes.
 OWN_KEYS: dict[str, Callable[[str], Any]] = {
     "execution_class": check_category,
     "priority": parse_priority,
     "seeds": parse_seeds,
     **{name: parse for name, (_, parse) in ATTRIBUTES.items()},
 }
-# What a worker finds in a job, and nobody writes: Job Jar does.
+# Keys in a job's file that Job Jar writes itself, so that a submit file cannot have them.
 _WRITTEN_HERE = ("described", "batch", "seed")
 BATCH_KEYS = tuple(key for key in (*KEYS, *OWN_KEYS) if key not in _WRITTEN_HERE)
 _SOURCES = ("software", "workware", "input_files")
-# What concerns a batch as a whole.
+# The failure throttle concerns a batch as a whole.
 JOB_KEYS = tuple(key for key in BATCH_KEYS if key != "failure_throttle")
 
 
 class _Reader:
-    """What is collected while files are read: uses of parameters, names of batches, problems."""
+    """Reads files, and collects their batches, uses of parameters, names of batches, and problems."""
 
     def __init__(self, parameters: Mapping[str, str], is_taken: Callable[[str], bool]) -> None:
         self.parameters = parameters
@@ -122,7 +122,7 @@ class _Reader:
         self.named.setdefault(name, where)
 
     def _check_block(self, block: Block, known: tuple[str, ...], here: Callable[[int], str]) -> list[tuple[str, str]]:
-        """The keys and values of a block that are right; of the others it is told what is wrong."""
+        """The correct keys and values of a block. A problem is noted for each of the others."""
         pairs = []
         first: dict[str, int] = {}
         for key, text, line in block.values:
@@ -143,7 +143,7 @@ class _Reader:
         return pairs
 
     def finish(self) -> None:
-        """Raise BadSubmitFile where something is wrong."""
+        """Raise BadSubmitFile with all problems, if there are any."""
         for name, uses in self.missing.items():
             self.problems.append(f"{'; '.join(uses)}: there is no parameter {name}; give it as {name}=VALUE")
         self.problems += [
@@ -168,7 +168,7 @@ def _reason_against_key(key: str, kind: str, known: tuple[str, ...]) -> str:
 
 
 def _reason_against(key: str, text: str) -> str | None:
-    """What is wrong with a value; None where nothing is."""
+    """The reason against a value; None where the value is correct."""
     if "\n" in text or "\0" in text:
         return "it has a line end or a NUL"
     parse = check_batch_name if key == "name" else OWN_KEYS.get(key) or KEYS[key][1]
@@ -176,14 +176,14 @@ def _reason_against(key: str, text: str) -> str | None:
         parsed: Any = parse(text)
         if key in _SOURCES:
             for source in parsed:
-                local_path(source.location)  # where no worker could fetch it from, that is told now
+                local_path(source.location)  # a location that no worker could fetch from is reported now
     except (ValueError, JarError) as error:
         return str(error)
     return None
 
 
 def check_value(key: str, text: str, line: int = 0) -> Value:
-    """One `key=value` of a command line, checked as in a file. Raises ValueError with the reason."""
+    """Check one `key=value` of a command line, as in a file. Raises ValueError with the reason."""
     reason = _reason_against(key, text.strip())
     if reason is not None:
         raise ValueError(reason)
@@ -191,8 +191,8 @@ def check_value(key: str, text: str, line: int = 0) -> Value:
 
 
 def parse_submit_file(text: str, where: str, parameters: Mapping[str, str]) -> list[BatchText]:
-    """The batches that a submit file describes, in order. `where` names it in messages; one that ends in .toml, or that
-    begins with a table, is TOML. Raises BadSubmitFile with all problems, each with its line."""
+    """The batches that a submit file describes, in order. `where` names the file in messages. A file is TOML if its name ends
+    in .toml, or if it begins with a table. Raises BadSubmitFile with all problems, each with its line."""
     return parse_submit_files([(text, where)], parameters)
 
 
@@ -201,8 +201,8 @@ def parse_submit_files(
     parameters: Mapping[str, str],
     is_taken: Callable[[str], bool] = lambda name: False,
 ) -> list[BatchText]:
-    """`parse_submit_file` of several files, (text, where) each, as one: no two batches have one name, nor one that
-    `is_taken`, and each parameter is used in one of them at least."""
+    """Parse several files, each given as (text, where), like one (`parse_submit_file`). The names of batches have to differ,
+    and may not be taken (`is_taken`). Each parameter has to be used in at least one file."""
     reader = _Reader(parameters, is_taken)
     for text, where in files:
         reader.read(text, where)

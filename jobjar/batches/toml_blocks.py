@@ -1,5 +1,5 @@
-"""The blocks of a submit file in TOML: the same keys as in Jug's syntax, lists where keys hold lists, the environment as a
-table, numbers.
+"""Read the blocks of a submit file in TOML. The keys are those of Jug's syntax; values may be lists, numbers, and a table for
+the environment.
 
     [batch]                      # or [[batch]], several times
     name = "count"
@@ -8,7 +8,7 @@ table, numbers.
     [[batch.job]]                # or [[job]], where there is one batch
     name = "first"
 
-tomllib tells no line numbers: the line of a key is looked up among the lines of its table.
+tomllib gives no line numbers, so a key is searched for among the lines of its table.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KEY = re.compile(r"\s*[\"']?([A-Za-z_][A-Za-z0-9_-]*)[\"']?\s*(?:\.|=)")
 
 
 class _Lines:
-    """Where tables and keys stand: the n-th header of a name is the n-th table of that name."""
+    """The lines of tables and keys. The n-th header with a name belongs to the n-th table of that name."""
 
     def __init__(self, text: str) -> None:
-        # By name of the header, for each such table: its line, and the lines of its keys.
+        # By the header's name, for each such table: its line, and the lines of its keys.
         self._tables: dict[str, list[tuple[int, dict[str, int]]]] = {}
         keys: dict[str, int] = {}
         for number, line in enumerate(text.split("\n"), 1):
@@ -38,7 +38,7 @@ class _Lines:
             key = _KEY.match(line)
             if header:
                 name = "".join(header.group(1).split())
-                # [batch.environment] goes on with the table that it is in.
+                # [batch.environment] is a key of the table before it.
                 parent = name.rpartition(".")[0]
                 if name not in (BATCH, JOB, f"{BATCH}.{JOB}") and parent in self._tables:
                     self._tables[parent][-1][1].setdefault(name.rpartition(".")[2], number)
@@ -59,7 +59,7 @@ class _Lines:
 
 
 def is_toml(text: str, where: str) -> bool:
-    """Whether a submit file is TOML: by its name, or because it begins with a table."""
+    """Whether a submit file is TOML: its name ends in .toml, or its text begins with a table."""
     if where.endswith(".toml"):
         return True
     lines = (line.strip() for line in text.split("\n"))
@@ -67,7 +67,7 @@ def is_toml(text: str, where: str) -> bool:
 
 
 def read_toml_blocks(text: str, expand: Expand, complain: Complain) -> list[Block]:
-    """The blocks of a text, each batch before its jobs; what is wrong is told."""
+    """The blocks of a text, each batch before its jobs. Problems go to `complain`."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -125,7 +125,7 @@ def _make_block(
 
 
 def _as_text(key: str, value: Any, expand: Any) -> str | None:
-    """A value as a line of a description holds it; None where a parameter is missing. Raises ValueError."""
+    """A value in the form of a description's line; None where a parameter is missing. Raises ValueError."""
     if isinstance(value, dict) and key == "environment":
         parts = [_scalar(inner, expand) for inner in value.values()]
         pairs = zip(value, parts, strict=True)

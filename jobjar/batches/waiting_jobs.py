@@ -1,7 +1,7 @@
-"""Do something to all waiting jobs of a batch: cancel them, or give them another priority.
+"""Cancel all waiting jobs of a batch, or give them another priority.
 
-Asks the ledger, brought up to date, which they are; the stages move them. Killed midway, it is done again from its
-beginning: what was done already is found done.
+The ledger, brought up to date, names the jobs; cancel.py and reprioritize.py move them. After a kill midway, everything is
+repeated from the beginning, and finished jobs are found finished.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CHUNK = 200
 def cancel_batch(
     jar: Jar, name: str, change_id: str, by: str, is_wanted: Callable[[], bool], is_late: bool = False
 ) -> tuple[int, list[str]]:
-    """Complete the waiting jobs of a batch as cancelled, and ask workers to kill those that run; returns how many, and the
-    names of these. Raises OSError, LedgerBusy, LedgerUnavailable.
+    """Complete the waiting jobs of a batch as cancelled, and ask workers to kill its running jobs. Returns the number of the
+    cancelled jobs, and the names of the running ones. Raises OSError, LedgerBusy, LedgerUnavailable.
 
-    `is_wanted` tells whether the batch is still aborted. It is asked after each look at which jobs there are and before
-    these are touched: those of a restart are new ones, so what was seen while the batch was aborted is none of them. `is_late`:
-    `by` did not abort it, but cancels what came back later.
+    `is_wanted` returns whether the batch is still aborted. It is called after jobs are listed, and before they are touched. A
+    restart makes new jobs, so none of those was listed while the batch was aborted. `is_late`: `by` did not abort the batch, but
+    cancels jobs that came back later.
     """
     directory = jar.layout.staged(change_id)
     message = f"batch {name} is aborted, and it had come back" if is_late else f"batch {name} was aborted by {by}"
@@ -52,7 +52,7 @@ def cancel_batch(
         fold_journals(connection, jar.layout)
         running = running_jobs(connection, name)
     if not is_wanted():
-        return cancelled, []  # another finished this change meanwhile, and the batch was restarted
+        return cancelled, []  # another process finished this change meanwhile, and the batch was restarted
     for uid, _, place in running:
         worker = worker_of_place(place)
         if worker is not None and look(jar.layout.path(place)) is not None:
@@ -61,7 +61,7 @@ def cancel_batch(
 
 
 def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callable[[], bool]) -> None:
-    """Give the waiting jobs of a batch a priority, while `is_wanted` says that no later change gave another.
+    """Give the waiting jobs of a batch a priority, as long as `is_wanted`: no later change gave them another one.
 
     Raises OSError, LedgerBusy, LedgerUnavailable.
     """
@@ -81,7 +81,7 @@ def _complete_taken(jar: Jar, directory: str, change_id: str, by: str, message: 
         return 0
     with jar.ledger.writing() as connection:
         known = [(path, job_that_was_at(connection, place)) for path, place in taken]
-    # One that the ledger forgot has its id in its name, as all that a batch submits.
+    # A job that the ledger forgot has its id in its name, like all jobs of a batch.
     jobs = [(path, job or _forgotten(path, place)) for (path, job), (_, place) in zip(known, taken, strict=True)]
     return complete_taken(jar, jobs, change_id, by, message)
 

@@ -1,1 +1,1 @@
-"""A described job's way: staged in, run, polled, staged out, stored; several at once."""
+"""Take described jobs through their stages: stage in, run, poll, stage out, store. A worker does several at once."""

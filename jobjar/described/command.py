@@ -1,4 +1,4 @@
-"""The lines of sh that a stage of a described job is: to its directory, the packages' setup.sh, the command.
+"""The lines of sh that run a stage's command: go to the directory, source the packages' setup.sh, run the command.
 
 Reads and writes nothing.
 """
@@ -12,11 +12,11 @@ from jobjar.packages.install import Package, find_command, shell_prefix
 from jobjar.packages.package import VARIABLES
 
 
-def find_text(
+def find_command_lines(
     kind: str, description: Description, packages: Sequence[Package], environment: Mapping[bytes, bytes]
 ) -> str | None:
-    """The lines for a command (`run_command`, `stage_in_command` …), to be given the working directory as $1; None where it
-    is certain that there is none, so that no shell has to be started to find out."""
+    """The lines for a command of this kind (`run_command`, `stage_in_command` …); they take the working directory as $1.
+    None where there is certainly no command: no shell has to be started to find out."""
     said = getattr(description, kind)
     commands: Sequence[Package] = () if _is_named(kind, description) else packages
     if not said and kind != "run_command" and not any(package.commands.get(kind) for package in commands):
@@ -28,13 +28,13 @@ def find_text(
 
 
 def _is_named(kind: str, description: Description) -> bool:
-    """Whether the description's `environment` says the command, which goes before what a package says. Nothing in JUG_STAGE_IN or
-    JUG_STAGE_OUT is a word too: the package's stage is left out. Nothing in JUG_RUN is none: something has to be run."""
+    """Whether the description's `environment` names the command, and so overrides the packages. An empty JUG_STAGE_IN or
+    JUG_STAGE_OUT does: the package's stage is left out. An empty JUG_RUN does not, because something has to be run."""
     said = dict(description.environment).get(VARIABLES.get(kind, ""))
     return bool(said) or (said is not None and kind != "run_command")
 
 
 def make_text(command: str, packages: Sequence[Package]) -> str:
     """The lines that run a command in the directory $1, with the packages set up."""
-    # A directory that is gone is no failure of the command's: a shell says 126 of what cannot be run.
+    # A missing directory is no failure of the command: 126 is the shell's status for what cannot be run.
     return f'cd -- "$1" || exit 126\nshift\n{shell_prefix(packages)}\n{command}\n'

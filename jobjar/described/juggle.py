@@ -1,8 +1,8 @@
 """Juggle several jobs of a worker: while one runs, the next is staged in and the last is staged out.
 
-One thread, the worker's own, claims, journals, and starts and waits for processes; work on files alone is done by threads that
-report to it. Each job is a course (lifecycle.py) that yields what it waits for; here all of them are waited for at once. Writes
-journal entries of attempts under way; what a crash leaves is as with any worker: jobs that a dead one holds.
+The worker's own thread claims, journals, and starts and waits for processes. Other threads work on files only, and report to it.
+Each job is a course (lifecycle.py) that yields what it waits for. This module waits for all of them at once. It writes journal
+entries of attempts under way. A crash leaves what a crash of any worker leaves: jobs that a dead worker holds.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from jobjar.processes.session import (
     Ended,
     reap,
     reap_strays,
-    seems_told_to_end,
+    seems_ended_on_request,
     signal_session,
     start_shell,
 )
 
-# What is over so soon has its beginning told by its end.
+# A step that ends sooner gets one journal entry: its end, which also holds the time of its beginning.
 _SHORT_S = 0.01
 _LONGEST_LOOK_S = 0.1
-# Asking for another job takes at most this share of a worker's time.
+# A worker spends at most this share of its time on asking for another job.
 _CLAIM_SHARE = 0.05
 
 
 class JugglingHost(Host, Protocol):
-    """What a juggler needs of its worker."""
+    """The part of a worker that a juggler needs."""
 
     interval_s: float
 
     def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
-        """One more job, where this worker may have one now; `held` has the paths of those that it has. `is_ahead`: it could not
-        be run at once."""
+        """Claim one more job; None where there is none, or the worker may have none now. `held`: the paths of the jobs that the
+        worker has. `is_ahead`: the job would have to wait for a run slot."""
         ...
 
     def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
-    def tell_refusal(self, error: Exception) -> None: ...
+    def log_refusal(self, error: Exception) -> None: ...
 
     def note_unfit(self, error: ImportError) -> str:
-        """Have the worker leave, which lacks what its jobs need; what to say of them."""
+        """Make the worker leave, because its software cannot be imported any more. Returns the reason to give for its jobs."""
         ...
 
     def between_pieces(self) -> None: ...
@@ -71,7 +71,7 @@ class JugglingHost(Host, Protocol):
     def has_arrivals(self) -> bool: ...
 
     def take_wake(self) -> bool:
-        """Take what woke it; whether it may be a reason to end a job."""
+        """Read what woke the worker. Returns whether it may be a reason to end a job."""
         ...
 
     def is_told_to_end(self) -> bool: ...
@@ -97,8 +97,8 @@ class Juggler:
         os.close(self._writer)
 
     def juggle(self, job: ClaimedJob) -> ClaimedJob | None:
-        """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed when
-        nothing else was under way any more: it needs no juggling."""
+        """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed after
+        all others had ended, because it needs no juggling; else None."""
         self._next_claim = 0.0
         self._next_look = time.monotonic() + self._host.interval_s
         self._take(job)
@@ -114,7 +114,7 @@ class Juggler:
     # Turns and claims
 
     def _give_turns(self) -> None:
-        """Let those begin for which there is a slot: first those that are nearest to their end."""
+        """Start the jobs for which there is a slot. The jobs nearest to their end come first."""
         again = True
         while again:
             again = False
@@ -150,11 +150,11 @@ class Juggler:
         self._go_on(juggled, None)
 
     def _go_on(self, juggled: Juggled, answer: Any, error: BaseException | None = None) -> None:
-        """Give a job what it waited for, and begin what it waits for next."""
+        """Send a job the answer that it waited for, and begin what it waits for next."""
         while True:
             juggled.wait = None
             if isinstance(error, Cut) and error.cause == TIMED_OUT:
-                juggled.cause = None  # a limit is of what it ended, and not of what is done with what that left
+                juggled.cause = None  # the time limit does not hold for what is done with the outputs afterwards
             try:
                 wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
             except StopIteration:
@@ -162,12 +162,12 @@ class Juggler:
                 let_file_go(self._host.claimer, juggled.job)
                 return
             except (CannotUseJar, OSError, ImportError) as refusal:
-                # Nothing of it was begun yet: for whoever can.
+                # Nothing of the job was begun, so another worker may take it.
                 self._jobs.remove(juggled)
                 if isinstance(refusal, ImportError):
                     why = self._host.note_unfit(refusal)
                 else:
-                    self._host.tell_refusal(refusal)
+                    self._host.log_refusal(refusal)
                     why = explain_error(refusal)
                 self._host.give_back(juggled.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
@@ -211,13 +211,13 @@ class Juggler:
             except BaseException as error:
                 result = (mark, None, error)
             self._results.put(result)
-            with contextlib.suppress(BlockingIOError):  # it is full: the reader will be woken
+            with contextlib.suppress(BlockingIOError):  # the pipe is full, so it wakes the reader anyway
                 os.write(self._writer, b".")
 
         threading.Thread(target=do, daemon=True).start()
 
     def _cut(self, juggled: Juggled, cause: str) -> None:
-        """Have a job end now."""
+        """End a job now. Does nothing for a job that is being ended already."""
         if juggled.cause is not None:
             return
         juggled.cause = cause
@@ -232,7 +232,7 @@ class Juggler:
         elif not isinstance(juggled.wait, Work):
             self._go_on(juggled, None, Cut(cause))
         elif not juggled.wait.is_short:
-            # A thread cannot be ended: it is given the time to see that it is not wanted any more, and to tidy.
+            # A thread cannot be killed. It gets the grace time to notice that the attempt is cut, and to tidy.
             juggled.give_up_at = time.monotonic() + self._settings.grace_time_s
 
     def _begin_end(self, process: Process) -> None:
@@ -276,8 +276,11 @@ class Juggler:
         self._do_what_is_due(time.monotonic())
 
     def _give_back_ahead(self, now: float) -> None:
-        """Give back what waits here for its turn while another worker has nothing to do: at two looks, as between two jobs any
-        worker has none, and when it has waited for as long as it was staged in, which the other has to do again."""
+        """Give back jobs that wait here for a run slot while another worker is idle.
+
+        A worker has to be idle at two looks in a row, because every worker is idle for a moment between two jobs. The job has
+        to have waited for as long as its stage-in took, because the other worker repeats that.
+        """
         for juggled in self._slots.waiting_ahead():
             if now - juggled.since < juggled.since - juggled.taken_at:
                 continue
@@ -310,7 +313,7 @@ class Juggler:
         for juggled in list(self._jobs):
             course, deadline, wait = juggled.course, juggled.course.deadline, juggled.wait
             if course.monitor.is_due():
-                with contextlib.suppress(OSError):  # read once more at the attempt's end, which says what is wrong
+                with contextlib.suppress(OSError):  # read again at the attempt's end, which reports the error
                     course.look_at_progress()
                 if course.monitor.entries:
                     self._tell(juggled)
@@ -319,20 +322,21 @@ class Juggler:
             if deadline is not None and now >= deadline and juggled.cause is None:
                 self._cut(juggled, TIMED_OUT)
             elif now >= juggled.give_up_at and juggled.cause is not None:
-                juggled.work = None  # it hangs: what it comes to is nobody's any more
+                juggled.work = None  # the thread hangs: its result is ignored
                 self._go_on(juggled, None, Cut(juggled.cause))
             elif isinstance(wait, Pause) and now >= juggled.since + wait.seconds:
                 self._go_on(juggled, None)
 
     def _tell(self, juggled: Juggled) -> None:
-        """Journal what there is to be said of an attempt that goes on."""
+        """Journal the pending entries of an attempt that goes on."""
         course = juggled.course
         entries = course.take_entries(is_running=juggled.slot == RUN and juggled.process is not None)
         juggled.is_said = True
         try:
             self._journal.append(entries)
         except OSError as error:
-            # Recovery finds the session by its environment too, as it does before this entry. What it said is told later.
+            # Recovery also finds the session by its environment, so the `started` entry may be lost. Variables are kept, to be
+            # journaled later.
             course.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
             self._host.log(f"the state of {juggled.job.name} could not be journaled: {error.strerror}")
 
@@ -351,7 +355,8 @@ class Juggler:
                 self._go_on(juggled, result, error)
 
     def _look_at_process(self, juggled: Juggled, process: Process) -> None:
-        """Go on with a job whose command has ended and left nothing behind in its session; end what it left."""
+        """Go on with a job whose command has ended and left no process in its session. Ends the processes that it left, unless
+        the command may leave some."""
         if process.ended is None:
             process.ended = reap(process.pid)
             if process.ended is not None:
@@ -370,7 +375,7 @@ class Juggler:
         if juggled.cause is None and process.ended.exit_status != 0:
             if self._host.is_told_to_end():
                 self._cut(juggled, INTERRUPTED)
-            elif seems_told_to_end(process.ended):
+            elif seems_ended_on_request(process.ended):
                 if process.doubt_until is None:
                     process.doubt_until = now + DOUBT_S
                 if now < process.doubt_until:

@@ -1,8 +1,8 @@
-"""The course of one job through its stages, for a worker that juggles several: what comes after what, and how it ends.
+"""The course of one job through its stages, for a worker that juggles several: their order, and how the job ends.
 
-A described job is staged in, run, polled, staged out and stored, or gone on with where an earlier attempt wrote a state.json
-(DESIGN.md, "Described jobs"); a plain one is run. Writes what its stages write, and below `underway/`; what a crash leaves,
-and what repairs it, stands in DESIGN.md's table of the write order.
+A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the course goes on
+from there (DESIGN.md, "Described jobs"). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's
+table of the write order says what a crash leaves, and what repairs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Claimer,
 )
-from jobjar.attempts.stays import tell_late
+from jobjar.attempts.stays import journal_late
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.described.poll import has_polling, poll, save_polled
@@ -75,12 +75,12 @@ from jobjar.stages.run import (
     started_entry,
 )
 
-# In the directory $1, the plain job $2.
+# Runs the plain job $2 in the directory $1.
 _RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
 
 
 class Host(Protocol):
-    """What a course needs of its worker."""
+    """The part of a worker that a course needs."""
 
     claimer: Claimer
     log: Callable[[str], None]
@@ -94,31 +94,31 @@ class Host(Protocol):
 
     def may_wait(self) -> bool: ...
 
-    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
+    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
 
 
 class Lifecycle:
-    """One job's way. `is_alone` is set by who runs its commands: no process is left that one of them started."""
+    """One job's course. The juggler sets `is_alone`: no process is left that a command of the job started."""
 
     def __init__(self, host: Host, job: ClaimedJob) -> None:
         self.host = host
         self.job = job
         self.is_alone = True
-        # Of its main process, once that was started.
+        # The process id and start time of the job's main process, once it was started.
         self.pid: int | None = None
         self.pid_started: float | None = None
         self._places = host.places
         self._layout = host.claimer.jar.layout
         self._place: Workplace | None = None
-        self._is_start_told = False
+        self._is_start_journaled = False
         self._deadline: float | None = None
         self._has_underway = False
-        # Where a job that was submitted elsewhere is polled, and what says so.
+        # The directory of the job's state.json, and the state of a job that was submitted elsewhere and is polled.
         self._state_directory: str | None = None
         self._polled_state: State | None = None
         self.attempt: Attempt | None = None
         self.is_storing = False
-        # Why it is cut, where its cause does not say that.
+        # Why the attempt is cut, where the cause alone does not say it.
         self.cut_message: str | None = None
         if job.kind == DESCRIBED:
             self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.log)
@@ -127,30 +127,30 @@ class Lifecycle:
 
     @property
     def deadline(self) -> float | None:
-        """When it has to be over, by the monotonic clock."""
+        """When the current step reaches the job's time limit, in seconds of the monotonic clock; None without a limit."""
         return self._deadline if self.attempt is None else self.attempt.deadline
 
     @property
     def output(self) -> int:
-        """The descriptor that its commands write to."""
+        """The descriptor of the file that the job's commands write to."""
         place = self._place if self.attempt is None else self.attempt.place
         assert place is not None
         return place.job_output
 
     @property
     def has_entries(self) -> bool:
-        """Whether phases of it began or ended that nobody was told of."""
+        """Whether entries about this attempt (phases, variables) are not journaled yet."""
         return bool(self.monitor.entries) or (self.attempt is not None and bool(self.attempt.entries))
 
     def steps(self) -> Steps[None]:
-        """The way from the claim to the commit. Raises OSError where nothing was begun: the job can be given back."""
+        """The steps from the claim to the commit. Raises OSError only where nothing was begun: the job can be given back."""
         return self._run_plain() if self.attempt is None else self._run_described(self.attempt)
 
     def take_entries(self, is_running: bool) -> list[Entry]:
-        """What is to be journaled while the attempt goes on; `is_running`: its main process does."""
+        """Take the entries to be journaled while the attempt goes on. `is_running`: its main process runs."""
         entries: list[Entry] = []
-        if is_running and not self._is_start_told:
-            self._is_start_told = True
+        if is_running and not self._is_start_journaled:
+            self._is_start_journaled = True
             entries.append(started_entry(self.host.claimer, self.job, self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
@@ -158,7 +158,7 @@ class Lifecycle:
         return entries + self.monitor.take_entries()
 
     def look_at_progress(self) -> None:
-        """Note what it says of itself so far. Raises OSError."""
+        """Note the monitored variables that the job has set so far. Raises OSError."""
         place = self._place if self.attempt is None else self.attempt.place
         if place is None:
             self.monitor.next_look = None
@@ -197,7 +197,7 @@ class Lifecycle:
     # Described jobs
 
     def _run_described(self, attempt: Attempt) -> Steps[None]:
-        # One look, for most jobs have nothing there.
+        # Most jobs have nothing below underway/: they cost one look.
         self._has_underway = look(f"{self._layout.underway}/{self.job.uid}") is not None
         state = find_state(self._layout, self.job.uid) if self._has_underway else None
         if state is not None:
@@ -254,7 +254,7 @@ class Lifecycle:
         return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
 
     def _make_place(self, attempt: Attempt) -> Workplace:
-        """The attempt's directory; of a job that is polled, or may be as workware says, one that stays when its worker dies."""
+        """Make the working directory. It outlasts the worker for a job that is polled, or whose workware may poll."""
         if not has_polling(attempt) and not attempt.description.workware:
             return self._places.make(self.job, with_outputs=True)
         self._has_underway = True
@@ -273,7 +273,7 @@ class Lifecycle:
         return end._replace(pid=self.pid, pid_started=self.pid_started)
 
     def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
-        """Publish what is to be stored, or end the attempt."""
+        """Publish the outputs and store them. Without outputs to store, end the attempt."""
         if end.outcome != LOST:
             note_results(attempt)
         verdict = self._decide(end)
@@ -282,11 +282,11 @@ class Lifecycle:
         to = find_destination(attempt, end, verdict.final)
         if to is not None and has_output(attempt):
             self._has_underway = True
-            attempt.is_cut = False  # by its time limit: what it left is wanted all the same
+            attempt.is_cut = False  # the time limit may have set it; the outputs are wanted all the same
             try:
                 state = yield from publish_outputs(attempt, end, to, self._own_directory)
             except StageFailed as failure:
-                # What cannot be published of an attempt that failed anyway is no more than a warning.
+                # An attempt that failed already keeps its reason; a refused output is only a warning.
                 if end.outcome == SUCCEEDED:
                     end = self._end_failed(attempt, failure)
                 else:
@@ -305,7 +305,7 @@ class Lifecycle:
         return decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
 
     def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
-        """Store what is published, or hand it to those who do; then the job is completed."""
+        """Store what is published and complete the job, or hand the job to the workers of its storage class."""
         job = self.job
         own_category = job._replace(category=state.category)
         waiting = storage_category(state.storage_class) if state.storage_class else None
@@ -325,9 +325,7 @@ class Lifecycle:
         except StageFailed as failure:
             message = f"{failure}; the published files are kept in {directory}"
             attempt.end(message=message)
-            with contextlib.suppress(OSError):  # then recovery will take them for stored: the message names them
-                keep_published(directory, message)
-            self._has_underway = False
+            self._keep_published(directory, message)
             end = self._end(attempt, FAILED, state.exit_status, state.signal, message)
             end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
@@ -336,19 +334,23 @@ class Lifecycle:
             verdict = self._decide(end)
             if verdict.final:
                 end = end._replace(message=f"{end.message}; the published files are kept in {directory}")
-                keep_published(directory, str(end.message))
-                self._has_underway = False
+                self._keep_published(directory, str(end.message))
             self._finish(attempt, end, verdict, own_category if verdict.final else job)
         else:
-            # The job ends as the attempt did that published these files; what this one took and used is its own.
+            # The job ends with the outcome of the attempt that published the files. Times and usage are this attempt's.
             end = self._end(attempt, state.outcome or SUCCEEDED, state.exit_status, state.signal, state.message)
             end = end._replace(output_file=self._clear())
             self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
 
+    def _keep_published(self, directory: str, message: str) -> None:
+        with contextlib.suppress(OSError):  # recovery will take them for stored then; the message names them
+            keep_published(directory, message)
+        self._has_underway = False
+
     # The end
 
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
-        """End the attempt, and tidy underway/: what is there is gone on with, so what is not to be has to go first."""
+        """End the attempt, and tidy underway/. A retry would go on from a state there, so states are removed before the end."""
         is_over = verdict.final or verdict.reason == "retried"
         if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
@@ -357,26 +359,24 @@ class Lifecycle:
         if not self._has_underway:
             return
         if held and is_over and self._polled_state is not None and self.pid is not None:
-            # What run_command left for the polling_command to ask for.
+            # Ends the processes that run_command left running for the polling_command to watch.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            tell_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
-        elif held and verdict.reason == "published":
-            pass
-        elif held or is_taken_away(job.path):
+            journal_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
+        elif verdict.reason != "published" if held else is_taken_away(job.path):
             self._leave_underway(held)
 
     def _leave_underway(self, held: bool) -> None:
-        """Take away what this attempt alone made below underway/, and nobody goes on with."""
+        """Remove the directory that this attempt made below underway/, unless a later attempt goes on with it."""
         if not held and self._polled_state is not None:
-            # Who polls now, in the same working directory, is to find there what this attempt took from it.
+            # Another worker polls the job now, in the same working directory. It needs back the output/ that this attempt took.
             with contextlib.suppress(OSError):
                 taken = published_directory(self._own_directory)
                 rename(taken, f"{work_directory(str(self._state_directory))}/{OUTPUT}")
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            tell_late(self.host.claimer, self.job, remove_tree(self._own_directory))
+            journal_late(self.host.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
@@ -386,11 +386,11 @@ class Lifecycle:
         host = self.host
         before = [] if attempt is None else attempt.last_entries()
         held = complete(host.claimer, job, end, verdict, host.disk_now(), host.may_wait, host.log, before)
-        host.note_end(job, end, verdict, held)
+        host.log_end(job, end, verdict, held)
         return held
 
     def _clear(self) -> str | None:
-        """Give up the attempt's workplace; returns the name of its output file."""
+        """Clear the attempt's workplace. Returns the name of its output file, None where there is none."""
         assert self.attempt is not None
         place, self.attempt.place = self.attempt.place, None
         if place is None:

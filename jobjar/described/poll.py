@@ -1,7 +1,7 @@
-"""Poll a described job that runs somewhere else: its polling_command, until `jug_polling.vars` says that it is finished.
+"""Poll a described job that runs elsewhere: call its polling_command until `jug_polling.vars` says that it is finished.
 
 Writes `underway/<uid>/<attempt>.<worker_uid>/state.json` before the first poll. From then on the job is not run again when
-its worker dies: whoever claims it goes on polling, in the same working directory.
+its worker dies: the next worker that claims it goes on polling, in the same working directory.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from jobjar.described.steps import POLL, Attempt, Pause, StageFailed, Steps, Wor
 from jobjar.publishing.outputs import State, write_state
 from jobjar.publishing.variables import POLLED, read_polling
 
-# A polling_command that fails says nothing of the job that it asks for: running that again would make it be there twice.
-# So it is asked again, but not for ever.
+# The attempt fails after so many failed polls in a row. A failed poll says nothing about the job, and a new attempt might run
+# the job twice. So a single failure only leads to the next poll.
 MOST_FAILURES = 3
 
 
 def has_polling(attempt: Attempt) -> bool:
-    """Whether somebody has to be asked when the job is finished."""
+    """Whether the job has a polling_command, which is asked whether the job is finished."""
     return attempt.text_of("polling_command") is not None
 
 
 def save_polled(directory: str, state: State) -> Steps[None]:
-    """Write down that the job was submitted elsewhere. Raises OSError."""
+    """Record in `directory` that the job was submitted elsewhere. Raises OSError."""
     yield Work(partial(write_state, directory, state), is_short=True)
 
 
 def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
-    """Ask until the job is finished; the time since it began counts towards its limit. `state` was written to `directory` when
-    it was submitted. Raises StageFailed where it ended with another exit status than 0, or cannot be asked for."""
+    """Poll until the job is finished. `state` was written to `directory` when the job was submitted; the time since then counts
+    towards its limit. Raises StageFailed where the job's exit status is not 0, or polling fails too often."""
     text = attempt.text_of("polling_command")
     assert text is not None
     description, settings = attempt.description, attempt.jar.settings
     interval_s = description.polling_time_s or settings.polling_time_s
     attempt.begin(POLL)
     started, ran_s = time.monotonic(), attempt.wall_time_s
-    # Of whichever attempts: the limit is the job's, as the time that each of them took is its own.
+    # The limit is the job's, so the time of earlier attempts counts. The wall time is each attempt's own.
     spent_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
     attempt.monitor.wait()
     failures = 0

@@ -1,6 +1,6 @@
-"""Run a described job: its run_command, in its working directory.
+"""Run a described job's run_command in its working directory.
 
-Writes nothing itself. Killed midway, a session without a worker may go on, which recovery ends first; the job is stranded.
+Writes nothing itself. A kill midway leaves the job stranded. Its session may go on without a worker; recovery ends it first.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from jobjar.described.steps import RUN, Attempt, StageFailed, Steps, describe_en
 
 
 def run_command(attempt: Attempt) -> Steps[None]:
-    """Run it to its end. Raises StageFailed where that is not status 0."""
+    """Run the run_command to its end. Raises StageFailed where its exit status is not 0."""
     text = attempt.text_of("run_command")
     assert text is not None
     attempt.begin(RUN)
     started = time.monotonic()
     attempt.monitor.wait()
     try:
-        # Where somebody is asked when the job is finished, what is left running here may be the job.
+        # With a polling_command, the processes that are left running may be the job itself.
         with attempt.limited():
             ended = yield from attempt.call(text, RUN, may_leave=attempt.text_of("polling_command") is not None)
     finally:

@@ -1,7 +1,7 @@
 """Stage in a described job: fetch its input files, unpack and install its software, place its workware.
 
-Writes the working directory, `software/` and this node's cache of inputs. Killed midway, the working directory is removed
-with its attempt, which is stranded; what was fetched or installed is there whole or not at all (fetching/sources.py,
+Writes the working directory, `software/` and this node's cache of inputs. A kill midway leaves the job stranded; recovery removes
+the attempt's working directory. Fetched and installed files are there whole or not at all (fetching/sources.py,
 packages/install.py).
 """
 
@@ -21,14 +21,14 @@ from jobjar.packages.install import Package, install, place_workware
 from jobjar.packages.package import read_package
 
 
-def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[None]:
-    """Install the job's software, make its working directory, and bring there what it needs; then its stage_in_command, if it
-    has one. Raises StageFailed, OSError where the disk refuses the directory."""
+def stage_in(attempt: Attempt, make_workplace: Callable[[], Workplace]) -> Steps[None]:
+    """Install the job's software, make its working directory, bring its files there, and run its stage_in_command if it has
+    one. Raises StageFailed, or OSError where the disk refuses the directory."""
     description = attempt.description
     with attempt.limited():
         if not has_staging(description):
-            # No phase then: it would only make a job that has none dearer.
-            attempt.settle(make_place())
+            # Without anything to stage in, no phase is journaled: it would only cost time.
+            attempt.settle(make_workplace())
             text = attempt.text_of("stage_in_command")
             if text is None:
                 return
@@ -36,7 +36,7 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
         else:
             attempt.begin(STAGE_IN)
             yield from install_software(attempt)
-            attempt.settle(make_place())
+            attempt.settle(make_workplace())
             if description.workware or description.input_files:
                 yield Work(partial(_bring_files, attempt, attempt.directory))
             use_workware(attempt)
@@ -47,14 +47,14 @@ def stage_in(attempt: Attempt, make_place: Callable[[], Workplace]) -> Steps[Non
 
 
 def install_software(attempt: Attempt) -> Steps[None]:
-    """Have the job's software packages installed. Raises StageFailed."""
+    """Install the job's software packages. Raises StageFailed."""
     if attempt.description.software:
         attempt.packages = yield Work(partial(_install, attempt))
 
 
 def use_workware(attempt: Attempt) -> None:
-    """Have the setup.sh and the commands of workware, which is in the working directory, come after the software's. Raises
-    StageFailed."""
+    """Add the workware in the working directory to the packages: its setup.sh and commands come after the software's.
+    Raises StageFailed."""
     if attempt.description.workware:
         try:
             attempt.packages = [*attempt.packages, read_package(attempt.directory)]
@@ -76,7 +76,7 @@ def _install(attempt: Attempt) -> list[Package]:
     software = attempt.jar.layout.software
     try:
         return [
-            install(software, source, cache, attempt.log, attempt.check, attempt.say_warning)
+            install(software, source, cache, attempt.log, attempt.check, attempt.log_warning)
             for source in attempt.description.software
         ]
     except (JarError, OSError) as error:

@@ -1,8 +1,8 @@
-"""Stage out a described job: its stage_out_command, then what it left below `output/` is published.
+"""Stage out a described job: run its stage_out_command, then publish what it left below `output/`.
 
-Publishing moves `output/` to `underway/<uid>/<attempt>.<worker_uid>/`, with a state.json (publishing/outputs.py). Killed before
-that, the attempt is stranded; after it, whoever claims the job next goes on with storing these files (store.py), and runs
-nothing again.
+Publishing moves `output/` to `underway/<uid>/<attempt>.<worker_uid>/`, with a state.json (publishing/outputs.py). A kill before
+that leaves the job stranded. After it, the next worker that claims the job stores these files (store.py), and runs nothing
+again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from jobjar.errors import BadOutput
 from jobjar.publishing.outputs import OUTPUT, State, publish
 from jobjar.publishing.results import read_results
 
-# How soon a disk that refuses to take what is published is asked again.
+# Pause before the next try where the disk refuses the published files.
 _REFUSED_PAUSE_S = 1.0
 
 
 class Destination(NamedTuple):
-    """Who stores published files (None: the worker itself), and where below the storage path."""
+    """The storage class whose workers store the published files (None: this worker does), and the path below the storage
+    path."""
 
     storage_class: str | None
     output_path: str
@@ -39,7 +40,7 @@ def run_stage_out(attempt: Attempt) -> Steps[None]:
 
 
 def find_destination(attempt: Attempt, end: AttemptEnd, is_final: bool) -> Destination | None:
-    """Where the files below `output/` go after an attempt that ended so; None where nobody wants them."""
+    """The destination of the files below `output/` after an attempt with this end; None where they are not stored."""
     description = attempt.description
     if end.outcome == SUCCEEDED:
         return Destination(description.storage_class, description.output_path)
@@ -52,7 +53,7 @@ def find_destination(attempt: Attempt, end: AttemptEnd, is_final: bool) -> Desti
 
 
 def has_output(attempt: Attempt) -> bool:
-    """Whether there is something below `output/`, so that publishing is worth a thread."""
+    """Whether there is anything below `output/`: publishing then takes a thread."""
     if attempt.place is None:
         return False
     path = f"{attempt.directory}/{OUTPUT}"
@@ -61,17 +62,17 @@ def has_output(attempt: Attempt) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return os.path.lexists(path)
     except OSError:
-        return True  # what is wrong with it is told when it is published
+        return True  # publishing meets the same error, and reports it
 
 
 def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, directory: str) -> Steps[State]:
-    """Publish `output/` in `directory`, the attempt's own below underway/; returns the state. While the disk refuses, it is
-    tried again. Raises StageFailed where something in it is no file."""
+    """Publish `output/` in `directory`, the attempt's own below underway/. Returns the state. Tries again while the disk
+    refuses. Raises StageFailed where an output cannot be published: it is no file, say."""
     state = make_state(attempt, "store", end)._replace(storage_class=to.storage_class, output_path=to.output_path)
     is_told = False
     while True:
         try:
-            # Waited for in any case: what is half moved must not be tidied away under its hands.
+            # Short work is always waited for: a half-done move must not be tidied away meanwhile.
             published: State = yield Work(
                 partial(publish, directory, attempt.directory, state, attempt.check), is_short=True
             )
@@ -86,7 +87,7 @@ def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, director
 
 
 def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
-    """What an attempt that would end so has reached."""
+    """The state that an attempt with this end has reached in `phase`."""
     job = attempt.job
     return State(
         phase=phase,
@@ -108,7 +109,7 @@ def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
 
 
 def note_results(attempt: Attempt) -> None:
-    """Read what the job said of itself, and of the files that it stored on its own."""
+    """Read the job's variables, and its records of the files that it stored itself."""
     if attempt.place is None:
         return
     results = read_results(attempt.place.inside())
@@ -118,12 +119,12 @@ def note_results(attempt: Attempt) -> None:
 
 
 def has_stored(attempt: Attempt) -> bool:
-    """Whether the job has said since (`note_results`) that it stored a file itself."""
+    """Whether the job recorded that it stored a file itself. Call `note_results` first."""
     return any(entry["entry"] == "stored" for entry in attempt.entries)
 
 
 def warn_of_nothing(attempt: Attempt) -> None:
-    """Where the description says where files are to go, tell that there were none: the job may have written them elsewhere."""
+    """Warn that no file was stored, where the description has a destination: the job may have written its files elsewhere."""
     description = attempt.description
     said = {"output_path": description.output_path, "storage_class": description.storage_class}
     keys = " and ".join(f"{key} = {value}" for key, value in said.items() if value)

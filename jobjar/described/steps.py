@@ -1,9 +1,8 @@
-"""What an attempt of a described job consists of: steps, for each of which it waits, and what is to be journaled of it.
+"""An attempt of a described job: the kinds of steps that it waits for, and its pending journal entries.
 
-A stage (stage_in.py, run_command.py, poll.py, stage_out.py, store.py) is a generator. It yields what it waits for:
-a `Command`'s end, the result of a `Work` in another thread, its `Turn`, or a `Pause`. Who juggles several attempts
-(juggle.py) waits for all of them at once, and sends each what it got. An attempt that is to end early gets a `Cut` where it
-waits. Writes nothing itself.
+A stage (stage_in.py, run_command.py, poll.py, stage_out.py, store.py) is a generator. It yields what it waits for: the end of a
+`Command`, the result of a `Work` in another thread, its `Turn`, or a `Pause`. The juggler (juggle.py) waits for several attempts
+at once, and sends each its answer. It raises `Cut` in an attempt that is to end early. Writes nothing itself.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, attempt_entry
 from jobjar.attempts.workplace import Workplace
-from jobjar.described.command import find_text
+from jobjar.described.command import find_command_lines
 from jobjar.job_file.description import Description
 from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
 from jobjar.processes.session import Ended
 from jobjar.publishing.monitor import Monitor
 
-# Phases of an attempt; the first three of them, without poll, have slots.
+# Phases of an attempt; STAGE_IN, RUN and STAGE_OUT have slots.
 STAGE_IN = "stage_in"
 RUN = "run"
 POLL = "poll"
 STAGE_OUT = "stage_out"
 STORE = "store"
-# What a shell means by these.
+# A shell's own exit statuses, in words.
 _SHELL_SAYS = {126: " (a command cannot be executed)", 127: " (a command was not found)"}
 T = TypeVar("T")
 
 
 class Command(NamedTuple):
-    """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`. What they leave running
-    there is ended, unless `may_leave`."""
+    """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`. Processes that they leave
+    running are ended, unless `may_leave`."""
 
     text: str
     words: tuple[str, ...]
@@ -44,16 +43,16 @@ class Command(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Do this in a thread of its own; the answer is what it returns or raises. It may touch files; no journal, no ledger.
-    `is_short`: it is waited for also when the attempt is to end; else for JJ_GRACE_TIME. By `Attempt.check` it sees that it is
-    not wanted any more."""
+    """Call `action` in a thread of its own; the answer is what it returns or raises. It may touch files, but no journal and no
+    ledger. When the attempt is to end, work that `is_short` is waited for, other work for JJ_GRACE_TIME only; its calls of
+    `Attempt.check` then raise Cut."""
 
     action: Callable[[], Any]
     is_short: bool = False
 
 
 class Turn(NamedTuple):
-    """Wait for a slot of a stage; what the attempt had before is given up."""
+    """Wait for a slot of a stage. The attempt first gives up the slot that it has."""
 
     slot: str
 
@@ -69,8 +68,8 @@ Steps = Generator[Wait, Any, T]
 
 
 class Cut(Exception):
-    """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. Nothing of it runs any more; `ended` is
-    how its command did that was waited for; `message` says why, where the cause alone does not."""
+    """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. No command of it runs any more. `ended`:
+    the end of the command that it waited for. `message` says why, where the cause alone does not."""
 
     def __init__(self, cause: str, ended: Ended | None = None, message: str | None = None) -> None:
         super().__init__(cause)
@@ -80,7 +79,8 @@ class Cut(Exception):
 
 
 class StageFailed(Exception):
-    """A stage of an attempt failed, in one line or more; with what its command ended, if it was that."""
+    """A stage of an attempt failed. The message may have several lines. `exit_status`, `signal`: the end of the command that
+    failed, if one did."""
 
     def __init__(self, phase: str, message: str, exit_status: int | None = None, signal: int | None = None) -> None:
         super().__init__(f"{phase}: {message}")
@@ -89,7 +89,7 @@ class StageFailed(Exception):
 
 
 class Attempt:
-    """An attempt of a described job: what its stages share. `now` tells the disk's time."""
+    """An attempt of a described job: what its stages share. `now` gives the disk's time."""
 
     def __init__(
         self,
@@ -110,27 +110,27 @@ class Attempt:
         self.environment: dict[bytes, bytes] = {}
         self.packages: list[Package] = []
         self.place: Workplace | None = None
-        # What is to be journaled, in order, with the next word on the attempt at the latest.
+        # Entries not journaled yet, in order. They are journaled with the next entry about the attempt at the latest.
         self.entries: list[Entry] = []
         self._phase: Entry | None = None
         self._warnings: list[str] = []
-        # It is to end: what a thread does for it is not wanted any more.
+        # The attempt is to end: its threads stop at their next `check`.
         self.is_cut = False
-        # What its commands used, all together.
+        # The usage of all its commands: CPU times add up, memory is the largest.
         self.user_cpu_s = self.system_cpu_s = 0.0
         self.max_rss_kib = 0
-        # From the beginning of its run to the end of that, polling included; of one that only stores, of that.
+        # The time of the run, polling included. In an attempt that only stores: the time of storing.
         self.wall_time_s = 0.0
-        # When what it does now is over at the latest, by the monotonic clock.
+        # When the time limit ends the current step, by the monotonic clock; None without a limit.
         self.deadline: float | None = None
         self.monitor = Monitor(claimer, job)
 
     def settle(self, place: Workplace) -> None:
-        """Work here from now on."""
+        """Use this workplace from now on, and make the commands' environment for it."""
         self.place = place
         given = self._make_environment(self.job, place.directory)
         said = {name.encode(): value.encode() for name, value in self.description.environment}
-        # What the worker says of itself and of the job stands, whatever the description says.
+        # The description cannot change the worker's own JJ_ variables.
         fixed = {name: value for name, value in given.items() if name.startswith(b"JJ_")}
         self.environment = {**given, **said, **fixed, **_own_variables(self.job, self.description)}
 
@@ -153,14 +153,14 @@ class Attempt:
         if self._phase is None:
             return
         ended = {**self._phase, "ended_at": round(self.now(), 6), "exit_status": exit_status, "message": message}
-        # Where nobody was told of its beginning yet, its end tells that too.
+        # A beginning that is not journaled yet is dropped, because the end's entry holds it too.
         self.entries = [entry for entry in self.entries if entry is not self._phase]
         self.entries.append({name: value for name, value in ended.items() if value is not None})
         self._phase = None
 
     @contextlib.contextmanager
     def limited(self, spent_s: float = 0.0) -> Iterator[None]:
-        """What is done meanwhile has the job's time limit, of which so much is spent; then the attempt is cut."""
+        """Apply the job's time limit, less `spent_s`, to the steps within: then the attempt is cut."""
         if self.job.time_limit_s:
             self.deadline = time.monotonic() + self.job.time_limit_s - spent_s
         try:
@@ -169,7 +169,7 @@ class Attempt:
             self.deadline = None
 
     def check(self) -> None:
-        """Raise Cut in a thread whose work nobody waits for any more."""
+        """Raise Cut where the attempt is to end. For threads that work for it."""
         if self.is_cut:
             raise Cut(INTERRUPTED)
 
@@ -179,16 +179,16 @@ class Attempt:
         return None if self._phase is None else self._phase["phase"]
 
     def warn(self, warnings: list[str]) -> None:
-        """Have it journaled that something was odd, once an attempt with all that was."""
+        """Add warnings to the one `warned` entry that the attempt gets at its end."""
         self._warnings += [text for text in warnings if text not in self._warnings]
 
-    def say_warning(self, text: str) -> None:
-        """Say it, and `warn` of it."""
+    def log_warning(self, text: str) -> None:
+        """Log a warning, and `warn` of it."""
         self.log(text)
         self.warn([text])
 
     def last_entries(self) -> list[Entry]:
-        """What is to be journaled with the attempt's end."""
+        """Take the entries to be journaled with the attempt's end."""
         entries, self.entries = self.entries + self.monitor.take_entries(), []
         if self._warnings:
             entries.append(self.entry("warned", warnings=self._warnings))
@@ -196,10 +196,10 @@ class Attempt:
 
     def text_of(self, kind: str) -> str | None:
         """The lines of sh for one of the job's commands (`run_command` …); None where it has none."""
-        return find_text(kind, self.description, self.packages, self.environment)
+        return find_command_lines(kind, self.description, self.packages, self.environment)
 
     def call(self, text: str, phase: str, may_leave: bool = False) -> Steps[Ended]:
-        """Run one of the job's commands to its end, whatever that is."""
+        """Run one of the job's commands to its end, with any exit status."""
         environment = {**self.environment, b"JJ_PHASE": phase.encode()}
         try:
             ended: Ended = yield Command(text, (self.directory,), environment, may_leave)
@@ -211,7 +211,7 @@ class Attempt:
         return ended
 
     def count(self, ended: Ended) -> None:
-        """Have it count as its own what a command used."""
+        """Add what a command used to the attempt's usage."""
         self.user_cpu_s += ended.user_cpu_s
         self.system_cpu_s += ended.system_cpu_s
         self.max_rss_kib = max(self.max_rss_kib, ended.max_rss_kib)
@@ -223,7 +223,7 @@ class Attempt:
         signal: int | None = None,
         message: str | None = None,
     ) -> AttemptEnd:
-        """How it ends, with what its commands used; that is unknown where it started none."""
+        """Make the attempt's end, with what its commands used; usage is None where it started none."""
         has_usage = self.max_rss_kib > 0
         return AttemptEnd(
             outcome=outcome,
@@ -238,7 +238,7 @@ class Attempt:
         )
 
     def call_or_fail(self, text: str, phase: str) -> Steps[Ended]:
-        """Run one of the job's commands. Raises StageFailed where it does not end with status 0."""
+        """Run one of the job's commands. Raises StageFailed where its exit status is not 0."""
         ended = yield from self.call(text, phase)
         if ended.exit_status != 0:
             raise StageFailed(phase, describe_ended(ended), ended.exit_status, ended.signal)

@@ -1,7 +1,7 @@
-"""Store the published files of a described job, by the stock handler or a software package of the user's own.
+"""Store the published files of a described job, by the stock handler or by the user's own software package.
 
-Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. Killed anywhere, the job goes back with its
-state.json, and whoever claims it stores the files again: one that is stored already is found to be that (publishing/storage.py).
+Reads `underway/<uid>/<attempt>.<worker_uid>/output/`; writes JJ_STORAGE_PATH. After a kill anywhere, the job goes back with its
+state.json, and the next worker that claims it stores the files again. It recognizes stored ones (publishing/storage.py).
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
-from jobjar.processes.session import Waiter, doubt, end_child_session, seems_told_to_end, start_shell
+from jobjar.processes.session import Waiter, doubt, end_child_session, seems_ended_on_request, start_shell
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords
 from jobjar.shared_disk.files import look, replace_file
 
-# What a disk refuses is tried again after this long, doubled each time.
+# After a refusal the job is tried again after the first delay, doubled each time up to the longest; in seconds.
 FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 300.0
-# Beside the state of files that are kept because nobody can store them: why.
+# This file beside a state says why the published files cannot be stored, and are kept.
 _REFUSED_FILE = "refused"
 
 
 class Refused(Exception):
-    """The storage cannot be used now: the job waits."""
+    """The storage cannot be used now. The job goes back, to be stored later."""
 
 
 def store_outputs(
-    attempt: Attempt, state: State, directory: str, is_all: bool, make_place: Callable[[], Workplace]
+    attempt: Attempt, state: State, directory: str, is_all: bool, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
-    """Store every file published in `directory`. `is_all`: the attempt does nothing else, and has taken as long as that.
+    """Store every file published in `directory`. `is_all`: the attempt does nothing else, so its wall time is that of storing.
 
-    Raises Refused where that may be good later, StageFailed where it cannot be done: a name is taken by other content, say.
+    Raises Refused where storing may succeed later, StageFailed where it cannot: a name is taken by other content, say.
     """
     attempt.begin(STORE)
     started = time.monotonic()
     try:
         published = finish_publishing(directory)
         if attempt.jar.settings.storage_software:
-            yield from _store_by_software(attempt, state, published, make_place)
+            yield from _store_by_software(attempt, state, published, make_workplace)
         else:
             where = storage_path(attempt.jar)
             for file in state.files:
@@ -81,11 +81,11 @@ def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, whe
 
 
 def _store_by_software(
-    attempt: Attempt, state: State, published: str, make_place: Callable[[], Workplace]
+    attempt: Attempt, state: State, published: str, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
     package: Package = yield Work(partial(_install, attempt))
     if attempt.place is None:
-        attempt.settle(make_place())
+        attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
     told = {
         b"JJ_PHASE": STORE.encode(),
@@ -103,11 +103,11 @@ def _store_by_software(
 
 def _install(attempt: Attempt) -> Package:
     source = parse_source(attempt.jar.settings.storage_software)
-    return install(attempt.jar.layout.software, source, None, attempt.log, attempt.check, attempt.say_warning)
+    return install(attempt.jar.layout.software, source, None, attempt.log, attempt.check, attempt.log_warning)
 
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
-    """Run the storage_command in a thread; returns its exit status, or a signal as a shell gives it."""
+    """Run the storage_command; called in a thread. Returns its exit status, for a signal 128 more than its number."""
     assert attempt.place is not None
     pid = start_shell(text, (directory,), attempt.place.job_output, environment)
     waiter = Waiter(pid)
@@ -116,7 +116,7 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
             ended = waiter.wait(LOOKS_S, [])
             if ended is not None:
                 attempt.count(ended)
-                if seems_told_to_end(ended):
+                if seems_ended_on_request(ended):
                     doubt(attempt.check)
                 return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
             if attempt.is_cut:
@@ -127,7 +127,7 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
 
 
 def count_refusals(jar: Jar, state: State) -> int:
-    """How often a job was sent back since its files were published."""
+    """Count how often a job was sent back since its files were published; 0 where the ledger cannot be read."""
     try:
         with jar.ledger.writing() as connection:
             return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
@@ -136,16 +136,16 @@ def count_refusals(jar: Jar, state: State) -> int:
 
 
 def delay_after(refusals: int) -> float:
-    """How long a job waits that was refused so often before."""
+    """The delay in seconds for a job that was refused so often before."""
     return min(FIRST_DELAY_S * 2.0 ** min(refusals, 20), LONGEST_DELAY_S)
 
 
 def keep_published(directory: str, why: str) -> None:
-    """Have these files stay where they are when their job is completed. Raises OSError."""
+    """Keep the published files where they are after their job is completed. `why` is written beside them. Raises OSError."""
     text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {why}\n"
     replace_file(f"{directory}/{_REFUSED_FILE}", text.encode("utf-8", "replace"))
 
 
 def is_kept(directory: str) -> bool:
-    """Whether the files published there are kept for people."""
+    """Whether the files published in `directory` are kept for people to look at."""
     return look(f"{directory}/{_REFUSED_FILE}") is not None

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.shared_disk.mounts import Mount, find_mount, is_local_mount
 
-# Longer than this, other nodes' heartbeats and directories are seen later than people expect.
+# With a longer cache, heartbeats and directories of other nodes are seen later than people expect.
 LONG_ATTRIBUTE_CACHE_S = 60
 
-# What is known of file systems beside the local ones: verdict, meaning, advice.
+# File systems with known problems: verdict, meaning, advice.
 _MEASURE = "run `jobjar doctor --peer` on two nodes at once: it measures what this mount really does"
 _IN_MEMORY = "it is memory: when this node stops or starts again, every job and all history are gone"
 _KNOWN: dict[str, tuple[str, str, str]] = {
@@ -45,12 +45,12 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
         "make the jar on another disk",
     ),
 }
-# Network disks on which renames, links, O_EXCL and mkdir were seen to have one winner in every race.
+# Network disks on which each race of renames, links, O_EXCL and mkdir was measured to have one winner.
 _MEASURED = ("nfs", "nfs4", "fuse.mfs", "fuse.glusterfs")
 
 
 def look_at_file_system(group: str, path: str) -> Iterator[Finding]:
-    """The kind of disk under `path`, and its options."""
+    """The kind of disk under `path`, and its mount options."""
     mount = find_mount(path)
     if mount is None:
         yield Finding(group, "file system", NOTE, "unknown", "this system has no /proc/self/mountinfo", _MEASURE)
@@ -70,7 +70,7 @@ def look_at_file_system(group: str, path: str) -> Iterator[Finding]:
 
 
 def judge_options(group: str, mount: Mount) -> Iterator[Finding]:
-    """Each option of a mount that hurts a jar."""
+    """Each mount option that hurts a jar."""
 
     def finding(verdict: str, option: str, meaning: str, advice: str = "") -> Finding:
         return Finding(group, "mount options", verdict, f"{option} on {mount.point}", meaning, advice)

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing that it looked at. Reads nothing and writes nothing itself."""
+"""The result of one check of the doctor, and its output. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERDICTS = (FINE, NOTE, WARNING, DANGER)
 
 
 class Finding(NamedTuple):
-    """`measured` is what was seen, `meaning` what follows from it, `advice` what to do; the last two are empty where fine."""
+    """`measured` is the observation, `meaning` its consequence, `advice` what to do. The last two are empty if all is fine."""
 
     group: str
     check: str
@@ -28,12 +28,12 @@ def worst_verdict(findings: Iterable[Finding]) -> str:
 
 
 def examine(group: str, check: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """The findings of `look()`, a generator; where it cannot look any further, a warning that says why."""
+    """The findings of the generator `look()`. If it fails, the last finding is a warning with the reason."""
     findings: list[Finding] = []
     try:
         findings.extend(look())
     except JarError as error:
-        # Our errors say themselves what to do.
+        # The text of a JarError already says what to do.
         findings.append(Finding(group, check, WARNING, "could not be looked at", str(error), ""))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -44,7 +44,7 @@ def examine(group: str, check: str, look: Callable[[], Iterable[Finding]]) -> li
 
 
 def format_findings(findings: Sequence[Finding], quiet: bool = False) -> str:
-    """Lines for people, by group; `quiet` leaves out what is fine."""
+    """Lines for people, by group; `quiet` omits what is fine."""
     lines: list[str] = []
     group = ""
     for finding in findings:

@@ -1,6 +1,6 @@
-"""This node's ledger home, its lock, its SQLite and its ledger; the snapshot and the journals.
+"""This node's ledger home: its lock, its SQLite and its ledger; also the snapshot and the journals.
 
-Reads; tries the lock on a file of its own in the home, which is removed. Opens the ledger as any reader does.
+Mostly reads. Tries the lock on a file of its own in the home, and removes the file. Opens the ledger as any reader does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobjar.shared_disk.mounts import is_local
 from jobjar.units import format_seconds
 
 GROUP = "ledger"
-# From these versions on, a writer and a checkpoint at the same instant cannot damage a WAL database.
+# Since these versions, a write and a checkpoint at the same instant cannot damage a WAL database.
 SOUND_SQLITE = (3, 51, 3)
 SOUND_ON_THEIR_LINES: dict[tuple[int, ...], int] = {(3, 50): 7, (3, 44): 6}
 MOST_TIME_S = 10.0
@@ -70,7 +70,7 @@ def judge_sqlite(version: tuple[int, ...], name: str) -> Finding:
 
 
 def look_at_home(jar: Jar, home: LedgerHome) -> Finding:
-    """Where the ledger is, and whether it may be there."""
+    """The place of the ledger home, and whether it is suitable."""
     check = "ledger home"
     status = os.stat(home.path)
     local = is_local(home.path)
@@ -93,7 +93,7 @@ def look_at_home(jar: Jar, home: LedgerHome) -> Finding:
 
 
 def look_at_lock(home: LedgerHome) -> Finding:
-    """Whether a lock that one process holds is refused to another, and granted when it is free."""
+    """Whether a lock that one process holds is refused to another process, and granted once it is free."""
     path = f"{home.path}/doctor.{os.getpid()}.{new_id()}"
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -116,7 +116,7 @@ def look_at_lock(home: LedgerHome) -> Finding:
 
 
 def _other_process_gets_lock(path: str) -> bool:
-    """Try the lock in a child process."""
+    """Try the lock in a child process. Raises OSError if that cannot be tried."""
     pid = os.fork()
     if pid == 0:
         status = 2
@@ -135,7 +135,7 @@ def _other_process_gets_lock(path: str) -> bool:
 
 
 def look_at_database(home: LedgerHome) -> Finding:
-    """The ledger's journal mode, version and soundness."""
+    """The ledger's journal mode, schema version and soundness."""
     check = "ledger"
     if not os.path.exists(home.database):
         return Finding(GROUP, check, NOTE, "there is none yet", "the first program that needs one makes it", "nothing")
@@ -153,7 +153,7 @@ def look_at_database(home: LedgerHome) -> Finding:
         return _unusable(error)
     finally:
         if connection is not None:
-            # The last who closes a ledger writes its WAL back: under the lock, as any write.
+            # The last connection to close writes the WAL back. That is a write, so it needs the lock.
             with contextlib.ExitStack() as stack:
                 with contextlib.suppress(JarError):
                     stack.enter_context(home.locked())
@@ -177,7 +177,7 @@ def _unusable(error: JarError) -> Finding:
 
 
 def _quick_check(connection: Any) -> tuple[str | None, float]:
-    """What SQLite's quick_check answers, None where it takes too long; and the seconds."""
+    """The answer of SQLite's quick_check (None if it takes too long), and the seconds it took."""
     start = time.monotonic()
     connection.set_progress_handler(lambda: time.monotonic() - start > MOST_TIME_S, _STEPS_BETWEEN_LOOKS)
     try:
@@ -192,7 +192,7 @@ def _quick_check(connection: Any) -> tuple[str | None, float]:
 
 
 def look_at_snapshot(jar: Jar) -> Finding:
-    """How old the ledger is that new nodes start from."""
+    """The age of the snapshot from which new nodes start."""
     try:
         age_s = time.time() - os.stat(jar.layout.snapshot).st_mtime
     except FileNotFoundError:
@@ -208,7 +208,7 @@ def look_at_snapshot(jar: Jar) -> Finding:
 
 
 def look_at_journals(jar: Jar) -> Finding:
-    """Lines that a crash or a full disk cut short."""
+    """The journals, and how many of their lines a crash or a full disk cut short."""
     deadline = time.monotonic() + MOST_TIME_S
     torn, lines, paths, unread = 0, 0, journal_paths(jar.layout), 0
     for path in paths:

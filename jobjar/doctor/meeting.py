@@ -1,8 +1,8 @@
-"""Two doctors find each other through the jar's disk, and pass messages: files that are renamed into place and listed.
+"""Two doctors meet through the jar's disk and pass messages: files that are renamed into place and found by listing.
 
-`$JJ_HOME/doctor/pair` is made by whoever comes first (mkdir), `pair/second` by the other (mkdir too). Who ends last removes it.
-A message is `pair/messages/<from>.<number>.<word>`, a JSON object; it is looked for by listdir, never by its name. Killed
-midway, the other stops waiting after its time-out and removes everything; where both were killed, the next doctor does.
+The first doctor makes `$JJ_HOME/doctor/pair`, the second makes `pair/second`, both by mkdir. The last one to leave removes it.
+A message is `pair/messages/<from>.<number>.<word>`, a JSON object. It is found by listdir, never by its name. If one doctor is
+killed midway, the other times out and removes everything; if both are killed, the next doctor does.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from jobjar.shared_disk.files import write_all
 
 FIRST, SECOND = "first", "second"
 POLL_S = 0.005
-# How long who comes second waits for a sign of who came first before it takes it for dead.
+# The second doctor takes the first for dead after so long without a sign.
 FIRST_IS_ALIVE_WITHIN_S = 10.0
-# Longer than any measurement is silent.
+# No measurement is silent for so long.
 SILENT_S = 45.0
 _GOODBYE_S = 5.0
 
@@ -34,11 +34,11 @@ Message = dict[str, Any]
 
 
 class PeerFailed(JarError):
-    """The pair could not be measured; `reason` says why, and what to do."""
+    """The pair could not be measured; `reason` says why and what to do."""
 
 
 class Meeting:
-    """What one of two doctors holds of their meeting: its side, and the directory that both use."""
+    """One doctor's view of the meeting: its side, and the directory that both use."""
 
     def __init__(self, path: str, side: str, timeout_s: float) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class Meeting:
         self._received = 0
 
     def send(self, word: str, **content: Any) -> None:
-        """Send a message. Raises PeerFailed where the other has ended the meeting."""
+        """Send a message. Raises PeerFailed if the other has ended the meeting."""
         self._sent += 1
         name = f"{self.side}.{self._sent}.{word}"
         temporary = f"{self.messages}/.{name}"
@@ -61,7 +61,7 @@ class Meeting:
             raise self._ended() from None
 
     def receive(self, word: str, timeout_s: float | None = None) -> Message:
-        """Wait for the other's next message, which has to be `word`. Raises PeerFailed where it does not come in time."""
+        """Wait for the other's next message, which must be `word`. Raises PeerFailed if it does not come in time."""
         expected = f"{self.other}.{self._received + 1}.{word}"
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
@@ -74,7 +74,7 @@ class Meeting:
             except FileNotFoundError:
                 raise self._ended() from None
             except (ValueError, OSError):
-                pass  # listed, and not yet there for this node
+                pass  # the listing shows it, but this node cannot read it yet
             if time.monotonic() > deadline:
                 raise PeerFailed(
                     reason=f"the peer was there, and did not answer within {timeout_s:g} s: it was ended, or the disk shows its "
@@ -83,7 +83,7 @@ class Meeting:
             time.sleep(POLL_S)
 
     def swap(self, word: str, **content: Any) -> Message:
-        """Send a message and wait for the other's of the same word: both are here afterwards."""
+        """Send a message and wait for the other's message of the same word; then both have arrived here."""
         self.send(word, **content)
         return self.receive(word)
 
@@ -91,7 +91,7 @@ class Meeting:
         return PeerFailed(reason="the peer ended the meeting. Run `jobjar doctor --peer` again on both nodes")
 
     def end(self) -> None:
-        """Say goodbye; who hears the other's, or waits in vain, removes everything. Raises nothing."""
+        """Say goodbye. A doctor that has heard the other's goodbye, or has waited in vain, removes everything. Raises nothing."""
         with contextlib.suppress(JarError, OSError):
             self.send("goodbye")
             if self.side == FIRST:
@@ -102,7 +102,7 @@ class Meeting:
 
 
 def meet(layout: Layout, timeout_s: float, log: Callable[[str], None]) -> Meeting:
-    """Wait for a peer. Raises PeerFailed where none comes in time, OSError where the jar cannot be written to."""
+    """Wait for a peer. Raises PeerFailed if none comes in time, OSError if the jar cannot be written to."""
     path = f"{layout.doctor}/pair"
     deadline = time.monotonic() + timeout_s
     said = False
@@ -119,7 +119,7 @@ def meet(layout: Layout, timeout_s: float, log: Callable[[str], None]) -> Meetin
                 meeting.receive("hello", FIRST_IS_ALIVE_WITHIN_S)
                 return meeting
             except (PeerFailed, OSError):
-                take_away(path)  # left by one that was killed
+                take_away(path)  # a killed doctor left it
         elif not said and _lists(layout.doctor, "pair"):
             said = True
             log("another pair is being measured; waiting for its end")
@@ -153,7 +153,7 @@ def _nobody(timeout_s: float) -> PeerFailed:
 
 
 def _take_away_if_silent(path: str, deadline: float) -> None:
-    """Remove a meeting whose messages do not change any more: both were killed."""
+    """Remove a meeting whose messages no longer change: both doctors were killed."""
 
     def listing() -> list[str]:
         with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ def _take_away_if_silent(path: str, deadline: float) -> None:
 
 
 def take_away(path: str) -> None:
-    """Remove a meeting: one rename, so that only one of two does it and nobody meets in what is left of it."""
+    """Remove a meeting. It is renamed first, so only one of two doctors removes it, and nobody meets in the rest of it."""
     aside = f"{os.path.dirname(path)}/ended.{new_id()}"
     with contextlib.suppress(OSError):
         os.rename(path, aside)
@@ -181,7 +181,7 @@ def take_away(path: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until `condition()`; whether it came true in time."""
+    """Wait until `condition()` is true; returns whether it became true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -201,7 +201,7 @@ def write_file(path: str, data: bytes, durable: bool = True) -> None:
 
 
 def _make(path: str) -> bool:
-    """Whether this process made the directory; where its parent went meanwhile, it did not."""
+    """Whether this process made the directory; False if its parent is gone."""
     try:
         os.mkdir(path)
         return True

@@ -1,4 +1,4 @@
-"""All that one node can see of a jar, in order. Reads and tries; see the modules that it calls."""
+"""All that one node can find out about a jar, in order. The called modules say what they read and try."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jobjar.jar import Jar
 
 
 def examine_node(jar: Jar) -> list[Finding]:
-    """Every finding of this node."""
+    """All findings of this node."""
     layout = jar.layout
     places = {"jar": layout.home, "workers": layout.workers, "/tmp": "/tmp"}
-    with contextlib.suppress(JarError):  # said where the ledger is looked at
+    with contextlib.suppress(JarError):  # the ledger's check reports this
         places["ledger home"] = jar.ledger_home.path
     findings = [
         *examine(probe.GROUP, "file system", lambda: filesystem.look_at_file_system(probe.GROUP, layout.home)),

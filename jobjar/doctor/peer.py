@@ -1,6 +1,6 @@
-"""The pair: two doctors on two nodes compare what they are and measure what their common disk does between them.
+"""Two doctors on two nodes compare their nodes, and measure what their common disk does between them.
 
-Everything is written under `$JJ_HOME/doctor/pair`, which is removed afterwards, also when the peer is killed midway.
+Writes only under `$JJ_HOME/doctor/pair`, which is removed afterwards, even if the peer is killed midway.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["PeerFailed", "examine_pair"]
 
 
 def examine_pair(jar: Jar, timeout_s: float, log: Callable[[str], None]) -> list[Finding]:
-    """Meet a peer and return the findings of the pair; both return the same measurements.
+    """Meet a peer and return the findings of the pair. Both doctors return the same measurements.
 
-    Raises PeerFailed where none comes, or it goes away.
+    Raises PeerFailed if no peer comes, or if it goes away.
     """
     findings: list[Finding] = []
     meeting: Meeting | None = None
@@ -61,7 +61,7 @@ def examine_pair(jar: Jar, timeout_s: float, log: Callable[[str], None]) -> list
 
 
 def describe_self(jar: Jar, meeting: Meeting) -> Message:
-    """What the peer has to know of this node."""
+    """The facts about this node that the peer needs."""
     offset_s, doubt_s = clock_offset(f"{meeting.path}/clock.{meeting.side}")
     write_file(f"{meeting.path}/owner.{meeting.side}", b"")
     return {
@@ -80,7 +80,7 @@ def describe_self(jar: Jar, meeting: Meeting) -> Message:
 
 
 def _writer(jar: Jar) -> str:
-    """The name of the journal that this node's ledger home writes; empty where it has none yet."""
+    """The name of the journal that this node's ledger home writes; empty if there is none yet."""
     try:
         return read_regular(jar.ledger_home.writer_file).decode(errors="replace").strip()
     except (OSError, JarError):
@@ -95,7 +95,7 @@ def _pid_namespace() -> str:
 
 
 def compare_nodes(group: str, me: Message, peer: Message) -> Iterator[Finding]:
-    """Two descriptions, side by side."""
+    """Compare two descriptions, item by item."""
     yield compare_names(group, me, peer)
     if me["jar_id"] == peer["jar_id"]:
         yield Finding(group, "jar", FINE, f"both see the jar {me['jar_id']}")
@@ -148,7 +148,7 @@ def compare_names(group: str, me: Message, peer: Message) -> Finding:
 
 
 def compare_ledger_homes(group: str, me: Message, peer: Message) -> Finding:
-    """One home belongs to the processes of one kernel: SQLite's WAL and its lock are in that kernel's memory."""
+    """A ledger home belongs to the processes of one kernel, since SQLite's WAL and its lock are in that kernel's memory."""
     check = "ledger homes"
     if not me["writer"] or me["writer"] != peer["writer"]:
         return Finding(
@@ -162,7 +162,7 @@ def compare_ledger_homes(group: str, me: Message, peer: Message) -> Finding:
 
 
 def look_at_owner(group: str, meeting: Meeting, peer: Message) -> Finding:
-    """Whose a file is that the peer made, as this node sees it."""
+    """The owner of a file that the peer made, as this node sees it."""
     check = "users"
     name = f"owner.{meeting.other}"
     wait_for(lambda: name in os.listdir(meeting.path), meeting.timeout_s)
@@ -179,7 +179,7 @@ def look_at_owner(group: str, meeting: Meeting, peer: Message) -> Finding:
 
 
 def look_at_locks(meeting: Meeting, group: str) -> Iterator[Finding]:
-    """Whether a lock of one node is seen by the other. For information only: Job Jar takes no lock on a network disk."""
+    """Whether a node sees the other's locks. This is for information only: Job Jar takes no lock on a network disk."""
     for word, lock in (("flock", fcntl.flock), ("fcntl", fcntl.lockf)):
         path = f"{meeting.path}/lock.{word}"
         if meeting.side == FIRST:

@@ -1,4 +1,4 @@
-"""Who may do what in a jar: what others could write to, what this user cannot move or run. Reads; writes nothing."""
+"""Permissions in a jar: what others could write to, what this user cannot move or run. Reads; writes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobjar.shared_disk.mounts import find_mount
 from jobjar.text import printable_name
 
 GROUP = "permissions"
-# A directory of a million jobs is not read to its end.
+# Do not read a directory of a million jobs to its end.
 MOST_JOBS_LOOKED_AT = 20_000
 
 
@@ -32,7 +32,7 @@ def look_at_permissions(jar: Jar) -> Iterator[Finding]:
 
 
 def categories_of(jar: Jar) -> list[str]:
-    """The directories of unclaimed/."""
+    """The category directories in unclaimed/."""
     return sorted(
         entry.path
         for entry in list_directory(jar.layout.unclaimed)
@@ -41,7 +41,7 @@ def categories_of(jar: Jar) -> list[str]:
 
 
 def look_at_others(jar: Jar) -> Finding:
-    """What anybody can write to: workers run what is put there."""
+    """What everybody can write to. Workers run the files that anybody puts there."""
     layout = jar.layout
     paths = [*layout.directories(), *categories_of(jar), layout.config_file]
     paths += [entry.path for entry in list_everything(layout.bin)]
@@ -65,7 +65,7 @@ def look_at_access(jar: Jar) -> Finding:
 
 
 def look_at_group(jar: Jar) -> Finding:
-    """A group's jar: its directories must hand on the group and let it write."""
+    """Whether the directories of a group's jar hand on the group and let it write."""
     directories = [*jar.layout.directories(), *categories_of(jar)]
     group = os.stat(jar.layout.home).st_gid
     wrong = []
@@ -118,7 +118,7 @@ def look_at_waiting_jobs(jar: Jar) -> Finding:
 
 
 def look_at_one_disk(jar: Jar) -> Finding:
-    """A claim is a rename, which crosses neither disks nor mounts."""
+    """Whether all jars are on one mount: a claim is a rename, which crosses neither disks nor mounts."""
     layout = jar.layout
     check = "one disk"
     if not os.path.isdir(layout.workers):
@@ -149,6 +149,6 @@ def _some(paths: list[str]) -> str:
 
 
 def _list_all(paths: list[str]) -> str:
-    """For a command: all of them, where they are few."""
+    """The paths for a command line; only the first five if there are more."""
     more = f" … (and {len(paths) - 5} more)" if len(paths) > 5 else ""
     return " ".join(map(shlex.quote, paths[:5])) + more

@@ -1,7 +1,7 @@
-"""A directory of the doctor's own in a jar, and what the jar's disk does there: run, rename, link, sync, tell the time.
+"""Try what the jar's disk does, in a directory of the doctor's own: run, rename, link, sync, tell the time.
 
-Makes `$JJ_HOME/doctor/<node>.<pid>.<random>/` and removes it, and `doctor/` with it when it is empty. Killed midway they
-stay; the next doctor removes what a dead process of its node left, and what nobody touched for ten minutes.
+Makes `$JJ_HOME/doctor/<node>.<pid>.<random>/` and removes it, and `doctor/` too if it is empty. A kill midway leaves them. The
+next doctor removes what a dead process of its node left, and what nobody touched for ten minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import MARK, is_left, mark, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
 from jobjar.shared_disk.files import read_disk_clock, sync_directory, write_all
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move
@@ -40,7 +40,7 @@ _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 
 @contextlib.contextmanager
 def own_directory(layout: Layout) -> Iterator[str]:
-    """A directory in the jar for the doctor's own files; removed afterwards. Raises OSError."""
+    """A directory in the jar for the doctor's own files, removed afterwards. Raises OSError."""
     path = f"{layout.doctor}/{node_name()}.{mark()}.{new_id()}"
     try:
         for tries_left in reversed(range(5)):
@@ -49,7 +49,7 @@ def own_directory(layout: Layout) -> Iterator[str]:
                     os.mkdir(layout.doctor)
                 os.mkdir(path)
                 break
-            except FileNotFoundError:  # another doctor was ready and removed the empty directory
+            except FileNotFoundError:  # another doctor finished and removed the empty directory
                 if not tries_left:
                     raise
         sweep(layout, path)
@@ -65,9 +65,9 @@ def sweep(layout: Layout, own: str) -> None:
     for entry in list_directory(layout.doctor):
         if entry.path == own:
             continue
-        with contextlib.suppress(OSError):  # another doctor, or its owner, is removing it
+        with contextlib.suppress(OSError):  # another doctor or its owner is removing it
             found = re.fullmatch(rf"{own_nodes()}\.{MARK}\.[^.]+", entry.name)
-            is_dead = found is not None and is_left(found)
+            is_dead = found is not None and is_maker_dead(found)
             if is_dead or now - _newest(entry.path) > ABANDONED_AFTER_S:
                 remove_all(entry.path)
 
@@ -82,7 +82,7 @@ def remove_if_empty(path: str) -> None:
 
 
 def _newest(path: str) -> float:
-    """When something under a directory was last changed."""
+    """The time of the latest change under a directory."""
     times = [os.stat(path).st_mtime]
     for directory, _, names in os.walk(path):
         for name in names:
@@ -94,7 +94,7 @@ def _newest(path: str) -> float:
 
 
 def look_at_disk(layout: Layout) -> Iterator[Finding]:
-    """What really happens on the jar's disk, by trying it."""
+    """Try out what the jar's disk does."""
     try:
         with own_directory(layout) as own:
             yield Finding(GROUP, "writing", FINE, "a file can be made and removed")
@@ -148,7 +148,7 @@ def look_at_running(own: str) -> Finding:
 
 
 def _run_patiently(path: str) -> int:
-    """Run a program; as workers do, try again where the disk says that it is still open for writing."""
+    """Run a program. If the disk says that it is still open for writing, try again, as workers do."""
     deadline = time.monotonic() + 2
     while True:
         try:
@@ -160,7 +160,7 @@ def _run_patiently(path: str) -> int:
 
 
 def look_at_moving(own: str) -> Finding:
-    """Whether a move refuses to overwrite, and how."""
+    """Whether a move refuses to overwrite, and by which means."""
     check = "moves never overwrite"
     source, taken = f"{own}/source", f"{own}/taken"
     for path, text in ((source, b"source"), (taken, b"taken")):
@@ -187,7 +187,7 @@ def _read(path: str) -> bytes:
 
 
 def _refuses_to_replace(source: str, taken: str) -> bool:
-    """Whether the disk itself knows the flag: EEXIST, instead of EINVAL."""
+    """Whether the disk itself knows RENAME_NOREPLACE: it answers EEXIST, not EINVAL."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -198,7 +198,7 @@ def _refuses_to_replace(source: str, taken: str) -> bool:
 
 
 def look_at_links(own: str) -> Finding:
-    """claimed/ has symbolic links."""
+    """Whether symbolic links work, since claimed/ consists of them."""
     try:
         os.symlink(f"{own}/taken", f"{own}/link")
         if os.readlink(f"{own}/link") == f"{own}/taken":
@@ -211,7 +211,7 @@ def look_at_links(own: str) -> Finding:
 
 
 def measure_sync(own: str) -> Finding:
-    """What it costs to make a small file durable, as each submission does."""
+    """The time to make a small file durable, as each submission does."""
     times = []
     for number in range(_SAMPLES):
         start = time.monotonic()
@@ -233,7 +233,7 @@ def measure_sync(own: str) -> Finding:
 
 
 def measure_rename(own: str) -> Finding:
-    """What a move costs; a job takes two, and a directory is renamed for each."""
+    """The time of a move, measured by renaming a directory back and forth. A job takes two moves or more."""
     os.mkdir(f"{own}/here")
     os.mkdir(f"{own}/there")
     os.mkdir(f"{own}/here/x")
@@ -251,7 +251,7 @@ def measure_rename(own: str) -> Finding:
 
 
 def measure_clock(own: str) -> Finding:
-    """This node's clock against the disk's."""
+    """This node's clock compared with the disk's."""
     offset, doubt = clock_offset(f"{own}/clock")
     measured = f"this node is {format_seconds(abs(offset))} {'ahead of' if offset > 0 else 'behind'} the disk"
     if abs(offset) <= max(doubt, 0.1):
@@ -266,7 +266,7 @@ def clock_offset(path: str) -> tuple[float, float]:
         before = time.time()
         server = read_disk_clock(path)
         after = time.time()
-        # File times come from a clock that ticks every few milliseconds.
+        # The clock behind file times ticks only every few milliseconds.
         doubt = (after - before) / 2 + 0.01
         if doubt < best[1]:
             best = ((before + after) / 2 - server, doubt)
@@ -274,7 +274,7 @@ def clock_offset(path: str) -> tuple[float, float]:
 
 
 def judge_clock(offset_s: float, measured: str) -> tuple[str, str, str, str]:
-    """Verdict, measured, meaning, advice of a difference between clocks."""
+    """The verdict, measurement, meaning and advice for a difference between clocks."""
     meaning = "no job depends on it, but make(1) and its like take new files for old, and people misread times"
     if abs(offset_s) > CLOCK_WARNING_S:
         return WARNING, measured, meaning, "run NTP (chrony, systemd-timesyncd) on every node"

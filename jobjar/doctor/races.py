@@ -1,7 +1,7 @@
-"""Races between two nodes: of two that rename, make a directory, or create a file at the same moment, one must win.
+"""Races between two nodes: if both rename, make a directory, or create a file at the same moment, one must win.
 
-Both take part in every round, and wait for each other before the next by listing a directory without sleeping, so that they
-are apart by about one operation of the disk. Writes under the meeting's directory, which is removed afterwards.
+Both take part in every round. Before each round they wait for each other by listing a directory without sleeping, so they start
+about one disk operation apart. Writes under the meeting's directory, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SPIN_S = 0.02
 
 
 def run_races(meeting: Meeting, group: str) -> Iterator[Finding]:
-    """Race for each of the three ways by which something can be taken."""
+    """Race in each of the three ways to take something."""
     yield judge_race(group, "rename races", *_race(meeting, "rename", _take_by_rename))
     yield judge_race(group, "mkdir races", *_race(meeting, "mkdir", _take_by_mkdir))
     yield judge_race(group, "O_EXCL races", *_race(meeting, "exclusive", _take_by_creating))
@@ -43,7 +43,7 @@ def _take_by_creating(directory: str, side: str, number: int) -> None:
 def _race(
     meeting: Meeting, word: str, take: Callable[[str, str, int], None]
 ) -> tuple[int, list[int], list[int], list[str]]:
-    """Rounds, what this side won, what the other won, and other errors than losing."""
+    """The rounds, the rounds that this side won, those that the other won, and errors other than losing."""
     directory = f"{meeting.path}/{word}"
     if meeting.side == FIRST:
         for path in (directory, f"{directory}/marks", f"{directory}/{meeting.side}", f"{directory}/{meeting.other}"):
@@ -67,18 +67,18 @@ def _race(
             pass
         except OSError as error:
             errors.add(os.strerror(error.errno or 0))
-        # The first one's word on the last round counts for both; its mark may be that of the next round already.
+        # The first side decides which round is the last. Its mark may be that of the next round already.
         if (mark if meeting.side == FIRST else others_mark) == f"{FIRST}.{number}.last":
             break
     if word == "rename":
-        # A rename that failed may have happened: what is there counts.
+        # A rename that reported failure may still have happened, so count the files that are there.
         won = sorted(int(name) for name in os.listdir(f"{directory}/{meeting.side}"))
     theirs = meeting.swap(f"{word}-done", won=won, errors=sorted(errors))
     return rounds, won, theirs["won"], sorted(errors | set(theirs["errors"]))
 
 
 def _line_up(meeting: Meeting, marks: str, before: str, number: int, is_last: bool) -> tuple[str, str]:
-    """Say that this side is at the start of a round, and wait for the other; returns both marks."""
+    """Mark that this side has reached a round, and wait for the other; returns both marks."""
     mark = f"{meeting.side}.{number}" + (".last" if is_last else "")
     if before:
         os.rename(f"{marks}/{before}", f"{marks}/{mark}")
@@ -90,7 +90,7 @@ def _line_up(meeting: Meeting, marks: str, before: str, number: int, is_last: bo
         looked_at = time.monotonic()
         for name in os.listdir(marks):
             words = name.split(".")
-            # The other may be one round further already.
+            # The other may already be one round further.
             if words[0] == meeting.other and int(words[1]) >= number:
                 _hesitate(time.monotonic() - looked_at)
                 return mark, name
@@ -104,7 +104,7 @@ def _line_up(meeting: Meeting, marks: str, before: str, number: int, is_last: bo
 
 
 def _hesitate(listing_s: float) -> None:
-    """Go up to three listings later: else the same side would be first in every round, and nothing would be tried."""
+    """Delay by up to three listings. Otherwise the same side would be first in each round, and nothing would be tested."""
     go_at = time.monotonic() + random.uniform(0, 3 * min(listing_s, _SPIN_S))
     while time.monotonic() < go_at:
         pass
@@ -113,7 +113,7 @@ def _hesitate(listing_s: float) -> None:
 def judge_race(
     group: str, check: str, rounds: int, won_here: list[int], won_there: list[int], errors: list[str]
 ) -> Finding:
-    """One winner in each round, or else."""
+    """The verdict on a race: each round needs exactly one winner."""
     twice = sorted(set(won_here) & set(won_there))
     never = sorted(set(range(rounds)) - set(won_here) - set(won_there))
     if twice or never:

@@ -1,4 +1,4 @@
-"""Free space and inodes where Job Jar writes: the jar's disk, the workers', the ledger home's, and /tmp. Writes nothing."""
+"""Free space and inodes where Job Jar writes: the disks of the jar, the workers, the ledger home, and /tmp. Writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 
 GROUP = "space"
 MIB, GIB = 1 << 20, 1 << 30
-# (free bytes, share of the disk): less than both, or less than the floor alone.
+# (free bytes, share of the disk). The verdict applies below both of them, or below the floor alone.
 SPACE_DANGER = (1 * GIB, 0.01)
 SPACE_DANGER_FLOOR = 100 * MIB
 SPACE_WARNING = (20 * GIB, 0.05)
@@ -21,7 +21,7 @@ INODES_WARNING_FLOOR = 10_000
 
 
 def look_at_space(places: dict[str, str]) -> Iterator[Finding]:
-    """Free space and inodes of each disk among `places` (what for: path), each disk once."""
+    """Free space and inodes of each disk among `places` (purpose: path). Each disk is reported once."""
     disks: dict[int, tuple[list[str], str]] = {}
     for purpose, path in places.items():
         try:
@@ -33,7 +33,7 @@ def look_at_space(places: dict[str, str]) -> Iterator[Finding]:
         what = ", ".join(purposes)
         holds_jobs = "jar" in purposes or "workers" in purposes
         yield judge_space(what, path, status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, holds_jobs)
-        if status.f_files:  # some file systems (btrfs) do not count them
+        if status.f_files:  # some file systems (btrfs) do not count inodes
             yield judge_inodes(what, path, status.f_favail, status.f_files, holds_jobs)
 
 

@@ -1,7 +1,7 @@
-"""How long after one node did something the other sees it: names, contents, times; measured both ways.
+"""How long one node's changes take to show on the other: names, contents, times; measured both ways.
 
-The observer looks before, so that what it remembers can be stale; the actor acts, and tells by a message; the clock runs from
-the message on. Writes under the meeting's directory, which is removed afterwards.
+The observer looks first, so its caches can become stale. The actor makes the change and sends a message; the clock runs from the
+message on. Writes under the meeting's directory, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.doctor.meeting import FIRST, SECOND, Meeting, write_file
 
-# NFS remembers a missing name for half a minute, and attributes for up to a minute.
+# NFS caches a missing name for half a minute, and attributes for up to a minute.
 LOOK_S = 35.0
 AT_ONCE_S = 0.05
 _AN_HOUR_NS = 3_600_000_000_000
@@ -23,11 +23,11 @@ _WRONG = -2.0
 
 
 class WrongContent(Exception):
-    """What was read is neither the old nor the new."""
+    """The content that was read is neither the old nor the new one."""
 
 
 class Change(NamedTuple):
-    """One kind of change, made and looked at in a directory of its own. The limits decide the verdict."""
+    """One kind of change, made and observed in a directory of its own. The limits decide the verdict."""
 
     word: str
     prepare: Callable[[str], None]
@@ -67,7 +67,7 @@ def _replace(path: str) -> None:
 
 
 def _age(directory: str) -> None:
-    """Make a directory's and its file's times old, so that a change shows on disks with coarse times."""
+    """Set the times of a directory and its file far back, so that a change shows even on disks with coarse times."""
     long_ago = time.time_ns() - _AN_HOUR_NS
     _write(f"{directory}/file", b"x")
     os.utime(f"{directory}/file", ns=(long_ago, long_ago))
@@ -156,7 +156,7 @@ CHANGES = (
 
 
 def measure_staleness(meeting: Meeting, group: str, lease_time_s: float) -> Iterator[Finding]:
-    """Each change made by one node and looked at by the other, then the other way round."""
+    """Measure each change with the first node as the actor, then with the second."""
     seen_by_second = _measure(meeting, FIRST)
     seen_by_first = _measure(meeting, SECOND)
     here, there = (seen_by_first, seen_by_second) if meeting.side == FIRST else (seen_by_second, seen_by_first)
@@ -189,7 +189,7 @@ def _measure(meeting: Meeting, actor: str) -> list[float]:
 
 
 def _look_before(meeting: Meeting, change: Change, directory: str) -> Any:
-    """The first look; what was just made may not be here yet."""
+    """The first look. It waits until the prepared files have arrived on this node."""
     deadline = time.monotonic() + min(LOOK_S, meeting.timeout_s)
     while True:
         try:
@@ -220,7 +220,7 @@ def _watch(pairs: list[tuple[Change, str]], before: list[Any]) -> list[float]:
 
 
 def judge_change(group: str, change: Change, here_s: float, there_s: float, lease_time_s: float) -> Finding:
-    """What two delays mean."""
+    """The verdict on the two delays of a change."""
     measured = f"seen here {_shown(here_s)}, there {_shown(there_s)}"
     if _WRONG in (here_s, there_s):
         meaning = "what was read is neither what was written before nor what was written then"

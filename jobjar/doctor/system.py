@@ -37,7 +37,7 @@ def look_at_node(jar: Jar) -> Iterator[Finding]:
 
 
 def look_at_name() -> Finding:
-    """A worker is called by its node's name, which is also its implicit category."""
+    """Whether the host name is usable: it is part of the workers' names, and the node's implicit category."""
     name = node_name()
     check = "host name"
     if not name or name in _NAMES_OF_MANY:
@@ -63,7 +63,7 @@ def look_at_boot_id() -> Finding:
 
 
 def look_at_limits(jar: Jar) -> Iterator[Finding]:
-    """The limits (ulimit) that workers started from here would have."""
+    """The limits (ulimit) of workers that are started from here."""
     workers = max(1, jar.settings.max_workers)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     shown = "unlimited" if files == resource.RLIM_INFINITY else str(files)
@@ -127,7 +127,7 @@ def _read_number(path: str) -> int | None:
 
 
 def look_at_python(jar: Jar) -> Finding:
-    """This Python, and the one that the jar's own programs name."""
+    """This Python, and the Python that the jar's own programs name."""
     measured = f"{platform.python_version()} ({sys.executable}), Job Jar {VERSION}"
     try:
         with open(f"{jar.layout.bin}/jobjar", "rb") as file:
@@ -145,7 +145,7 @@ def look_at_python(jar: Jar) -> Finding:
 
 
 def look_at_cron(jar: Jar) -> Iterator[Finding]:
-    """Whether this user's crontab keeps workers running, and takes stranded jobs back."""
+    """Whether this user's crontab keeps workers running, and returns stranded jobs."""
     program = shutil.which("crontab")
     if program is None:
         meaning = "nothing starts workers after a reboot or takes stranded jobs back, unless something else does"
@@ -170,7 +170,7 @@ def look_at_cron(jar: Jar) -> Iterator[Finding]:
 
 
 def programs_called(crontab: str, home: str) -> set[str]:
-    """The programs of Job Jar that the lines of a crontab call for the jar at `home`."""
+    """The programs of Job Jar that a crontab's lines call for the jar at `home`."""
     called = set()
     named = ""
     for line in crontab.splitlines():

@@ -1,4 +1,4 @@
-"""What workers left or hold: stranded jobs, dead workers, old heartbeats, a second node of this name, held jobs.
+"""Problems with workers: stranded jobs, dead workers, old heartbeats, a second node of this name, held jobs.
 
 Reads the workers' directories and the status; moves nothing.
 """
@@ -22,17 +22,17 @@ from jobjar.units import format_seconds
 GROUP = "workers"
 OLD_HEARTBEATS = 10
 FEWEST_HEARTBEATS_A_LEASE = 3
-# Clocks of a node and of the disk, and a node's own start, are not known better.
+# The clocks of a node and of the disk, and the node's boot time, are only known to this accuracy.
 _BOOT_DOUBT_S = 30.0
 
 
 def look_at_workers(jar: Jar, clock_offset_s: float) -> Iterator[Finding]:
-    """`clock_offset_s`: this node's clock minus the disk's."""
+    """`clock_offset_s` is this node's clock minus the disk's."""
     workers = [worker for worker in list_workers(jar.layout) if not worker.ended]
     now = time.time() - clock_offset_s
     namesakes = find_namesakes(workers, now)
     yield look_at_namesakes(namesakes)
-    # Taking back what a living namesake holds would have it run twice.
+    # If recover_jobs returned a living namesake's jobs, these would run twice. So do not report them as stranded.
     theirs = {worker.paths.path for worker in namesakes or ()}
     others = [worker for worker in workers if worker.paths.path not in theirs]
     yield look_at_dead(others)
@@ -47,7 +47,7 @@ def held_jobs(worker: WorkerState) -> list[str]:
 
 
 def look_at_dead(workers: list[WorkerState]) -> Finding:
-    """Workers of this node that died, and the jobs that they hold."""
+    """Dead workers of this node, and the jobs that they hold."""
     dead = [worker for worker in workers if worker.is_to_recover]
     alive = sum(1 for worker in workers if worker.alive != DEAD)
     stranded = [(worker.name, name) for worker in dead for name in held_jobs(worker)]
@@ -62,9 +62,9 @@ def look_at_dead(workers: list[WorkerState]) -> Finding:
 
 
 def find_namesakes(workers: list[WorkerState], now: float) -> list[WorkerState] | None:
-    """Workers of other nodes with this name: a heartbeat that beat in this boot of the node, by a worker of another boot.
+    """Workers of another node with this node's name: their boot id differs, but their heartbeat is newer than this node's boot.
 
-    None where this system does not say when it started.
+    None if this system does not tell its boot time.
     """
     try:
         booted_at = now - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -100,7 +100,7 @@ def heartbeat_of(worker: WorkerState) -> float | None:
 
 
 def look_at_heartbeats(workers: list[WorkerState], now: float, heartbeat_time_s: float) -> Finding:
-    """Workers of other nodes that have not been heard of for long."""
+    """Workers of other nodes whose last heartbeat is old."""
     check = "other nodes"
     others = [worker for worker in workers if worker.alive == UNKNOWN]
     limit_s = OLD_HEARTBEATS * heartbeat_time_s
@@ -130,7 +130,7 @@ def look_at_heartbeats(workers: list[WorkerState], now: float, heartbeat_time_s:
 
 
 def look_at_lease(lease_time_s: float, heartbeat_time_s: float) -> Finding:
-    """A lease has to outlast some heartbeats."""
+    """Whether a lease outlasts several heartbeats."""
     check = "lease"
     if not lease_time_s:
         meaning = "jobs of a node that does not come back wait for it"
@@ -153,7 +153,7 @@ def look_at_control(jar: Jar) -> Finding:
 
 
 def look_at_held(jar: Jar) -> Finding:
-    """Jobs in limbo, and why."""
+    """Jobs that are held in limbo, and why."""
     held = [job for job in gather_status(jar)["jobs"]["held"] if job["held_reason"]]
     if held:
         some = name_some([f"{job['name']}: {job['held_reason']}" for job in held], separator="; ")

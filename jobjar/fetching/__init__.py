@@ -1,1 +1,1 @@
-"""Copies of files from where a description says they are: paths, http(s) addresses, other hosts, a node's cache."""
+"""Fetch copies of input files: from paths, http(s) addresses, other hosts, and a node's cache."""

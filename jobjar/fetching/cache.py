@@ -1,15 +1,15 @@
-"""A node's cache of what its jobs are given: copies of input files and packages, so that each is fetched once a node.
+"""A node's cache of input files and packages: each is fetched once per node.
 
     <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
-    <cache>/sums/<key>      the sha256 of what a key stands for
-    <cache>/sums/<key>.seen    when this node first saw a place show what is in the key: boot and seconds since
-    <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that the others of this node wait for it
+    <cache>/sums/<key>      the sha256 of the content that a key stands for
+    <cache>/sums/<key>.seen    when this node first saw the place show what the key holds: the boot, and its monotonic clock
+    <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that other processes of this node wait for it
     <cache>/files/.<pid>.<random>.part    being written
 
-A key is of the content (`sha256-…`, `md5-…`), or of a place and what it shows of its content (size, times, ETag). Everybody
-gets a copy of his own, and no link: a job that writes to its input must not write to the next job's. A process that is
-killed leaves a `.part`, which the next one removes. A cache that cannot be used, or belongs to somebody else, costs speed
-and nothing else: nothing here raises OSError.
+A key names the content (`sha256-…`, `md5-…`), or a place and what the place shows of its content (size, times, ETag). Each job
+gets a copy and no link, because a job that writes to its input must not change the next job's. A killed process leaves a
+`.part`, which the next process removes. A cache that cannot be used, or belongs to another user, costs speed and nothing else:
+nothing here raises OSError.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ _PART = rf"\.{MARK}\.[0-9a-f]{{8}}\.part"
 _LOCKS = 256
 _FIRST_PAUSE_S = 0.01
 _MOST_SUMS = 20_000
-# The cache is measured when so much was added by this process; several processes may be over the limit by that much each.
+# The cache is measured after this process has added so many files, or this part of its size. Each process may exceed the limit by
+# that much.
 _MEASURED_EVERY_FILES = 256
 _MEASURED_EVERY_PART = 64
 
 
 class Cache:
-    """A cache in the directory `path`, made when first needed; of at most about `max_bytes`, 0: nothing is kept.
-    `between_pieces` is called while others are waited for; what it raises ends the waiting."""
+    """A cache in the directory `path`, made when first needed, of at most about `max_bytes` (0: nothing is kept).
+    `between_pieces` is called while this waits for other processes; an exception from it ends the wait."""
 
     def __init__(self, path: str, max_bytes: int, between_pieces: BetweenPieces = nothing) -> None:
         self.path = os.path.abspath(path)
@@ -84,7 +85,7 @@ class Cache:
         return None
 
     def open(self, key: str) -> int | None:
-        """A descriptor of the file of a key, now the one last used; None where there is none."""
+        """Open the file of a key, and mark it as used now. Returns its descriptor, None where there is no such file."""
         if self.why_not() is not None:
             return None
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -100,13 +101,13 @@ class Cache:
         return None
 
     def forget(self, key: str) -> None:
-        """Remove a file that is not what its key says."""
+        """Remove a file whose content does not match its key, or cannot be read."""
         with contextlib.suppress(OSError):
             os.unlink(f"{self.path}/files/{key}")
 
     @contextlib.contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        """Have the other processes of this node that want the same file wait. The kernel frees who was killed."""
+        """Make other processes of this node that want the same file wait. The kernel frees the lock of a killed process."""
         descriptor = -1
         try:
             if self.why_not() is None and self._has_locks:
@@ -120,7 +121,8 @@ class Cache:
                 os.close(descriptor)
 
     def _wait_for_lock(self, descriptor: int) -> None:
-        """Not in the kernel: whoever has it may fetch from a server that hangs, and nothing ends a thread that waits there."""
+        """Wait by polling. The holder may fetch from a server that hangs, and nothing could end a thread that waits in the
+        kernel."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -132,7 +134,7 @@ class Cache:
                 pause_s = min(2 * pause_s, LOOKS_S)
 
     def begin(self) -> Part | None:
-        """A new file, to be written and then kept under its key; None where the cache is not used."""
+        """Make a new file, to be written and then kept under its key. None where the cache is not used."""
         if self.why_not() is not None:
             return None
         path = f"{self.path}/files/.{mark()}.{uuid.uuid4().hex[:8]}.part"
@@ -143,7 +145,7 @@ class Cache:
         return Part(self, path, descriptor)
 
     def added(self, size: int) -> None:
-        """Told of a file that came; removes what was used longest ago, where that is too much."""
+        """Count a new file of `size` bytes. Where the cache has got too large, remove the files used longest ago."""
         self._added_files += 1
         self._added_bytes += size
         if self._added_files < _MEASURED_EVERY_FILES and self._added_bytes < self.max_bytes // _MEASURED_EVERY_PART:
@@ -155,7 +157,7 @@ class Cache:
             _shrink(f"{self.path}/sums", 1 << 62, _MOST_SUMS)
 
     def recall_sum(self, key: str) -> str | None:
-        """The sha256 that was remembered for a key."""
+        """The sha256 that was remembered for a key; None where there is none."""
         if self.why_not() is not None:
             return None
         try:
@@ -164,9 +166,9 @@ class Cache:
             return None
         return text if len(text) == 64 and not text.strip("0123456789abcdef") else None
 
-    def first_look(self, key: str, now: float) -> float:
-        """When a process of this node looked first at what a key is of, by the clock of time.monotonic, which they share; `now`
-        where none did since the node was started."""
+    def note_first_look(self, key: str, now: float) -> float:
+        """When a process of this node first saw this key, in seconds of time.monotonic, which all of them share. Returns `now`
+        where none did since the node's boot."""
         path, boot = f"{self.path}/sums/{key}.seen", this_process().boot_id
         if self.why_not() is not None or sys.platform != "linux":
             return now
@@ -185,7 +187,7 @@ class Cache:
 
 
 class Part:
-    """A file on its way into a cache. A disk that refuses only ends it."""
+    """A file on its way into a cache. Where the disk refuses, it is dropped and no error is raised."""
 
     def __init__(self, cache: Cache, path: str, descriptor: int) -> None:
         self._cache = cache
@@ -206,7 +208,7 @@ class Part:
                 self.drop()
 
     def keep(self, key: str, is_runnable: bool) -> None:
-        """Have the file under its key, durably: half a file must not be there after a crash of the node."""
+        """Rename the file to its key, after a sync: a crash of the node must not leave half a file there."""
         if self._descriptor < 0:
             return
         try:
@@ -229,7 +231,7 @@ class Part:
 
 
 def _shrink(directory: str, max_bytes: int, max_files: int) -> None:
-    """Remove the files that were used longest ago, until the rest is small enough."""
+    """Remove the files used longest ago, until the rest is small enough."""
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -241,7 +243,7 @@ def _shrink(directory: str, max_bytes: int, max_files: int) -> None:
     for _, size, path in sorted(found):
         if total <= max_bytes and count <= max_files:
             break
-        with contextlib.suppress(FileNotFoundError):  # another process did it: it is gone all the same
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             os.unlink(path)
         total -= size
         count -= 1

@@ -1,7 +1,7 @@
-"""Copies of files, with size and md5 of what went through, and the temporary names that they are written under.
+"""Copy files, with size and md5 of the copied bytes, under temporary names.
 
-A temporary file has a name of its own form in the directory of the file that it is to become: which process of which node
-writes it. Killed midway a copy leaves that file, and nothing under the name itself; `sweep` removes it.
+A temporary file lies in the directory of the file that it is to become. Its name says which process of which node writes it. A
+copy that is killed midway leaves that file, and nothing under the final name; `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.patience import patiently
 
 BetweenPieces = Callable[[], object]
-# How often it is looked whether what somebody waits for is still wanted.
+# The pause between two checks whether a wait is still wanted.
 LOOKS_S = 0.2
 _CHUNK_BYTES = 1 << 20
-# No copy waits for so long; whose process is on another node is known by nothing else.
+# No copy takes that long. Its age is the only sign that a process of another node has left a copy.
 _FORGOTTEN_S = 86400.0
 _TEMPORARY = re.compile(rf"\.jobjar\.(.+)\.{MARK}\.[0-9]+\.new")
 _counter = itertools.count(1)
 
 
 def nothing() -> None:
-    """What to do between two pieces of a file where nobody says."""
+    """The default for `between_pieces`."""
 
 
 def temporary_name() -> str:
-    """A name for a half copy that no other call on any node returns; of a bounded length, whatever the file is called."""
+    """A name for a half copy, which no other call on any node returns. Its length is bounded, whatever the file's name is."""
     return f".jobjar.{node_name()[:64]}.{mark()}.{next(_counter)}.new"
 
 
@@ -45,14 +45,13 @@ def is_temporary_name(name: str) -> bool:
 
 
 def sweep(directory: str) -> list[str]:
-    """Remove what killed processes of this node left half copied in a directory, and what other nodes' left there a day ago,
-    by the disk's clock. Returns the names. Raises OSError."""
+    """Remove half copies from a directory: those of this node's dead processes, and those of other nodes that are a day old by
+    the disk's clock. Returns their names. Raises OSError."""
     removed = remove_leftovers(directory, rf"\.jobjar\.{re.escape(node_name()[:64])}\.{MARK}\.[0-9]+\.new")
     found = [name for name in os.listdir(directory) if is_temporary_name(name)]
     if found:
-        now = os.stat(
-            directory
-        ).st_mtime  # of its last change: earlier than now, so nothing is taken for older than it is
+        # The directory's last change is earlier than now, so no file is taken for older than it is.
+        now = os.stat(directory).st_mtime
         for name in found:
             with contextlib.suppress(FileNotFoundError):
                 if now - os.lstat(f"{directory}/{name}").st_mtime > _FORGOTTEN_S:
@@ -62,8 +61,8 @@ def sweep(directory: str) -> list[str]:
 
 
 def open_file(path: str, directory: int | None = None) -> int:
-    """Open a regular file to read it: no link is followed, nothing is waited for. Raises OSError; of what is no regular file
-    with ELOOP (a link) or EINVAL."""
+    """Open a regular file to read it, without following a link and without waiting for a pipe. Raises OSError: ELOOP for a
+    link, EINVAL for anything else that is no regular file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = patiently(lambda: os.open(path, flags, dir_fd=directory), path)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -73,16 +72,16 @@ def open_file(path: str, directory: int | None = None) -> int:
 
 
 def measure(descriptor: int, between_pieces: BetweenPieces = nothing) -> tuple[int, str]:
-    """Size and md5 of an open file, from where it stands. `between_pieces` is called between pieces. Raises OSError."""
+    """Size and md5 of an open file, from its current offset. `between_pieces` is called between pieces. Raises OSError."""
     return copy(descriptor, None, between_pieces)
 
 
 def measure_stored(descriptor: int, between_pieces: BetweenPieces = nothing) -> tuple[int, str]:
-    """`measure` of a file that was just written and synced, from its beginning: read from the disk, where the kernel can be
-    told to forget what it has of it in memory."""
+    """`measure` a file that was just written and synced, from its beginning. It is read from the disk itself, where the kernel
+    drops its cached pages on request."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):  # it is advice
+        with contextlib.suppress(OSError):  # only advice
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return measure(descriptor, between_pieces)
 
@@ -90,8 +89,8 @@ def measure_stored(descriptor: int, between_pieces: BetweenPieces = nothing) -> 
 def copy(
     source: int, target: int | None, between_pieces: BetweenPieces = nothing, most_bytes: int | None = None
 ) -> tuple[int, str]:
-    """Copy an open file to another, from where they stand; returns size and md5 of what was read. Of a file that turns out to
-    be longer than `most_bytes` only a little more is read. Raises OSError."""
+    """Copy an open file to another, from their current offsets. Returns size and md5 of the bytes that were read. Reading stops
+    soon after `most_bytes`. Raises OSError."""
     digest = hashlib.md5(usedforsecurity=False)
     size = 0
     while (most_bytes is None or size <= most_bytes) and (piece := os.read(source, _CHUNK_BYTES)):

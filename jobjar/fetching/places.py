@@ -1,5 +1,7 @@
-"""Where files are fetched from: a path of this node, an http(s) address, a path of another host (remote.py). Each is opened,
-tells what it shows of its content without giving it, and copies it. Writes nothing itself.
+"""The places that files are fetched from: a path of this node, an http(s) address, a path of another host (remote.py).
+
+A place is opened, shows signs of its content (size, times, ETag) before that is read, and copies the content. Writes nothing
+itself.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.patience import patiently
 
 _CHUNK = 1 << 20
-# No leading hyphen: ssh would take the host for an option.
+# No leading hyphen, because ssh would take the host for an option.
 _HOST_PATH = re.compile(
     r"((?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])):(/(?!/).*)", re.DOTALL
 )
 
 
 class FileWriter:
-    """A Writer to an open file. Its `failure` is of that file, not of where the bytes come from."""
+    """A Writer to an open file. `failure` is an error of that file, not of the place that the bytes come from."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -53,31 +55,31 @@ class FileWriter:
         return len(data)
 
     def take(self, data: bytes) -> None:
-        """What else is done with bytes that were written."""
+        """Called with bytes after they were written. For subclasses."""
 
 
 class Place(Protocol):
-    """One file somewhere. `open` comes first; all raise CannotFetch."""
+    """One file somewhere. `open` is called first. All methods may raise CannotFetch."""
 
-    # Whether the node's cache is worth asking: a copy from another local disk costs the same.
+    # Whether the node's cache is used: a copy from a local disk costs the same as one from the cache.
     is_far: bool
     is_runnable: bool
 
     def open(self) -> None: ...
 
     def shown(self) -> str | None:
-        """What changes when the content does; None where nothing such is known."""
+        """A text that changes when the content changes; None where nothing like that is known."""
 
     def is_settled(self, made: os.stat_result | None) -> bool:
-        """Whether it is certain that a change from now on alters what is shown: by the clock that gave the file its time. `made`
-        is the status of a file that was made just before. To be asked after `shown` and before the content is read."""
+        """Whether any change from now on is certain to alter `shown`, by the clock that gave the file its time. `made`: the
+        status of a file that was made just before. Call it after `shown`, and before the content is read."""
 
     def copy_to(self, writer: Writer) -> None: ...
     def close(self) -> None: ...
 
 
 def local_path(location: str) -> str | None:
-    """The path on this node that a location means; None where it is elsewhere. Raises CannotFetch."""
+    """The path of a location on this node; None where it is elsewhere. Raises CannotFetch for a malformed location."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
     if scheme and scheme.group(1).lower() in ("http", "https"):
         return None
@@ -111,8 +113,8 @@ def _is_this_node(host: str) -> bool:
 
 
 def find_place(location: str, between_pieces: BetweenPieces = nothing) -> Place:
-    """Where a location is. `between_pieces` is called between pieces of its content and while it is waited for; what that
-    raises ends it. Raises CannotFetch."""
+    """The place of a location. `between_pieces` is called between pieces of its content, and while this waits for it; an
+    exception from it ends the work. Raises CannotFetch."""
     path = local_path(location)
     if path is not None:
         return LocalFile(path, location, between_pieces)
@@ -122,7 +124,7 @@ def find_place(location: str, between_pieces: BetweenPieces = nothing) -> Place:
     return FileOfHost(found.group(1), found.group(2), between_pieces) if found else HttpFile(location, between_pieces)
 
 
-# Whether a disk, by its number, is a local one: the table of mounts is long where there are containers.
+# Whether a disk is local, by its device number. Remembered, because the table of mounts is long where there are containers.
 _local_disks: dict[int, bool] = {}
 
 
@@ -133,7 +135,7 @@ def _is_on_local_disk(path: str, disk: int) -> bool:
 
 
 class LocalFile:
-    """A file by its path on this node, on whatever disk."""
+    """A file with a path on this node, on a disk of any kind."""
 
     def __init__(self, path: str, location: str, between_pieces: BetweenPieces = nothing) -> None:
         self.path = path
@@ -148,7 +150,7 @@ class LocalFile:
         return CannotFetch(location=self._location, reason=f"{where}{reason}")
 
     def open(self) -> None:
-        # Not blocked by a fifo that nobody writes to.
+        # O_NONBLOCK: a fifo without a writer must not block.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             self._descriptor = patiently(lambda: os.open(self.path, flags), self.path)
@@ -175,13 +177,13 @@ class LocalFile:
         return now - max(self._status.st_mtime, self._status.st_ctime) > SETTLED_S
 
     def read_all(self, take: Callable[[bytes], object]) -> None:
-        """All of the content. Raises CannotFetch where it changes meanwhile."""
+        """Pass all of the content to `take`. Raises CannotFetch where it cannot be read, or changes meanwhile."""
 
         def read(offset: int) -> bytes:
             return patiently(lambda: os.pread(self._descriptor, _CHUNK, offset), self.path)
 
         offset = 0
-        # One that somebody keeps appending to would have no end.
+        # The size bounds the loop: a file that grows all the time would have no end.
         while offset <= self._status.st_size:
             try:
                 chunk = read(offset)

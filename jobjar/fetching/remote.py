@@ -1,7 +1,7 @@
-"""Files that are not at a path of this node: at an http(s) address, or of another host, by ssh.
+"""Read files that have no path on this node: from an http(s) address, or from another host by ssh.
 
-Writes nothing itself. Whatever is silent is given up after a while, and at once where the work that it is for is not wanted any
-more: `between_pieces` is asked every LOOKS_S. Killed midway, a process of ssh sees its standard input end, and ends.
+Writes nothing itself. A silent connection is given up after SILENCE_S. `between_pieces` is called every LOOKS_S, and ends the
+work at once when it raises. After a kill midway, the ssh process sees its standard input end, and ends.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
 from jobjar.processes.session import doubt, give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
-# Times of files are whole seconds on some disks, and wherever http or stat(1) tells them. What was changed longer ago than
-# this shows its next change.
+# Times of files are whole seconds on some disks, in http, and in the output of stat(1). A file that was last changed longer ago
+# than this shows its next change.
 SETTLED_S = 2.0
 _CHUNK = 1 << 20
 _LONGEST_LINE = 4096
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
 
-# Also where ssh was told to end.
+# ssh's own status for its failures, also after a signal to end.
 _SSH_FAILED = 255
-# The answers of http whose body is the file (RFC 9110): another server on the way may have changed it in 203.
+# The statuses of http whose body is the file (RFC 9110). With 203, a server on the way may have changed it.
 _WHOLE = (200, 203)
 
 
 class Writer(Protocol):
-    """What content is copied to. `failure`: why it refused."""
+    """The target of a copy. `failure`: the error with which it refused a write."""
 
     failure: OSError | None
 
@@ -47,12 +47,12 @@ class Writer(Protocol):
 
 
 def hide_password(location: str) -> str:
-    """A location as it may be told to people."""
+    """A location without its password, for messages."""
     return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "…@", location)
 
 
 class HttpFile:
-    """What an http(s) address gives. Proxies are those of the environment (http_proxy and so on)."""
+    """A file at an http(s) address. Proxies come from the environment (http_proxy and so on)."""
 
     is_far = True
     is_runnable = False
@@ -77,7 +77,7 @@ class HttpFile:
         from fsspec.implementations.http import HTTPFileSystem
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        # Bytes as they are stored: a .tar.gz that a server calls gzip-encoded stays one.
+        # Takes the bytes as they are stored: a .tar.gz that a server calls gzip-encoded stays one.
         self._files = HTTPFileSystem(
             skip_instance_cache=True,
             headers={"Accept-Encoding": "identity"},
@@ -86,7 +86,7 @@ class HttpFile:
 
     def shown(self) -> str | None:
         asked = self._ask(self._look())
-        if asked.exception() is not None:  # the copy says what is wrong, if anything
+        if asked.exception() is not None:  # the copy meets the error too, and reports it
             return None
         found = asked.result()
         etag, modified = found.get("ETag"), found.get("Last-Modified")
@@ -94,7 +94,7 @@ class HttpFile:
         return f"{etag} {modified} {found.get('Content-Length')}" if etag or modified else None
 
     async def _look(self) -> Any:
-        """The headers of the server's answer; of its answer to GET where it knows no HEAD."""
+        """The headers of the server's answer to HEAD; where that fails, of its answer to GET."""
         session = await self._files.set_session()
         address = self._files.encode_url(self._address)
         async with session.head(address, allow_redirects=True, **self._files.kwargs) as answer:
@@ -105,12 +105,12 @@ class HttpFile:
             return answer.headers
 
     def is_settled(self, made: os.stat_result | None) -> bool:
-        """By the server's own clock (RFC 9110, 8.8.2.2). An ETag does not help: nginx makes it of the second and the size."""
+        """By the server's own clock (RFC 9110, 8.8.2.2). An ETag does not help: nginx makes it from the second and the size."""
         return self._is_settled
 
     def copy_to(self, writer: Writer) -> None:
         answer = self._take(self._ask(self._begin()))
-        # Written by this thread: a disk that hangs keeps no other job's connection waiting.
+        # This thread writes, not fsspec's: a disk that hangs must not stop the connections of other jobs.
         while piece := self._take(self._ask(_read_piece(answer))):
             writer.write(piece)
 
@@ -121,7 +121,7 @@ class HttpFile:
         return answer
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        """Have fsspec's thread do it, to its end, or until `between_pieces` raises."""
+        """Run a coroutine in fsspec's thread, until it ends, or until `between_pieces` raises."""
         import asyncio
 
         asked = asyncio.run_coroutine_threadsafe(question, self._files.loop)
@@ -145,22 +145,22 @@ class HttpFile:
             if session is not None:
                 from fsspec.asyn import sync
 
-                with contextlib.suppress(Exception):  # the answer is here, or the error is told already
+                with contextlib.suppress(Exception):  # the content is here, or the error is raised already
                     sync(self._files.loop, session.close, timeout=5)
             self._files = None
 
 
 def _is_old(modified: str, date: str | None) -> bool:
-    """Whether a server's Date is later enough than its Last-Modified."""
+    """Whether a server's Date is more than SETTLED_S later than its Last-Modified."""
     try:
         changed, now = (email.utils.parsedate_to_datetime(text) for text in (modified, date or ""))
         return (now - changed).total_seconds() > SETTLED_S
-    except (ValueError, TypeError):  # no date; or one with a time zone, and one without
+    except (ValueError, TypeError):  # no date, or only one of them has a time zone
         return False
 
 
 async def _read_piece(answer: Any) -> bytes:
-    """The next _CHUNK bytes of an answer, fewer at its end."""
+    """The next _CHUNK bytes of an answer; fewer at its end."""
     piece = bytearray()
     while len(piece) < _CHUNK and (read := await answer.content.read(_CHUNK - len(piece))):
         piece += read
@@ -168,7 +168,7 @@ async def _read_piece(answer: Any) -> bytes:
 
 
 def _check_is_whole(answer: Any) -> None:
-    """Raise where the body of an answer is not the file: a part of it, nothing, or a page that says where it went."""
+    """Raise where an answer's body is not the whole file: a part of it, nothing, or a page about a redirection."""
     if answer.status in _WHOLE:
         return
     answer.raise_for_status()
@@ -183,7 +183,7 @@ def _check_is_whole(answer: Any) -> None:
 
 
 class _Unfit(Exception):
-    """An answer that is no error to http, and no file."""
+    """An answer that is no http error, but no file either."""
 
 
 def _say_http(error: Exception) -> str:
@@ -203,7 +203,7 @@ def _say_http(error: Exception) -> str:
 
 
 class FileOfHost:
-    """A file of another host, by ssh. One connection: it shows size, time and mode, and gives the content when told to."""
+    """A file of another host, read by ssh. One connection shows size, times and mode, and gives the content on request."""
 
     is_far = True
     is_runnable = False
@@ -220,16 +220,17 @@ class FileOfHost:
 
     def open(self) -> None:
         path = shlex.quote(self._path)
-        # GNU's stat, or that of BSD, and the clock there; where there is neither, a line of one word. Then it waits for a line.
+        # Prints one line: that host's clock and the output of GNU's or BSD's stat; without a stat, the clock alone. Then it waits
+        # for a line, and prints the content.
         script = (
             f"test -f {path} || {{ echo 'no such file, or not a regular one' >&2; exit 1; }}; "
             f"found=$(stat -L -c '%s %Y %Z %a' -- {path} 2>/dev/null || stat -L -f '%z %m %c %Lp' -- {path} 2>/dev/null); "
             "echo $(date +%s) $found; "
             f"read go && exec cat -- {path}"
         )
-        # In sh, whatever the login shell is there.
+        # Runs in sh, because the login shell may be any.
         words = [*_SSH, "--", self._host, f"exec sh -c {shlex.quote(script)}"]
-        # A file: what it starts to share its connection with keeps a pipe open for longer than it lives.
+        # A file and no pipe: ssh may start a process that shares its connection, and that would keep a pipe open after ssh.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         pipe = subprocess.PIPE
 
@@ -259,7 +260,7 @@ class FileOfHost:
             self.is_runnable = bool(int(mode, 8) & 0o100)
 
     def _read(self) -> bytes:
-        """What ssh says next, nothing at its end. Raises CannotFetch where it is silent for too long."""
+        """The next output of ssh; empty at its end. Raises CannotFetch where ssh is silent for too long."""
         assert self._process is not None and self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         poll = select.poll()
@@ -276,7 +277,7 @@ class FileOfHost:
             raise CannotFetch(location=self._location, reason=f"ssh was silent for {SILENCE_S:g} s")
 
     def _wait_for_end(self) -> int:
-        """The exit status of ssh, which has said all that it says."""
+        """Wait for ssh, whose output has ended. Returns its exit status."""
         assert self._process is not None and self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()

@@ -1,10 +1,10 @@
-"""Fetch a file from where a description says it is, and verify it: a path, `file:`, `http(s):`, `host:/path`.
+"""Fetch a file from the location in a description (a path, `file:`, `http(s):`, `host:/path`), and verify it.
 
-Writes one regular file under a temporary name beside its destination (`.fetch.<pid>.<random>`) and renames it, so that it is
-there as a whole or not at all; and the node's cache (cache.py). Killed midway it leaves the temporary file.
+Writes one regular file under a temporary name beside its destination (`.fetch.<pid>.<random>`), and renames it: it is there whole
+or not at all. Also writes the node's cache (cache.py). A kill midway leaves the temporary file.
 
-http(s) is read through fsspec. `host:/path` is read by the node's own `ssh`: it has people's keys, host keys and settings
-as they work in a terminal, which fsspec's sftp (paramiko) has not; that also accepts any unknown host.
+http(s) is read through fsspec. `host:/path` is read by the node's own `ssh`, which has people's keys, host keys and settings as
+they work in a terminal. fsspec's sftp (paramiko) has not, and it accepts any unknown host.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jobjar.fetching.places import SETTLED_S, FileWriter, LocalFile, Place, find
 from jobjar.job_file.description import Source
 
 _CHUNK = 1 << 20
-# Nothing ends a call of the kernel midway, and where it shares no blocks it copies them.
+# The piece per call of copy_file_range. Nothing ends such a call midway, and it copies where it cannot share blocks.
 _CLONED_AT_ONCE = 1 << 26
 
 
 class _Mismatch(Exception):
-    """The content is not what the description says."""
+    """The content has another sum than the description says."""
 
 
 class Sink(FileWriter):
-    """What fetched bytes are written to: the destination, sums of them, and the cache. Its `failure` is of the destination."""
+    """Writes fetched bytes to the destination and the cache, and sums them. `failure` is an error of the destination."""
 
     def __init__(self, descriptor: int, source: Source, part: Part | None) -> None:
         super().__init__(descriptor)
@@ -66,12 +66,12 @@ def _say_mismatch(kind: str, found: str, wanted: str | None) -> str:
 
 
 def fetch(source: Source, destination: str, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> None:
-    """Have a copy of `source` at `destination`, which is replaced where it is there.
+    """Copy `source` to `destination`, replacing a file that is there.
 
-    It is a regular file, with the run bit where the source has one; of the md5 and sha256 that the source names. It may
-    come from the cache. `between_pieces` is called between pieces, and while something is waited for; what it raises ends it
-    all. Raises CannotFetch (it is not there, not reached, no file, or another content: both sums named),
-    OSError where the destination's disk refuses. Nothing is left behind then.
+    The copy is a regular file, with the run bit where the source has one, and with the md5 and sha256 that the source names. It
+    may come from the cache. `between_pieces` is called between pieces, and during waits; an exception from it ends the work.
+    Raises CannotFetch (the file is missing, not reached, no regular file, or has another sum: both are named), and OSError where
+    the destination's disk refuses. Nothing is left behind then.
     """
     directory = os.path.dirname(os.path.abspath(destination))
     temporary = f"{directory}/.fetch.{os.getpid()}.{uuid.uuid4().hex[:8]}"
@@ -91,7 +91,7 @@ def fetch(source: Source, destination: str, cache: Cache | None, between_pieces:
 
 
 def _fill(source: Source, descriptor: int, cache: Cache | None, between_pieces: BetweenPieces) -> bool:
-    """Write the source's content; returns whether it may be run."""
+    """Write the source's content. Returns whether it may be run."""
     by_sum = _key_by_sum(source)
     if cache is not None and by_sum is not None:
         runnable = _copy_from_cache(source, by_sum, descriptor, cache, between_pieces)
@@ -109,12 +109,12 @@ def _fill(source: Source, descriptor: int, cache: Cache | None, between_pieces: 
             _copy_from_place(source, place, descriptor, None)
             return place.is_runnable
         if by_sum is None and not _is_settled(place, key, cache, made):
-            # What the cache has was settled when it came. Else the copy is not kept: the next change may not show.
+            # Files in the cache were settled when they came. This copy is not kept, because the next change may not show.
             if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
                 _copy_from_place(source, place, descriptor, None)
             return place.is_runnable
         with cache.locked(key):
-            # Looked at again: it may have come while we waited.
+            # Looks again: another process may have fetched the file while this one waited.
             if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
                 part = cache.begin()
                 try:
@@ -134,23 +134,23 @@ def _key_by_sum(source: Source) -> str | None:
 
 
 def key_of_place(location: str, shown: str) -> str:
-    """The cache's key of a place, by what it shows of its content."""
+    """The cache's key of a place and what it shows of its content."""
     return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-# When this process saw places show something for the first time.
+# When this process first saw each key of a place, by the monotonic clock.
 _looks: dict[str, float] = {}
 
 
 def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
-    """Whether a change from now on is certain to alter a key of what a place shows: by the clock that gives the file its times,
-    or, where nothing tells that, because the place showed the same a while ago. For before the content is read."""
+    """Whether any change from now on is certain to alter a place's key: by the clock that gives the file its times, or because
+    the place showed the same for longer than SETTLED_S. Call it before the content is read."""
     if place.is_settled(made):
         return True
     now = time.monotonic()
     first = _looks.get(key)
     if first is None:
-        first = cache.first_look(key, now) if cache is not None else now
+        first = cache.note_first_look(key, now) if cache is not None else now
         if len(_looks) >= _MOST_SUMS:
             _looks.clear()
         _looks[key] = first
@@ -160,7 +160,7 @@ def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_resul
 def _copy_from_cache(
     source: Source, key: str, descriptor: int, cache: Cache, between_pieces: BetweenPieces
 ) -> bool | None:
-    """Write the content that the cache has, verified; returns whether it may be run, None where there is none."""
+    """Write the cache's content, verified. Returns whether it may be run; None where the cache does not have it."""
     found = cache.open(key)
     if found is None:
         return None
@@ -171,7 +171,7 @@ def _copy_from_cache(
             sink.check()
         return bool(os.fstat(found).st_mode & 0o100)
     except _Mismatch:
-        cache.forget(key)  # damaged: it was right when it came
+        cache.forget(key)  # damaged since it was written
     except OSError:
         if sink.failure is not None:
             raise sink.failure from None
@@ -188,14 +188,14 @@ def _empty(descriptor: int) -> None:
 
 
 def _clone(found: int, descriptor: int, between_pieces: BetweenPieces) -> bool:
-    """Copy in the kernel, which shares the blocks until one is written to where the file system can."""
+    """Copy in the kernel, which lets both files share blocks where the file system can. Returns whether it worked."""
     if not hasattr(os, "copy_file_range"):
         return False
     try:
         while os.copy_file_range(found, descriptor, _CLONED_AT_ONCE):
             between_pieces()
     except OSError:
-        # Not between these disks; or a full one, which the plain copy meets again and names.
+        # It does not work between these disks. Or the disk is full: the plain copy meets that again, and reports it.
         os.lseek(found, 0, os.SEEK_SET)
         _empty(descriptor)
         return False
@@ -216,16 +216,16 @@ def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part |
     except _Mismatch as error:
         raise CannotFetch(location=hide_password(source.location), reason=str(error)) from error
     except Exception as error:
-        # Whatever came of it, a destination that refused is the reason.
+        # A destination that refused is the reason, whatever error followed.
         if sink.failure is not None and error is not sink.failure:
             raise sink.failure from error
         raise
 
 
 def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
-    """The sha256 of a source's content, where it can be told without fetching it: from the description, by reading a file of
-    this node's disks, or as it was last time when its place shows that it has not changed. Raises CannotFetch, also where
-    the content has another md5 than the description says."""
+    """The sha256 of a source's content; None where it is not known without fetching. It comes from the description, from reading
+    a file on this node's disks, or from last time, where the place shows that the content has not changed. Raises CannotFetch,
+    also where the content has another md5 than the description says."""
     if source.sha256 is not None:
         return source.sha256
     with contextlib.closing(find_place(source.location, between_pieces)) as place:
@@ -251,8 +251,8 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
 
 
 def key_of_sum(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
-    """What the sum of a source's content is remembered by; None where its place shows nothing, or may not show a change that
-    comes now. Raises CannotFetch."""
+    """The key under which the sum of a source's content is remembered. None where its place shows nothing, or may not show a
+    change that comes now. Raises CannotFetch."""
     with contextlib.closing(find_place(source.location, between_pieces)) as place:
         place.open()
         key = _key_of_sum(source, place)
@@ -261,11 +261,11 @@ def key_of_sum(source: Source, cache: Cache | None, between_pieces: BetweenPiece
 
 def _key_of_sum(source: Source, place: Place) -> str | None:
     shown = place.shown()
-    # With the md5 in it: that of the description was compared before the sum was remembered.
+    # The key includes the description's md5, which was compared before the sum was remembered.
     return key_of_place(source.location, f"{shown} {source.md5}") if shown else None
 
 
-# Without a cache, this process's own memory does for its next jobs.
+# This process's own memory of sums, for its next jobs where there is no cache.
 _sums: dict[str, str] = {}
 _MOST_SUMS = 1000
 
@@ -277,7 +277,7 @@ def _recall(key: str | None, cache: Cache | None) -> str | None:
 
 
 def remember_sum(key: str | None, sha256: str, cache: Cache | None) -> None:
-    """Remember a sum by what `key_of_sum` says."""
+    """Remember a sum under the key that `key_of_sum` returned; does nothing for None."""
     if key is None:
         return
     if len(_sums) >= _MOST_SUMS:

@@ -1,1 +1,1 @@
-"""What a job is by its file: its name, its header, its attributes, its description. Moves nothing."""
+"""What a job's file says about the job: name, header, attributes and description. Moves nothing."""

@@ -1,6 +1,7 @@
-"""A job's attributes: what `#JJ name = value` lines (header.py), options of submit_job and keyword arguments may set.
+"""A job's attributes, set by `#JJ name = value` lines (header.py), options of submit_job and keyword arguments.
 
-Lines with keys of description.py make it a described job; of these only what journals hold is given here.
+Lines with keys of description.py make it a described job. Of these keys, only the ones that journals hold are parsed to
+attributes here.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values by the names that journals use, from values by the names that people use; None means not given.
+    """Parse attributes. The names become those that journals use. A value of None counts as not given.
 
-    Raises BadAttribute, which says `where`, for an unknown name or a bad value.
+    Raises BadAttribute, with `where`, for an unknown name or a bad value.
     """
     parsed = {}
     for name, value in given.items():
@@ -61,8 +62,8 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
-    """The attributes that a script, of which `data` is the beginning, says in its first lines: where each stands, its name,
-    and its value as text. Raises BadAttribute with the line's number."""
+    """Read the `#JJ` lines of a script, which begins with `data`: (where the line is, name, value as text) of each. Raises
+    BadAttribute with the line's number."""
     found_lines = []
     for line in read_header_lines(data, where):
         found = _ASSIGNMENT.fullmatch(line.text)
@@ -74,9 +75,12 @@ def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
 
 
 def read_header(data: bytes, where: str) -> dict[str, Any]:
-    """The attributes in a script's `#JJ` lines, as `read_lines` finds them, by the names that journals use. Those of a described
-    job have `kind` among them, and its retries. Raises BadAttribute with the line's number; also where keys alone make it one,
-    and none of them says what is to be run: its script would not be, and whoever wrote that may not know it."""
+    """Read the attributes in a script's `#JJ` lines, by the names that journals use. A described job also gets `kind` and its
+    default retries.
+
+    Raises BadAttribute with the line's number. It raises BadScript if keys make the script a described job without `described`,
+    and none of them gives a command: the script itself would not run, and its author may not know that.
+    """
     parsed: dict[str, Any] = {}
     keys: dict[str, str] = {}
     for here, name, value in read_lines(data, where):
@@ -91,20 +95,20 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         keys[name] = here
         parsed["kind"] = "described"
     if keys:
-        from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, said_in_journal, says_what_to_run
+        from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, journaled_fields, says_what_to_run
 
         description = read_description(data, where)
         if "described" not in keys and not says_what_to_run(description):
             name, here = next(iter(keys.items()))
             raise BadScript(where=here, reason=_NOT_RUN.format(name=name))
         parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
-        parsed.update(said_in_journal(description))
+        parsed.update(journaled_fields(description))
     return parsed
 
 
 def read_description(data: bytes, where: str) -> Description:
-    """What the `#JJ` lines of a described job, of whose file `data` is the beginning, say that is to be done. Raises
-    BadAttribute with the line's number."""
+    """Read the description of a described job from the `#JJ` lines of its file, which begins with `data`. Raises BadAttribute
+    with the line's number."""
     from jobjar.job_file.description import KEYS, describe
 
     pairs: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""What a described job says of itself: the keys of Jug's batch and job descriptions, as lines of its `#JJ` block hold them.
+"""The description of a described job: the keys of Jug's batch and job descriptions, written as lines of its `#JJ` block.
 
     #JJ described = yes
     #JJ batch = wc
@@ -8,10 +8,10 @@
     #JJ environment = LEVEL=3 'TITLE=two words'
     #JJ run_command = count_words a.txt
 
-A file whose block has any of these keys is a described job. Keys that hold lists (software, workware, input_files,
-environment) may stand several times, and add up; of any other the last line counts. Words of lists are quoted as for a
-shell. A source of a file is a path, a `file:` or `http(s):` address, or `host:/path`; after `#` it may say `name=…` (what the
-file is called in the working directory), `md5=…` and `sha256=…`, joined by `&`.
+A file with any of these keys in its block is a described job. The lists (software, workware, input_files, environment) may
+have several lines, which add up. For any other key, the last line counts. Words of lists are quoted as for a shell. A source
+of a file is a path, a `file:` or `http(s):` address, or `host:/path`. After `#` it may have `name=…` (the file's name in the
+working directory), `md5=…` and `sha256=…`, joined by `&`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from urllib.parse import parse_qsl, unquote
 from jobjar.job_file.names import check_category, check_identifier
 from jobjar.units import parse_seconds
 
-# What a described job's file does not say of retries (Jug: any failure is taken for a transient one).
+# The retries of a described job whose file sets none. Jug takes every failure for a transient one.
 RETRIES = 3
 RETRY_DELAY_S = 10.0
-# Storage workers ask the categories that start so.
+# Storage workers take their jobs from categories with this prefix.
 STORAGE_CATEGORY = "STORAGE-"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_VALUE = 16384
 
 
 class Source(NamedTuple):
-    """Where a file or package is fetched from, what it is called then, and what its content has to be."""
+    """The source of a file or package: its location, its name after the fetch, and the checksums that its content must have."""
 
     location: str
     name: str
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a described job is to do. Times in seconds; None is not said."""
+    """What a described job has to do. Times are in seconds. None: not set."""
 
     batch: str | None = None
     name: str | None = None
@@ -68,23 +68,23 @@ class Description(NamedTuple):
 
 
 def has_staging(description: Description) -> bool:
-    """Whether something is to be fetched, installed or run before a job's `run_command`."""
+    """Whether a job has something to fetch, install or run before its `run_command`."""
     return bool(description.software or description.workware or description.input_files or description.stage_in_command)
 
 
 def says_what_to_run(description: Description) -> bool:
-    """Whether there may be a command to run: its own, one of its packages', or what JUG_RUN in its environment says."""
+    """Whether a job may have a command to run: its own, one of a package, or the one in its variable JUG_RUN."""
     is_said = description.run_command or description.software or description.workware
     return bool(is_said) or any(name == "JUG_RUN" for name, _ in description.environment)
 
 
 def storage_category(storage_class: str) -> str:
-    """The category whose jobs the storage workers of a class take."""
+    """Return the category from which the storage workers of a class take jobs."""
     return f"{STORAGE_CATEGORY}{storage_class}"
 
 
 def parse_source(text: str) -> Source:
-    """A source as people write it. Raises ValueError with the reason."""
+    """Parse a source. Raises ValueError with the reason."""
     location, _, fragment = text.partition("#")
     if not location:
         raise ValueError(f"{text!r} names no file")
@@ -103,7 +103,7 @@ def parse_source(text: str) -> Source:
 
 
 def _name_at(location: str) -> str:
-    """What a file is called at a location. A path may have ? and % in its name; a file: address has them encoded (RFC 8089)."""
+    """Return the name of the file at a location. A path may have ? and % in its name; a file: address encodes them (RFC 8089)."""
     if is_file_address(location):
         location = path_of_file_address(location)
     elif re.match(r"https?://", location, re.IGNORECASE):
@@ -116,7 +116,7 @@ def is_file_address(location: str) -> bool:
 
 
 def path_of_file_address(location: str) -> str:
-    """`file:/path`, `file:///path` and `file://host/path` (RFC 8089) as a path or host:/path. Raises ValueError."""
+    """Convert `file:/path`, `file:///path` or `file://host/path` (RFC 8089) to a path or host:/path. Raises ValueError."""
     rest = location[len("file:") :]
     host = ""
     if rest.startswith("//"):
@@ -164,7 +164,7 @@ def _parse_throttle(text: str) -> int:
 
 
 def parse_output_path(text: str) -> str:
-    """A path below the storage path. Raises ValueError where it would lead out of it."""
+    """Parse a path below the storage path. Raises ValueError if it leads out of that."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or ".." in parts or "\0" in text:
         raise ValueError(
@@ -209,12 +209,12 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "failure_throttle": ("failure_throttle", _parse_throttle),
     "notes": ("notes", _parse_text),
 }
-# Those whose lines add up.
+# The keys whose lines add up.
 LISTS = ("software", "workware", "input_files", "environment")
 
 
 def describe(pairs: list[tuple[str, str]]) -> Description:
-    """A description from keys and values as people write them, in order. Raises ValueError, KeyError."""
+    """Parse a description from keys and values in order. Raises ValueError for a bad value, KeyError for an unknown key."""
     said: dict[str, Any] = {}
     for key, text in pairs:
         field, parse = KEYS[key]
@@ -228,7 +228,7 @@ def describe(pairs: list[tuple[str, str]]) -> Description:
 
 
 def check_names(files: tuple[Source, ...]) -> None:
-    """Raise ValueError where one of a job's input files would be put in another's place."""
+    """Raise ValueError if two different input files of a job have the same name."""
     named: dict[str, Source] = {}
     for source in files:
         first = named.setdefault(source.name, source)
@@ -237,7 +237,7 @@ def check_names(files: tuple[Source, ...]) -> None:
             raise ValueError(f"input_files: {places} are both called {source.name!r}; name one otherwise, with #name=…")
 
 
-def said_in_journal(description: Description) -> Mapping[str, Any]:
-    """What journals and ledgers hold of a described job; the rest its file says when it is run."""
+def journaled_fields(description: Description) -> Mapping[str, Any]:
+    """Return the fields of a description that journals and ledgers hold. The others are read from the file when the job runs."""
     said = {"kind": "described", "batch": description.batch, "seed": description.seed}
     return {name: value for name, value in said.items() if value is not None}

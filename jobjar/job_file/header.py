@@ -1,9 +1,9 @@
-"""The `#JJ` lines of a script: which count, and which only look as if they did.
+"""The `#JJ` lines of a script: those that count, and those that only look as if they did.
 
-Those count that stand in the script's first lines, as long as these are comments (`#`) or blank. A line that looks like one of
-them and stands elsewhere, or is written otherwise, would be lost without a word, and a limit with it. So it is named: a
-submission is refused for it, and a job that was put there by hand has a warning. `#JJ end` ends the look: below it a script may
-hold whatever text it likes. Reads bytes that it is given; writes nothing.
+`#JJ` lines count in the block of comments (`#`) and blank lines at the top of the script. A similar line elsewhere, or with a
+wrong spelling, would be ignored silently, and perhaps a limit with it. So it is reported: a submission is refused, and a job
+that was put there by hand gets a warning. `#JJ end` ends the search: any text may follow it.
+This module reads the bytes that it is given, and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from jobjar.errors import BadScript
 
-# How much of a file is searched.
+# The number of bytes of a file that are searched.
 HEADER_BYTES = 65536
 _LINE = re.compile(rb"#JJ(?:\s|$)")
 _END = b"end"
-# A line as people write it who mean an attribute: any name with `=`, or without it a name that is one.
+# A line by which somebody seems to mean an attribute: any name with `=`, or the name of an attribute without it.
 _NAMES = rb"retries|retry[_-]delay|time[_-]limit"
 _ALIKE = (
     rb"^[ \t]*#(?:[ \t]*[Jj][Jj](?:[ \t:]+-*[A-Za-z_][A-Za-z0-9_-]*|(?i:" + _NAMES + rb"))[ \t]*=(?!=)"
     rb"|JJ[ \t:]+-*(?:" + _NAMES + rb")[ \t:]+\S)"
 )
 _NEAR = re.compile(rb"#[ \t]*[Jj][Jj]")
-# The beginning of a here-document, as shells, Perl, Ruby and PHP write it, and its word.
+# The beginning of a here-document in shells, Perl, Ruby and PHP, with its delimiter.
 _HERE_DOCUMENT = rb"(?<!<)<<[-~]?[ \t]*\\?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1"
 _MARKS = (
     (b"\xef\xbb\xbf", "a byte order mark (BOM)", r"take it away (sed -i '1s/^\xef\xbb\xbf//' FILE)"),
@@ -38,14 +38,14 @@ _LONGEST_FIRST_LINE = 4096
 
 
 class HeaderLine(NamedTuple):
-    """A `#JJ` line that counts: where it stands, and what comes after `#JJ`."""
+    """A `#JJ` line that counts: where it is, and the text after `#JJ`."""
 
     where: str
     text: str
 
 
 class Misplaced(NamedTuple):
-    """A line that looks like a `#JJ` line and does not count: its number, and why not and what to do."""
+    """A line that looks like a `#JJ` line and does not count: its number, why it does not count, and what to do."""
 
     number: int
     reason: str
@@ -53,14 +53,14 @@ class Misplaced(NamedTuple):
 
 @functools.cache
 def _compile(pattern: bytes) -> re.Pattern[bytes]:
-    """For those that few files need, and that take a millisecond to compile."""
+    """Compile a pattern at its first use: few files need it, and it takes a millisecond."""
     return re.compile(pattern, re.MULTILINE)
 
 
 def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
-    """The `#JJ` lines that count of a script, of which `data` is the beginning. What is no text has none.
+    """Return the `#JJ` lines that count in a script, which begins with `data`. A binary file has none.
 
-    Raises BadScript where a byte order mark hides the first line, from the kernel too.
+    Raises BadScript if a byte order mark hides the first line, which hides it from the kernel too.
     """
     _refuse_mark(data, where)
     if b"#JJ" not in data or not _is_text(data):
@@ -78,12 +78,12 @@ def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
 
 
 def find_misplaced(data: bytes) -> list[Misplaced]:
-    """The lines of a script, of which `data` is the beginning, that look like `#JJ` lines and do not count; and its first line,
-    where that ends so that no kernel finds the interpreter."""
+    """Find the lines of a script, which begins with `data`, that look like `#JJ` lines and do not count. A first line that ends
+    with CR is found too, since no kernel finds its interpreter."""
     found = []
     if data.startswith(b"#!") and data[:_LONGEST_FIRST_LINE].partition(b"\n")[0].endswith(b"\r"):
         found.append(Misplaced(1, explain_carriage_return(data)))
-    # Most scripts that have these letters have them in names of variables: a quick look spares them the rest.
+    # Most scripts with these letters have them in names of variables. A quick search spares those the rest.
     if _NEAR.search(data) and _is_text(data):
         alike = _compile(_ALIKE)
         at = alike.search(data)
@@ -95,7 +95,7 @@ def find_misplaced(data: bytes) -> list[Misplaced]:
 
 
 def refuse_misplaced(data: bytes, where: str) -> None:
-    """Raise BadScript where a script has lines that would not count, or a first line that no kernel can read."""
+    """Raise BadScript if `find_misplaced` finds lines in a script."""
     found = find_misplaced(data)
     if found:
         more = f" ({len(found) - 1} more such lines follow)" if len(found) > 1 else ""
@@ -103,7 +103,7 @@ def refuse_misplaced(data: bytes, where: str) -> None:
 
 
 def explain_carriage_return(data: bytes) -> str:
-    """Why a script whose first line ends with CR LF does not run, and what to do."""
+    """Explain why a script whose first line ends with CR LF does not run, and what to do."""
     interpreter = data[:_LONGEST_FIRST_LINE].partition(b"\n")[0][2:].strip(b" \t").decode("utf-8", "replace")
     return (
         f"the #! line ends with a carriage return (CR), as Windows writes lines, so the kernel looks for {interpreter!r}; "
@@ -126,16 +126,17 @@ def _is_text(data: bytes) -> bool:
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """The lines that are searched: whole ones, and none of what a script carries along that is no text."""
+    """Split the part that is searched into lines. A last line that is cut off is left out, as is everything from the first
+    binary line on."""
     lines = data[:HEADER_BYTES].split(b"\n")
     if len(data) >= HEADER_BYTES:
-        lines.pop()  # cut short: half a value would be another value
+        lines.pop()  # cut off: half a value would be another value
     binary = next((number for number, line in enumerate(lines) if b"\0" in line), len(lines))
     return lines[:binary]
 
 
 def _is_in_block(line: bytes) -> bool:
-    """Whether the block of first lines goes on with this one."""
+    """Whether the block of comment lines at the top goes on with this line."""
     return line.startswith(b"#") or not line.strip()
 
 
@@ -144,8 +145,8 @@ def _is_in_block_at(data: bytes, start: int) -> bool:
 
 
 def _look_through(lines: list[bytes]) -> list[Misplaced]:
-    """`find_misplaced` line by line: what is text for another file (a here-document, the first lines of a script that this one
-    writes) is left out."""
+    """`find_misplaced` line by line. Text for another file is skipped: here-documents, and the first lines of a script that this
+    one writes."""
     found = []
     ended_by = 0
     words: list[bytes] = []
@@ -175,8 +176,8 @@ def _ends_here_document(line: bytes, word: bytes) -> bool:
 
 
 def _is_ended(lines: list[bytes], start: int, word: bytes) -> bool:
-    """Whether a line of this word alone follows: `1 << n` begins no here-document. One that goes on beyond what is searched
-    is taken for none too, so that its lines are named rather than lost."""
+    """Whether the delimiter follows on a line of its own: `1 << n` begins no here-document. A here-document that does not end in
+    the searched part does not count as one either, so that its lines are reported rather than lost."""
     return any(_ends_here_document(line, word) for line in lines[start:])
 
 

@@ -1,8 +1,8 @@
-"""Names: what a job, a category and an identifier may be called, and what a job's name says.
+"""Names: those allowed for jobs, categories and identifiers, and the information in a job's name.
 
 A job's file name is `<anything>[.<priority>]`. Names made here are
-`<UTC time>-<id>-<node>-<pid>-<counter>-<login>[-<identifier>].<priority>`: the id in the name is the job's id, so that
-every node knows it from the name alone.
+`<UTC time>-<id>-<node>-<pid>-<counter>-<login>[-<identifier>].<priority>`. They contain the job's id, so that every node knows
+it from the name alone.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
-# What editors and package managers put behind, and around, the name of a file that they keep.
+# The affixes by which editors and package managers name a file that they keep.
 _BACKUP = (
     r"(?i)(.+?)(?:\.?~[0-9]*~|~"
     r"|\.(?:bak|backup|old|orig|save|saved|rej|swp|swo|tmp|rpmsave|rpmnew|rpmorig|dpkg-[a-z]+|ucf-[a-z]+))"
 )
 _AUTOSAVED = r"#(.+)#"
-# GNU sed's, while it works in place.
+# The temporary file of GNU `sed -i`.
 _TEMPORARY = re.compile(r"sed[A-Za-z0-9]{6}")
 _NUMBERED = re.compile(r"~[0-9]+(?=$|\.-?[0-9]{1,18}$)")
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 _counter = itertools.count(1)
-# The jobs of one process get neighbouring ids, up to so many: then what ledgers keep by id of jobs that come together lies
-# together, and a fold of them writes a few pages instead of one or two a job. Each run of ids begins at a random one.
+# A process gives its jobs consecutive ids, in runs of at most 2 ** _RUN_BITS that begin at a random id. Ledgers keep rows by
+# id, so a fold of jobs that come together writes a few pages instead of one or two for each job.
 _RUN_BITS = 15
 _run: Iterator[int] = iter(())
 
 
 def new_id() -> str:
-    """A new id: 12 letters and digits, 60 random bits."""
+    """Return a new id: 12 letters and digits, 60 random bits."""
     return _spell(_random_bits())
 
 
 def new_job_id() -> str:
-    """A new job id, as `new_id`, and mostly the one after the last of this process."""
+    """Return a new job id of the same form as `new_id`. Usually it is the one after this process's last job id."""
     global _run
     number = next(_run, None)
     if number is None:
@@ -60,7 +60,7 @@ def _forget_run() -> None:
     _run = iter(())
 
 
-# A child would go on with its parent's run, beside it.
+# Otherwise a forked child would use the same run of ids as its parent.
 os.register_at_fork(after_in_child=_forget_run)
 
 
@@ -73,7 +73,7 @@ def _spell(number: int) -> str:
 
 
 def make_name(priority: int = 0, identifier: str | None = None) -> str:
-    """A new name that no other call on any node returns. Raises BadPriority or BadIdentifier."""
+    """Return a new name that no other call on any node returns. Raises BadPriority or BadIdentifier."""
     check_priority(priority)
     parts = [
         time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
@@ -88,28 +88,28 @@ def make_name(priority: int = 0, identifier: str | None = None) -> str:
     return f"{'-'.join(parts)}.{priority}"
 
 
-# A claim asks both several times of one name.
+# A claim calls this and `is_own_name` several times for one name.
 @functools.lru_cache(maxsize=256)
 def id_in_name(name: str) -> str | None:
-    """The job id in a name that `make_name` made; None in any other name."""
+    """Return the job id in a name that `make_name` made; None for any other name."""
     found = _MADE_HERE.match(name)
     return found.group(1) if found else None
 
 
 def carried_id(name: str) -> str | None:
-    """The job id in a name that `make_name` made, whatever somebody has put before or behind it; None in any other name."""
+    """Return the job id in a name that contains a name from `make_name`, with anything before or after it; None for any other."""
     found = _MADE_HERE.search(name)
     return found.group(1) if found else None
 
 
 @functools.lru_cache(maxsize=256)
 def is_own_name(name: str, uid: str) -> bool:
-    """Whether a name looks as `make_name` made it for this job: with its priority, and nothing behind that."""
+    """Whether a name looks as if `make_name` made it for this job: it has a priority, and nothing follows that."""
     return uid in name and has_priority(name) and id_in_name(name) == uid
 
 
 def is_same_name(name: str, other: str) -> bool:
-    """Whether two names are the same but for the priority, and the number of a name that was taken."""
+    """Whether two names differ at most in the priority, and in the number of a taken name (`~2`)."""
     return _stem(name) == _stem(other)
 
 
@@ -125,23 +125,23 @@ def has_priority(name: str) -> bool:
 
 
 def with_priority(name: str, priority: int) -> str:
-    """The name with this priority in place of its own."""
+    """Return the name with this priority instead of its own, and without the number of a taken name."""
     return f"{_stem(name)}.{priority}"
 
 
 def originals_of_backup(name: str) -> list[str]:
-    """The names of the files that one of this name may be a backup of; [] for most names."""
+    """Return the names of the files that a file of this name may be a backup of; [] for most names."""
     patterns = (_BACKUP, _AUTOSAVED)
     return [found.group(1) for pattern in patterns if (found := re.fullmatch(pattern, name)) is not None]
 
 
 def is_temporary_name(name: str) -> bool:
-    """Whether an editor may have made this name for the moment."""
+    """Whether this may be the name of a temporary file of `sed -i`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def priority_in_name(name: str) -> int:
-    """The priority that a job's name gives: its extension where that is an integer, otherwise 0 (guide)."""
+    """Return the priority in a job's name: its extension if that is an integer, otherwise 0 (guide)."""
     stem, dot, extension = name.rpartition(".")
     return _priority_of(extension) if stem and dot else 0
 
@@ -152,7 +152,7 @@ def _priority_of(extension: str) -> int:
 
 
 def numbered_name(name: str, number: int) -> str:
-    """`name` made different by `~number`, before an integer extension so that the priority stays: `x~2.15`."""
+    """Add `~number` to a name, before an integer extension so that the priority stays: `x~2.15`."""
     stem, dot, extension = name.rpartition(".")
     if stem and dot and _PRIORITY.fullmatch(extension):
         return f"{stem}~{number}.{extension}"
@@ -160,12 +160,12 @@ def numbered_name(name: str, number: int) -> str:
 
 
 def unnumbered_name(name: str) -> str:
-    """The name that `numbered_name` was given."""
+    """Undo `numbered_name`."""
     return _NUMBERED.sub("", name)
 
 
 def parse_priority(text: str) -> int:
-    """A priority from text. Raises BadPriority."""
+    """Parse a priority. Raises BadPriority."""
     if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
         raise BadPriority(value=text)
     return check_priority(int(text))
@@ -201,7 +201,7 @@ def check_identifier(identifier: str) -> str:
 
 
 def oddity_in_name(name: str) -> str | None:
-    """Why a file of this name is never run, or None."""
+    """Explain why a file of this name is never run; None if it may be."""
     if not name:
         return "it is empty"
     if name.startswith("."):

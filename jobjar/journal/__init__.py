@@ -1,1 +1,1 @@
-"""The journals: append, read, and what each kind of entry says."""
+"""The journals: append to them, read them, and the fields of each kind of entry."""

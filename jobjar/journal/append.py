@@ -1,18 +1,19 @@
-"""Journals: append-only records of moves and outcomes, one JSON object a line, one writing host a file.
+"""Journals: append-only records of moves and outcomes. Each line is one JSON object, and only one host writes to a file.
 
-An append is one `write` of `"\\n" + object`, without a newline after it. So an append that a crash or a full disk cut
-short never joins the next one, and the part of an object that is there never parses as an object: a reader takes whole
-entries, waits for a tail that does not parse, and passes over it once a good line follows.
+An append is one `write` of `"\\n" + object`, without a newline after it. An append that a crash or a full disk cut short
+therefore never joins the next one, and a part of an object never parses as an object. A reader takes whole entries, waits at
+a tail that does not parse, and skips it once a good line follows.
 
-Entries (field `entry`): `submitted` a job's name and attributes, written while its file is still in limbo; `moved` a
-rename that happened; `started` and `ended` of an attempt; `worker` a worker's start and end. Every entry of a job names
-it by its id (field `job`). Times are UTC epoch seconds; those named `moved_at` are the disk's own (the moved file's ctime).
+Entries (field `entry`): `submitted` has a job's name and attributes, and is written while its file is still in limbo; `moved`
+records a rename that happened; `started` and `ended` belong to an attempt; `worker` records a worker's start and end. Every
+entry of a job has the job's id (field `job`). Times are UTC epoch seconds; `moved_at` is the disk's own (the file's ctime).
 
-A network disk that is away: an append, and a sync with all that was appended since the last one, is written again until
-it is there. So an entry may be there twice, or a part of it before the whole; folding one twice changes nothing.
+While a network disk is away, an append is written again until it succeeds. After a failed sync, everything since the last
+good sync is written again. So a journal may contain an entry twice, or a part of it before the whole. Folding an entry twice
+changes nothing.
 
-A journal that was rotated (nightly/rotation.py) may be compressed: `X.jsonl` becomes `X.<end>.jsonl.gz`, where `end` is the
-offset up to which there are entries. Offsets are those of the uncompressed bytes, and it is known by the name `X.jsonl` still.
+A rotated journal (nightly/rotation.py) may be compressed: `X.jsonl` becomes `X.<end>.jsonl.gz`, where `end` is the offset
+after its last entry. Offsets count uncompressed bytes, and the journal is still known as `X.jsonl`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.files import open_common_file
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, keep_trying, patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over
 
-if TYPE_CHECKING:
-    pass
-
-
-# What was appended since the last sync is kept, to be appended again when the next one fails; not more than this.
+# Appended bytes are kept until the next sync, to be written again if that fails. More than this many force a sync.
 _UNSYNCED_BYTES = 4 << 20
-# How often a process looks whether its home names another journal by now; and for how long after that some may not have.
+# How often a process looks whether its home names another journal. How long after that some may not have looked yet.
 _LOOK_INTERVAL_S = 1.0
 _CHANGE_TAKES_S = 60.0
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
@@ -45,7 +42,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circu
 def moved_entry(
     uid: str, number: int, origin: str, place: str, moved_at: float, reason: str, by: str, **more: Any
 ) -> Entry:
-    """The `moved` entry of a rename from one place to another: a job's `number`-th move, `moved_at` by the disk's clock."""
+    """Make the `moved` entry of a rename from place `origin` to `place`. It is the job's `number`-th move. `moved_at` is by the
+    disk's clock."""
     return {
         "entry": "moved",
         "job": uid,
@@ -60,10 +58,10 @@ def moved_entry(
 
 
 class Journal:
-    """The journal that this process's ledger home appends to. Safe for any number of processes of one host.
+    """The journal that this process's ledger home appends to. Any number of processes of one host may use it.
 
-    `find_path` says which file that is now: a rotation names another, and this follows. `find_other` names another where what
-    lies at that path is no journal.
+    `find_path` returns the path of the home's current journal, which a rotation changes; this object follows. `find_other`
+    returns another path if something other than a journal is there.
     """
 
     def __init__(
@@ -80,9 +78,9 @@ class Journal:
         self._read_until = 0
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
-        """Append entries in order, all in one write. Raises OSError: then none of them may be relied on.
+        """Append entries in order, in one write. If this raises OSError, none of the entries may be relied on.
 
-        `durable`: return only when they would outlive this node.
+        With `durable`, return only after the entries are synced, so that a crash of this node keeps them.
         """
         put_off = len(self._put_off)
         data = "".join(["\n" + _encode(entry) for entry in (*self._put_off, *entries)]).encode()
@@ -94,8 +92,8 @@ class Journal:
         path = self.path
         patiently(lambda: self._write(data), self.path, mend=self.close)
         if self._is_look_due():
-            # This process was stopped since it looked, perhaps for so long that its journal was compressed meanwhile, and
-            # what it wrote is in a file that nobody reads. Folding an entry twice is as once.
+            # This process was stopped since its last look. Its journal may have been compressed meanwhile, and nobody would
+            # read what it has just written. So it writes to the current journal too: folding an entry twice changes nothing.
             with contextlib.suppress(OSError):
                 self.follow()
             if self.path != path:
@@ -107,26 +105,26 @@ class Journal:
             self.sync()
 
     def append_later(self, entries: Iterable[Entry]) -> None:
-        """Append entries in one write with those that come next, at the latest at the next `flush` or sync: for what a look at
-        the directories would tell as well."""
+        """Append entries in one write with the next ones, at the latest at the next `flush` or sync. Use it only for entries
+        that a look at the directories could replace."""
         self._put_off += entries
 
     def flush(self) -> None:
-        """Append what was put off. Raises OSError: then it stays put off."""
+        """Append the entries that were put off. If this raises OSError, they stay put off."""
         if self._put_off:
             self.append(())
 
     def _write(self, data: bytes) -> None:
         if os.write(self._open(), data) < len(data):
-            # Not the rest in a second write: another process may have appended meanwhile, and its entry would be torn.
+            # The rest must not go into a second write: another process may have appended meanwhile, which would tear both.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
 
     def _is_look_due(self) -> bool:
-        # By the wall clock: it goes on while this process, or its node, is stopped.
+        # The wall clock goes on while this process, or its node, is stopped.
         return self._find_path is not None and abs(time.time() - self._looked_at) >= _LOOK_INTERVAL_S
 
     def follow(self) -> None:
-        """Append to the journal that the home names now. Raises OSError: then the old one stays in use."""
+        """Switch to the journal that the home names now. If this raises OSError, the old one stays in use."""
         if self._find_path is None:
             return
         self._looked_at = time.time()
@@ -139,7 +137,7 @@ class Journal:
             self._changed_at = time.monotonic()
 
     def changed_lately(self) -> bool:
-        """Whether this process has just followed to another journal: others of its home may not have yet."""
+        """Whether this process has just switched to another journal. Other processes of its home may not have yet."""
         return self._changed_at is not None and time.monotonic() < self._changed_at + _CHANGE_TAKES_S
 
     def _open(self) -> int:
@@ -155,7 +153,7 @@ class Journal:
         return self._descriptor
 
     def sync(self, deadline_s: float | None = None) -> None:
-        """Make all that this process appended outlive this node. Raises OSError."""
+        """Make everything that this process appended durable, including what was put off. Raises OSError."""
         self.flush()
         if self._unsynced:
             try:
@@ -168,14 +166,14 @@ class Journal:
             self._unsynced_bytes = 0
 
     def _write_again_and_sync(self) -> None:
-        """After a sync that failed a second one says nothing of what the first one dropped."""
+        """Write the unsynced bytes again before the next sync, which would not report what a failed one dropped."""
         self.close()
         self._write(b"".join(self._unsynced))
         os.fdatasync(self._open())
 
     def read_new(self) -> bytes:
-        """What any process appended since this was last asked, unparsed; an entry that is only partly there is given
-        again, whole, the next time. Raises OSError."""
+        """Return the bytes that any process appended since the last call. If the last entry is incomplete, the next call returns
+        it again from its start. Raises OSError."""
         return patiently(self._read_new, self.path, FLICKER_S, self.close)
 
     def _read_new(self) -> bytes:
@@ -190,5 +188,5 @@ class Journal:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # NFS tells here of what it could not write: sync asks for that
+            with contextlib.suppress(OSError):  # NFS may report failed writes here; sync finds those too
                 os.close(descriptor)

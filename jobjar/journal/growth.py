@@ -1,8 +1,9 @@
-"""How far the journals on a network disk have grown: an empty file beside each says it in its name, `.X.jsonl.BYTES`.
+"""How far the journals on a network disk have grown. Beside each is an empty file with the size in its name: `.X.jsonl.BYTES`.
 
-What was appended to a file is seen by those who open it; one list of the directory tells which of many journals to open.
-Writes these files, each a home's own, and `told` in the home, which names the last one and is the lock of its processes. A
-crash in here, or before what was appended is told, leaves an older number: whoever has to know all opens all.
+A process sees what was appended to a file only if it opens the file. With these marks, one list of the directory shows which
+of many journals to open. Each home writes the marks of its own journals. It also writes `told` in the home, which contains
+the name of the last mark and is the lock of the home's processes. A crash here, or before a mark is renewed, leaves an older
+size. A process that needs every entry therefore opens all journals.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from jobjar.journal.read import Entry, journal_key
 from jobjar.shared_disk.creating import common_mode, create_file
 from jobjar.shared_disk.files import open_common_file
 
-# How often a home tells, and a process asks whether it is to.
+# How often a home renews its mark, and a process looks whether it is its turn.
 _INTERVAL_S = 1.0
 _MARK = re.compile(r"\.(.+\.jsonl)\.([0-9]{1,18})")
 
 
-def told_sizes(names: Iterable[str]) -> dict[str, int]:
-    """How many bytes each journal of a directory is told to have, by its name; `names` are those of all files there."""
+def marked_sizes(names: Iterable[str]) -> dict[str, int]:
+    """Return the size in bytes of each journal by its mark. The keys are names of journals; `names` are all files of the
+    directory."""
     told: dict[str, int] = {}
     for name in names:
         found = _MARK.fullmatch(name)
@@ -36,7 +38,7 @@ def told_sizes(names: Iterable[str]) -> dict[str, int]:
 
 
 def remove_marks(directory: str, key: str) -> None:
-    """Remove what tells of a journal that does not grow any more."""
+    """Remove the marks of a journal that does not grow any more. Raises OSError."""
     for name in os.listdir(directory):
         if _is_mark_of(key, name):
             with contextlib.suppress(FileNotFoundError):
@@ -48,9 +50,12 @@ def _is_mark_of(key: str, name: str) -> bool:
     return found is not None and found.group(1) == key
 
 
-class ToldJournal(Journal):
-    """A journal on a network disk: other nodes are told that it has grown, at once of what is durable, within a second while
-    this process appends or syncs, else when it closes the journal or ends. `told_file` is in the home, on this node's disk."""
+class MarkedJournal(Journal):
+    """A journal on a network disk, with a mark that shows other nodes how far it has grown.
+
+    The mark is renewed at once after a durable append, and within a second while this process appends or syncs. Otherwise it
+    is renewed when the process closes the journal or ends. `told_file` is in the home, on this node's disk.
+    """
 
     def __init__(
         self, path: str, find_path: Callable[[], str], find_other: Callable[[str], str], told_file: str
@@ -58,7 +63,7 @@ class ToldJournal(Journal):
         super().__init__(path, find_path, find_other)
         self._told_file = told_file
         self._is_told = True
-        # What a short program appends it tells once, at its end.
+        # A short program renews the mark only once, at its end.
         self._next_tell = time.monotonic() + _INTERVAL_S
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
@@ -82,7 +87,7 @@ class ToldJournal(Journal):
         now = time.monotonic()
         if not self._is_told and now >= self._next_tell:
             self._next_tell = now + _INTERVAL_S
-            with contextlib.suppress(OSError):  # who has to know all opens all
+            with contextlib.suppress(OSError):  # a process that needs every entry opens all journals
                 self._tell(_INTERVAL_S)
 
     def _tell_at_end(self) -> None:
@@ -91,8 +96,8 @@ class ToldJournal(Journal):
                 self._tell(0.0)
 
     def _tell(self, interval_s: float) -> None:
-        """Tell how far this journal goes, if nobody of this home has for `interval_s`. Raises OSError, also where somebody is
-        just about it."""
+        """Renew the mark, unless a process of this home has done so in the last `interval_s` seconds. Raises OSError, also
+        while another process is renewing it."""
         if self._descriptor < 0:
             return
         told = open_common_file(self._told_file, os.O_RDWR)
@@ -102,7 +107,7 @@ class ToldJournal(Journal):
             directory, key = os.path.dirname(self.path), journal_key(self.path)
             before = os.pread(told, 4096, 0).decode(errors="replace")
             is_own = _is_mark_of(key, before)
-            if is_own and told_sizes([before])[key] >= size:
+            if is_own and marked_sizes([before])[key] >= size:
                 self._set_told()
                 return
             if is_own and 0 <= time.time() - os.fstat(told).st_mtime < interval_s:

@@ -1,4 +1,4 @@
-"""A compressed journal, read at any offset of its uncompressed bytes. Reads the one file that it is given; writes nothing."""
+"""Read a compressed journal at any offset of its uncompressed bytes. Writes nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jobjar.shared_disk.regular import UnfitFile
 
 
 class PackedFile:
-    """What a descriptor, which stays its owner's, has compressed. Raises UnfitFile where it is damaged, OSError."""
+    """The uncompressed bytes of an open file. The caller closes the descriptor. Raises UnfitFile for a damaged file, OSError."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._path = path
         self._unpacked = GzipFile(fileobj=os.fdopen(descriptor, "rb", closefd=False), mode="rb")
 
     def read_at(self, wanted: int, position: int) -> bytes:
-        """Up to `wanted` bytes."""
+        """Read up to `wanted` bytes at `position`."""
         self._seek(position, os.SEEK_SET)
         try:
             return self._unpacked.read(wanted)
@@ -25,17 +25,17 @@ class PackedFile:
             raise self._name_damage(error) from error
 
     def size(self) -> int:
-        """How many bytes there are."""
+        """Return the number of uncompressed bytes."""
         return self._seek(0, os.SEEK_END)
 
     def _seek(self, position: int, whence: int) -> int:
         try:
-            return self._unpacked.seek(position, whence)  # which reads all that is before it
+            return self._unpacked.seek(position, whence)  # it reads everything before that position
         except Exception as error:
             raise self._name_damage(error) from error
 
     def _name_damage(self, error: Exception) -> Exception:
-        """What gzip raises for a file that is none: errors of four kinds."""
+        """Turn gzip's errors for a damaged file, of four kinds, into UnfitFile. Errors of the disk stay as they are."""
         is_of_the_disk = isinstance(error, OSError) and error.errno is not None
         return error if is_of_the_disk else UnfitFile(errno.EINVAL, f"it is damaged: {error}", self._path)
 

@@ -1,5 +1,5 @@
-"""Read journals: whole entries from an offset on, whatever a crash or a full disk left between them; rotated and compressed ones
-as well. append.py says how they are written. Reads; writes nothing.
+"""Read journals: whole entries from an offset on, whatever a crash or a full disk left between them. Rotated and compressed
+journals are read too. append.py describes the format. This module writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 _CHUNK_BYTES = 1 << 20
 
 
-# No entry is as long: what goes on for longer without a line end is torn, and is not kept until one comes.
+# No entry is this long. A longer line is torn, and its beginning is not kept in memory.
 _LONGEST_LINE = 64 << 20
 
 
@@ -33,7 +33,7 @@ _decode = json.JSONDecoder().decode
 
 
 class JournalFile:
-    """A journal that is open to be read, compressed or not."""
+    """A journal that is open for reading, compressed or not."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -58,13 +58,13 @@ class JournalFile:
         os.close(self._descriptor)
 
     def read_at(self, wanted: int, position: int) -> bytes:
-        """Up to `wanted` uncompressed bytes. Raises OSError."""
+        """Read up to `wanted` uncompressed bytes at `position`. Raises OSError."""
         try:
             return self._read(wanted, position)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-        # Another node compressed it at this moment: the same bytes are there by another name.
+        # Another node has just compressed it: the same bytes are there under another name.
         other = open_to_read(self._path)
         self.close()
         self._path, self._descriptor, self._unpacked = other._path, other._descriptor, other._unpacked
@@ -76,7 +76,7 @@ class JournalFile:
         return self._unpacked.read_at(wanted, position)
 
     def has_more(self, offset: int) -> bool:
-        """Whether there are bytes after `offset`. Raises OSError."""
+        """Whether there are uncompressed bytes after `offset`. Raises OSError."""
         if self._unpacked is None:
             try:
                 return self._file_size() > offset
@@ -89,14 +89,14 @@ class JournalFile:
         return patiently(lambda: os.fstat(self._descriptor).st_size, self._path, FLICKER_S)
 
     def size(self) -> int:
-        """How many uncompressed bytes there are. Raises OSError."""
+        """Return the number of uncompressed bytes. Raises OSError."""
         if self._unpacked is None:
             return self._file_size()
         return self._unpacked.size()
 
 
 def open_to_read(path: str) -> JournalFile:
-    """Open a journal; one that is compressed at this moment is found by its other name. Raises FileNotFoundError."""
+    """Open a journal. One that was just compressed is found under its other name. Raises FileNotFoundError, OSError."""
     try:
         return JournalFile(path)
     except FileNotFoundError:
@@ -108,25 +108,26 @@ def open_to_read(path: str) -> JournalFile:
 
 
 def journal_key(path: str) -> str:
-    """The name that a journal is known by, compressed or not: `X.jsonl`."""
+    """Return the name by which a journal is known, compressed or not: `X.jsonl`."""
     name = os.path.basename(path)
     found = _COMPRESSED.fullmatch(name)
     return f"{found.group(1)}.jsonl" if found else name
 
 
 def folded_end(path: str) -> int:
-    """The offset up to which a compressed journal has entries; 0 for one that may still grow."""
+    """Return the offset after the last entry of a compressed journal; 0 for a journal that may still grow."""
     found = _COMPRESSED.fullmatch(os.path.basename(path))
     return int(found.group(2)) if found else 0
 
 
 def compressed_path(path: str, end: int) -> str:
-    """What the journal at `path` is called when it is compressed."""
+    """Return the path of the journal at `path` after it is compressed."""
     return f"{path.removesuffix('.jsonl')}.{end}.jsonl.gz"
 
 
 def list_journals(directory: str, names: Iterable[str] | None = None) -> list[str]:
-    """The paths of all journals of a directory: each once, not compressed where it is there as both. `names`: all files there."""
+    """List the paths of all journals of a directory, each once. If a journal is there in both forms, the uncompressed one
+    counts, unless it is shorter than the other. `names` are all files there. Raises OSError."""
     names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S) if names is None else names)
     found = {name: name for name in names if name.endswith(".jsonl") and name[0] != "."}
     for name in sorted((name for name in names if name.endswith(".jsonl.gz") and name[0] != "."), key=folded_end):
@@ -137,13 +138,14 @@ def list_journals(directory: str, names: Iterable[str] | None = None) -> list[st
 
 
 def _is_shorter(path: str, end: int) -> bool:
-    """Whether a journal is not the one that was compressed, but was made anew since by a process that was stopped."""
+    """Whether the journal at `path` is shorter than `end`. Then a process that had been stopped created it anew after the
+    original was compressed."""
     status = look(path)
     return status is None or status.st_size < end
 
 
 class Line(NamedTuple):
-    """One line of a journal: `entry` is None where it is torn; `end` is the offset after it."""
+    """One line of a journal. `entry` is None for a torn line. `end` is the offset after the line."""
 
     entry: Entry | None
     start: int
@@ -151,7 +153,7 @@ class Line(NamedTuple):
 
 
 def parse_line(line: bytes) -> Entry | None:
-    """The entry in a line, or None."""
+    """Parse the entry in a line; None for a torn line."""
     try:
         entry = _decode(line.decode())
     except (ValueError, RecursionError):
@@ -160,10 +162,11 @@ def parse_line(line: bytes) -> Entry | None:
 
 
 def read_whole_lines(journal: JournalFile, offset: int, at_most: int) -> tuple[list[Entry], int]:
-    """The entries of an open journal from `offset` on, and the offset after them; parsed in one go, which costs half as much
-    as line by line. No entry, and `offset` again, where a line among them is torn: `read_journal` tells which.
+    """Read entries of an open journal from `offset` on, `at_most` bytes. Returns them and the offset after them.
 
-    A last line without a newline after it is taken where it is whole, as `read_journal` does.
+    They are parsed in one go, at half the cost of line by line. If any line is torn, the result is no entry and `offset`
+    itself: `read_journal` shows which line. A last line without a newline is taken if it is whole, as in `read_journal`.
+    Raises OSError.
     """
     data = journal.read_at(at_most, offset)
     if not data.endswith(b"}") or len(data) == at_most:
@@ -180,9 +183,9 @@ def read_whole_lines(journal: JournalFile, offset: int, at_most: int) -> tuple[l
 
 
 def read_journal(journal: int | JournalFile, offset: int, end: int | None = None) -> Iterator[Line]:
-    """The lines of an open journal (or of a descriptor of one) from `offset` on, up to `end` or what is there.
+    """Yield the lines of an open journal (or of its descriptor) from `offset` to `end`, or to the end of the file.
 
-    A torn line is given only once a good one follows it; a tail that does not parse is not given at all.
+    A torn line is yielded only once a good one follows it. A tail that does not parse is not yielded. Raises OSError.
     """
     tail = b""
     tail_start = offset
@@ -207,7 +210,7 @@ def read_journal(journal: int | JournalFile, offset: int, end: int | None = None
         if len(tail) > _LONGEST_LINE:
             tail, dropped = b"", dropped + len(tail)
         if not chunk:
-            # The newest entry has no newline after it: it is whole when it parses.
+            # The newest entry has no newline after it. If it parses, it is whole.
             if tail and not dropped and parse_line(tail) is not None:
                 yield from _take(tail, tail_start, tail_start + len(tail), torn)
             return

@@ -1,5 +1,6 @@
-"""What the journals say of a submission, of one job or of a batch's: the entry before the move to unclaimed, and that of the
-move. Reads the moved file's time; writes nothing.
+"""The entries of a submission, by itself or in a batch: the one before the move to unclaimed, and the one of the move.
+
+Reads the moved file's time; writes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jobjar.shared_disk.patience import patiently
 def submitted_entry(
     name: str, category: str, by: str, status: os.stat_result, attributes: Mapping[str, Any], mark: str
 ) -> Entry:
-    """The `submitted` entry of a job whose file, with this status and this mark, is whole in limbo."""
+    """Make the `submitted` entry of a job. Its file, with this status and this mark, is complete in limbo."""
     return {
         "entry": "submitted",
         "job": id_in_name(name),
@@ -33,7 +34,7 @@ def submitted_entry(
 
 
 def first_move_entry(layout: Layout, submitted: Entry) -> Entry:
-    """The `moved` entry of a job that is claimable since just now."""
+    """Make the `moved` entry of a job that has just become claimable."""
     name = submitted["name"]
     place = unclaimed_place(submitted["category"], name)
     path = layout.path(place)

@@ -1,11 +1,10 @@
-"""Apply entries of journals to a ledger, a batch at a time, with the same result in whatever order they come.
+"""Apply entries of journals to a ledger, a batch at a time, with the same result in any order.
 
-Why it converges: history rows have keys that come from the entry, so writing one twice changes nothing; the row of a job
-takes the *latest* of its moves (`completed` before all, then the disk's time of the move, then its number; ties by what
-it moved to), which does not depend on the order of arrival; and what an attempt has once become (lost, final) is never
-taken back. That is also why a batch may be put together in memory first: of a job's moves only the latest is compared
-with its row, and an attempt that began and ended in the batch is written once. Writes rows, inside the caller's
-transaction; reads nothing else.
+Why the order does not matter: rows of history have keys that come from the entry, so writing one twice changes nothing.
+A job's row takes the *latest* of its moves: one to completed before all, then the later time (the disk's), then the
+higher number, then a claim, then by place. What an attempt has once become (lost, final) is never taken back. So a
+batch may be put together in memory first: only a job's latest move is compared with its row, and an attempt that began
+and ended in the batch is written once. Writes rows inside the caller's transaction; reads nothing else.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ _JOB_COLUMNS = (
     "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file"
 )
 _ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 20)})"
-# Most jobs have nothing but defaults in the other columns, and each column that is named costs a fold some tenths of a µs.
+# Most jobs have defaults in the other columns. Each column that is named costs a fold some tenths of a microsecond.
 _ADD_PLAIN_JOB = (
     "INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, submitter, "
     f"submitted_at) VALUES ({', '.join('?' * 10)})"
 )
 _DEFAULTS = (0, None, None, None, None, "", None, None, 0, None)
 
-# Anybody's word stands before what a scan saw. Of two that tell of a submission the earlier one stands; of one time what the
-# submitter said before what was found, and of that what the later claim found.
+# What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
+# are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
 _FOUND_ORDER = (
     "found_number",
     "retries",
@@ -64,32 +63,34 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
             > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
 
-# Where somebody found what an entry tells of (by_hand.py), and that was read first, the row is as late: the entry knows more.
-# Most moves keep the name, and what is not set need not be written to its index again. `+?`: a bare parameter in a
-# comparison makes SQLite (with STAT4) plan the statement again at each call.
+# `>=`: somebody may find a move (by_hand.py), and that may be folded before the program's own entry. The row is then as
+# late as that entry, which knows more and replaces it. `name`: most moves keep it, and a column that is not set needs
+# no write to its index. `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at
+# each call. `OR FAIL`: a refused row ends the statement, and it is the only row. Otherwise SQLite would copy pages before
+# triggers write, to be able to put them back (schema/0006).
 _LATER = """
 (+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {} (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
-UPDATE job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
+UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
     move_number = ?10
 WHERE uid = +?1 AND name = +?2 AND {_LATER.format(">=")}"""
 _MOVE_ANY_JOB = """
-UPDATE job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
+UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
     moved_at = ?9, move_number = ?10
 WHERE uid = +?1 AND {}"""
 _MOVE_AND_RENAME_JOB, _MOVE_FOUND_JOB = (_MOVE_ANY_JOB.format(_LATER.format(sign)) for sign in (">=", ">"))
 _ADD_JOB = """
 INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# A hand-made submission gets its id with its first claim; until then a ledger knows it by its place alone.
+# A hand-made submission gets its id with its first claim. Until then a ledger knows it by its place alone.
 _FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
 
-# Two may tell of one move: who made it, and who found that it had happened.
+# One move may have two entries: by the program that made it, and by somebody who found it. The program's stands.
 _ADD_MOVE = """
 INSERT INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET origin = excluded.origin, reason = excluded.reason, actor = excluded.actor
 WHERE (excluded.reason = 'found', excluded.reason, excluded.actor, excluded.origin) < (reason = 'found', reason, actor, origin)"""
-# A file that is gone was missed at one moment by each who looked: the first of them counts.
+# Several may notice at different times that a file is gone. The earliest time is kept.
 _KEEP_FIRST_REMOVAL = """
 DELETE FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = ''
 AND moved_at > (SELECT min(moved_at) FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = '')"""
@@ -102,9 +103,9 @@ _START = """
 INSERT INTO attempt (job_uid, number, worker_uid, worker, pid, pid_started) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
 
-# An attempt that was lost stays lost. Then a word that completed the job goes before one that did not (a recovery that was
-# about to return a job may find that its worker has just completed it), and what a worker says of its own attempt before
-# what a recovery guessed; of equals the first word stands.
+# An attempt that was lost stays lost. Then an end that completed the job beats one that did not: a recovery that was
+# about to return a job may find that its worker has just completed it. Then the worker's own entry beats a recovery's
+# guess. If they are equal so far, the earlier stands.
 _END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
 wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
 _END = f"""
@@ -118,7 +119,7 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
 WHERE ended_at IS NULL
    OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
        excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
-# Whichever word stands, the process was one: a recovery, and who lost the job, may not know it.
+# The process is kept whichever entry stands: a recovery, and a worker that lost the job, may not know it.
 _KNOW_PROCESS = """
 UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""
 _ADD_WHOLE_ATTEMPT = f"""
@@ -127,10 +128,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 class _Batch:
-    """Rows that a batch of entries comes to. Adding an entry that is none of ours raises and adds nothing."""
+    """The rows that a batch of entries comes to. An invalid entry raises an error and adds nothing."""
 
     def __init__(self) -> None:
-        # By job: the latest move, as the order in which moves are compared and its entry; what is said of its submission.
+        # By job, the latest move: its sort key and its entry.
         self.latest: dict[str, tuple[tuple[Any, ...], Entry]] = {}
         self.submissions: list[tuple[Any, ...]] = []
         self.moves: list[tuple[Any, ...]] = []
@@ -140,7 +141,7 @@ class _Batch:
         self.removals: list[tuple[str, int]] = []
         self.origins: list[str] = []
         self.file_marks: list[tuple[str, str]] = []
-        # Of workers, variables, stored files.
+        # Statements and values of entries of the kinds in DETAILS.
         self.others: list[tuple[str, dict[str, Any]]] = []
         self.variables: list[Entry] = []
 
@@ -194,7 +195,7 @@ class _Batch:
             self.origins.append(origin)
 
     def write(self, connection: Any) -> None:
-        """Apply all to the ledger. Raises one of `_refusals` where one of the entries is none of ours."""
+        """Apply all rows to the ledger. Raises one of `_refusals` if one of the entries is invalid."""
         rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
         self._check(list(rows.values()))
         self._forget_unnamed(connection)
@@ -227,15 +228,15 @@ class _Batch:
             check_rows(rows, checks)
 
     def _forget_unnamed(self, connection: Any) -> None:
-        """Jobs that this ledger knows by their places alone, because it saw a file before it read who had named it."""
+        """Remove jobs known by place alone: this ledger saw their files before it read the entries that named them."""
         if not self.moves or not connection.execute("SELECT 1 FROM job WHERE uid IS NULL LIMIT 1").fetchone():
             return
         places = {*self.origins, *(move[3] for move in self.moves)}
         connection.executemany(_FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
 
     def _write_submissions(self, connection: Any, rows: dict[str, tuple[Any, ...]]) -> None:
-        """Write what is said of submissions. Jobs that are new and were moved, as most, are written whole, and are taken
-        out of `rows`."""
+        """Write the rows of submissions. Most jobs are new and were moved: these are written whole, and removed from
+        `rows`."""
         said = {submission[0]: submission for submission in self.submissions}
         whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
         if len(said) == len(self.submissions) and _add_jobs(connection, whole) == len(whole):
@@ -246,7 +247,7 @@ class _Batch:
             connection.executemany(_SUBMIT, self.submissions)
 
     def _write_attempts(self, connection: Any) -> None:
-        """Write attempts: those that are new and ended, as most, whole."""
+        """Write attempts. Most are new and have ended: these are written whole."""
         claims, starts, ends = self.claims, self.starts, self.ends
         start_of, end_of = {row[:3]: row for row in starts}, {row[:3]: row for row in ends}
         if claims and len(start_of) == len(starts) and len(end_of) == len(ends):
@@ -277,7 +278,7 @@ def _add_jobs(connection: Any, rows: list[tuple[Any, ...]]) -> int:
 
 
 def _write_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
-    """Take jobs where their latest moves took them, if those are later than what the ledger has."""
+    """Move jobs to where their latest moves took them, if those are later than the ledger's."""
     if connection.executemany(_MOVE_JOB, rows).rowcount < len(rows):
         connection.executemany(_ADD_JOB, rows)
         connection.executemany(_MOVE_AND_RENAME_JOB, rows)
@@ -290,8 +291,8 @@ def _write_found_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
 
 
 def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The order of a move that was found. A removal is as late as the move before it: any later one shows that the file is
-    there, whenever it was missed. Raises ValueError where the entry is none of ours."""
+    """The sort key of a move that was found. A removal is as late as the move before it, whenever it was noticed:
+    any later move shows that the file is there. Raises ValueError or KeyError if the entry is invalid."""
     if type(entry.get("priority", 0)) is not int:
         raise ValueError("priority cannot be that")
     if entry["to"] != NOWHERE:
@@ -343,14 +344,14 @@ KINDS = ("submitted", "moved", "started", "ended", *DETAILS)
 
 
 def apply_entry(connection: Any, entry: Entry) -> None:
-    """Apply one entry. Entries of kinds that this version does not know change nothing."""
+    """Apply one entry. An entry of a kind that this version does not know changes nothing."""
     batch = _Batch()
     batch.add(entry)
     batch.write(connection)
 
 
 def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
-    """Apply entries; returns how many of them are none of ours (parse, but do not make sense) and were passed over."""
+    """Apply entries; returns how many are invalid (they parse, but make no sense) and were skipped."""
     batch = _Batch()
     refused = 0
     for entry in entries:
@@ -362,9 +363,9 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     try:
         batch.write(connection)
     except UnicodeDecodeError:
-        raise  # what SQLite says of a damaged ledger
+        raise  # so SQLite reports a damaged ledger
     except _refusals(connection):
-        # One of them holds what no row can: which, is seen when they come one at a time.
+        # An entry holds what no row can. Applying them one at a time shows which.
         connection.execute("ROLLBACK TO batch")
         refused = sum(not _try_entry(connection, entry) for entry in entries)
     connection.execute("RELEASE batch")
@@ -372,7 +373,7 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
 
 
 def _refusals(connection: Any) -> tuple[type[Exception], ...]:
-    """What writing an entry that is none of ours raises, the errors of the connection's own driver among it."""
+    """The errors that writing an invalid entry raises, with those of the connection's own driver."""
     return (
         *_NO_ENTRY,
         connection.IntegrityError,

@@ -1,6 +1,7 @@
-"""Entries of journals that move nothing: of workers, of batches, and of what was said of an attempt, as rows of a ledger.
+"""Entries that move no job (of workers, batches, attempts), as rows of a ledger.
 
-Each gives statements and their values; apply.py writes them. Every statement comes to the same in whatever order entries come.
+Each gives statements and their values, which apply.py writes. The result of each statement does not depend on the order
+of the entries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jobjar.journal.read import Entry
 from jobjar.ledger.entries import check_details
 from jobjar.shared_disk.contents import MOST, is_time
 
-# The worker's own word goes before that of a recovery, whose clock may show whole seconds; of equals the earlier one stands.
+# The worker's own entry beats a recovery's, whose clock may show whole seconds. Between equals the earlier stands.
 _ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
     < (end_reason IS 'died', ended_at, end_reason))"""
 _WORKER = f"""
@@ -26,7 +27,8 @@ ON CONFLICT (uid) DO UPDATE SET
     end_reason = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.end_reason, end_reason) ELSE end_reason END,
     ended_at = CASE WHEN {_ENDED_FIRST} THEN coalesce(excluded.ended_at, ended_at) ELSE ended_at END"""
 
-# Told again while the attempt goes on, from journals that are read in any order. Entries that say no ordinal have one, 1.
+# A variable is reported again while its attempt goes on, and journals are read in any order. An entry without an
+# ordinal has the ordinal 1.
 _VARIABLE = """
 INSERT INTO monitored_variable (job_uid, attempt, worker_uid, name, value, number, told_at, ordinal)
 VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
@@ -40,11 +42,11 @@ VALUES (:uid, :attempt, :worker_uid, :name, :value, :number, :told_at, :ordinal)
 ON CONFLICT (job_uid, attempt, worker_uid, name, ordinal) DO UPDATE SET
     value = excluded.value, number = excluded.number, told_at = excluded.told_at
 WHERE (excluded.told_at, coalesce(excluded.number, -9e999), excluded.value) > (told_at, coalesce(number, -9e999), value)"""
-# So many values of a variable are kept.
+# How many values of a variable are kept.
 HISTORY_LENGTH = 1000
 _OF_VARIABLE = "job_uid = +? AND attempt = +? AND worker_uid = +? AND name = +?"
 
-# The end of a phase stands before its beginning; of two ends the earlier.
+# The entry of a phase's end beats that of its beginning. Between two ends the earlier stands.
 _PHASE = """
 INSERT INTO phase (job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message)
 VALUES (:uid, :attempt, :worker_uid, :name, :began_at, :ended_at, :exit_status, :message)
@@ -58,7 +60,7 @@ _WARNING = """
 INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
 ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
 
-# Of several entries that tell of a batch the latest stands.
+# If several entries are about a batch, the latest stands.
 _BATCH_ORDER = (
     "changed_at",
     "description",
@@ -132,9 +134,12 @@ def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 
 
 def thin_histories(connection: Any, entries: Iterable[Entry]) -> None:
-    """Of the variables that these entries tell of, keep at most HISTORY_LENGTH values: the first, the latest, and of the others
-    each second, fourth … one, as many as there is room for. Which these are follows from the highest ordinal, and what is left
-    out once stays so for every higher one: the rows are the same in whatever order entries come."""
+    """Keep at most HISTORY_LENGTH values of each variable in these entries.
+
+    These are the first value, the latest, and of the others every second, fourth, eighth …, as many as there is room
+    for. The choice follows from the highest ordinal, and a value that is left out once is left out for every higher
+    one. So the rows do not depend on the order of entries.
+    """
     for key in {(*attempt_key(entry), name) for entry in entries for name in entry["variables"]}:
         query = f"SELECT ordinal FROM monitored_variable WHERE {_OF_VARIABLE}"
         last = connection.execute(query, key).fetchone()[0]
@@ -198,8 +203,8 @@ def _texts(values: Any) -> list[str]:
 
 
 def detail_rows(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    """The statements of an entry of one of the kinds in DETAILS, and their values. Raises ValueError and the like where it is
-    none of ours."""
+    """The statements, with their values, of an entry of a kind in DETAILS. Raises ValueError, TypeError, KeyError
+    and the like if the entry is invalid."""
     rows = DETAILS[kind](entry)
     for statement, row in rows:
         check_details(row, is_name_a_path=statement in (_WORKER, _BATCH))

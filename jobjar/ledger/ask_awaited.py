@@ -1,7 +1,7 @@
-"""Questions to the ledger by those who wait for jobs: what is open of a kind, and how what has ended did.
+"""Questions to the ledger for people who wait for jobs: which jobs are open, and how the others ended.
 
-Take the driver's connection; read only. What is open is found by the indexes of what is open, and what ended since a time by
-that of ended attempts: a jar's older history costs nothing.
+The functions take the driver's connection and only read. Open jobs are found by the indexes of open jobs, and jobs that
+ended since a time by the index of ended attempts: a jar's older history costs nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from jobjar.ledger.ask_claiming import IS_OPEN
 # Kinds of selections.
 ALL, CATEGORY, BATCH, PATTERN = "all", "category", "batch", "pattern"
 _MATCHES = {ALL: "?1 IS NULL", CATEGORY: "category = ?1", BATCH: "batch = ?1", PATTERN: "name GLOB ?1"}
-# A batch has an index of its own, which the planner takes only where the partial one is out of the question.
+# A batch has an index of its own. The planner takes it only where it cannot use the partial one.
 _OPEN = {kind: f"{IS_OPEN} AND " if kind != BATCH else "" for kind in _MATCHES}
-# A job that was submitted again as another does not count any more.
+# A job that was submitted again as another job does not count any more.
 _IS_REPLACED = (
     "(job.batch IS NOT NULL AND ended.outcome IS NOT 'succeeded' AND EXISTS (SELECT 1 FROM batch WHERE name = job.batch "
     "AND restarted_until > 0 AND restarted_until >= " + COMPLETED_AT.format(job="job") + "))"
@@ -30,8 +30,8 @@ _HELD = "state = 'limbo' AND held_reason IS NOT NULL"
 
 
 class Selection(NamedTuple):
-    """Jobs that are waited for as a kind: all of them, or those of a category, a batch, or a pattern of names. `word` is what
-    the kind needs; `since` (the disk's time): what ended before it does not count."""
+    """The jobs that somebody waits for: all of them, or those of a category, a batch, or a pattern of names. `word`
+    is that category, batch or pattern. What ended before `since` (the disk's time) does not count."""
 
     kind: str
     word: str | None
@@ -39,7 +39,7 @@ class Selection(NamedTuple):
 
 
 class OpenJob(NamedTuple):
-    """A job that waits or is claimed. `key` is its id, or, until it has one, its place."""
+    """A job that waits or is claimed. `key` is its id, or its place until it has one."""
 
     key: str
     state: str
@@ -50,7 +50,8 @@ class OpenJob(NamedTuple):
 
 
 def open_jobs(connection: Any, selection: Selection) -> list[OpenJob]:
-    """The jobs of a selection that wait or are claimed; of a batch or a pattern also those that somebody put into limbo."""
+    """The jobs of a selection that wait or are claimed; for a batch or a pattern also those that somebody put into
+    limbo."""
     states = "'unclaimed', 'claimed'" + (", 'limbo'" if selection.kind in (BATCH, PATTERN) else "")
     query = (
         "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
@@ -61,7 +62,7 @@ def open_jobs(connection: Any, selection: Selection) -> list[OpenJob]:
 
 
 def find_open(connection: Any, keys: Sequence[str]) -> list[OpenJob]:
-    """Those of the jobs of these keys that have not ended."""
+    """The jobs of these keys that have not ended."""
     query = (
         "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
         "WHERE {} AND state IN ('unclaimed', 'claimed', 'limbo')"
@@ -85,7 +86,7 @@ def held_among(connection: Any, selection: Selection) -> list[str]:
 
 
 def held_reasons(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """(name, place, why) of those of these jobs that are held."""
+    """(name, place, reason) of each of these jobs that is held, by its id."""
     rows = (
         connection.execute(
             f"SELECT uid, name, place, held_reason FROM job WHERE uid = ? AND {_HELD}", (uid,)
@@ -96,7 +97,8 @@ def held_reasons(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, s
 
 
 def count_in_limbo(connection: Any, selection: Selection) -> int:
-    """How many jobs of a selection lie in limbo without a reason: somebody put them there, or is about to submit them."""
+    """How many jobs of a selection are in limbo without a reason: somebody put them there, or is about to submit
+    them."""
     query = (
         f"SELECT count(*) FROM job WHERE {_OPEN[selection.kind]}state = 'limbo' AND held_reason IS NULL "
         f"AND {_MATCHES[selection.kind]}"
@@ -105,8 +107,8 @@ def count_in_limbo(connection: Any, selection: Selection) -> int:
 
 
 class Ended(NamedTuple):
-    """How jobs of a selection ended: how many there are, and of each that did not succeed, by its id, the outcome: else
-    `removed`, if its file was before it ended, or `unknown`, if nothing tells how it ended."""
+    """How jobs of a selection ended: how many there are, and the outcome of each that did not succeed, by its id.
+    That is `removed` if the file was removed before the job ended, and `unknown` if nothing says how it ended."""
 
     jobs: int
     unsuccessful: dict[str, str]
@@ -117,7 +119,7 @@ def count_ended(connection: Any, selection: Selection) -> Ended:
     values = (selection.word, selection.since)
     key, told, rest = _ended_query(selection)
     if selection.kind == ALL:
-        # The successes are counted by an index alone, which a day of a million jobs is worth.
+        # An index alone counts the successes. That pays on a day of a million jobs.
         failed = dict(connection.execute(f"SELECT {key}, {told} {rest} AND ended.outcome IS NOT 'succeeded'", values))
         query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at >= ?2 AND ?1 IS NULL AND outcome = 'succeeded'"
         return Ended(int(connection.execute(query, values).fetchone()[0]) + len(failed), failed)
@@ -133,14 +135,14 @@ def count_ended(connection: Any, selection: Selection) -> Ended:
 
 
 def list_outcomes(connection: Any, selection: Selection) -> Iterator[tuple[str, str]]:
-    """(id, outcome as `Ended` has it) of each job of a selection that ended."""
+    """(id, outcome as in `Ended`) of each job of a selection that ended."""
     key, told, rest = _ended_query(selection)
     yield from connection.execute(f"SELECT {key}, {told} {rest}", (selection.word, selection.since))
 
 
 def _ended_query(selection: Selection) -> tuple[str, str, str]:
-    """What in a query are the id and the outcome of the jobs of a selection that ended, and the rest of it; ?1 is the selection's
-    word, ?2 its time."""
+    """The parts of a query for the jobs of a selection that ended: the id, the outcome, and the rest. ?1 is the
+    selection's `word`, ?2 its `since`."""
     told = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
     if selection.kind in (BATCH, PATTERN):
         return (
@@ -176,14 +178,14 @@ def count_ended_before(connection: Any, selection: Selection) -> int:
 
 
 def id_of_place(connection: Any, place: str) -> str | None:
-    """The id that the job got that went from a place last; None where none is known to have gone from there."""
+    """The id of the job that went from a place last; None if none is known to have gone from there."""
     query = "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC"
     row = connection.execute(query, (place,)).fetchone()
     return None if row is None else row[0]
 
 
 def oldest_submission(connection: Any, selection: Selection) -> float | None:
-    """When the oldest job of a selection was submitted that has not ended."""
+    """When the oldest job of a selection that has not ended was submitted; None if there is none."""
     query = (
         f"SELECT min(submitted_at) FROM job WHERE {_OPEN[selection.kind]}state IN ('unclaimed', 'claimed', 'limbo') "
         f"AND {_MATCHES[selection.kind]}"
@@ -193,7 +195,7 @@ def oldest_submission(connection: Any, selection: Selection) -> float | None:
 
 
 def count_missing(connection: Any, batch: str) -> int:
-    """How many jobs of a batch that is not aborted its submitter said there are, and nobody has seen yet."""
+    """How many jobs of a batch nobody has seen yet, though its submitter counted them; 0 if the batch is aborted."""
     query = (
         "SELECT coalesce(max(0, jobs - (SELECT count(*) FROM job INDEXED BY job_batch WHERE batch = ?1)), 0) FROM batch "
         "WHERE name = ?1 AND is_aborted = 0"
@@ -222,7 +224,7 @@ def batches_like(connection: Any, pattern: str) -> list[str]:
 
 
 def any_named_like(connection: Any, pattern: str) -> bool:
-    """Whether a job's name matches a pattern."""
+    """Whether any job's name matches a pattern."""
     return connection.execute("SELECT 1 FROM job WHERE name GLOB ? LIMIT 1", (pattern,)).fetchone() is not None
 
 

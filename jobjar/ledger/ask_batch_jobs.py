@@ -1,4 +1,4 @@
-"""Questions to the ledger about the jobs of a batch. Take the driver's connection; read only."""
+"""Questions to the ledger about the jobs of a batch. They take the driver's connection and only read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import name_in_place
 
 _NO_STORAGE = f"substr(category, 1, {len(STORAGE_CATEGORY)}) <> '{STORAGE_CATEGORY}'"
-# When a job completed. Archiving is a later move; the one before it tells then.
+# When a job completed. Archiving is a later move, so the last move to completed/ counts.
 COMPLETED_AT = (
     "CASE WHEN {job}.place GLOB 'completed/*' THEN {job}.moved_at ELSE coalesce((SELECT max(moved_at) FROM move "
     "WHERE job_uid = {job}.uid AND destination GLOB 'completed/*'), {job}.moved_at) END"
@@ -20,7 +20,7 @@ _COLUMNS = (
 
 
 class WaitingJob(NamedTuple):
-    """A job of a batch, with what has to be known to complete it."""
+    """A job of a batch, with what is needed to complete it."""
 
     uid: str
     name: str
@@ -33,8 +33,8 @@ class WaitingJob(NamedTuple):
 
 
 def waiting_jobs(connection: Any, batch: str, limit: int, after: str = "") -> list[WaitingJob]:
-    """Jobs of a batch that wait to be run, in the order of their ids, from the one after `after` on; not those whose run is
-    over and that wait to be stored."""
+    """Jobs of a batch that wait to be run, by id, after the id `after`; without those that have run and wait to be
+    stored."""
     query = (
         f"SELECT {_COLUMNS} FROM job WHERE batch = ? AND state = 'unclaimed' AND {_NO_STORAGE} "
         "AND uid > ? ORDER BY uid LIMIT ?"
@@ -43,13 +43,13 @@ def waiting_jobs(connection: Any, batch: str, limit: int, after: str = "") -> li
 
 
 def running_jobs(connection: Any, batch: str) -> list[tuple[str, str, str]]:
-    """(id, name, place) of the jobs of a batch that workers hold; not those that are being stored."""
+    """(id, name, place) of the jobs of a batch that workers hold, without those that are being stored."""
     query = f"SELECT uid, name, place FROM job WHERE batch = ? AND state = 'claimed' AND {_NO_STORAGE} ORDER BY place"
     return list(connection.execute(query, (batch,)))
 
 
 def job_that_was_at(connection: Any, place: str) -> WaitingJob | None:
-    """The job that the ledger last knew at a place, or knows to have gone from there."""
+    """The job that the ledger has at a place, or had there last; None if there is none."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM job WHERE name = ? AND place = ? AND uid IS NOT NULL ORDER BY moved_at DESC LIMIT 1",
         (name_in_place(place), place),
@@ -60,8 +60,8 @@ def job_that_was_at(connection: Any, place: str) -> WaitingJob | None:
 def unsuccessful_jobs(
     connection: Any, batch: str, since: float, until: float, limit: int, after: str
 ) -> list[WaitingJob]:
-    """Jobs of a batch that completed, but not with success, after `since` and up to `until` (the disk's time); in the order
-    of their ids, from the one after `after` on."""
+    """Jobs of a batch that completed without success after `since` and up to `until` (the disk's time), by id, after
+    the id `after`."""
     completed_at = COMPLETED_AT.format(job="job_report")
     query = (
         f"SELECT {_COLUMNS.replace('job.uid', 'job_report.uid')} FROM job_report WHERE batch = ? AND state = 'completed' "
@@ -76,8 +76,8 @@ def count_open_jobs(connection: Any, batch: str) -> int:
     return int(connection.execute(query, (batch,)).fetchone()[0])
 
 
-def has_untold_jobs(connection: Any, batch: str, since: float, until: float) -> bool:
-    """Whether a job of a batch completed after `since` and up to `until` (the disk's time), and nothing tells how."""
+def has_jobs_without_end(connection: Any, batch: str, since: float, until: float) -> bool:
+    """Whether a job of a batch completed after `since` and up to `until` (the disk's time) and no entry says how."""
     query = (
         "SELECT 1 FROM job WHERE batch = ? AND state = 'completed' AND moved_at > ? AND moved_at <= ? "
         "AND NOT EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND is_final = 1)"
@@ -86,7 +86,7 @@ def has_untold_jobs(connection: Any, batch: str, since: float, until: float) -> 
 
 
 def aborted_batches_with_waiting_jobs(connection: Any) -> list[str]:
-    """The aborted batches of which jobs wait: returned by a recovery, or by a worker that was about to end."""
+    """The aborted batches that have waiting jobs. A recovery returned these, or a worker that was about to end."""
     query = (
         "SELECT name FROM batch WHERE is_aborted AND EXISTS "
         f"(SELECT 1 FROM job WHERE batch = batch.name AND state = 'unclaimed' AND uid IS NOT NULL AND {_NO_STORAGE})"

@@ -1,7 +1,7 @@
-"""Questions to the ledger about batches and about described jobs: how far they are, and what their attempts told.
+"""Questions to the ledger about batches and described jobs: how far they are, and what their attempts reported.
 
-Take the driver's connection; read only. Those about batches take the name of one, or None for all, and answer by name. They
-go through a batch in the order of its jobs' ids, which costs some microseconds a job, and nothing for other jobs.
+They take the driver's connection and only read. Those about batches take a batch's name, or None for all, and answer by
+name. They read a batch in the order of its jobs' ids, which costs some microseconds a job, and nothing for other jobs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
 
-# What open_job_report says, in the order in which a job goes through them.
+# The phases in open_job_report, in the order in which a job goes through them.
 OPEN_PHASES = (
     "limbo",
     "held",
@@ -23,12 +23,12 @@ OPEN_PHASES = (
     "waiting_for_storage",
     "store",
 )
-# A whole number as SQLite has it; else the number, if that is whole and small enough to be exact.
+# A whole number as SQLite has it; else the number, if it is whole and small enough to be exact.
 _WHOLE = """CASE WHEN CAST(CAST(value AS INTEGER) AS TEXT) = value THEN CAST(value AS INTEGER)
     WHEN abs(number) < 9007199254740992 AND CAST(number AS INTEGER) = number THEN CAST(number AS INTEGER) END"""
-# A whole number of more digits.
+# A whole number with more digits.
 _LONG = "value NOT GLOB '*[^0-9+-]*'"
-# Sums in two parts, neither of which leaves 64 bits.
+# Sums are made in two parts, neither of which exceeds 64 bits.
 _PART = 10**9
 _RATE_JOBS = 1000
 _DURATION_JOBS = 100
@@ -36,7 +36,7 @@ _RATE_WINDOWS_S = (3600.0, 86400.0)
 
 
 class BatchRow(NamedTuple):
-    """What is told of a batch itself. Times are the disk's; `jobs` is how many its submitter said that it has."""
+    """A batch itself. Times are the disk's; `jobs` is the number that its submitter gave."""
 
     name: str
     submitter: str | None
@@ -49,8 +49,8 @@ class BatchRow(NamedTuple):
 
 
 def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
-    """The batches that journals tell of, or that jobs say they belong to, by name."""
-    # A batch's name is looked for from one to the next: an index knows no list of what is in it.
+    """The batches that journals or jobs name, by name."""
+    # Each batch's name is searched after the one before it: an index has no list of its values.
     query = """
         WITH RECURSIVE named (batch) AS (
             SELECT min(batch) FROM job WHERE batch IS NOT NULL
@@ -68,7 +68,7 @@ def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
 
 
 def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]:
-    """Rows of a query with a {where} of a batch."""
+    """The rows of a query, whose {where} becomes the condition of one batch if `name` is given."""
     if name is None:
         rows = connection.execute(query.format(where=""))
     else:
@@ -77,8 +77,8 @@ def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]
 
 
 def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
-    """How many jobs are in which phase (open_job_report), ended with which outcome, or are gone: `removed`; `unknown`: they
-    completed, and nothing tells how. Those in whose place others were submitted do not count."""
+    """How many jobs are in each phase (open_job_report), or ended with each outcome. `removed`: their files are gone.
+    `unknown`: they completed, and nothing says how. Jobs that were submitted again as others do not count."""
     counts: dict[str, dict[str, int]] = {}
 
     def add(batch: str, phase: str, jobs: int) -> None:
@@ -90,8 +90,8 @@ def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]
     )
     for batch, phase, jobs in _ask(connection, open_jobs, name):
         add(batch, phase, jobs)
-    # What the outcomes' report does not see, because each of a million rows would have to be read for it: the few jobs
-    # that have an outcome and are open again, and those that were removed without one.
+    # The report of outcomes misses two kinds of jobs, because it would have to read each of a million rows for them:
+    # the few that have an outcome and are open again, and those that were removed without an outcome.
     decided = "EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1)"
     for batch, outcome, jobs in _ask(
         connection, "SELECT batch, outcome, jobs FROM batch_outcome_report WHERE batch IS NOT NULL {where}", name
@@ -122,7 +122,7 @@ def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]
 
 
 def count_restarted(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
-    """How many jobs, by how they ended, were submitted again as others."""
+    """How many jobs were submitted again as others, by how they had ended."""
     query = "SELECT batch, outcome, jobs FROM batch_restarted_report WHERE batch IS NOT NULL {where}"
     counts: dict[str, dict[str, int]] = {}
     for batch, outcome, jobs in _ask(connection, query, name):
@@ -131,7 +131,7 @@ def count_restarted(connection: Any, name: str | None) -> dict[str, dict[str, in
 
 
 def count_open_phases(connection: Any) -> dict[str, int]:
-    """How many described jobs, of batches or not, that have not ended are in which phase."""
+    """How many described jobs that have not ended are in each phase, whether they are of a batch or not."""
     counts = dict(connection.execute("SELECT phase, count(*) FROM open_job_report GROUP BY phase"))
     return {
         phase: counts[phase] for phase in (*OPEN_PHASES, *sorted(set(counts) - set(OPEN_PHASES))) if phase in counts
@@ -139,37 +139,37 @@ def count_open_phases(connection: Any) -> dict[str, int]:
 
 
 def count_failures(connection: Any, name: str | None) -> dict[str, int]:
-    """How many attempts failed, of jobs that were tried again too."""
+    """How many attempts failed, also those of jobs that were tried again."""
     query = "SELECT batch, failures FROM batch_failure_report WHERE batch IS NOT NULL {where}"
     return dict(_ask(connection, query, name))
 
 
 def sum_stored(connection: Any, name: str | None) -> dict[str, tuple[int, int]]:
-    """How many files were stored, and their bytes."""
+    """How many files were stored, and how many bytes they have."""
     query = "SELECT batch, files, bytes FROM batch_storage_report WHERE batch IS NOT NULL {where}"
     return {batch: (files, size) for batch, files, size in _ask(connection, query, name)}
 
 
 class Work(NamedTuple):
-    """A sum of `work_done`, and of how many jobs. Whole numbers add up exactly. None: no job says a number."""
+    """A sum of `work_done`, and how many jobs it is of. Whole numbers add up exactly. None: no job reports a number."""
 
     sum: int | float | None
     jobs: int
 
 
 def sum_work_done(connection: Any, name: str | None) -> dict[str, Work]:
-    """What is done, as work_done_report counts it."""
+    """The work that is done, as work_done_report counts it."""
     return _sum_work(connection, name, "work_done_report")
 
 
 def sum_work_under_way(connection: Any, name: str | None) -> dict[str, Work]:
-    """What attempts that are under way say that they have done so far."""
+    """The work that attempts under way report so far."""
     return _sum_work(connection, name, "work_under_way_report")
 
 
 def _sum_work(connection: Any, name: str | None, report: str) -> dict[str, Work]:
     sums: dict[str, Work] = {}
-    # MATERIALIZED: the number is worked out once for each row, not once for each sum.
+    # MATERIALIZED: the number is computed once for each row, not once for each sum.
     query = f"""
         WITH said (batch, whole, number, value) AS MATERIALIZED (
             SELECT batch, {_WHOLE}, number, value FROM {report} WHERE abs(number) < 9e999 {{where}})
@@ -184,16 +184,18 @@ def _sum_work(connection: Any, name: str | None, report: str) -> dict[str, Work]
 
 
 class Rate(NamedTuple):
-    """So many jobs were completed within so many seconds until now."""
+    """How many jobs were completed within how many seconds until now."""
 
     jobs: int
     seconds: float
 
 
 def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_over: bool = False) -> Rate | None:
-    """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`: by the newest
-    thousand of them, from when the first of them was begun until now, or until the last one where the batch `is_over`. Times
-    are the disk's."""
+    """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`.
+
+    It is measured by the newest thousand of them, from when the first of these began until now, or until the last of
+    them if the batch `is_over`. Times are the disk's. None if no job was completed.
+    """
     query = """
         SELECT moved_at, (SELECT min(started_at) FROM attempt WHERE job_uid = uid) FROM job
         WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
@@ -211,8 +213,8 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
 
 
 def recent_duration(connection: Any, batch: str, now: float) -> float | None:
-    """How long jobs of a batch take, from the claim of the last attempt to the job's end: the mean of the newest hundred that
-    were completed within a day, None without one."""
+    """How many seconds jobs of a batch take, from the claim of the last attempt to the job's end. It is the mean of
+    the newest hundred that were completed within a day; None if there are none."""
     query = """
         SELECT avg(max(0, moved_at - started_at)) FROM (
             SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job
@@ -229,7 +231,7 @@ def claim_times(connection: Any, batch: str) -> list[float]:
 
 
 def open_place(connection: Any, batch: str) -> str | None:
-    """Where a job of a batch is that has not ended, or None."""
+    """The place of a job of a batch that waits or is claimed, or None."""
     query = "SELECT place FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed') LIMIT 1"
     row = connection.execute(query, (batch,)).fetchone()
     return row[0] if row else None
@@ -237,7 +239,7 @@ def open_place(connection: Any, batch: str) -> str | None:
 
 def count_warned(connection: Any, name: str | None) -> dict[str, int]:
     """How many jobs have warnings."""
-    # Of all batches by way of the warnings, which are fewer than the jobs.
+    # For all batches, start from the warnings, which are fewer than the jobs.
     every = """
         SELECT batch, count(DISTINCT uid) FROM warning CROSS JOIN job ON uid = job_uid WHERE batch IS NOT NULL GROUP BY batch"""
     one = """
@@ -247,25 +249,26 @@ def count_warned(connection: Any, name: str | None) -> dict[str, int]:
 
 
 def common_warnings(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
-    """The warnings of a batch's jobs, those of most jobs first: `text`, `jobs` (how many have it), `job`, `id` (one)."""
+    """The warnings of a batch's jobs, the most frequent first: `text`, `jobs` (how many have it), `job`, `id` (one
+    of these)."""
     query = """
         SELECT text, count(DISTINCT uid) AS jobs, min(name) AS job, uid AS id FROM job INDEXED BY job_of_batch
         CROSS JOIN warning ON job_uid = uid WHERE batch = ? GROUP BY text ORDER BY jobs DESC, text LIMIT ?"""
     return _dicts(connection, query, (batch, limit))
 
 
-# Why an attempt failed: its own message, else that of the phase of it that failed.
+# Why an attempt failed: its own message, else that of its phase that failed.
 _WHY = """coalesce(attempt.message, (
     SELECT phase.message FROM phase WHERE phase.job_uid = attempt.job_uid AND phase.attempt = attempt.number
     AND phase.worker_uid = attempt.worker_uid AND phase.message IS NOT NULL ORDER BY phase.ended_at DESC, phase.name LIMIT 1))"""
 FAILED_OUTCOMES = ("failed", "timed_out", "killed", "crashed")
-# As the index attempt_failed says it.
+# The words of the index attempt_failed.
 _FAILED = "attempt.outcome IN ('failed', 'timed_out', 'killed', 'crashed')"
 
 
 def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
-    """The jobs of a batch that failed for good and were not submitted again, those that did last first: `job`, `id`, `seed`,
-    `outcome`, `exit_status`, `signal`, `attempt`, `ended_at`, `message` (why)."""
+    """The jobs of a batch that failed for good and were not submitted again, the latest failures first: `job`, `id`,
+    `seed`, `outcome`, `exit_status`, `signal`, `attempt`, `ended_at`, `message` (why)."""
     query = f"""
         SELECT job.name AS job, job.uid AS id, job.seed, attempt.outcome, attempt.exit_status, attempt.signal,
             attempt.number AS attempt, attempt.ended_at, {_WHY} AS message
@@ -281,8 +284,8 @@ def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]
 
 
 def retried_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
-    """The jobs of a batch that have not ended and failed before, as `failed_jobs` gives them, each with its newest failure and
-    `not_before`."""
+    """The jobs of a batch that have not ended and failed before, as `failed_jobs` gives them. Each has its newest
+    failure and `not_before`."""
     query = f"""
         SELECT job.name AS job, job.uid AS id, job.seed, attempt.outcome, attempt.exit_status, attempt.signal,
             attempt.number AS attempt, attempt.ended_at, {_WHY} AS message, job.not_before
@@ -310,25 +313,25 @@ def _dicts(connection: Any, query: str, values: tuple[Any, ...]) -> list[dict[st
 
 
 class AttemptDetails(NamedTuple):
-    """What is known of a described job's attempt beside its row. Times are the disk's."""
+    """What is known of a described job's attempt besides its row. Times are the disk's."""
 
     phases: list[dict[str, Any]]
     variables: dict[str, str]
-    # Of each variable its values in their order, at most HISTORY_LENGTH (apply_others.py): `told_at`, `value`, and `ordinal`,
-    # which of its values it was.
+    # By variable, its values in order, at most HISTORY_LENGTH (apply_others.py): `told_at`, `value`, and `ordinal`, the
+    # value's number in the attempt.
     history: dict[str, list[dict[str, Any]]]
     warnings: list[str]
     stored_files: list[dict[str, Any]]
 
 
 def stored_names(connection: Any, uid: str) -> set[str]:
-    """The names of the published files of a job that were stored, by any attempt."""
+    """The names of the published files of a job that any attempt stored."""
     return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}
 
 
 def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> AttemptDetails:
-    """The phases of an attempt in the order in which they began, its monitored variables, their history, warnings, and the
-    files it stored."""
+    """The phases of an attempt in the order in which they began, its monitored variables and their history, its
+    warnings, and the files that it stored."""
     key = (uid, number, worker_uid)
     where = "WHERE job_uid = ? AND attempt = ? AND worker_uid = ?"
     phases = _dicts(

@@ -1,5 +1,5 @@
-"""What workers and recovery ask the ledger, and the few marks that a claim makes in it: SQL by the driver, for it is asked for
-each job. What people ask of single jobs is in ask_jobs.py."""
+"""Questions of workers and recovery to the ledger. They use SQL by the driver, because they are asked for each job,
+and only read. Questions of people about single jobs are in ask_jobs.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from jobjar.layout import name_in_place, worker_of_place
 
 
 class Candidate(NamedTuple):
-    """A job that the ledger believes claimable, with what its claimer has to know. `uid` None: nobody named it yet."""
+    """A job that the ledger believes claimable, with what its claimer needs to know. `uid` is None until somebody
+    names it."""
 
     row: int
     uid: str | None
@@ -35,11 +36,12 @@ class Candidate(NamedTuple):
 
     @property
     def was_submitted(self) -> bool:
-        """Whether its submitter's word is known; of any other job the file alone tells what it is, at each of its claims."""
+        """Whether the submitter's entry is known. For any other job its file alone says what it is, at each of its
+        claims."""
         return self.found_number == 0 and self.submitted_at is not None
 
 
-# What has not ended, as the index job_open needs to read it: `IN` would not do. A query that names one state needs no more.
+# Jobs that have not ended, in the words that the index job_open needs: `IN` would not do. Naming one state is enough.
 IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
 
 _CANDIDATE_COLUMNS = (
@@ -64,8 +66,8 @@ def claim_candidates(
     without: Collection[str] = (),
     is_passed_over: Callable[[str], bool] | None = None,
 ) -> list[Candidate]:
-    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Those of the batches
-    `without`, and those at places that are passed over, are left out."""
+    """The first `limit` claimable jobs of a category: highest priority first, then oldest submission. Jobs of the
+    batches `without`, and those at places that are passed over, are left out."""
     query: str = _ALL_CANDIDATES
     values: tuple[Any, ...] = (category, now)
     if without:
@@ -73,7 +75,7 @@ def claim_candidates(
         values += tuple(without)
     if is_passed_over is None:
         return [Candidate(*row) for row in connection.execute(query, (*values, limit))]
-    # Read on until there are enough: how many come before them is not known. The index has them in this order.
+    # Read on until there are enough: nobody knows how many are passed over. The index has them in this order.
     rows = (row for row in connection.execute(query, (*values, -1)) if not is_passed_over(row[_PLACE]))
     return [Candidate(*row) for row in itertools.islice(rows, limit)]
 
@@ -85,16 +87,16 @@ def recent_claims(connection: Any, since: float) -> list[str]:
 
 
 def recent_starts(connection: Any, since: float) -> list[str]:
-    """The names of the workers that were started at `since` (their node's time) or later and have not ended; of the newest
-    thousand, which spares a jar with a long history the rest."""
+    """The names of the workers that started at `since` (their node's time) or later and have not ended. Only the
+    newest thousand are searched, which spares a jar with a long history the rest."""
     newest = "id > (SELECT max(id) - 1000 FROM worker)"
     query = f"SELECT name FROM worker WHERE {newest} AND started_at >= ? AND ended_at IS NULL"
     return [name for (name,) in connection.execute(query, (since,))]
 
 
 def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
-    """The names of at most `limit` workers that have not ended and hold no job, the newest first, without the one of the id
-    `but`; of the newest thousand, which spares a jar with a long history the rest."""
+    """The names of at most `limit` workers that have not ended and hold no job, newest first, without the one of the
+    id `but`. Only the newest thousand are searched, as in `recent_starts`."""
     query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
     holding = {place.split("/", 2)[1] for (place,) in connection.execute(query)}
     query = (
@@ -106,8 +108,8 @@ def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
 
 
 def run_before(connection: Any, uid: str, place: str) -> str | None:
-    """The name of the job that a worker runs while it holds another, `uid`, which it took ahead and which has not run yet; None
-    where that is not how it is. `place` is that of `uid`."""
+    """The name of the job that a worker runs while it holds the job `uid`, which it took ahead and has not run yet;
+    None where that is not so. `place` is that of `uid`."""
     state = connection.execute(
         "SELECT phase, (SELECT count(*) FROM phase WHERE job_uid = ?1 AND attempt = "
         "(SELECT max(number) FROM attempt WHERE job_uid = ?1) AND name <> 'stage_in') FROM open_job_report WHERE uid = ?1",
@@ -136,7 +138,7 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
 
 
 def claimed_by(connection: Any, worker: str) -> dict[str, str]:
-    """The jobs that a worker of this name has, by the ledger: their places by their ids."""
+    """The places of the jobs that a worker of this name holds, by the ledger; by their ids."""
     beginning = f"workers/{worker}/jobs/"
     rows = connection.execute(
         "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
@@ -145,7 +147,7 @@ def claimed_by(connection: Any, worker: str) -> dict[str, str]:
 
 
 def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
-    """Whether a job, by the ledger, is run at `place` by a worker that is not known to have ended."""
+    """Whether, by the ledger, a worker that is not known to have ended runs a job at `place`."""
     worker = worker_of_place(place)
     query = (
         "SELECT 1 FROM worker JOIN attempt ON attempt.worker_uid = worker.uid WHERE worker.name = ? "
@@ -155,8 +157,8 @@ def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
 
 
 def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
-    """When the next delayed job of these categories may be claimed, or the next of a throttled batch; None where there is
-    none."""
+    """When the next delayed job of these categories, or the next of a throttled batch, may be claimed; None if there
+    is none."""
     marks = ",".join(f"?{number}" for number in range(2, len(categories) + 2))
     row = connection.execute(
         "SELECT min(due) FROM (SELECT min(not_before) AS due FROM job WHERE state <> 'completed' AND state = 'unclaimed' "
@@ -169,17 +171,18 @@ def next_due(connection: Any, categories: Sequence[str], now: float) -> float | 
 
 
 def throttled_batches(connection: Any) -> dict[str, float]:
-    """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed; that may be over."""
+    """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed. That may be over."""
     return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
 
 
 def aborted_batches(connection: Any) -> frozenset[str]:
-    """The batches that are aborted, and were not restarted since: none of their jobs is claimed."""
+    """The batches that are aborted and were not restarted since. None of their jobs is claimed."""
     return frozenset(name for (name,) in connection.execute("SELECT name FROM batch WHERE is_aborted = 1"))
 
 
 class ThrottleRow(NamedTuple):
-    """A batch that fails fast: when that was told, until when its jobs wait, how many failed in a row. Disk's times."""
+    """A batch that fails fast: when that was noted, until when its jobs wait, how many failed in a row. Disk's
+    times."""
 
     batch: str
     told_at: float
@@ -194,20 +197,20 @@ def list_throttles(connection: Any) -> list[ThrottleRow]:
 
 
 def throttle_of(connection: Any, batch: str) -> ThrottleRow | None:
-    """What was told last of a batch's throttle, or None."""
+    """The latest throttle of a batch, or None."""
     query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
     row = connection.execute(query, (batch,)).fetchone()
     return ThrottleRow(*row) if row else None
 
 
 def throttle_of_job(connection: Any, row: int) -> tuple[str | None, float]:
-    """The batch of a job, and until when (the disk's time) the batch is throttled; 0 where it is not."""
+    """The batch of a job, and until when (the disk's time) that batch is throttled; 0 if it is not."""
     query = "SELECT batch, coalesce((SELECT until FROM throttle WHERE batch = job.batch), 0) FROM job WHERE id = ?"
     batch, until = connection.execute(query, (row,)).fetchone() or (None, 0.0)
     return batch, until
 
 
-# Both indexes of ended attempts are read from their newest entries: what a batch did longer ago than that does not matter.
+# Both indexes of ended attempts are read from their newest entries: a batch's older attempts do not matter.
 _NEWEST_ENDS = """
 SELECT job_uid, started_at, ended_at, outcome FROM attempt WHERE {} ORDER BY ended_at DESC LIMIT ?2"""
 _BATCH_ENDS = f"""
@@ -218,8 +221,8 @@ JOIN job ON job.uid = ends.job_uid WHERE +job.batch = ?1 ORDER BY ends.ended_at 
 
 
 def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
-    """(job, seconds from its claim, outcome) of the attempts of a batch that are among the `newest` ended ones of the jar, of
-    those that completed their jobs and of those that did not; the latest first."""
+    """(job, seconds from its claim, outcome) of a batch's attempts among the jar's `newest` ended ones that
+    completed their jobs, and among the `newest` that did not; the latest first."""
     return list(connection.execute(_BATCH_ENDS, (batch, newest)))
 
 
@@ -234,8 +237,9 @@ def last_attempt_number(connection: Any, uid: str) -> int:
 
 
 def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
-    """Whether somebody took a job back from a worker's attempt `number`, which its move `move_number` began: ended that
-    attempt, or journaled the move that took it away, as far as was folded. A hand's move is none, nor a claim that follows it."""
+    """Whether somebody took a job back from a worker's attempt `number`, which the job's move `move_number` began:
+    ended that attempt, or journaled the move that took it away, as far as is folded. A move by hand does not count,
+    nor does a claim after it."""
     query = (
         "SELECT 1 FROM attempt WHERE job_uid = ?1 AND worker_uid = ?3 AND number = ?2 "
         "AND outcome IN ('stranded', 'crashed', 'lost') "
@@ -245,8 +249,8 @@ def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_
 
 
 def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
-    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on, by
-    others than hands."""
+    """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on.
+    Moves by hand do not count."""
     query = (
         "SELECT 1 FROM attempt WHERE job_uid = ?1 AND (number > ?2 OR (number = ?2 AND worker_uid <> ?3)) "
         "UNION ALL SELECT 1 FROM move WHERE job_uid = ?1 AND number > ?4 AND reason <> 'found'"
@@ -255,8 +259,8 @@ def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_n
 
 
 def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
-    """How many attempts of a job, after that of number `after` and after that with which it last completed, ended with one of
-    `outcomes`: a job that a hand took out of completed/ begins anew."""
+    """How many attempts of a job ended with one of `outcomes`. Only those after attempt `after`, and after the one
+    with which the job last completed, count: a job that was taken out of completed/ by hand begins anew."""
     wanted = tuple(outcomes)
     marks = ",".join("?" * len(wanted))
     row = connection.execute(
@@ -268,8 +272,8 @@ def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: in
 
 
 def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_completed: bool) -> bool:
-    """Whether a job that is completed (or that the caller found there) was, from its attempt `number` on, decided by a
-    worker and by no other."""
+    """Whether a job that is completed (by the ledger, or by `is_completed`, because the caller found it there) was
+    decided by one worker alone, from its attempt `number` on."""
     row = connection.execute(
         "SELECT (state = 'completed' OR ?), "
         "(SELECT group_concat(DISTINCT worker_uid) FROM attempt WHERE job_uid = uid AND number >= ? AND is_final = 1) "
@@ -300,9 +304,9 @@ SELECT claim.job_uid, claim.number, claim.place, (
 FROM claim"""
 
 
-class LastWord(NamedTuple):
-    """A worker's last attempt that, by its own word, completes the job; and where it held that job. `was_moved_on`: the
-    job went another way from there, as the journals tell; None where they do not tell of any."""
+class FinalAttempt(NamedTuple):
+    """A worker's last attempt that, by its own entry, completes the job, and where it held that job. `was_moved_on`:
+    by the journals, the job went another way from there; None if they have no later move."""
 
     uid: str
     number: int
@@ -310,21 +314,21 @@ class LastWord(NamedTuple):
     was_moved_on: bool | None
 
 
-def last_word(connection: Any, worker_uid: str) -> LastWord | None:
-    """The newest attempt of a worker by which a job would be completed, or None."""
+def final_attempt(connection: Any, worker_uid: str) -> FinalAttempt | None:
+    """The newest attempt of a worker with which a job would be completed, or None."""
     row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
-    return LastWord(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
+    return FinalAttempt(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
 
 
 def completed_among(connection: Any, uids: Sequence[str]) -> list[tuple[str, str]]:
-    """Those of these jobs that are completed, as far as the ledger knows, and where their files are: (id, place) each."""
+    """(id, place) of each of these jobs that is completed, as far as the ledger knows."""
     query = "SELECT uid, place FROM job WHERE uid = ? AND state = 'completed'"
     rows = (connection.execute(query, (uid,)).fetchone() for uid in uids)
     return [(uid, place) for uid, place in filter(None, rows)]
 
 
 class HeldAttempt(NamedTuple):
-    """The attempt for which a worker claimed a job, as far as journals tell."""
+    """The attempt for which a worker claimed a job, as far as journals say."""
 
     number: int
     pid: int | None
@@ -344,7 +348,7 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
 
 
 def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
-    """The id of the job that a worker's scratch directory is named for, or None."""
+    """The id of the job for which a worker's scratch directory is named, or None."""
     row = connection.execute(
         "SELECT uid FROM job WHERE uid = ? OR name IN (?, ?) "
         "ORDER BY EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND worker_uid = ?) DESC LIMIT 1",
@@ -354,14 +358,14 @@ def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
 
 
 def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -> str | None:
-    """The name of the worker that made an attempt, or None where nothing tells of it."""
+    """The name of the worker that made an attempt, or None if nothing is known of it."""
     row = connection.execute(
         "SELECT worker FROM attempt WHERE job_uid = ? AND number = ? AND worker_uid = ?", (uid, number, worker_uid)
     ).fetchone()
     return None if row is None else row[0]
 
 
-def is_warned_of(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+def has_warning(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
     """Whether an attempt has this warning."""
     query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
     return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None

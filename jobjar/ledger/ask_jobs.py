@@ -1,4 +1,4 @@
-"""What people ask of single jobs: which there are, their attempts, their moves, their outcomes. By the models."""
+"""Questions of people about single jobs: which there are, their attempts, moves and outcomes. They use the models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jobjar.ledger.store import Ledger
 
 
 def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
-    """The jobs of an id, of the unique beginning (4 letters or more) of one, of a name, of a place, or
-    of an identifier in their names; newest first."""
+    """The jobs that have this id, a beginning of it (4 letters or more), this name, this place, or this identifier
+    in their names, whichever matches first; newest first."""
     with ledger.database.bind_ctx((*MODELS, *VIEWS)):
         tries = [
             JobReport.uid == name_or_id,
@@ -20,12 +20,12 @@ def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
             (JobReport.name == name_in_place(name_or_id)) & (JobReport.place == name_or_id),
         ]
         if own_id := id_in_name(name_in_place(name_or_id)):
-            tries.append(JobReport.uid == own_id)  # it has another name by now: `x~2` where `x` was taken
+            tries.append(JobReport.uid == own_id)  # it may have another name by now: `x~2` where `x` was taken
         if len(name_or_id) >= 4:
-            # As a range, which the index of ids can answer.
+            # A range, which the index of ids can answer.
             beginning = name_or_id.lower()
             tries.append((JobReport.uid >= beginning) & (JobReport.uid < beginning + "\x7f"))
-        # The index of names is gone through, which is smaller than the table.
+        # This reads the index of names, which is smaller than the table.
         tries.append(JobReport.id.in_(Job.select(Job.id).where(Job.name.contains(f"-{name_or_id}."))))
         for condition in tries:
             found = list(JobReport.select().where(condition).order_by(JobReport.moved_at.desc(), JobReport.id.desc()))
@@ -35,7 +35,8 @@ def find_jobs(ledger: Ledger, name_or_id: str) -> list[JobReport]:
 
 
 def list_jobs(ledger: Ledger, state: str, category: str | None = None) -> list[JobReport]:
-    """The jobs in a state, in the order in which they would be claimed; with `category`, of that one only."""
+    """The jobs in a state, in the order in which they would be claimed (completed ones: by their last move); with
+    `category`, only those of that category."""
     with ledger.database.bind_ctx((*MODELS, *VIEWS)):
         query = JobReport.select().where(JobReport.state == state)
         if category is not None:
@@ -59,7 +60,7 @@ def list_moves(ledger: Ledger, uid: str) -> list[Move]:
 
 
 def job_outcomes(ledger: Ledger, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """State and outcome of each of the jobs of these ids that the ledger knows; the state of a held job is `held`."""
+    """State and outcome of each of these jobs that the ledger knows, by its id. The state of a held job is `held`."""
     found: dict[str, tuple[str, str | None]] = {}
     for start in range(0, len(uids), 500):
         some = uids[start : start + 500]

@@ -1,10 +1,10 @@
-"""Questions to the ledger about what comes near to a name that nothing has. Take the driver's connection; read only."""
+"""Questions to the ledger about names like one that no job has. They take the driver's connection and only read."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# Of so many jobs names are looked through.
+# How many of the newest jobs are searched by name.
 _NEWEST = 20_000
 _CAME_LAST = "SELECT id, name, state, moved_at FROM job ORDER BY id DESC LIMIT ?"
 
@@ -17,13 +17,13 @@ class Named(NamedTuple):
 
 
 def count_ids(connection: Any, beginning: str) -> int:
-    """How many jobs have ids that begin so."""
+    """How many jobs have an id that begins so."""
     query = "SELECT count(*) FROM job WHERE uid >= ? AND uid < ?"
     return int(connection.execute(query, (beginning, beginning + "\x7f")).fetchone()[0])
 
 
 def jobs_named_with(connection: Any, part: str, limit: int) -> list[Named]:
-    """The newest jobs that have `part` in their names, of those that came last into the ledger."""
+    """The newest jobs that have `part` in their names, among those that came last into the ledger."""
     query = f"SELECT name, state FROM ({_CAME_LAST}) WHERE instr(name, ?) ORDER BY moved_at DESC, id DESC LIMIT ?"
     return [Named(*row) for row in connection.execute(query, (_NEWEST, part, limit))]
 
@@ -40,5 +40,5 @@ def newest_jobs(connection: Any, limit: int) -> list[Named]:
 
 
 def categories_of_jobs(connection: Any) -> set[str]:
-    """The categories that any job is, or was, of."""
+    """The categories that any job has or had."""
     return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count")}

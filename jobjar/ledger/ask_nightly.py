@@ -1,10 +1,11 @@
-"""Questions of the nightly job to the ledger: which completed jobs are old, how far a journal was folded. Reads only."""
+"""Questions of the nightly job to the ledger: which completed jobs are old, how far a journal was folded. They only
+read; `checkpoint` writes the WAL back."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# A job's end is its last move to completed/; where that was not journaled, the last that is known of it.
+# A job's end is its last move to completed/, or, if that was not journaled, its last known move.
 _AGED = """
 SELECT id, uid, name, place, category, move_number FROM job
 WHERE id > ? AND state = 'completed' AND uid IS NOT NULL AND place LIKE ? AND moved_at < ?
@@ -15,7 +16,7 @@ _ARCHIVED = _AGED.replace("AND moved_at < ?", "")
 
 
 class AgedJob(NamedTuple):
-    """A completed job: what a move of its file has to know."""
+    """A completed job, with what a move of its file needs to know."""
 
     row: int
     uid: str
@@ -26,13 +27,13 @@ class AgedJob(NamedTuple):
 
 
 def completed_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
-    """The next `limit` jobs in completed/ that ended before a moment of the disk's clock."""
+    """The next `limit` jobs in completed/ that ended before this time of the disk's clock."""
     rows = connection.execute(_AGED, (after_row, "completed/%", ended_before, ended_before, limit))
     return [AgedJob(*row) for row in rows]
 
 
 def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
-    """The next `limit` archived jobs that ended before a moment of the disk's clock."""
+    """The next `limit` archived jobs that ended before this time of the disk's clock."""
     return [AgedJob(*row) for row in connection.execute(_ARCHIVED, (after_row, "archive/%", ended_before, limit))]
 
 
@@ -43,6 +44,7 @@ def folded_until(connection: Any, journal: str) -> int:
 
 
 def checkpoint(connection: Any) -> bool:
-    """Write the WAL back into the database and cut it; returns whether all of it could be. Under the home's lock."""
+    """Write the WAL back into the database and truncate it; returns whether all of it could be. The caller holds the
+    home's lock."""
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy

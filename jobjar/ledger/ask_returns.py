@@ -1,12 +1,13 @@
-"""Questions to the ledger about jobs that went back: those that wait, and were tried before. Read only; from journals, so that
-every node gives the same answer.
+"""Questions to the ledger about jobs that went back: jobs that wait and were tried before.
+
+They only read. The answers come from journals, so every node gives the same.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# Of so many of the jar's newest attempts that completed no job it is asked which are of jobs that wait.
+# How many of the jar's newest attempts that completed no job are searched for jobs that wait.
 NEWEST = 100_000
 
 _COLUMNS = (
@@ -15,7 +16,7 @@ _COLUMNS = (
     "AND phase.worker_uid = ended.worker_uid AND phase.message IS NOT NULL ORDER BY phase.ended_at DESC, phase.name LIMIT 1)), "
     "ended.ended_at, job.not_before"
 )
-# Published: the job goes on with being stored; that its files wait for a storage worker is its category's matter.
+# A published job goes on with being stored. Its category shows that its files wait for a storage worker.
 _IS_NEWEST = (
     "ended.outcome <> 'published' AND NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = ended.job_uid "
     "AND (later.number, later.worker_uid) > (ended.number, ended.worker_uid))"
@@ -37,7 +38,8 @@ ORDER BY moved_at DESC, uid"""
 
 
 class Return(NamedTuple):
-    """A job that went back, and how its newest attempt ended; of one that is `held` its reason. Times are the disk's."""
+    """A job that went back, and how its newest attempt ended; for a job that is `held`, its reason. Times are the
+    disk's."""
 
     job: str
     uid: str
@@ -52,12 +54,12 @@ class Return(NamedTuple):
 
 
 def list_returns(connection: Any) -> list[Return]:
-    """The jobs that wait and were tried before, those of the newest attempts first."""
+    """The jobs that wait and were tried before, newest attempts first."""
     return [Return(*row) for row in connection.execute(_RETURNS, (NEWEST, None))]
 
 
 def returns_of_batches(connection: Any, name: str | None) -> dict[str, list[Return]]:
-    """The same of batches, by name, or of the one of `name`; and their jobs that are held."""
+    """The returns of batches, by batch, and their held jobs; with `name`, of that batch alone."""
     rows = [*connection.execute(_RETURNS, (NEWEST, name)), *connection.execute(_HELD, (name,))]
     found: dict[str, list[Return]] = {}
     for row in map(Return._make, rows):
@@ -67,6 +69,6 @@ def returns_of_batches(connection: Any, name: str | None) -> dict[str, list[Retu
 
 
 def find_return(connection: Any, uid: str) -> Return | None:
-    """How the newest attempt of a job ended, where that did not complete it; None before the first."""
+    """How a job's newest attempt ended, if that did not complete the job; None before the first."""
     row = connection.execute(_RETURN_OF, (uid,)).fetchone()
     return Return(*row) if row else None

@@ -11,7 +11,7 @@ from jobjar.ledger.store import Ledger
 
 
 class StoredOutput(NamedTuple):
-    """A stored file: the id and name of its job and its batch, the attempt that stored it, and what was recorded of it.
+    """A stored file: the id, name and batch of its job, the attempt that stored it, and what was recorded of it.
     `storage_hfn` is host:/path; the size is in bytes."""
 
     job: str
@@ -27,7 +27,7 @@ class StoredOutput(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its logical name: the one that it was stored under, where that was changed."""
+        """Its logical name: the one that it was stored under, if that is another."""
         return self.storage_name or self.source_name
 
 
@@ -40,8 +40,8 @@ def batch_has_jobs(ledger: Ledger, batch: str) -> bool:
 def list_stored(
     ledger: Ledger, batch: str | None = None, job: str | None = None, name: str | None = None
 ) -> list[StoredOutput]:
-    """The stored files of all jobs, or of a batch, a job (its id), of a logical name; each as its job's latest attempt
-    recorded it, in the order of jobs and names."""
+    """The stored files of all jobs, or of a batch, a job (its id), or a logical name. Each is as its job's latest
+    attempt recorded it. They are in the order of jobs and names."""
     with ledger.database.bind_ctx(MODELS):
         later = StoredFile.alias()
         is_latest = ~peewee.fn.EXISTS(

@@ -1,8 +1,8 @@
-"""A ledger beside a node's own, made from the journals anew, so that the two can be compared.
+"""A ledger beside a node's own, made anew from the journals, so that the two can be compared.
 
-Reads the journals, and the directories where it is told to; writes a file under a temporary name in the ledger home, or in the
-directory for temporary files where that has no room or this user may only read, and removes it. Killed midway, it leaves that one
-file, which `recover_jobs` removes from a home (recovery/tidy.py).
+Reads the journals, and the directories if asked to. Writes a file under a temporary name, and removes it. The file is
+in the ledger home; if that has no room, or this user may only read, in the directory for temporary files. Killed
+midway, it leaves that one file, which `recover_jobs` removes from a home (recovery/tidy.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPARE_BYTES = 256 << 20
 
 
 class LedgerBeside:
-    """What the journals say, and where that is asked for the directories; beside `ledger`, which is open."""
+    """What the journals say, and the directories if that is asked for. It is beside `ledger`, which is open."""
 
     def __init__(self, ledger: Ledger, beside: Ledger) -> None:
         self._ledger, self._beside = ledger, beside
@@ -36,7 +36,7 @@ class LedgerBeside:
     def fold(self, meter: Meter = SILENT) -> None:
         """Fold all journals. Raises LedgerUnavailable."""
         with self._beside.writing() as connection:
-            # What only questions need is filled in a fraction of the time once all is there; what is counted is not compared.
+            # Indexes for questions are built much faster once all rows are there. What triggers count is not compared.
             found = connection.execute(
                 "SELECT type, name, sql FROM sqlite_master WHERE type = 'trigger' OR (type = 'index' AND sql NOT LIKE '%UNIQUE%')"
             ).fetchall()
@@ -47,7 +47,7 @@ class LedgerBeside:
             fold_journals(connection, self._beside.layout, meter=meter)
 
     def look_at_directories(self) -> None:
-        """Have it know what the directories show, too."""
+        """Add what the directories show."""
         with self._beside.writing() as connection:
             for statement in self._left_out:
                 connection.execute(statement)
@@ -55,15 +55,15 @@ class LedgerBeside:
             reconcile(connection, self._beside.layout)
 
     def folded(self) -> dict[str, tuple[int, int]]:
-        """How far each journal was folded, and how many torn lines were passed over, by the journals' keys."""
+        """How far each journal was folded, and how many torn lines were skipped, by the journals' keys."""
         query = "SELECT journal, offset, torn_lines FROM journal_position"
         return {journal: (offset, torn) for journal, offset, torn in self._beside.connection.execute(query)}
 
     @contextlib.contextmanager
     def compared(self) -> Iterator[Any]:
-        """A connection of the ledger to which this one is attached, both with the same of all journals; for `find_tables` and
-        `find_rows`."""
-        fold_in_pieces(self._ledger, self._ledger.layout)  # so that it knows no less
+        """A connection of the ledger to which this one is attached, both with the same of all journals; for
+        `find_tables` and `find_rows`."""
+        fold_in_pieces(self._ledger, self._ledger.layout)  # it then knows no less
         attached_to = self._ledger.connection
         attached_to.execute(f"ATTACH ? AS {_NAME}", (self._beside.path,))
         try:
@@ -77,12 +77,12 @@ class LedgerBeside:
 
     @staticmethod
     def find_tables(connection: Any, meter: Meter = SILENT) -> list[str]:
-        """The tables in which the two do not keep the same."""
+        """The tables in which the two do not keep the same rows."""
         return differing_tables(connection, _NAME, meter)
 
     @staticmethod
     def find_rows(connection: Any, table: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        """The rows of a table that only the ledger says, and those that only this one says."""
+        """The rows of a table that only the ledger shows, and those that only this one shows, as in a dump."""
         return differing_rows(connection, _NAME, table)
 
 
@@ -104,6 +104,6 @@ def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
 
 
 def _has_room(path: str) -> bool:
-    """Whether the disk of a ledger has room for a second one, with much to spare: what is full is not to be made fuller."""
+    """Whether a ledger's disk has room for a second one, with much to spare: a full disk must not be made fuller."""
     disk = os.statvfs(os.path.dirname(path))
     return disk.f_bavail * disk.f_frsize > 2 * os.stat(path).st_size + _SPARE_BYTES

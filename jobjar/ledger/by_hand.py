@@ -1,11 +1,13 @@
-"""Moves that hands made: whoever first sees that a file is not where the journals say tells of it, in a `moved` entry.
+"""Moves by hand: the first process that sees a file where the journals do not have it records that, in a `moved` entry.
 
-Its reason is `found`, and what it says depends on nothing but the journals and the file: two nodes that see one move write
-the same entry, and to apply it twice is to apply it once. So is a program's own move that was seen before its entry: the
-same number, time and place, and the program's word stands (apply.py). What programs move and say nothing of is none:
-to workers (their claims tell), to the archive, and from a worker where its attempt has ended as the file went.
-Reads rows, and the disk's clock for what was removed. Appends to the journal inside the caller's transaction, before the
-rows change: killed between, the next fold has it.
+The entry's reason is `found`. It depends on the journals and the file alone. So two nodes that see one move write the
+same entry, and applying it twice changes nothing. If a program's own move is seen before its entry, both entries have
+the same number, time and place, and the program's stands (apply.py). Some moves that programs do not journal are not
+taken for moves by hand: to workers (their claims record them), to the archive, and from a worker if the file went as
+the end of its attempt says.
+
+Reads rows, and the disk's clock for removals. Appends to the journal inside the caller's transaction, before the rows
+change. Killed between, the next fold has the entry.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from jobjar.ledger.difference import Difference
 from jobjar.ledger.renamed import kept_priority
 from jobjar.shared_disk.files import read_disk_clock
 
-# The reason and the actor of such a move: nobody noted who it was.
+# The reason and the actor of such a move. Nobody knows the person.
 FOUND, HAND = "found", "hand"
 
-# Whence a removal is a person's. From a worker its job may have removed it, which its end tells; what is too old is deleted
-# from the archive by the nightly job.
+# A removal from here is a person's. A job may remove its own file from its worker, which its end records; the nightly
+# job deletes old files from the archive.
 _REMOVED_FROM = ("limbo/", "unclaimed/", "completed/")
 
 _LATEST_FIRST = "ORDER BY moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, destination DESC"
@@ -36,7 +38,7 @@ OpenJournal = Callable[[], Journal | None]
 
 
 class LastMove(NamedTuple):
-    """The last move of a job that is recorded, by the disk's time."""
+    """The last recorded move of a job. `moved_at` is the disk's time."""
 
     moved_at: float
     number: int
@@ -53,28 +55,30 @@ def last_move(connection: Any, uid: str | None) -> LastMove | None:
 
 
 def last_category(connection: Any, uid: str | None) -> str:
-    """The category of the last recorded place of a job that showed one."""
+    """The category of the last recorded place of a job that showed one; '' if none did."""
     moves = connection.execute(f"SELECT destination, origin FROM move WHERE job_uid = ? {_LATEST_FIRST}", (uid,))
     shown = (category_of_place(place) for places in moves for place in places)
     return next((category for category in shown if category is not None), "")
 
 
 def arrival_entry(uid: str, place: str, moved_at: float) -> Entry:
-    """The first move of a job that a hand submitted, for its claimer, which names it. Nobody saw where the file came from."""
+    """The entry of the first move of a job that was submitted by hand. Its claimer, which gives it an id, writes it.
+    Nobody saw where the file came from."""
     return moved_entry(uid, 1, NOWHERE, place, moved_at, FOUND, HAND)
 
 
-def journal_hands(
+def journal_moves_by_hand(
     connection: Any, layout: Layout, differences: Iterable[Difference], open_journal: OpenJournal | None
 ) -> Journal | None:
-    """Journal what of `differences`, which are not applied yet, hands did; returns the journal, to be folded when they are, or
-    None where there is nothing to tell. Without `open_journal` nothing is told. Raises CannotUseJar, OSError."""
+    """Journal those of `differences` that are moves by hand. They are not applied yet. Returns the journal, to be
+    folded when they are, or None if nothing was journaled. Without `open_journal` nothing is. Raises CannotUseJar,
+    OSError."""
     if open_journal is None:
         return None
     entries = []
     now: float | None = None
     for difference in differences:
-        # Of a job without a recorded move its claim will tell whence it was taken.
+        # If a job has no recorded move, its claim will record where it came from.
         last = None if difference.uid is None else last_move(connection, difference.uid)
         if last is None:
             continue
@@ -83,7 +87,7 @@ def journal_hands(
                 if now is None:
                     now = round(read_disk_clock(layout.clock_file(node_name())), 6)
                 entries.append(_removal_entry(connection, difference, last, now))
-        elif last.place != difference.place and not _is_programs(connection, difference, last):
+        elif last.place != difference.place and not _is_move_by_program(connection, difference, last):
             entries.append(_found_entry(connection, difference, last))
     if not entries:
         return None
@@ -97,14 +101,14 @@ def journal_hands(
     return journal
 
 
-def _is_programs(connection: Any, difference: Difference, last: LastMove) -> bool:
-    """Whether a move that no entry tells of is a program's: one that was killed before it said so, or is about to."""
+def _is_move_by_program(connection: Any, difference: Difference, last: LastMove) -> bool:
+    """Whether a move without an entry is a program's, which was killed before it journaled the move, or is about to."""
     place = difference.place
     if place.startswith(("workers/", "archive/")):
         return True
     is_completed = place.startswith("completed/")
     if is_completed or last.place.startswith("workers/"):
-        # Before a worker, a recovery or who cancels a job moves it, they journal how it ended.
+        # Before a worker or a recovery moves a job, or somebody cancels it, they journal how it ended.
         ended = connection.execute(
             "SELECT 1 FROM attempt WHERE job_uid = ?1 AND ended_at IS NOT NULL AND is_final = ?2 "
             "AND (?2 OR number = (SELECT max(number) FROM attempt WHERE job_uid = ?1))",
@@ -115,7 +119,7 @@ def _is_programs(connection: Any, difference: Difference, last: LastMove) -> boo
 
 
 def _found_entry(connection: Any, difference: Difference, last: LastMove) -> Entry:
-    """The entry of a file that was found at another place than the last recorded one."""
+    """The entry for a file that was found at another place than the last recorded one."""
     uid, place = str(difference.uid), difference.place
     not_before, held_reason = connection.execute(
         "SELECT not_before, held_reason FROM job WHERE id = ?", (difference.row,)
@@ -132,8 +136,8 @@ def _found_entry(connection: Any, difference: Difference, last: LastMove) -> Ent
 
 
 def _removal_entry(connection: Any, difference: Difference, last: LastMove, now: float) -> Entry:
-    """The entry of a file that is in no jar any more: seen to be gone at `now`, by the disk's clock, and `after` the last
-    move that is known. Whatever moved it later than that shows that it is there."""
+    """The entry for a file that is in no jar any more. It was missed at `now`, by the disk's clock, and is gone
+    `after` the last known move: any move later than that one shows that the file is there."""
     uid, place = str(difference.uid), difference.place
     more = _own_priority(connection, uid, place)
     number = _next_number(connection, uid)
@@ -146,7 +150,7 @@ def _next_number(connection: Any, uid: str) -> int:
 
 
 def _own_priority(connection: Any, uid: str, place: str) -> dict[str, Any]:
-    """The job's priority, where its name there does not say it."""
+    """The job's priority, if its name at that place does not show it."""
     name = name_in_place(place)
     priority = kept_priority(connection, uid, name)
     return {} if priority == priority_in_name(name) else {"priority": priority}

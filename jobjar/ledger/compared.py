@@ -1,8 +1,8 @@
-"""What was seen of large directories of jobs when they were compared with the ledger: when, how long it took, and what lay there
-and is no job.
+"""What was seen of large directories of jobs when they were compared with the ledger: when that was, how long it took,
+and which files there are no jobs.
 
-Reads and writes the tables directory_look and other_file, which are of this ledger alone: they say what its node saw, and may
-be lost. A directory is known by its place: limbo, unclaimed, unclaimed/CATEGORY.
+Reads and writes the tables directory_look and other_file. They belong to this ledger alone: they say what its node saw,
+and may be lost. A directory is known by its place: limbo, unclaimed, unclaimed/CATEGORY.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.placeholder import read_placeholder
 from jobjar.text import is_text
 
-# A directory of so many jobs or fewer is small: a question looks at it, and nothing is kept of it.
+# A directory of at most this many jobs is small: questions look at it, and nothing is kept about it.
 SMALL = 10_000
-# A directory that was changed so short a time ago may be changed again at what is the same time to its disk, which keeps
-# fractions of a second, or whole ones.
+# A directory that was changed within this time may change again and keep the same time. Its disk keeps fractions of a
+# second, or whole seconds.
 _TICK_S, _COARSE_TICK_S = 0.05, 2.0
-# What is found different again and again is not written again and again.
+# A directory that differs again and again is noted again only after this time.
 _PAUSE_S = 10.0
-# So many files that are no jobs are noted of a directory.
+# How many files that are no jobs are noted for a directory.
 _MOST_OTHERS = 1000
 
 
 class Look(NamedTuple):
-    """A comparison of a directory: its own time before (nanoseconds; 0: it may have been changed in that same moment, or it
-    differs), how many jobs the ledger had there, how long it took, when it was (by this node's clock)."""
+    """A comparison of a directory: the directory's own time before (nanoseconds; 0: it differs, or may have been
+    changed in that same moment), how many jobs the ledger had there, how long it took, when it was (this node's
+    clock)."""
 
     changed_ns: int
     jobs: int
@@ -40,14 +41,14 @@ class Look(NamedTuple):
 
 
 class Before(NamedTuple):
-    """A large directory before it is listed: its own time, and when that was."""
+    """A large directory before it is listed: its own time, and when that was read (monotonic clock)."""
 
     changed_ns: int
     began: float
 
 
 def count_jobs(connection: Any) -> dict[str, int]:
-    """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place; those that have none are left out."""
+    """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place, without empty ones."""
     query = (
         "SELECT CASE WHEN state = 'limbo' OR category = '' THEN state ELSE 'unclaimed/' || category END AS place, sum(jobs) "
         "FROM job_count WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
@@ -56,7 +57,7 @@ def count_jobs(connection: Any) -> dict[str, int]:
 
 
 def find_large(connection: Any) -> list[str]:
-    """The places of the directories that are large."""
+    """The places of the large directories."""
     return [place for place, jobs in count_jobs(connection).items() if jobs > SMALL]
 
 
@@ -67,7 +68,7 @@ def read_looks(connection: Any) -> dict[str, Look]:
 
 
 def begin_look(path: str) -> Before:
-    """What is to be known of a directory before it is listed."""
+    """What has to be known of a directory before it is listed."""
     status = look(path)
     return Before(0 if status is None else status.st_mtime_ns, time.monotonic())
 
@@ -75,8 +76,8 @@ def begin_look(path: str) -> Before:
 def note_look(
     connection: Any, place: str, before: Before, agrees: bool = True, others: Mapping[str, str] | None = None
 ) -> None:
-    """Note that a large directory was compared with the ledger: whether the two agree now, and, where that was looked at, what in
-    it is no job, and why. Writes nothing where that is known."""
+    """Note that a large directory was compared with the ledger: whether the two agree now, and, with `others`, which
+    files in it are no jobs, and why. Writes nothing that is known already."""
     now = time.time()
     jobs = count_jobs(connection).get(place, 0)
     tick_s = _TICK_S if before.changed_ns % 1_000_000_000 else _COARSE_TICK_S
@@ -98,22 +99,23 @@ def note_look(
 
 
 def list_others(connection: Any, place: str) -> dict[str, str]:
-    """What was noted in a directory that is no job, and why, by place."""
-    # From `place/` to what comes after all that begins so.
+    """The files that were noted in a directory as no jobs, and why, by place."""
+    # The range of all that begins with `place/`: `0` comes right after `/`.
     query = "SELECT place, reason FROM other_file WHERE place >= ? AND place < ? ORDER BY place"
     rows = connection.execute(query, (f"{place}/", f"{place}0"))
     return {other: reason for other, reason in rows if "/" not in other[len(place) + 1 :]}
 
 
 def find_others(entries: Iterable[os.DirEntry[str]], place: str) -> dict[str, str]:
-    """Which of these entries of a directory are no jobs, and why, by place; categories are left out, and what has gone."""
+    """Those of these entries of a directory that are no jobs, and why, by place, without categories and what has
+    gone."""
     found = {}
     for entry in entries:
         if place == "unclaimed" and is_category(entry):
             continue
         why_not = why_not_a_job(entry)
         if why_not:
-            # A name that is not UTF-8 is written as a program would print it: the ledger holds text alone.
+            # A name that is not UTF-8 is written as a program would print it: the ledger holds only text.
             found[f"{place}/{entry.name if is_text(entry.name) else ascii(entry.name)[1:-1]}"] = why_not
     return found
 
@@ -124,7 +126,7 @@ def is_category(entry: os.DirEntry[str]) -> bool:
 
 
 def why_not_a_job(entry: os.DirEntry[str]) -> str | None:
-    """Why an entry of a directory of jobs is none; None where it is one, or has gone."""
+    """Why an entry of a directory of jobs is no job; None if it is one, or has gone."""
     oddity = oddity_in_name(entry.name)
     if oddity:
         return f"its name: {oddity}"

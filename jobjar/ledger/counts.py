@@ -1,10 +1,10 @@
-"""Whether the counts that triggers keep (schema/0006) are what counting gives. Takes the driver's connection; reads only."""
+"""Whether the counts that triggers keep (schema/0006) are right. Takes the driver's connection and only reads."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What each table of counts is to have.
+# How the rows of each table of counts are counted.
 _COUNTED = {
     "job_count": "SELECT state, category, CASE state WHEN 'unclaimed' THEN priority ELSE 0 END AS of_priority, kind, count(*) "
     "FROM job GROUP BY state, category, of_priority, kind",
@@ -14,7 +14,7 @@ _COUNTED = {
 
 
 def find_wrong_counts(connection: Any) -> list[str]:
-    """The rows of each table of counts that are not what counting gives, as lines."""
+    """A line for each row of a table of counts that differs from what counting gives."""
     lines = []
     for table, query in _COUNTED.items():
         counted = set(connection.execute(query))

@@ -1,6 +1,6 @@
-"""A SQLite file as such: the driver, what its errors mean, whether a file is sound, copies of one.
+"""A SQLite file as such: the driver, what its errors mean, whether a file is sound, copies of a file.
 
-Reads the file that it is asked about; writes only copies, under the names that callers give. A crash leaves a part of a copy.
+Reads the file that it is given. Writes only copies, to the paths that callers give. A crash leaves a part of a copy.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
 _ERROR, _READ_ONLY, _CORRUPT, _FULL, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 13, 14, 26
 _NO_ROOM_FOR_SHM = 10 | 19 << 8
-# What is raised where a database cannot be read as one; of SQLite's own words some do not decode.
+# The errors of a file that cannot be read as a database. Some of SQLite's messages do not decode.
 UNREADABLE = (driver.Error, peewee.PeeweeException, UnicodeDecodeError)
 _MAGIC = b"SQLite format 3\0"
-# One row from the end of each large table, and all of the small ones: what a copy that stopped midway does not have.
+# One row from the end of each large table, and all rows of the small ones: a copy that stopped midway lacks these.
 _SAMPLES = (
     "SELECT count(*) FROM sqlite_master",
     "SELECT count(*) FROM journal_position",
@@ -42,7 +42,7 @@ _STEP_PAGES = 4096
 
 
 def name_error(error: Exception, path: str) -> JarError:
-    """The error of ours that says what one of SQLite's or peewee's means."""
+    """The error of ours that says what an error of SQLite or peewee means."""
     cause = (error.__cause__ or error.__context__ or error) if isinstance(error, peewee.PeeweeException) else error
     code = getattr(cause, "sqlite_errorcode", None)
     reason = str(error)
@@ -50,7 +50,7 @@ def name_error(error: Exception, path: str) -> JarError:
         return LedgerCorrupt(path=path, reason=reason)
     if is_full(cause):
         if most_is_wal(path):
-            # To write it back wants room for the pages that it adds.
+            # Writing it back needs room for the pages that it adds.
             size = os.stat(f"{path}-wal").st_size
             reason += (
                 f", of which the ledger's write-ahead log takes {size / 1e6:.1f} MB; `recover_jobs` gives that back"
@@ -60,17 +60,17 @@ def name_error(error: Exception, path: str) -> JarError:
 
 
 def _is_damaged(code: int | None, reason: str, path: str) -> bool:
-    """Whether an error of SQLite's says that a file is not what was written."""
+    """Whether an error of SQLite says that a file is not as it was written."""
     if any(words in reason for words in ("malformed", "not a database", "no such table", "decode")):
         return True
     if code is None:
         return False
     primary = code & 0xFF
     if primary == _ERROR:
-        # What is asked is fixed and tested: it is the tables that are others. But an error may also have ended a transaction.
+        # Our queries are fixed and tested, so the tables must be wrong. But an error may also have ended a transaction.
         return "transaction" not in reason
     if code == _READ_ONLY:
-        return os.access(path, os.W_OK)  # so its header says
+        return os.access(path, os.W_OK)  # then the header of the file says so
     if primary == _CANNOT_OPEN:
         return any(map(_is_no_file, (path, f"{path}-wal", f"{path}-shm")))
     return primary in (_CORRUPT, _NOT_A_DATABASE)
@@ -85,7 +85,7 @@ def most_is_wal(path: str) -> bool:
 
 
 def _is_no_file(path: str) -> bool:
-    """Whether something else than a file lies at a name."""
+    """Whether something other than a file is at a path."""
     try:
         return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -93,7 +93,7 @@ def _is_no_file(path: str) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether one of SQLite's errors says that the disk has no room."""
+    """Whether an error of SQLite says that the disk has no room."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF == _FULL or code == _NO_ROOM_FOR_SHM)
 
@@ -104,8 +104,8 @@ def check_database(path: str) -> None:
 
 
 def probe_database(path: str) -> None:
-    """What is cheap at any size and shows a copy that is not whole: the size against the header's, the schema's version, a
-    few reads. Raises as `check_database`, and OSError."""
+    """Check in a moment, at any size, that a copy is whole: its size against the header's, the schema's version, a
+    few rows. Raises as `check_database`, and OSError."""
     check_size(path)
     _look_into(path, _SAMPLES)
 
@@ -119,7 +119,7 @@ def check_size(path: str) -> None:
         raise LedgerCorrupt(path=path, reason="it is not a database")
     page_size = int.from_bytes(header[16:18], "big")
     pages = int.from_bytes(header[28:32], "big")
-    # The count of pages holds where these two agree (SQLite's file format, 1.3.7).
+    # The header's number of pages holds if these two counters agree (SQLite's file format, 1.3.7).
     if header[24:28] == header[92:96] and pages * (65536 if page_size == 1 else page_size) != size:
         raise LedgerCorrupt(path=path, reason=f"it has {size} bytes instead of {pages * page_size}: half a copy")
 
@@ -142,20 +142,20 @@ def _look_into(path: str, questions: tuple[str, ...]) -> None:
 
 
 def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
-    """Copy a snapshot, which nobody changes, and see that the copy is whole; with `thorough`, look at every page of it.
+    """Copy a snapshot, which nobody changes, and check that the copy is whole; with `thorough`, check every page.
 
-    Raises LedgerCorrupt, NewerLedger, LedgerUnavailable, OSError; then there is nothing at `target`.
+    Raises LedgerCorrupt, NewerLedger, LedgerUnavailable, OSError. Then there is nothing at `target`.
     """
     try:
         check_size(path)
         os.close(open_shared(target, os.O_RDWR))
-        shutil.copyfile(path, target)  # in the kernel, where it can
+        shutil.copyfile(path, target)  # in the kernel, if it can
         probe_database(target)
         if thorough:
             check_database(target)
     except LedgerUnavailable as error:
         remove_database(target)
-        raise type(error)(**{**error.fields, "path": path}) from error  # the copy is nobody's concern
+        raise type(error)(**{**error.fields, "path": path}) from error  # nobody knows the copy
     except BaseException:
         remove_database(target)
         raise
@@ -163,7 +163,7 @@ def copy_snapshot(path: str, target: str, thorough: bool = False) -> None:
 
 
 def copy_live(path: str, target: str) -> None:
-    """Copy a ledger that others may be writing to, with read permission alone, without touching a file beside it.
+    """Copy a ledger that others may be writing to. This needs read permission alone, and touches no file beside it.
 
     Raises as `copy_snapshot`.
     """
@@ -172,7 +172,8 @@ def copy_live(path: str, target: str) -> None:
             before = _state(path)
             options = "&readonly_shm=1"
             if not _has_content(f"{path}-wal") and not os.path.exists(f"{path}-shm"):
-                # Nobody has it open, all of it is in the one file, and SQLite could not make the others for a reader.
+                # Nobody has it open, all of it is in the one file, and a reader's SQLite could not make the other
+                # files.
                 options += "&immutable=1"
             try:
                 back_up(path, target, options)
@@ -192,10 +193,11 @@ def copy_live(path: str, target: str) -> None:
 
 
 def back_up(path: str, target: str, options: str = "", between_pieces: Callable[[], None] = lambda: None) -> None:
-    """Copy a ledger that others may be writing to, as it is now, by SQLite's backup interface: in steps, and `between_pieces` is
-    called between them. `options` are added to the URI of what is read.
+    """Copy a ledger that others may be writing to, as it is now, with SQLite's backup interface. It works in steps, and
+    calls `between_pieces` between them. `options` are added to the source's URI.
 
-    The copy is not in WAL mode: who may only read it can open it by any program. It is not synced. Raises SQLite's errors.
+    The copy is not in WAL mode, so any program can open it with read permission alone. It is not synced. Raises
+    SQLite's errors.
     """
     os.close(open_shared(target, os.O_RDWR))
     with (
@@ -204,10 +206,10 @@ def back_up(path: str, target: str, options: str = "", between_pieces: Callable[
         ) as source,
         contextlib.closing(driver.connect(target)) as copy,
     ):
-        # Held through all steps: a backup would begin again at each write of another process.
+        # Held through all steps: else the backup would begin again at each write of another process.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        # SQLite's own sync would come at its end, in one piece; that of who keeps the copy is enough.
+        # SQLite would sync at its end, in one piece. The caller syncs the copy if it is kept.
         copy.execute("PRAGMA synchronous = off")
         source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: between_pieces())
         copy.execute("PRAGMA journal_mode = delete")
@@ -226,7 +228,7 @@ def _has_content(path: str) -> bool:
 
 
 def remove_database(path: str, sidecars_only: bool = False) -> None:
-    """Remove a database file that nobody uses, and what SQLite made beside it."""
+    """Remove a database file that nobody uses, and the files that SQLite made beside it."""
     for suffix in ("-wal", "-shm", "-journal") if sidecars_only else ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(OSError):
             os.unlink(path + suffix)

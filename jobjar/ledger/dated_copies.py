@@ -1,7 +1,7 @@
-"""Dated copies of a ledger home's database, made by SQLite's backup interface while it is in use.
+"""Dated copies of a ledger home's database, made with SQLite's backup interface while it is in use.
 
-Reads the live ledger; writes `<home>/copies/ledger-YYYY-MM-DD.db` under a temporary name, fsync, rename. Killed midway a
-temporary file stays, which `sweep_copies` of a later night removes.
+Reads the live ledger. Writes `<home>/copies/ledger-YYYY-MM-DD.db`: temporary name, fsync, rename. Killed midway, a
+temporary file stays, which `sweep_copies` removes in a later night.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def copy_database(ledger: Ledger, path: str) -> None:
 
 
 def make_dated_copy(ledger: Ledger, date: str) -> str:
-    """Copy the live ledger as that of `date` (YYYY-MM-DD); keep the newest seven. Returns the copy's path."""
+    """Copy the live ledger as the copy of `date` (YYYY-MM-DD), and keep the newest seven copies. Returns the copy's
+    path. Raises as `copy_database`."""
     directory = ledger.home.copies
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, os.stat(ledger.home.path).st_mode & 0o770)

@@ -1,4 +1,4 @@
-"""What differs between the ledger and the directories: one point of it, and how it is said to people."""
+"""One difference between the ledger and the directories, and its words for people."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _REMOVALS = "jobs that had ended have no file any more: somebody removed these, 
 
 
 class Difference(NamedTuple):
-    """The ledger and the directories disagree. `kind`: moved (the file of `row` is at `place`), new (nobody knows the
-    file at `place`), gone (there is no file for `row`)."""
+    """The ledger and the directories disagree. `kind`: moved (the file of `row` is at `place`), new (the file at
+    `place` is not known), gone (`row` has no file)."""
 
     kind: str
     row: int | None
@@ -28,11 +28,11 @@ class Difference(NamedTuple):
 
     @property
     def is_removal(self) -> bool:
-        """A job that had ended, and whose file is not there any more: somebody removed it, and its history stays."""
+        """Whether a job had ended and its file is gone: somebody removed that, and the job's history stays."""
         return self.kind == "gone" and self.was.startswith(("completed/", "archive/"))
 
     def as_line(self) -> Line:
-        """For people: this difference, and what several like it are."""
+        """This difference as a line for people, with the words for several like it."""
         if self.is_removal:
             return Line(
                 f"{self.place}: the file of this job ({self.uid or 'no id'}), which had ended, was removed", _REMOVALS

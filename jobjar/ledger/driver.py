@@ -1,4 +1,4 @@
-"""SQLite's driver without peewee, for who has but a moment, and how its URIs write a path. Reads and writes nothing."""
+"""SQLite's driver without peewee, for short tasks, and paths as its URIs write them. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def quick_driver() -> Any:
-    """A driver. It need not be the one that peewee chooses, whose choice takes both to be loaded: so nobody keeps a connection of
-    it open, whose end might take away the locks of another one's to the same file (sqlite.org/howtocorrupt.html, 2.2.1)."""
+    """A driver. It may be another than peewee's, whose choice needs both to be loaded. So keep no connection of it
+    open: closing that could release the locks of another connection to the same file (sqlite.org/howtocorrupt.html,
+    2.2.1)."""
     try:
         return importlib.import_module("pysqlite3")
     except ImportError:

@@ -1,9 +1,9 @@
-"""Whether entries of journals say what entries may say: types, ranges, and names that are names.
+"""Whether journal entries are valid: types, ranges, and names that are names.
 
-Anybody who may write to a jar may append to a journal; what is folded becomes paths, process ids and dates. An entry that does
-not fit is none: it counts as torn. Folding is the busiest path there is, so that rows are looked at a column at a time, in a few
-passes that the interpreter does by itself (`check_rows`); which of the entries it was is seen when they come one by one.
-Reads what it is given; writes nothing.
+Anybody who may write to a jar may append to a journal, and what is folded becomes paths, process ids and dates. An
+invalid entry counts as torn. Folding is the busiest path there is, so rows are checked a column at a time, in a few
+passes that the interpreter does by itself (`check_rows`). Applying entries one at a time shows which is invalid. Reads
+what it is given; writes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_NAMES = {"", ".", ".."}
 
 
 def are_paths(values: Sequence[Any]) -> bool:
-    """Whether all are paths that lead to nowhere but below where they begin."""
+    """Whether all are paths that stay below where they begin."""
     together = "\0".join(values)  # TypeError: not all are texts
     if together.count("\0") >= max(1, len(values)):
         return False
@@ -43,7 +43,7 @@ def are_names(values: Sequence[Any]) -> bool:
 
 
 def _are_few(fits: Callable[[Any], bool]) -> _Check:
-    """For columns in which the same value comes again and again."""
+    """The check of columns in which the same values come again and again."""
     return lambda values: all(map(fits, set(values)))
 
 
@@ -52,7 +52,7 @@ def _without_none(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    return math.isfinite(sum(values))  # one that is none makes none of the sum; TypeError: not all are numbers
+    return math.isfinite(sum(values))  # an infinite one, or NaN, makes the sum so; TypeError: not all are numbers
 
 
 def _are_times(values: Sequence[Any]) -> bool:
@@ -68,8 +68,8 @@ _names_or_none, _texts_or_none = _or_none(_names), _or_none(_texts)
 _categories, _pids_or_none = _are_few(is_category), _or_none(_are_few(is_pid))
 _times_or_none, _numbers_or_none = _or_none(_are_times), _or_none(_are_numbers)
 
-# By kind of rows as apply.py makes them, the check of each column. None: it comes from a row that is looked at, or SQLite makes a
-# text of it.
+# The check of each column, by kind of rows as apply.py makes them. None: the value comes from a row that is checked, or
+# SQLite makes it a text.
 MOVES: tuple[_Check | None, ...] = (are_names, _counts, _are_times, are_paths, are_paths)
 CLAIMS: tuple[_Check | None, ...] = (None, _counts, _names, _names)
 STARTS: tuple[_Check | None, ...] = (are_names, _counts, _names, _names, _pids_or_none, _numbers_or_none)
@@ -84,12 +84,12 @@ SUBMISSIONS: tuple[_Check | None, ...] = (
     *(_numbers_or_none,) * 3,
     *(_texts, _names_or_none, _numbers_or_none, are_names, _categories),
 )
-# Of the rows of jobs: those that do not come from other rows.
+# For rows of jobs: the columns that do not come from other rows.
 JOBS: tuple[_Check | None, ...] = (None, None, None, None, _categories, None, _numbers_or_none)
 
 
 def check_rows(rows: Sequence[Sequence[Any]], checks: Sequence[_Check | None]) -> None:
-    """Raise ValueError, TypeError or OverflowError where one of the rows is none that an entry makes."""
+    """Raise ValueError, TypeError or OverflowError if one of the rows does not come from a valid entry."""
     if rows:
         for check, column in zip(checks, zip(*rows, strict=False), strict=False):
             if check is not None and not check(column):
@@ -100,8 +100,7 @@ def _is_path(value: Any) -> bool:
     return is_text(value) and are_paths((value,))
 
 
-# Values of the rows that ledger/apply_others.py makes, by their columns; what is no path and no number may be any text, or
-# missing.
+# The checks of the rows that ledger/apply_others.py makes, by column. Other columns may be any text, or missing.
 _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
     **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),
@@ -115,11 +114,11 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "until": is_number,
 }
 _text_or_none = or_none(is_text)
-_WITHOUT_A_CHECK = ("number",)  # made here, from the value
+_WITHOUT_A_CHECK = ("number",)  # apply_others.py makes it from the value
 
 
 def check_details(row: Mapping[str, Any], is_name_a_path: bool) -> None:
-    """Raise ValueError where a row of details is none that an entry makes."""
+    """Raise ValueError if a row of details does not come from a valid entry."""
     for column, value in row.items():
         fits = _DETAILS.get(column, _text_or_none)
         if column == "name":

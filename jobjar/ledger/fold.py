@@ -1,6 +1,6 @@
-"""Fold journals into the ledger: each entry once, with the same result in whatever order journals are read (apply.py).
+"""Fold journals into the ledger: each entry once, with the same result in any order of journals (apply.py).
 
-Reads journals from the positions that the ledger records; writes rows and the new positions in the same transaction.
+Reads journals from the positions that the ledger records. Writes rows and the new positions in the same transaction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.errors import LedgerCorrupt
 from jobjar.host import node_name
-from jobjar.journal.growth import told_sizes
+from jobjar.journal.growth import marked_sizes
 from jobjar.journal.read import (
     Entry,
     JournalFile,
@@ -39,22 +39,22 @@ from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
 if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
 
-# So much of a journal is put together in memory at a time.
+# How much of a journal is read into memory at a time.
 _CHUNK_BYTES = 1 << 20
-# And so much, some hundred entries, where others wait.
+# The same where others wait: some hundred entries.
 _PIECE_BYTES = 1 << 15
-# How long after a job was completed or removed there may still come an entry of its outcome: longer than a network disk
-# keeps what was appended to itself.
-TOLD_WITHIN_S = 5.0
-# So many entries of several journals are applied together.
+# An entry of a job's outcome may still come for so long after the job was completed or removed. A network disk keeps
+# appended lines to itself for less time.
+OUTCOME_COMES_WITHIN_S = 5.0
+# How many entries of several journals are applied together.
 _BATCH = 5_000
-# What is shorter is applied in a moment.
+# Fewer entries are applied in a moment.
 _LONG = 500
 
 
 class _Read(NamedTuple):
-    """What was read of a journal: its entries, how many lines they and torn ones were, and the offsets before and after
-    them."""
+    """What was read of a journal: its entries, how many lines were taken and how many of these were torn, and the
+    offsets before and after them."""
 
     journal: str
     entries: list[Entry]
@@ -65,8 +65,8 @@ class _Read(NamedTuple):
 
 
 def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
-    """Fold what is new in one journal, at most `limit` lines, and record how far; returns the number of lines taken.
-    Inside the caller's transaction."""
+    """Fold what is new in one journal, at most `limit` lines, and record how far. Returns the number of lines taken.
+    Runs inside the caller's transaction."""
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
     taken = 0
     for read in _read_new(path, row[0] if row else 0, limit):
@@ -75,8 +75,8 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
 
 
 def fold_piece(connection: Any, path: str) -> int:
-    """Fold what comes next in one journal, as much of it as is read at a time, and record how far; returns up to where it is
-    folded. Inside the caller's transaction."""
+    """Fold the next piece of one journal, as much as is read at a time, and record how far. Returns the offset up to
+    which the journal is folded. Runs inside the caller's transaction."""
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
     offset: int = row[0] if row else 0
     for read in _read_new(path, offset):
@@ -92,11 +92,14 @@ def fold_journals(
     meter: Meter = SILENT,
     opens_all: bool = True,
 ) -> int:
-    """Fold what is new in all journals, or what of it is before the offsets `until`, by the journals' keys; returns the number
-    of lines taken. Inside the caller's transaction. The meter gets bytes. Without `opens_all`, those of other nodes that are
-    told to have nothing new (journal/growth.py) are not opened: what was appended just now may be missing then."""
+    """Fold what is new in all journals, with `until` only up to these offsets, by the journals' keys.
+
+    Returns the number of lines taken. Runs inside the caller's transaction. The meter counts bytes. Without
+    `opens_all`, a journal of another node is not opened if its recorded size (journal/growth.py) is folded already;
+    entries appended just now may be missing then.
+    """
     names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
-    told = {} if opens_all else told_sizes(names)
+    told = {} if opens_all else marked_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0
     reads: list[_Read] = []
@@ -117,10 +120,10 @@ def fold_journals(
 
 
 def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATIENCE_S, meter: Meter = SILENT) -> None:
-    """Fold what is new in all journals, a few hundred lines in a transaction: what is read, is read without the lock.
+    """Fold what is new in all journals, a few hundred lines per transaction. Journals are read without the lock.
 
-    Killed midway, what was folded stays so. A ledger that knows nothing yet is filled in one go: a worker that found half of it
-    would number its attempts wrongly. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    Killed midway, what was folded stays folded. An empty ledger is filled in one transaction: a worker that found half
+    of it would number its attempts wrongly. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
     """
     with ledger.writing(patience_s) as connection:
         positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
@@ -136,14 +139,14 @@ def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATI
                 if folded == read.start:
                     _apply(connection, [read])
                 elif folded < read.end:
-                    # Somebody else folded some of it, and left little; or made the ledger anew.
+                    # Another process folded a part and left little, or made the ledger anew: fold the rest at once.
                     fold_journals(connection, layout)
                     return
 
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Entries make no circles, and there are so many of them that looking for some takes a quarter of a long fold."""
+    """Switch garbage collection off. Entries form no cycles, and searching them all takes a quarter of a long fold."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +157,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def _apply(connection: Any, reads: list[_Read]) -> int:
-    """Apply what was read, of all journals at once: a job's entries come from several."""
+    """Apply what was read, of all journals together: a job's entries come from several."""
     if not reads:
         return 0
     if len(reads) > 1 or len(reads[0].entries) >= _LONG:
@@ -163,7 +166,7 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
     refused = apply_entries(connection, together)
     for read in reads:
         torn = read.torn
-        if refused:  # which are in which journal? Applying what was applied changes nothing.
+        if refused:  # which journals have them? Applying an entry again changes nothing
             none_of_ours = refused if len(reads) == 1 else apply_entries(connection, read.entries)
             if none_of_ours:
                 pass_over(read.journal, f"{none_of_ours} of its lines say what no entry may say")
@@ -179,8 +182,8 @@ def _apply(connection: Any, reads: list[_Read]) -> int:
 def _read_new(
     path: str, offset: int, limit: int | None = None, end: int = sys.maxsize, chunk_bytes: int = _CHUNK_BYTES
 ) -> Iterator[_Read]:
-    """What a journal has from `offset` up to `end`, in pieces; with `limit`, one piece of at most so many lines. What is no
-    journal, or damaged, has nothing."""
+    """What a journal has from `offset` up to `end`, in pieces; with `limit`, one piece of at most `limit` lines. A
+    file that is damaged or no journal gives nothing."""
     try:
         yield from _read_fit(path, offset, limit, end, chunk_bytes)
     except UnfitFile as error:
@@ -189,9 +192,9 @@ def _read_new(
 
 def _read_fit(path: str, offset: int, limit: int | None, end_of_all: int, chunk_bytes: int) -> Iterator[_Read]:
     if offset and folded_end(path) == offset:
-        return  # compressed, and all of it known
+        return  # compressed, and wholly folded
     try:
-        # Opened afresh each time: a network disk shows what another node appended to those who open the file.
+        # Opened anew each time: a network disk shows what another node appended only to those who open the file.
         journal = open_to_read(path)
     except FileNotFoundError:
         return
@@ -218,13 +221,13 @@ def _read_fit(path: str, offset: int, limit: int | None, end_of_all: int, chunk_
 
 
 def _is_own(path: str) -> bool:
-    """Whether this node appends to a journal, or did."""
+    """Whether this node appends to a journal, or did so before."""
     return os.path.basename(path).startswith(f"{node_name()}.") and path.endswith(".jsonl")
 
 
 def _check_end(journal: JournalFile, path: str, offset: int) -> None:
-    """Raise LedgerCorrupt where no line of this node's own journal ends at `offset`: a crash of the node took back what the
-    ledger has folded, whatever a sync had promised, and the ledger says more than could be made again."""
+    """Raise LedgerCorrupt if no line of this node's own journal ends at `offset`. A crash of the node then took back
+    what the ledger has folded, in spite of a sync, and the ledger has more than could be made again."""
     around = journal.read_at(2, offset - 1)
     if not around or around[1:] not in (b"", b"\n"):
         reason = f"it has folded {offset} bytes of {os.path.basename(path)}, of which a crash took some back"
@@ -232,12 +235,12 @@ def _check_end(journal: JournalFile, path: str, offset: int) -> None:
 
 
 def _sync_own(path: str) -> int:
-    """Up to where a journal may be read. One that this node writes to a network disk is synced first: a crash of the node
-    would take back what its ledger, on a disk of its own, had folded already."""
+    """The offset up to which a journal may be read. If this node writes it to a network disk, it is synced first: a
+    crash of the node could else take back what its ledger, on a disk of its own, had folded."""
     if not _is_own(path) or _is_local(os.path.dirname(path)):
         return sys.maxsize
     try:
-        # For writing alone: MooseFS does not sync through a descriptor that may read and has not written.
+        # Open it for writing only: MooseFS does not sync through a descriptor that may read and has not written.
         descriptor = patiently(lambda: open_regular(path, os.O_WRONLY), path, FLICKER_S)
     except (FileNotFoundError, PermissionError):
         return sys.maxsize
@@ -255,8 +258,8 @@ _is_local = functools.cache(is_local)
 def _read_one_by_one(
     journal: JournalFile, entries: list[Entry], offset: int, limit: int | None, end: int
 ) -> tuple[int, int, int]:
-    """Where a part of a journal does not parse as a whole: take what does into `entries`. Returns how many lines were taken,
-    how many of them are torn, and the offset after them."""
+    """Read a part of a journal that does not parse as a whole, line by line, and add the good lines to `entries`.
+    Returns how many lines were taken, how many of them are torn, and the offset after them."""
     taken = torn = 0
     for line in read_journal(journal, offset, end):
         if line.entry is None:
@@ -275,18 +278,19 @@ def journal_paths(layout: Layout) -> list[str]:
 
 
 def unfolded_bytes(connection: Any, layout: Layout) -> int:
-    """How much of all journals a ledger has not folded yet."""
+    """How many bytes of all journals a ledger has not folded yet."""
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     unfolded = 0
     for path in journal_paths(layout):
-        with contextlib.suppress(FileNotFoundError):  # it is compressed at this moment
+        with contextlib.suppress(FileNotFoundError):  # it is being compressed at this moment
             size = folded_end(path) or os.stat(path).st_size
             unfolded += max(0, size - positions.get(journal_key(path), 0))
     return unfolded
 
 
 def others_are_due(polled_file: str, poll_time_s: float) -> bool:
-    """Whether this node has not looked at the other nodes' journals for `poll_time_s`; if so, notes that it does now."""
+    """Whether this node has not looked at the other nodes' journals for `poll_time_s`. If so, it notes that it does
+    now."""
     now = time.time()
     try:
         if 0 <= now - os.lstat(polled_file).st_mtime < poll_time_s:

@@ -1,9 +1,9 @@
-"""Ledger homes: where a node keeps its live ledger, which journal it appends to, and the one writer's lock.
+"""Ledger homes: where a node keeps its live ledger, which journal it appends to, and the writer's lock.
 
-On a local disk the home is the jar's `ledger/`; where the jar is on a network disk it is a directory of this node.
+On a local disk the home is the jar's `ledger/`. Where the jar is on a network disk it is a directory of this node.
 JJ_LEDGER_HOME overrides both. A home holds `ledger.db`, `lock` and `writer` (the name of its journal). A crash in here
-leaves at most an unused journal name. A home outside of its jar also holds `jar`, which says whose it is, and is made
-again when it was removed: what it knew is in the journals.
+leaves at most an unused journal name. A home outside its jar also holds `jar`, which says whose it is. It is made again
+if it was removed: what it knew is in the journals.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, SharedLed
 from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.journal.append import Journal
-from jobjar.journal.growth import ToldJournal
+from jobjar.journal.growth import MarkedJournal
 from jobjar.journal.read import journal_key, list_journals
 from jobjar.layout import Layout
 from jobjar.ledger.jar_id import read_jar_id
@@ -40,20 +40,20 @@ HOMES = "/var/tmp"
 
 
 def split_journal_name(name: str) -> tuple[str, int]:
-    """The name of a home's first journal, and which of the home's journals this one is, counted from 1."""
+    """The name of a home's first journal, and the number of this one among the home's journals, counted from 1."""
     found = re.fullmatch(r"(.+\.[0-9a-z]+)(?:-([0-9]+))?", name)
     return (found.group(1), int(found.group(2) or 1)) if found else (name, 1)
 
 
 def next_journal_name(name: str) -> str:
-    """What the journal after the one of this name is called: `x`, `x-2`, `x-3` …"""
+    """The name of the journal after this one: `x`, `x-2`, `x-3` …"""
     first, number = split_journal_name(name)
     return f"{first}-{number + 1}"
 
 
 class LedgerHome:
-    """The paths of one ledger home. `has_other_homes`: other nodes have homes of their own, as on a network disk; else this is
-    the jar's own directory, which all its processes use."""
+    """The paths of one ledger home. With `has_other_homes`, other nodes have homes of their own, as on a network
+    disk; else this is the jar's own directory, which all its processes use."""
 
     def __init__(self, path: str, has_other_homes: bool) -> None:
         self.path = path
@@ -73,22 +73,23 @@ class LedgerHome:
 
     @property
     def writer_file(self) -> str:
-        """The file that names the journal of this run of the node: `writer`; or one of its own, where that is of another run of
-        this boot. That is another container, which uses this home too: they would name each other's next journal in turns."""
+        """The file that names the journal of this run of the node: `writer`, or another file if `writer` is of
+        another run of the same boot. That run is another container that uses this home too. With one file, each
+        would name the other's next journal in turn."""
         first = f"{self.path}/writer"
         run = "" if not self.has_other_homes else _read_run(first)
         is_others = bool(run) and run != node_run() and run.partition(".")[0] == boot_id()
         return f"{first}.{zlib.crc32(node_run().encode()):08x}" if is_others else first
 
     def journal_name(self) -> str:
-        """The name of the journal that this home's processes append to; chosen once, by the first who asks."""
+        """The name of the journal that this home's processes append to. The first that asks chooses it, once."""
         name, ended = self._read_writer()
         if name:
             return name
         name = next_journal_name(ended) if ended else f"{node_name()}.{new_id()[:8]}"
         writer, temporary = self._write_name(name)
         try:
-            # link, not rename: of two processes that get here at once the first one's name stands.
+            # link, not rename: if two processes get here at once, the first one's name stands.
             os.link(temporary, writer)
         except FileExistsError:
             return self.journal_name()
@@ -97,10 +98,11 @@ class LedgerHome:
         return name
 
     def _read_writer(self) -> tuple[str, str]:
-        """The name in the writer file; or '', no such file any more, and the name that this home's last journal has.
+        """The name in the writer file and ''; or '' and the name of this home's last journal, and no such file any
+        more.
 
-        A network disk may have some of what this node appended before it crashed, lose some, and get some late, over what
-        was appended since: after each start of the node its processes append to another journal.
+        A network disk may have some of what this node appended before it crashed, lose some, and get some late, over
+        what was appended since. So after each start of the node its processes append to another journal.
         """
         try:
             text = read_regular(self.writer_file).decode(errors="replace")
@@ -111,7 +113,7 @@ class LedgerHome:
             self._drop_writer(None)
             return "", ""
         name, _, run = text.strip().partition(" ")
-        # A home that was copied with its machine has another node's name in it, to whose journal only that node appends.
+        # A home that was copied with its machine has another node's name in it. Only that node appends to that journal.
         is_own = not self.has_other_homes or name.startswith(f"{node_name()}.")
         is_name = is_own and re.fullmatch(r"[^/\0\s.][^/\0\s]*", name) is not None
         if is_name and (run == node_run() or (not self.has_other_homes and not run)):
@@ -120,8 +122,8 @@ class LedgerHome:
         return "", name if is_name else ""
 
     def _drop_writer(self, text: str | None) -> None:
-        """Remove the writer file, if it is still the one with `text` in it (None: what can be read as none), and those of
-        containers of earlier boots."""
+        """Remove the writer file if it still has `text` in it (None: unreadable), and those of containers of earlier
+        boots."""
         import glob
 
         for path in glob.glob(f"{glob.escape(self.path)}/writer.????????"):
@@ -142,7 +144,7 @@ class LedgerHome:
             os.unlink(aside)
 
     def following_journal(self, layout: Layout, name: str) -> str:
-        """The name of this home's journal after `name`: one that nothing in the jar has."""
+        """A name for this home's journal after `name` that nothing in the jar has."""
         following = next_journal_name(name)
         names = os.listdir(layout.journals)
         taken = {journal_key(path) for path in (*names, *list_journals(layout.journals))}
@@ -151,12 +153,12 @@ class LedgerHome:
         return following
 
     def name_next_journal(self, name: str) -> None:
-        """Have this home's processes append to the journal `name` from now on. Under the lock."""
+        """Make this home's processes append to the journal `name` from now on. The caller holds the lock."""
         writer, temporary = self._write_name(name)
         os.rename(temporary, writer)
 
     def _write_name(self, name: str) -> tuple[str, str]:
-        """Write a writer file under a temporary name; returns the name that it is to have, and the one that it has."""
+        """Write a writer file under a temporary name; returns its final name and the temporary one."""
         writer = self.writer_file
         temporary = temporary_path(writer)
         descriptor = create_file(temporary, 0o600)
@@ -169,7 +171,7 @@ class LedgerHome:
         return writer, temporary
 
     def open_journal(self, layout: Layout) -> Journal:
-        """This home's journal, ready to append to; it follows when a rotation names another."""
+        """This home's journal, ready to append to. It follows when a rotation names another. Raises CannotUseJar."""
 
         def find_path() -> str:
             return f"{layout.journals}/{self.journal_name()}.jsonl"
@@ -183,7 +185,7 @@ class LedgerHome:
         try:
             if not self.has_other_homes:
                 return Journal(find_path(), find_path, find_other)
-            return ToldJournal(find_path(), find_path, find_other, self.told_file)
+            return MarkedJournal(find_path(), find_path, find_other, self.told_file)
         except OSError as error:
             raise CannotUseJar(
                 action="write to the ledger home", path=self.path, reason=explain_at(error, self.path)
@@ -191,8 +193,8 @@ class LedgerHome:
 
     @contextlib.contextmanager
     def locked(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
-        """Hold the writer's lock of this home; inside itself it does nothing. Raises LedgerBusy after `patience_s` (0: at
-        once), LedgerUnavailable."""
+        """Hold the writer's lock of this home. A nested call does nothing. Raises LedgerBusy after `patience_s` (0:
+        at once), LedgerUnavailable."""
         if self._is_locked:
             yield
             return
@@ -201,14 +203,15 @@ class LedgerHome:
             while True:
                 descriptor = self._open_lock()
                 try:
-                    # What portalocker does too, without the tenth of a millisecond that it takes when nobody is in the way.
+                    # portalocker does the same, but takes a tenth of a millisecond for it when nobody is in the way.
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if patience_s <= 0:
                         raise LedgerBusy(path=self.path, waited_s=0) from None
                     if not _try_for(descriptor, SPIN_S):
                         self._wait_for_lock(descriptor, patience_s)
-                # A home of this node may be removed under its workers: who comes next locks another file of that name.
+                # A home of this node may be removed under its workers. The next process would lock a new file of that
+                # name.
                 if not self.has_other_homes or os.fstat(descriptor).st_nlink:
                     break
                 os.close(descriptor)
@@ -232,7 +235,8 @@ class LedgerHome:
         return self._lock_descriptor
 
     def _wait_for_lock(self, descriptor: int, patience_s: float) -> None:
-        """Wait in the kernel, where waiters are served in order; a holder that was stopped must not stop us too."""
+        """Wait in the kernel, which serves waiters in order. An alarm ends the wait: a stopped holder must not stop
+        us too."""
         import signal
         import threading
 
@@ -246,7 +250,7 @@ class LedgerHome:
             raise LedgerBusy(path=self.path, waited_s=patience_s)
 
         before = signal.signal(signal.SIGALRM, give_up)
-        # A process has one such timer: one that the program that uses this library had set goes on afterwards.
+        # A process has one such timer. If the program that uses this library had set it, it goes on afterwards.
         started = time.monotonic()
         left_s, interval_s = signal.setitimer(signal.ITIMER_REAL, patience_s)
         try:
@@ -262,7 +266,7 @@ class LedgerHome:
 
 
 def _read_run(path: str) -> str:
-    """The run of the node that a writer file was written in; '' where it does not say, or there is none."""
+    """The run of the node in which a writer file was written; '' if the file does not say, or is missing."""
     try:
         return read_regular(path).decode(errors="replace").strip().partition(" ")[2]
     except (FileNotFoundError, UnfitFile):
@@ -270,7 +274,7 @@ def _read_run(path: str) -> str:
 
 
 def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
-    """Lock an open file, asking again and again: where no signal can end a wait in the kernel. Raises LedgerBusy."""
+    """Lock an open file by asking again and again, where no signal can end a wait in the kernel. Raises LedgerBusy."""
     import portalocker
 
     deadline = time.monotonic() + patience_s
@@ -285,8 +289,8 @@ def poll_for_lock(descriptor: int, path: str, patience_s: float) -> None:
 
 
 def _try_for(descriptor: int, seconds: float) -> bool:
-    """Try again for as long as a claim holds the lock: putting a processor to sleep and waking it takes longer than that,
-    on a virtual machine several times. Other processes go first."""
+    """Try again for `seconds`, which is longer than a claim holds the lock. Putting a processor to sleep and waking
+    it takes longer than a claim, on a virtual machine several times. Other processes go first."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         os.sched_yield()
@@ -297,14 +301,14 @@ def _try_for(descriptor: int, seconds: float) -> bool:
 
 
 def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
-    """The ledger home of this node for a jar, made where it is missing.
+    """The ledger home of this node for a jar; it is made if it is missing.
 
-    Raises SharedLedgerHome where the one that is named may be that of other nodes too, UnsafeLedgerHome where it is not this
-    user's and this jar's own, CannotUseJar; that too where none is named and
-    this user may not write to the jar: who only reads leaves nothing behind.
+    Raises SharedLedgerHome if the named one may be that of other nodes too, UnsafeLedgerHome if it is not this user's
+    and this jar's own, CannotUseJar. Where none is named and this user may not write to the jar, that is CannotUseJar
+    too: a reader leaves nothing behind.
     """
     if override and not _is_same(override, layout.ledger):
-        return _private_home(layout, override)
+        return _home_of_node(layout, override)
     if override and not is_local(layout.ledger):
         raise SharedLedgerHome(path=override, why="it is the jar's own ledger/, on a network disk")
     if is_local(layout.ledger):
@@ -313,13 +317,13 @@ def find_ledger_home(layout: Layout, override: str = "") -> LedgerHome:
         raise CannotUseJar(action="write to", path=layout.journals, reason=explain_forbidden(layout.journals))
     parent = f"{HOMES}/jobjar-{os.geteuid()}"
     _make_own_directory(parent)
-    # By the path too: a jar that was copied with all its files, its id among them, is another jar.
+    # The name has the path in it, too: a jar that was copied with all its files, its id among them, is another jar.
     place = zlib.crc32(os.fsencode(os.path.realpath(layout.home)))
-    return _private_home(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
+    return _home_of_node(layout, f"{parent}/{read_jar_id(layout)}-{place:08x}")
 
 
 def _is_same(path: str, other: str) -> bool:
-    """Whether two paths lead to one directory, over links and bind mounts too."""
+    """Whether two paths lead to one directory, also through links and bind mounts."""
     try:
         return patiently(lambda: os.path.samefile(path, other), path)
     except FileNotFoundError:
@@ -328,7 +332,7 @@ def _is_same(path: str, other: str) -> bool:
         raise CannotUseJar(action="look at", path=path, reason=explain_at(error, path)) from error
 
 
-def _private_home(layout: Layout, path: str) -> LedgerHome:
+def _home_of_node(layout: Layout, path: str) -> LedgerHome:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         refused = find_untrusted_above(path)
@@ -340,7 +344,8 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
     if not is_local(path):
         raise UnsafeLedgerHome(path=path, reason="it is on a network disk, where the nodes that use it would damage it")
     if os.path.lexists(f"{path}/journals"):
-        # Of this jar too: what a network disk serves lies on the server's own disk, where nothing tells that it is shared.
+        # Even if it is this jar's: on its server, a network disk's directory looks local, and nothing shows that it is
+        # shared.
         raise SharedLedgerHome(path=path, why="it is the ledger/ of a jar")
     home = LedgerHome(path, has_other_homes=True)
     _check_is_of_jar(home, layout)
@@ -348,7 +353,8 @@ def _private_home(layout: Layout, path: str) -> LedgerHome:
 
 
 def _make_own_directory(path: str) -> None:
-    """Make a directory that nobody else writes to. Raises UnsafeLedgerHome where it is there and is none, CannotUseJar."""
+    """Make a directory that nobody else can write to. Raises CannotUseJar, and UnsafeLedgerHome if something else is
+    there."""
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -364,7 +370,8 @@ def _make_own_directory(path: str) -> None:
 
 
 def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
-    """Raise UnsafeLedgerHome where a home is another jar's, as one setting for two jars makes it; else note whose it is."""
+    """Raise UnsafeLedgerHome if a home is another jar's, because one setting was used for two; else note whose it
+    is. Raises CannotUseJar."""
     ours = (read_jar_id(layout), os.path.realpath(layout.home))
     try:
         noted = tuple(os.fsdecode(read_regular(home.jar_file)).splitlines())
@@ -379,5 +386,5 @@ def _check_is_of_jar(home: LedgerHome, layout: Layout) -> None:
         is_other = noted[0] != ours[0] or (os.path.isdir(noted[1]) and not os.path.samefile(noted[1], ours[1]))
         if is_other:
             raise UnsafeLedgerHome(path=home.path, reason=f"it is that of another jar, {noted[1]}")
-    with contextlib.suppress(OSError):  # a full disk: its first use says that
+    with contextlib.suppress(OSError):  # a full disk: the home's first use reports that
         replace_file(home.jar_file, os.fsencode("\n".join((*ours, ""))))

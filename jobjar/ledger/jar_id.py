@@ -1,4 +1,5 @@
-"""What tells a jar from every other: its id, made once, by whoever asks first. Killed midway, the temporary file is left."""
+"""A jar's id, by which it differs from every other. The first process that asks makes it, once. Killed midway, a
+temporary file stays."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from jobjar.shared_disk.files import read_file, replace_file
 
 
 def read_jar_id(layout: Layout) -> str:
-    """What tells this jar from every other, however it is mounted. One that was unpacked gets it now. Raises CannotUseJar."""
+    """The id by which this jar differs from every other, however it is mounted. An unpacked jar gets it now. Raises
+    CannotUseJar."""
     try:
         with contextlib.suppress(FileNotFoundError):
             return read_file(layout.jar_id_file).decode(errors="replace").strip()
@@ -27,7 +29,7 @@ def read_jar_id(layout: Layout) -> str:
 
 
 def _make_jar_id(layout: Layout) -> None:
-    """Give a jar its id. Of two nodes that do so at once the first one's stands."""
+    """Give a jar its id. If two nodes do so at once, the first one's stands."""
     temporary = temporary_path(layout.jar_id_file)
     replace_file(temporary, f"{new_id()}\n".encode(), common_mode(layout.ledger))
     try:

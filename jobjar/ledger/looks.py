@@ -1,7 +1,7 @@
-"""Look at the directories as far as a question may: at those that are small, and at larger ones as long as that takes a moment.
+"""Look at the directories as far as a question may: at small ones, and at larger ones if that takes but a moment.
 
-What is larger was compared by whoever did that last (a worker's scan, a recovery); a question says when that was. Reads
-directories and rows; writes what differs (ledger/reconcile_jar.py). Killed midway, the next question does what was not done.
+A worker's scan or a recovery compares the others; a question says when that was. Reads directories and rows; writes
+what differs (ledger/reconcile_jar.py). Killed midway, the next question does the rest.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from jobjar.ledger.store import Ledger
 from jobjar.shared_disk.files import is_gone, look
 from jobjar.shared_disk.listing import leaving_places, list_allowed, list_directory, list_worker_jobs
 
-# A directory that is not small is looked at if that takes no longer than this.
+# A directory that is not small is looked at if that takes no longer.
 _LOOK_S = 0.2
-# What a file costs, where nobody has looked yet.
+# The time that a file takes, if nobody has looked yet.
 _FILE_S = 10e-6
-# In this time the clock of a disk that keeps fractions of seconds may stand still.
+# The clock of a disk that keeps fractions of seconds may stand still for so long.
 _TICK_S = 0.02
 
 
 class Unseen(NamedTuple):
-    """A directory that was too large for a look, and has changed since it was last compared with the ledger: how many jobs that
-    has there; when it was compared (by this node's clock; None: never), and changed (by the disk's). `is_by_hand`: no program
-    has journaled anything since then."""
+    """A directory that was too large for a look and has changed since it was last compared with the ledger: how many
+    jobs the ledger has there, when it was compared (this node's clock; None: never), when it changed (the disk's).
+    `is_by_hand`: no program has journaled anything since it changed."""
 
     place: str
     jobs: int
@@ -44,7 +44,7 @@ class Unseen(NamedTuple):
 
 
 class _Listing:
-    """The places of the files in all jars but completed/, less those in directories that take too long."""
+    """The places of the files in all jars but completed/, without directories that take too long."""
 
     def __init__(self, layout: Layout, jobs: Mapping[str, int], looks: Mapping[str, Look]) -> None:
         self._layout = layout
@@ -52,7 +52,7 @@ class _Listing:
         self._looks = looks
         self.places: set[str] = set()
         self.left_out: set[str] = set()
-        # Those that are large, and were looked at: as they were before, and what they had.
+        # Large directories that were looked at: their state before, and their entries.
         self.large: dict[str, tuple[Before, list[os.DirEntry[str]]]] = {}
         self._take("limbo")
         if "limbo" not in self.left_out:
@@ -62,7 +62,7 @@ class _Listing:
         self.places.update(list_worker_jobs(layout))
 
     def _take(self, place: str) -> list[str]:
-        """Take in what lies in a directory; returns the directories in it, as far as they are known."""
+        """Take in the files of a directory. Returns its subdirectories; if it takes too long, those that are known."""
         entries = None if self._takes_long(place) else self._read(place)
         if entries is None:
             self.left_out.add(place)
@@ -83,7 +83,7 @@ class _Listing:
         return jobs > SMALL and jobs * file_s > _LOOK_S
 
     def _read(self, place: str) -> list[os.DirEntry[str]] | None:
-        """The entries of a directory; None where there are more than the ledger knows, and reading them takes too long."""
+        """The entries of a directory; None if it has more than the ledger knows, and reading them takes too long."""
         path = self._layout.path(place)
         before = begin_look(path)
         entries = []
@@ -99,8 +99,9 @@ class _Listing:
 def look_at_small(
     ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATIENCE_S, open_journal: OpenJournal | None = None
 ) -> list[Unseen]:
-    """Fold what is new, and make the ledger agree with the directories that are small enough for a question; returns those that
-    are not. completed/ is believed. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, OSError."""
+    """Fold what is new, and make the ledger agree with the directories that are small enough for a question. Returns
+    the others that have changed. completed/ is believed. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable,
+    OSError."""
     ledger.ensure_open(patience_s)
     with ledger.errors_named():
         jobs, looks = count_jobs(ledger.connection), read_looks(ledger.connection)
@@ -111,9 +112,9 @@ def look_at_small(
     with ledger.errors_named():
         connection = ledger.connection
         suspects = find_suspects(connection, layout, listing.places, _rows(connection, listing.left_out))
-        # Where these are, only a listing of all directories tells.
+        # Only a listing of all directories shows where these are.
         missed = [] if listing.left_out else missed_jobs(connection)
-    # A file that is not where it should be may be in a directory that is not listed: looked for by its name.
+    # A file that is not where it should be may be in a directory that is not listed. It is looked for there by name.
     found = _find_by_name(ledger.connection, layout, suspects.rows, listing.left_out)
     suspects = suspects._replace(places=sorted({*suspects.places, *found}))
 
@@ -143,8 +144,9 @@ def look_at_small(
 def look_for(
     ledger: Ledger, layout: Layout, name: str, known: Collection[Row], open_journal: OpenJournal | None = None
 ) -> bool:
-    """Look for the jobs that somebody named, as a question that left out large directories: at the files of those that the ledger
-    knows (`known`), and for a file of this name or at this place. Returns whether the ledger says something else now."""
+    """Look for jobs that somebody named, for a question that left out large directories: at the files of the jobs
+    that the ledger knows (`known`), and for a file of this name or at this place. Returns whether the ledger
+    changed."""
     directories = {"limbo", "unclaimed", *count_jobs(ledger.connection), *read_looks(ledger.connection)}
     rows = [
         row for row, _, place, _ in known if place.rpartition("/")[0] in directories and is_gone(layout.path(place))
@@ -166,7 +168,7 @@ def look_for(
 
 
 def _rows(connection: Any, left_out: set[str]) -> Iterator[Row]:
-    """The jobs that the ledger has in the directories that were listed: row, id, place and name."""
+    """The jobs that the ledger has with workers and in the directories that were listed: row, id, place and name."""
     columns = "SELECT id, uid, place, name FROM job WHERE"
     yield from connection.execute(f"{columns} state = 'claimed'")
     if "limbo" not in left_out:
@@ -181,7 +183,7 @@ def _rows(connection: Any, left_out: set[str]) -> Iterator[Row]:
 def _find_unseen(
     layout: Layout, jobs: Mapping[str, int], looks: Mapping[str, Look], left_out: set[str]
 ) -> Iterator[Unseen]:
-    """What is to be said of directories that were not looked at."""
+    """The directories that were not looked at and have changed since they were compared."""
     if not left_out:
         return
     told = (look(path) for path in list_journals(layout.journals))

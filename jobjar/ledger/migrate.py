@@ -1,7 +1,7 @@
 """Bring a ledger's schema up to the newest migration.
 
-Reads `schema/NNNN_name.sql` in order; each is applied in one transaction together with the record of it (name and
-sha256). What is applied is read again inside BEGIN IMMEDIATE, so that two processes never apply one twice.
+Reads `schema/NNNN_name.sql` in order. Each is applied in one transaction, together with its record (name and sha256).
+The records are read again inside BEGIN IMMEDIATE, so that two processes never apply one twice.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Migration(NamedTuple):
     sha256: str
 
 
-# What `keep_migrations` read, by the directory.
+# What `keep_migrations` read, by directory.
 _kept: dict[str, list[Migration]] = {}
 
 
 def keep_migrations() -> None:
-    """Go on with the migrations that are there now, for the life of this process: they may be moved away, or become those of
+    """Keep the present migrations for the life of this process: the files may be moved away, or become those of
     another version than its code."""
     _kept[SCHEMA] = known_migrations()
 
@@ -56,8 +56,8 @@ def _names() -> list[str]:
 
 
 def is_current(connection: Any) -> bool:
-    """Whether a ledger has just the migrations of this version, by their names: for who will leave it alone otherwise. Raises
-    the driver's errors."""
+    """Whether a ledger has exactly the migrations of this version, by their names; for callers that leave it alone
+    otherwise. Raises the driver's errors."""
     return [name for (name,) in connection.execute("SELECT name FROM migration ORDER BY name")] == _names()
 
 
@@ -68,7 +68,7 @@ def applied_migrations(connection: Any) -> dict[str, str]:
 
 
 def check_version(connection: Any, path: str) -> None:
-    """Raise NewerLedger where the database has a migration that this version does not know, OtherVersion where one was
+    """Raise NewerLedger if the database has a migration that this version does not know, OtherVersion if one was
     changed after it was applied."""
     known = {migration.name: migration.sha256 for migration in known_migrations()}
     for name, sha256 in sorted(applied_migrations(connection).items()):
@@ -81,12 +81,12 @@ def check_version(connection: Any, path: str) -> None:
 
 
 def _other_version(connection: Any) -> str:
-    """The version that made a ledger which this one refuses, as far as the workers in it tell."""
+    """The version that made a ledger which this version refuses, as far as its workers' rows say."""
     try:
         versions = [
             row[0] for row in connection.execute("SELECT version FROM worker ORDER BY started_at DESC") if row[0]
         ]
-    except Exception:  # whatever the driver raises: of a version's tables that is not known nothing is sure
+    except Exception:  # whatever the driver raises: an unknown version may have any tables
         versions = []
     others = [version for version in versions if version != VERSION]
     if others:
@@ -95,9 +95,11 @@ def _other_version(connection: Any) -> str:
 
 
 def check_schema(connection: Any, path: str) -> None:
-    """Raise LedgerCorrupt where the schema is not what the migrations make: a damaged byte in it may be a column of another name,
-    or a constraint that refuses what is true. What people added is no fault. `user_version` has a sum of it, so that what
-    migrations make is not made anew each time."""
+    """Raise LedgerCorrupt if the schema lacks something that the migrations make. A damaged byte in it may give a
+    column another name, or make a constraint refuse what is true. What people added is no fault.
+
+    `user_version` holds a checksum of the schema, so that the migrations need not be run again each time.
+    """
     rows = _read_schema(connection)
     if _user_version(connection) == _sum_schema(rows) or len(applied_migrations(connection)) < len(known_migrations()):
         return
@@ -124,7 +126,7 @@ def _user_version(connection: Any) -> int:
 
 
 def migrate(connection: Any, path: str) -> None:
-    """Apply what is missing. The caller holds the home's lock. Raises as `check_version` and `check_schema`."""
+    """Apply the missing migrations. The caller holds the home's lock. Raises as `check_version` and `check_schema`."""
     check_version(connection, path)
     check_schema(connection, path)
     _apply_missing(connection, applied_migrations(connection))
@@ -148,13 +150,13 @@ def _apply_missing(connection: Any, applied: Mapping[str, str]) -> None:
                 )
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # a full disk has ended it: that is the error to tell
+            if connection.in_transaction:  # a full disk has ended it: raise that error
                 connection.execute("ROLLBACK")
             raise
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements of a script one by one: `executescript` would commit between them."""
+    """The statements of a script, one by one: `executescript` would commit between them."""
     import sqlite3
 
     statements = []

@@ -1,11 +1,11 @@
-"""Have a home's ledger follow its journal: whoever moves a job folds that before it goes on to wait, or ends.
+"""Keep a home's ledger close to its journal: a process that moves a job folds the journal before it waits or ends.
 
-Writes the ledger that is there, by SQLite's driver alone where this process has not opened it otherwise: loading peewee takes
-longer than a submission. It is neither made, nor migrated, nor repaired for that, and nobody waits for it. A crash leaves the
-ledger as it was, some entries behind: they are folded by whoever folds next.
+Writes the ledger that is there. If this process has not opened it otherwise, it uses SQLite's driver alone: loading
+peewee takes longer than a submission. The ledger is not made, migrated or repaired for this, and nobody waits for it. A
+crash leaves the ledger as it was, some entries behind. The next fold has these.
 
-Of two that want the lock at once one goes without it. What that one has journaled the other sees: it looks at the journal once
-more when it has given the lock back.
+If two processes want the lock at once, one goes without it. The other sees what that one has journaled, because it
+looks at the journal once more after it has released the lock.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from jobjar.shared_disk.files import look
 if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
 
-# For how long the lock is asked for again, and how long folding may take in all: the rest is for whoever folds next.
+# For how long and how often the lock is asked for, and how long folding may take. The next fold does the rest.
 _PATIENCE_S, _PAUSE_S = 0.02, 0.002
 _MOST_S = 0.25
-# A submission leaves its WAL to the next one, which reads all of it: up to so many bytes, and to this part of what is free.
+# A submission leaves its WAL to the next one, which reads all of it. The WAL may have this many bytes, and this part of
+# the free space.
 _LEFT_WAL_BYTES, _WAL_SHARE = 1 << 20, 16
 
 
 class Mirror:
-    """What keeps the ledger of a home close to its journal, in one process, for all of its threads."""
+    """Keeps the ledger of a home close to its journal, in one process, for all of its threads."""
 
     def __init__(self, layout: Layout, home: LedgerHome) -> None:
         self._layout = layout
@@ -49,13 +50,14 @@ class Mirror:
         self._pid = os.getpid()
 
     def follow(self, journal: Journal, ledger: Ledger | None, others_after_s: float | None = None) -> None:
-        """Fold what is new in `journal`, if the lock can be had at once; by `ledger` where this process has that open. With
-        `others_after_s`, all other journals too, where this node has not done that for so long. Raises nothing."""
-        # Not in a child that was forked: the lock is its parent's.
+        """Fold what is new in `journal`, if the lock can be had in a moment; with `ledger` if this process has that
+        open. With `others_after_s`, fold all other journals too if this node has not done so for so long. Raises
+        nothing."""
+        # Not in a forked child: the lock is its parent's.
         if os.getpid() != self._pid or not self._turn.acquire(blocking=False):
             return
         try:
-            # What is wrong with a ledger is told to who asks it, and mended by who needs it.
+            # Errors of the ledger are for those who ask it, and repairs for those who need it.
             with contextlib.suppress(JarError, OSError, UnicodeDecodeError):
                 is_due = others_after_s is not None and others_are_due(self._home.polled_file, others_after_s)
                 self._follow(journal, ledger, is_due)
@@ -76,15 +78,16 @@ class Mirror:
                     folded_to = before
                 else:
                     folded_to = fold_piece(connection, journal.path)
-            if folded_to in (before, size):  # all, but what is torn or not whole yet
+            if folded_to in (before, size):  # all but what is torn, or not whole yet
                 self._folded, everything = (journal.path, size), False
             if time.monotonic() >= until:
                 return
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the home's lock, if nobody keeps it for longer than a moment. Raises LedgerBusy, LedgerUnavailable."""
-        if not os.path.exists(self._home.database):  # nor is a home made for this
+        """Hold the home's lock, unless somebody keeps it for longer than a moment. Raises LedgerBusy,
+        LedgerUnavailable."""
+        if not os.path.exists(self._home.database):  # no home is made for this either
             raise LedgerUnavailable(path=self._home.database, reason="there is none")
         until = time.monotonic() + _PATIENCE_S
         with contextlib.ExitStack() as stack:
@@ -100,7 +103,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _writing(self, ledger: Ledger | None) -> Iterator[Any]:
-        """One transaction. Raises LedgerUnavailable where the ledger is not to be used as it is."""
+        """One transaction. Raises LedgerUnavailable if the ledger cannot be used as it is."""
         if ledger is not None:
             with ledger.writing(patience_s=0) as connection:
                 yield connection
@@ -121,7 +124,7 @@ class Mirror:
 
 
 def _open(driver: Any, path: str) -> Any:
-    """The ledger at `path`, if it is one that can be used as it is. Raises LedgerUnavailable, OSError, the driver's errors."""
+    """Open the ledger at `path` if it can be used as it is. Raises LedgerUnavailable, OSError, the driver's errors."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         raise LedgerUnavailable(path=path, reason="it is not made yet")
@@ -135,8 +138,8 @@ def _open(driver: Any, path: str) -> Any:
 
 
 def _close(driver: Any, path: str, connection: Any) -> None:
-    """Close it, and leave its WAL to the next one: who closes a ledger last writes that back, and syncs twice for it, unless that
-    is who may only read (sqlite.org/wal.html)."""
+    """Close it, and leave its WAL to the next one. The last to close a ledger writes the WAL back and syncs twice
+    for that, unless it may only read (sqlite.org/wal.html)."""
     wal = look(f"{path}-wal")
     disk = os.statvfs(os.path.dirname(path))
     if wal is None or wal.st_size > min(_LEFT_WAL_BYTES, disk.f_bavail * disk.f_frsize // _WAL_SHARE):

@@ -1,4 +1,4 @@
-"""The ledger's tables as peewee models, for the queries that people's commands make. A test compares them with schema/."""
+"""The ledger's tables as peewee models, for the queries of people's commands. A test compares them with schema/."""
 
 from __future__ import annotations
 
@@ -198,24 +198,24 @@ class FileMark(Table):
 
 
 class JobCount(Table):
-    state = peewee.TextField()
-    category = peewee.TextField()
-    priority = peewee.IntegerField()
-    kind = peewee.TextField()
-    jobs = peewee.IntegerField()
+    state = peewee.TextField(null=True)
+    category = peewee.TextField(null=True)
+    priority = peewee.IntegerField(null=True)
+    kind = peewee.TextField(null=True)
+    jobs = peewee.IntegerField(null=True)
 
     class Meta:
-        primary_key = peewee.CompositeKey("state", "category", "priority", "kind")
+        primary_key = False
 
 
 class AttemptCount(Table):
-    minute = peewee.IntegerField()
-    outcome = peewee.TextField()
-    is_final = peewee.IntegerField()
-    attempts = peewee.IntegerField()
+    minute = peewee.IntegerField(null=True)
+    outcome = peewee.TextField(null=True)
+    is_final = peewee.IntegerField(null=True)
+    attempts = peewee.IntegerField(null=True)
 
     class Meta:
-        primary_key = peewee.CompositeKey("minute", "outcome", "is_final")
+        primary_key = False
 
 
 class DirectoryLook(Table):

@@ -1,4 +1,4 @@
-"""Work on a ledger that others wait for, cut into pieces: each is one transaction under the lock, and nobody waits for more.
+"""Work in pieces on a ledger that others wait for. Each piece is one transaction under the lock: nobody waits longer.
 
 Reads and writes nothing itself. Killed midway, the pieces that were done stay done.
 """
@@ -10,21 +10,21 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-# No piece is to take longer.
+# A piece should take no longer.
 _PIECE_S = 0.02
 _FIRST, _LEAST = 100, 10
-# Whoever waits for the lock is woken when it is free, and has to run before it is taken again.
+# A process that waits for the lock is woken when it is free, and has to run before it is taken again.
 _GIVE_WAY_S = 0.001
 
 
 def give_way() -> None:
-    """Let go on who waits for the lock."""
+    """Let the processes go on that wait for the lock."""
     time.sleep(_GIVE_WAY_S)
 
 
 def in_pieces(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """The items, at most `most` at a time, and no more than their user does in a fiftieth of a second, from one piece to the
-    next."""
+    """The items in pieces: at most `most` at a time, and about as many as the caller does in a fiftieth of a second.
+    How long a piece took decides how large the next one is."""
     start, size = 0, min(_FIRST, most)
     while start < len(items):
         if start:

@@ -1,7 +1,7 @@
-"""Private ledgers: what a process uses that may only read, or whose ledger home cannot be used.
+"""Private ledgers, for a process that may only read, or whose ledger home cannot be used.
 
-Reads the jar's own ledger where it lies there, else the published snapshot; writes nothing into the jar, only a temporary
-file of this process, which has no name any more once it is open. Killed before that, it leaves that one file.
+Reads the jar's own ledger if it is there, else the published snapshot. Writes nothing into the jar, only a temporary
+file of this process, whose name is removed once it is open. Killed before that, it leaves that one file.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from jobjar.shared_disk.mounts import is_local
 def open_private_ledger(
     layout: Layout, log: Callable[[str], None], from_live: bool = True, from_copy: bool = True
 ) -> Ledger:
-    """A private ledger, open: a copy of the jar's own ledger (`from_live`) or of the snapshot, as far as they can be used
-    and `from_copy` allows it; else an empty one in memory. The journals' tails are still to be folded.
+    """A private ledger, open. It is a copy of the jar's own ledger (with `from_live`) or of the snapshot, if these can
+    be used and `from_copy` allows it; else an empty one in memory. The caller still has to fold the journals' tails.
 
-    `log` gets why a snapshot was not used.
+    `log` gets the reason why a snapshot was not used.
     """
     ledger = Ledger(layout, LedgerHome(layout.ledger, has_other_homes=False), log)
     live = f"{layout.ledger}/ledger.db"
     if from_copy and from_live and os.path.exists(live) and is_local(layout.ledger):
-        with contextlib.suppress(LedgerUnavailable, OSError):  # the next one may do
+        with contextlib.suppress(LedgerUnavailable, OSError):  # the snapshot may do
             target = temporary_file()
             copy_live(live, target)
             ledger.open_copy(target, FROM_LEDGER, None)

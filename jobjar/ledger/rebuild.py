@@ -1,7 +1,7 @@
-"""Make a ledger anew from the journals and the directories: the same answers as the one it replaces.
+"""Make a ledger anew from the journals and the directories: it gives the same answers as the one it replaces.
 
-Also the promise's proof: `dump_ledger` writes a ledger without its row numbers, so that two can be compared; `differing_rows`
-compares two.
+This also proves the promise. `dump_ledger` writes a ledger without its row numbers, so that two can be compared;
+`differing_rows` compares two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from jobjar.errors import LedgerDiskFull, OtherVersion
@@ -25,18 +24,20 @@ from jobjar.ledger.removed import MISSED
 from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.moves import exchange
 
-# So much of the journals is folded while others wait for a rebuilt ledger. What is damaged is never folded: so many tries.
+# At most this many bytes of journals are folded while others wait for a rebuilt ledger. A damaged journal is never
+# folded, so after this many tries more may be left.
 _LAST_BYTES, _TRIES = 1 << 16, 10
-# When a job came to where it is, is recorded only where a journaled move took it there. A ledger keeps when it saw the
-# file of any other, which may be earlier or later than another saw it.
+# When a job came to its place is recorded only if a journaled move took it there. For any other job a ledger has the
+# time when it saw the file, which another ledger may have seen earlier or later.
 _RECORDED = (
     "CASE WHEN place = (SELECT destination FROM move WHERE job_uid = uid "
     "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
     "destination LIKE 'workers/%' DESC, "
     "destination DESC LIMIT 1)"
 )
-# Of a job put there by hand a ledger knows when it first saw its file there, which is not the same for all.
+# For a job that was put there by hand a ledger has the time when it first saw the file, which is not the same for all.
 _SUBMITTED_AT = (
     "CASE WHEN EXISTS (SELECT 1 FROM move WHERE job_uid = uid AND number = 1 AND reason = 'submitted') "
     "THEN submitted_at END"
@@ -78,8 +79,8 @@ def dump_ledger(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
     return {table: connection.execute(query).fetchall() for table, query in _DUMPS.items()}
 
 
-# What a ledger keeps where a dump has it only if it is recorded: two that keep the same say the same. It is compared in a
-# tenth of the time.
+# A dump shows these columns only if they are recorded. Ledgers that keep the same values show the same, and what they
+# keep is compared in a tenth of the time.
 _KEPT = {
     _SUBMITTED_AT: "submitted_at",
     f"{_RECORDED} THEN moved_at END": "moved_at",
@@ -89,7 +90,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def differing_tables(connection: Any, other: str, meter: Meter = SILENT) -> list[str]:
-    """The tables in which the ledger of a connection and the one that is attached to it as `other` do not keep the same."""
+    """The tables in which the connection's ledger and the one attached to it as `other` do not keep the same rows."""
     meter.begin("comparing the tables", "tables", len(_DUMPS))
     return [
         table for table in meter.counted(_DUMPS) if not _is_same(connection, _kept(table), _in(other, _kept(table)))
@@ -97,8 +98,8 @@ def differing_tables(connection: Any, other: str, meter: Meter = SILENT) -> list
 
 
 def differing_rows(connection: Any, other: str, table: str) -> tuple[Rows, Rows]:
-    """The rows of a table that only the ledger of a connection says, and those that only the one says that is attached to it as
-    `other`. What both keep, both say."""
+    """The rows of a table that only the connection's ledger shows, as in a dump, and those that only the one
+    attached to it as `other` shows. What both keep, both show."""
     ours, theirs = _kept(table), _in(other, _kept(table))
     if ours != _said(table):
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS differing (uid TEXT PRIMARY KEY)")
@@ -114,12 +115,12 @@ def differing_rows(connection: Any, other: str, table: str) -> tuple[Rows, Rows]
 
 
 def _said(table: str) -> str:
-    """The question of a dump, in no order."""
+    """The query of a dump, without its order."""
     return _DUMPS[table].rpartition(" ORDER BY ")[0]
 
 
 def _kept(table: str) -> str:
-    """The same without a look at what is recorded."""
+    """The same query for the values that are kept, recorded or not."""
     query = _said(table)
     for recorded, column in _KEPT.items():
         query = query.replace(recorded, column)
@@ -131,15 +132,15 @@ def _in(other: str, query: str) -> str:
 
 
 def _is_same(connection: Any, one: str, another: str) -> bool:
-    """Whether two questions have the same answer, in whatever order; no row of either is there twice."""
+    """Whether two queries have the same rows, in any order. Neither has a row twice."""
     counts = [connection.execute(f"SELECT count(*) FROM ({query})").fetchone() for query in (one, another)]
     more = f"SELECT 1 FROM ({one} EXCEPT {another}) LIMIT 1"
     return counts[0] == counts[1] and connection.execute(more).fetchone() is None
 
 
 def fill_ledger(ledger: Ledger) -> None:
-    """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock. What hands did, and nobody told
-    of, is journaled, unless the ledger is a private one."""
+    """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock. Moves by hand that
+    nobody recorded are journaled, unless the ledger is private."""
     opened: list[Journal] = []
 
     def open_journal() -> Journal:
@@ -154,7 +155,7 @@ def fill_ledger(ledger: Ledger) -> None:
             journal.close()
 
 
-def open_private_copy(layout: Layout) -> Any:
+def open_fresh_in_memory(layout: Layout) -> Any:
     """A connection to a ledger in memory, made from the journals and the directories."""
     connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")
@@ -165,7 +166,7 @@ def open_private_copy(layout: Layout) -> Any:
 
 
 def find_other_version(home: LedgerHome) -> OtherVersion | None:
-    """What another version has to do with the home's ledger: this one would refuse it."""
+    """The error with which this version would refuse the home's ledger as another version's; None if it would not."""
     if not os.path.exists(home.database):
         return None
     quoted = home.database.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -175,17 +176,17 @@ def find_other_version(home: LedgerHome) -> OtherVersion | None:
     except OtherVersion as error:
         return error
     except driver.Error:
-        pass  # damaged: that is why it is rebuilt
+        pass  # damaged: a reason to rebuild it
     return None
 
 
 def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> None:
     """Replace the home's ledger with a new one made from the journals and the directories.
 
-    The new one is filled under a name of its own, while others use the old one. Killed midway, the old one is still there; killed
-    between taking the old one away and putting the new one there, the next program to open the ledger makes it from the
-    journals. Processes that have the old one open notice at their next write. Where the disk has no room for both, the old one
-    goes first. Raises LedgerBusy, LedgerUnavailable.
+    The new one is filled under a name of its own, while others use the old one. Killed midway, the old one is still
+    there. Killed after the old one was removed and before the new one is in its place, the next program that opens the
+    ledger makes it from the journals. Processes that have the old one open notice at their next write. If the disk has
+    no room for both, the old one goes first. Raises LedgerBusy, LedgerUnavailable.
     """
     try:
         _replace_ledger(layout, home, meter)
@@ -209,10 +210,9 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
         meter.begin("writing the ledger", "ledgers", 1)
         with fresh.errors_named():
             fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with _kept_until_later(home.database):
-            tries = itertools.count(1)
-            while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
-                fold_in_pieces(fresh, layout)
+        tries = itertools.count(1)
+        while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
+            fold_in_pieces(fresh, layout)
     finally:
         fresh.close()
         remove_database(fresh_home.database)
@@ -221,8 +221,8 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
 
 
 def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
-    """Fold what came last and put a new ledger in the place of the old one, with its writers waiting; False, and nothing is done,
-    where more came than is folded in a moment."""
+    """Fold what came last and put a new ledger in the place of the old one, while writers wait. Returns False, and
+    does nothing, if more came than can be folded in a moment."""
     with home.locked():
         if unfolded_bytes(fresh.connection, fresh.layout) > _LAST_BYTES and not is_last_try:
             return False
@@ -233,19 +233,7 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
         fresh.close()
         # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
         remove_database(home.database, sidecars_only=True)
-        os.rename(fresh.path, home.database)
+        # The old one takes the temporary name. It is removed without the lock: freeing the blocks of a large file takes long.
+        if not exchange(fresh.path, home.database):
+            os.rename(fresh.path, home.database)
         return True
-
-
-@contextlib.contextmanager
-def _kept_until_later(path: str) -> Iterator[None]:
-    """Keep the blocks of a file that is replaced: giving back those of a large one takes long, and is not to be waited for."""
-    # By another name, not by a descriptor: to close one would give up all locks that SQLite has on that file in this process.
-    other = temporary_path(path)
-    with contextlib.suppress(OSError):
-        os.link(path, other)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(other)

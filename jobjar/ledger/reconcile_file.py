@@ -1,7 +1,7 @@
-"""Make the ledger agree with the directories in a point: where a job's file is, is what is true.
+"""Make the ledger agree with the directories about single files. The place of a job's file is the truth.
 
-Reads the jars (names; the status of files that the ledger does not know); writes rows, and has the moves journaled that
-hands made (by_hand.py). Killed midway, the transaction is taken back. The whole jar: reconcile_jar.py.
+Reads the jars: names, and the status of files that the ledger does not know. Writes rows, and has moves by hand
+journaled (by_hand.py). Killed midway, the transaction is taken back. reconcile_jar.py does this for the whole jar.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobjar.layout import (
     name_in_place,
     state_of_place,
 )
-from jobjar.ledger.by_hand import OpenJournal, journal_hands, last_category, last_move
+from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
 from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -39,11 +39,12 @@ from jobjar.text import is_text
 
 
 def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
-    """What a file at `place`, which the ledger does not have there, is; None where it is gone or not a job.
+    """What the file at `place` is, which the ledger does not have there; None if it is gone or no job.
 
-    It is the job of the same place that was thought removed, else one that was renamed by hand, else the job of the id in its
-    name, else one of its name whose own file is not where it should be (moved by hand), else new. A file whose name has
-    more in it than a job's own is that job only where its mark says so (renamed.py).
+    It is the first of these: a job that was renamed by hand; the job of this place that was thought removed; the job of
+    the id in its name; a job of its name whose own file is not where it should be (moved by hand); a new job. A file
+    whose name has the id and something more, as a backup's has, is that job only if its mark says so (renamed.py).
+    Raises OSError.
     """
     name = name_in_place(place)
     status = look(layout.path(place))
@@ -83,12 +84,12 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, disk_time(status))
-    # A name that was not made here gets its id from its claimer, because two ledgers would give it two.
+    # The claimer gives a hand-made name its id, because two ledgers would give it two.
     return Difference("new", None, id_in_name(name), place, "", disk_time(status), status.st_uid)
 
 
 def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str | None, was: str, name: str) -> bool:
-    """Whether the ledger has a job at a backup of its file, and the one of its own name has come back."""
+    """Whether the ledger has a job at a backup of its file, and the file of its own name has come back."""
     if uid is None or carried_id(name) != uid or state_of_place(was) not in ("limbo", "unclaimed"):
         return False
     other = name_in_place(was)
@@ -102,16 +103,17 @@ def scan_category(
     limit_s: float = float("inf"),
     open_journal: OpenJournal | None = None,
 ) -> bool:
-    """Take what was put into the unclaimed jar by hand into the ledger, as far as that can be done in `limit_s`; returns whether
-    there is more. Removes nothing."""
-    directory = layout.jar_directory(category)
+    """Take files that were put into the unclaimed jar by hand into the ledger, for about `limit_s` seconds. Returns
+    whether there are more. Removes nothing."""
+    directory = layout.category_directory(category)
     place = f"unclaimed/{category}" if category else "unclaimed"
     before = begin_look(directory) if place in find_large(connection) else None
     entries = list(list_everything(directory))
     seen = [entry for entry in entries if is_text(entry.name) and not entry.name.startswith(".")]
     known = _unclaimed_names(connection, category)
     if any(entry.name not in known for entry in seen):
-        # A submission is journaled before its file can be seen: what is not known after this was put there by hand.
+        # A submission is journaled before its file can be seen: a file that is unknown after this was put there by
+        # hand.
         fold_journals(connection, layout)
         known = _unclaimed_names(connection, category)
     new: list[Difference] = []
@@ -124,7 +126,7 @@ def scan_category(
             difference = compare_file(connection, layout, f"{place}/{entry.name}")
             if difference is not None:
                 new.append(difference)
-    # What came in one tick of the disk's clock is claimed in the order of the names, not in that of the directory.
+    # Files that came in one tick of the disk's clock are claimed in the order of their names, not of the directory.
     new.sort(key=lambda difference: (difference.moved_at, difference.place))
     apply_differences(connection, layout, new, open_journal)
     if before is not None and not has_more:
@@ -141,9 +143,9 @@ def _unclaimed_names(connection: Any, category: str) -> set[str]:
 def apply_differences(
     connection: Any, layout: Layout, differences: Sequence[Difference], open_journal: OpenJournal | None
 ) -> None:
-    """Make the ledger agree with the directories in these points, and tell of what hands did to these files, in the journal
-    that `open_journal` gives; without one nobody is told. Raises CannotUseJar, OSError."""
-    journal = journal_hands(connection, layout, differences, open_journal)
+    """Make the ledger agree with the directories in these points. Moves by hand are recorded in the journal that
+    `open_journal` gives, and not at all without `open_journal`. Raises CannotUseJar, OSError."""
+    journal = journal_moves_by_hand(connection, layout, differences, open_journal)
     for difference in differences:
         apply_difference(connection, difference)
     if journal is not None:
@@ -185,7 +187,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
             "category = :category, move_number = coalesce(:number, move_number), "
-            # Of a job without an id nothing is recorded: it is as old as its file's last move says, in every ledger.
+            # Nothing is recorded of a job without an id: in every ledger it is as old as its file's last move.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
         )
@@ -200,14 +202,14 @@ def apply_difference(connection: Any, difference: Difference) -> None:
 
 
 def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
-    """Time and number of the last journaled move of a job if that took it to `place`, else None; and the category of the
-    last place that showed one. They follow from the journals, not from what this ledger happened to see."""
+    """Time and number of a job's last journaled move if that led to `place`, else None; and the category of the last
+    place that showed one. Both follow from the journals, not from what this ledger happened to see."""
     decided = connection.execute(
         "SELECT moved_at, number, destination FROM move WHERE job_uid = ? "
         "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
         "destination LIKE 'workers/%' DESC, destination DESC LIMIT 1",
         (uid,),
     ).fetchone()
-    # A job that had completed and was put back by hand is where that move took it.
+    # A completed job that was put back by hand is where that move took it.
     moves = [move for move in (decided, last_move(connection, uid)) if move is not None and move[2] == place]
     return (moves[0][:2] if moves else None), last_category(connection, uid)

@@ -1,7 +1,8 @@
-"""Make a ledger agree with the directories, as a whole: list the jars, find what differs, put it right (reconcile_file.py).
+"""Make a ledger agree with the directories as a whole: list the jars, find what differs, correct it
+(reconcile_file.py).
 
-Reads the jars and all rows; writes rows, and has the moves journaled that hands made (by_hand.py). Killed midway, the
-transaction is taken back, and the next reconciliation does what was not done.
+Reads the jars and all rows. Writes rows, and has moves by hand journaled (by_hand.py). Killed midway, the transaction
+is taken back, and the next reconciliation does the rest.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import is_gone, look
 from jobjar.shared_disk.listing import list_jars
 
-# At most so much is looked at in one transaction of `reconcile_in_pieces`: nobody waits for more.
+# The most that one transaction of `reconcile_in_pieces` looks at: nobody waits for more.
 PIECE = 500
-# Of a job in the ledger: row, id, place, name.
+# A job in the ledger: row, id, place, name.
 Row = tuple[int, str | None, str, str]
 
 
 class Suspects(NamedTuple):
-    """What may differ: the files at these places are not known, these rows have no file that was listed."""
+    """What may differ: places of files that are not known, and rows whose files were not listed."""
 
     places: list[str]
     rows: list[int]
 
 
 def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
-    """The jobs that are to have a file: row, id, place and name."""
+    """The jobs that should have a file: row, id, place and name."""
     states = "state <> 'removed'" if with_completed else IS_OPEN
     yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE {states}")
 
 
 def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
-    """Compare rows with a listing of where they ought to be. Whether the directories and the ledger really differ in what is
-    found is for `compare_places` and `compare_rows`, so that this may be done without the lock: it reads, for as long as that
-    takes."""
+    """Compare rows with a listing of where they should be. This only reads, so that it may be done without the lock,
+    however long it takes. Whether directories and ledger really differ is for `compare_places` and `compare_rows` to
+    decide."""
     unknown = set(places)
     unnamed: list[tuple[str, str]] = []
     shared: list[tuple[str, str]] = []
@@ -84,8 +85,8 @@ def compare_places(
     with_completed: bool = True,
     explained: set[int] | None = None,
 ) -> list[Difference]:
-    """What the files at `places` are that the ledger does not have there. The rows that these are, or may be, are not those
-    in `explained`, and are added to it."""
+    """What the files at `places` are, which the ledger does not have there. Rows in `explained` are ignored. The
+    rows that these files are, or may be, are added to it."""
     differences = []
     explained = set() if explained is None else explained
     for place in places:
@@ -100,8 +101,8 @@ def compare_places(
 
 
 def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: bool) -> set[int]:
-    """The rows without an id at a place that may be a job which has one: such a job was seen after a hand had moved it, and
-    before the entry of the claim that named it was read."""
+    """The rows without an id at a place that may be a job which has one. Such a job was seen after a hand had moved
+    it, and before the entry of the claim that named it was read."""
     name = name_in_place(place)
     if oddity_in_name(name):  # no job, and perhaps not even text
         return set()
@@ -126,11 +127,11 @@ def compare_rows(
     explained: Collection[int] = (),
     with_completed: bool = True,
 ) -> list[Difference]:
-    """Which of these rows have no file, neither now nor in the listing `places`; without those `explained`.
+    """Which of these rows have no file, neither now nor in the listing `places`. Rows in `explained` are ignored.
 
-    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there. `list_again` gives what of a
-    second listing the first one did not show: a job in it went back, as one does that could not be started, or on, behind
-    the back of the first, and the entry of its move is about to be read.
+    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there. `list_again` gives the
+    places of a second listing that the first did not show. A job in it moved on during the first listing, or back, as
+    one that could not be started, and the entry of its move is about to be read.
     """
     states = "" if with_completed else "AND state <> 'completed'"
     marks = ",".join("?" * len(rows))
@@ -143,11 +144,11 @@ def compare_rows(
         if row not in taken and _is_followed(connection, row, name, place):
             followed.append(Difference("gone", row, uid, place, place, 0.0))
             continue
-        # Looked for again: it may have come back since the listing.
+        # Look again: it may have come back since the listing.
         if row in taken or place in places or not is_gone(layout.path(place)):
             continue
         if place.startswith("workers/") and is_with_worker(connection, uid, place):
-            continue  # it removed its own file, perhaps: its worker's end, or a recovery, tells
+            continue  # the job may have removed its own file: its worker's end, or a recovery, records that
         difference = None
         if not with_completed:
             difference = compare_file(connection, layout, f"completed/{name}", taken)
@@ -159,8 +160,8 @@ def compare_rows(
 
 
 def _is_followed(connection: Any, row: int, name: str, place: str) -> bool:
-    """Whether a later job has completed at the place of a completed one: the file there is that of the later, and the earlier
-    one's was removed before."""
+    """Whether a later job has completed at the place of a completed one. The file there is the later one's, and the
+    earlier one's was removed before."""
     query = (
         "SELECT 1 FROM job AS later, job WHERE job.id = ? AND later.name = ? AND later.place = ? AND later.uid IS NOT NULL "
         "AND later.state = 'completed' AND job.state = 'completed' "
@@ -176,7 +177,7 @@ def _without_jobs_on_their_way(
     list_again: Callable[[], set[str]],
     with_completed: bool,
 ) -> list[Difference]:
-    """The differences without the missing jobs that a second listing shows."""
+    """The differences without missing jobs that a second listing shows, or that are back by now."""
     gone = {unnumbered_name(name_in_place(difference.place)) for difference in differences if difference.kind == "gone"}
     if not gone:
         return differences
@@ -204,7 +205,7 @@ def _is_known(connection: Any, place: str) -> bool:
 
 
 def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
-    """All differences between the ledger and the jars, of which `places` is a listing (`list_jars`).
+    """All differences between the ledger and the jars. `places` is a listing of these (`list_jars`).
 
     Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
     """
@@ -221,8 +222,8 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 def compare_missed(
     connection: Any, layout: Layout, rows: Sequence[int], places: Collection[str], list_again: Callable[[], set[str]]
 ) -> list[Difference]:
-    """Which jobs that a claimer missed are gone; after what the files at `places` are is known to the ledger. `list_again` as in
-    `compare_rows`."""
+    """Which jobs that a claimer missed are gone. The ledger has to know the files at `places` before. `list_again`
+    is as in `compare_rows`."""
     marks = ",".join("?" * len(rows))
     query = f"SELECT id, uid, place FROM job WHERE id IN ({marks}) AND state = 'removed'"
     gone = [Difference("gone", row, uid, place, place, 0.0) for row, uid, place in connection.execute(query, rows)]
@@ -237,13 +238,14 @@ def compare_missed(
 def reconcile(
     connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
 ) -> list[Difference]:
-    """Compare and apply everything; returns what was different. Inside the caller's transaction. `open_journal` gives the journal
-    in which is told what hands did; without it nothing is.
+    """Compare everything and correct the ledger; returns what was different. Runs inside the caller's transaction.
+    Moves by hand are recorded in the journal that `open_journal` gives, and not at all without `open_journal`.
 
     Without `with_completed` the completed jar, which may hold millions, is not listed.
     """
     places = list_jars(layout, with_completed)
-    # After the listing: a submission is journaled before its file can be seen, so that its file is never taken for new.
+    # After the listing: a submission is journaled before its file can be seen, so its file is never taken for a new
+    # job.
     fold_journals(connection, layout)
     differences = compare_jars(connection, layout, places, with_completed)
     apply_differences(connection, layout, differences, open_journal)
@@ -259,11 +261,12 @@ def reconcile_in_pieces(
     meter: Meter = SILENT,
     open_journal: OpenJournal | None = None,
 ) -> list[Difference]:
-    """`reconcile`, for who has not begun a transaction: what takes long in a jar of millions, listing it and comparing the
-    listing with the ledger, is done without the lock, and what then seems to differ is looked at under it, a piece at a time.
+    """`reconcile` for callers that have not begun a transaction. Listing a jar of millions, and comparing the listing
+    with the ledger, takes long and is done without the lock. What then seems to differ is looked at under it, a piece
+    at a time.
 
-    Killed midway, what was not done is done by the next. The paths of symbolic links go to `links`. Raises LedgerBusy,
-    LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
+    Killed midway, the next reconciliation does the rest. The paths of symbolic links are added to `links`. Raises
+    LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
     """
     ledger.ensure_open(patience_s)
     with ledger.errors_named():
@@ -288,8 +291,9 @@ def find_differences(
     applies: bool = False,
     open_journal: OpenJournal | None = None,
 ) -> list[Difference]:
-    """All differences between a ledger and the jars, of which `places` is a listing from just now; `applies`: they are put right,
-    too, and what hands did is journaled. In pieces, and raises, as `reconcile_in_pieces`."""
+    """All differences between a ledger and the jars. `places` is a listing of these from just now. With `applies`,
+    the ledger is corrected too, and moves by hand are journaled. Works in pieces, and raises, as
+    `reconcile_in_pieces`."""
     # After the listing, as in `reconcile`.
     meter.begin("folding the journals", "bytes")
     fold_in_pieces(ledger, layout, patience_s, meter)
@@ -321,11 +325,12 @@ def look_at_suspects(
     open_journal: OpenJournal | None = None,
     missed: Sequence[int] = (),
 ) -> list[Difference]:
-    """Look at suspects again under the lock, a piece at a time; returns what differs, put right where `applies`. `list_again`, as
-    in `compare_rows`, is called before the lock is taken. Raises as `reconcile_in_pieces`."""
+    """Look at suspects again under the lock, a piece at a time; returns what differs. With `applies`, the ledger is
+    corrected. `list_again`, as in `compare_rows`, is called before the lock is taken. Raises as
+    `reconcile_in_pieces`."""
     again = list_again() if suspects.rows or missed else set()
     differences: list[Difference] = []
-    # What was put right agrees now; of what stays as it is no row is two files.
+    # What was corrected agrees now. Where nothing is corrected, `explained` keeps two files from being one row.
     explained: set[int] = set()
     meter.begin("looking at what seems to differ", "jobs", len(suspects.places) + len(suspects.rows))
     for some_places in in_pieces(suspects.places, PIECE):
@@ -337,7 +342,7 @@ def look_at_suspects(
                 apply_differences(connection, layout, of_piece, open_journal)
             differences += of_piece
         meter.add(len(some_places))
-    # The rows that a file was, or may be: not explained is what `compare_rows` is to look at.
+    # Rows that were found at a file are explained. `compare_rows` looks at all others, also at those that may be one.
     explained = set() if applies else {found.row for found in differences if found.row is not None}
     for rows in in_pieces(suspects.rows, PIECE):
         with ledger.writing(patience_s) as connection:

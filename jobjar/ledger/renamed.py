@@ -1,9 +1,9 @@
-"""Files that carry a known job's name and are not it, and jobs whose files were given another name by hand.
+"""Files that carry a known job's name and are not that job, and jobs whose files were renamed by hand.
 
-A job's own name is the one that its submission gave it; another priority, or the `~2` of a taken name, leave it the same. Any
-other file whose name has the id in it is a copy (an editor's backup, say), unless the job's own file is gone and this is it
-by its mark (shared_disk/file_mark.py). So is a file of quite another name: `mv unclaimed/JOB unclaimed/CATEGORY` where there is
-no such category. Reads rows, and the files in question.
+A job's own name is the one from its submission. Another priority, or the `~2` of a taken name, leaves it the same. Any
+other file whose name has the id in it is a copy (an editor's backup, say), unless the job's own file is gone and the
+mark shows that this is it (shared_disk/file_mark.py). The mark also finds a file of quite another name: `mv
+unclaimed/JOB unclaimed/CATEGORY` where there is no such category. Reads rows, and the files in question.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobjar.layout import Layout, name_in_place, state_of_place
 from jobjar.shared_disk.file_mark import mark_prefix, read_mark
 from jobjar.shared_disk.files import is_job_file, look
 
-# An editor that keeps a backup renames the job's file and then writes it anew: for that long its name may be missing.
+# An editor that keeps a backup renames the job's file and then writes it anew: its name may be missing for so long.
 _EDITED_WITHIN_S = 2.0
 
 
@@ -40,17 +40,17 @@ class Known(NamedTuple):
 
 
 def may_be_passing(name: str, status: os.stat_result) -> bool:
-    """Whether a file is one that an editor is just about to rename (`sed -i` gives it the job's run bit first)."""
+    """Whether an editor may be just about to rename a file (`sed -i` gives it the job's run bit first)."""
     return is_temporary_name(name) and is_young(status)
 
 
 def is_young(status: os.stat_result) -> bool:
-    """Whether a file got its name so lately that an editor may still be at it."""
+    """Whether a file got its name so lately that an editor may still be working on it."""
     return time.time() - status.st_ctime < _EDITED_WITHIN_S
 
 
 def recorded_name(connection: Any, uid: str) -> str | None:
-    """The name that a job was submitted with, as the journals tell; None where that has no id in it, or they do not."""
+    """The name with which a job was submitted, by the journals; None if that has no id in it, or they do not say."""
     query = "SELECT destination, origin FROM move WHERE job_uid = ? ORDER BY number, moved_at"
     for places in connection.execute(query, (uid,)):
         for name in map(name_in_place, places):
@@ -60,7 +60,8 @@ def recorded_name(connection: Any, uid: str) -> str | None:
 
 
 def is_odd_name(connection: Any, uid: str, name: str, known_name: str) -> bool:
-    """Whether a file's name has a job's id in it, and something more that is not its own. `known_name` is its row's."""
+    """Whether a file's name has a job's id in it and is not the job's own. `known_name` is the name in the job's
+    row."""
     if carried_id(name) != uid or is_same_name(name, known_name):
         return False
     recorded = recorded_name(connection, uid)
@@ -68,7 +69,7 @@ def is_odd_name(connection: Any, uid: str, name: str, known_name: str) -> bool:
 
 
 def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_result) -> Known | None:
-    """The job whose file, which is nowhere else, is the one at `place`; None where there is none, or doubt. Raises OSError."""
+    """The job whose file is the one at `place`, and nowhere else; None if there is none, or doubt. Raises OSError."""
     if state_of_place(place) not in ("limbo", "unclaimed"):
         return None
     prefix = mark_prefix(status)
@@ -84,17 +85,17 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
         return None
     decided = "SELECT 1 FROM attempt WHERE job_uid = ? AND is_final = 1"
     if connection.execute(decided, (job.uid,)).fetchone() is not None:
-        return None  # its file is history: who puts it here again submits another job
+        return None  # its file is history: putting it here again submits another job
     if carried_id(name_in_place(place)) == job.uid and is_young(status):
         return None
     return job if read_mark(layout.path(place), status) == rows[0][4] else None
 
 
 def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
-    """Whether a file cannot be that of a submitted job, though it has the name that a hand gave that: any file may have it, and
-    this one has another mark. Raises OSError."""
+    """Whether a file cannot be that of a submitted job, though its name is the one that a hand gave to the job's
+    file. Any file may have such a name, and this one has another mark. Raises OSError."""
     if recorded_name(connection, uid) is None:
-        return False  # a hand-made job: it is known by its name
+        return False  # a hand-made job is known by its name
     prefix = mark_prefix(status)
     query = "SELECT mark FROM file_mark WHERE mark >= ? AND mark < ? AND job_uid = ?"
     marks = [mark for (mark,) in connection.execute(query, (prefix, prefix[:-1] + "/", uid))]
@@ -102,8 +103,8 @@ def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.
 
 
 def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
-    """Whether a file that has the name of a hand-made job is not that job's, which has completed: a new file is a new job. The
-    job's own was moved back from completed/, and runs again."""
+    """Whether a file with the name of a completed hand-made job is not that job's: a new file is a new job. The
+    job's own file was moved back from completed/, and runs again."""
     found = connection.execute(
         "SELECT found_file FROM job WHERE id = ? AND found_file IS NOT NULL AND state IN ('completed', 'removed') "
         "AND EXISTS (SELECT 1 FROM attempt WHERE job_uid = job.uid AND is_final = 1)",
@@ -118,7 +119,8 @@ def _is_job_at(path: str) -> bool:
 
 
 def kept_priority(connection: Any, uid: str | None, name: str) -> int:
-    """The priority of a job that has this name now: where the name is none of its own and says nothing, that of its own."""
+    """The priority of a job that has this name now. If the name is not its own and shows none, it is that of its own
+    name."""
     if uid is None or has_priority(name):
         return priority_in_name(name)
     recorded = recorded_name(connection, uid)
@@ -128,7 +130,7 @@ def kept_priority(connection: Any, uid: str | None, name: str) -> int:
 
 
 def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
-    """The name that the worker gives a job's file which was renamed: its own, with the priority that it has now."""
+    """The name that a worker gives to a job's renamed file: the job's own, with its present priority."""
     recorded = recorded_name(connection, uid)
     if recorded is None or is_same_name(name, recorded):
         return name
@@ -136,7 +138,7 @@ def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
 
 
 def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
-    """The jobs that wait under a name that is not their own: (place, own name) each."""
+    """(place, own name) of each job that waits under a name that is not its own."""
     rows = connection.execute(
         "SELECT uid, name, place FROM job INDEXED BY job_renamed WHERE (state = 'limbo' OR state = 'unclaimed') "
         "AND uid IS NOT NULL AND move_number > 0 AND (instr(name, uid) = 0 OR name NOT GLOB '*.[0-9-]*')"
@@ -150,8 +152,8 @@ def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
 
 
 def explain_second_file(connection: Any, uid: str | None, name: str) -> str | None:
-    """Why a file that is to be claimed is none to be run, and what to do: it is another job's file once more. `uid` is what
-    the ledger knows it by."""
+    """Why a file that is to be claimed must not run, and what to do: it is a second file of another job. None if it
+    may run. `uid` is its id in the ledger."""
     carried = carried_id(name)
     if carried is not None and carried != uid:
         row = connection.execute("SELECT name, state FROM job WHERE uid = ?", (carried,)).fetchone()
@@ -172,7 +174,7 @@ def explain_second_file(connection: Any, uid: str | None, name: str) -> str | No
 
 
 def known_copies(connection: Any) -> set[str]:
-    """The places of the files that are held because another job has the id in their names."""
+    """The places of the files that are held because their names have another job's id in them."""
     rows = connection.execute(
         "SELECT place, name, uid FROM job WHERE state <> 'completed' AND state = 'limbo' AND held_reason IS NOT NULL"
     )

@@ -1,7 +1,7 @@
-"""Several files with one id in their names: one of them is the job of that id, and the same in every ledger.
+"""Several files with one id in their names: one of them is the job of that id, and every ledger takes the same one.
 
-That is the job that a journal tells of; of files that no journal knows, the first by name and place. The others have no id of
-their own, and are held when they are claimed (renamed.py). Writes rows, inside the caller's transaction.
+That is the job that a journal records. If no journal knows the files, it is the first by name and place. The others
+have no id of their own, and are held when they are claimed (renamed.py). Writes rows, inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from jobjar.layout import name_in_place
 
 
 def free_id(connection: Any, uid: str | None, place: str) -> str | None:
-    """The id that a file at `place`, which the ledger does not know, has as a job: `uid`, which its name says, or None where
-    another has it. One that was only seen, and comes after this one, gives it up."""
+    """The id as a job of the file at `place`, which the ledger does not know: `uid`, which its name has, or None if
+    another job has that. A job that was only seen, and comes after this one, gives it up."""
     row = connection.execute(
         "SELECT id, name, place, move_number, found_number FROM job WHERE uid = ?", (uid,)
     ).fetchone()

@@ -1,9 +1,9 @@
-"""Publish a copy of a node-local ledger on the shared disk, for nodes that start and people who only read.
+"""Publish a copy of a node's own ledger on the shared disk, for nodes that start and people who only read.
 
-It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it is.
-Reads the live ledger by SQLite's backup interface, without its lock, into the home; copies that to a temporary name
-beside `ledger/snapshot.db` and renames it. One node does it at a time (shared_disk/taking_turns.py). Killed midway, the old
-snapshot stays whole.
+It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it
+is. SQLite's backup interface copies the live ledger into the home, without its lock. That is copied to a temporary name
+beside `ledger/snapshot.db` and renamed. One node at a time does this (shared_disk/taking_turns.py). Killed midway, the
+old snapshot stays whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POSITIONS = "SELECT journal, offset FROM journal_position"
 
 
 def snapshot_age_s(ledger: Ledger) -> float | None:
-    """How old the published snapshot is, by the disk's clock; None where there is none."""
+    """How many seconds old the published snapshot is, by the disk's clock; None if there is none."""
     try:
         published_at = patiently(lambda: os.stat(ledger.layout.snapshot), ledger.layout.snapshot, FLICKER_S).st_mtime
     except FileNotFoundError:
@@ -40,11 +40,11 @@ def snapshot_age_s(ledger: Ledger) -> float | None:
 def publish_snapshot(
     ledger: Ledger, older_than_s: float = MAX_AGE_S, between_pieces: Callable[[], None] = lambda: None
 ) -> bool:
-    """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something (0: in any case); returns
-    whether it did.
+    """Publish this home's ledger if the snapshot is older than `older_than_s` and lacks something (0: in any case).
+    Returns whether it did.
 
-    Holds no lock, and calls `between_pieces` several times a second. A home in the jar itself needs no snapshot. Raises OSError
-    where the disk is full or read-only, LedgerUnavailable.
+    Holds no lock, and calls `between_pieces` several times a second. A home in the jar itself needs no snapshot. Raises
+    OSError if the disk is full or read-only, LedgerUnavailable.
     """
     if not ledger.home.has_other_homes or ledger.is_private:
         return False
@@ -55,7 +55,8 @@ def publish_snapshot(
     if not _take_role(ledger):
         return False
     temporary = temporary_path(f"{ledger.layout.snapshot}.{node_name()}")
-    # SQLite locks what it writes, and nothing is locked on the shared disk: it writes to the home, the bytes are copied.
+    # SQLite locks what it writes, and nothing is locked on the shared disk. So it writes to the home, and the bytes are
+    # copied.
     own = temporary_path(ledger.home.database)
     try:
         with ledger.errors_named():
@@ -71,8 +72,8 @@ def publish_snapshot(
 
 
 def publish_snapshot_when_due(ledger: Ledger, between_pieces: Callable[[], None]) -> bool:
-    """`publish_snapshot` for who asks often: asks the disk only when the snapshot that was seen may be too old by now, and where
-    something was folded since it was seen to have it all. Raises as that."""
+    """`publish_snapshot` for frequent callers. It asks the disk only if the last seen snapshot may be too old by
+    now, and something was folded since a snapshot had everything. Raises as `publish_snapshot`."""
     if not ledger.home.has_other_homes or ledger.is_private or time.monotonic() < ledger.snapshot_due_at:
         return False
     if ledger.published_positions and _positions(ledger) == ledger.published_positions:
@@ -81,8 +82,8 @@ def publish_snapshot_when_due(ledger: Ledger, between_pieces: Callable[[], None]
 
 
 def _has_news(ledger: Ledger) -> bool:
-    """Whether this ledger has folded something that the snapshot has not. One of a newer version is left alone; one that
-    cannot be read is as good as none."""
+    """Whether this ledger has folded something that the snapshot lacks. A snapshot of a newer version is left alone;
+    one that cannot be read counts as none."""
     path = ledger.layout.snapshot
     try:
         check_size(path)

@@ -1,4 +1,4 @@
-"""The open ledger: one SQLite database in WAL mode, written by one process of its home at a time.
+"""The open ledger: one SQLite database in WAL mode. One process of its home writes to it at a time.
 
 Reads and writes `<home>/ledger.db`. Every write holds the home's lock and is one transaction. Killed midway, SQLite
 takes the transaction back, the lock goes with the process, and the next fold starts from the recorded positions.
@@ -37,37 +37,37 @@ from jobjar.shared_disk.regular import UnfitFile
 __all__ = ["Ledger", "check_database", "driver"]
 
 T = TypeVar("T")
-# How often a ledger that somebody removes while it is opened is opened again.
+# How often a ledger is opened if somebody removes it meanwhile.
 _TRIES = 3
-# So many damaged ledgers stay beside the living one, for who wants to know what happened: a disk that damages them often
-# is not to be filled with them.
+# How many damaged ledgers are kept beside the living one, for people who want to know what happened. A disk that
+# damages them often must not be filled with them.
 _DAMAGED_KEPT = 3
 
 _WAL_PAGES, _KEPT_WAL_BYTES = 2000, 1 << 20
 _PRAGMAS = {
     "synchronous": "normal",
-    # A fold of a thousand jobs, which writes many pages again, is not the time for it each time.
+    # A checkpoint at each fold of a thousand jobs would write many pages again and again.
     "wal_autocheckpoint": _WAL_PAGES,
-    "journal_size_limit": _KEPT_WAL_BYTES,  # after a checkpoint; what it was before stays taken from the disk
+    "journal_size_limit": _KEPT_WAL_BYTES,  # a checkpoint cuts the WAL to this; else its file keeps its size
     "busy_timeout": 5000,
     "temp_store": "memory",
     "cache_size": -16000,
 }
-# The WAL may grow to this part of what is free when the ledger is opened, and to so many pages at least.
+# The WAL may grow to this part of the space that is free when the ledger is opened, and to at least this many pages.
 _WAL_SHARE, _LEAST_WAL_PAGES, _PAGE_BYTES = 16, 32, 4096
-# Kibibytes for the first fold into an empty ledger: its indexes are filled in random order, and writing what does not fit
-# again and again takes several times longer than the fold.
+# In KiB, for the first fold into an empty ledger. Its indexes are filled in random order; pages that do not fit are
+# written again and again, which takes several times longer than the fold.
 _FILLING_CACHE = -500_000
 _PRIVATE_PRAGMAS = {**_PRAGMAS, "synchronous": "off", "journal_mode": "memory"}
-# What a ledger was made from, beside the journals: a home's is brought up to date and has no age.
+# What a ledger was made from, besides the journals. A home's ledger is brought up to date, so it has no age.
 FROM_LEDGER, FROM_SNAPSHOT, FROM_JOURNALS = "ledger", "snapshot", "journals"
 
 
 class Ledger:
-    """A ledger home's database, or a private one of this process. Not for sharing between threads.
+    """A ledger home's database, or a private one of this process. Threads must not share it.
 
-    `log` gets what a person should know of how it was made. `source` is one of the FROM_ names; `made_at` is when a
-    private one's source was published (the disk's time), None where the source is as of now.
+    `log` gets what people should know about how it was made. `source` is one of the FROM_ names. `made_at` is when a
+    private ledger's source was published (the disk's time); None where the source is as of now.
     """
 
     def __init__(self, layout: Layout, home: LedgerHome, log: Callable[[str], None] = lambda line: None) -> None:
@@ -83,19 +83,20 @@ class Ledger:
         self.made_at: float | None = None
         self._is_filling = False
         self.starts_from_snapshot = home.has_other_homes
-        # How far journals were folded when the snapshot was seen to have it all.
+        # How far each journal was folded when the snapshot was last seen to have all of that.
         self.published_positions: dict[str, int] = {}
-        # Before that (by the monotonic clock) the snapshot that was seen is not too old.
+        # Until then (monotonic clock) the snapshot that was seen is not too old.
         self.snapshot_due_at = 0.0
 
     @property
     def connection(self) -> Any:
-        """The driver's connection. Raises LedgerUnavailable where the ledger is not open."""
+        """The driver's connection; peewee connects again after `close`. Raises peewee's InterfaceError before the
+        first opening, which `errors_named` turns into LedgerUnavailable."""
         connect: Any = self.database.connection
         return connect()
 
     def open(self, patience_s: float = LOCK_PATIENCE_S) -> None:
-        """Open the ledger for reading and writing; make it, from the published snapshot if there is one, where missing.
+        """Open the ledger for reading and writing. A missing one is made, from the published snapshot if there is one.
 
         Raises LedgerBusy, LedgerCorrupt, NewerLedger, LedgerUnavailable.
         """
@@ -108,7 +109,7 @@ class Ledger:
         return self._identity is not None
 
     def ensure_open(self, patience_s: float = LOCK_PATIENCE_S) -> None:
-        """Open the ledger if it is not, or if its file was replaced. Raises as `open`."""
+        """Open the ledger if it is not open, or if its file was replaced. Raises as `open`."""
         if not self.is_private and self._was_replaced():
             self.open(patience_s)
 
@@ -123,7 +124,7 @@ class Ledger:
                 reason = explain_at(error, self.path)
                 raise LedgerUnavailable(path=self.path, reason=reason, what_next="look after the disk") from error
             except (*UNREADABLE, LedgerUnavailable):
-                # SQLite does not write to a file that somebody removed after it was opened; there is another now.
+                # SQLite does not write to a file that was removed after it was opened. Another file is there now.
                 if not tries_left or not self._was_replaced():
                     raise
 
@@ -131,10 +132,10 @@ class Ledger:
         self.close()
         is_new = not os.path.exists(self.path) or not os.path.getsize(self.path)
         if is_new:
-            # Left by whoever removed the database by hand: their content is not that of the one that is made here.
+            # Somebody removed the database by hand and left these. Their content is not that of the new database.
             remove_database(self.path, sidecars_only=True)
             self._start_from_snapshot(thorough=is_repair)
-        # Made before SQLite opens it, so that the members of a group jar can all write to it.
+        # Made before SQLite opens it, so that all members of a group's jar can write to it.
         descriptor = open_common_file(self.path, os.O_RDWR)
         status = os.fstat(descriptor)
         os.close(descriptor)
@@ -156,7 +157,7 @@ class Ledger:
         migrate(self.connection, self.path)
 
     def _bound_wal(self) -> None:
-        """Have the WAL leave room on a small disk, or on one that is nearly full; and give back what is left of a large one."""
+        """Make the WAL leave room on a disk that is small or nearly full, and give back the space of a large one."""
         disk = os.statvfs(os.path.dirname(self.path))
         share = disk.f_bavail * disk.f_frsize // _WAL_SHARE // _PAGE_BYTES
         if share < _WAL_PAGES:
@@ -166,13 +167,13 @@ class Ledger:
                 self._empty_wal()
 
     def _empty_wal(self) -> None:
-        """Write the WAL back, and take nothing of the disk for it. What somebody reads from now is left for the next time."""
+        """Write the WAL back and truncate it. If somebody is reading from it, that is left for the next time."""
         with contextlib.suppress(driver.Error):
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _start_from_snapshot(self, thorough: bool) -> None:
-        """Put a copy of the published snapshot where the ledger is to be. A damaged or newer one is no reason not to start:
-        the journals have everything."""
+        """Put a copy of the published snapshot where the ledger is to be. Without a usable one the ledger still
+        starts: the journals have everything."""
         if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
             return
         temporary = temporary_path(self.path)
@@ -180,7 +181,7 @@ class Ledger:
             copy_snapshot(self.layout.snapshot, temporary, thorough)
             with contextlib.closing(driver.connect(temporary)) as connection:
                 connection.execute("PRAGMA synchronous = off")  # what a crash leaves of it can be made again
-                connection.execute("PRAGMA journal_mode = wal")  # a living ledger is never anything else
+                connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
             os.rename(temporary, self.path)
         except (LedgerUnavailable, OSError, *UNREADABLE) as error:
             self._say(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
@@ -193,12 +194,12 @@ class Ledger:
         self.source, self.made_at = FROM_JOURNALS, None
 
     def open_new(self, path: str) -> None:
-        """Open an empty private ledger in the empty file at `path`, which is the caller's to remove."""
+        """Open an empty private ledger in the empty file at `path`. The caller removes that file."""
         self._open_private(path)
         self.source, self.made_at = FROM_JOURNALS, None
 
     def open_copy(self, path: str, source: str, made_at: float | None) -> None:
-        """Open a private ledger that is the copy at `path`, which is removed: it goes with this process."""
+        """Open the copy at `path` as a private ledger, and remove its name: the copy ends with this process."""
         try:
             self._open_private(path)
         finally:
@@ -217,7 +218,8 @@ class Ledger:
             migrate(self.connection, path)
 
     def close(self) -> None:
-        """Close the ledger. Who closes it last writes its WAL back, which is a write as any other: under the lock."""
+        """Close the ledger. The last to close it writes its WAL back. That is a write like any other, so it takes
+        the lock."""
         with contextlib.ExitStack() as stack:
             if self._identity is not None:
                 with contextlib.suppress(LedgerBusy, LedgerUnavailable):
@@ -230,7 +232,7 @@ class Ledger:
     def writing(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[Any]:
         """One transaction under the home's lock; yields the driver's connection.
 
-        A transaction inside another is part of it. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+        A nested call is part of the outer transaction. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
         """
         if self._turn_connection is not None:
             yield self._turn_connection
@@ -251,8 +253,9 @@ class Ledger:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:
-        """All that is read through the driver's connection, which it yields, is of one moment; nobody waits for that, but the
-        write-ahead log grows meanwhile. Of a ledger that is open. Raises LedgerCorrupt, LedgerUnavailable."""
+        """A read transaction: all reads through the yielded connection of the driver see one moment. Nobody waits
+        for it, but the write-ahead log grows meanwhile. The ledger has to be open. Raises LedgerCorrupt,
+        LedgerUnavailable."""
         with self.errors_named():
             connection = self.connection
             connection.execute("BEGIN")
@@ -275,7 +278,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
-        """The transaction that has begun: committed at the end, rolled back on an error."""
+        """Run the transaction that has begun: commit it at the end, roll it back on an error."""
         connection = self.connection
         self._turn_connection = connection
         try:
@@ -287,13 +290,13 @@ class Ledger:
             ):  # SQLite has rolled back by itself on some errors
                 connection.execute("ROLLBACK")
             if not self.is_private and isinstance(error, driver.Error) and is_full(error):
-                self._empty_wal()  # what was not committed takes the room that the next one needs
+                self._empty_wal()  # the uncommitted part takes the room that the next transaction needs
             raise
         finally:
             self._turn_connection = None
 
     def _was_replaced(self) -> bool:
-        """Whether another process deleted, moved aside or rebuilt the file that we have open."""
+        """Whether another process deleted, moved or rebuilt the file that this process has open."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -302,14 +305,14 @@ class Ledger:
 
     @contextlib.contextmanager
     def errors_named(self) -> Iterator[None]:
-        """SQLite's errors become ours. Others, of a body that moves files, stay what they are."""
+        """Turn SQLite's errors into ours. Other errors of the body pass through."""
         try:
             yield
         except UNREADABLE as error:
             raise name_error(error, self.path) from error
 
     def _do_again_if_replaced(self, action: Callable[[], T]) -> T:
-        """`action()`; done again where it failed because somebody removed or rebuilt the file meanwhile."""
+        """Run `action()`, and again if it failed because somebody removed or rebuilt the file meanwhile."""
         try:
             return action()
         except LedgerUnavailable:
@@ -318,8 +321,11 @@ class Ledger:
         return action()
 
     def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], log: Callable[[str], None]) -> T:
-        """`action()`; where the ledger turns out to be damaged, move it aside, rebuild it, say so, and do it again. Where its
-        disk is full, and its write-ahead log has more of that than the ledger itself, rebuild it in that room."""
+        """Run `action()`. If the ledger is damaged, move it aside, rebuild it, log that, and run `action()` again.
+
+        If its disk is full and its write-ahead log is larger than the ledger, remove both, rebuild it in that room, and
+        run `action()` again.
+        """
         try:
             return self._do_again_if_replaced(action)
         except LedgerDiskFull as error:
@@ -340,7 +346,7 @@ class Ledger:
             return action()
 
     def set_aside(self) -> str:
-        """Move the database out of the way, under the lock, and open a new one. Returns where the old one is."""
+        """Move the database out of the way, under the lock, and open a new one. Returns the path of the old one."""
         with self.home.locked(), self.errors_named():
             self.close()
             aside = f"{self.path}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"

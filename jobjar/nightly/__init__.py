@@ -1,1 +1,1 @@
-"""What the nightly job does beside recovery: the archive, retention, rotation of journals."""
+"""The nightly job, and its steps other than recovery: the archive, retention, rotation of journals."""

@@ -1,12 +1,12 @@
-"""The dated archive, and what is kept how long: completed jobs and the directories of workers that ended.
+"""The dated archive and retention, for completed jobs and for the directories of workers that ended.
 
 Old ones go to `archive/YYYY-MM-DD/completed/<name>` and `archive/YYYY-MM-DD/workers/<name>~<worker id>`, by the day on which
-they were archived; `jobjar show` and `jobjar output` find them there. What JJ_KEEP_COMPLETED and JJ_KEEP_WORKERS say is
-too old is deleted from the archive, and from nowhere else. Ages are by the disk's clock.
+they were archived. `jobjar show` and `jobjar output` find them there. JJ_KEEP_COMPLETED and JJ_KEEP_WORKERS say after which age
+they are deleted from the archive; nothing is deleted elsewhere. Ages are by the disk's clock.
 
-A job's file is renamed, then the move is journaled, then the ledger told. Killed between, reconciliation finds the file.
-A deletion is not journaled: the row becomes `removed` because there is no file, in a rebuilt ledger too. One process of
-all nodes does this at a time (shared_disk/taking_turns.py); two at once do no harm.
+A job's file is renamed, then the move is journaled, then the journal is folded. After a kill between these, reconciliation finds
+the file. A deletion is not journaled: the row becomes `removed` because there is no file, in a rebuilt ledger too. Only one
+process of all nodes does this at a time (shared_disk/taking_turns.py); two at once would do no harm.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.taking_turns import give_back_role, renew_role, take_role
 from jobjar.shared_disk.trees import remove_tree
 
-# Jobs in one transaction; between two the lock is given back, and workers go on.
+# Jobs in one transaction. Between two transactions the lock is free, and workers go on.
 BATCH = 500
 _DAY_S = 86400.0
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# What is being deleted is out of sight first: a half of it is not to be taken for the whole.
+# A directory is renamed to this before it is deleted, so that nobody takes a half of it for the whole.
 _DOOMED = ".doomed-"
 
 
 class Kept:
-    """What one night moved and deleted. `skipped`: another node does it."""
+    """What one night moved and deleted. `skipped`: another node does it this night."""
 
     def __init__(self) -> None:
         self.skipped = False
@@ -49,18 +49,18 @@ class Kept:
         self.archived_workers = 0
         self.deleted_jobs = 0
         self.deleted_workers = 0
-        # What could not be deleted of workers' directories, told when it was first tried.
+        # Parts of workers' directories that could not be deleted; only the first try reports them.
         self.stays: list[str] = []
 
 
 def date_of(now: float) -> str:
-    """The day of a moment of the disk's clock (UTC), as directories and copies are named."""
+    """The UTC day of a time of the disk's clock, as used in the names of directories and copies."""
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
 def keep_in_order(jar: Jar, now: float) -> Kept:
-    """Archive what is old and delete what is too old, as the settings say. Raises OSError, LedgerBusy,
-    LedgerUnavailable; what was done until then stays done."""
+    """Archive and delete by age, as the settings say. Raises OSError, LedgerBusy, LedgerUnavailable; what was done until then
+    stays done."""
     kept = Kept()
     settings = jar.settings
     archive_days = settings.archive_after_days
@@ -85,12 +85,12 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
 
 
 def _first(*days: float) -> float:
-    """The smallest that is not 0, which means never."""
+    """The smallest number of days that is not 0 (never); 0 if all are."""
     return min((number for number in days if number), default=0.0)
 
 
 def _make_directories(jar: Jar, path: str) -> None:
-    """Make a directory of the archive, which old jars do not have, with the jar's permissions."""
+    """Make a directory of the archive and those above it, with the jar's permissions. They are missing at first."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
@@ -126,7 +126,7 @@ def _archive_batch(jar: Jar, jobs: list[AgedJob], place: str) -> int:
     by = login()
     try:
         for job in jobs:
-            with contextlib.suppress(FileNotFoundError):  # somebody moved it: its move, or a look, tells the ledger
+            with contextlib.suppress(FileNotFoundError):  # it was moved: an entry or a scan updates the ledger
                 name = move_to_free_name(jar.layout.path(job.place), directory, job.name)
                 moved_at = disk_time(os.lstat(f"{directory}/{name}"))
                 number, to = job.move_number + 1, f"{place}/{name}"
@@ -165,7 +165,7 @@ def _delete_jobs(jar: Jar, ended_before: float) -> int:
 
 
 def _quiet_since(paths: WorkerPaths) -> float:
-    """When a worker last wrote into its own files, or somebody noted its end, by the disk's clock."""
+    """When a worker last wrote to its own files, or when its end was noted, by the disk's clock."""
     latest = 0.0
     for path in (paths.identity_file, paths.heartbeat, paths.log):
         with contextlib.suppress(FileNotFoundError):
@@ -174,8 +174,8 @@ def _quiet_since(paths: WorkerPaths) -> float:
 
 
 def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
-    """The workers that ended by their own word or that of their node, hold nothing, have nothing in scratch/ that could not be
-    removed yet, and were quiet for so long."""
+    """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job,
+    and whose scratch/ is empty."""
     if not days:
         return []
     old = []
@@ -204,7 +204,7 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
     with contextlib.suppress(Unreadable):
         is_the_one = bool(read_document(target.identity_file, WORKER)["worker_id"] == worker.worker_id)
     if not is_the_one:
-        # Its process id came round again at this very moment: that is the directory of a worker that lives.
+        # A new worker took the process id at this very moment: this is a living worker's directory. Put it back.
         os.rename(target.path, worker.paths.path)
     return is_the_one
 
@@ -231,5 +231,5 @@ def _remove_empty_days(jar: Jar, today: str) -> None:
     for date in list(list_directory(jar.layout.archive)):
         if _DATE.fullmatch(date.name) and date.name != today:
             for path in (jar.layout.path(archive_place(date.name)), jar.layout.archived_workers(date.name), date.path):
-                with contextlib.suppress(OSError):  # not there, or not empty
+                with contextlib.suppress(OSError):  # it is missing, or not empty
                     os.rmdir(path)

@@ -1,8 +1,8 @@
-"""The nightly job: recover, archive, rotate, checkpoint, check, copy; and say what was done.
+"""The nightly job: recover, archive, rotate, checkpoint, check, copy; and report what was done.
 
-The steps are independent: one that fails is reported, and the others are still done. What belongs to the whole jar (the
-archive) is done by one node at a time, what belongs to a ledger home by one process of it at a time. Each step says in
-its own module what a crash inside it leaves; the next night repairs it.
+The steps are independent: one that fails is reported, and the others are still done. One node at a time archives, because that
+concerns the whole jar. One process at a time does the steps for a ledger home. The module of each step says what a crash inside
+it leaves; the next night repairs that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Step = Callable[[Jar, "Night"], None]
 
 
 class Night:
-    """What was done, in lines for people. `mattered`: something that somebody may want to know."""
+    """What was done, in lines for people. `mattered`: some of it is worth a person's attention."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -47,8 +47,8 @@ class Night:
 
 
 def run_nightly(jar: Jar) -> Night:
-    """Do all steps; what goes wrong is among the warnings. Raises LedgerUnavailable, CannotUseJar where there is no
-    ledger home to work in."""
+    """Do all steps. What goes wrong is among the warnings. Raises LedgerUnavailable, CannotUseJar if there is no ledger home to
+    work in."""
     night = Night()
     night.now = read_disk_clock(jar.layout.clock_file(node_name()))
     _try_step(jar, night, "recovery", _recover)
@@ -58,7 +58,7 @@ def run_nightly(jar: Jar) -> Night:
             _try_step(jar, night, "left-overs", _sweep)
             _try_step(jar, night, "journals", _rotate)
             _try_step(jar, night, "checkpoint", _checkpoint)
-            # Before the copy, so that no sound copy has to make room for one of a damaged ledger.
+            # Check before the copy, so that no copy of a damaged ledger replaces a sound one.
             if _try_step(jar, night, "quick_check", _check):
                 _try_step(jar, night, "copy", _copy)
             _try_step(jar, night, "snapshot", _publish)
@@ -68,7 +68,7 @@ def run_nightly(jar: Jar) -> Night:
 
 
 def _try_step(jar: Jar, night: Night, name: str, step: Step) -> bool:
-    """Do one step; returns whether it could be done. A damaged ledger is rebuilt, and the step done again."""
+    """Do one step; returns whether it succeeded. If the ledger is damaged, it is rebuilt, and the step is done again."""
 
     def log(line: str) -> None:
         night.warn(line)
@@ -86,7 +86,8 @@ def _try_step(jar: Jar, night: Night, name: str, step: Step) -> bool:
 
 @contextlib.contextmanager
 def _alone(jar: Jar) -> Iterator[bool]:
-    """Whether no other nightly job works on this home; the lock is the home's, so on a local disk or of one host."""
+    """Yield whether no other nightly job works on this home. The lock lies in the home, which is on a local disk or belongs to
+    one host."""
     descriptor = open_common_file(jar.ledger_home.nightly_lock, os.O_RDWR)
     try:
         try:
@@ -151,7 +152,7 @@ def _check(jar: Jar, night: Night) -> None:
     try:
         check_database(path)
     except LedgerCorrupt:
-        with jar.ledger.writing():  # a database that was just replaced, or none yet, is not a damaged one
+        with jar.ledger.writing():  # a database that was just replaced, or is not made yet, is not damaged
             check_database(path)
     night.log("quick_check: ok")
 

@@ -1,17 +1,17 @@
-"""Rotate and compress this home's journals, so that what was folded long ago takes little room.
+"""Rotate and compress this home's journals, so that entries folded long ago take little room.
 
-A rotation gives the home's `writer` file another name (`rain.1a2b3c4d`, then `rain.1a2b3c4d-2` …). The old journal keeps its
-name and its content, and just ends: processes that have it open follow within a second of their next look (journal/append.py),
-and what one of them appends late is folded as ever. A journal that has ended, that nobody appended to for a day and
-that this home has folded to its end is compressed: a temporary name, fsync, read again, rename to
-`X.<end>.jsonl.gz`, and only then is `X.jsonl` removed.
+A rotation writes another journal's name into the home's `writer` file (`rain.1a2b3c4d`, then `rain.1a2b3c4d-2` …). The old
+journal keeps its name and its content, and ends. Processes that have it open follow within a second of their next look
+(journal/append.py); late entries in it are folded as ever. A journal is compressed once it has ended, no process has appended
+to it for a day, and this home has folded it to its end. The steps: write under a temporary name, fsync, read it again, rename
+to `X.<end>.jsonl.gz`, and only then remove `X.jsonl`.
 
-The same is done to what lost homes of this node wrote, where it can be proved that nobody will append to it: the node has been
-started again since (a home outside of its jar then takes another name, home.py), as the boot id tells that workers
-journal when they start.
+The journals of this node's lost homes are compressed too, if it is certain that no process will append to them. That is so if the
+node was started again since, because a home outside of its jar then takes another name (home.py). The boot id shows that, which
+workers journal when they start.
 
-Killed between the two, both are there, with the same content; readers take `X.jsonl`, and the next night compresses again.
-Killed earlier, a temporary file stays, which the next night removes.
+A kill between the rename and the removal leaves both files, with the same content. Readers take `X.jsonl`, and the next night
+compresses again. An earlier kill leaves a temporary file, which the next night removes.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from jobjar.shared_disk.files import sync_directory
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile, open_regular, passing_over, read_regular
 
-# A journal that is smaller than this is not worth a file of its own.
+# A journal is rotated when it has this size; a smaller one is not worth a file of its own.
 ROTATE_BYTES = 4 << 20
-# By the disk's clock. A process that still has the journal open after that was stopped, or has nothing to append.
+# By the disk's clock. A process that still has the journal open after this time was stopped, or has nothing to append.
 QUIET_S = 86400.0
 _CHUNK_BYTES = 1 << 20
 
 
 class Compressed(NamedTuple):
-    """How many journals were compressed, and how many bytes the disk got back."""
+    """How many journals were compressed, and how many bytes that freed."""
 
     journals: int
     freed_bytes: int
 
 
 def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
-    """Begin a new journal where the current one has grown large; returns the name of the one that ended, or None.
+    """Begin a new journal if the current one has grown large. Returns the name of the one that ended, or None.
 
     Raises LedgerBusy, LedgerUnavailable, OSError.
     """
@@ -69,8 +69,8 @@ def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
 
 
 def compress_journals(jar: Jar, now: float) -> Compressed:
-    """Compress what this home wrote, rotated away and folded, and what other homes of this node wrote before its last start.
-    `now` is the disk's time. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    """Compress this home's journals that were rotated and folded, and those of other homes of this node from before its last
+    start. `now` is the disk's time. Raises OSError, LedgerBusy, LedgerUnavailable."""
     done = freed = 0
     current = jar.ledger_home.journal_name()
     base, _ = split_journal_name(current)
@@ -90,7 +90,8 @@ def compress_journals(jar: Jar, now: float) -> Compressed:
 
 
 def _has_ended_with_its_home(jar: Jar, path: str, now: float) -> bool:
-    """Whether another home's journal is of this user and this node, and of workers of earlier starts of the node alone."""
+    """Whether another home's journal belongs to this user and this node, and only to workers from before the node's last
+    start."""
     name = os.path.basename(path).removesuffix(".jsonl")
     status = os.stat(path)
     is_ours = name.startswith(f"{node_name()}.") and status.st_uid == os.geteuid()
@@ -106,7 +107,7 @@ def _has_ended_with_its_home(jar: Jar, path: str, now: float) -> bool:
 
 
 def _is_of_the_jar_s_own_home(jar: Jar, name: str) -> bool:
-    """Whether a journal is that of the home in the jar, which keeps its name for ever."""
+    """Whether a journal belongs to the home inside the jar, which keeps its name for ever."""
     try:
         written = read_regular(f"{jar.layout.ledger}/writer").decode(errors="replace")
     except (FileNotFoundError, UnfitFile):
@@ -115,15 +116,15 @@ def _is_of_the_jar_s_own_home(jar: Jar, name: str) -> bool:
 
 
 def _remove_stray(path: str, now: float) -> None:
-    """Remove what a process that was stopped made under the name of a journal that was compressed before it went on. It
-    has written the same to the current one."""
+    """Remove a journal that a stopped process made again, under a name that was compressed before the process went on. It has
+    written the same entries to the current journal."""
     with contextlib.suppress(FileNotFoundError):
         if now - os.stat(path).st_mtime >= QUIET_S:
             os.unlink(path)
 
 
 def _compress(jar: Jar, path: str, now: float) -> int | None:
-    """Compress one journal; returns the bytes saved, or None where it is not to be (yet)."""
+    """Compress one journal. Returns the bytes saved, or None if it is too early, or if there is nothing to compress."""
     with open(path, "rb", buffering=0, opener=open_regular) as source:
         before = os.fstat(source.fileno())
         if now - before.st_mtime < QUIET_S:
@@ -137,14 +138,14 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
         _write_compressed(source.fileno(), before.st_size, path, final)
         after = os.fstat(source.fileno())
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            os.unlink(final)  # somebody was late; X.jsonl is what counts as long as it is there
+            os.unlink(final)  # a process appended late; X.jsonl counts as long as it exists
             return None
         # COMMIT: from here the compressed journal is the record
         os.unlink(path)
         remove_marks(jar.layout.journals, journal_key(path))
         late = [line.entry for line in read_journal(source.fileno(), before.st_size) if line.entry is not None]
     if late:
-        # Appended between the look and the removal. Whoever did that may append it again; folding it twice is as once.
+        # These were appended between the look and the removal. Their writer may append them again; folding twice is harmless.
         jar.journal.append(late, durable=True)
     for other in _others(path, final):
         with contextlib.suppress(FileNotFoundError):
@@ -153,7 +154,7 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
 
 
 def _write_compressed(descriptor: int, size: int, path: str, final: str) -> None:
-    """Write the first `size` bytes of a journal to `final`, compressed, whole or not at all. Raises OSError."""
+    """Write the first `size` bytes of a journal to `final`, compressed: wholly or not at all. Raises OSError."""
     directory = os.path.dirname(path)
     temporary = temporary_path(f"{directory}/.{os.path.basename(final)}.{node_name()}")
     try:
@@ -178,7 +179,7 @@ def _write_compressed(descriptor: int, size: int, path: str, final: str) -> None
 
 
 def _check_compressed(temporary: str, descriptor: int, size: int) -> None:
-    """Read it again before the only other copy goes. Raises OSError."""
+    """Read the compressed file again and compare it, before the only other copy is removed. Raises OSError if it differs."""
     with gzip.open(temporary, "rb") as packed:
         position = 0
         while chunk := packed.read(_CHUNK_BYTES):
@@ -190,12 +191,12 @@ def _check_compressed(temporary: str, descriptor: int, size: int) -> None:
 
 
 def _others(path: str, final: str) -> list[str]:
-    """Earlier compressed forms of the same journal, from a night that was cut short."""
+    """Earlier compressed forms of the same journal, left by a night that was cut short."""
     directory, key = os.path.dirname(path), journal_key(path)
     names = (name for name in os.listdir(directory) if name.endswith(".gz") and name[0] != ".")
     return [f"{directory}/{name}" for name in names if journal_key(name) == key and f"{directory}/{name}" != final]
 
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
-    """Remove what killed processes of this node left half-compressed; returns the names."""
+    """Remove half-compressed files that killed processes of this node left; returns their names."""
     return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}" + TEMPORARY)

@@ -1,1 +1,1 @@
-"""Software packages: unpacked, installed once on the shared disk, and used by jobs."""
+"""Software packages for jobs: unpacked and installed once on the shared disk."""

@@ -1,6 +1,6 @@
-"""Read tar and zip archives as one kind of list: what their members are, their contents, and whether the list is whole.
+"""Read tar and zip archives in one way: their members, the members' contents, and whether the archive is complete.
 
-Writes nothing. Believes nothing either: what is allowed is for unpack.py to say.
+Writes nothing. unpack.py decides which members are allowed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import IO, Any, NamedTuple, Protocol
 from jobjar.fetching.copies import BetweenPieces, nothing
 
 FILE, DIRECTORY, SYMLINK, HARDLINK = "file", "directory", "symbolic link", "hard link"
-# tar pads its end to a record of some KiB; what goes on for longer is there to keep its reader busy.
+# tar pads its end to a record of some KiB. A longer end is an attempt to keep the reader busy.
 _LONGEST_END = 1 << 24
 _BLOCK = 512
 _LONGEST_TARGET = 4096
-# tarfile reads what belongs to a member's header into memory, whatever its size: names, maps of sparse files, and extended
+# tarfile reads the extended header of a member into memory, whatever its size: names, maps of sparse files, and extended
 # attributes of at most 64 KiB each.
 _LONGEST_HEADER = 1 << 20
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
-# What the readers raise for contents that they do not understand.
+# The exceptions of the readers for contents that they do not understand.
 DAMAGE: tuple[type[Exception], ...] = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -46,8 +46,8 @@ with contextlib.suppress(ImportError):
 
 
 class Member(NamedTuple):
-    """One member: `name` as the archive has it, `path` below the directory ("": itself), `kind` one of the four above or
-    whatever else it is, `target` of links, `entry` the reader's own."""
+    """One member: `name` as in the archive, `path` below the directory ("" for the directory itself), `kind` one of the four
+    above or a description of another kind, `target` of a link, `entry` the reader's own object."""
 
     name: str
     path: str
@@ -62,7 +62,7 @@ class Member(NamedTuple):
 class Reader(Protocol):
     """An open archive."""
 
-    # Whether a later member of a name stands for an earlier one, as with `tar --append`.
+    # Whether a later member replaces an earlier one of the same name, as with `tar --append`.
     may_repeat: bool
 
     def members(self) -> Iterator[Member]: ...
@@ -81,12 +81,13 @@ def say_plainly(error: BaseException) -> str:
 
 
 def open_archive(path: str, between_pieces: BetweenPieces = nothing) -> Reader:
-    """An archive, each reading of whose file calls `between_pieces`."""
+    """Open an archive. Each read of its file calls `between_pieces`."""
     return _ZipReader(path, between_pieces) if is_zip(path) else _TarReader(path, between_pieces)
 
 
 class _WatchedFile(io.FileIO):
-    """The file of an archive: what comes out of it may be a thousand times as much, so that is where it can be given up."""
+    """The file of an archive. Each read calls `between_pieces`, so that the work can be given up between two reads: the unpacked
+    data may be a thousand times as large as the file."""
 
     def __init__(self, path: str, between_pieces: BetweenPieces) -> None:
         super().__init__(path)
@@ -111,7 +112,7 @@ def normal_path(name: str) -> str:
 
 
 class _TarInfo(tarfile.TarInfo):
-    """Bounds what tarfile reads of what belongs to a header."""
+    """Bounds how much tarfile reads for the header of a member."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         file: Any = archive.fileobj
@@ -125,7 +126,7 @@ class _TarInfo(tarfile.TarInfo):
 
 
 class _HeaderFile:
-    """The file of an archive while the header of a member is read from it."""
+    """The file of an archive while a member's header is read: at most _LONGEST_HEADER bytes."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file = file
@@ -144,7 +145,7 @@ class _HeaderFile:
 
 
 class _TarReader:
-    """A tar archive, compressed in whatever way tarfile knows."""
+    """A tar archive with any compression that tarfile knows."""
 
     may_repeat = True
 
@@ -175,8 +176,8 @@ class _TarReader:
         return opened
 
     def check_end(self) -> None:
-        """tarfile takes a header that it cannot read, or none, for the end. Reading on to the real one has the compressed
-        kinds compare their checksums."""
+        """Raise Refused where the archive's end is wrong. tarfile takes a missing or unreadable header for the end. Reading on to
+        the real end makes the decompressors compare their checksums."""
         file: Any = self._tar.fileobj
         file.seek(self._tar.offset)
         block = file.read(_BLOCK)
@@ -189,7 +190,7 @@ class _TarReader:
                 raise Refused("it goes on long after its end")
 
     def check_again(self, member: Member, directory: str) -> None:
-        """A second opinion: tarfile's own rules for data (PEP 706), where this Python has them."""
+        """Apply tarfile's own rules for data too (PEP 706), where this Python has them. Raises Refused."""
         if hasattr(tarfile, "data_filter"):
             try:
                 tarfile.data_filter(member.entry, directory)
@@ -212,7 +213,7 @@ def _kind_in_tar(entry: tarfile.TarInfo) -> str:
 
 
 class _ZipReader:
-    """A zip archive. Unix modes stand in the upper half of the external attributes (PKWARE's APPNOTE, 4.4.15)."""
+    """A zip archive. The upper half of the external attributes holds the Unix mode (PKWARE's APPNOTE, 4.4.15)."""
 
     may_repeat = False
 
@@ -226,7 +227,7 @@ class _ZipReader:
 
     def members(self) -> Iterator[Member]:
         for entry in self._zip.infolist():
-            # As the archive has it: `filename` was cut at a NUL.
+            # The name as in the archive: zipfile cuts `filename` at a NUL.
             if "\\" in entry.orig_filename or "\0" in entry.orig_filename:
                 raise Refused(f"{entry.orig_filename!r} has a backslash or a NUL in its name")
             if entry.flag_bits & 0x1:
@@ -240,7 +241,7 @@ class _ZipReader:
                 target = os.fsdecode(self._zip.read(entry))
             default = 0o755 if kind == DIRECTORY else 0o644
             size = entry.file_size if kind == FILE else 0
-            # Its years begin with 1980 and its local times may not exist; mktime copes.
+            # zip's years begin with 1980, and its local times may not exist; mktime takes both.
             modified_at = time.mktime((*entry.date_time, 0, 0, -1))
             path = normal_path(entry.filename)
             yield Member(entry.filename, path, kind, mode or default, size, target, modified_at, entry)
@@ -249,7 +250,7 @@ class _ZipReader:
         return self._zip.open(member.entry)
 
     def check_end(self) -> None:
-        pass  # the list of members stands at the end: it was there
+        pass  # the list of members is at the end, and was read already
 
     def check_again(self, member: Member, directory: str) -> None:
         pass

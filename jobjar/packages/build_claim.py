@@ -1,14 +1,14 @@
-"""The right to build something at a place of a shared disk: one process of all hosts has it at a time.
+"""Claim the right to build something at a path of a shared disk. One process of all hosts has it at a time.
 
-    <place>.building/claimer.<token>      who builds: node, process id, start, boot; touched while it lives
+    <place>.building/claimer.<token>      the builder: node, process id, start, boot; touched while it lives
 
-The directory is made elsewhere, with the file in it, and renamed to its name: rename does not replace a directory that is
-not empty, so one wins, and it is never unknown who. To end a claim is to take that one file away, by its token: nobody
-takes away another claim than the one that he looked at. Killed with it, the file stays: on the same node it is known
-at once that its process is dead; on others it counts as left when it was not touched for ABANDONED_S by the disk's clock, and
-not for WATCHED_S while somebody watched.
+The directory is made elsewhere, with the file in it, and then renamed. A rename does not replace a directory that is not empty,
+so one process wins, and it is always known which one. Unlinking the file ends the claim. Its token is in its name, so a process
+ends exactly the claim that it looked at. The file outlives a builder that is killed. Processes of its node see at once that the
+builder is dead. For other nodes the claim is abandoned after ABANDONED_S without a touch by the disk's clock, and after WATCHED_S
+without a touch while they watched.
 
-A process that was stopped for longer finds its claim gone and must not go on; it may meanwhile have done one step more.
+A process that was stopped for longer finds its claim gone, and must not go on; it may have done one more step meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from types import TracebackType
 
 from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
-from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_left, liveness, mark, own_nodes, this_process
+from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
 from jobjar.shared_disk.files import read_disk_clock, remove_file
 from jobjar.shared_disk.patience import is_transient, patiently
@@ -42,7 +42,7 @@ _GIVES_BACK_EVERY_S = 1.0
 
 
 class Claim:
-    """A claim that this process has. A context: it is given back at the end."""
+    """A claim of this process. A context manager: the claim is touched inside, and given back at the end."""
 
     def __init__(self, path: str, token: str) -> None:
         self._path = path
@@ -62,13 +62,13 @@ class Claim:
         self.give_back()
 
     def give_back(self) -> None:
-        """End the claim. Where the disk refuses that for longer than this process waits, a thread goes on with it: the others of
-        this node see a process that lives, and would wait for it as long as it does."""
+        """End the claim. Where the disk refuses for long, a thread goes on trying: other processes of this node see this one
+        alive, and would wait as long as it lives."""
         try:
-            remove_file(self._file)  # it may have been taken away as left
+            remove_file(self._file)  # it may be gone already, taken for abandoned
         except OSError:
             _start_thread(self._go_on_giving_back)
-        with contextlib.suppress(OSError):  # not empty: there is another claim; or `_find_claimer` removes it
+        with contextlib.suppress(OSError):  # not empty: another claim is in it; else `_find_claimer` removes it
             os.rmdir(self._path)
 
     def _go_on_giving_back(self) -> None:
@@ -80,11 +80,11 @@ class Claim:
 
     def _touch(self) -> None:
         while not self._is_over.wait(TOUCHED_EVERY_S):
-            with contextlib.suppress(OSError):  # is_held tells
+            with contextlib.suppress(OSError):  # is_held reports a lost claim
                 os.utime(self._file)
 
     def is_held(self) -> bool:
-        """Whether nobody took it away as left. Raises OSError."""
+        """Whether this process still has the claim; another may have taken it for abandoned. Raises OSError."""
         try:
             patiently(lambda: os.utime(self._file), self._file)
         except FileNotFoundError:
@@ -94,7 +94,7 @@ class Claim:
 
 def _start_thread(target: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=target, daemon=True)
-    # Signals are for the main thread; a new thread has its maker's mask.
+    # The main thread takes the signals. A new thread inherits the mask, so they are blocked while it starts.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         thread.start()
@@ -106,12 +106,13 @@ def _start_thread(target: Callable[[], None]) -> threading.Thread:
 def take_claim(
     place: str, is_done: Callable[[], bool], log: Callable[[str], None], between_pieces: BetweenPieces = nothing
 ) -> Claim | None:
-    """The claim on a place, once nobody else has it; None where `is_done` says that there is nothing to do any more.
+    """Take the claim on a place as soon as it is free. None where `is_done` says that nothing is left to do.
 
-    Waits for others as long as they live; `between_pieces` is called between looks, and what it raises ends that. Raises OSError.
+    Waits for other builders as long as they live. `between_pieces` is called between looks; an exception from it ends the wait.
+    Raises OSError.
     """
     path = f"{place}.building"
-    watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when we see it so
+    watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when this process sees it
     pause_s, is_told = _FIRST_PAUSE_S, False
     while not is_done():
         claim = _try_to_take(place, path)
@@ -143,7 +144,7 @@ def _try_to_take(place: str, path: str) -> Claim | None:
         try:
             os.rename(prepared, path)
         except OSError as error:
-            # A failed rename may have happened (NFS sends requests again): what lies there is believed.
+            # A failed rename may have happened (NFS repeats requests), so the directory is looked at.
             if is_transient(error) and _has_happened(claim):
                 return claim
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -155,7 +156,7 @@ def _try_to_take(place: str, path: str) -> Claim | None:
 
 
 def _has_happened(claim: Claim) -> bool:
-    """Whether a claim is there. Raises OSError where the disk does not tell; the claim is given back then, if it is."""
+    """Whether the claim exists. Where the disk does not answer, gives it back in case it exists, and raises OSError."""
     try:
         return claim.is_held()
     except OSError:
@@ -164,21 +165,22 @@ def _has_happened(claim: Claim) -> bool:
 
 
 def _find_claimer(path: str) -> str | None:
-    """The file of who has the claim; None where nobody has it now."""
+    """The path of the claimer's file; None where nobody has the claim now."""
     with contextlib.suppress(FileNotFoundError):
         for name in patiently(lambda: os.listdir(path), path):
             if name.startswith("claimer."):
                 return f"{path}/{name}"
-        # Its claimer was killed, or is, between the file and the directory. Most disks would rename over it.
+        # An empty directory: its claimer is, or was killed, between the removals of file and directory. Most disks would rename
+        # over it.
         with contextlib.suppress(OSError):
             os.rmdir(path)
     return None
 
 
 def _state_of(claimer: str) -> tuple[str | None, float]:
-    """Whether who has a claim is ALIVE, DEAD or UNKNOWN, and when it was touched; None where the claim has gone."""
+    """Whether the claimer is ALIVE, DEAD or UNKNOWN (None: the claim is gone), and when its file was touched."""
     try:
-        # Opened: NFS then asks its server, and tells no times from before.
+        # An open makes NFS ask its server, so that the time is not a remembered one.
         descriptor = open_regular(claimer)
     except FileNotFoundError:
         return None, 0.0
@@ -192,13 +194,13 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
             ProcessIdentity(**{name: said[name] for name in ProcessIdentity._fields if name in said})
         ), touched_at
     except Unreadable:
-        return UNKNOWN, touched_at  # torn by a crash of its node: nobody touches it any more
+        return UNKNOWN, touched_at  # torn by a crash of its node, so its claimer does not touch it any more
     finally:
         os.close(descriptor)
 
 
 def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
-    """Whether who has the claim is dead, or silent for too long."""
+    """Whether the claimer is dead, or silent for too long."""
     state, touched_at = _state_of(claimer)
     if state != UNKNOWN:
         return state == DEAD
@@ -212,23 +214,23 @@ def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) 
 
 
 def _take_away(claimer: str) -> None:
-    """End the claim of one that is left: of several that try, one does."""
+    """End an abandoned claim. Several processes may try; one succeeds."""
     with contextlib.suppress(OSError):
         os.unlink(claimer)
         os.rmdir(os.path.dirname(claimer))
 
 
 def temporary_path(place: str, what: str) -> str:
-    """A name beside a place that tells whose it is: `.<name>.<node>.<pid>.<random>.<what>`, for `sweep`."""
+    """A path beside `place` whose name shows its maker to `sweep`: `.<name>.<node>.<pid>.<random>.<what>`."""
     directory, name = os.path.split(place)
     return f"{directory}/.{name}.{node_name()}.{mark()}.{uuid.uuid4().hex[:8]}.{what}"
 
 
 def sweep(place: str) -> None:
-    """Remove what killed builders left: of this place all that lies beside it, of others what dead processes of this node
-    left. For who has the claim on the place: others only prepare claims there."""
+    """Remove what killed builders left: beside this place everything but prepared claims, beside others the left-overs of this
+    node's dead processes. The caller has the claim on the place, so other processes only prepare claims there."""
     directory, own = os.path.split(place)
-    # What writes whole files adds a name of its own for a moment (disk.replace_file).
+    # `replace_file` appends a suffix of its own while it writes.
     of_this_node = re.compile(
         rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(?:\.[0-9+]+(?:\.[0-9a-f]{{16}})?\.new)?"
     )
@@ -239,12 +241,12 @@ def sweep(place: str) -> None:
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and is_left(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
-            remove_tree(path)  # what stays of it (another user's, say) is only in the way
+        elif (found and is_maker_dead(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+            remove_tree(path)  # the rest of it (another user's files, say) does no harm
 
 
 def remove_halves(directory: str) -> None:
-    """Try again to remove what was taken away of packages on this node and could not be removed then. Nobody uses it."""
+    """Remove half packages that processes of this node set aside and could not remove. Nobody uses them."""
     half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
     with contextlib.suppress(FileNotFoundError):
         for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):

@@ -1,12 +1,12 @@
 """Install software packages on the shared disk, each once, and put workware into a working directory.
 
-    software/<sha256>/              an unpacked archive, in its final place from the beginning: its files get to know their place
-    software/<sha256>.ready         says that it is whole: who installed it from what, and what `package/install` said
-    software/<sha256>.building/     who is at it (build_claim.py)
-    software/.<name>.<node>.<pid>.<random>.<what>     on its way in or out: new, half, ready, claim, fetched (an archive)
+    software/<sha256>/              an unpacked archive, at its final path from the beginning, because its files may contain it
+    software/<sha256>.ready         says that it is whole: its installer, its source, and the output of `package/install`
+    software/<sha256>.building/     the claim of the process that builds it (build_claim.py)
+    software/.<name>.<node>.<pid>.<random>.<what>     temporary: new, half, ready, claim, fetched (an archive)
 
-Whoever has the claim unpacks, has `package/install` run, and renames `.ready` to its name: that is the commit. Killed before,
-the next one throws away what is there and begins anew; a directory without `.ready` is never used.
+The process with the claim unpacks, runs `package/install`, and renames `.ready` to its name: that is the commit. After a kill
+before it, the next process discards the directory and begins anew. A directory without `.ready` is never used.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def install(
 ) -> Package:
     """The package that a source names, ready for use.
 
-    A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, and its
-    `package/install` run there once, with that path as its first argument; others wait for it. `between_pieces` is called again
-    and again all the time; what it raises ends it all at once. Raises CannotFetch, BadArchive, CannotInstall (with what
-    `package/install` said), OSError; then nothing is left that anybody would use. Warns of what could not be removed.
+    A directory is used in place. An archive is unpacked into `software/<sha256>/` by one process of all hosts, which also runs
+    its `package/install` once, with that path as the first argument. Other processes wait for it. `between_pieces` is called
+    frequently; an exception from it ends the work at once. Raises CannotFetch, BadArchive, CannotInstall (with the output of
+    `package/install`), OSError; nothing usable is left behind then. Warns of files that could not be removed.
     """
     path = local_path(source.location)
     if path is not None and is_directory(path):
@@ -84,7 +84,7 @@ def _read_installed(directory: str, sha256: str) -> Package:
 
 
 def _location(unpacked: str) -> str:
-    """Where the files of a package are: in an archive of one directory that holds `package`, in that."""
+    """The directory of a package's files: `unpacked`, or the only directory in it, if that one holds `package`."""
     names = os.listdir(unpacked)
     if len(names) == 1 and names[0] != "package" and is_directory(f"{unpacked}/{names[0]}/package"):
         return f"{unpacked}/{names[0]}"
@@ -95,13 +95,13 @@ def _location(unpacked: str) -> str:
 def archive_at_hand(
     source: Source, directory: str, cache: Cache | None, between_pieces: BetweenPieces
 ) -> Iterator[tuple[str, str]]:
-    """The path and the sha256 of a source's archive, verified; fetched into `directory` for as long as this lasts where it is
-    not on this node's disks. Raises CannotFetch, OSError."""
+    """The path and the sha256 of a source's verified archive. An archive that has no path on this node is fetched into
+    `directory`, and removed at the end of the context. Raises CannotFetch, OSError."""
     path = local_path(source.location)
     if path is not None:
-        # Read now, whatever was remembered: what is unpacked has to be what it is called.
+        # Summed anew, without the remembered sum: the directory's name has to match what is unpacked.
         found = sum_of_source(source._replace(sha256=None), None, between_pieces)
-        assert found is not None  # it is a file of this node's disks
+        assert found is not None  # a file on this node always has one
         if source.sha256 not in (None, found):
             reason = f"its sha256 is {found}, not {source.sha256} as the description says"
             raise CannotFetch(location=source.location, reason=reason)
@@ -128,7 +128,7 @@ def _install_once(
         claim = take_claim(place, lambda: _is_ready(directory, sha256), log, between_pieces)
         if claim is not None:
             with claim:
-                # Looked at again: the one before may have done it.
+                # Looks again: the previous claimer may have done it.
                 if not _is_ready(directory, sha256):
                     _install_claimed(claim, place, source, archive, log, warn, between_pieces)
 
@@ -137,7 +137,7 @@ def _install_claimed(
     claim: Claim, place: str, source: Source, archive: str, log: Say, warn: Say, between_pieces: BetweenPieces
 ) -> None:
     sweep(place)
-    remove_file(f"{place}.ready")  # somebody removed the directory alone
+    remove_file(f"{place}.ready")  # a person may have removed only the directory
     _discard(place, warn)
     before = os.stat(archive)
     said = ""
@@ -149,7 +149,7 @@ def _install_claimed(
         said = run_install(_location(place), _name(source), log, between_pieces)
         _sync_disk(place)
         if not claim.is_held():
-            return  # stopped for so long that another does it anew
+            return  # this process was stopped for so long that another does it anew
     except BaseException:
         with contextlib.suppress(OSError):
             if claim.is_held():
@@ -163,8 +163,8 @@ def _install_claimed(
 
 
 def _discard(place: str, warn: Say) -> None:
-    """Take a half package away, by a rename: nothing of it is there for the next one, whatever becomes of removing it. Warns of
-    what cannot be removed."""
+    """Rename a half package away, and remove it. So the next build finds nothing of it, even if the removal fails. Warns of
+    files that cannot be removed."""
     aside = temporary_path(place, "half")
     with contextlib.suppress(FileNotFoundError):
         os.rename(place, aside)
@@ -173,7 +173,7 @@ def _discard(place: str, warn: Say) -> None:
 
 
 def _sync_disk(path: str) -> None:
-    """What was unpacked outlives a crash of this node before anything says that it is whole."""
+    """Sync the disk of `path`: the unpacked files must outlive a crash of this node before `.ready` says that they are whole."""
     if sys.platform == "linux":
         import ctypes
 
@@ -191,10 +191,10 @@ def _sync_disk(path: str) -> None:
 def place_workware(
     source: Source, working_directory: str, cache: Cache | None, between_pieces: BetweenPieces = nothing
 ) -> Package:
-    """Put the files of a package, a directory or an archive, into a job's working directory, and have its `package/install`
-    run with that as its first argument. They are the job's own copies.
+    """Copy the files of a package (a directory or an archive) into a job's working directory, and run its `package/install` with
+    that directory as the first argument. The copies are the job's own.
 
-    Directories are joined; a file that is there already is an error. `between_pieces` is as of `install`. Raises CannotFetch,
+    Directories are joined; a file that is there already is an error. `between_pieces` is as in `install`. Raises CannotFetch,
     BadArchive, CannotInstall, OSError.
     """
     path = local_path(source.location)
@@ -220,7 +220,7 @@ def place_workware(
 
 
 def _copy_own(between_pieces: BetweenPieces, source: str, destination: str) -> None:
-    """Copy one file of a package with its mode and times. What is no regular file would be waited for, or have no end."""
+    """Copy one regular file of a package with its mode and times. Refuses others: a pipe would block, a device may never end."""
     descriptor = open_file(source)
     try:
         with open(destination, "xb") as file:
@@ -231,7 +231,7 @@ def _copy_own(between_pieces: BetweenPieces, source: str, destination: str) -> N
 
 
 def _first_of(error: shutil.Error) -> str:
-    """copytree gathers (from, to, why); the first says enough."""
+    """The first of the errors (from, to, why) that copytree gathers; it says enough."""
     return ": ".join(str(word) for word in error.args[0][0][::2])
 
 

@@ -1,4 +1,4 @@
-"""What an unpacked software package tells: its `package/setup.sh` and `package/commands`, as text for /bin/sh.
+"""Read an unpacked software package: its `package/setup.sh` and `package/commands`, as text for /bin/sh.
 
 Reads `package/`; writes nothing.
 """
@@ -18,9 +18,9 @@ from jobjar.shared_disk.patience import patiently
 
 _COMMANDS_LIMIT = 1 << 20
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# The variables that have a kind of command, where neither the description nor a package says it.
+# The variables that hold a kind of command, where neither the description nor a package names it.
 VARIABLES = {"run_command": "JUG_RUN", "stage_in_command": "JUG_STAGE_IN", "stage_out_command": "JUG_STAGE_OUT"}
-# What they are where nobody sets them. A setup.sh finds them set, so that it can put something in front of them.
+# Their defaults. A setup.sh finds them set, so that it can put something in front of them.
 _DEFAULTS = 'export JUG_RUN="${JUG_RUN:-jug_run}" JUG_STAGE_IN="${JUG_STAGE_IN-}" JUG_STAGE_OUT="${JUG_STAGE_OUT-}"\n'
 _VALUES = {
     "run_command": "${JUG_RUN:-jug_run}",
@@ -30,7 +30,7 @@ _VALUES = {
 
 
 class Package(NamedTuple):
-    """A package as it lies at `location`: the path of its setup.sh, and its commands by their kinds."""
+    """A package at `location`: the path of its setup.sh, and its commands by their kinds."""
 
     location: str
     setup: str | None
@@ -38,7 +38,7 @@ class Package(NamedTuple):
 
 
 def read_package(location: str) -> Package:
-    """Raises CannotInstall where package/commands cannot be understood, with file and line."""
+    """Read the package at `location`. Raises CannotInstall where package/commands cannot be understood, with file and line."""
     setup = f"{location}/package/setup.sh"
     return Package(location, setup if os.path.isfile(setup) else None, _read_commands(location))
 
@@ -47,7 +47,7 @@ def _read_commands(location: str) -> dict[str, str]:
     path = f"{location}/package/commands"
 
     def read() -> bytes:
-        # Not blocked by a fifo that nobody writes to.
+        # O_NONBLOCK: a fifo without a writer must not block.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CannotInstall(location=location, reason=f"{path} is not a regular file")
@@ -68,7 +68,7 @@ def _read_commands(location: str) -> dict[str, str]:
 
 
 def parse_commands(text: str, where: str) -> dict[str, str]:
-    """`key = value` lines; empty ones and those that begin with # say nothing. Raises ValueError with file and line."""
+    """Parse `key = value` lines; empty lines and those that begin with # are skipped. Raises ValueError with file and line."""
     commands: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
@@ -88,10 +88,10 @@ def parse_commands(text: str, where: str) -> dict[str, str]:
 def shell_prefix(packages: Sequence[Package]) -> str:
     """Text for /bin/sh that sources each package's setup.sh, in order, with the package's location as `$1`.
 
-    What comes after it finds its variables, the directory that it began in, and no positional parameters. The status of
-    setup.sh's last command counts for nothing, as with `.` in a terminal; one that calls exit, or that sh cannot read, ends
-    the shell, and never with 0: the command after it was not run. A trap on EXIT that it sets is dropped. It finds JUG_RUN and
-    its like with their defaults: `JUG_RUN="nice $JUG_RUN"` works.
+    The text after it finds the variables of setup.sh, its own starting directory, and no positional parameters. The status of
+    setup.sh's last command is ignored, as with `.` in a terminal. A setup.sh that calls exit, or that sh cannot read, ends the
+    shell, and never with 0, because the command after it did not run. A trap on EXIT that it sets is dropped. It finds JUG_RUN,
+    JUG_STAGE_IN and JUG_STAGE_OUT with their defaults: `JUG_RUN="nice $JUG_RUN"` works.
     """
     lines = [_DEFAULTS] if any(package.setup is not None for package in packages) else []
     for package in packages:
@@ -108,11 +108,12 @@ def shell_prefix(packages: Sequence[Package]) -> str:
 
 
 def find_command(kind: str, description_value: str | None, packages: Sequence[Package]) -> str:
-    """The sh text of a kind of command: the description's; else that of the first package that has one, with `$1` replaced
-    by its location; else what JUG_RUN, JUG_STAGE_IN or JUG_STAGE_OUT say when it is run, after the `shell_prefix`.
+    """The sh text of a kind of command. The first of these that exists: the description's command; the command of the first
+    package that has one, with `$1` replaced by its location; the value of JUG_RUN, JUG_STAGE_IN or JUG_STAGE_OUT, taken when the
+    text runs, after the `shell_prefix`.
 
-    The last is there for those three kinds alone ("" for others), and does nothing where JUG_STAGE_IN or JUG_STAGE_OUT is
-    not set; JUG_RUN is `jug_run` then.
+    Other kinds have no variable, and get "". Without a value, JUG_STAGE_IN and JUG_STAGE_OUT do nothing, and JUG_RUN is
+    `jug_run`.
     """
     if description_value:
         return description_value
@@ -123,7 +124,7 @@ def find_command(kind: str, description_value: str | None, packages: Sequence[Pa
 
 
 def put_location(command: str, location: str) -> str:
-    """`command` with `$1` and `${1}` replaced by `location` as one word, whatever quotes they stand in; `\\$1` stays."""
+    """`command` with `$1` and `${1}` replaced by `location` as one word, in any kind of quotes; `\\$1` stays."""
     forms = {
         "": shlex.quote(location),
         '"': re.sub(r'(["$`\\])', r"\\\1", location),

@@ -1,8 +1,8 @@
-"""Run a package's `package/install`, in a session that ends with whoever started it.
+"""Run a package's `package/install` in a session that ends with the process that started it.
 
-Its shell's standard input is a pipe that only this process can write to, and never does: when this process dies, however,
-the kernel closes it, and a watcher in the session kills the rest. So no installer goes on writing into a directory that
-somebody else has begun anew.
+The shell's standard input is a pipe. Only this process could write to it, and never does. When this process dies in any way, the
+kernel closes the pipe, and a watcher in the session kills the rest. So no installer goes on writing into a directory that
+another process has begun anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from collections.abc import Callable
 
 from jobjar.errors import CannotInstall
 from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
-from jobjar.processes.session import DEFAULT_SIGNALS, Waiter, doubt, end_child_session, seems_told_to_end, start_awaited
+from jobjar.processes.session import (
+    DEFAULT_SIGNALS,
+    Waiter,
+    doubt,
+    end_child_session,
+    seems_ended_on_request,
+    start_awaited,
+)
 from jobjar.shared_disk.files import look
 
 _TOLD_BYTES = 4000
@@ -27,9 +34,9 @@ cd "$2" && exec "$1" "$2"
 def run_install(
     location: str, package: str, log: Callable[[str], None], between_pieces: BetweenPieces = nothing
 ) -> str:
-    """Run `package/install` with `location` as its first argument and working directory, if it is there; returns the end of
-    what it said. `package` is what errors call it. `between_pieces` is called while it runs; what that raises ends it at once,
-    with all that it started. Raises CannotInstall with that, where it fails; OSError."""
+    """Run `package/install`, if there is one, with `location` as its first argument and working directory. Returns the end of
+    its output. `package` is its name in errors. `between_pieces` is called while it runs; an exception from it kills
+    `package/install` at once, with all its processes. Raises CannotInstall with the output where it fails; OSError."""
     program = f"{location}/package/install"
     status = look(program)
     if status is None:
@@ -60,7 +67,7 @@ def _read_end(descriptor: int) -> str:
 
 
 def _run(program: str, location: str, output: int, between_pieces: BetweenPieces) -> int:
-    """Its exit status, or its signal below 0."""
+    """Run the program. Returns its exit status, or the negative number of the signal that ended it."""
     read_end, write_end = os.pipe()
     try:
         files = [
@@ -79,12 +86,12 @@ def _run(program: str, location: str, output: int, between_pieces: BetweenPieces
             while True:
                 ended = waiter.wait(LOOKS_S, [])
                 if ended is not None:
-                    if seems_told_to_end(ended):
+                    if seems_ended_on_request(ended):
                         doubt(between_pieces)
                     return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
                 between_pieces()
         except BaseException:
-            # What it made is thrown away: there is nothing that it should have time for.
+            # Its files are discarded, so it gets no grace time.
             end_child_session(pid, 0.0)
             raise
         finally:

@@ -1,8 +1,8 @@
-"""Unpack tar (plain, gzip, bzip2, xz) and zip archives that somebody else made, or refuse them whole.
+"""Unpack foreign tar (plain, gzip, bzip2, xz) and zip archives, or refuse them as a whole.
 
-All members are looked at before the first is written. What would end outside of the directory, or be more than files,
-directories and links among them, has the whole archive refused, by the name of the member. Killed midway it leaves a
-temporary directory beside the one it was to make, `.NAME.NODE.PID.RANDOM.new`, and never a half directory of the real name.
+All members are checked before the first is written. The archive is refused, with the member's name, if a member would lie outside
+of the directory, or is no file, directory, or link inside it. A kill midway leaves a temporary directory beside the wanted one,
+`.NAME.NODE.PID.RANDOM.new`, and never a half directory under the final name.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from jobjar.packages.build_claim import temporary_path
 from jobjar.shared_disk.trees import remove_tree
 
 MOST_MEMBERS = 500_000
-# An archive that says it will grow to more than both is taken for a bomb: real data are far from it.
+# An archive that would grow to more than both limits is taken for a bomb; real data stay far below.
 ALWAYS_ALLOWED_BYTES = 1 << 30
 MOST_GROWTH = 200
-_MOST_LINKS = 40  # as path_resolution(7) has it
+_MOST_LINKS = 40  # the limit in path_resolution(7)
 _CHUNK = 1 << 20
 
 
@@ -47,10 +47,10 @@ def unpack(
 ) -> None:
     """Make `directory` from an archive: files with their run bits and times, directories, links that stay inside.
 
-    `directory` must not exist, or be empty; it is there as a whole or not at all. No other bits of modes than those for
-    reading, writing and running survive, less the umask; the owner is this user. `is_wanted` is asked last, before the
-    directory gets its name. `between_pieces` is called at each reading of the archive; what it raises ends it all. Raises
-    BadArchive with the member and the reason, OSError (a full disk too).
+    `directory` must be missing or empty; it is made whole or not at all. Of the modes only the bits for reading, writing and
+    running are kept, less the umask. This user owns the files. `is_wanted` is called last, before the directory gets its name.
+    `between_pieces` is called at each read of the archive; an exception from it ends the work. Raises BadArchive with the member
+    and the reason, OSError (a full disk too).
     """
     directory = os.path.abspath(directory)
     parent = os.path.dirname(directory)
@@ -80,7 +80,7 @@ def unpack(
 
 
 def _plan(reader: Reader, archive_size: int) -> list[Member]:
-    """The members to write, all of them looked at. Raises Refused, and what the reader raises."""
+    """The members to write, all of them checked. Raises Refused, and the reader's exceptions."""
     tree: dict[str, Member] = {}
     limit = max(ALWAYS_ALLOWED_BYTES, MOST_GROWTH * archive_size)
     total = 0
@@ -106,7 +106,7 @@ def _plan(reader: Reader, archive_size: int) -> list[Member]:
 
 
 def _check_member(member: Member) -> None:
-    """What a member alone shows."""
+    """Check a member by itself. Raises Refused."""
     parts = member.name.split("/")
     if member.name.startswith("/"):
         raise Refused(f"{member.name!r} has an absolute name")
@@ -132,7 +132,7 @@ def _add(tree: dict[str, Member], member: Member, may_repeat: bool) -> None:
 
 
 def _check_place(tree: dict[str, Member], member: Member) -> None:
-    """What a member is put into has to be a directory, by no link."""
+    """Check that a member's parents are directories, and no links. Raises Refused."""
     parent = os.path.dirname(member.path)
     while parent:
         above = tree.get(parent)
@@ -151,8 +151,8 @@ def _check_link(tree: dict[str, Member], member: Member) -> None:
 
 
 def _leads_outside(tree: dict[str, Member], link: Member) -> bool:
-    """Follow a symbolic link through the archive's other links. To drop `..` from its text is not enough: a/.. is not
-    here where a is a link to somewhere deeper or higher."""
+    """Whether a symbolic link leads outside. Follows it through the archive's other links. Cancelling `a/..` in its text is not
+    enough: a may be a link to a deeper or higher directory."""
     here = link.path.split("/")[:-1]
     pending = link.target.split("/")[::-1]
     followed = 0
@@ -177,14 +177,14 @@ def _leads_outside(tree: dict[str, Member], link: Member) -> bool:
 
 
 def _check_space(parent: str, wanted: int) -> None:
-    """Raises OSError where the disk has no room, before it is filled."""
+    """Raise OSError where the disk has too little room, before it is filled."""
     disk = os.statvfs(parent)
     if wanted > disk.f_bavail * disk.f_frsize:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {wanted} bytes to unpack", parent)
 
 
 def _write_members(reader: Reader, members: list[Member], directory: str) -> None:
-    # Links come last: nothing can be written through one.
+    # Links come last, so that nothing can be written through one.
     for kind in (DIRECTORY, FILE, HARDLINK, SYMLINK):
         for member in members:
             if member.kind == kind:
@@ -198,7 +198,7 @@ def _write_member(reader: Reader, member: Member, directory: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             os.mkdir(path, stat.S_IMODE(member.mode) & 0o777 | 0o700)
-        except FileExistsError:  # made for something in it that the archive has before it
+        except FileExistsError:  # made already for a file in it that comes earlier in the archive
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise
         return
@@ -219,9 +219,9 @@ def _write_file(reader: Reader, member: Member, path: str) -> None:
         while left and (chunk := content.read(min(_CHUNK, left))):
             left -= len(chunk)
             file.write(chunk)
-        # One read more has zip compare its checksum.
+        # One more read makes zipfile compare its checksum.
         if left or content.read(1):
             raise Refused(f"{member.name!r} is not of the {member.size} bytes that the archive says")
         file.flush()
-        with contextlib.suppress(OverflowError, OSError):  # a time that this disk cannot hold
+        with contextlib.suppress(OverflowError, OSError):  # this disk cannot hold such a time
             os.utime(descriptor, (member.modified_at, member.modified_at))

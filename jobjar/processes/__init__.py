@@ -1,1 +1,1 @@
-"""Processes of this node: who is alive, sessions of jobs, what wakes a sleeper."""
+"""Processes of this node: sessions of jobs, and the events that wake a sleeping worker."""

@@ -1,6 +1,6 @@
-"""A job's processes: start them in a session of their own, wait for the first of them, end what is left.
+"""A job's processes: start them in a session of their own, wait for the first of them, end the rest.
 
-A crash in here leaves a session without a worker; recovery on this node ends it (recovery/recover.py).
+A crash here leaves a session without a worker, which recovery on this node ends (recovery/recover.py).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from jobjar.shared_disk.patience import patience
 from jobjar.shared_disk.regular import open_regular
 from jobjar.shared_disk.umask import users_umask
 
-# How long a file that somebody still has open for writing is tried again before its job goes back.
+# How long a file that is still open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 NOT_FOUND_STATUS = 127
-# What tells a process to end, now.
+# The signals that ask a process to end now.
 END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# How long it is waited for the same word to this process when a job's process has ended of it: systemd, scancel and a shutdown
-# tell both, one after the other.
+# How long a worker waits for such a signal to itself after one has ended its job's process. systemd, scancel and a shutdown
+# signal both, one after the other.
 DOUBT_S = 1.0
 NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_LINE_BYTES = 4096
-# Children whose starter waits for them by their ids; held while one is started, and while others are reaped.
+# The ids of children whose starter waits for them. The lock is held while one is started and while others are reaped.
 _awaited: set[int] = set()
 _awaited_lock = threading.Lock()
-# Python ignores these; a job starts with what any program starts with. What was ignored when this process started a job
-# ignores too, as a shell would have it.
+# Python ignores these signals. A job starts with their defaults, like any program. A job also ignores all other signals that
+# were ignored when this process started, as under a shell.
 DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
 
 
 class CannotStart(Exception):
-    """The kernel would not run the job's file: its exit status is `status`, as a shell would say."""
+    """The kernel refuses to run the job's file. `status` is the exit status that a shell would give."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -64,15 +64,15 @@ class Ended(NamedTuple):
     max_rss_kib: int
 
 
-def seems_told_to_end(ended: Ended) -> bool:
-    """Whether a process ended as one does that was told to: of such a signal, or with the status by which a shell says so."""
+def seems_ended_on_request(ended: Ended) -> bool:
+    """Whether a process seems to have ended on request: by a signal of END_NOW, or with a shell's exit status for one."""
     number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
     return number in END_NOW
 
 
 def doubt(between_pieces: Callable[[], object]) -> None:
-    """In a thread whose process ended so: give its worker the time to hear the same. What `between_pieces` raises then ends
-    it."""
+    """Give the worker DOUBT_S to receive the signal that seems to have ended this thread's process. `between_pieces` is called
+    meanwhile; the errors that it raises are passed on."""
     deadline = time.monotonic() + DOUBT_S
     while time.monotonic() < deadline:
         between_pieces()
@@ -80,7 +80,7 @@ def doubt(between_pieces: Callable[[], object]) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of what its children leave behind, so that nothing is left behind unseen (prctl(2))."""
+    """Make this process the parent of the processes that its children leave behind (prctl(2)), so that it sees them all."""
     if sys.platform == "linux":
         import ctypes
 
@@ -88,10 +88,10 @@ def adopt_orphans() -> None:
 
 
 def start_session(path: str, directory: int, output: int, environment: Mapping[bytes, bytes]) -> int:
-    """Start an executable file in a new session; returns its process id.
+    """Start an executable file in a new session. Returns its process id.
 
-    `directory` and `output` are descriptors: where it starts, and where its standard output and error go. Its standard
-    input is empty. Raises CannotStart, StillBusy, OSError.
+    `directory` and `output` are descriptors: of its working directory, and of the file for its standard output and error.
+    Its standard input is empty. Raises CannotStart, StillBusy, OSError.
     """
     files: Sequence[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -101,8 +101,8 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
     try:
         before = os.getcwd()
     except OSError:
-        before = "/"  # where this process was started is gone: unmounted, or removed
-    # posix_spawn takes no directory and no umask: the child gets this process's, which runs one thread here.
+        before = "/"  # this process's directory was unmounted or removed
+    # posix_spawn takes no directory and no umask, so the child inherits this process's. Only one thread runs here.
     umask = users_umask()
     own_umask = None if umask is None else os.umask(umask)
     os.chdir(directory)
@@ -123,7 +123,7 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
 
 
 def _explain_missing(path: str) -> str:
-    """Why the kernel does not find what a job's file is to be run by."""
+    """Explain why the kernel does not find the program that runs a job's file."""
     try:
         with open(path, "rb", opener=open_regular) as file:
             first_line = file.readline(_FIRST_LINE_BYTES)
@@ -141,10 +141,11 @@ def _explain_missing(path: str) -> str:
 
 
 def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:
-    """Start lines of /bin/sh, with `words` as $1, $2 …, in a new session; returns its process id. Unlike `start_session` it
-    leaves this process's own directory alone, so that other threads may be at work: the lines go where they want to be.
+    """Start lines of /bin/sh, with `words` as $1, $2 …, in a new session. Returns its process id.
 
-    Standard input is empty, standard output and error go to the descriptor `output`. Raises CannotStart, OSError.
+    Unlike `start_session` it does not change this process's directory, so other threads may run. The lines have to change to
+    their directory themselves. Standard input is empty. Standard output and error go to the descriptor `output`.
+    Raises CannotStart, StillBusy, OSError.
     """
     files: Sequence[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -153,7 +154,7 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
     ]
     umask = users_umask()
     if umask is not None:
-        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors name the right ones
+        text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors have the right line numbers
     try:
         return _spawn("/bin/sh", ["/bin/sh", "-c", text, "sh", *words], files, environment)
     except OSError as error:
@@ -163,11 +164,11 @@ def start_shell(text: str, words: Sequence[str], output: int, environment: Mappi
 
 
 def is_open_for_writing(path: str) -> bool:
-    """Whether somebody has a file open for writing, so that it cannot be executed; False where the kernel does not tell."""
+    """Whether somebody has a file open for writing, so that it cannot be executed; False if the kernel gives no answer."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # A lease on reading is refused while there is a writer (fcntl(2)).
+            # The kernel refuses a read lease while there is a writer (fcntl(2)).
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except OSError as error:
             return error.errno == errno.EAGAIN
@@ -177,7 +178,7 @@ def is_open_for_writing(path: str) -> bool:
 
 
 def _return_to(directory: str) -> None:
-    """An error here would hide that the child runs: where the disk does not let us back, anywhere is good enough."""
+    """Change to `directory`, or to / if the disk refuses. An error would hide that the child runs."""
     try:
         os.chdir(directory)
     except OSError:
@@ -202,7 +203,7 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
 
 
 def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
-    """Run a text file without a `#!` line as execvp(3) does; what is no text is for another machine."""
+    """Run a text file without a `#!` line by /bin/sh, as execvp(3) does. Raises CannotStart for a binary file."""
     with open(path, "rb") as file:
         if b"\0" in file.read(512):
             raise CannotStart(NOT_RUNNABLE_STATUS, "cannot be run: not a program of this kind of machine")
@@ -210,8 +211,8 @@ def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes,
 
 
 def start_awaited(start: Callable[[], int]) -> int:
-    """Start a child, by what returns its process id, that `reap_strays` leaves to who started it: in whatever thread. It is its
-    starter's until that reaps it, closes its Waiter, or gives it up."""
+    """Start a child that `reap_strays` does not reap. `start` starts it and returns its process id. This lasts until the caller,
+    in any thread, reaps the child, closes its Waiter, or gives it up."""
     with _awaited_lock:
         pid = start()
         _awaited.add(pid)
@@ -219,19 +220,19 @@ def start_awaited(start: Callable[[], int]) -> int:
 
 
 def give_up(pid: int) -> None:
-    """Not wait for a child any more: it was reaped, or is left to `reap_strays`."""
+    """Stop waiting for a child: it was reaped, or `reap_strays` will reap it."""
     _awaited.discard(pid)
 
 
 class Waiter:
-    """Waits for a child, and for whatever else may end the wait early: file descriptors and a time."""
+    """Waits for a child. File descriptors and a time-out may end the wait early."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
 
     def wait(self, timeout_s: float | None, wake_descriptors: list[int]) -> Ended | None:
-        """How the child ended; None at the time-out or when one of `wake_descriptors` can be read."""
+        """Wait for the child's end. Returns None at the time-out, or when one of `wake_descriptors` can be read."""
         poll = select.poll()
         for descriptor in wake_descriptors:
             poll.register(descriptor, select.POLLIN)
@@ -253,7 +254,7 @@ class Waiter:
 
 
 def reap(pid: int) -> Ended | None:
-    """How a child ended, or None while it runs."""
+    """Reap a child. Returns how it ended, or None while it runs. Raises ChildProcessError."""
     found, status, usage = os.wait4(pid, os.WNOHANG)
     if found == 0:
         return None
@@ -270,8 +271,8 @@ def reap(pid: int) -> Ended | None:
 
 
 def reap_strays() -> bool:
-    """Reap the ended processes that jobs left behind, in whatever session, but none that somebody waits for. Returns whether
-    one that nobody waits for is left."""
+    """Reap the ended processes that jobs left behind, in any session, except those that somebody waits for. Returns whether
+    children are left that nobody waits for."""
     with _awaited_lock, contextlib.suppress(ChildProcessError):
         while not _awaited:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -283,8 +284,9 @@ def reap_strays() -> bool:
 
 
 def reap_ended() -> None:
-    """Reap as `reap_strays` does, and no more: while a job runs, which may be waiting (`kill -0`, `tail --pid`) for a process
-    whose parent this one has become. One behind a child that somebody waits for is reaped next time."""
+    """Reap like `reap_strays`, but do not look for children that are left. This is for the time in which a job runs, which may
+    wait (`kill -0`, `tail --pid`) for the end of a process that this one has adopted. An ended process behind an awaited child
+    is reaped next time."""
     with _awaited_lock, contextlib.suppress(ChildProcessError):
         _reap_unawaited()
 
@@ -296,7 +298,7 @@ def _reap_unawaited() -> None:
 
 
 def signal_session(session: int, number: int) -> bool:
-    """Send a signal to every process of a session; returns whether there was one."""
+    """Send a signal to every process of a session. Returns whether it reached one."""
     any_there = False
     for pid in session_processes(session):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -306,14 +308,14 @@ def signal_session(session: int, number: int) -> bool:
 
 
 def end_rest(session: int, leader_start: float | None) -> None:
-    """Ask what is left of a session, whose leader started then and is gone, to end. A session id comes round again: then
-    nothing is done."""
+    """Send SIGTERM to the rest of a session whose leader has ended. `leader_start` is when that started: if its process id is
+    in use again, nothing is done."""
     if process_start(session) in (None, leader_start):
         signal_session(session, signal.SIGTERM)
 
 
 def end_child_session(pid: int, grace_time_s: float) -> None:
-    """End the session of a child that a thread of this process has started and waits for, and reap it."""
+    """End the session of a child that a thread of this process has started and waits for. Reap the child."""
     end_session(pid, grace_time_s, lambda: None)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
@@ -322,9 +324,10 @@ def end_child_session(pid: int, grace_time_s: float) -> None:
 def end_session(
     session: int, grace_time_s: float, reaped: Callable[[], object] = reap_strays, leader_start: float | None = None
 ) -> bool:
-    """End a session: SIGTERM, and SIGKILL after the grace time. Returns whether anything was there to end.
+    """End a session: SIGTERM, then SIGKILL after the grace time. Returns whether a process was there to end.
 
-    With `leader_start`, the session is ended only if its leader is that process or gone: a session id comes round again.
+    With `leader_start`, nothing is done if the session's id is in use by another process, which started at another time.
+    `reaped` is called to reap children before each look.
     """
     if leader_start is not None and process_start(session) not in (None, leader_start):
         return False

@@ -1,6 +1,6 @@
-"""What wakes a worker before its time: files put into watched directories (inotify), and signals.
+"""The events that wake a worker early: files that appear in watched directories (inotify), and signals.
 
-Where there is no inotify (macOS, or its limit is used up) a worker sees the same changes within JJ_POLL_TIME, by looking.
+Without inotify (on macOS, or if its limit is used up) a worker polls, and sees the same changes within JJ_POLL_TIME.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from jobjar.processes.session import reap_ended
 
-# What the kernel's word of a child's end looks like in the pipe of `set_wakeup_fd`.
+# The byte that a child's end puts into the pipe of `set_wakeup_fd`.
 _CHILD_ENDED = bytes([signal.SIGCHLD])
 
 
 class DirectoryWatch:
-    """Becomes readable when a file appears in, or gets its run bit in, one of some directories; with `removals`, also when
-    one is taken away."""
+    """Becomes readable when a file appears in a watched directory, or gets its run bit there. With `removals`, also when a file
+    leaves one."""
 
     def __init__(self, removals: bool = False) -> None:
         self._inotify: Any = None
@@ -34,11 +34,11 @@ class DirectoryWatch:
             self._flags = flags.CREATE | flags.MOVED_TO | flags.CLOSE_WRITE | flags.ATTRIB
             if removals:
                 self._flags |= flags.DELETE | flags.MOVED_FROM
-            with contextlib.suppress(OSError):  # fs.inotify.max_user_instances: polling does instead
+            with contextlib.suppress(OSError):  # fs.inotify.max_user_instances is used up: the worker polls
                 self._inotify = inotify_simple.INotify(nonblocking=True)
 
     def watch(self, directories: Iterable[str]) -> None:
-        """Watch these directories too; those that do not exist (yet) are left out."""
+        """Watch these directories too; missing ones are skipped."""
         if self._inotify is None:
             return
         for path in directories:
@@ -50,7 +50,7 @@ class DirectoryWatch:
         return [] if self._inotify is None else [self._inotify.fileno()]
 
     def drain(self) -> bool:
-        """Forget what was seen; returns whether there was anything."""
+        """Take all events. Returns whether there were any."""
         if self._inotify is None:
             return False
         events = self._inotify.read(timeout=0)
@@ -68,7 +68,7 @@ class DirectoryWatch:
 
 
 class SignalFlags:
-    """Signals as flags: a handler sets one and makes a descriptor readable, and does nothing else."""
+    """Signals as flags. A handler only sets a flag and makes a descriptor readable."""
 
     def __init__(self) -> None:
         self.raised: set[int] = set()
@@ -79,26 +79,26 @@ class SignalFlags:
         self._hears_children: bool | None = None
 
     def take(self, numbers: Sequence[int]) -> None:
-        """Turn these signals into flags; but what was ignored when this process started stays ignored, as in a shell:
-        `nohup`, and `&` in a script, ask for that."""
+        """Turn these signals into flags. Signals that were ignored when this process started stay ignored, as in a shell:
+        `nohup`, and `&` in a script, rely on that."""
         for number in numbers:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        # Those that came while a fresh worker took its predecessor's place have waited for this (worker/after_failure.py).
+        # Signals were blocked while a fresh worker replaced its predecessor (worker/after_failure.py). They arrive now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-        # Where SIGCHLD is ignored, the kernel reaps each child itself, and nobody learns how it ended.
+        # If SIGCHLD were ignored, the kernel would reap each child, and nobody would learn how it ended.
         self.hear_children(False)
 
     def hear_children(self, wanted: bool) -> None:
-        """Be woken by the end of a child, or not any more. It is asked for only while this process waits for long: short jobs,
-        each of which ends so, shall not pay for it."""
+        """Set whether the end of a child wakes this process. That is wanted only during long waits, since it costs something at
+        the end of each short job."""
         if wanted == self._hears_children:
             return
         self._hears_children = wanted
         signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
         if wanted:
-            reap_ended()  # of those that ended before no signal tells
+            reap_ended()  # children that ended before send no signal any more
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)
@@ -107,7 +107,7 @@ class SignalFlags:
         return [self._reader]
 
     def drain(self) -> bool:
-        """Forget what was seen, and reap the children that ended; returns whether it was anything but that."""
+        """Empty the descriptor, and reap ended children. Returns whether there were signals other than SIGCHLD."""
         others = b""
         with contextlib.suppress(BlockingIOError):
             while seen := os.read(self._reader, 4096):
@@ -116,7 +116,7 @@ class SignalFlags:
         return bool(others)
 
     def close(self) -> None:
-        """Put the handlers back."""
+        """Restore the former handlers."""
         signal.set_wakeup_fd(-1)
         self.hear_children(False)
         for number, handler in self._before:

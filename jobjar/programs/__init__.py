@@ -2,6 +2,6 @@
 
 import gc
 
-# What a program loads stays: to look for garbage among it, time and again, takes a tenth of the time that a submission does.
-# command.py has the collector work as soon as a program does.
+# A program keeps what it loads. To search that for garbage again and again would take a tenth of a submission's time.
+# command.py turns the collector on before the program does its work.
 gc.disable()

@@ -29,7 +29,7 @@ def make_parser(program: str, description: str, epilog: str = "") -> argparse.Ar
 
 
 def add_root_option(parser: argparse.ArgumentParser) -> None:
-    """The option of programs that start workers."""
+    """Add the option of programs that start workers."""
     parser.add_argument(
         "--as-root-for-group",
         action="store_true",
@@ -38,7 +38,7 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Asks the terminal for its width itself: one is made for each option, and argparse would load shutil and all archives."""
+    """Asks the terminal for its width itself. argparse makes a formatter for each option, and would load shutil for that."""
 
     def __init__(self, prog: str) -> None:
         columns = os.environ.get("COLUMNS", "")
@@ -60,7 +60,7 @@ class _Version(argparse.Action):
 
 
 def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar:
-    """The jar of a program's run; what the program makes there gets the jar's permissions."""
+    """The jar that a program works on. Files that the program makes in it get the jar's permissions."""
     overrides: Mapping[str, Value] = {}
     if options.home:
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}
@@ -71,14 +71,14 @@ def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
-    """Parse, do, and turn an error into one line on standard error; returns the exit status."""
+    """Parse, run `body`, and turn an error into one line on standard error; returns the exit status."""
     gc.enable()
     return _run(parser, argv, body)
 
 
-def run_in_a_moment(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
-    """`run` for a program that is over at once, and leaves nothing open that has to be closed: a process of its own is ended
-    as it is, for to take it apart lasts as long as a part of what it did."""
+def run_and_exit_at_once(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
+    """`run` for a program that is over at once and leaves nothing open. A process of its own exits without a cleanup, since the
+    cleanup would take a noticeable part of the program's time."""
     try:
         status = _run(parser, argv, body)
         if argv is None:
@@ -101,7 +101,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
         complain(parser.prog, error)
         return error.exit_status
     except BrokenPipeError:
-        # Who read our output has seen enough (`system_status | head`).
+        # The reader of our output has seen enough (`system_status | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt as error:
@@ -126,14 +126,14 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
 
 
 def _name_ledger_error(error: Exception) -> JarError | None:
-    """Ours for an error of SQLite's, from a question of a program that only looks; None for any other error."""
+    """The JarError for an SQLite error that a query of a reporting program raised; None for any other error."""
     from jobjar.ledger.database import UNREADABLE, name_error
 
     return name_error(error, "of this node") if isinstance(error, UNREADABLE) else None
 
 
 def say_source(program: str, source: Mapping[str, Any]) -> None:
-    """Tell people what the answer was read from, where that was not this node's own ledger (`lookup.describe_source`)."""
+    """Print for people what the answer was read from, unless that was this node's own ledger (`refresh.describe_source`)."""
     from jobjar.reports.refresh import name_source
 
     text = name_source(source["source"], source["snapshot_age_s"])
@@ -142,7 +142,7 @@ def say_source(program: str, source: Mapping[str, Any]) -> None:
 
 
 def say_other_versions(program: str, jar: Jar) -> None:
-    """Tell people where workers of another version use the jar, too."""
+    """Warn people if workers of another version also use the jar."""
     from jobjar.reports.versions import explain_other_versions
     from jobjar.roster import list_workers
 
@@ -152,10 +152,10 @@ def say_other_versions(program: str, jar: Jar) -> None:
 
 
 def print_tables(text: str) -> None:
-    """Tables, and what stands around them, on standard output. The tabs of format tsv stay."""
+    """Print tables and the text around them on standard output. The tabs of format tsv stay."""
     print("\t".join(map(printable, text.split("\t"))))
 
 
 def complain(program: str, message: object) -> None:
-    """A message for people, on standard error."""
+    """Print a message for people on standard error."""
     print(f"{program}: {printable(str(message))}", file=sys.stderr)

@@ -16,7 +16,7 @@ Action = Callable[[Layout, Iterable[str]], tuple[list[str], list[JarError]]]
 def control_workers(
     program: str, description: str, action: Action, argv: Sequence[str] | None, program_path: str | None
 ) -> int:
-    """Parse worker and node names, do `action` for them, print the workers concerned; 1 where it was not done."""
+    """Parse names of workers and nodes, do `action` for them, and print the workers concerned. Returns 1 if anything failed."""
     parser = make_parser(program, description)
     parser.add_argument(
         "name",

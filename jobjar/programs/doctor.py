@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             timeout_s = parse_seconds(options.timeout)
         except ValueError as error:
             raise UsageError(reason=f"--timeout: {error}") from error
-        # Ended by kill(1), it cleans up as after Ctrl-C.
+        # After kill(1), clean up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         jar = open_named_jar(options, program_path)
         failure = ""

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             try:
                 write_output(output, 1)
             except BrokenPipeError:
-                raise  # who reads has seen enough
+                raise  # the reader has seen enough
             except OSError as error:
                 reason = f"standard output: {error.strerror}"
                 raise CannotGetOutput(name=repr(output.name), reason=reason) from error

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.create import create_jar
 
         layout = create_jar(options.directory, options.group, options.self_contained)
-        # The ledger is there from the beginning, so that one that is missing later is worth a word.
+        # Make the ledger now, so that a missing ledger later is worth a warning.
         jar = open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")})
         jar.take_umask()
         jar.ledger.open()

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         refresh_ledger(jar)
         failed = False
         for name in options.job:
-            # One that cannot be killed is no reason to leave the others alive.
+            # If one job cannot be killed, kill the others all the same.
             try:
                 workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
             except JarError as error:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             return 0
         rows = [
             [printable(str(cell)) if cell is not None else "" for cell in _cells(output)] for output in outputs
-        ]  # before it is a table: a tab is part of some formats
+        ]  # do this before the table is made, since some formats contain tabs
         print(format_table(rows, ("job", "name", "size", "md5", "where"), options.format))
         say_source(program, source)
         return 0

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         home = jar.ledger_home
         other = find_other_version(home)
         if other is not None:
-            # Workers that use this home would refuse the new ledger as this version refuses theirs.
+            # Workers of the other version that use this home would refuse the new ledger, as this version refuses theirs.
             theirs = [
                 worker
                 for worker in list_workers(jar.layout)

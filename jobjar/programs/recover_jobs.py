@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
-    """Take for dead what the person says is gone, once he was asked. Raises UnknownGone, NotGone, NotConfirmed."""
+    """Treat as dead what the person says is gone; without --yes, ask first. Raises UnknownGone, NotGone, NotConfirmed."""
     from jobjar.recovery.giving_up import find_gone, give_up_gone
 
     gone = find_gone(jar, options.node, options.worker)
@@ -110,7 +110,7 @@ def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
 
 
 def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
-    """All that is done at night, with a report that cron can mail: what was done, warnings last."""
+    """Do all the nightly work, and print a report that cron can mail: what was done, then the warnings."""
     from jobjar.nightly.night import run_nightly
 
     try:

@@ -12,7 +12,7 @@ from jobjar.errors import UsageError
 from jobjar.programs.command import make_parser, open_named_jar, run, say_source
 from jobjar.text import printable
 
-# What is told of attempts in tables of its own; of those of plain jobs the warnings alone.
+# Details of attempts that get tables of their own. Attempts of plain jobs have only the warnings.
 _DETAILS = ("phases", "variables", "history", "warnings", "stored_files")
 _LONGEST_VALUE = 30
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 
 def format_description(description: dict[str, Any]) -> str:
-    """A job's description as text: times as local dates, what is not known left out."""
+    """A job's description as text. Times are local dates; unknown fields are omitted."""
     from jobjar.reports.tables import format_table
 
     lines = []
@@ -72,13 +72,14 @@ def format_description(description: dict[str, Any]) -> str:
 
 
 def _format_move(move: dict[str, Any]) -> tuple[str, ...]:
-    """What was found, and no program said, a hand did: nobody saw when it removed a file, but when that was missed."""
+    """A row of the moves table. A move with reason `found` was made by hand. For a removal by hand, the time is when the file was
+    found missing, since nobody saw it go."""
     why, by = ("by hand", "") if move["reason"] == "found" else (move["reason"], move["by"])
     return _date(move["moved_at"]), why, move["from"] or "", move["to"] or "(removed)", by
 
 
 def _format_details(attempt: dict[str, Any]) -> list[str]:
-    """What a described job's attempt told, a section of text for each kind of it."""
+    """The details of a described job's attempt, a section of text for each kind."""
     from jobjar.reports.tables import format_table
 
     attempt = {**{name: [] for name in _DETAILS}, "variables": {}, "history": {}, **attempt}
@@ -114,7 +115,7 @@ def _format_details(attempt: dict[str, Any]) -> list[str]:
 
 
 def _format_history(values: list[dict[str, Any]]) -> str:
-    """How a variable came to its value: the first one, and how many it had in what time."""
+    """The history of a variable: its first value, and how many values it had in what time."""
     from jobjar.units import format_seconds
 
     if len(values) < 2:

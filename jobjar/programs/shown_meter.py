@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from jobjar.meter import SILENT, Meter
 
 T = TypeVar("T")
-# As often is tqdm told, which then decides whether to write.
+# Report to tqdm only after so many items; tqdm then decides whether to write.
 _AT_A_TIME = 1_000
 
 
 @contextlib.contextmanager
 def open_meter() -> Iterator[Meter]:
-    """A meter that is seen where standard error is a terminal, else one that says nothing."""
+    """A meter that shows its line if standard error is a terminal; otherwise a silent one."""
     if not sys.stderr.isatty():
         yield SILENT
         return
@@ -36,7 +36,7 @@ class _ShownMeter(Meter):
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        # Neither a lock for other processes nor a thread that looks on: one thread of one process writes here.
+        # Only one thread of one process writes here, so tqdm needs neither its lock between processes nor its monitor thread.
         tqdm.set_lock(threading.RLock())
         tqdm.monitor_interval = 0
         self._tqdm = tqdm

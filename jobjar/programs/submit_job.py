@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.job_file.names import parse_priority
-from jobjar.programs.command import make_parser, open_named_jar, run_in_a_moment
+from jobjar.programs.command import make_parser, open_named_jar, run_and_exit_at_once
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "submit_job") -> int:
@@ -49,4 +49,4 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             jar.mirror()
         return 0
 
-    return run_in_a_moment(parser, argv, body)
+    return run_and_exit_at_once(parser, argv, body)

@@ -19,10 +19,10 @@ _ESCAPED = "jobjar.escaped"
 
 
 def begin(is_program: bool) -> None:
-    """Make this process write UTF-8. `is_program`: it was started for this alone, with the words in sys.argv; then it may start
-    again where Python took names for something else. This returns in a process that goes on."""
+    """Make this process write UTF-8. `is_program` means that the process was started for this alone, with its words in sys.argv.
+    Such a process starts again if Python decodes names in another encoding; the call then does not return."""
     is_utf8 = sys.getfilesystemencoding() == "utf-8"
-    # Who says -X utf8=0 means it, and is told by jar.py what that costs.
+    # A user who says -X utf8=0 means it; jar.py reports what that costs.
     if is_program and not is_utf8 and "utf8" not in sys._xoptions and sys.executable:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
@@ -34,7 +34,7 @@ def begin(is_program: bool) -> None:
 
 
 def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Names are printed for scripts as the bytes that they are."""
+    """Print names as the bytes that they are, for scripts."""
     assert isinstance(error, UnicodeEncodeError)
     try:
         return error.object[error.start : error.end].encode("utf-8", "surrogateescape"), error.end

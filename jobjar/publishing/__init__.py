@@ -1,1 +1,1 @@
-"""What a described job leaves: its outputs, its variables, and where they are stored."""
+"""The results of a described job: its outputs, its variables, and their storage."""

@@ -1,14 +1,14 @@
-"""Output files of described jobs, and what an attempt keeps in the jar because it has to outlive its worker.
+"""Publish the output files of described jobs, and keep in the jar what has to outlive an attempt's worker.
 
     underway/<uid>/<attempt>.<worker_uid>/
-      state.json    the phase that the attempt has reached (poll or store) and all that is needed to go on from there
+      state.json    the phase that the attempt has reached (poll or store), and all that is needed to go on from it
       work/         the working directory of a job that is polled
-      output/       what is published, for whoever stores it
+      output/       the published files, to be stored
 
-Publishing writes state.json, which is what publishes, and then renames output/. A crash before the first leaves nothing
-published. A crash between the two leaves the files where they were: those of a job that is polled are in the jar, and whoever
-goes on finishes the rename; those of another job go with its worker's scratch directory, and the state without its files counts
-for nothing: the attempt begins anew.
+Publishing writes state.json, which is the commit, and then renames output/. A crash before the first leaves nothing published. A
+crash between the two leaves the files where they were. Those of a polled job are in the jar, and the next attempt finishes the
+rename. Those of another job vanish with its worker's scratch directory; a state without its files counts for nothing, and the
+job begins anew.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _STATE_FILE = "state.json"
 _ATTEMPT = re.compile(r"([0-9]{1,9})\.([0-9A-Za-z]+)")
 _SHOWN = 5
 _LONGEST_SHOWN = 200
-# Names that an NFS client gives to files that were removed while somebody had them open.
+# Names that an NFS client gives to files that were removed while a process had them open.
 _REMOVED = re.compile(r"\.nfs[0-9a-f]{8,}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class OutputFile(NamedTuple):
-    """A file below output/: its name relative to that, its size in bytes, its md5 in hexadecimal digits."""
+    """A file below output/: its path relative to that, its size in bytes, its md5 in hexadecimal digits."""
 
     name: str
     size: int
@@ -64,8 +64,8 @@ class OutputFile(NamedTuple):
 
 
 class State(NamedTuple):
-    """What an attempt has reached. `attempt` and `worker_uid` are those that its directory is named for, whoever goes on with
-    it. Times in seconds; `files` are the published ones."""
+    """The state that an attempt has reached. `attempt` and `worker_uid` are those in its directory's name, also when a later
+    attempt goes on with it. Times are in seconds; `files` are the published files."""
 
     phase: str
     job: str
@@ -93,11 +93,11 @@ _OPTIONAL_NUMBERS = ("exit_status", "signal", "wall_time_s", "user_cpu_s", "syst
 
 
 def list_outputs(directory: str, between_pieces: BetweenPieces = nothing) -> list[OutputFile]:
-    """The regular files in a directory and those below it, sorted by name; none where there is no such directory.
+    """The regular files at any depth below a directory, sorted by name; none where there is no such directory.
     `between_pieces` is called between pieces of files.
 
-    Raises BadOutput naming what is neither a regular file nor a directory, or has a name that no list of files can hold, or
-    cannot be read; OSError where the disk refuses.
+    Raises BadOutput, which names anything that is neither a regular file nor a directory, has a name that no list of files can
+    hold, or cannot be read. Raises OSError where the disk refuses.
     """
     status = look(directory)
     if status is None:
@@ -112,7 +112,7 @@ def list_outputs(directory: str, between_pieces: BetweenPieces = nothing) -> lis
 
 
 def _walk(directory: str, problems: list[str]) -> Iterator[str]:
-    """The names of all regular files below a directory; what else there is goes to `problems`."""
+    """The names of all regular files below a directory. Anything else is added to `problems`."""
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
@@ -146,7 +146,7 @@ def _list_entries(directory: str, prefix: str, problems: list[str]) -> list[os.D
 
 
 def _say_unreadable(error: OSError) -> str:
-    """What is wrong with a file that cannot be looked at, where no other try would help; else raises the error."""
+    """The problem of a file that cannot be read, where another try would not help. Else raises the error again."""
     if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
         raise error
     return "may not be read" if error.errno != errno.ENAMETOOLONG else "is at a path that is too long"
@@ -157,7 +157,7 @@ def _shorten(name: str) -> str:
 
 
 def find_oddity(name: str) -> str | None:
-    """Why a file of this name, without directories, is not stored; None where it is."""
+    """Why a file with this name (without directories) is not stored; None where it is."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -186,7 +186,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def attempt_directory(layout: Layout, uid: str, attempt: int, worker_uid: str) -> str:
-    """Where an attempt keeps what has to outlive its worker."""
+    """The directory below underway/ for everything of an attempt that has to outlive its worker."""
     return f"{layout.underway}/{uid}/{attempt}.{worker_uid}"
 
 
@@ -219,7 +219,7 @@ def write_state(directory: str, state: State) -> None:
 
 
 def forget_state(directory: str) -> None:
-    """Make an attempt one that nobody goes on with; what it wrote stays. Raises OSError."""
+    """Remove an attempt's state, so that no attempt goes on with it. Its other files stay. Raises OSError."""
     path = f"{directory}/{_STATE_FILE}"
     if look(path) is not None:
         _as_owner((directory,), lambda: remove_file(path))
@@ -227,19 +227,19 @@ def forget_state(directory: str) -> None:
 
 
 def find_state(layout: Layout, uid: str) -> State | None:
-    """What the highest attempt of a job that reached a state has reached; None where none has. One that cannot be read as a
-    state, or is of published files that are not there, is none. Raises OSError where the disk does not tell: to take that for
-    no state would run a job twice."""
+    """The state of the job's highest attempt that has one; None where none has. A state that is malformed, or whose published
+    files are missing, does not count. Raises OSError where the disk cannot answer, because taking that for no state would run the
+    job twice."""
     path = f"{layout.underway}/{uid}"
     if look(path) is None:
         return None
     found = [state for attempt in _list_attempts(path) if (state := _read_state(path, attempt)) is not None]
-    # Two attempts have one number where a node claimed the job before it read that another had.
+    # Two attempts have the same number where a node claimed the job before it read of another node's attempt.
     return max(found, key=lambda state: (state.attempt, state.phase == STORE, state.worker_uid), default=None)
 
 
 def _list_attempts(path: str) -> list[str]:
-    """The names of a job's attempt directories, lowest first; fresh from the disk's server."""
+    """The names of a job's attempt directories, lowest first, read anew from the disk's server."""
     look_afresh(path)
     try:
         names = patiently(lambda: os.listdir(path), path)
@@ -274,7 +274,7 @@ def _read_state(job_directory: str, name: str) -> State | None:
 
 
 def parse_state(data: bytes) -> State | None:
-    """A state from the text of its file; None where it is none."""
+    """Parse the content of a state.json; None where it is no valid state."""
     try:
         said = parse_document(data, STATE)
         files = tuple(OutputFile(file["name"], file["size"], file["md5"]) for file in said["files"])
@@ -309,11 +309,11 @@ def _is_sound_file(file: OutputFile) -> bool:
 
 
 def publish(directory: str, working_directory: str, state: State, between_pieces: BetweenPieces = nothing) -> State:
-    """Publish what an attempt left in output/ of its working directory; returns the state with its files, as it was written.
+    """Publish the files in output/ of an attempt's working directory. Returns the state with its files, as it was written.
 
-    `directory` is the attempt's own below underway/, made where missing; `state` is all but the files. When it returns, the
-    published files and the state outlive a crash of the node. Where it raised OSError (nothing is lost) it may be called
-    again. Raises BadOutput (nothing is published, nothing was moved), OSError.
+    `directory` is the attempt's own below underway/, made where missing. `state` lacks only the files. After the return, the
+    published files and the state outlive a crash of the node. After an OSError nothing is lost, and it may be called again.
+    Raises BadOutput (nothing is published, nothing was moved), OSError.
     """
     source, target = f"{working_directory}/{OUTPUT}", published_directory(directory)
     _check_mounts(working_directory)
@@ -328,8 +328,8 @@ def publish(directory: str, working_directory: str, state: State, between_pieces
 
 
 def _check_mounts(working_directory: str) -> None:
-    """Raise BadOutput where something is mounted in output/, or over all: it cannot be moved, or is not the job's, and what
-    serves it may be gone. Asked before anything else is: that would wait for such a server."""
+    """Raise BadOutput where something is mounted in output/, or over the working directory: it cannot be moved, or is not the
+    job's. Called before anything else looks at the files, because that would wait for a mount whose server is gone."""
     points = [
         point for point in mounts_below(working_directory) if point in (".", OUTPUT) or point.startswith(f"{OUTPUT}/")
     ]
@@ -340,13 +340,13 @@ def _check_mounts(working_directory: str) -> None:
 
 
 def published_directory(directory: str) -> str:
-    """Where the published files of an attempt are, in its directory."""
+    """The path of an attempt's published files, in its directory."""
     return f"{directory}/{OUTPUT}"
 
 
 def finish_publishing(directory: str) -> str:
-    """Finish what a crash may have cut short between state.json and the rename; returns where the published files are. To be
-    called by whoever goes on with a state in the phase store. Raises OSError."""
+    """Finish a publication that a crash cut short between state.json and the rename. Returns the path of the published files.
+    Every attempt that goes on with a state in the phase store has to call it. Raises OSError."""
     target, source = _places_of_output(directory)
     if look(source) is not None:
         _move_output(source, target)
@@ -354,35 +354,35 @@ def finish_publishing(directory: str) -> str:
 
 
 def _places_of_output(directory: str) -> tuple[str, str]:
-    """Where an attempt's published files are, or, where a crash cut that short and they are in the jar, still are."""
+    """The path of an attempt's published files, and the path where those of a polled job still are after a crash."""
     return published_directory(directory), f"{work_directory(directory)}/{OUTPUT}"
 
 
 def _move_output(source: str, target: str) -> None:
     if look(source) is not None and look(target) is not None:
-        remove_tree(target)  # of a publication that this one replaces
+        remove_tree(target)  # left by a publication that this one replaces
     above = os.path.dirname(source)
-    # A directory that changes its parent has to be writable itself.
+    # A directory that gets another parent has to be writable itself.
     _as_owner((above, source, os.path.dirname(target)), lambda: rename(source, target))
     for path in (target, os.path.dirname(target), above):
         sync_directory(path)
 
 
 def _as_owner(directories: tuple[str, ...], action: Any) -> None:
-    """An action on directories of which the job may have made some unwritable."""
+    """Do an action; on a PermissionError make the directories writable and do it again: the job may have made them unwritable."""
     try:
         action()
     except PermissionError:
         for path in directories:
-            with contextlib.suppress(OSError):  # it shows in the action
+            with contextlib.suppress(OSError):  # the second try reports it
                 os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | 0o700)
         action()
 
 
 def remove_underway(layout: Layout, uid: str) -> list[Kept]:
-    """Remove all that a job's attempts kept; killed midway it is finished by the next. While it goes on, and if it is cut, the
-    highest attempt's state is the last to go, so that no lower one is ever taken for it. Returns what cannot be removed and
-    stays. Raises OSError where the disk refuses to forget a state."""
+    """Remove everything that a job's attempts kept below underway/. After a kill midway, the next call finishes it. The highest
+    attempt's state goes last, so that a lower one is never taken for it. Returns the files that cannot be removed. Raises OSError
+    where the disk refuses to remove a state."""
     path = f"{layout.underway}/{uid}"
     status = look(path)
     if status is None:

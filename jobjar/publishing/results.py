@@ -1,6 +1,7 @@
-"""What a job said of itself in files of its working directory: monitored variables, and files that it stored on its own.
+"""Read a job's own reports in its working directory: monitored variables, and files that it stored itself.
 
-Read when its attempt has ended, of plain jobs where the directory was touched; monitor.py has what is read before. Reads only.
+They are read when the attempt has ended; for plain jobs only where the directory was touched. monitor.py reads the variables
+before that. Reads only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jobjar.publishing.variables import MONITORED, STAGED_OUT, read_stored, read
 
 
 class Results(NamedTuple):
-    """The variables, one dict a stored file, and what was odd about either."""
+    """The variables, one dict per stored file, and the warnings about both."""
 
     variables: dict[str, str]
     stored: list[dict[str, Any]]
@@ -21,7 +22,7 @@ class Results(NamedTuple):
 
 
 def read_results(directory: str) -> Results:
-    """What lies in a working directory in which nobody writes any more."""
+    """Read the reports in a working directory in which no process writes any more. Unreadable files become warnings."""
     try:
         said = read_variables(f"{directory}/{MONITORED}")
         stored = read_stored(f"{directory}/{STAGED_OUT}")
@@ -31,6 +32,6 @@ def read_results(directory: str) -> Results:
 
 
 def stored_entries(claimer: Claimer, job: ClaimedJob, results: Results) -> list[Entry]:
-    """The entries of the files that a plain job's attempt stored."""
+    """The `stored` entries of the files that a plain job's attempt stored itself."""
     about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
     return [attempt_entry("stored", *about, **record) for record in results.stored]

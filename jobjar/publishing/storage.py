@@ -1,15 +1,15 @@
-"""Storing published files: the stock handler, and a storage software package of the user's own in its place.
+"""Store published files: by the stock handler, or by the user's own storage software package in its place.
 
-The stock handler copies a file to STORAGE_PATH/output_path/name. The copy is made under a temporary name in the same
-directory, synced, and read back; then it gets its name by a link, which never replaces a file. Killed anywhere it leaves a
-temporary file at most, which the next handler on this node removes; done twice, or by two at once, it leaves one file.
+The stock handler copies a file to STORAGE_PATH/output_path/name. It makes the copy under a temporary name in the same directory,
+syncs it, and reads it back. Then a link gives the copy its name; a link never replaces a file. A kill anywhere leaves at most a
+temporary file, which the next handler on this node removes. Storing twice, or by two processes at once, leaves one file.
 
-Why a link and not moves.move: where a file system has no rename that refuses to overwrite (NFS), that one first takes the name
-with an empty file, which a second handler, or one after a crash, would take for different content.
+Why a link and not moves.move: on a file system whose rename cannot refuse to overwrite (NFS), moves.move first takes the name
+with an empty file. A second handler, or one after a crash, would take that for different content.
 
-Nothing leaves the storage path. Below it each directory is opened by its name in the one before (openat) and no link is
-followed, not even one that leads to another place in the storage path: what was checked by its path may be another thing
-when it is used, if somebody else may write there. Whoever wants a part of it on another disk mounts that there.
+Nothing leaves the storage path. Below it, each directory is opened by its name in the one above (openat). No link is followed,
+not even one to another directory in the storage path: if others may write there, a checked path may lead elsewhere when it is
+used. To have a part of the storage path on another disk, mount that disk there.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from jobjar.shared_disk.umask import widen_mode
 Record = dict[str, Any]
 _LINKS_REFUSED = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EINVAL)
 _RUN_BITS = 0o111
-# Directories that this process has swept: a look at a large one for each file would take longer than storing it.
+# Directories that this process has swept. Listing a large one for each file would take longer than storing the file.
 _swept: set[tuple[int, int]] = set()
 _MOST_SWEPT = 10_000
 _MOST_UNKNOWN = 20
 
 
 def storage_path(jar: Jar) -> str:
-    """Where this jar's outputs are stored: JJ_STORAGE_PATH, or storage/ in the jar, which is made where missing. A path that
-    the setting names is not made: a disk that is not mounted must not be taken for an empty one. Raises OSError."""
+    """The path where this jar's outputs are stored: JJ_STORAGE_PATH, or storage/ in the jar, which is made where missing. The
+    path of the setting is not made, because a disk that is not mounted must not look like an empty one. Raises OSError."""
     path = f"{jar.layout.home}/storage"
     if jar.settings.storage_path not in ("", path):
         return jar.settings.storage_path
@@ -69,13 +69,13 @@ def storage_path(jar: Jar) -> str:
 def store_file(
     published_path: str, file: OutputFile, storage_path: str, output_path: str, between_pieces: BetweenPieces = nothing
 ) -> Record:
-    """Store one published file as STORAGE_PATH/output_path/name; returns its record. One that is there already with the same
-    content is stored. When it returns, the file outlives a crash of the node. `between_pieces` is called between pieces; what it
-    raises ends the copy.
+    """Store one published file as STORAGE_PATH/output_path/name. Returns its record. A file that is there already with the same
+    content counts as stored. After the return, the file outlives a crash of the node. `between_pieces` is called between pieces;
+    an exception from it ends the copy.
 
-    Raises CannotStore, which no other try would help: StorageTaken (the name has other content), PublishedChanged (the file
-    at `published_path` is not the one of the record), or a name that leads out of the storage path. Raises OSError
-    where the disk refuses, which may be good later; nothing is left behind then.
+    Raises CannotStore where another try would not help: StorageTaken (the name has other content), PublishedChanged (the file at
+    `published_path` differs from `file`), or a name that leads out of the storage path. Raises OSError where the disk refuses; a
+    later try may succeed, and nothing is left behind.
     """
     directories, name = _split(file.name, output_path)
     place = _open_place(storage_path.rstrip("/"), directories, file.name)
@@ -97,9 +97,9 @@ def store_file(
 
 
 def _split(name: str, output_path: str) -> tuple[list[str], str]:
-    """The directories below the storage path, and the name in the last of them. Raises CannotStore."""
+    """Split into the directories below the storage path, and the name in the last of them. Raises CannotStore."""
     try:
-        # The same rules for both: no .., no / at the beginning, no NUL.
+        # Both follow the same rules: no .., no / at the beginning, no NUL.
         where = [part for part in parse_output_path(output_path).split("/") if part]
         parts = parse_output_path(name).split("/")
     except ValueError as error:
@@ -114,7 +114,7 @@ def _split(name: str, output_path: str) -> tuple[list[str], str]:
 
 
 def _open_place(storage_path: str, directories: Sequence[str], name: str) -> _Place:
-    """Open the directory that a file is stored in; those below the storage path are made where missing."""
+    """Open the directory that a file is stored in. Directories below the storage path are made where missing."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     descriptor = patiently(lambda: os.open(storage_path or "/", flags), storage_path)
     path = storage_path
@@ -136,7 +136,7 @@ def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int
         try:
             return patiently(lambda: os.open(part, flags, dir_fd=parent), path)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):  # another handler's
+            with contextlib.suppress(FileExistsError):  # another handler made it
                 patiently(lambda: os.mkdir(part, dir_fd=parent), path)
             os.fsync(parent)
             made = patiently(lambda: os.open(part, flags, dir_fd=parent), path)
@@ -153,19 +153,19 @@ def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int
 
 
 class _Place(NamedTuple):
-    """A directory in the storage path: open, and as people know it."""
+    """A directory in the storage path: its open descriptor, and its path as people know it."""
 
     descriptor: int
     shown: str
 
     def path(self) -> str:
-        """A path that stays this directory's, whatever is renamed above it."""
+        """A path that stays valid on Linux when directories above this one are renamed."""
         return f"/proc/self/fd/{self.descriptor}" if sys.platform == "linux" else self.shown
 
 
 @contextlib.contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Errors inside say what people know, not the number of a descriptor or a name without its directory."""
+    """Put a path that people know into the errors raised inside, in place of a descriptor's path or a bare name."""
     try:
         yield
     except OSError as error:
@@ -194,16 +194,17 @@ def _store_in(place: _Place, name: str, published_path: str, file: OutputFile, b
         try:
             _give_name(place, temporary, name, file)
         except FileExistsError:
-            # Another handler's, or what this one did in a try that the disk reported as failed.
+            # Another handler stored it, or this one did in a try that the disk reported as failed.
             if not _is_stored(place, name, file, between_pieces):
                 raise
     finally:
-        with contextlib.suppress(OSError):  # what led here is the error to tell, and the next handler sweeps
+        with contextlib.suppress(OSError):  # an earlier error is the one to report; the next handler sweeps
             os.unlink(temporary, dir_fd=place.descriptor)
 
 
 def _is_stored(place: _Place, name: str, file: OutputFile, between_pieces: BetweenPieces) -> bool:
-    """Whether the file is there, whole and durable; False where nothing is. Raises StorageTaken where something else is."""
+    """Whether the file is there, whole and durable; False where nothing is. Raises StorageTaken where the name has other
+    content."""
     published = f"{file.size} bytes, md5 {file.md5}"
     shown = f"{place.shown}/{name}"
     try:
@@ -232,8 +233,8 @@ def _is_stored(place: _Place, name: str, file: OutputFile, between_pieces: Betwe
 
 
 def _check_unheld(place: _Place, name: str) -> None:
-    """Raise OSError where another handler holds the name at this moment, or was killed in it (shared_disk/placeholder.py); what
-    a dead one of this node left is removed, for the next try."""
+    """Raise OSError where another handler holds the name at this moment, or was killed while it did
+    (shared_disk/placeholder.py). The placeholder of a dead handler of this node is removed, for the next try."""
     holder = read_placeholder(f"{place.path()}/{name}")
     if holder is not None:
         if is_abandoned(holder):
@@ -245,7 +246,7 @@ def _check_unheld(place: _Place, name: str) -> None:
 def _copy_published(
     published_path: str, file: OutputFile, place: _Place, temporary: str, between_pieces: BetweenPieces
 ) -> None:
-    """Copy to the temporary name, make that durable, and read it back."""
+    """Copy to the temporary name, sync the copy, and read it back."""
     source = _open_published(published_path)
     try:
         mode = 0o666 | os.fstat(source).st_mode & _RUN_BITS
@@ -268,7 +269,8 @@ def _open_published(path: str) -> int:
         try:
             return open_file(path)
         except FileNotFoundError:
-            look_afresh(os.path.dirname(path))  # NFS remembers a missing name; published elsewhere, it may be new here
+            # NFS remembers that a name was missing, but another node may have published it.
+            look_afresh(os.path.dirname(path))
             return open_file(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO):
@@ -286,7 +288,7 @@ def _compare_published(path: str, file: OutputFile, measured: tuple[int, str]) -
 
 
 def _give_name(place: _Place, temporary: str, name: str, file: OutputFile) -> None:
-    """Raises FileExistsError where the name is taken, OSError."""
+    """Give the temporary file its name. Raises FileExistsError where the name is taken, OSError."""
     where = place.descriptor
     shown = f"{place.shown}/{name}"
     try:
@@ -309,17 +311,15 @@ def run_storage_software(
     run: Callable[[str], int],
     between_pieces: BetweenPieces = nothing,
 ) -> StoredRecords:
-    """Have a storage software package of the user's own store the published files in the directory `published`; returns a
-    record of each, with the warnings of reading jug_storage.log.
+    """Store the published files in the directory `published` by the user's own storage software package. Returns a record of
+    each, and the warnings of reading jug_storage.log.
 
-    `directory` is an empty one, the working directory of its storage_command; in it output/ has the published files: hard
-    links where the disk allows it, so that a handler that moves them away and is then killed loses none, else output is a
-    link to them. `run` runs the command in that directory to its end and returns its exit status. Its log has to have a
-    record of every file; sizes and md5 that it gives are compared with the published ones, those that it does not give are
-    filled in.
+    `directory` is an empty directory, the working directory of the storage_command. Its output/ gets the published files: hard
+    links where the disk allows it, so that a handler that moves them away and is then killed loses none. Else output is a link to
+    `published`. `run` runs the command in that directory to its end, and returns its exit status. The command's log must have a
+    record of every file. Its sizes and md5 are compared with the published ones; missing ones are filled in.
 
-    Raises PublishedChanged; StorageFailed where the command fails or its log does not tell of every file (to be tried
-    again); OSError.
+    Raises PublishedChanged; StorageFailed where the command fails, or its log lacks a file (another try may succeed); OSError.
     """
     for file in files:
         path = f"{published}/{file.name}"

@@ -1,9 +1,9 @@
-"""Files of variables that jobs, polling commands and storage handlers write: `key = value`, one a line.
+"""Read files of variables that jobs, polling commands and storage handlers write: `key = value`, one per line.
 
-jug_monitor.vars has what is monitored, jug_polling.vars whether a job elsewhere has finished, jug_stage_out.log and
-jug_storage.log where files were stored. Whoever wrote them may have been cut short, or know no better: a line that cannot be
-used is a warning that names the file and the line, and costs no other line. Reads only, at most _MOST_BYTES, and nothing
-but a regular file: a job may have put a link, a pipe or a directory there.
+jug_monitor.vars holds monitored variables. jug_polling.vars says whether a job elsewhere has finished. jug_stage_out.log and
+jug_storage.log say where files were stored. Their writers may have been killed, or may be wrong, so an unusable line is only a
+warning with file and line; the other lines still count. Reads only, at most _MOST_BYTES, and only regular files: a job may have
+put a link, a pipe or a directory there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MONITORED = "jug_monitor.vars"
 POLLED = "jug_polling.vars"
 STAGED_OUT = "jug_stage_out.log"
 STORED = "jug_storage.log"
-# The one monitored variable that means something to Job Jar: it is added up over a batch.
+# The only monitored variable with a meaning to Job Jar: it is added up over a batch.
 WORK_DONE = "work_done"
 RECORD_FIELDS = ("source_name", "storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
 _MOST_BYTES = 4 << 20
@@ -32,14 +32,14 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Variables(NamedTuple):
-    """Names and values as text, in the order of the file; of a name that stands twice the later value."""
+    """Names and values as text, in the order of the file. The later value of a repeated name counts."""
 
     values: dict[str, str]
     warnings: list[str]
 
 
 class Polling(NamedTuple):
-    """Whether the job has finished, and with what exit status, where that is said."""
+    """Whether the job has finished, and its exit status; None where the file has none."""
 
     finished: bool
     exit_status: int | None
@@ -47,7 +47,7 @@ class Polling(NamedTuple):
 
 
 class StoredRecords(NamedTuple):
-    """One dict a stored file, with `source_name` and the others of RECORD_FIELDS that were given; sizes are numbers."""
+    """One dict per stored file, with `source_name` and the other RECORD_FIELDS that were given. Sizes are numbers of bytes."""
 
     records: list[dict[str, Any]]
     warnings: list[str]
@@ -60,7 +60,7 @@ class _Line(NamedTuple):
 
 
 class _Warnings:
-    """What was odd about one file; of very many the first are told."""
+    """The warnings about one file: the first ones, and how many more there were."""
 
     def __init__(self, path: str) -> None:
         self.lines: list[str] = []
@@ -79,8 +79,9 @@ class _Warnings:
 
 
 def read_variables(path: str, is_final: bool = True) -> Variables:
-    """What is monitored of a job. A missing file has nothing. `is_final`: nobody writes to it any more; else a last line
-    without its end is left for the next look, as it may be cut within its value. Raises OSError where the disk refuses."""
+    """Read the monitored variables of a job. A missing file has none. `is_final`: no process writes to the file any more. Else a
+    last line without a line end is left for the next look, because its value may be incomplete. Raises OSError where the disk
+    refuses."""
     warnings = _Warnings(path)
     values: dict[str, str] = {}
     for line in _read_lines(path, is_final, warnings):
@@ -96,7 +97,8 @@ def read_variables(path: str, is_final: bool = True) -> Variables:
 
 
 def read_polling(path: str) -> Polling:
-    """What a polling command says. A missing file says that the job has not finished. Raises OSError as `read_variables`."""
+    """Read the answer of a polling command. A missing file means that the job has not finished. Raises OSError like
+    `read_variables`."""
     warnings = _Warnings(path)
     finished, exit_status = False, None
     for line in _read_lines(path, True, warnings):
@@ -115,12 +117,12 @@ def read_polling(path: str) -> Polling:
 
 
 def read_stored(path: str) -> StoredRecords:
-    """The records of stored files. Each begins with source_name; its other fields come in any order. A missing file has none.
-    Raises OSError as `read_variables`."""
+    """Read the records of stored files. Each begins with source_name; its other fields come in any order. A missing file has
+    none. Raises OSError like `read_variables`."""
     warnings = _Warnings(path)
     records: dict[str, dict[str, Any]] = {}
     record: dict[str, Any] | None = None
-    # Fields of a record whose beginning could not be used must not be taken for those of the record before it.
+    # Fields after an unusable source_name must not go into the record before it.
     is_passed_over = False
     for line in _read_lines(path, True, warnings):
         if line.key == "source_name":
@@ -166,11 +168,11 @@ def _take_field(record: dict[str, Any], line: _Line, warnings: _Warnings) -> Non
 
 
 def _read_lines(path: str, is_final: bool, warnings: _Warnings) -> Iterator[_Line]:
-    """The lines that have the form key = value; others are warned of, empty ones and comments (#) are not."""
+    """The lines of the form key = value. Other lines get a warning, except empty ones and comments (#)."""
     content = _read_content(path, warnings)
     lines = content.split(b"\n")
     if not is_final:
-        lines.pop()  # what follows the last line end
+        lines.pop()  # the text after the last line end
     for number, raw in enumerate(lines, 1):
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8", "backslashreplace").strip()
         if not text or text.startswith("#"):
@@ -194,7 +196,7 @@ def _read_content(path: str, warnings: _Warnings) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        # ENXIO: a socket.
+        # ENXIO stands for a socket.
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EACCES, errno.EPERM):
             raise
         reasons = {errno.ELOOP: "it is a symbolic link", errno.EACCES: "it may not be read"}

@@ -1,1 +1,1 @@
-"""The only backward edges: jobs of dead workers go back, and what crashes left is put right."""
+"""The only backward edges of a job's way: dead workers' jobs go back, and what crashes left is put right."""

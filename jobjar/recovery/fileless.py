@@ -1,7 +1,8 @@
-"""What a dead worker ran, as recovery takes it; and of that the jobs whose own files are gone: they removed them while they ran.
+"""End a dead worker's jobs whose own files are gone because the jobs removed them; and helpers for all jobs of such workers.
 
-Such a job cannot run again. That it is over is journaled, then a note takes the place of its file (attempts/own_file.py), which
-recovery moves on as any job whose outcome is journaled. Killed between, the next recovery leaves the note.
+A job without a file cannot run again. First its end is journaled. Then a note takes the place of its file
+(attempts/own_file.py), and recovery moves that on like any job whose outcome is journaled. After a kill between the two, the
+next recovery leaves the note.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from jobjar.shared_disk.files import look, read_disk_clock, rename
 
 @contextlib.contextmanager
 def owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
-    """Hold the lock under which a process id that comes round again gets its directory (`set_aside`). Yields whether that of
-    `worker` is still its own: what was true of it when this recovery began may be about another by now, who lives. On other
-    nodes the lock is another: there it may become untrue at once, which costs an attempt."""
+    """Hold the home's lock, and yield whether a worker's directory still belongs to it. A new worker with the same process id
+    sets the directory aside under this lock (`set_aside`); later findings there would concern that worker, which lives. Other
+    nodes use another lock. So from there the answer may be out of date at once, which costs an attempt."""
     with jar.ledger_home.locked():
         now = read_worker(jar.layout, worker.paths.name)
         yield now is not None and now.worker_id == worker.worker_id
 
 
 def end_fileless(jar: Jar, worker: WorkerState, fileless: Mapping[str, str], cause: str) -> list[str]:
-    """Have a note in the place of each file that is nowhere in the jar, of jobs that a dead worker ran: by their ids the places
-    where it had them. Returns the places that have a file now. Raises LedgerBusy, LedgerUnavailable, OSError."""
+    """Journal the end of a dead worker's jobs whose files are nowhere in the jar, and leave a note in the place of each.
+    `fileless` has the jobs' places by id. Returns the places that have a note now. Raises LedgerBusy, LedgerUnavailable,
+    OSError."""
     return [place for uid, place in sorted(fileless.items()) if _end_one(jar, worker, uid, place, cause)]
 
 
@@ -88,7 +90,8 @@ def as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt 
 
 
 def output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
-    """The name of what a stranded attempt wrote, which gets it only here where the attempt was short (attempts/workplace.py)."""
+    """The name of a stranded attempt's output file; None if it has no output. The file of a short attempt gets its name only
+    here (attempts/workplace.py)."""
     name = f"{job_name}.{attempt}.out"
     path = f"{paths.output}/{name}"
     with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Give up workers and nodes that are gone for good, on a person's word: what cannot be known here is taken for dead.
+"""Give up workers and nodes that a person declares gone for good: what cannot be known here is taken for dead.
 
-Notes it in a worker's worker.json, so that every later recovery, on any node, goes on with what the worker left; makes its STOP
-file, so that it leaves if it is alive after all; and gives up the changes of batches that processes of the node were making
-(batches/change.py). Killed midway, some are given up and the others are not: the same command goes on.
+Notes that in each worker's worker.json, so that every later recovery, on any node, takes over what the worker left. Makes its
+STOP file, so that it leaves if it is alive after all. Gives up the changes of batches that processes of the node were making
+(batches/change.py). A kill midway leaves some given up and others not; the same command goes on then.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobjar.units import format_seconds
 
 
 class Gone:
-    """What a person says is gone: these workers, and the batches that processes of these nodes were changing."""
+    """What a person declares gone: these workers, and these nodes with the batches that their processes were changing."""
 
     def __init__(self, workers: list[WorkerState], batches: list[str], nodes: list[str]) -> None:
         self.workers = workers
@@ -34,7 +34,7 @@ class Gone:
         self.nodes = nodes
 
     def describe(self, jar: Jar) -> str:
-        """For the person: what is about to be taken for dead, and what that means."""
+        """Text for the person: what is about to be taken for dead, and what that means."""
         hearing = Hearing(jar.layout)
         lines = []
         for worker in self.workers:
@@ -48,8 +48,8 @@ class Gone:
 
 
 def find_gone(jar: Jar, nodes: Iterable[str], names: Iterable[str]) -> Gone:
-    """What a person means who says that these nodes and these workers are gone. Raises UnknownGone; NotGone where one of them
-    is alive here, or was heard of lately: then nothing is given up."""
+    """Find the workers and batches to give up, by names of nodes and workers. Raises UnknownGone, or NotGone if one of them is
+    alive here or was heard of lately. Nothing is given up then."""
     names, nodes = list(names), list(nodes)
     workers = [worker for worker in list_workers(jar.layout) if not worker.set_aside]
     batches = {name: held for name, held in _changes_elsewhere(jar) if held in nodes}
@@ -68,7 +68,7 @@ def find_gone(jar: Jar, nodes: Iterable[str], names: Iterable[str]) -> Gone:
 
 
 def _changes_elsewhere(jar: Jar) -> Iterable[tuple[str, str]]:
-    """The batches that processes are changing of which it is not known here whether they live, and their nodes."""
+    """The batches, each with a node's name, that a process is changing of which this node does not know whether it lives."""
     for entry in list_directory(jar.layout.batches):
         if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue
@@ -91,13 +91,13 @@ def _not_gone(living: list[WorkerState], meant: list[WorkerState], hearing: Hear
 
 
 def give_up_gone(jar: Jar, gone: Gone) -> None:
-    """Take for dead, from now on, what is gone. Raises OSError, CannotUseJar, BatchBusy."""
+    """Give up these workers and batches: from now on they count as dead. Raises OSError, CannotUseJar, BatchBusy."""
     gone_nodes.update(gone.nodes)
     for worker in gone.workers:
         control.touch(worker.paths.stop_file)
         try:
             data = read_document(worker.paths.identity_file, WORKER)
-        except Unreadable as error:  # damaged since it was listed
+        except Unreadable as error:  # it was damaged after it was listed
             raise CannotUseJar(action="read", path=worker.paths.identity_file, reason=error) from error
         said = {
             "given_up_at": round(read_disk_clock(jar.layout.clock_file(node_name())), 6),

@@ -1,9 +1,9 @@
-"""Leases: the jobs of a worker whose heartbeat stands still go back, whatever node it is on, and whether it is dead or not.
+"""Leases: the jobs of a worker whose heartbeat stands still go back, on any node, whether the worker is dead or not.
 
-Reads the heartbeats of the workers that hold jobs, and the disk's clock by touching this node's own file; recover.py does
-the moves. With JJ_LEASE_TIME 0 nothing in here does anything. No node's own clock is compared with the disk's. A worker
-that comes back finds its job gone, by the rename that would complete it (stages/complete.py): that is the fence, and it
-needs nothing of what is here to be right. Killed anywhere, a job is held as before or is unclaimed.
+Reads the heartbeats of the workers that hold jobs. Reads the disk's clock by touching this node's own file. recover.py moves the
+jobs. With JJ_LEASE_TIME 0 nothing here does anything. No node's own clock is compared with the disk's. A worker that comes back
+finds its job gone by the rename that would complete it (stages/complete.py). That rename is the fence, and it does not depend on
+anything here. A kill at any point leaves a job held as before, or unclaimed.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from jobjar.shared_disk.regular import read_bounded
 from jobjar.units import format_seconds
 
 _LOOKS = 10
-# What one pair of looks counts for, at most, is this share of a lease: whatever stood still between them (the file server,
-# the node, this process), everybody has the rest of the lease to beat again.
+# The most that one pair of looks counts for, as a share of a lease. If the file server, the node or this process stood still
+# between two looks, all workers have the rest of the lease to beat again.
 _MOST = 1 / 8
-# How many leases long `recover_jobs` watches before it gives up.
+# For how many leases `recover_jobs` watches before it gives up.
 _PATIENCE = 5
-# Looking takes at most this share of a worker's idle time.
+# Looks take at most this share of a worker's idle time.
 _SHARE = 0.05
-# A worker goes on taking back for so long before it looks at its orders.
+# A worker takes jobs back for so long before it looks at its orders.
 _TAKING_S = 0.5
 
 
 class HeartbeatWatch:
-    """For how long heartbeats were seen to stand still. Knows no disk and no clock: it is told what they show."""
+    """Counts for how long heartbeats stood still. It reads no disk and no clock: the caller passes the values."""
 
     def __init__(self, lease_time_s: float) -> None:
         self._most_s = lease_time_s * _MOST
@@ -57,11 +57,11 @@ class HeartbeatWatch:
         self._server_now = self._ended = float("inf")
 
     def observe(self, heartbeats: Mapping[str, int], server_now: float, began: float, ended: float) -> None:
-        """Take in one look: each worker's heartbeat (its mtime), the file server's time read before them, and this
-        process's monotonic clock before and after it all.
+        """Add one look: each worker's heartbeat (its mtime), the file server's time, which was read before them, and this
+        process's monotonic clock before and after the look.
 
-        Time counts only where both clocks went on between two looks, the lesser of the two, and no pair of looks counts
-        for more than its share. A worker that is not in a look is watched anew from the next one on.
+        The time between two looks is the lesser of what the two clocks show, and at most the share `_MOST` of a lease. A
+        worker that is missing from a look is watched anew from its next one on.
         """
         passed_s = max(0.0, min(server_now - self._server_now, began - self._ended, self._most_s))
         self._server_now, self._ended = server_now, ended
@@ -73,15 +73,15 @@ class HeartbeatWatch:
         self._still = still
 
     def still_s(self, worker_id: str) -> float:
-        """For how many seconds a worker's heartbeat was seen to stand still."""
+        """For how many seconds a worker's heartbeat has stood still."""
         return self._still.get(worker_id, (0, 0.0))[1]
 
     def dump(self) -> list[Any]:
-        """What was seen, for another process of this node, which has the same monotonic clock."""
+        """The state, for another process of this node. That has the same monotonic clock."""
         return [self._server_now, self._ended, self._still]
 
     def load(self, seen: list[Any]) -> None:
-        """Go on where another process of this node left off. Raises ValueError, TypeError for what `dump` did not give."""
+        """Go on from another process's `dump`. Raises ValueError, TypeError for anything else."""
         server_now, ended, still = seen
         loaded = {str(worker_id): (int(beat), float(still_s)) for worker_id, (beat, still_s) in dict(still).items()}
         self._server_now, self._ended, self._still = float(server_now), float(ended), loaded
@@ -95,7 +95,7 @@ class Holder(NamedTuple):
 
 
 def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
-    """All workers that hold jobs, or tokens of limits, and whose heartbeat can be read, but for one's own."""
+    """All workers that hold jobs or tokens of limits and whose heartbeat can be read, except the caller's own."""
     found = []
     holding_tokens = {part for token in list_all_taken(jar.layout) for part in (token.worker, token.worker_id)}
     for entry in list_directory(jar.layout.workers):
@@ -108,13 +108,13 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
             continue
         if not has_jobs and worker.worker_id not in holding_tokens:
             continue
-        with contextlib.suppress(OSError):  # what cannot be read is not watched
+        with contextlib.suppress(OSError):  # a heartbeat that cannot be read is not watched
             found.append(Holder(worker, read_heartbeat_ns(worker.paths.heartbeat)))
     return found
 
 
 class Leases:
-    """The leases of the other workers of a jar, watched by one process; `by` is its worker's name, if it is one."""
+    """The leases of the other workers of a jar, watched by one process. `by` is its worker's name, if it is a worker."""
 
     def __init__(self, jar: Jar, own_worker_id: str, log: Callable[[str], None], by: str = "") -> None:
         self._jar = jar
@@ -129,17 +129,18 @@ class Leases:
         self._told: list[str] = []
 
     def check_held(self, job: ClaimedJob) -> str | None:
-        """LOST if the job that this process runs was taken from it, else None: the job may also have removed its own file."""
+        """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
+        may have removed it."""
         if not self.lease_time_s or not is_taken_away(job.path):
             return None
         return LOST if was_taken_back(self._jar, self._own_worker_id, job, unknown=False) else None
 
     def time_of(self, worker: WorkerState) -> float:
-        """A worker's lease in seconds: this process's JJ_LEASE_TIME, if the worker beats often enough for that."""
+        """A worker's lease in seconds: this process's JJ_LEASE_TIME, or longer for a worker that beats too rarely for that."""
         return max(self.lease_time_s, _BEATS * worker.heartbeat_time_s)
 
     def look(self) -> list[Holder]:
-        """Look at the heartbeats of those that hold jobs; returns who they are. Raises OSError."""
+        """Look at the heartbeats of the workers that hold jobs or tokens; returns these workers. Raises OSError."""
         began = time.monotonic()
         server_now = read_disk_clock(self._jar.layout.clock_file(node_name()))
         holders = find_holders(self._jar, self._own_worker_id)
@@ -156,8 +157,8 @@ class Leases:
         return self.still_s(worker) >= self.time_of(worker)
 
     def take_back_expired(self) -> bool:
-        """For a worker with nothing to do: look, if that is due, and take back what has expired. Returns whether any job
-        was moved. Errors are said: the next look tries again."""
+        """For an idle worker: look, if that is due, and take back the jobs of expired leases. Returns whether any job was moved.
+        Errors are logged, and the next look tries again."""
         if not self.lease_time_s or time.monotonic() < self._next_look:
             return False
         with self._turn() as is_own:
@@ -165,8 +166,8 @@ class Leases:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[bool]:
-        """Whether it is this worker's turn to look. On a network disk the idle workers of a node look in turns, and each goes on
-        with what the others saw (`watch` in the home): what a look costs grows with the number of workers."""
+        """Yield whether it is this worker's turn to look. The cost of a look grows with the number of workers. So on a network
+        disk the idle workers of a node take turns, and each goes on from what the others saw (`watch` in the home)."""
         home, now = self._jar.ledger_home, time.monotonic()
         if not home.has_other_homes:
             yield True
@@ -178,7 +179,7 @@ class Leases:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 next_look = self._load(read_bounded(descriptor, home.watch_file))
             except OSError:
-                # Somebody looks just now; but who was stopped meanwhile shall not keep all from it.
+                # Another worker is looking now. If it was stopped meanwhile, it must not keep all others from looking.
                 self._next_look = now + self.interval_s
                 yield now > self._looked_at + self.lease_time_s
                 return
@@ -188,19 +189,19 @@ class Leases:
                 return
             yield True
             seen = json.dumps([node_run(), self._next_look, self._watch.dump()]).encode()
-            with contextlib.suppress(OSError):  # the next one watches anew
+            with contextlib.suppress(OSError):  # the next worker watches anew
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, seen, 0)
 
     def _load(self, text: bytes) -> float:
-        """Take in what the workers of this node saw; returns when the next of them is to look."""
+        """Load what the workers of this node saw; returns when the next look is due, by the monotonic clock."""
         try:
             run, next_look, seen = json.loads(text)
             if run == node_run():
                 self._watch.load(seen)
                 return float(next_look)
         except (ValueError, TypeError):
-            pass  # nobody wrote it yet, or somebody was killed meanwhile
+            pass  # nobody has written it yet, or its writer was killed midway
         return 0.0
 
     def _look_and_take_back(self) -> bool:
@@ -210,36 +211,36 @@ class Leases:
             for holder in self.look():
                 if self.has_expired(holder.worker):
                     if time.monotonic() > until:
-                        self._next_look = 0.0  # of many that went silent at once the rest is for the next turn
+                        self._next_look = 0.0  # many leases expired at once; the next turn takes the rest
                         break
                     self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._say)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s
             self._say(f"leases: {error}")
         for line in recovery.lines:
-            if line not in self._told:  # what stays as it is was said by the look before
+            if line not in self._told:  # the previous look logged the other lines
                 self._say(line)
         self._told = recovery.lines
         return recovery.returned + recovery.completed > 0
 
     def take_back(self, holder: Holder, recovery: Recovery) -> None:
-        """Return (or complete, where that is journaled) what an expired worker holds. Raises LedgerBusy,
+        """Return the jobs that an expired worker holds, or complete them if their outcome is journaled. Raises LedgerBusy,
         LedgerUnavailable, CannotUseJar, OSError.
 
-        Nothing else of it is touched but the tokens of its jobs' limits: it may be alive, and come back.
+        The worker may be alive and come back. So apart from its jobs only the tokens of their limits are touched.
         """
         worker = holder.worker
         with contextlib.suppress(FileNotFoundError):
             if read_heartbeat_ns(worker.paths.heartbeat) != holder.heartbeat_ns:
-                return  # just now
+                return  # it has just beaten
         silence = f"stood still for {format_seconds(self.still_s(worker))}"
-        # Listed before its jobs: what it may have taken since is not among them.
+        # List the tokens before the jobs, so that tokens which it takes later are not among them.
         tokens = [token for token in list_all_taken(self._jar.layout) if token.worker_id == worker.worker_id]
         is_dead_here = worker.is_to_recover
         if is_dead_here:
             recover_worker(self._jar, worker, recovery)
             if holds_jobs(worker):
-                return  # it is another user's, and what runs of them may not be ended here
+                return  # it is another user's worker, and this user may not end its jobs' processes
         else:
             recovery.log(f"{worker.name}: its heartbeat {silence}")
             cause = (
@@ -251,7 +252,7 @@ class Leases:
             if return_token(self._jar.layout, token):
                 recovery.log(f"{worker.name}: gave back token {token.number} of the limit {token.limit}")
         if tokens and not is_dead_here:
-            # It may have come back to claim with one of them, and seen it still held, just before.
+            # The worker may have come back and claimed with one of these tokens, just before that was given back.
             self._take_jobs_back(worker, cause, recovery)
         tidy_links(self._jar, recovery.log)
 
@@ -263,10 +264,10 @@ class Leases:
 
 
 def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) -> None:
-    """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock, and
-    take back what those hold that stand still all the while. Returns at once where there is none.
+    """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock. If a
+    heartbeat stands still for a whole lease, take the worker's jobs back. Returns at once if there is no such worker.
 
-    A heartbeat's age decides only whom to watch. Raises LedgerBusy, LedgerUnavailable, CannotUseJar, OSError.
+    A heartbeat's age only decides which workers to watch. Raises LedgerBusy, LedgerUnavailable, CannotUseJar, OSError.
     """
     leases = Leases(jar, "", log)
     if not leases.lease_time_s:
@@ -276,7 +277,7 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
     suspects = [
         holder
         for holder in holders
-        # One from the future was touched by another clock, which says nothing of its age.
+        # A time in the future comes from another clock, and does not show the heartbeat's age.
         if not 0 <= server_now - holder.heartbeat_ns / 1e9 < leases.time_of(holder.worker)
     ]
     if not suspects:
@@ -290,7 +291,7 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
             return
         time.sleep(leases.interval_s)
         seen = {holder.worker.worker_id: holder.heartbeat_ns for holder in leases.look()}
-        # Who has moved since, or holds nothing any more, is left alone.
+        # Drop the workers that have beaten since, or that hold nothing any more.
         suspects = [holder for holder in suspects if seen.get(holder.worker.worker_id) == holder.heartbeat_ns]
         for holder in [holder for holder in suspects if leases.has_expired(holder.worker)]:
             suspects.remove(holder)

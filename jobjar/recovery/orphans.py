@@ -1,7 +1,7 @@
-"""What a dead worker left running, and below `underway/`: ended or removed, but for what is gone on with.
+"""End the processes that a dead worker left, and remove what it left below `underway/`, unless its jobs go on from that.
 
-A described job whose state.json says that it was submitted elsewhere goes on there: its processes that left their session are
-left alone, and whoever claims the job polls it. Killed midway, what was not done is done by the next recovery.
+A described job whose state.json says that it was submitted elsewhere goes on there. Its processes that left their session are
+not touched, and the worker that claims the job next polls it. After a kill midway the next recovery does the rest.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from jobjar.publishing.outputs import (
     remove_underway,
     state_directory,
 )
-from jobjar.recovery.kept import tell_kept_underway
+from jobjar.recovery.kept import journal_kept_underway
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import look, look_afresh
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.trees import Kept, remove_tree
 
-# Of a job that goes on elsewhere only what asks for it is ended, and what staged it out or stored its files.
+# For a job that goes on elsewhere, only the processes of these phases are ended.
 _ENDED_PHASES = frozenset(("poll", "stage_out", "store"))
 
 
 def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[str], None]) -> None:
-    """End the processes that a dead worker's attempts left: a job must not run twice at once."""
+    """End the processes that a dead worker's attempts left, because a job must not run twice at once."""
     grace_time_s = jar.settings.grace_time_s
-    elsewhere = {uid for uid in uids if has_reached_something(jar.layout, uid)}
+    elsewhere = {uid for uid in uids if can_be_continued(jar.layout, uid)}
     with jar.ledger.writing() as connection:
-        # Of a worker that was given up elsewhere the process ids are another machine's, or another container's.
+        # If the worker was on another machine or in another container, its process ids mean nothing here.
         known = uids - elsewhere if worker.is_here else set()
         attempts = [attempt_of_worker(connection, uid, worker.worker_id) for uid in known]
     for attempt in attempts:
@@ -52,7 +52,7 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[st
             continue
         if end_session(attempt.pid, grace_time_s, lambda: None, attempt.pid_started):
             log(f"{worker.name}: ended the orphaned session {attempt.pid}")
-    # Killed between the start of a process and the record of it: its environment still tells whose it is.
+    # A worker killed before it recorded a process left no id of it. The process's environment shows its worker and job.
     found = processes_of_jobs(worker.worker_id, uids - elsewhere)
     if elsewhere:
         found += processes_of_jobs(worker.worker_id, elsewhere, _ENDED_PHASES)
@@ -65,14 +65,15 @@ def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[st
             log(f"{worker.name}: ended the orphaned process {pid}")
 
 
-def has_reached_something(layout: Layout, uid: str) -> bool:
-    """Whether an attempt of this job was submitted elsewhere, or has published its outputs: that is gone on with."""
+def can_be_continued(layout: Layout, uid: str) -> bool:
+    """Whether an attempt of this job was submitted elsewhere, or has published its outputs. The next attempt goes on from
+    that."""
     return find_state(layout, uid) is not None
 
 
 def usage_until_published(layout: Layout, uid: str, attempt: int, worker_uid: str) -> dict[str, Any]:
-    """What an attempt had taken and used when its run was over and its outputs were published, as fields of its `ended` entry;
-    empty where another attempt did that, or none."""
+    """The time and usage of an attempt up to the publication of its outputs, as fields of its `ended` entry. Empty if it did not
+    publish them."""
     state = find_state(layout, uid)
     if state is None or state.phase != STORE or (state.attempt, state.worker_uid) != (attempt, worker_uid):
         return {}
@@ -81,7 +82,8 @@ def usage_until_published(layout: Layout, uid: str, attempt: int, worker_uid: st
 
 
 def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> list[Kept]:
-    """Remove what a dead worker's attempt has below underway/ and nobody goes on with; returns what stays of that."""
+    """Remove a dead worker's attempt below underway/, unless it is kept for people or a later attempt goes on from it. Returns
+    what could not be removed."""
     path = attempt_directory(layout, uid, attempt, worker_uid)
     state = find_state(layout, uid)
     if is_kept(path) or (state is not None and state_directory(layout, state) == path):
@@ -93,8 +95,8 @@ def remove_attempt(layout: Layout, uid: str, attempt: int, worker_uid: str) -> l
 
 
 def _keep_unstored(layout: Layout, uid: str, stored: set[str], log: Callable[[str], None]) -> None:
-    """Have the published files of a completed job stay, for people, where somebody completed it before all were stored (it was
-    cancelled, say). Raises OSError where that cannot be noted: nothing is removed then."""
+    """Keep a completed job's published files for people, if it was completed before all of them were stored (it was cancelled,
+    say). Raises OSError if that cannot be noted; nothing is removed then."""
     state = find_state(layout, uid)
     if state is None or state.phase != STORE or all(file.name in stored for file in state.files):
         return
@@ -106,7 +108,7 @@ def _keep_unstored(layout: Layout, uid: str, stored: set[str], log: Callable[[st
 
 
 def tidy_underway(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove what is below underway/ of jobs that are completed."""
+    """Remove what completed jobs have below underway/."""
     found = [entry.name for entry in list_directory(jar.layout.underway)]
     if not found:
         return
@@ -120,13 +122,13 @@ def tidy_underway(jar: Jar, log: Callable[[str], None]) -> None:
     for uid, place in completed:
         path = jar.layout.path(place)
         look_afresh(os.path.dirname(path))
-        # Looked at after underway/ was listed: a hand may have taken the job out of completed/, and it runs again.
+        # This look comes after underway/ was listed: a person may have moved the job out of completed/ to run again.
         if look(path) is None:
             continue
         base = f"{jar.layout.underway}/{uid}"
         _keep_unstored(jar.layout, uid, stored[uid], log)
         if not any(is_kept(entry.path) for entry in list_directory(base)):
             kept = remove_underway(jar.layout, uid)
-            tell_kept_underway(jar, uid, kept, log)
+            journal_kept_underway(jar, uid, kept, log)
             if not kept:
                 log(f"removed underway/{uid}: its job is completed")

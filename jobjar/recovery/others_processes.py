@@ -1,7 +1,7 @@
-"""What a dead worker of another user left running, and this user may not end: its jobs stay where they are meanwhile.
+"""Find the processes of another user's dead worker that this user may not end. Its jobs stay with it while they run.
 
-In a jar of a group any member's recovery may return a dead worker's jobs, but only the worker's user and root may end what still
-runs of them. To return such a job would run it twice at once. Reads /proc and the ledger; writes nothing.
+In a group's jar any member's recovery may return a dead worker's jobs. Only the worker's user and root may end their processes.
+If such a job were returned, it could run twice at once. Reads /proc and the ledger; writes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jobjar.grouped import name_some
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
-from jobjar.recovery.orphans import has_reached_something
+from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.listing import list_jar
 
@@ -23,14 +23,14 @@ _SHOWN = 5
 
 
 def may_hold_others(worker: WorkerState) -> bool:
-    """Whether a dead worker holds jobs of which something may run that this user may not end: its directory stays where it is
-    then, under the paths that those jobs know."""
+    """Whether a dead worker holds jobs whose processes, if there are any, this user may not end. Its directory then keeps its
+    path, which those jobs know."""
     return _owner_of(worker) is not None and any(list_jar(worker.paths.jobs, ""))
 
 
 def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, uids: set[str]) -> dict[str, str]:
-    """For each of these jobs of a dead worker that may still run, and that this user may not end, who can. Takes the driver's
-    connection."""
+    """The jobs of a dead worker that may still run and that this user may not end. For each id, a text that says so and names
+    who can. Takes the driver's connection."""
     owner = _owner_of(worker)
     if owner is None:
         return {}
@@ -39,8 +39,8 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         if attempt is not None and attempt.outcome is not None:
             continue  # its end was seen
-        if has_reached_something(layout, uid):
-            continue  # it goes on elsewhere, and is gone on with
+        if can_be_continued(layout, uid):
+            continue  # it goes on elsewhere, and its next attempt goes on from there
         if attempt is not None and attempt.pid and process_start(attempt.pid) in (None, attempt.pid_started):
             pids = session_processes(attempt.pid)
         else:
@@ -54,13 +54,14 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
 
 
 def _owner_of(worker: WorkerState) -> User | None:
-    """The user of a worker of this node whose processes this user may not end; None where it may."""
+    """The user of a worker of this node, if this user may not end that user's processes; else None."""
     owner = user_of(worker.user) if worker.is_here and worker.user else None
     return None if owner is None or os.geteuid() in (0, owner.uid) else owner
 
 
 def _hidden_processes(uid: int, since: float) -> list[int]:
-    """The processes of a user that began after `since`, as liveness.py has it, and that do not show this user whose they are."""
+    """The processes of a user that began after `since` (a process's start as liveness.py gives it), and whose environment this
+    user may not read."""
     found = []
     for pid in process_ids():
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""The only backward edges: take the jobs of dead workers back, and put right what a crash left behind.
+"""The only backward edges of a job's way: take dead workers' jobs back, and put right what a crash left behind.
 
-For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, return
-the others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then what else a crash left (tidy.py), and
-the ledger. Each job's step is one rename, journaled before and after; killed or run twice at once, what was
-not done is done by the next.
+For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, and return the
+others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then tidy what else a crash left (tidy.py), and
+reconcile the ledger. Each job's step is one rename, journaled before and after. Two recoveries may run at once. After a kill
+the next one does the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from jobjar.ledger.ask_claiming import (
     candidate_at,
     claimed_by,
     count_attempts,
+    final_attempt,
     last_attempt_number,
-    last_word,
 )
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
@@ -40,17 +40,17 @@ from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
-from jobjar.recovery.kept import tell_kept, tell_kept_scratch
+from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import (
+    can_be_continued,
     end_orphans,
-    has_reached_something,
     remove_attempt,
     tidy_underway,
     usage_until_published,
 )
 from jobjar.recovery.others_processes import explain_left_running
 from jobjar.recovery.tidy import tidy_up
-from jobjar.roster import ASIDE, WorkerState, list_workers, note_end
+from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, read_disk_clock, remove_file, rename
 from jobjar.shared_disk.listing import is_job_at, list_jar
 from jobjar.shared_disk.moves import move_to_free_name
@@ -61,12 +61,12 @@ from jobjar.stages.complete import move_ended_job
 
 
 class Recovery:
-    """What a recovery did, in lines for people. `by`: the worker that recovers; else it is this user, on this node."""
+    """What a recovery did, in lines for people. `by` is the worker that recovers, or else this user on this node."""
 
     def __init__(self, by: str = "") -> None:
         self.by = by or f"{login()}@{node_name()}"
         self.lines: list[str] = []
-        # What is only told: nothing was wrong.
+        # Lines about findings with which nothing was wrong.
         self.notes: list[str] = []
         self.returned = 0
         self.completed = 0
@@ -76,8 +76,8 @@ class Recovery:
 
 
 def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
-    """Recover everything that dead workers of this node, and those that were given up, left; reconcile the ledger with the
-    directories. In pieces: nobody waits long for the lock.
+    """Recover all that dead workers of this node, and workers that were given up, left. Reconcile the ledger with the
+    directories. This goes in pieces, so that no process waits long for the lock.
 
     Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
     """
@@ -100,7 +100,7 @@ def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
             recovery.notes.append(line)
         else:
             recovery.log(Line(f"ledger: {line}", line.kind))
-    tidy_underway(jar, recovery.log)  # now the ledger knows who is completed
+    tidy_underway(jar, recovery.log)  # the ledger knows by now which jobs are completed
     remove_halves(jar.layout.software)
     for some_links in in_pieces(links, PIECE):
         with jar.ledger.writing():
@@ -112,24 +112,24 @@ def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
 
 
 def _free_name(path: str) -> None:
-    """Remove what holds a name for a move in which a process of this node was killed (shared_disk/placeholder.py). Under the
-    home's lock: of two at once the second would remove what holds the name for somebody who lives."""
-    with contextlib.suppress(OSError):  # it costs a job its name, and no more
+    """Remove the placeholder of a move during which a process of this node was killed (shared_disk/placeholder.py). Call it
+    under the home's lock: of two calls at once, the second could remove a living process's placeholder."""
+    with contextlib.suppress(OSError):  # a placeholder that stays only costs a job its name
         placeholder = read_placeholder(path)
         if placeholder is not None and is_abandoned(placeholder):
             remove_file(path)
 
 
 def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
-    """Take back the jobs of one dead worker; returns whether it holds none any more that another user has to end. Where its
-    directory has been set aside meanwhile, what has its name now is left alone."""
+    """Take back the jobs of one dead worker. Returns False if it still holds jobs that another user has to end. If its
+    directory was set aside meanwhile, the new directory of its name is not touched."""
     held = []
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
             held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
     how = "was given up, as gone for good" if worker.is_given_up else "died"
     if not worker.ended:
-        # A job may have removed its own file: what runs of it has to end all the same.
+        # A job may have removed its own file. Its processes have to end all the same.
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
             claimed = claimed_by(connection, worker.name)
@@ -155,20 +155,20 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
                 continue
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
         if left:
-            return False  # the rest is done when these are ended
+            return False  # the rest is done once these jobs have ended
     for path in (worker.paths.scratch, worker.paths.spent_links):
         _remove_inner(jar, worker, path, recovery)
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
             remove_file(worker.paths.next_output)
     if not worker.ended:
-        _tell_loss(jar, worker, recovery)
-        _note_death(jar, worker, recovery)
+        _journal_loss(jar, worker, recovery)
+        _journal_death(jar, worker, recovery)
     return True
 
 
 def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) -> None:
-    """Remove what is in a directory of a dead worker. What something is mounted on stays, with what leads there."""
+    """Remove the content of a directory of a dead worker. Mount points stay, with the directories that lead to them."""
     descriptor = -1
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
@@ -176,17 +176,17 @@ def _remove_inner(jar: Jar, worker: WorkerState, path: str, recovery: Recovery) 
     if descriptor < 0:
         return
     try:
-        # By the open directory: its path may lead to that of a living worker before all is removed.
+        # Use the open directory: before all is removed, its path may come to lead to a living worker's.
         for name in os.listdir(descriptor):
             kept = remove_entry(descriptor, path, name)
             if kept:
-                tell_kept_scratch(jar, worker, name, kept, recovery.log)
+                journal_kept_scratch(jar, worker, name, kept, recovery.log)
     finally:
         os.close(descriptor)
 
 
 def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
-    """Open a directory in a dead worker's, unless a job mounted another in its place; returns -1 where it is not there."""
+    """Open a directory inside a dead worker's. Returns -1 if it is missing, or if a job mounted another one in its place."""
     directory = worker.paths.path
     try:
         above = patiently(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), directory)
@@ -199,7 +199,7 @@ def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        if not worker.ended:  # once, by the recovery that notes the death
+        if not worker.ended:  # the recovery that notes the death logs it, later ones do not
             recovery.log(f"{path} stays as it is: something is mounted there")
         return -1
     finally:
@@ -207,19 +207,19 @@ def _open_own(worker: WorkerState, path: str, recovery: Recovery) -> int:
 
 
 def set_aside(jar: Jar, worker: WorkerState) -> None:
-    """Move a dead worker's directory out of the way of a new one with the same process id, after recovering its jobs. It stays
-    where a job of it does."""
-    if not recover_worker(jar, worker, Recovery(worker.name)):  # the new one is called so too
+    """Recover a dead worker's jobs, then move its directory out of the way of a new worker with the same process id. If a job
+    stays in the directory, that is not moved."""
+    if not recover_worker(jar, worker, Recovery(worker.name)):  # the new worker has this name too
         return
     recover_tokens(jar, jar.log)
-    # Under the lock: whoever recovers the dead worker looks at whose directory it is before each thing that he does.
-    with owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # archived at this moment
+    # Under the lock, because every recovery of the dead worker checks before each of its steps whose directory it is.
+    with owner_stays(jar, worker) as is_owner, contextlib.suppress(FileNotFoundError):  # it has just been archived
         if is_owner:
             rename(worker.paths.path, f"{worker.paths.path}{ASIDE}{worker.worker_id}")
 
 
 def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
-    """What the ledger knows of held jobs, by their places; a claim that was not journaled is found by the name."""
+    """What the ledger knows of held jobs, by their places. If a claim was not journaled, the job is known by its file's name."""
     found = {}
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
@@ -236,22 +236,22 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
 
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
-    """Complete a held job whose outcome is journaled; return any other, its attempt stranded by `cause`."""
+    """Complete a held job whose outcome is journaled. Return any other job; its attempt is stranded, for the reason `cause`."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         if not is_owner:
             return
         candidate = candidate_at(connection, place)
         if candidate is None or candidate.uid is None:
-            # Nobody but its place ever named it, so nothing is recorded that could be lost.
+            # No entry names this job, so its return loses nothing that was recorded.
             _return_unnamed(jar, place, recovery)
             return
         uid = candidate.uid
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         job = as_claimed(jar, candidate, place, attempt)
         entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
-        # What follows rests on these words: they have to outlive this node before the file moves.
+        # What follows depends on these entries, so they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=jar.ledger_home.has_other_homes)
-        directory = jar.layout.completed if verdict.final else jar.layout.jar_directory(job.category)
+        directory = jar.layout.completed if verdict.final else jar.layout.category_directory(job.category)
         _free_name(f"{directory}/{job.name}")
         try:
             moved = move_ended_job(jar.layout, job, verdict, recovery.by)
@@ -262,7 +262,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
-        tell_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
+        journal_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
     if verdict.final:
         recovery.completed += 1
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.reason})")
@@ -274,7 +274,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
 def _judge(
     jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
-    """Where a held job goes, and what is to be journaled before."""
+    """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
     now = read_disk_clock(jar.layout.clock_file(node_name()))
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
     output_file = output_left(worker.paths, job.name, number)
@@ -287,8 +287,8 @@ def _judge(
         return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
-    # What an attempt has reached is gone on with: that its worker died says nothing of the job then.
-    goes_on = has_reached_something(jar.layout, job.uid)
+    # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
+    goes_on = can_be_continued(jar.layout, job.uid)
     is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
     outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
     times = f"stranded for the {_ordinal(stranded_before + 1)} time"
@@ -319,7 +319,7 @@ def _ordinal(number: int) -> str:
 
 def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
     category = category_of_place(place) or ""
-    directory = jar.layout.jar_directory(category)
+    directory = jar.layout.category_directory(category)
     with contextlib.suppress(FileExistsError):
         make_directory(directory)
     with contextlib.suppress(FileNotFoundError):  # another recovery was quicker
@@ -328,18 +328,18 @@ def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:
         recovery.log(f"returned {name_in_place(place)} to {os.path.relpath(directory, jar.layout.home)}")
 
 
-def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
-    """Journal that a dead worker had lost the lease of its last job, where it was killed after it said that this was
-    completed and before it found it gone. Of a job that went no way that is known nothing is told."""
+def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Journal `lost` for a dead worker's last job, if it had lost that job's lease. Such a worker was killed after it journaled
+    `ended` and before it found the job gone. Nothing is journaled unless the job is known to have gone another way."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
-        word = last_word(connection, worker.worker_id) if is_owner else None
+        word = final_attempt(connection, worker.worker_id) if is_owner else None
         if word is None:
             return
         name = name_in_place(word.place)
         was_moved_on = word.was_moved_on
         if was_moved_on is None:
-            # Whoever took it back may have been killed before he had journaled that.
+            # The process that took it back may have been killed before it journaled that move.
             was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
         if not was_moved_on:
             return
@@ -360,10 +360,10 @@ def _tell_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     recovery.log(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
 
 
-def _note_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
-    """Write into the ledger and the worker's directory that it died."""
+def _journal_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
+    """Record in the journal and in the worker's directory that it died."""
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
             now = read_disk_clock(jar.layout.clock_file(node_name()))
-            note_end(jar, worker, round(now, 6), "died")
+            journal_end(jar, worker, round(now, 6), "died")
             recovery.log(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")

@@ -1,7 +1,7 @@
-"""What crashes left behind beside jobs: links, half copies, half-written files, the directories of workers that never began.
+"""Tidy what crashes left, other than jobs: links, half copies, half-written files, directories of workers that never began.
 
-Looks at the directories, and for half copies at the ledger; removes what nobody can come back to. Killed midway, the rest is
-removed the next time.
+Reads the directories, and the ledger for half copies. Removes only what no process can still use. After a kill midway the next
+run removes the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobjar.job_file.names import id_in_name
 from jobjar.layout import WorkerPaths, name_in_place
 from jobjar.ledger.ask_claiming import uid_is_taken
 from jobjar.ledger.fold import fold_journals
-from jobjar.liveness import MARK, is_left, own_nodes
+from jobjar.liveness import MARK, is_maker_dead, own_nodes
 from jobjar.roster import ASIDE, list_workers
 from jobjar.shared_disk.creating import TEMPORARY
 from jobjar.shared_disk.files import disk_time, is_job_file, look, read_disk_clock, remove_file
@@ -26,12 +26,12 @@ from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.listing import list_directory, list_jar
 
 _DAY_S = 86400.0
-# A link that is missing for this long is not about to be made by its worker.
+# If a link is missing for so long, its worker is not about to make it.
 _LINK_OVERDUE_S = 60.0
 
 
 def tidy_up(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove, or put right, all of it. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    """Remove or put right all of these. Raises OSError, LedgerBusy, LedgerUnavailable."""
     _discard_unborn_workers(jar, log)
     tidy_links(jar, log)
     _discard_half_copies(jar, log)
@@ -39,13 +39,13 @@ def tidy_up(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove the directories of this node's workers that were killed before they had written who they are. One that has
-    anything in it stays."""
+    """Remove the directories of this node's workers that were killed before they had begun. A directory with other content
+    stays."""
     prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
     for entry in list(list_directory(jar.layout.workers)):
         paths = jar.layout.worker(entry.name)
         if found := prepared.fullmatch(entry.name):
-            if not is_left(found):
+            if not is_maker_dead(found):
                 continue
             remove_file(paths.identity_file)
         elif not _is_unborn_of_earlier_release(entry, paths):
@@ -60,19 +60,20 @@ def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -> bool:
-    """Earlier releases made a worker's directory under its own name."""
+    """Whether a worker of an earlier release was killed before it wrote worker.json. Those made their directory under its final
+    name."""
     found = re.fullmatch(rf"{own_nodes()}\.{MARK}", entry.name.partition(ASIDE)[0])
     if not found or not entry.is_dir(follow_symlinks=False):
         return False
-    is_being_made = ASIDE not in entry.name and not is_left(found)
+    is_being_made = ASIDE not in entry.name and not is_maker_dead(found)
     return not is_being_made and look(paths.identity_file) is None
 
 
 def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
-    """Make claimed/ hold a link to each claimed job, and no other."""
+    """Make claimed/ hold a link to each claimed job, and no other links."""
     workers = list_workers(jar.layout)
     needed = {worker.name for worker in workers if worker.is_running}
-    # A dead one may hold jobs that only its user can end.
+    # A dead worker may hold jobs that only its user can end.
     needed |= {worker.paths.name for worker in workers if any(list_jar(worker.paths.jobs, ""))}
     linked = set()
     for entry in list_directory(jar.layout.claimed):
@@ -98,7 +99,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove what a killed submission left: a name made by Job Jar, no run bit, a day old, and in no journal."""
+    """Remove what killed submissions left in limbo: files with a generated name, without a run bit, a day old, in no journal."""
     now = read_disk_clock(jar.layout.clock_file(node_name()))
     for place, entry in list_jar(jar.layout.limbo, "limbo"):
         uid = id_in_name(entry.name)
@@ -117,7 +118,7 @@ def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _discard_half_written(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove what killed processes of this node were writing under a temporary name for the ledger home."""
+    """Remove temporary files that killed processes of this node were writing: of the ledger home, and of the snapshot."""
     snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
     for directory, pattern in (
         (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),

@@ -1,4 +1,4 @@
-"""How far batches are, as data and as tables. Reads the ledger, brought up to date first; moves nothing."""
+"""How far batches are, as data and as tables. Brings the ledger up to date and reads it; moves nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobjar.layout import worker_of_place
 from jobjar.ledger import ask_batches
 from jobjar.ledger.ask_batches import OPEN_PHASES, BatchRow, Rate
 from jobjar.ledger.ask_returns import returns_of_batches
-from jobjar.reports.expectation import expect_end
+from jobjar.reports.expectation import estimate_time_left_s
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.returned import format_returns, group_returns
 from jobjar.reports.tables import format_table
@@ -24,25 +24,28 @@ from jobjar.text import as_text
 from jobjar.units import format_bytes, format_rate, format_seconds
 
 Batch = dict[str, Any]
-# At last those of jobs that are gone, and of jobs that nothing tells the end of.
+# The last two are for jobs whose end nothing explains, and for jobs whose files are gone.
 PHASES = (*OPEN_PHASES, *OUTCOMES, "unknown", "removed")
-# How many jobs of each kind the details of a batch name.
+# The details of a batch name at most so many jobs of each kind.
 _NAMED_JOBS = 1000
 _SHOWN = 20
 
 
 def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
-    """The batches of the jar by name, or the one of `name`, with its details.
+    """All batches by name, or the one called `name`, with its details.
 
-    Each has `batch`, `submitter`, `submitted_at`, `jobs` (how many there are, or are to be), `done` (ended, however), `phases`
-    (how many are in which phase or ended with which outcome; those with none left out), `rate_per_s` (lately; None: nothing
-    ended in the last day), `eta_s` (None: not known, or nothing is left), what `gather_work` gives, `stored_files`,
-    `stored_bytes`, `failures` (attempts that failed, repeated or not), `restarted` (jobs that were submitted again, as others:
-    they are in none of these numbers but `failures`), `returned` (why jobs that wait went back, by `group_returns`),
-    `throttled_until` (or None), `is_aborted`, `notes`, `warned_jobs` (how many have warnings). The details: `warnings` (how many
-    `jobs` have each, and one of them), and of at most 1,000 jobs each `failed_jobs` (for good),
-    `retried_jobs` (not ended, and failed before) and `held_jobs` (by workers). Times are seconds, or UTC epoch seconds.
-    Raises UnknownBatch, LedgerUnavailable.
+    The fields of each batch:
+    - `batch`, `submitter`, `submitted_at`, `is_aborted`, `notes`, `throttled_until` (or None);
+    - `jobs`: how many it has or will have; `done`: how many have ended, in whatever way;
+    - `phases`: how many jobs are in each phase or ended with each outcome; empty ones are omitted;
+    - `rate_per_s`: recent; None if nothing ended in the last day; `eta_s`: None if unknown, or if nothing is left;
+    - the fields of `gather_work`; `stored_files`, `stored_bytes`;
+    - `failures`: failed attempts, whether repeated or not; `warned_jobs`: how many jobs have warnings;
+    - `restarted`: jobs that were submitted again as new ones. Only `failures` still counts these;
+    - `returned`: why waiting jobs went back, by `group_returns`.
+    The details are `warnings` (each with its number of `jobs`, and one of them), and at most 1,000 jobs each of `failed_jobs`
+    (for good), `retried_jobs` (not ended, but failed before) and `held_jobs` (by workers).
+    Durations are seconds, times are UTC epoch seconds. Raises UnknownBatch, LedgerUnavailable.
     """
     rows = _find_batches(jar, name)
     connection = jar.ledger.connection
@@ -74,9 +77,9 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
 
 
 def gather_work(jar: Jar, name: str | None = None) -> list[Batch]:
-    """Of each batch by name, or of the one of `name`: `batch`, `work_done` (the sum of this monitored variable over the jobs that
-    succeeded and say it; None: none does), `work_done_jobs` (how many do), `work_under_way` (what those that run say so far, or
-    None). Raises UnknownBatch, LedgerUnavailable."""
+    """The work of all batches by name, or of the one called `name`. Each has `batch`; `work_done`, the sum of this monitored
+    variable over the jobs that succeeded and report it (None if none does); `work_done_jobs`, how many do; `work_under_way`, the
+    sum that running jobs report so far, or None. Raises UnknownBatch, LedgerUnavailable."""
     return _describe_work(jar, _find_batches(jar, name), name)
 
 
@@ -116,7 +119,7 @@ def _describe_row(row: BatchRow, now: float) -> Batch:
 
 
 def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: float) -> Batch:
-    """How many jobs are where, and when the last is to be expected."""
+    """How many jobs are in each phase, and when the last one is expected to end."""
     removed = phases.get("removed", 0)
     open_jobs = sum(phases.get(phase, 0) for phase in OPEN_PHASES)
     known = sum(phases.values())
@@ -124,10 +127,10 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     left = open_jobs if row.is_aborted else open_jobs + jobs - known
     rate = None
     eta_s: float | None = None
-    if not row.is_aborted:  # else what completes are the jobs that never run
+    if not row.is_aborted:  # jobs of an aborted batch complete without having run
         rate = ask_batches.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
         has_begun = known - open_jobs - removed > 0
-        eta_s = _expect(jar, row, left, phases, rate, now, has_begun) if left else None
+        eta_s = _estimate_time_left_s(jar, row, left, phases, rate, now, has_begun) if left else None
     return {
         "jobs": jobs,
         "done": known - open_jobs - removed,
@@ -137,28 +140,28 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     }
 
 
-def _expect(
+def _estimate_time_left_s(
     jar: Jar, row: BatchRow, left: int, phases: dict[str, int], rate: Rate | None, now: float, has_begun: bool
 ) -> float | None:
-    """How long it is to the end of a batch, of which `left` jobs have not ended; None where nothing tells."""
+    """Seconds until the end of a batch with `left` open jobs; None if that cannot be estimated."""
     connection = jar.ledger.connection
     running_for_s = [max(0.0, now - claimed_at) for claimed_at in ask_batches.claim_times(connection, row.name)]
-    # What is held ends when somebody looks after it, and nobody knows when that is.
+    # Held jobs wait for a person, and nobody knows for how long.
     waiting = max(0, left - len(running_for_s) - phases.get("held", 0) - phases.get("limbo", 0))
     takes_s = ask_batches.recent_duration(connection, row.name, now)
     if not has_begun:
-        takes_s = _runtime_said(jar, row.name)
-    eta_s = expect_end(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
-    # None of what waits is claimed before.
+        takes_s = _described_run_time_s(jar, row.name)
+    eta_s = estimate_time_left_s(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
+    # No waiting job is claimed before the throttle ends.
     return eta_s if eta_s is None or not waiting else eta_s + max(0.0, row.throttled_until - now)
 
 
-def _runtime_said(jar: Jar, name: str) -> float | None:
-    """A job's run time by what a batch's description says; None where it says nothing."""
+def _described_run_time_s(jar: Jar, name: str) -> float | None:
+    """A job's run time in seconds as the batch's description gives it; None if it does not."""
     place = ask_batches.open_place(jar.ledger.connection, name)
     if place is None:
         return None
-    # It may have gone on meanwhile, or say nothing that can be read.
+    # The job may have moved meanwhile, or its description may be unreadable.
     with contextlib.suppress(OSError, JarError):
         return read_description(read_file(jar.layout.path(place), size=HEADER_BYTES), place).job_runtime_s
     return None
@@ -178,7 +181,7 @@ def _describe_jobs(jar: Jar, name: str) -> Batch:
 
 
 def format_batches(batches: Sequence[Batch], table_format: str) -> str:
-    """Batches as one table, a line each; a phase that no job is in has no column."""
+    """Batches as one table, a line each. A phase without jobs gets no column."""
     seen = {phase for batch in batches for phase in batch["phases"]}
     phases = [phase for phase in (*PHASES, *sorted(seen - set(PHASES))) if phase in seen]
     columns = ("batch", "done", *map(_spaced, phases), "rate", "ETA", "work done", "stored", "failures", "remarks")

@@ -1,8 +1,8 @@
-"""The promise, as code: compare a ledger, the journals and the directories. Reads; changes nothing.
+"""The check of the promise: compare the ledger, the journals and the directories. Reads; changes nothing.
 
-The journals are folded into a ledger beside (ledger/beside.py), which must say what the live one says, row for row; where it does
-not, once more with what the directories show. And each job has to be in exactly one place. All that takes long is done without
-the lock: nobody waits for more than a piece.
+It folds the journals into a second ledger (ledger/beside.py), which must have the same rows as the live one. If it does not, the
+second ledger also reads the directories, and is compared again. Each job must also be in exactly one place. Long steps run
+without the lock, so other programs wait for one piece at most.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from jobjar.shared_disk.listing import is_job_at, list_directory, list_jars
 from jobjar.shared_disk.regular import passing_over
 
 _SECOND_LOOK_S = 0.5
-# Of jobs that somebody removed a new ledger says that they are removed; a living one will with its next reconciliation.
+# When somebody removed a job's file, a new ledger knows it, but a live one learns it only with its next reconciliation.
 _OF_JOBS = ("job", "removed job")
 
 
 def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None, meter: Meter = SILENT) -> list[str]:
-    """Each difference between the ledger, the journals and the directories, as a line; `note` gets what is none.
+    """All differences between the ledger, the journals and the directories, a line each. `note` gets all other remarks.
 
-    Where there are some, it looks again: what workers are just doing is journaled a moment after it is done. Raises
+    If there are differences, it looks a second time, since workers journal a move a moment after they made it. Raises
     LedgerBusy, LedgerCorrupt, LedgerUnavailable.
     """
     if not os.access(jar.layout.journals, os.W_OK):
-        # Who only reads checks what the jar's own ledger or the snapshot knows, with what was journaled since.
+        # A user who may only read checks a copy of the jar's own ledger or of the snapshot, plus the newer journal entries.
         refresh_private_ledger(jar)
     elif not os.path.exists(jar.ledger_home.database):
         raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none yet")
     found = _look(jar, meter)
     lines = found.lines
-    # A job that is being archived is seen twice, or at its old place, by a listing of that moment: look again.
+    # While a job is being archived, a listing may show it twice or at its old place: look again.
     if lines and (running_workers(jar.layout) or os.path.isdir(jar.layout.archiving)):
         time.sleep(_SECOND_LOOK_S)
         found = _look(jar, meter)
@@ -65,7 +65,7 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None, meter: 
 
 
 class _Found:
-    """What differs, and what does not and is told."""
+    """`lines` are differences; `notes` are worth reporting but are no differences."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -80,18 +80,18 @@ def _look(jar: Jar, meter: Meter) -> _Found:
         meter.begin("looking at the ledger's pages", "ledgers", 1)
         check_database(jar.ledger_home.database)
     with open_beside(ledger) as beside:
-        # First what takes longest: what follows is to be of one moment, as far as that can be.
+        # Fold first, since it takes longest: the later steps should see one moment, as far as possible.
         beside.fold(meter)
         torn = beside.folded()
         meter.begin("listing the directories", "files")
         places = list_jars(layout, meter=meter)
         differences = find_differences(ledger, layout, places, meter=meter)
         removed = {difference.uid for difference in differences if difference.is_removal}
-        # What somebody removed that had ended is no difference.
+        # A completed job whose file somebody removed is no difference.
         found.notes = [difference.as_line() for difference in differences if difference.is_removal]
         found.lines = [difference.as_line() for difference in differences if not difference.is_removal]
         if not found.lines:
-            # Where the directories differ, the rows that follow from them do too: said once is enough.
+            # Differing directories make rows differ too; one report is enough.
             found.lines += compare_ledgers(beside, removed, meter)
         with ledger.reading() as connection:
             found.lines += find_wrong_counts(connection)
@@ -106,11 +106,11 @@ def _look(jar: Jar, meter: Meter) -> _Found:
 
 
 def compare_ledgers(beside: LedgerBeside, removed: Collection[str | None], meter: Meter = SILENT) -> list[str]:
-    """The rows that only the ledger has, and those that only the one beside it has, but for the rows of `removed` jobs."""
+    """The rows that only one of the two ledgers has, except the rows of `removed` jobs."""
     with beside.compared() as connection:
         if not beside.find_tables(connection, meter):
             return []
-    # Of what hands did to files the journals know nothing.
+    # The journals know nothing of moves by hand, so read the directories too before calling rows different.
     meter.begin("comparing what the directories show", "ledgers", 1)
     beside.look_at_directories()
     lines: list[str] = []
@@ -129,8 +129,9 @@ def compare_ledgers(beside: LedgerBeside, removed: Collection[str | None], meter
 
 
 def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note: Callable[[str], None]) -> None:
-    """Note what is torn in the journals: a full disk or a crash leaves that for ever, and readers pass over it. `folded` says
-    how far each journal was just folded and how many torn lines it had: only one with some is read again."""
+    """Note the torn lines and unfinished ends of the journals. A full disk or a crash leaves these for ever; readers pass over
+    them. `folded` has the offset and the number of torn lines of each fold. Only journals with torn lines are read from the
+    start."""
     for path in journal_paths(layout):
         with passing_over(path), open_to_read(path) as journal:
             offset, torn_lines = folded.get(journal_key(path), (0, 0))
@@ -146,8 +147,8 @@ def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note:
 
 
 def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
-    """Jobs whose name, made here and so given once, is in more than one place. A file without its run bit is no job: it may
-    hold a name for a move that was killed, where a rename cannot refuse to overwrite (shared_disk/moves.py)."""
+    """Jobs whose name is in more than one place, although a name made here is given only once. A file without its run bit is no
+    job: it may reserve a name for a killed move, on disks where a rename cannot refuse to overwrite (shared_disk/moves.py)."""
     ids = [id_in_name(name_in_place(place)) for place in places]
     known: set[str | None] = {None}
     twice = {uid for uid in ids if uid in known or known.add(uid)} - {None}  # type: ignore[func-returns-value]
@@ -165,7 +166,7 @@ def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
 
 
 def check_links(jar: Jar, places: Collection[str]) -> list[str]:
-    """Links in claimed/ that lead nowhere, and claimed jobs without a link."""
+    """Links in claimed/ that lead nowhere, and claimed jobs that have no link."""
     lines: list[str] = []
     linked = set()
     for entry in list_directory(jar.layout.claimed):

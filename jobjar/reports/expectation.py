@@ -1,6 +1,6 @@
-"""When work is to be expected to end, from how much of it waits, how long what runs has run, and how it went until now.
+"""Estimate when work will end: from the number of waiting jobs, the run times so far of running jobs, and the recent rate.
 
-Pure arithmetic. Where nothing tells, there is no estimate.
+Pure arithmetic. Without enough data there is no estimate.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def expect_end(
+def estimate_time_left_s(
     waiting: int, running_for_s: Sequence[float], takes_s: float | None, rate_per_s: float | None
 ) -> float | None:
     """Seconds until all jobs have ended, or None.
 
-    `waiting` jobs are to be begun; others have run for `running_for_s`. A job takes `takes_s`, and `rate_per_s` of them end,
-    where that is known. Of a job that has run longer than one takes nothing is known: where only such are left, there is no
-    estimate.
+    `waiting` jobs have not begun; the others have run for `running_for_s`. A job takes `takes_s`, and `rate_per_s` jobs end
+    per second; each may be None (unknown). A job that has run longer than `takes_s` could end at any time, so if only such
+    jobs are left, there is no estimate.
     """
     if not waiting and not running_for_s:
         return None
@@ -24,7 +24,7 @@ def expect_end(
     rests_s = [max(0.0, takes_s - spent_s) for spent_s in running_for_s]
     last_s = max(rests_s, default=0.0)
     if not waiting:
-        # They run side by side.
+        # The running jobs run side by side, so the longest remainder counts.
         return last_s or None
     begun = sum(rests_s) / takes_s if takes_s else 0.0
     if rate_per_s is not None:

@@ -1,4 +1,4 @@
-"""What a person probably wanted who named no job, or more than one, or one that does not run.
+"""Hints for a person who named no known job, several jobs, or a job that does not run.
 
 Reads the ledger; moves nothing.
 """
@@ -27,12 +27,12 @@ _NEWEST = 3
 
 
 def explain_unknown(jar: Jar, text: str) -> str:
-    """Where nothing has a name or id: which jobs come near, how to see all, and where this user may not look."""
-    return _explain_near(jar, text) + tell_unlisted(jar)
+    """A hint for an unknown name or id: similar jobs, how to see all jobs, and which directories this user may not list."""
+    return _explain_near(jar, text) + describe_unlisted(jar)
 
 
-def tell_unlisted(jar: Jar) -> str:
-    """Where a job may be that this user cannot see; empty where nothing is passed over."""
+def describe_unlisted(jar: Jar) -> str:
+    """The directories that this user may not list, where a job could be; empty if there are none."""
     found = find_unlisted(jar.layout)
     more = f"; and {len(found) - _SHOWN} more directories were not looked into" if len(found) > _SHOWN else ""
     return "".join(f"; {line}" for line in found[:_SHOWN]) + more
@@ -66,8 +66,8 @@ def _jobs(count: int) -> str:
 
 
 def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
-    """Where a limit is set for a category, storage class or batch that nothing has to do with yet: that, and the names that come
-    near. None where there is such a one. The ledger is brought up to date before."""
+    """A hint for a limit on an unknown category, storage class or batch: that nothing has this name yet, and which names are
+    similar. None if the name is known. The caller brings the ledger up to date first."""
     connection = jar.ledger.connection
     if kind == BATCH:
         what, prefix = "batch", ""
@@ -89,12 +89,12 @@ def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
 
 
 def list_choices(found: Sequence[JobReport]) -> str:
-    """The ids, or places, of jobs that one name means, newest first, and how many are not listed."""
+    """The ids (or places) of jobs that share a name, newest first, and how many are not listed."""
     return name_some([f"{job.uid or job.place} ({job.state})" for job in found], _SHOWN)
 
 
 def after_not_running(jar: Jar, job: JobReport) -> tuple[str, str]:
-    """What a job that does not run is, in words, and what to do in place of killing it."""
+    """The state of a job that does not run, in words, and what to do instead of killing it."""
     path = jar.layout.path(job.place)
     if job.state == "completed":
         outcome = f", {job.outcome}" if job.outcome else ""

@@ -1,4 +1,4 @@
-"""Find jobs and tell all that is known of them. Reads the ledger, brought up to date first; moves nothing."""
+"""Find jobs and report all that is known of them. Brings the ledger up to date and reads it; moves nothing."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from jobjar.text import as_text
 from jobjar.units import name_retries
 
 _DAY_S = 86400.0
-# Where more jobs are found they are named, and not looked at.
+# If more jobs match, they are listed without a look at their files.
 _MOST_LOOKED_FOR = 10
 
 
 def find_job(jar: Jar, name_or_id: str) -> JobReport:
-    """The one job of a name, an id, the beginning of an id, or a place. Raises UnknownJob, AmbiguousJob."""
+    """The one job with this name, id, beginning of an id, or place. Raises UnknownJob, AmbiguousJob."""
     text = as_text(name_or_id)
     for directory in (jar.layout.home, os.path.realpath(jar.layout.home)):
         if text.startswith(directory + "/"):
@@ -69,10 +69,10 @@ def find_job(jar: Jar, name_or_id: str) -> JobReport:
 
 
 def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
-    """All that is known of a job, by the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
+    """All that is known of a job, with the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
     attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
     if attempts and job.state == "claimed" and _explain_ahead(jar, job):
-        attempts[-1]["started_at"] = None  # it waits, staged in, for its turn
+        attempts[-1]["started_at"] = None  # the job is staged in and waits for its turn
     return {
         "name": job.name,
         "id": job.uid,
@@ -110,8 +110,8 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
-    """Why a job does not run now: it is held, or stranded; its batch is aborted or throttled, it is not due yet, a limit is used
-    up, no worker asks for it."""
+    """Why a job does not run now: it is in limbo, stranded or staged behind another; its batch is aborted or throttled; it is
+    not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went back."""
     if job.state == "limbo":
         what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
@@ -120,12 +120,12 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     if job.state != "unclaimed":
         return []
     lines = []
-    with contextlib.suppress(OSError):  # the rest can be told
+    with contextlib.suppress(OSError):  # the other reasons still help
         refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
         lines += [refused] if refused else []
     batch, until = throttle_of_job(jar.ledger.connection, job.id)
     if batch is None:
-        with contextlib.suppress(OSError, BadAttribute):  # dropped by hand: its file tells
+        with contextlib.suppress(OSError, BadAttribute):  # put there by hand: its file names the batch
             batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
     if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
@@ -133,7 +133,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines.append(f"its batch is throttled until {_format_time(until)}")
     if (job.not_before or 0.0) > time.time():
         lines.append(f"it is not to be tried again before {_format_time(job.not_before or 0.0)}")
-    with contextlib.suppress(OSError):  # the rest can be told
+    with contextlib.suppress(OSError):  # the other reasons still help
         lines += explain_limits(jar.layout, job.category, batch)
         unasked = explain_unasked(
             jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
@@ -143,7 +143,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         lines += [trouble] if trouble else []
     went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
     if went_back is not None:
-        # What it waits for goes first, but with a time it means little without what happened.
+        # What the job waits for comes first. But a bare "not before" time needs its cause right after it.
         is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
         lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
@@ -191,19 +191,19 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
     described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
     started_at, ended_at = described["started_at"], described["ended_at"]
     if started_at is not None and ended_at is not None and ended_at < started_at:
-        # Told by two clocks: it ended as long after its beginning as it took.
+        # Two clocks disagree: take the begin plus the measured duration as the end.
         described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
     details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
     return {**described, **details._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
-    """Where an attempt's output is, also after its worker's directory was set aside or archived; None where it wrote nothing."""
+    """The path of an attempt's output, even if its worker's directory was set aside or archived; None if it wrote nothing."""
     if attempt.ended_at is None:
         path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
     if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
-        return None  # a ledger of an earlier version may have what leads elsewhere
+        return None  # a ledger of an earlier version may have a path that leads elsewhere
     aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
     if os.path.exists(aside):
         return aside
@@ -214,8 +214,8 @@ def output_path(jar: Jar, attempt: Attempt) -> str | None:
 
 
 def open_output(path: str) -> int:
-    """Open an output file that `find_output` named. What a job, or anybody else, put there in its place is not followed. Raises
-    NoOutput, OSError."""
+    """Open an output file that `find_output` named. Links that a job or anybody else put in its place are not followed.
+    Raises NoOutput, OSError."""
     output, name = os.path.split(path)
     worker, directory = os.path.split(output)
     try:
@@ -230,11 +230,10 @@ def _job_name(jar: Jar, attempt: Attempt) -> str:
 
 
 def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str | None = None) -> str | None:
-    """The output file of a job's attempt, of those with that `number` and by that `worker` where they are given: of the one
-    that completed the job, else the newest, but one that lost its lease only where there is no other. None where it wrote
-    nothing.
+    """The output file of one attempt of a job; None if the attempt wrote nothing. `number` and `worker` narrow the choice.
 
-    Raises NoOutput where there was no such attempt yet.
+    The attempt that completed the job comes first, else the newest one. An attempt that lost its lease is chosen only if there
+    is no other. Raises NoOutput if there is no such attempt yet.
     """
     attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
     chosen = [attempt for attempt in attempts if number in (None, attempt.number) and worker in (None, attempt.worker)]
@@ -243,7 +242,7 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
         what = f"it has no {named}" if attempts else "it has not been run yet"
         raise NoOutput(job=job.name, reason=f"{what} (it is {job.state})")
     is_completed = job.state == "completed"
-    # Two attempts have one number where a node claimed the job before it read that another had.
+    # Two attempts share a number if a node claimed the job before it had read of the other's attempt.
     best = max(
         enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
     )

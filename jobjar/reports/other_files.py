@@ -1,6 +1,6 @@
-"""What lies in a jar and is no job, for people who look; and what a question did not look at.
+"""Files in a jar that are not jobs, and directories that a question did not look at.
 
-Reads directories, and of large ones what was noted when they were compared with the ledger; writes nothing.
+Reads directories. For large ones it reads what was noted when they were last compared with the ledger. Writes nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jobjar.units import format_seconds
 
 
 def find_other_files(jar: Jar, refused: Refused | None = None, large: Collection[str] = ()) -> list[tuple[str, str]]:
-    """What lies in limbo, unclaimed and claimed and is not a job: (path relative to the jar, why). `refused` is told of the jobs
-    in unclaimed, whose status is looked at here anyway. Of directories that are `large` (by their places) what is noted."""
+    """Files in limbo, unclaimed and claimed that are not jobs: (path relative to the jar, why). `refused` also gets each job in
+    unclaimed, since its status is read here anyway. For `large` directories (places), it returns the noted files."""
     layout = jar.layout
     refused = refused or Refused(layout, ())
     found: list[tuple[str, str]] = []
@@ -50,19 +50,19 @@ def find_other_files(jar: Jar, refused: Refused | None = None, large: Collection
 
 
 def find_large_directories(jar: Jar, unseen: Iterable[Unseen]) -> set[str]:
-    """The places of the directories that have too many files for a look at each."""
+    """The places of directories with too many files to look at each."""
     return {*find_large(jar.ledger.connection), *(directory.place for directory in unseen)}
 
 
 def known_categories(jar: Jar) -> list[str]:
-    """The categories that the ledger knows of, where unclaimed/ is too large to be listed for them."""
+    """The categories that the ledger knows; for when unclaimed/ is too large to list."""
     connection: Any = jar.ledger.connection
     known = {*count_jobs(connection), *read_looks(connection)}
     return sorted(place.removeprefix("unclaimed/") for place in known if place.startswith("unclaimed/"))
 
 
 def explain_unseen(directory: Unseen) -> str:
-    """What a question did not look at, and how it will be."""
+    """A line for people: which directory a question did not look at, and what will compare it with the ledger."""
     compared = "was not yet compared with the ledger"
     if directory.compared_at is not None:
         ago = format_seconds(max(0.0, time.time() - directory.compared_at))

@@ -1,4 +1,4 @@
-"""Bring the ledger up to date for whoever looks, or look at a private one; and say what the answers come from."""
+"""Bring the ledger up to date for a reader, or use a private one; and name the source of the answers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PATIENCE_S = 10.0
 
 
 def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: bool = True) -> list[Unseen]:
-    """Fold what is new and look at the directories, but for those that are too large for a question, which it returns. Where
-    this cannot be written, or this user may only read the jar, answer from a private ledger, which starts from a copy of the
-    jar's own or of the snapshot.
+    """Fold new entries and look at the directories. Returns the directories that are too large for a question. If the ledger
+    cannot be written, or this user may only read the jar, a private ledger answers instead; it starts from a copy of the jar's
+    own ledger or of the snapshot. Raises LedgerUnavailable only if not even the journals can be read.
 
-    Raises LedgerUnavailable only where not even the journals can be read. Who also has an answer without history, from the
-    directories, is not made to wait for one: a ledger in the jar that this user may write to is then neither made nor
-    replaced; raises LedgerBusy, LedgerUnavailable, CannotUseJar.
+    `needs_history=False` is for callers that can also answer from the directories, so they do not wait for a new ledger: if
+    this user may write to the jar, and the jar's own ledger is missing or unusable, it is neither made nor replaced. Raises
+    LedgerBusy, LedgerUnavailable, CannotUseJar.
     """
     is_last_word = False
     try:
@@ -39,11 +39,11 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
 
 
 def refresh_private_ledger(jar: Jar) -> list[Unseen]:
-    """Use a private ledger from now on, brought up to date; writes nothing into the jar."""
+    """Use a private ledger from now on, and bring it up to date; writes nothing into the jar."""
     try:
         return _fill_private_ledger(jar, jar.use_private_ledger(from_live=True))
     except LedgerUnavailable:
-        # The copy turned out to be damaged.
+        # The copy was damaged.
         return _fill_private_ledger(jar, jar.use_private_ledger(from_copy=False))
 
 
@@ -55,9 +55,9 @@ def _fill_private_ledger(jar: Jar, ledger: Ledger) -> list[Unseen]:
 
 
 def describe_source(jar: Jar) -> dict[str, Any]:
-    """Where answers come from: `source` (ledger, snapshot, journals), and how old the snapshot is in seconds, if it is that.
+    """The source of the answers: `source` (ledger, snapshot, journals), and the snapshot's age in seconds if there is one.
 
-    By this node's clock: who only reads the jar's disk cannot ask for its time.
+    The age is by this node's clock, since a user who may only read cannot ask the disk for its time.
     """
     made_at = jar.ledger.made_at
     return {
@@ -67,7 +67,7 @@ def describe_source(jar: Jar) -> dict[str, Any]:
 
 
 def name_source(source: str, snapshot_age_s: float | None) -> str | None:
-    """For people: what a private ledger was made from; None where the answer is a ledger's."""
+    """For people: what a private ledger was made from; None if the node's own ledger answered."""
     if source == FROM_SNAPSHOT and snapshot_age_s is not None:
         return f"from the snapshot of {format_seconds(snapshot_age_s)} ago and the journals since"
     return "from the journals alone: no snapshot could be used" if source == FROM_JOURNALS else None

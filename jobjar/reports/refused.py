@@ -1,4 +1,4 @@
-"""Jobs that wait and that no running worker may have, because of whose they are and of their mode: for people who look.
+"""Waiting jobs that no running worker may take, because of their owner or mode: for reports.
 
 Reads the status of directories and files in unclaimed/; writes nothing.
 """
@@ -18,7 +18,7 @@ from jobjar.shared_disk.listing import list_allowed, list_directory
 
 
 class Refused:
-    """What is refused, as `found`: (place, why and what to do). Told of files one by one, by who lists them anyway."""
+    """Collects refused places in `found`: (place, why and what to do). Callers that list files anyway pass them in one by one."""
 
     def __init__(self, layout: Layout, running: Iterable[WorkerState]) -> None:
         self.found: list[tuple[str, str]] = []
@@ -29,8 +29,8 @@ class Refused:
         self._directories: dict[str, os.stat_result] = {}
 
     def look_at_directory(self, category: str) -> bool:
-        """Look at a category's directory before its files; returns whether this user may list it."""
-        path = self._layout.jar_directory(category)
+        """Look at a category's directory, before its files; returns whether this user may list it."""
+        path = self._layout.category_directory(category)
         status = look(path)
         if status is None:
             return False
@@ -45,9 +45,9 @@ class Refused:
         return may_list
 
     def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
-        """Look at what is a job, in a directory that was looked at."""
+        """Look at a job file in a directory that was looked at before."""
         asking = self._may_enter.get(category, [])
-        path = f"{self._layout.jar_directory(category)}/{name}"
+        path = f"{self._layout.category_directory(category)}/{name}"
         shown = f"unclaimed/{category}/{name}".replace("//", "/")
         if not asking:
             return
@@ -57,24 +57,24 @@ class Refused:
             self.found.append((shown, explain_sticky(status, _name(asking))))
 
     def explain(self, place: str) -> str | None:
-        """Why no running worker may have the job at a place; None where one may, or none asks for it."""
+        """Why no running worker may take the job at a place; None if one may, or if none asks for it."""
         category = category_of_place(place) or ""
         before = len(self.found)
         self.look_at_directory(category)
-        if len(self.found) == before:  # else what is in it may not be looked at either
+        if len(self.found) == before:  # else the file may be out of reach too
             status = look(self._layout.path(place))
             if status is not None:
                 self.look_at_file(category, os.path.basename(place), status)
         return self.found[-1][1] if len(self.found) > before else None
 
     def _asking(self, category: str) -> list[User]:
-        """The users whose running workers ask for a category, as far as this node knows them."""
+        """The users whose running workers ask for a category; empty if this node does not know one of them."""
         names = sorted({worker.user for worker in self._running if worker.asks_for(category)})
         for name in names:
             if name not in self._users:
                 self._users[name] = user_of(name)
         users = [self._users[name] for name in names]
-        # Of one that is not known here nothing can be said.
+        # A user who is not known here may have rights that cannot be judged.
         return [] if None in users else [user for user in users if user is not None]
 
 
@@ -88,7 +88,7 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
     for category in ["", *_names_of_directories(layout.unclaimed)]:
         if not refused.look_at_directory(category):
             continue
-        for entry in list_directory(layout.jar_directory(category)):
+        for entry in list_directory(layout.category_directory(category)):
             if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
                 continue
             try:
@@ -101,15 +101,15 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
 
 
 def find_unlisted(layout: Layout) -> list[str]:
-    """What this user may not list and is passed over where jobs are looked for, each with whose it is: categories, and what
-    workers hold."""
+    """Directories of categories and workers that this user may not list, so that searches for jobs pass over them. Each line
+    names the owner."""
     places = [f"unclaimed/{name}" for name in _names_of_directories(layout.unclaimed)]
     for name in _names_of_directories(layout.workers):
         jobs = f"workers/{name}/jobs"
         places += [f"workers/{name}", jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
     found: list[str] = []
     for place in places:
-        with contextlib.suppress(OSError):  # below one that is told of
+        with contextlib.suppress(OSError):  # it lies below a directory that is already listed
             status = look(layout.path(place))
             if status is not None and not os.access(layout.path(place), os.R_OK | os.X_OK):
                 found.append(explain_unlisted(place, status))

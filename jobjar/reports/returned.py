@@ -1,6 +1,6 @@
-"""Why jobs went back, in words, and how many for the same cause. What each cause says stands in DESIGN.md, "Going back".
+"""Why jobs went back, in words, and how many share a cause. DESIGN.md, "Going back", has what each cause says.
 
-The causes are the journaled messages of attempts (and reasons of holds), so every node and every rebuilt ledger says the same.
+The causes are the journaled messages of attempts and the reasons of holds, so every node and every rebuilt ledger says the same.
 Reads; writes nothing.
 """
 
@@ -17,18 +17,18 @@ from jobjar.reports.tables import format_table
 Group = dict[str, Any]
 _SHOWN = 20
 _NUMBER = re.compile(r"[0-9]+")
-# How an attempt that did not complete its job is spoken of.
+# Words for the outcome of an attempt that did not complete its job.
 _WAYS = {"failed": "failed", "timed_out": "ran too long", "stranded": "was stranded", "lost": "was lost"}
 
 
 def explain_return(row: Return) -> str:
-    """Why a job that waits went back, as a line for people."""
+    """Why a waiting job went back, as a line for people."""
     way = _WAYS.get(row.outcome, "was interrupted")
     return f"its attempt {row.attempt} {way}: {name_cause(row)}"
 
 
 def name_cause(row: Return) -> str:
-    """Why an attempt completed nothing, and what to do."""
+    """Why an attempt did not complete its job, and what to do."""
     if row.message:
         return row.message
     if row.outcome in ("failed", "timed_out"):
@@ -38,10 +38,10 @@ def name_cause(row: Return) -> str:
 
 
 def group_returns(rows: Iterable[Return]) -> list[Group]:
-    """How many jobs went back for the same cause, most first: `jobs`, `outcome` (of the attempts, or `held`), `cause`, `job` (the
-    newest of them), `last_at`, `next_at` (when the first of them may be tried again; None: it may be now).
+    """Groups of jobs that went back for the same cause, largest first: `jobs` (how many), `outcome` (of the attempts, or `held`),
+    `cause`, `job` (the newest), `last_at`, `next_at` (when the first of them may be tried again; None: now).
 
-    Causes that differ in numbers or in the job's own name are one, told as the newest says it.
+    Causes that differ only in numbers or in the job's own name are one group, in the words of the newest.
     """
     groups: dict[tuple[str, str], Group] = {}
     seen: set[str] = set()
@@ -64,7 +64,7 @@ def group_returns(rows: Iterable[Return]) -> list[Group]:
 
 
 def format_returns(groups: list[Group], table_format: str) -> str:
-    """Causes as a table."""
+    """Groups of causes as a table."""
     rows = [
         (
             group["jobs"],

@@ -1,7 +1,7 @@
 """What a jar is doing, as data and as tables. Reads the ledger's views and the directories; moves nothing.
 
-`gather_status` brings the ledger up to date first (a fold and a look at the directories). Where it is missing, locked or
-unusable, the directories alone answer, and the status says so.
+`gather_status` brings the ledger up to date first (a fold and a look at the directories). If the ledger is missing, locked or
+unusable, the status comes from the directories alone, and says so.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ _SHOWN = 20
 
 
 def gather_status(jar: Jar) -> Status:
-    """The state of a jar: `jobs`, `phases` (how many described jobs that have not ended are in which), `categories`, `workers`,
-    `limits`, `throttled` (batches), `returned` (why jobs that wait went back, by `group_returns`), `renamed` (jobs whose files a
-    hand gave another name), `unseen` (directories that were too large for a look, and have changed since they were last compared
-    with the ledger, as `ledger.looks.Unseen` has them), `outcomes` (of jobs), `undecided_attempts` (those that completed no job),
-    `throughput`, `warnings`, and `source`, which is `ledger`, `snapshot` (of `snapshot_age_s`, with the journals since),
-    `journals` or `directories`. Ages in seconds."""
+    """The state of a jar. Ages are in seconds. Its fields:
+    - `jobs`, `categories`, `workers`, `limits`, `throughput`, `warnings`, `throttled` (batches), `outcomes` (of jobs);
+    - `phases`: how many open described jobs are in each phase; `undecided_attempts`: those that completed no job;
+    - `returned`: why waiting jobs went back, by `group_returns`; `renamed`: jobs whose files a person renamed;
+    - `unseen`: directories too large for a look that changed since they were last compared with the ledger, with the fields of
+      `ledger.looks.Unseen`;
+    - `source`: `ledger`, `snapshot` (of age `snapshot_age_s`, plus the newer journal entries), `journals` or `directories`."""
     warnings: list[str] = []
     unseen: list[Unseen] = []
     try:
@@ -120,7 +121,7 @@ def _rows(connection: Any, query: str) -> list[dict[str, Any]]:
 
 
 def _from_directories(jar: Jar) -> Status:
-    """What can be said without a ledger: everything but history and reasons."""
+    """The status without a ledger: all but history and reasons."""
     layout = jar.layout
     now = time.time()
     waiting: dict[tuple[str, int], tuple[int, float]] = {}
@@ -197,7 +198,7 @@ def format_limits(limits: Sequence[dict[str, Any]], table_format: str) -> str:
 
 
 def name_holders(workers: Sequence[str]) -> str:
-    """Workers with how many tokens each holds, where that is more than one."""
+    """Workers, each with its number of tokens if it holds more than one."""
     counts = {worker: workers.count(worker) for worker in workers}
     return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
@@ -205,7 +206,7 @@ def name_holders(workers: Sequence[str]) -> str:
 def _find_warnings(
     jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing, large: Collection[str]
 ) -> list[str]:
-    """What a person should look at. Of directories that are `large` not each file is."""
+    """What a person should look at. Files in `large` directories are not looked at one by one."""
     found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
     running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
     if status["jobs"]["unclaimed"] and not running:
@@ -237,7 +238,7 @@ def _find_warnings(
     if len(status["renamed"]) > _SHOWN:
         found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
     found += [explain_unseen(Unseen(**directory)) for directory in status["unseen"] if directory["is_by_hand"]]
-    with contextlib.suppress(OSError):  # what else is known can be told
+    with contextlib.suppress(OSError):  # the other warnings still help
         trouble = explain_disk(jar.layout.home)
         found += [trouble + "; until then workers wait"] if trouble else []
     if os.path.lexists(jar.layout.stop_all_file):
@@ -325,7 +326,7 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append("Claimed\n" + text)
     if status["outcomes"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["outcomes"]]
-        # Jobs that were cancelled ran nowhere: at what rate a command cancelled them says nothing.
+        # Cancelled jobs never ran, so the rate leaves them out.
         ran = [row for row in status["outcomes"] if row["outcome"] != CANCELLED]
         sums = [sum(row[window] for row in ran) for window in ("last_hour", "last_day")]
         rows.append(["rate", *(format_rate(jobs / each_s) for jobs, each_s in zip(sums, (3600, 86400), strict=True))])

@@ -1,7 +1,7 @@
-"""Find stored files, and copy them from where they are stored. Reads the ledger, brought up to date first.
+"""Find stored files, and copy them. Brings the ledger up to date and reads it.
 
-A copy is written under a temporary name beside its destination, verified, synced, and gets its name then; killed midway
-it leaves the temporary file, which the next one to the same directory removes.
+A copy is written beside its destination under a temporary name, verified and synced; then it gets its final name. A kill midway
+leaves the temporary file, which the next copy to the same directory removes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _SHOWN = 10
 
 
 def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
-    """The stored files of a batch, of a job (name, id, the beginning of an id, path), or of all. A batch goes before a job of
-    the same name. Raises UnknownBatchOrJob, AmbiguousJob."""
+    """The stored files of a batch, of a job (name, id, the beginning of an id, path), or of all jobs. If a batch and a job share
+    a name, the batch wins. Raises UnknownBatchOrJob, AmbiguousJob."""
     refresh_ledger(jar)
     if name is None:
         return list_stored(jar.ledger)
@@ -54,8 +54,8 @@ def list_outputs(jar: Jar, name: str | None = None) -> list[StoredOutput]:
 
 
 def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str | None = None) -> StoredOutput:
-    """The one stored file of a logical name, of a job or batch where these are given. What several jobs stored in one place,
-    with one content, is one file.
+    """The one stored file with a logical name, among those of a job or batch if given. Files of several jobs count as one if they
+    have the same place and the same content.
 
     Raises UnknownOutput, AmbiguousOutput (naming the jobs), UnknownBatch, UnknownJob, AmbiguousJob.
     """
@@ -75,15 +75,15 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
 
 
 def copy_output(output: StoredOutput, destination: str | None = None, force: bool = False) -> str:
-    """Copy a stored file to a path, or into a directory; by default under its base name into the current one. Returns the
-    path. Its size and md5 have to be the recorded ones. A file that is there is only replaced with `force`.
+    """Copy a stored file to a path or into a directory; by default into the current directory, under its base name. Returns the
+    path. The size and md5 must be the recorded ones. An existing file is replaced only with `force`.
 
-    Raises CannotGetOutput, CannotFetch; nothing is at the destination then that was not there before.
+    Raises CannotGetOutput, CannotFetch; the destination is unchanged then.
     """
     path = _destination(output, destination)
     taken = CannotGetOutput(name=repr(output.name), reason=f"{path} is there already; --force replaces a file")
     if os.path.lexists(path) and not (force and (os.path.islink(path) or os.path.isfile(path))):
-        raise taken  # a device or pipe is there to be written to, not to be replaced: `-` does that
+        raise taken  # do not replace a device or a pipe; use `-` to write to one
     try:
         _copy(output, path, taken, force)
     except OSError as error:
@@ -126,8 +126,8 @@ def _destination(output: StoredOutput, destination: str | None) -> str:
 
 
 def write_output(output: StoredOutput, descriptor: int) -> None:
-    """Write a stored file's content to an open file, and verify what went through. Raises CannotGetOutput (also after all was
-    written: where it is not what was stored), CannotFetch, OSError of the file written to."""
+    """Write a stored file's content to an open file, and verify what was written. Raises CannotGetOutput (also after all was
+    written, if it is not what was stored), CannotFetch, OSError of the file written to."""
     sink = _Sink(descriptor)
     with _open_stored(output) as place:
         place.copy_to(sink)
@@ -140,7 +140,7 @@ def write_output(output: StoredOutput, descriptor: int) -> None:
 
 
 class _Sink(FileWriter):
-    """Where a place is copied to: a file, and the sum of all that is written."""
+    """A file to copy to, with the md5 of all that is written."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
@@ -158,7 +158,7 @@ class _Source(Protocol):
 
 @contextlib.contextmanager
 def _open_stored(output: StoredOutput) -> Iterator[_Source]:
-    """The first of a file's places that can be opened."""
+    """Open the first of a file's places that can be opened."""
     refused = []
     for place in _places(output):
         with contextlib.closing(place):
@@ -174,8 +174,8 @@ def _open_stored(output: StoredOutput) -> Iterator[_Source]:
 
 
 def _places(output: StoredOutput) -> Iterator[_Source]:
-    """Where a file may be read, what costs least first: a path of this node; the path of another node where a file is at it
-    here too (a disk that both see), if its md5 can tell that it is the one; its address; the other node."""
+    """The places where a file may be read, cheapest first: a path on this node; the same path as on another node (a shared disk),
+    if an md5 can prove that it is the same file; its address; the other node."""
     hfn, url = output.storage_hfn, output.storage_url
     is_address = url is not None and not url.lower().startswith("file:")
     if hfn is not None and ":/" in hfn:
@@ -194,7 +194,7 @@ def _places(output: StoredOutput) -> Iterator[_Source]:
 
 
 class _Address:
-    """An address of any kind that fsspec knows and has what it needs for (s3, gs, sftp …)."""
+    """An address of any kind that fsspec knows and has the packages for (s3, gs, sftp …)."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -209,7 +209,7 @@ class _Address:
 
         try:
             self._file = fsspec.open(self._address, "rb").open()
-        except Exception as error:  # each kind of address has errors of its own
+        except Exception as error:  # each kind of address raises its own errors
             raise self._refuse(error) from error
 
     def copy_to(self, writer: Writer) -> None:

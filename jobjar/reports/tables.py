@@ -21,7 +21,7 @@ def check_format(name: str) -> str:
 
 
 def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str) -> str:
-    """A table as text. A tab in it is between two cells: in what a cell says it is shown as `\\x09`."""
+    """A table as text. A tab only ever separates cells; a tab within a cell is shown as `\\x09`."""
     import tabulate
 
     rows = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]

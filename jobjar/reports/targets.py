@@ -1,4 +1,4 @@
-"""What words mean to those who wait: jobs, batches, categories, patterns of names, or all. Reads the ledger."""
+"""Resolve the words of `jobjar wait`: jobs, batches, categories, patterns of names, or all. Reads the ledger."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
 from jobjar.ledger.ask_jobs import find_jobs
-from jobjar.reports.hints import tell_unlisted
+from jobjar.reports.hints import describe_unlisted
 from jobjar.reports.jobs import find_job
 from jobjar.shared_disk.files import is_directory
 from jobjar.text import as_text
 
-# What ended within so long before the wait counts, where nobody says since when.
+# Without --since, jobs that ended at most so long before the wait count.
 SINCE_S = 86400.0
 _SHOWN = 5
 
 
 class Target(NamedTuple):
-    """What to wait for: single jobs, by their ids, or their places until they have one; and kinds of jobs."""
+    """What to wait for: single jobs, by id, or by place until they have one; and kinds of jobs."""
 
     jobs: frozenset[str]
     selections: tuple[Selection, ...]
 
 
 def select_all(jar: Jar, since: float | None = None) -> Target:
-    """All jobs of the jar: those that have not ended, and those that ended `since` (UTC epoch seconds)."""
+    """All jobs of the jar that are open or ended after `since` (UTC epoch seconds)."""
     return Target(frozenset(), (_since(jar, Selection(ALL, None), since),))
 
 
@@ -40,8 +40,8 @@ def select(
     categories: Iterable[str] = (),
     since: float | None = None,
 ) -> Target:
-    """What words mean: names, ids (or their beginnings) and places of jobs, batches, categories, patterns of names of jobs and
-    batches. `since`: what ended before it does not count, but for single jobs.
+    """Resolve words: names, ids (or their beginnings) and places of jobs; batches; categories; patterns of job and batch names.
+    Jobs that ended before `since` do not count, except single jobs.
 
     Raises UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
@@ -65,7 +65,7 @@ def select(
 
 
 def _find_kinds(jar: Jar, word: str) -> list[Selection]:
-    """The kinds of jobs that a word means; none where it can only be a single job."""
+    """The kinds of jobs that a word means; empty if it can only be a single job."""
     connection = jar.ledger.connection
     kinds = [Selection(BATCH, word)] if ask_awaited.is_batch(connection, word) else []
     if "/" not in word and word[:1] not in ("", ".") and is_category(jar, word):
@@ -85,12 +85,12 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
     if ask_awaited.any_named_like(connection, word):
         kinds.append(Selection(PATTERN, word))
     if not kinds:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar))
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar))
     return kinds
 
 
 def is_category(jar: Jar, word: str) -> bool:
-    """Whether there is a directory of a category, or a job of it that has not ended."""
+    """Whether the category has a directory or an open job."""
     return is_directory(f"{jar.layout.unclaimed}/{word}") or ask_awaited.category_has_open_jobs(
         jar.ledger.connection, word
     )
@@ -100,18 +100,18 @@ def _find_one(jar: Jar, word: str) -> str:
     try:
         job = find_job(jar, word)
     except UnknownJob:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=tell_unlisted(jar)) from None
+        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar)) from None
     return _key_of(job.uid, job.place)
 
 
 def _key_of(uid: str | None, place: str) -> str:
-    """What a job is waited for by: its id, or, until it has one, its place."""
+    """The key of a job: its id, or its place until it has one."""
     return uid or place
 
 
 def _since(jar: Jar, selection: Selection, since: float | None) -> Selection:
-    """A selection from its time on. Where none is said, all counts of a batch and of a pattern; else what ended in the last day,
-    or since the oldest of its open jobs was submitted, which are likely to belong together."""
+    """The selection with its start time. By default a batch and a pattern count all their jobs. A category and `all` count the
+    jobs that ended in the last day, or since their oldest open job was submitted: these are likely to belong together."""
     if since is None and selection.kind in (ALL, CATEGORY):
         oldest = ask_awaited.oldest_submission(jar.ledger.connection, selection)
         since = min(time.time() - SINCE_S, time.time() if oldest is None else oldest)

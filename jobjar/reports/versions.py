@@ -1,6 +1,6 @@
-"""Whether workers of another version use the same jar: that may do, while their ledgers are alike, and is told where it is seen.
+"""Whether workers of another version use the same jar. That is allowed while their ledgers are alike, but people should know.
 
-Reads what the workers' directories say; writes nothing.
+Reads the workers' directories; writes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobjar.version import VERSION
 
 
 def other_versions(workers: Iterable[WorkerState]) -> dict[str, list[str]]:
-    """The names of the running workers of each version that is not this one's."""
+    """The names of running workers of other versions, by version."""
     found: dict[str, list[str]] = {}
     for worker in workers:
         if worker.is_running and not worker.set_aside and worker.version not in ("", VERSION):
@@ -22,7 +22,7 @@ def other_versions(workers: Iterable[WorkerState]) -> dict[str, list[str]]:
 
 
 def explain_other_versions(workers: Iterable[WorkerState]) -> str | None:
-    """For people: who runs another version, and what to do; None where nobody does."""
+    """For people: which workers run another version, and what to do; None if none does."""
     others = other_versions(workers)
     if not others:
         return None

@@ -1,8 +1,8 @@
-"""Wait for jobs until they have ended, and tell how: of single jobs, batches, categories, patterns of names, or all.
+"""Wait until jobs have ended, and report how: single jobs, batches, categories, patterns of names, or all.
 
-Reads the ledger, brought up to date at each look; moves nothing. Single jobs are followed by their ids. A batch, a category,
-a pattern and `all` are questions that are asked again at each look, so that what is submitted meanwhile is waited for too;
-how their jobs ended is counted once, at the end.
+Brings the ledger up to date at each look and reads it; moves nothing. Single jobs are followed by their ids. Batches,
+categories, patterns and `all` are asked again at each look, so jobs submitted meanwhile are waited for too. Their outcomes are
+counted once, at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs, job_outcomes
-from jobjar.ledger.fold import TOLD_WITHIN_S
+from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
 from jobjar.reports.refresh import refresh_ledger
@@ -31,9 +31,9 @@ from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory, list_jar
 from jobjar.shared_disk.patience import patiently
 
-# What did not succeed though it has no outcome.
+# These count as unsuccessful, though they are no outcomes.
 HELD, REMOVED, UNKNOWN = "held", "removed", "unknown"
-# When it is told for the first time why jobs stand still; then after pauses twice as long each, up to the longest.
+# Explain standing jobs after so long; then after pauses that double each time, up to the longest pause.
 _FIRST_CAUSES_S = 5.0
 _LONGEST_PAUSE_S = 600.0
 _MOST_CAUSES = 20
@@ -43,8 +43,8 @@ _WORDS = {UNKNOWN: "ended, and nothing tells how"}
 
 
 class Tally(NamedTuple):
-    """How many jobs there are, how many of them are still open, and of those that did not succeed the outcome (or `held`,
-    `removed`, `unknown`) by their ids."""
+    """How many jobs there are, how many are still open, and the outcome of each unsuccessful job by its id (or `held`,
+    `removed`, `unknown`)."""
 
     jobs: int
     open: int
@@ -56,32 +56,31 @@ class Tally(NamedTuple):
 
 
 class Wait:
-    """A wait for what `target` names. `log` is told at once of held jobs, and after some seconds why jobs stand still."""
+    """A wait for `target`. `log` gets a line at once for each held job, and later the reasons why jobs stand still."""
 
     def __init__(self, jar: Jar, target: Target, log: Callable[[str], None] = lambda line: None) -> None:
         self._jar = jar
         self._say = log
         self._selections = target.selections
-        # The single jobs, as long as they have not ended, and their outcomes.
+        # Single jobs that have not ended, and the outcomes of those that have.
         self._single = set(target.jobs)
         self._single_ended: dict[str, str] = {}
-        # All that has not ended; and of the others those of which no count of outcomes knows.
+        # All jobs that have not ended; and ended jobs of kinds that no count of outcomes includes.
         self._wanted = set(target.jobs)
         self._vanished: dict[str, str] = {}
         self._held: set[str] = set()
-        self._held_told: set[str] = set()
+        self._held_logged: set[str] = set()
         self._open: dict[str, OpenJob] = {}
-        # Since when (monotonic) a job has been gone, or completed, without a word of how.
+        # When (monotonic) a job was first seen removed, or completed without a known outcome.
         self._unexplained: dict[str, float] = {}
 
     def run(self, timeout_s: float | None = None) -> Tally:
-        """Wait until all have ended that are not held; returns how. Raises TimedOut."""
+        """Wait until every job has ended or is held; returns the tally. Raises TimedOut."""
         started = time.monotonic()
         deadline = None if timeout_s is None else started + timeout_s
         causes_at, pause_s = started + _FIRST_CAUSES_S, _FIRST_CAUSES_S
         unknown_until: float | None = None
-        watch = DirectoryWatch()
-        watch.watch([self._jar.layout.completed])
+        watch, is_watched = DirectoryWatch(), False
         try:
             while True:
                 look_began = time.monotonic()
@@ -89,30 +88,36 @@ class Wait:
                 now = time.monotonic()
                 if not self._wanted - self._held and not self._count_missing():
                     tally = self.tally()
-                    # An entry of another node's may come some seconds after the file that it tells of.
-                    unknown_until = unknown_until or now + TOLD_WITHIN_S
+                    # Another node's entry may arrive some seconds after the file that it is about.
+                    unknown_until = unknown_until or now + OUTCOME_COMES_WITHIN_S
                     if UNKNOWN not in tally.unsuccessful.values() or now >= unknown_until:
                         return tally
                 poll_time_s = self._jar.settings.poll_time_s
                 left_s = poll_time_s if deadline is None else min(poll_time_s, deadline - now)
                 if left_s <= 0:
-                    self._tell_causes()
+                    self._log_causes()
                     tally = self.tally()
                     raise TimedOut(what=f"the end of {tally.open} of {tally.jobs} jobs", timeout_s=timeout_s)
                 if now >= causes_at:
-                    self._tell_causes()
+                    self._log_causes()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                     causes_at = now + pause_s
+                if not is_watched:
+                    # Costs the kernel some time for each file there that it knows. What ended meanwhile shows in one more look.
+                    watch.watch([self._jar.layout.completed])
+                    is_watched = True
+                    refresh_patiently(self._jar)
+                    continue
                 wait_readable(watch.descriptors(), left_s)
                 watch.drain()
-                # Where a look takes long it is not taken at each job's end.
+                # If looks take long, do not look each time a job ends.
                 time.sleep(min(now - look_began, left_s))
                 refresh_patiently(self._jar)
         finally:
             watch.close()
 
     def tally(self) -> Tally:
-        """How they ended, as far as they have."""
+        """The tally so far."""
         succeeded = sum(outcome == SUCCEEDED for outcome in self._single_ended.values())
         unsuccessful = {key: outcome for key, outcome in self._single_ended.items() if outcome != SUCCEEDED}
         unsuccessful.update({**self._vanished, **dict.fromkeys(self._held, HELD)})
@@ -124,7 +129,7 @@ class Wait:
         return Tally(succeeded + len(unsuccessful) + still_open, still_open, unsuccessful)
 
     def outcomes(self) -> dict[str, str | None]:
-        """The outcome of each job that is waited for by its id; None where it is held, was removed, or nothing tells it."""
+        """The outcome of each job by its id; None if it is held, was removed, or has no known outcome."""
         told = {**self._single_ended, **self._vanished}
         for selection in self._selections:
             told.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
@@ -132,7 +137,7 @@ class Wait:
         return {key: outcome if outcome in OUTCOMES else None for key, outcome in told.items()}
 
     def unseen(self) -> list[str]:
-        """What was not looked at, in sentences."""
+        """Sentences about jobs and places that the wait ignored."""
         lines = []
         for selection in self._selections:
             if selection.kind not in (ALL, CATEGORY):
@@ -152,14 +157,14 @@ class Wait:
         return lines
 
     def _count_missing(self) -> int:
-        """How many jobs of batches are submitted and not in the jar yet."""
+        """How many jobs of the batches are submitted but not in the jar yet."""
         batches = [selection.word or "" for selection in self._selections if selection.kind == BATCH]
         return sum(ask_awaited.count_missing(self._jar.ledger.connection, batch) for batch in batches)
 
     # Looking
 
     def _look(self) -> None:
-        """Find out what is open now, what has ended since the last look, and what is held."""
+        """Find out which jobs are open now, which have ended since the last look, and which are held."""
         connection = self._jar.ledger.connection
         self._open = {
             job.key: job for selection in self._selections for job in ask_awaited.open_jobs(connection, selection)
@@ -170,14 +175,14 @@ class Wait:
         for key in self._open.keys() & self._vanished.keys():
             del self._vanished[key]
         self._take_ended(self._wanted - self._open.keys() - held)
-        self._tell_held()
+        self._log_held()
 
     def _take_ended(self, keys: set[str]) -> None:
-        """Take those of these that have ended out of what is wanted. A place becomes an id once it is claimed."""
+        """Take those of `keys` that have ended out of the wanted ones. A job's place becomes its id once it is claimed."""
         jar = self._jar
         gone = [key for key in keys if "/" in key and look(jar.layout.path(key)) is None]
-        # A claim is a rename first and an entry in a journal after it: one that is not journaled yet is looked for where it
-        # went. The journals are read again only then, so that the entry of one that went on from there is seen.
+        # A claim first renames the file, then journals an entry. So before the entry arrives, look for the file among the
+        # workers' jobs. Read the journals after that: they then have the entry of a job that has left the worker again.
         in_hands = _held_without_id(jar) if gone else set()
         if gone:
             refresh_patiently(jar)
@@ -201,11 +206,11 @@ class Wait:
             if state not in ("completed", "removed"):
                 self._unexplained.pop(uid, None)
                 continue
-            # A file is seen at once, the entry that tells of it with the next look, or, another node's, some seconds later.
+            # A file shows at once. Its entry shows with the next look or, from another node, some seconds later.
             since = self._unexplained.setdefault(uid, time.monotonic())
             if state == "completed" and outcome is not None:
                 self._end(uid, outcome)
-            elif time.monotonic() - since > TOLD_WITHIN_S:
+            elif time.monotonic() - since > OUTCOME_COMES_WITHIN_S:
                 self._end(uid, REMOVED if state == "removed" else UNKNOWN)
 
     def _end(self, key: str, outcome: str) -> None:
@@ -216,11 +221,11 @@ class Wait:
         elif outcome in (REMOVED, UNKNOWN):
             self._vanished[key] = outcome
 
-    # Telling
+    # Reporting
 
-    def _tell_held(self) -> None:
-        new = sorted(self._held - self._held_told)
-        self._held_told = set(self._held)
+    def _log_held(self) -> None:
+        new = sorted(self._held - self._held_logged)
+        self._held_logged = set(self._held)
         layout = self._jar.layout
         for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
             self._say(
@@ -229,12 +234,12 @@ class Wait:
         if len(new) > _SHOWN:
             self._say(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
 
-    def _tell_causes(self) -> None:
-        """Say why jobs stand still, a line a cause; nothing where none does."""
+    def _log_causes(self) -> None:
+        """Log why jobs stand still, a line for each cause; nothing if none does."""
         jar = self._jar
         rest = sorted(self._wanted - self._held - self._open.keys())[:_MOST_EXPLAINED]
         still = [*self._open.values(), *ask_awaited.find_open(jar.ledger.connection, rest)]
-        # Jobs of which these are equal have one cause.
+        # Jobs that agree in these values share a cause.
         alike: dict[tuple[object, ...], list[OpenJob]] = {}
         for job in still:
             worker = worker_of_place(job.place) if job.state == "claimed" else None
@@ -256,12 +261,12 @@ class Wait:
 
 
 def refresh_patiently(jar: Jar) -> None:
-    """`refresh_ledger`, by somebody who has time: what a disk refuses for longer than a flicker is tried again."""
+    """`refresh_ledger` for a caller with time: if a disk refuses for longer than a flicker, it tries again."""
     patiently(lambda: refresh_ledger(jar), jar.layout.home)
 
 
 def _held_without_id(jar: Jar) -> set[str]:
-    """The names of files that workers hold and of which no claim is known yet."""
+    """The names of files that workers hold but whose claim the ledger does not know yet."""
     names = set()
     for worker in list_directory(jar.layout.workers):
         for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
@@ -272,7 +277,7 @@ def _held_without_id(jar: Jar) -> set[str]:
 
 
 def format_tally(tally: Tally, batches: Sequence[str] = ()) -> str:
-    """A verdict in one line: `3 of 20 failed: <ids>`, and what to type next. `batches` are those that were waited for."""
+    """A verdict in one line: `3 of 20 failed: <ids>`, and what to type next. `batches` are the batches that were waited for."""
     if not tally.jobs:
         return "there was no job to wait for"
     if not tally.unsuccessful:
@@ -291,7 +296,7 @@ def format_tally(tally: Tally, batches: Sequence[str] = ()) -> str:
 
 
 def _advise(by_outcome: dict[str, list[str]], batches: Sequence[str]) -> str:
-    """What to type next."""
+    """The command to type next."""
     ended = [key for outcome, keys in by_outcome.items() if outcome not in (HELD, REMOVED) for key in sorted(keys)]
     if ended and len(batches) == 1:
         return f"`batch_status {batches[0]}` says why, `abort_batch --restart {batches[0]}` submits what failed again"

@@ -1,4 +1,4 @@
-"""What workers do, as `system_status` tells it: those of this node by their processes, those of others by their heartbeats.
+"""The workers' part of `system_status`: workers of this node by their processes, workers of others by their heartbeats.
 
 Reads the workers' directories; writes nothing but this node's clock file.
 """
@@ -15,7 +15,7 @@ from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.roster import WorkerState
 from jobjar.units import format_seconds
 
-# What workers are counted as; those that are busy or paused are running too.
+# The kinds that workers are counted as. Busy and paused workers count as running too.
 KINDS = ("running", "busy", "paused", "dead", "silent", "unknown")
 _SHOWN = 20
 
@@ -23,8 +23,8 @@ _SHOWN = 20
 def describe_workers(
     workers: Iterable[WorkerState], hearing: Hearing, claimed: Iterable[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Each worker that has not ended, and how many of each kind there are on each node. A worker is `unknown` where nothing tells
-    of it: it is not of this node, and has no heartbeat."""
+    """Each worker that has not ended, and the number of each kind on each node. A worker is `unknown` if it is of another node
+    and has no heartbeat."""
     holds: dict[str, str] = {}
     for job in claimed:
         holds.setdefault(worker_of_place(job["place"]) or "", job["name"])
@@ -74,7 +74,7 @@ def mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, An
 
 
 def warn_of_silence(workers: Sequence[WorkerState], hearing: Hearing, claimed: Sequence[dict[str, Any]]) -> list[str]:
-    """That workers of other nodes have been silent, since when, and what they hold: their jobs wait for somebody's word."""
+    """A warning for each silent worker of another node: since when, and what it holds. Its jobs wait for a person to decide."""
     found = []
     for worker in workers:
         silent_s = None if worker.ended or worker.alive != UNKNOWN else hearing.silent_s(worker)

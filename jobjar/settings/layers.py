@@ -1,6 +1,6 @@
-"""The layers that settings come from, and where each value came from; the table of settings is table.py.
+"""The layers that settings come from, and the origin of each value. The table of settings is in table.py.
 
-Later wins: built-in default < global configuration file (`$JJ_HOME/config.ini`) < personal configuration file
+Later layers win: built-in default < global configuration file (`$JJ_HOME/config.ini`) < personal configuration file
 (`~/.jobjar/config.ini`, or the one that JJ_CONFIG_FILE names) < environment < library call or command-line option.
 Reads the two files and the environment; writes nothing.
 """
@@ -25,7 +25,7 @@ SECTION = "[Job Jar]"
 
 
 class Value(NamedTuple):
-    """A setting's value and, for people, where it came from."""
+    """A setting's value, and its origin in words for people."""
 
     value: Any
     origin: str
@@ -77,11 +77,11 @@ class Settings:
             setattr(self, setting.attribute, self._values[setting.name].value)
 
     def origin(self, name: str) -> str:
-        """Where the value of the setting called `name` came from, in words."""
+        """Return the origin of the value of the setting `name`, in words."""
         return self._values[name].origin
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """(name, value as text, origin) of every setting, in the table's order."""
+        """Return (name, value as text, origin) of every setting, in the table's order."""
         return [
             (setting.name, _as_text(setting, self._values[setting.name].value), self.origin(setting.name))
             for setting in TABLE
@@ -101,10 +101,11 @@ def _as_text(setting: Setting, value: Any) -> str:
 
 
 def read_config_file(path: str, is_given: bool = False) -> dict[str, Value]:
-    """The settings in one INI file; {} where there is no such file.
+    """Read the settings in one INI file; {} if there is no such file. `is_given`: it is the user's own, so it may be a link or
+    a pipe.
 
-    Raises ConfigError with file and line for anything but comments, `[Job Jar]` first, and `name: value` or
-    `name = value` lines of names and values that the table knows (guide, "Configuring a System With INI Files").
+    A file may have comments, then `[Job Jar]`, then lines `name: value` or `name = value` with names and values that the table
+    knows (guide, "Configuring a System With INI Files"). Raises ConfigError with file and line for anything else.
     """
     try:
         data = read_given(path) if is_given else read_file(path)
@@ -151,7 +152,7 @@ def _parse(setting: Setting, text: str, where: str, origin: str) -> Value:
 
 
 def personal_file(environment: Mapping[str, str]) -> str:
-    """The personal configuration file: the one that JJ_CONFIG_FILE names, or ~/.jobjar/config.ini."""
+    """Return the path of the personal configuration file: JJ_CONFIG_FILE, or ~/.jobjar/config.ini. Raises ConfigError."""
     named = environment.get("JJ_CONFIG_FILE", "")
     if named:
         return str(_parse(BY_NAME["JJ_CONFIG_FILE"], named, "environment", "environment").value)
@@ -159,7 +160,8 @@ def personal_file(environment: Mapping[str, str]) -> str:
 
 
 def home_of_program(program_path: str | None) -> str | None:
-    """The jar that a program lies in: the directory above its bin directory, through symbolic links; else None."""
+    """Return the jar that contains a program: the directory above its bin directory, after following links. None if that is no
+    jar."""
     if not program_path:
         return None
     above = os.path.dirname(os.path.dirname(os.path.realpath(program_path)))
@@ -167,7 +169,7 @@ def home_of_program(program_path: str | None) -> str | None:
 
 
 def home_of_library() -> str | None:
-    """The jar that carries this package in its `python/` (self_contained.py); else None."""
+    """Return the jar that carries this package in its `python/` (self_contained.py); None if none does."""
     package = os.path.dirname(os.path.realpath(__file__))
     return home_of_program(package) if package.endswith("/python/jobjar") else None
 
@@ -178,9 +180,9 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     need_home: bool = True,
 ) -> Settings:
-    """All settings, by the layers. `overrides` are library calls and options; `program_path` is the program's own place.
+    """Load all settings from all layers. `overrides` come from library calls or options; `program_path` is the program's path.
 
-    Raises ConfigError, or NoJarNamed where nothing names the jar and `need_home` is true.
+    Raises ConfigError; ForbiddenJar; NoJarNamed if nothing names the jar and `need_home` is true.
     """
     environment = os.environ if environment is None else environment
     personal = personal_file(environment)
@@ -194,7 +196,7 @@ def load_settings(
     }
     upper = {**from_personal, **from_environment, **(overrides or {})}
     if "JJ_DISK_PATIENCE" in upper:
-        patience.limit_s = upper["JJ_DISK_PATIENCE"].value  # what is read next lies on the jar's disk
+        patience.limit_s = upper["JJ_DISK_PATIENCE"].value  # the following reads are on the jar's disk
 
     installation = home_of_program(program_path)
     from_installation = _read_config_of_jar(installation) if installation else {}
@@ -222,7 +224,7 @@ def load_settings(
 
 
 def _read_config_of_jar(home: str) -> dict[str, Value]:
-    """The settings in a jar's configuration file. Raises ForbiddenJar where somebody else's jar is closed to this user."""
+    """Read a jar's configuration file. Raises ForbiddenJar if this user may not read it, ConfigError."""
     try:
         return read_config_file(f"{home}/config.ini")
     except ConfigError as error:
@@ -239,16 +241,16 @@ def _default(setting: Setting) -> Value:
 
 
 def parse_option(name: str, text: str, origin: str) -> Value:
-    """The value of setting `name` given as a command-line option or a library call. Raises ConfigError."""
+    """Parse the value of setting `name` from a command-line option or a library call. Raises ConfigError."""
     return _parse(BY_NAME[name], text, origin, origin)
 
 
-# In a lease fall at least so many heartbeats, and so many looks at them.
+# The least number of heartbeats, and of looks at them, in the time of one lease.
 _BEATS = 4
 
 
 def heartbeat_interval_s(settings: Settings) -> float:
-    """How often a worker beats: JJ_HEARTBEAT_TIME, and with leases at least four times in one."""
+    """Return the seconds between heartbeats: JJ_HEARTBEAT_TIME; with leases, at most a quarter of JJ_LEASE_TIME."""
     if not settings.lease_time_s:
         return settings.heartbeat_time_s
     return min(settings.heartbeat_time_s, settings.lease_time_s / _BEATS)

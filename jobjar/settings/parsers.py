@@ -1,4 +1,4 @@
-"""What a setting's value may be: text as people write it, turned into a value. Each parser raises ValueError with the reason."""
+"""Parsers of settings' values: they turn the text that people write into a value. Each raises ValueError with the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse_slots(text: str) -> int:
 
 
 def parse_size(text: str) -> int:
-    """A number of bytes: digits, or digits with K, M, G or T for powers of 1024."""
+    """Parse a number of bytes: digits, or digits with K, M, G or T for powers of 1024."""
     found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text, re.IGNORECASE)
     if not found:
         raise ValueError(f"{text!r} is not a number of bytes such as 500M or 10G")
@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_node(text: str) -> str:
-    """The name of a node, which worker names begin with."""
+    """Check the name of a node. Names of workers begin with it."""
     if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", text):
         raise ValueError(f"{text!r} is not a name of up to 64 letters, digits and . _ -, starting with neither . nor -")
     return text
@@ -60,7 +60,7 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_after_failure(text: str) -> str:
-    """What a worker does after a failure: `yes`, `no`, `restart`, or, where nobody says, an empty text."""
+    """Parse JJ_EXIT_ON_FAILURE: `yes`, `no`, `restart`, or an empty text if it is not set."""
     if text.lower() in ("", "restart"):
         return text.lower()
     if text.lower() in _TRUE | _FALSE:

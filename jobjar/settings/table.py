@@ -1,4 +1,4 @@
-"""The one table of settings: name, type, default and sentence of help of each. Manual pages and `jobjar config` print from it."""
+"""The only table of settings: name, type, default and help of each. Manual pages and `jobjar config` are made from it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _parse_lease(text: str) -> float:
 
 
 class Setting(NamedTuple):
-    """One row of the table. `default` is text, as a person would write it in a file."""
+    """One row of the table. `default` is text, as in a configuration file."""
 
     name: str
     attribute: str

@@ -1,1 +1,1 @@
-"""What touches the shared disk: durable writes, moves that never overwrite, removal, patience. Knows nothing of jobs' stages."""
+"""Access to the shared disk: durable writes, moves that never overwrite, removal, patience. Knows nothing of jobs' stages."""

@@ -1,7 +1,7 @@
-"""When directories on a network disk changed last: one look of one worker serves all workers of its node.
+"""When directories on a network disk last changed. One worker's look serves all workers of its node.
 
-Reads the times of directories, and writes those to `looks` in this node's ledger home, for the others. A crash in here leaves
-at most a temporary file there; where `looks` cannot be read or written, each worker looks for itself.
+Reads the times of directories and writes them to `looks` in this node's ledger home. A crash here leaves at most a temporary
+file there. If `looks` cannot be read or written, each worker looks for itself.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from jobjar.shared_disk.creating import create_file, temporary_path
 from jobjar.shared_disk.files import look_afresh, write_all
 from jobjar.shared_disk.regular import read_regular
 
-# What changed so short a time ago may change again in the same tick of the disk's clock, of whole seconds on some.
+# A directory that changed this recently may change again within one tick of the disk's clock. Some clocks tick in seconds.
 SETTLED_S = 2.0
-# What nobody looked at for so long is not kept.
+# Older looks are dropped.
 _KEPT_S = 3600.0
 
 
 class _Look(NamedTuple):
-    """When a directory was changed last (0: it is missing), by this node's clock when that was seen, and when the directory
-    above it was changed last, if that was looked at too."""
+    """One look at a directory.
+
+    `changed_ns` is when it last changed (0: it is missing). `looked_at` is the time of the look by this node's clock.
+    `above_ns` is when the directory above it last changed (0: it is missing, or was not looked at).
+    """
 
     changed_ns: int
     looked_at: float
@@ -33,20 +36,20 @@ class _Look(NamedTuple):
 
 
 class Looks:
-    """The looks of the workers of one node at directories. `disk_now` tells the disk's time."""
+    """The looks at directories that the workers of one node share. `disk_now` returns the disk's time."""
 
     def __init__(self, path: str, disk_now: Callable[[], float]) -> None:
         self._path = path
         self._disk_now = disk_now
 
     def changed_ns(self, directories: Iterable[str], max_age_s: float = 0.0) -> dict[str, int]:
-        """When each directory was changed last, as some worker of this node saw it at most `max_age_s` ago; 0 where it is
-        missing. Each that has to be looked at costs the disk one open."""
+        """Return when each directory last changed; 0 for a missing one. A look that a worker of this node took less than
+        `max_age_s` ago is reused. Each new look costs the disk one open."""
         now = time.time()
         noted = self._read(now)
         found: dict[str, int] = {}
         looked: dict[str, _Look] = {}
-        # Those above others first: a directory that is missing appears only where the one above it changes.
+        # Parents come first: a missing directory can only appear if its parent changes.
         for path in sorted(directories, key=len):
             before, above_ns = noted.get(path), found.get(os.path.dirname(path), 0)
             if before is not None and now - before.looked_at < max_age_s:
@@ -57,7 +60,7 @@ class Looks:
             found[path] = status.st_mtime_ns if status is not None else 0
             looked[path] = _Look(found[path], now, above_ns)
         if looked:
-            # With what others have seen meanwhile; but what may change again unseen is for nobody to go by.
+            # Keep what other workers have seen meanwhile. Drop looks that are not settled: the next change might not show.
             noted = {**self._read(now), **looked}
             self._write(
                 {path: look for path, look in noted.items() if self.is_settled((look.changed_ns, look.above_ns))}
@@ -65,7 +68,7 @@ class Looks:
         return found
 
     def is_settled(self, changed_ns: Iterable[int]) -> bool:
-        """Whether what was changed last at these times gets another time if it changes again."""
+        """Whether another change would show, as a time later than these."""
         now = self._disk_now()
         return all(now - changed / 1e9 > SETTLED_S for changed in changed_ns)
 

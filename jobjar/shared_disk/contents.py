@@ -1,8 +1,8 @@
-"""What the files of a jar have to say: for each kind of document its fields, their types and their ranges.
+"""What the files of a jar must contain: the fields of each kind of document, their types and their ranges.
 
-Anybody who may write to a jar may have written anything. What does not fit is torn, as after a crash: `read_document` names
-it once and raises Unreadable, and whoever asked goes on without it. Fields that this version does not know are no fault.
-The same words are used for entries of journals (ledger/entries.py). Reads; writes nothing.
+Anybody who may write to a jar may have written anything. A document that does not fit is treated like one that a crash cut
+short: `read_document` logs it once and raises Unreadable, and the caller goes on without it. Unknown fields are allowed.
+Entries of journals are checked with the same functions (ledger/entries.py). This module writes nothing.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from jobjar.shared_disk.regular import UnfitFile, pass_over
 
 Fits = Callable[[Any], bool]
 
-# The end of the year 9999: beyond it there is no date. And what SQLite and a double hold exactly.
+# LATEST is the end of the year 9999, Python's last date. MOST is the largest integer that a double holds exactly.
 LATEST = 253_402_300_800.0
 MOST = 1 << 53
 _LONGEST_TEXT, _LONGEST_NAME, _DEEPEST = 1 << 20, 512, 16
 
 
 class Unreadable(ValueError):
-    """What a file says is not what belongs there."""
+    """The content of a file is not what belongs there."""
 
 
 def is_text(value: Any) -> bool:
-    """A text of a bounded length, that is UTF-8."""
+    """Whether this is a text of bounded length that can be encoded as UTF-8."""
     if type(value) is not str or len(value) > _LONGEST_TEXT:
         return False
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def is_name(value: Any) -> bool:
-    """One part of a path: no slash, not `..`."""
+    """Whether this can be one part of a path: without a slash or NUL, not `.` or `..`."""
     return (
         type(value) is str and 0 < len(value) <= _LONGEST_NAME and value not in (".", "..") and not {*"/\0"} & {*value}
     )
 
 
 def is_category(value: Any) -> bool:
-    """A name, or nothing."""
+    """Whether this is a name or an empty text."""
     return value == "" or is_name(value)
 
 
 def is_number(value: Any) -> bool:
-    """A finite number that a double holds."""
+    """Whether this is a finite number that a double holds."""
     return type(value) in (int, float) and -MOST <= value <= MOST
 
 
 def is_time(value: Any) -> bool:
-    """UTC epoch seconds that are a date."""
+    """Whether these are UTC epoch seconds with a date."""
     return type(value) in (int, float) and 0 <= value < LATEST
 
 
@@ -86,7 +86,7 @@ def _is_file(value: Any) -> bool:
 
 
 class Document(NamedTuple):
-    """A kind of document: the fields that it has to have, and those that it may have."""
+    """A kind of document, with its needed and its optional fields."""
 
     what: str
     needed: Mapping[str, Fits]
@@ -158,7 +158,7 @@ MESSAGE = Document("a message of the doctor's peer", {}, {})
 
 
 def read_document(path: str, document: Document, deadline_s: float | None = None) -> dict[str, Any]:
-    """What a file says. Raises Unreadable where it is not such a document, which is named once; OSError."""
+    """Read the document in a file. A file that is no such document is logged once. Raises Unreadable, UnfitFile, OSError."""
     try:
         return parse_document(read_file(path, deadline_s), document)
     except Unreadable as error:
@@ -170,7 +170,7 @@ def read_document(path: str, document: Document, deadline_s: float | None = None
 
 
 def parse_document(data: bytes, document: Document) -> dict[str, Any]:
-    """What a document of this kind says, with the fields that this version does not know. Raises Unreadable."""
+    """Parse and check a document. The result includes fields that this version does not know. Raises Unreadable."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -195,7 +195,7 @@ def _check(said: Mapping[str, Any], name: str, fits: Fits, document: Document) -
 
 
 def shorten(value: Any) -> str:
-    """A value for a message."""
+    """Shorten a value for a message."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # too long a number, too deep a list

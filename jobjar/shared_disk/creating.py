@@ -1,9 +1,9 @@
-"""Create and open files to write in a directory where other people write too: the members of a group's jar, /var/tmp.
+"""Create files, and open them for writing, in directories where other people write too: a group's jar, /var/tmp.
 
-A new file gets a name that nobody can foresee, in a directory that is open already, and is made by this process or not at
-all (O_EXCL, no link followed). A file that is there is looked at before a byte is written: a regular one, with one name, of
-this user, of root, or of who owns its directory, by user or by group. Killed midway,
-`<name>.<pid>+<PID namespace>.<random>.new` stays, which leftovers.py removes.
+A new file gets an unpredictable name in a directory that is already open. O_EXCL makes sure that this process creates it, and
+no link is followed. An existing file is checked before a byte is written: it must be a regular file with one name. It must
+belong to this user, to root, or to the user or group of its directory.
+A kill midway leaves `<name>.<pid>+<PID namespace>.<random>.new`, which leftovers.py removes.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from jobjar.liveness import MARK, mark
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular
 
-# What a killed process leaves, as leftovers.py looks for it: after the name, the mark of its maker (liveness.MARK). Earlier
-# versions had no random part.
+# The end of the name of a temporary file, by which leftovers.py finds what a killed process left. It has the mark of its
+# maker (liveness.MARK). Earlier versions had no random part.
 TEMPORARY = rf"\.{MARK}(?:\.[0-9a-f]{{16}})?\.new"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 100
 
 
 def unforeseen() -> str:
-    """16 letters and digits that nobody can foresee."""
+    """Return 16 unpredictable hexadecimal digits."""
     return os.urandom(8).hex()
 
 
 def temporary_path(path: str) -> str:
-    """A name beside `path` for what is to become it."""
+    """Return a temporary name beside `path`, for a file that will be renamed to it."""
     return f"{path}.{mark()}.{unforeseen()}.new"
 
 
 def create_file(path: str, mode: int, flags: int = os.O_WRONLY, dir_fd: int | None = None) -> int:
-    """Make a file that was not there, and open it. Raises FileExistsError (also where a link lies there), OSError."""
+    """Create a new file and open it. Raises FileExistsError (also for a link), OSError."""
     return os.open(path, flags | _NEW, mode, dir_fd=dir_fd)
 
 
 def create_anew(path: str, mode: int, flags: int = os.O_WRONLY) -> int:
-    """`create_file` of a name that is the caller's alone: what an earlier try left there is removed; a link that somebody put
-    there is not followed."""
+    """`create_file` for a name that only the caller uses. It first removes what an earlier try left. It follows no link."""
     try:
         return create_file(path, mode, flags)
     except FileExistsError:
@@ -51,13 +50,13 @@ def create_anew(path: str, mode: int, flags: int = os.O_WRONLY) -> int:
 
 
 def open_directory(path: str) -> int:
-    """A directory to make files in, whatever its path leads to by then."""
+    """Open a directory to create files in. The descriptor stays on that directory even if its path changes."""
     return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def write_whole(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
-    """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one. A link at `path` is
-    replaced. Without `syncs` a power failure may leave an empty file. Raises OSError."""
+    """Write a small file whole: temporary name, fsync, rename. Readers see the old file or the new one. A link at `path` is
+    replaced. Without `syncs`, a power failure may leave an empty file. Raises OSError."""
     directory = patiently(lambda: open_directory(os.path.dirname(path) or "."), path)
     try:
         write_whole_in(directory, path, data, mode, syncs)
@@ -66,32 +65,32 @@ def write_whole(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
 
 
 def write_whole_in(directory: int, path: str, data: bytes, mode: int, syncs: bool = True) -> None:
-    """`write_whole` in an open directory; of `path` the last name counts, the rest is for messages. Raises OSError."""
-    # Written anew where the fsync fails: a second one would not write what the first one dropped.
+    """`write_whole` in an open directory. Only the last name of `path` is used; messages show the whole. Raises OSError."""
+    # If the fsync fails, the file is written again: a second fsync would not write the pages that the first one dropped.
     temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs), path)
     try:
         move_between(directory, temporary, directory, os.path.basename(path), path)
     except FileNotFoundError:
         raise
     except OSError:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to raise
             os.unlink(temporary, dir_fd=directory)
         raise
 
 
 def move_between(source: int, name: str, target: int, new_name: str, path: str) -> None:
-    """Rename in and between open directories, replacing what is there, for names that no other process moves. `path` is for
-    messages. Raises OSError."""
+    """Rename in or between open directories, and replace what is there. No other process may move these names. `path` is only
+    for messages. Raises OSError."""
     try:
         patiently(lambda: os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target), path)
     except FileNotFoundError:
-        # A failed rename may have happened (NFS sends requests again): nobody else moves this name.
+        # A rename that failed may have happened, since NFS resends requests. Nobody else moves this name.
         if not _is_there(new_name, target):
             raise
 
 
 def make_directory_in(directory: int, name: str, path: str, mode: int = 0o777) -> None:
-    """mkdir in an open directory; one that is there, or that failed with a transient error and had happened, is fine. Raises
+    """Make a directory in an open one. It may exist already, also from a try that failed with a transient error. Raises
     OSError."""
     with contextlib.suppress(FileExistsError):
         patiently(lambda: os.mkdir(name, mode, dir_fd=directory), path)
@@ -99,7 +98,7 @@ def make_directory_in(directory: int, name: str, path: str, mode: int = 0o777) -
 
 @contextlib.contextmanager
 def opened(open_it: Callable[[], int], path: str) -> Iterator[int]:
-    """A descriptor, closed at the end."""
+    """Yield a descriptor and close it at the end."""
     descriptor = patiently(open_it, path)
     try:
         yield descriptor
@@ -123,7 +122,7 @@ def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: b
         finally:
             os.close(descriptor)
     except OSError:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to raise
             os.unlink(name, dir_fd=directory)
         raise
     return name
@@ -138,10 +137,10 @@ def _is_there(name: str, directory: int) -> bool:
 
 
 def open_shared(path: str, flags: int) -> int:
-    """Open a file that all users of a jar write to, made where missing: who may read its directory may read it, and its group
-    may write it if its directory's may, whatever this process's umask is.
+    """Open a file that all users of a jar write to; create it if missing. Whatever this process's umask, everyone who may read
+    the directory may read the file. Its group may write to it if the directory's group may.
 
-    Raises UnfitFile where what lies there is not such a file (then nothing of it was touched), OSError.
+    Raises UnfitFile if something else is there (and leaves it untouched), OSError.
     """
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):
@@ -158,7 +157,7 @@ def open_shared(path: str, flags: int) -> int:
 
 
 def open_own(path: str, flags: int) -> int:
-    """Open a regular file that is there, to write. Raises as `open_shared`, FileNotFoundError."""
+    """Open an existing regular file for writing. Raises FileNotFoundError, and what `open_shared` raises."""
     descriptor = open_regular(path, flags)
     try:
         reason = _why_not_ours(os.fstat(descriptor), path)
@@ -183,12 +182,12 @@ def _why_not_ours(status: os.stat_result, path: str) -> str | None:
 
 
 def common_mode(directory: str) -> int:
-    """The mode of a file in `directory` that its users share: who may read or write the one may do so with the other."""
+    """Return the mode of a file that the users of `directory` share: 0o600, its group's read and write bits, others' read."""
     return 0o600 | os.stat(directory).st_mode & 0o064
 
 
 def find_untrusted(path: str) -> str | None:
-    """Why what lies in a directory may not be what this user put there; None where it is. Raises OSError."""
+    """Say why other users could have changed the content of a directory; None if only this user can. Raises OSError."""
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         return f"{path} is not a directory"
@@ -200,8 +199,10 @@ def find_untrusted(path: str) -> str | None:
 
 
 def find_untrusted_above(path: str, trusts_owners: bool = True) -> str | None:
-    """Why others could put another directory where `path` is: on the way lies one in which everybody may rename what is there,
-    or what somebody else made in one that everybody writes to (a link, say); without `trusts_owners`, anything of another user's.
+    """Say why other users could replace the directory at `path`; None if they cannot.
+
+    They can if everybody may rename entries of a directory above it. They also can if a directory or link above it belongs
+    to another user and lies where everybody may write. Without `trusts_owners`, any other user's directory above it counts.
     """
     above = os.path.abspath(path)
     while above != "/":
@@ -214,7 +215,7 @@ def find_untrusted_above(path: str, trusts_owners: bool = True) -> str | None:
             refused = find_untrusted_above(f"{os.path.realpath(above)}/x", trusts_owners)
             if refused is not None:
                 return refused
-        # A sticky directory, as /var/tmp, lets nobody move what is another's.
+        # In a sticky directory such as /var/tmp, users can only move their own files.
         elif status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
             return f"{above} is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
     return None

@@ -1,7 +1,7 @@
-"""What a job's file is known by when it has another name: its inode, size, time of change, and a sum of its beginning.
+"""The mark that identifies a job's file under another name: inode, size, time of change, and a checksum of its beginning.
 
-`submitted` entries hold it. An inode comes round again when its file is removed; that all of these agree by chance does not
-happen. A file that was changed has another mark: then nobody guesses.
+`submitted` entries contain it. The inode of a removed file is used again, but all four values never agree by chance. A changed
+file has another mark, and nobody guesses which job it was.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import os
 
 from jobjar.shared_disk.files import read_file
 
-# So much of a file goes into its sum.
+# The checksum covers this much of a file.
 MARKED_BYTES = 65536
 
 
 def make_mark(status: os.stat_result, beginning: bytes) -> str:
-    """The mark of a file with this status and this beginning."""
+    """Make the mark of a file from its status and its beginning."""
     return f"{mark_prefix(status)}{sum_beginning(beginning)}"
 
 
 def mark_prefix(status: os.stat_result) -> str:
-    """What is known of a mark without reading the file."""
+    """The part of a mark that is known without reading the file."""
     return f"{status.st_ino}.{status.st_size}.{status.st_mtime_ns}."
 
 
@@ -30,5 +30,5 @@ def sum_beginning(beginning: bytes) -> str:
 
 
 def read_mark(path: str, status: os.stat_result) -> str:
-    """The mark of the file at `path`, which has this status. Raises OSError."""
+    """Read the mark of the file at `path`, which has this status. Raises OSError."""
     return make_mark(status, read_file(path, size=MARKED_BYTES))

@@ -1,22 +1,22 @@
-"""What touches the shared disk: durable writes, a look at what is there. Moves, which never overwrite, are in moves.py.
+"""Read and write the shared disk: durable writes, looks at what is there. Moves that never overwrite are in moves.py.
 
-A network disk may report an error for what it did: an answer is lost, the request is sent again, and is answered as if
-somebody else had been quicker. What is believed then (patience.py tells which errors are transient):
+A network disk may report an error for an action that succeeded. If its answer is lost, the request is sent again, and the
+second answer looks as if somebody else had been quicker. This table says what is believed then (transient: patience.py):
 
 | call | error | what may have happened | what is believed |
 |---|---|---|---|
-| renameat2 | transient | anything | the source is there: tried again; it has gone: the destination |
+| renameat2 | transient | anything | if the source is there: tried again; if it has gone: the destination |
 | renameat2, again | ENOENT, EEXIST | the first one was done | done if the destination is the file that was seen at the source |
-| symlink of a placeholder | transient, then EEXIST | it was ours | ours if its target says so |
-| rename over our placeholder | any | it was done | done if that is not there any more, and the source has gone |
-| the same | transient to the end | it is done later | the error; the placeholder stays: it may become the job |
+| symlink of a placeholder | transient, then EEXIST | we made it | ours if its target says so |
+| rename over our placeholder | any | it was done | done if the placeholder and the source have gone |
+| the same | transient to the end | it happens later | the error; the placeholder stays: it may become the job |
 | unlink, rmdir, again | ENOENT | the first one was done | done |
 | mkdir, link, symlink, again | EEXIST | the first one was done | done, where nobody else makes that name |
-| write of a journal | transient | a part, or all | written again: an entry folded twice is one, a part never parses |
-| fsync | transient | pages were dropped | what was written since the last good one is written again |
+| write of a journal | transient | a part or all of it | written again: an entry folded twice counts once, a part never parses |
+| fsync | transient | pages were dropped | everything written since the last good fsync is written again |
 
-That a file lies at the destination does not say who moved it there. Into a worker's own directory only that worker moves;
-of a job that is completed after trouble, the journals tell whether somebody else had taken it back (stages/complete.py).
+A file at the destination does not show who moved it there. Only a worker itself moves files into its own directory. When a
+job is completed after trouble, the journals show whether somebody else had taken it back (stages/complete.py).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from jobjar.shared_disk.regular import UnfitFile, pass_over, read_regular
 
 
 def rename(source: str, destination: str) -> None:
-    """Rename, replacing what is at `destination`, for names that no other process moves: a missing source has been moved
-    if the destination is there. Raises OSError."""
+    """Rename, and replace what is at `destination`. No other process may move these names: if the source is missing and the
+    destination is there, the rename has happened. Raises OSError."""
     try:
         patiently(lambda: os.rename(source, destination), source)
     except FileNotFoundError:
@@ -47,8 +47,8 @@ def rename(source: str, destination: str) -> None:
 
 
 def look(path: str) -> os.stat_result | None:
-    """What is at `path` (lstat); None where nothing is, or nothing that this user may see. Unlike os.path.lexists it does
-    not take a disk in trouble for a missing file: raises OSError after a moment."""
+    """Return the status (lstat) of what is at `path`; None if nothing is there, or nothing that this user may see. Unlike
+    os.path.lexists, it does not take a disk in trouble for a missing file: it raises OSError after FLICKER_S."""
     try:
         return patiently(lambda: os.lstat(path), path, FLICKER_S)
     except OSError as error:
@@ -58,7 +58,7 @@ def look(path: str) -> os.stat_result | None:
 
 
 def is_gone(path: str) -> bool:
-    """Whether there is certainly nothing at `path`; not where this user may not see it. Raises OSError for a disk in trouble."""
+    """Whether certainly nothing is at `path`; False if this user may not see it. Raises OSError for a disk in trouble."""
     try:
         patiently(lambda: os.lstat(path), path, FLICKER_S)
     except (FileNotFoundError, NotADirectoryError):
@@ -70,7 +70,7 @@ def is_gone(path: str) -> bool:
 
 
 def is_directory(path: str) -> bool:
-    """os.path.isdir with patience for a disk in trouble."""
+    """os.path.isdir with patience for a disk in trouble. Raises OSError if the trouble lasts."""
     try:
         return stat.S_ISDIR(patiently(lambda: os.stat(path), path).st_mode)
     except OSError as error:
@@ -80,8 +80,8 @@ def is_directory(path: str) -> bool:
 
 
 def may_write_to(path: str) -> bool:
-    """Whether this user may make and move files in a directory."""
-    for _ in range(3):  # access(2) gives a disk in trouble as a no
+    """Whether this user may create and move files in a directory."""
+    for _ in range(3):  # access(2) answers no for a disk in trouble
         if os.access(path, os.W_OK | os.X_OK):
             return True
         troubles = patience.troubles
@@ -92,27 +92,27 @@ def may_write_to(path: str) -> bool:
 
 
 def make_directory(path: str, mode: int = 0o777) -> None:
-    """mkdir; one that failed with a transient error and had happened is fine. Raises FileExistsError, OSError."""
+    """mkdir, with patience: it may have happened in a try that failed. Raises FileExistsError, OSError."""
     do_once(lambda: os.mkdir(path, mode), path, FileExistsError)
 
 
 def remove_file(path: str) -> None:
-    """unlink; a file that has gone is fine. Raises OSError."""
+    """Remove a file, which may have gone already. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         patiently(lambda: os.unlink(path), path)
 
 
 def link_target(path: str) -> str | None:
-    """Where a symbolic link leads, through whatever others; None where it has gone, or leads nowhere."""
+    """Return where a symbolic link finally leads; None if the link has gone or leads nowhere."""
     try:
         target = os.path.realpath(path)
-    except FileNotFoundError:  # between realpath's two looks at it
+    except FileNotFoundError:  # it went while realpath looked at it
         return None
     return None if look(target) is None else target
 
 
 def is_taken_away(path: str) -> bool:
-    """Whether what was at `path` is certainly not there any more; what the disk does not tell now is not certain."""
+    """Whether what was at `path` has certainly gone; False while the disk gives no answer."""
     try:
         os.lstat(path)
     except FileNotFoundError:
@@ -123,18 +123,18 @@ def is_taken_away(path: str) -> bool:
 
 
 def disk_time(status: os.stat_result) -> float:
-    """When the file was last moved, by the clock of the disk that holds it (UTC epoch seconds, to the microsecond)."""
+    """Return when the file was last moved, by its disk's clock (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)
 
 
 def open_common_file(path: str, flags: int) -> int:
-    """Open a file that all users of a jar write to, made where missing (creating.py: what else lies there is refused). Raises
-    UnfitFile, OSError."""
+    """Open a file that all users of a jar write to; create it if missing. Raises UnfitFile if something else is there
+    (creating.py), OSError."""
     return patiently(lambda: open_shared(path, flags), path)
 
 
 def read_disk_clock(path: str) -> float:
-    """The disk's own time now, read by touching the file at `path` (made where missing)."""
+    """Read the disk's clock (UTC epoch seconds) by touching the file at `path`, which is created if missing. Raises OSError."""
     return patiently(lambda: _touch_and_read(path), path)
 
 
@@ -156,10 +156,10 @@ def _touch_and_read(path: str) -> float:
 
 
 def look_afresh(directory: str) -> os.stat_result | None:
-    """A directory's status as its server has it now; None where it cannot be opened.
+    """Return a directory's status as its server has it now; None if it cannot be opened.
 
-    An NFS client answers stat(2) from what it remembers, for up to a minute, and goes on believing that a name is missing
-    until it learns that the directory changed. Opening the directory asks the server.
+    An NFS client answers stat(2) from its cache for up to a minute. It also believes that a name is missing until it learns
+    that the directory changed. Opening the directory makes the client ask the server.
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -171,7 +171,7 @@ def look_afresh(directory: str) -> os.stat_result | None:
 
 
 def sync_directory(path: str) -> None:
-    """Make the renames into and out of a directory durable."""
+    """Make renames into and out of a directory durable. Raises OSError."""
     patiently(lambda: _sync_directory(path), path)
 
 
@@ -184,22 +184,22 @@ def _sync_directory(path: str) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`; a disk that fills up midway is an OSError, not a short write."""
+    """Write all of `data`. Raises OSError, also if the disk fills up midway: there is no short write."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Write a small file whole: a temporary name, fsync, rename. Readers see the old one or the new one."""
+    """Write a small file whole: temporary name, fsync, rename. Readers see the old file or the new one. Raises OSError."""
     write_whole(path, data, mode)
 
 
 def read_file(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
-    """All of a small file, or its first `size` bytes. Raises UnfitFile where something else lies there, OSError."""
+    """Read a small regular file, or its first `size` bytes. Raises UnfitFile if something else is there, OSError."""
     return read_regular(path, deadline_s, size)
 
 
 def is_job_file(status: os.stat_result) -> bool:
-    """A regular file with a run bit: all that a job has to be."""
+    """Whether this is a regular file with a run bit, which is all that a job has to be."""
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)

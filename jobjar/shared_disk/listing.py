@@ -1,4 +1,4 @@
-"""List the directories of a jar: what lies in a place, and which of it may be a job. Reads only."""
+"""List the directories of a jar, and the files there that may be jobs. Writes nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jobjar.text import is_text
 
 
 def list_directory(path: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory that may have gone, but for those whose names are not UTF-8: nothing of a jar has such a
-    name. Raises OSError where the disk is in trouble: it is not empty."""
+    """Yield the entries of a directory; none if it has gone. Names that are not UTF-8 are skipped: nothing of a jar has one.
+    Raises OSError for a disk in trouble, which does not count as empty."""
     return (entry for entry in list_everything(path) if is_text(entry.name))
 
 
 def list_everything(path: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory, as `list_directory`, with those that are nothing of a jar."""
+    """`list_directory` with the names that are not UTF-8."""
     missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
     try:
         with missing, patiently(lambda: os.scandir(path), path, FLICKER_S) as entries:
@@ -34,15 +34,16 @@ def list_everything(path: str) -> Iterator[os.DirEntry[str]]:
 
 
 def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:
-    """`list_directory`, for where a directory that this user may not list keeps nobody from the others: as an empty one. What
-    the ledger knows in it is not gone for that (disk.is_gone)."""
+    """`list_directory`, but a directory that this user may not list counts as empty, so that the others are still listed.
+    Files that the ledger knows in it do not count as gone (files.is_gone)."""
     with contextlib.suppress(PermissionError):
         yield from list_directory(path)
 
 
 def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(place, entry) of the regular files in a jar and in its categories; dot files left out. The paths of symbolic links
-    go to `links`. A category of unclaimed/ that this user may not list is passed over (reports/refused.py tells of it)."""
+    """Yield (place, entry) for each regular file in a jar and its categories, without dot files. The paths of symbolic links
+    are appended to `links`. A category of unclaimed/ that this user may not list is skipped (reports/refused.py reports it).
+    """
     for entry in list_directory(path):
         if entry.name.startswith("."):
             continue
@@ -61,8 +62,8 @@ def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[
 def list_jars(
     layout: Layout, with_completed: bool = True, links: list[str] | None = None, meter: Meter = SILENT
 ) -> set[str]:
-    """The places of all files in all jars, read in the order in which jobs move, so that a job on its way is seen. The paths
-    of symbolic links go to `links`."""
+    """Return the places of all files in all jars. The jars are read in the order in which jobs move, so that a moving job is
+    not missed. The paths of symbolic links are appended to `links`."""
     places = {place for place, _ in list_jar(layout.limbo, "limbo", links)}
     places.update(leaving_places(layout))
     places.update(place for place, _ in meter.counted(list_jar(layout.unclaimed, "unclaimed", links)))
@@ -76,7 +77,7 @@ def list_jars(
 
 
 def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator[str]:
-    """The places of the files that workers hold. The paths of symbolic links go to `links`."""
+    """Yield the places of the files that workers hold. The paths of symbolic links are appended to `links`."""
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
             with contextlib.suppress(PermissionError):  # as in list_allowed
@@ -85,8 +86,8 @@ def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator
 
 
 def leaving_places(layout: Layout) -> Iterator[str]:
-    """The places that journals give to the jobs of batches that are on their way: in limbo, to them, are those that are just
-    made claimable; those that are being cancelled wait."""
+    """Yield the places that journals have for jobs that a change of a batch is moving. Jobs that are just becoming claimable
+    are journaled as in limbo; jobs that are being cancelled are still journaled as unclaimed."""
     for staged in list_directory(layout.limbo):
         if not staged.name.startswith(STAGED):
             continue
@@ -103,7 +104,7 @@ def leaving_places(layout: Layout) -> Iterator[str]:
 
 
 def is_job_at(path: str) -> bool:
-    """Whether a job's file is at `path`. An empty one without its run bit is none: it may hold a name for a move that was
-    killed (shared_disk/moves.py), whose job is elsewhere. Raises OSError."""
+    """Whether a job's file is at `path`. A file without its run bit is no job. Neither is the placeholder of a killed move
+    (placeholder.py), whose job is elsewhere. Raises OSError."""
     status = look(path)
     return status is not None and is_job_file(status)

@@ -1,4 +1,4 @@
-"""What is mounted where, and which disks are this host's own. Reads /proc/self/mountinfo (proc(5)); writes nothing."""
+"""Find what is mounted where, and which disks are local. Reads /proc/self/mountinfo (proc(5)); writes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOUNTINFO = "/proc/self/mountinfo"
 
 
 class Mount(NamedTuple):
-    """One row of the table. `options` has those of the mount and those of the file system."""
+    """One row of the table. `options` contains the options of the mount and of the file system."""
 
     mount_id: str
     point: str
@@ -29,12 +29,12 @@ class Mount(NamedTuple):
 
 
 def _plain(field: str) -> str:
-    """A field of the table without its octal escapes."""
+    """Decode the octal escapes in a field of the table."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), field)
 
 
 def parse_mounts(text: str) -> list[Mount]:
-    """The rows of a mountinfo table."""
+    """Parse the rows of a mountinfo table."""
     mounts = []
     for line in text.splitlines():
         before, dash, after = line.partition(" - ")
@@ -43,7 +43,7 @@ def parse_mounts(text: str) -> list[Mount]:
             continue
         words = fields[5].split(",") + (rest[2].split(",") if len(rest) > 2 else [])
         options = {name: value for name, _, value in (word.partition("=") for word in words)}
-        # The file system's own "rw" must not hide that this mount of it is read-only.
+        # The file system's own "rw" is another option than "ro" of this mount, and does not hide it.
         kind, source = rest[0], _plain(rest[1])
         if kind == "fuse" and "#" in source:  # MooseFS and others: mfs#10.0.0.1:9421
             kind = f"fuse.{source.partition('#')[0]}"
@@ -52,13 +52,13 @@ def parse_mounts(text: str) -> list[Mount]:
 
 
 def read_mounts() -> list[Mount]:
-    """What this process has mounted. Raises OSError where the kernel has no such table."""
+    """Read the mounts that this process sees. Raises OSError if the kernel has no such table."""
     with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
         return parse_mounts(file.read())
 
 
 def find_mount(path: str, mounts: Iterable[Mount] | None = None) -> Mount | None:
-    """The mount that `path` lies on, wherever links lead; None where the kernel has no such table."""
+    """Find the mount that `path` lies on, after following links; None if the kernel has no such table."""
     if mounts is None:
         try:
             mounts = read_mounts()
@@ -68,7 +68,7 @@ def find_mount(path: str, mounts: Iterable[Mount] | None = None) -> Mount | None
 
 
 def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount of a path without links: the last of those with the longest mount point."""
+    """Find the mount of a path without links: the last one with the longest mount point."""
     found: Mount | None = None
     for mount in mounts:
         inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
@@ -78,8 +78,8 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
 
 
 def mounts_below(path: str) -> list[str]:
-    """Where something is mounted at a directory or below it: paths relative to it, `.` for itself. What is mounted is not
-    asked anything: its server may be gone. Nothing where the kernel has no such table."""
+    """List the mount points at or below a directory, as paths relative to it (`.`: the directory itself). The mounts are not
+    accessed, since a server may be gone. The list is empty if the kernel has no such table."""
     above, name = os.path.split(path)
     path = f"{os.path.realpath(above)}/{name}"
     try:
@@ -91,11 +91,11 @@ def mounts_below(path: str) -> list[str]:
 
 
 def is_local(path: str) -> bool:
-    """Whether the disk under `path` is this host's own. Unknown file systems count as network disks."""
+    """Whether `path` is on a disk of this host. Unknown file systems count as network disks. Raises OSError (`read_mounts`)."""
     return sys.platform != "linux" or is_local_mount(find_mount(path, read_mounts()))
 
 
 def is_local_mount(mount: Mount | None) -> bool:
-    """`is_local` by the mount that a path lies on."""
-    # What is written to an overlay goes to its upper layer, and overlayfs refuses a network disk as that.
+    """`is_local` for the mount that a path lies on."""
+    # Writes to an overlay go to its upper layer, which overlayfs does not allow to be a network disk.
     return mount is not None and (mount.kind in LOCAL_FILE_SYSTEMS or mount.kind == "overlay")

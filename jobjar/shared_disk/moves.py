@@ -1,8 +1,8 @@
 """Moves that never overwrite: renames of jobs' files from one place to another.
 
-A move is one rename. Killed at any instant, a file is at its old place or its new one, never at both, never at none; where
-the file system has no rename that refuses to overwrite, a placeholder may stay (placeholder.py). What is believed when a
-network disk reports an error stands in files.py.
+A move is one rename. A kill at any instant leaves the file at its old place or at its new one, never at both or at neither.
+On a file system without a rename that refuses to overwrite, it may leave a placeholder too (placeholder.py). files.py says
+what is believed when a network disk reports an error.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from jobjar.shared_disk.files import look, look_afresh, rename
 from jobjar.shared_disk.patience import TRANSIENT, do_once, is_transient, keep_trying, patiently
 from jobjar.shared_disk.placeholder import new_placeholder, read_placeholder
 
-_RENAME_NOREPLACE = 1
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_FDCWD = -100
 _renameat2: Callable[..., int] | None = None
 _looked_for_renameat2 = False
-# Directories whose file system does not know the flag: asking it again costs a network disk two looks at names.
+# Directories whose file system refuses the flag. Each further try would cost a network disk two lookups of names.
 _without_the_flag: set[str] = set()
 
 
@@ -40,7 +40,7 @@ def _load_renameat2() -> Callable[..., int] | None:
 def move(source: str, destination: str) -> None:
     """Rename `source` to `destination`, which must not exist.
 
-    Raises FileExistsError (nothing moved), FileNotFoundError (somebody else moved it first), OSError.
+    Raises FileExistsError (nothing was moved), FileNotFoundError (somebody else moved it first), OSError.
     """
     directory = os.path.dirname(destination)
     if directory not in _without_the_flag and _load_renameat2() is not None:
@@ -50,7 +50,7 @@ def move(source: str, destination: str) -> None:
         if error.errno in TRANSIENT:
             _move_after_trouble(error, source, destination)
             return
-        # NFS and others refuse the flag: the name is taken by a link instead, which one process wins everywhere.
+        # NFS and others refuse the flag. A symbolic link reserves the name instead: only one process can make it.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise error
         _without_the_flag.add(directory)
@@ -68,9 +68,25 @@ def _rename_unless_taken(source: str, destination: str) -> OSError | None:
     return OSError(number, os.strerror(number), source, None, destination)
 
 
+def exchange(path: str, other: str) -> bool:
+    """Have two files of a local disk swap their names at once; False, and nothing is done, where one is missing or the file
+    system cannot. Raises OSError."""
+    import ctypes
+
+    call = _load_renameat2()
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOENT):
+        return False
+    raise OSError(number, os.strerror(number), path, None, other)
+
+
 def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
-    """`move` by renameat2 from its second try on: the first failed with a transient error, and may have happened."""
-    seen: int | None = None  # the file's inode, once it was seen at its source after the trouble began
+    """Continue `move` by renameat2 after a first try that failed with a transient error, but may have happened."""
+    seen: int | None = None  # the inode at the source, if it was seen there after the first try
 
     def move_again() -> None:
         nonlocal seen
@@ -91,48 +107,48 @@ def _move_after_trouble(error: OSError, source: str, destination: str) -> None:
 
 
 def _move_over_placeholder(source: str, destination: str) -> None:
-    """`move` where the file system has no rename that refuses to overwrite.
+    """`move` on a file system without a rename that refuses to overwrite.
 
-    Killed midway it leaves the placeholder (placeholder.py), which recovery removes.
+    A kill midway leaves the placeholder (placeholder.py), which recovery removes.
     """
     placeholder = new_placeholder()
     try:
         patiently(lambda: os.symlink(placeholder, destination), destination)
     except FileExistsError:
-        if not _is_held(destination, placeholder):  # else it was made by a try that failed
+        if not _is_held(destination, placeholder):  # else a try that reported an error has made it
             raise
 
     def rename_over() -> None:
         try:
             os.rename(source, destination)
         except OSError:
-            # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+            # A rename that failed may have happened (NFS retransmits): believe the destination, not the error.
             if _is_held(destination, placeholder):
                 raise
             at_source = _inode(source)
             if at_source is not None and at_source != _inode(destination):
-                # A server that was started anew forgot the placeholder: the name is not ours any more.
+                # The placeholder has gone, but the file was not moved: a restarted server lost it. The name is not ours.
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, destination) from None
 
     try:
         patiently(rename_over, source)
     except OSError as error:
-        # After a transient error the rename may still be done, late: the job would be removed, not the placeholder.
+        # After a transient error the rename may still happen. The unlink would then remove the job, not the placeholder.
         if not is_transient(error) and _is_held(destination, placeholder):
             do_once(lambda: os.unlink(destination), destination)
         raise
 
 
 def _is_held(path: str, placeholder: str) -> bool:
-    """Whether a name is still held by our placeholder. What NFS remembers of it may be from before a rename that failed."""
+    """Whether our placeholder is still at `path`. Looks at the directory afresh, since NFS may have cached an earlier state."""
     look_afresh(os.path.dirname(path))
     return read_placeholder(path) == placeholder
 
 
 def _inode(path: str) -> int | None:
-    """The inode at `path`; None where it has gone: a file that came there was moved on already.
+    """Return the inode at `path`; None if nothing is there.
 
-    By opening it: after a rename that failed, what NFS remembers of a name may be from before.
+    The file is opened for that: after a rename that failed, NFS may have an older answer in its cache.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -141,7 +157,7 @@ def _inode(path: str) -> int | None:
     except OSError as error:
         if is_transient(error):
             raise
-        with contextlib.suppress(FileNotFoundError):  # a link, or not ours to read
+        with contextlib.suppress(FileNotFoundError):  # a link, or a file that we may not read
             return os.lstat(path).st_ino
         return None
     try:
@@ -151,8 +167,8 @@ def _inode(path: str) -> int | None:
 
 
 def move_under_own_name(source: str, destination: str) -> None:
-    """`move` to a name that nothing but this file ever has: where it is held, and not by the file, it is held for a move of
-    this same file, by another process that is at it or by one that was killed. Raises as `move`."""
+    """`move` to a name that only this file ever gets. A placeholder there stands for a move of this same file, by another
+    process or by one that was killed, so it may be replaced. Raises what `move` raises."""
     try:
         move(source, destination)
     except FileExistsError:
@@ -162,7 +178,8 @@ def move_under_own_name(source: str, destination: str) -> None:
 
 
 def move_to_free_name(source: str, directory: str, name: str) -> str:
-    """Move `source` into `directory` as `name`, or `name~2`, `name~3` … where taken. Returns the name it got."""
+    """Move `source` into `directory` as `name`, or as `name~2`, `name~3` … if that is taken. Returns the name it got. Raises
+    FileNotFoundError, OSError."""
     taken_name = name
     number = 2
     while True:
@@ -175,8 +192,8 @@ def move_to_free_name(source: str, directory: str, name: str) -> str:
 
 
 def move_to_own(source: str, directory: str, name: str) -> str:
-    """`move_to_free_name` into a directory that only this process puts files into: looking whether the name is free is
-    enough there, where a rename that refuses to overwrite costs a network disk a file made and removed."""
+    """`move_to_free_name` into a directory that only this process moves files into. A look whether the name is free is enough
+    there. It saves a network disk the placeholder."""
     taken_name = name
     number = 2
     while look(f"{directory}/{taken_name}") is not None:
@@ -186,7 +203,7 @@ def move_to_own(source: str, directory: str, name: str) -> str:
     try:
         rename(source, destination)
     except OSError:
-        # A failed rename may have happened (NFS retransmits): believe the destination, not the error.
+        # A rename that failed may have happened (NFS retransmits): believe the destination, not the error.
         if look(destination) is None:
             raise
     return taken_name

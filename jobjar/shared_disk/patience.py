@@ -1,10 +1,11 @@
-"""Patience with a network disk: what it refuses for the moment is tried again, what it refuses for good is an error at once.
+"""Patience with a network disk: transient errors are tried again, other errors are raised at once.
 
 A file server that is away answers with one of the errors in TRANSIENT, or not at all. `patiently` tries again with growing
-pauses until JJ_DISK_PATIENCE is over, and raises the last error then. An action that was tried again may have happened the
-first time: `do_once` knows by what error a second try says so. Writes nothing itself; what a crash leaves is the action's.
+pauses until JJ_DISK_PATIENCE has passed, and then raises the last error. An action that is tried again may have happened the
+first time: `do_once` recognizes that by the error of a later try. This module writes nothing itself; what a crash leaves
+depends on the action.
 
-Where there is no error it costs a call and nothing else: no system call, no look at a clock.
+Without an error, patience costs one function call: no system call, no look at a clock.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# What a disk says that may be good again: a server that is away or was started anew (ESTALE: the handle is no longer known;
-# a new look by name tells whether the file is gone), a lost connection, a lock manager that is not up yet, a signal.
-# Not EBUSY, ENOSPC, EDQUOT, EROFS, EACCES and EPERM: waiting for those is for people, or for a loop that can say so.
+# Errors that may pass: a server that is away or was restarted, a lost connection, a lock manager that is not up yet, a signal.
+# ESTALE means that the server no longer knows the handle; a new look by name shows whether the file is gone. EBUSY, ENOSPC,
+# EDQUOT, EROFS, EACCES and EPERM are not among them: people have to mend those, or a loop that reports them waits.
 TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (
@@ -42,26 +43,28 @@ TRANSIENT = frozenset(
     )
     if hasattr(errno, name)
 )
-# For what is asked again soon anyway, or done while others wait for a lock: longer than a hiccup, shorter than an outage.
+# The patience for questions that are soon repeated anyway, and for actions under a lock that others wait for. It is longer
+# than a hiccup and shorter than an outage.
 FLICKER_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
-# Tries that a process makes that was told to end: a hiccup must not strand its job, an outage must not keep it.
+# Tries of a process that has to end: a hiccup must not strand its job, and an outage must not hold up its end.
 _HURRIED_TRIES = 5
 
 
 class Patience:
-    """How long this process waits for its disk: one for all that it does, set by who opens a jar or runs a worker."""
+    """How long this process waits for its disk. It has one instance, set up by the code that opens a jar or runs a worker."""
 
     def __init__(self) -> None:
         self.limit_s = 150.0
-        # Whether to go on waiting: a worker that was told to end does not.
+        # Whether to go on waiting. A worker that has to end does not.
         self.may_wait: Callable[[], bool] = _always
-        # Called while something takes long: a worker beats. And between the pieces of that: it raises where it need not go on.
+        # `beat` is called during long work, so that a worker's heartbeat goes on. `between_pieces` is called between the pieces
+        # of that work, and raises if the work need not go on.
         self.beat: Callable[[], None] = _do_nothing
         self.between_pieces: Callable[[], None] = _do_nothing
-        # Told once when an outage begins to be felt.
+        # Takes one line when an action has waited for longer than FLICKER_S, and one when the disk answers again.
         self.log: Callable[[str], None] = _nothing
-        # How often an action met a transient error so far: what changed meanwhile may not be what it seems.
+        # How many actions have met a transient error. If this grew, an answer of the disk meanwhile may be wrong.
         self.troubles = 0
 
 
@@ -90,10 +93,11 @@ def patiently(
     deadline_s: float | None = None,
     mend: Callable[[], object] | None = None,
 ) -> T:
-    """`action()`; tried again while it fails with a transient error, for `deadline_s` (default: JJ_DISK_PATIENCE).
+    """Return `action()`. It is tried again while it fails with a transient error, for up to `deadline_s` seconds (at most, and
+    by default, JJ_DISK_PATIENCE).
 
-    `path` is what it touches, for messages; `mend` is called before each further try (open it anew, say). Raises the
-    last OSError. For actions that may be done twice; else `do_once`, `rename`, or moves.move.
+    `path` is what the action touches, for messages. `mend` is called before each further try (to open a file again, say).
+    Use this for actions that may be done twice; otherwise `do_once`, `rename`, or moves.move. Raises the last OSError.
     """
     try:
         return action()
@@ -109,9 +113,10 @@ def do_once(
     done: type[OSError] = FileNotFoundError,
     deadline_s: float | None = None,
 ) -> None:
-    """`patiently`, for what cannot be done twice: where a further try raises `done`, an earlier one had happened.
+    """`patiently` for an action that cannot be done twice. If a further try raises `done`, an earlier one has happened.
 
-    FileNotFoundError for unlink and rmdir, FileExistsError for mkdir and link of what nobody else makes.
+    `done` is FileNotFoundError for unlink and rmdir; FileExistsError for mkdir and link of a name that nobody else makes.
+    Raises the last OSError; `done` too, if the first try raises it.
     """
     try:
         action()
@@ -131,7 +136,7 @@ def keep_trying(
     deadline_s: float | None = None,
     mend: Callable[[], object] | None = None,
 ) -> T:
-    """`patiently` from the second try on, after the transient `error`."""
+    """Continue `patiently` after a first try that failed with the transient `error`. Raises the last OSError."""
     patience.troubles += 1
     limit_s = patience.limit_s if deadline_s is None else min(deadline_s, patience.limit_s)
     started = time.monotonic()
@@ -147,7 +152,7 @@ def keep_trying(
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         tries += 1
         if mend is not None:
-            with contextlib.suppress(OSError):  # it shows in the action
+            with contextlib.suppress(OSError):  # the action will fail too
                 mend()
         try:
             result = action()

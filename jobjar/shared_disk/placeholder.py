@@ -1,7 +1,7 @@
-"""What holds a name for a move, where a file system has no rename that refuses to overwrite: a symbolic link.
+"""The symbolic link that reserves a name for a move, on file systems without a rename that refuses to overwrite.
 
-Making one is as exclusive as O_EXCL and is one operation. It leads nowhere; its target says who made it, so that after
-trouble its maker knows it again, and recovery may remove what a killed maker left. It is no job to anybody (a job is a file).
+Making a link is one operation and as exclusive as O_EXCL. The link leads nowhere. Its target names its maker: the maker
+recognizes it after trouble, and recovery removes it if the maker was killed. Nobody takes it for a job, which is a file.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _numbers = itertools.count(1)
 
 
 def new_placeholder() -> str:
-    """The target of a placeholder that nobody else makes."""
+    """Return a unique target for a placeholder."""
     return _SEPARATOR.join((_prefix(os.getpid()), str(next(_numbers))))
 
 
 @functools.cache
 def _prefix(pid: int) -> str:
-    """What names process `pid`, which is this one: a forked one names itself anew."""
+    """Return the part of a target that names this process. `pid` is its id: with that, a forked process gets its own answer."""
     process = this_process()
     said = (process.node, str(process.pid), repr(process.started), process.boot_id, process.pid_namespace)
     return _SEPARATOR.join((_FIRST, *said))
 
 
 def read_placeholder(path: str) -> str | None:
-    """The target of the placeholder at `path`; None where there is none. Raises OSError where the disk does not tell."""
+    """Return the target of the placeholder at `path`; None if there is none. Raises OSError if the disk gives no answer."""
     try:
         target = os.readlink(path)
     except OSError as error:
@@ -42,18 +42,18 @@ def read_placeholder(path: str) -> str | None:
 
 
 def is_own(placeholder: str) -> bool:
-    """Whether this process made it."""
+    """Whether this process made the placeholder."""
     return placeholder.rpartition(_SEPARATOR)[0] == _prefix(os.getpid())
 
 
 def is_abandoned(placeholder: str) -> bool:
-    """Whether its maker is known to be dead."""
+    """Whether the maker of the placeholder is known to be dead."""
     parts = placeholder.split(_SEPARATOR)
     try:
-        # An earlier release did not tell the PID namespace.
+        # Placeholders of an earlier release have no PID namespace.
         namespace = parts[5] if len(parts) > 6 else ""
         maker = ProcessIdentity(parts[1], int(parts[2]), float(parts[3]), parts[4], namespace)
     except (IndexError, ValueError):
-        return False  # of another version
+        return False  # another version made it
     state = liveness(maker)
     return state == DEAD or (state == UNKNOWN and maker.node in gone_nodes)

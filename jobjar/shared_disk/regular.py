@@ -1,8 +1,8 @@
-"""Read what lies in a jar as what it may be: anything that somebody put there. A link, a pipe, a file without an end.
+"""Read files of a jar safely: somebody may have put a link, a pipe or an endless file there.
 
-A file is opened without following a link and without waiting, and has to be a regular one of a bounded size; what it says
-is looked at by contents.py. What is not read is named once (`pass_over`), and whoever asked goes on without it. Reads; writes
-nothing. creating.py is the room for writing.
+A file is opened without following a link and without waiting. It must be a regular file of bounded size; contents.py checks
+its content. A file that is not read is logged once (`pass_over`), and the caller goes on without it. This module writes
+nothing; creating.py does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from jobjar.shared_disk.patience import patience, patiently
 
-# More than any file that Job Jar writes for itself to read; journals are read in pieces.
+# Larger than any file that Job Jar writes and reads whole. Journals are read in pieces.
 MOST_BYTES = 64 << 20
 _AS_IT_LIES = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK_BYTES = 1 << 20
@@ -25,17 +25,17 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-# What was named already, by path and reason; a process that runs for months does not keep all of it.
+# Files that were logged already, by path and reason. The set is bounded, since a process may run for months.
 _named: set[tuple[str, str]] = set()
 _MOST_NAMED = 1000
 
 
 class UnfitFile(OSError):
-    """What lies at a name is not a file that belongs there. `errno` is ELOOP for a link, EISDIR, EINVAL, EFBIG, EPERM."""
+    """Something is at a path that does not belong there. `errno` is ELOOP (a link), EISDIR, EINVAL, EFBIG, EPERM or EEXIST."""
 
 
 def pass_over(path: str, reason: object) -> None:
-    """Name what is not read, once in a process: the same file is met again and again."""
+    """Log that a file is not read. Each process logs it once, since it meets the same file again and again."""
     if (path, str(reason)) not in _named:
         if len(_named) >= _MOST_NAMED:
             _named.clear()
@@ -45,7 +45,7 @@ def pass_over(path: str, reason: object) -> None:
 
 @contextlib.contextmanager
 def passing_over(path: str) -> Iterator[None]:
-    """Name what turns out to be no file of the kind that belongs at `path`, and go on after it."""
+    """Catch UnfitFile: log once that the file at `path` is passed over, and go on after the block."""
     try:
         yield
     except UnfitFile as error:
@@ -53,9 +53,9 @@ def passing_over(path: str) -> Iterator[None]:
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
-    """Open a regular file as it lies there: no link is followed, no pipe waited for. Never makes or truncates one.
+    """Open an existing regular file. It follows no link and waits for no pipe.
 
-    Raises UnfitFile where something else is there, FileNotFoundError, OSError.
+    `flags` must not create or truncate. Raises UnfitFile if something else is there, FileNotFoundError, OSError.
     """
     try:
         descriptor = os.open(path, flags | _AS_IT_LIES, dir_fd=dir_fd)
@@ -86,8 +86,8 @@ def _name_kind(mode: int) -> str:
 
 
 def open_below(top: str, *names: str) -> int:
-    """Open the regular file at `top`/`names`…, where no link is followed below `top`. Raises UnfitFile where a name is none,
-    or leads away; FileNotFoundError, OSError."""
+    """Open the regular file at `top`/`names`… without following a link below `top`. Raises UnfitFile if a name is invalid or
+    leads away from there, FileNotFoundError, OSError."""
     shown = "/".join((top, *names))
     if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
         raise UnfitFile(errno.EINVAL, "its name leads away from where it belongs", shown)
@@ -99,7 +99,7 @@ def open_below(top: str, *names: str) -> int:
 
 
 def open_directory_below(top: str, *names: str) -> int:
-    """Open the directory at `top`/`names`…, where no link is followed below `top`. Raises UnfitFile where one leads away,
+    """Open the directory at `top`/`names`… without following a link below `top`. Raises UnfitFile if a name is no directory,
     FileNotFoundError, OSError."""
     directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, name in enumerate(names, 1):
@@ -112,7 +112,7 @@ def open_directory_below(top: str, *names: str) -> int:
 
 
 def open_directory_in(directory: int, name: str, path: str) -> int:
-    """Open what has this name in an open directory, and is a directory itself. Raises as `open_directory_below`."""
+    """Open the directory of this name in an open directory. Raises what `open_directory_below` raises."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(name, flags, dir_fd=directory)
@@ -123,7 +123,7 @@ def open_directory_in(directory: int, name: str, path: str) -> int:
 
 
 def read_regular(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
-    """All of a small regular file, or its first `size` bytes. Raises UnfitFile, OSError."""
+    """Read a small regular file, or its first `size` bytes. Raises UnfitFile, OSError."""
 
     def read() -> bytes:
         descriptor = open_regular(path)
@@ -136,7 +136,7 @@ def read_regular(path: str, deadline_s: float | None = None, size: int = -1) -> 
 
 
 def read_bounded(descriptor: int, path: str, size: int = -1) -> bytes:
-    """What is left of an open file, or its next `size` bytes. Raises UnfitFile where that is more than anything here writes."""
+    """Read the rest of an open file, or its next `size` bytes. Raises UnfitFile if the rest exceeds MOST_BYTES, OSError."""
     wanted = MOST_BYTES + 1 if size < 0 else size
     data = os.read(descriptor, min(wanted, _CHUNK_BYTES))
     if not data or len(data) == wanted:
@@ -151,7 +151,7 @@ def read_bounded(descriptor: int, path: str, size: int = -1) -> bytes:
 
 
 def read_given(path: str) -> bytes:
-    """All of a file that a person named: a link or a pipe is what they meant. Raises UnfitFile where it is too long, OSError."""
+    """Read a file that a person named, which may be a link or a pipe. Raises UnfitFile if it is too long, OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return read_bounded(descriptor, path)

@@ -1,7 +1,8 @@
-"""Roles: what one process of all nodes does at a time, because it made a directory. mkdir has one winner everywhere.
+"""Roles: work that one process on all nodes does at a time. The process that makes the role's directory has the role, and only
+one mkdir can succeed.
 
-Reads and writes one directory of the jar. Killed with a role, the directory stays, and the role is taken over when nobody
-has renewed it for ten minutes by the disk's clock. Two that hold one role at once must do no harm, only double work.
+Reads and writes one directory of the jar. If its holder is killed, the directory stays. Another process takes the role over
+when nobody has renewed it for ten minutes by the disk's clock. Two holders of one role at once must only double the work.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ ABANDONED_AFTER_S = 600.0
 
 
 def take_role(path: str, disk_now: Callable[[], float], abandoned_after_s: float = ABANDONED_AFTER_S) -> bool:
-    """Whether the role is this process's now. `disk_now` tells the disk's time. Raises OSError where the disk refuses."""
+    """Try to take a role. Returns whether this process has it now. `disk_now` returns the disk's time. Raises OSError."""
     for _ in range(2):
         try:
             os.mkdir(path)
@@ -28,7 +29,7 @@ def take_role(path: str, disk_now: Callable[[], float], abandoned_after_s: float
 
 
 def renew_role(path: str) -> None:
-    """Say that the work goes on."""
+    """Show that the work goes on, so that nobody takes the role over. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):  # taken over while this process was stopped
         os.utime(path)
 

@@ -1,10 +1,10 @@
-"""Removal of directory trees: the only room that removes what is in a directory, for whoever wants that.
+"""Removal of directory trees. No other module removes the content of a directory.
 
-A job may have mounted something in its directory and left it there. What lies behind a mount is not the job's: nothing is ever
-removed across one, or through a link. The way goes by descriptors, and the kernel refuses each step that would cross a mount
-(openat2 with RESOLVE_NO_XDEV; device numbers do not show what is mounted from the same disk). What a mount leads to is not
-even looked at: the server of a dead or hanging one would not answer. What cannot be removed stays where it is, and is
-told. Killed midway a part is left, which is removed when it is done again.
+A job may have left a mount in its directory. The files behind a mount are not the job's, so nothing is removed across a mount
+or through a link. The removal goes by descriptors, and the kernel refuses each step across a mount: openat2 with
+RESOLVE_NO_XDEV, since device numbers do not show a mount of the same disk. A mount is not even looked at, since the server of
+a dead one would not answer. Whatever cannot be removed stays, and is returned. A kill midway leaves a part of the tree, which
+the next removal removes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from typing import NamedTuple
 
 from jobjar.shared_disk.patience import is_transient
 
-# Of very much that stays the first is told.
+# The most entries that a removal returns as kept.
 _MOST_KEPT = 10
 _LONGEST_SHOWN = 300
 _MOUNTED = "something is mounted there"
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Linux gives a new system call one number on all kinds of machines (but Alpha).
+# New system calls of Linux have one number on all kinds of machines except Alpha.
 _OPENAT2 = 437
 _RESOLVE_NO_XDEV = 0x01
-# Linux answers EISDIR to unlink; the others mean one where another system does, or the directory above is another user's.
+# Errors of unlink that may mean a directory. Linux answers EISDIR; other systems, or a directory of another user above, give
+# the others.
 _ANSWERS_OF_DIRECTORIES = (errno.EISDIR, errno.EPERM, errno.EACCES)
 
 
 class Kept(NamedTuple):
-    """What could not be removed, and why."""
+    """A path that could not be removed, and why."""
 
     path: str
     reason: str
@@ -45,8 +46,8 @@ class Kept(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """A directory on the way down: its name in the one above, what it is, the directories in it that are still to be removed,
-    and how much was kept before."""
+    """A directory on the way down: its name in the one above, its device and inode, the directories in it that are still to be
+    removed, and how many entries had been kept before it."""
 
     name: str
     identity: tuple[int, int]
@@ -56,14 +57,16 @@ class _Level(NamedTuple):
 
 
 class _Stays(OSError):
-    """A mount is in the way."""
+    """The directory above cannot be entered again: it has changed, or a mount is in the way."""
 
 
 def remove_tree(path: str) -> list[Kept]:
-    """Remove a file, a link, or a directory with all that is in it, also what its job made unreadable, unwritable, or deeper
-    than a path can be long. What is mounted in it stays, with the directories that lead there. Returns what stays, and why,
-    the first of it; a missing path leaves nothing. A disk that refuses everything (it is away, or read-only) is not among that:
-    whoever writes to it tells."""
+    """Remove a file, a link, or a directory with everything in it. The job may have made parts of it unreadable, unwritable,
+    or nested deeper than a path can be long. Mounts in it stay, with the directories that lead to them.
+
+    Returns what stays and why, at most the first 10. A missing path leaves nothing. Errors of a disk that is away or read-only
+    are not returned: the next write to it reports them.
+    """
     above_path, name = os.path.split(path)
     try:
         above = os.open(above_path or ".", _SEARCH)
@@ -78,12 +81,13 @@ def remove_tree(path: str) -> list[Kept]:
 
 
 def remove_entry(directory: int, path: str, name: str) -> list[Kept]:
-    """`remove_tree` of what has this name in an open directory, whose path this is or was."""
+    """`remove_tree` of the entry `name` in an open directory. `path` is the directory's path, for messages."""
     return _Removal(path).remove(directory, [name])
 
 
 def remove_empty_directories(path: str) -> None:
-    """Remove a directory and those in it, however deep, as far as they are empty: no file is touched."""
+    """Remove a directory and all directories in it that are empty or become so. No file is touched. Raises OSError if the
+    directory above cannot be opened."""
     above_path, name = os.path.split(path)
     with contextlib.suppress(FileNotFoundError):
         above = os.open(above_path or ".", _SEARCH)
@@ -94,7 +98,7 @@ def remove_empty_directories(path: str) -> None:
 
 
 class _Removal:
-    """One removal. A few descriptors are enough, however deep it goes, and nothing calls itself for each level."""
+    """One removal. It needs only a few descriptors and no recursion, however deep the tree is."""
 
     def __init__(self, place: str, removes_files: bool = True) -> None:
         self._place = place
@@ -103,7 +107,7 @@ class _Removal:
         self._count = 0
 
     def remove(self, top: int, names: Iterable[str]) -> list[Kept]:
-        """Remove what has these names in the directory `top`, a descriptor that stays open."""
+        """Remove the entries of these names in the open directory `top`, which stays open. Returns what stays."""
         for name in self._remove_files(top, names, ()):
             with contextlib.suppress(FileNotFoundError):
                 self._remove_directory(top, name)
@@ -125,7 +129,7 @@ class _Removal:
                 os.close(here)
                 here = above
                 if self._count > level.kept_before:
-                    continue  # something in it stays, and is told
+                    continue  # something in it stays, and was counted
                 try:
                     os.rmdir(level.name, dir_fd=here)
                 except FileNotFoundError:
@@ -142,7 +146,7 @@ class _Removal:
             os.close(here)
 
     def _descend(self, here: int, name: str, levels: list[_Level], is_second_look: bool = False) -> int:
-        """Go into a directory, and remove the files there; returns the descriptor to go on with."""
+        """Enter a directory and remove its files. Returns the descriptor to go on with. Raises FileNotFoundError."""
         try:
             inner = enter_directory(here, name)
         except FileNotFoundError:
@@ -161,7 +165,7 @@ class _Removal:
         return inner
 
     def _go_up(self, here: int, levels: list[_Level]) -> int:
-        """The directory above, which somebody may have made another one meanwhile: then nothing is touched there."""
+        """Open the directory above. Raises _Stays if that is not the same one any more: nothing is touched there then."""
         try:
             above = enter_directory(here, "..")
         except OSError as error:
@@ -172,8 +176,8 @@ class _Removal:
         raise _Stays(errno.EBUSY, "it was moved while it was removed")
 
     def _remove_files(self, directory: int, names: Iterable[str], levels: Iterable[_Level]) -> list[str]:
-        """Remove what is no directory; returns the names of the others. Nothing is asked what it is: that would already be a
-        question to what is mounted there."""
+        """Remove everything that is no directory. Returns the names of the directories. No entry's type is looked up first, since
+        that would already be a question to a mount there."""
         directories = []
         for name in names:
             if not self._removes_files:
@@ -225,31 +229,31 @@ def _explain(error: OSError) -> str:
 
 
 def enter_directory(directory: int, name: str) -> int:
-    """Open a directory in an open directory; its owner may list and change it from then on. Raises OSError: EXDEV where it is a
-    mount, ENOTDIR or ELOOP where it is no directory."""
+    """Open a directory in an open directory, and let its owner list and change it. Raises OSError: EXDEV for a mount, ENOTDIR or
+    ELOOP for something that is no directory."""
     try:
         descriptor = _open_here(directory, name, _LIST)
     except PermissionError:
         closed = _open_here(directory, name, _SEARCH | os.O_NOFOLLOW)
         try:
-            # What has no permission to be read can be opened for nothing else; its path stands for the descriptor.
+            # An unreadable directory can only be opened with O_PATH, which fchmod refuses; its path in /proc works.
             os.chmod(f"/proc/self/fd/{closed}", stat.S_IRWXU)
             return os.open(".", _LIST, dir_fd=closed)
         finally:
             os.close(closed)
     mode = os.fstat(descriptor).st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
-        with contextlib.suppress(OSError):  # it shows in what follows
+        with contextlib.suppress(OSError):  # the removal will fail and report it
             os.fchmod(descriptor, stat.S_IMODE(mode) | stat.S_IRWXU)
     return descriptor
 
 
 def _open_here(directory: int, name: str, flags: int) -> int:
-    """Open what has this name in a directory, if it lies on the same mount. Raises OSError: EXDEV where it does not."""
+    """Open the entry `name` in a directory, if it is on the same mount. Raises OSError (EXDEV: another mount)."""
     openat2 = _find_openat2()
     if openat2 is not None:
         return openat2(directory, name, flags)
-    # Opened for nothing first, which asks no file system: only then is it known to be on this mount, and can be opened by ".".
+    # O_PATH asks no file system. Once the entry is known to be on this mount, it can be opened as ".".
     closed = os.open(name, _SEARCH | os.O_NOFOLLOW, dir_fd=directory)
     try:
         if _mount_of(closed) != _mount_of(directory):
@@ -260,7 +264,7 @@ def _open_here(directory: int, name: str, flags: int) -> int:
 
 
 def _mount_of(descriptor: int) -> str:
-    """Which mount an open file lies on; where the kernel does not tell, which disk."""
+    """Identify the mount that an open file is on; its disk, if the kernel does not show the mount."""
     if sys.platform == "linux":
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
             for line in file:
@@ -271,7 +275,7 @@ def _mount_of(descriptor: int) -> str:
 
 @functools.cache
 def _find_openat2() -> Callable[[int, str, int], int] | None:
-    """openat2(2) with RESOLVE_NO_XDEV; None where the kernel has none, or whoever confines this process refuses it."""
+    """Return openat2(2) with RESOLVE_NO_XDEV; None if the kernel has none, or a sandbox refuses it."""
     if sys.platform != "linux":
         return None
     import ctypes

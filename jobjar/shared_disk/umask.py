@@ -1,7 +1,7 @@
-"""The umask: a process has its jar's while it works in a jar; jobs, and results that leave the jar, get that with which the
-process was started, or JJ_UMASK where that is said.
+"""The umask. While a process works in a jar, it has the jar's umask. Jobs, and results that leave the jar, get the user's:
+JJ_UMASK if it is set, otherwise the one that the process was started with.
 
-Writes nothing but modes of files that others have made.
+The module only changes modes of files that other code has made.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import contextlib
 import os
 import stat
 
-# What this process has now, and what is its user's; None before `take_umask`.
+# The umask that this process has now, and its user's; None before `take_umask`.
 _jars: int | None = None
 _users: int | None = None
 
 
 def take_umask(umask: int, said: int | None) -> None:
-    """Have `umask` from now on; `said` is what the user said that jobs are to have, or None."""
+    """Set this process's umask. `said` is the umask that the user set for jobs, or None."""
     global _jars, _users
     before = os.umask(umask)
     if _jars is None or said is not None:
@@ -25,18 +25,18 @@ def take_umask(umask: int, said: int | None) -> None:
 
 
 def users_umask() -> int | None:
-    """What jobs are to have; None where that is what this process has."""
+    """Return the umask for jobs; None if it is the one that this process has."""
     return None if _users == _jars else _users
 
 
 def return_umask() -> None:
-    """Have the umask again with which this process was started: for the program that takes its place (execv)."""
+    """Set the user's umask again, for the program that replaces this process (execv)."""
     if _users is not None:
         os.umask(_users)
 
 
 def widen_mode(descriptor: int, mode: int) -> None:
-    """Give an open file or directory that was made with `mode` what the user's umask leaves of that, beside what it has."""
+    """Add to an open file or directory the permissions that the user's umask leaves of `mode`."""
     if _users == _jars or _users is None:
         return
     has = stat.S_IMODE(os.fstat(descriptor).st_mode)

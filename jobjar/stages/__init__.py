@@ -1,1 +1,1 @@
-"""One step of a job's way each, in order: submit, claim, run, complete. None imports another."""
+"""The steps of a plain job, a module each: submit, claim, run, complete. No step imports another."""

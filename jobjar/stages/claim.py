@@ -1,8 +1,8 @@
 """Move one job from the unclaimed jar to a worker.
 
-Take what is proposed (attempts/candidates.py), rename it to the worker (the commit: of two that try, one gets it), journal
-`moved`, make the link in claimed/. Killed midway the job is still unclaimed, or held by a dead worker, whose jobs recovery
-returns.
+The steps: take a proposed job (attempts/candidates.py), rename it to the worker, journal `moved`, make the link in claimed/.
+The rename is the commit: if two workers try, one gets the job. A kill midway leaves the job unclaimed, or held by a dead
+worker; recovery returns it then.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ from jobjar.shared_disk.patience import patiently
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
 
-# On a network disk, where a worker comes to jobs that are other workers' first (attempts/spread.py) when there are few left:
-# after so many that were gone, what the others did is looked at before JJ_POLL_TIME is over.
-_GONE_IN_A_ROW = 2
-# What one call tries, at most, and how long it goes on: between two of them a worker looks at its orders.
+# On a network disk each worker begins with other jobs than its fellows (attempts/spread.py). When few are left, it reaches jobs
+# that others took. After this many it renews its proposals at once, without waiting for JJ_POLL_TIME.
+_RENEW_AFTER_GONE = 2
+# Limits of one call: the jobs it tries, and the time it takes. Between two calls a worker looks at its orders.
 _TRIES, _TURN_S = 256, 0.1
 
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
-    """Claim the next job, or None where there is none, or where looking for it has taken long enough: `proposals.has_more`
-    tells so, and the next call goes on.
+    """Claim the next job. Returns None if there is none, or if the search has taken long enough. In the second case
+    `proposals.has_more` is true, and the next call goes on.
 
-    `now` is the disk's time. A job that cannot be run because of its attributes goes to limbo, and the next is tried; one that
-    this claimer cannot have now is passed over for a while.
-    Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar where the disk refuses.
+    `now` is the disk's time. A job with bad attributes goes to limbo, and the next one is tried. A job that this claimer
+    cannot have now is passed over for a while.
+    Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar if the disk refuses.
     """
-    # Only another home can have moved a job that is here again: what the file's time shows its journal explains.
-    # And for a moment after a rotation, while not all processes of this home append to the same journal.
+    # A file's time may show a move that this ledger does not know. Only another home can have made it; its journal explains it.
+    # The same can happen for a moment after a rotation: the processes of this home do not all append to one journal then.
     proposals = claimer.proposals
     proposals.has_more = False
     gone, until = 0, time.monotonic() + _TURN_S
@@ -82,7 +82,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
             moved_at = _moved_at(claimer, candidate)
             if moved_at is None:
                 gone += 1
-                if gone % _GONE_IN_A_ROW == 0:
+                if gone % _RENEW_AFTER_GONE == 0:
                     renew(claimer, now, everything=True)
                 continue
             if may_be_stale and _may_have_moved(claimer, candidate, moved_at):
@@ -90,7 +90,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 renew(claimer, now, everything=True)
                 continue
         if claimer.is_ahead and not may_be_taken_ahead(claimer, candidate, now):
-            proposals.tried -= 1  # it is the next, for whoever can run it
+            proposals.tried -= 1  # the next call proposes it again
             return None
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
@@ -103,19 +103,19 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
 def _claim_within_limits(
     claimer: Claimer, candidate: Candidate, now: float, warn: Callable[[str], None]
 ) -> ClaimedJob | None:
-    """`_claim`, with the tokens of its limits taken before and given back if it comes to nothing; None also where one is
-    used up. The claimed job holds them."""
+    """Take the tokens of the job's limits, then `_claim` it. The claimed job holds the tokens; a failed claim gives them back.
+    Returns None also if a limit is used up."""
     started = time.monotonic()
-    # Only a hand-made one, which is read anyway, and one that was refused before are looked at before they are moved.
-    is_told_by_file = is_hand_made(candidate) or candidate.place in claimer.refusals
-    if is_told_by_file and is_refused(claimer, candidate, warn):
+    # Two kinds of jobs are looked at before they are moved: hand-made ones, which are read anyway, and those refused before.
+    looks_at_file = is_hand_made(candidate) or candidate.place in claimer.refusals
+    if looks_at_file and is_refused(claimer, candidate, warn):
         pass_over(claimer, candidate, time.monotonic() - started)
         return None
-    batch = batch_of(claimer, candidate) if is_told_by_file else candidate.batch
+    batch = batch_of(claimer, candidate) if looks_at_file else candidate.batch
     is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
-        if batch != candidate.batch:  # else the ledger, which knows the batch, leaves it out
+        if batch != candidate.batch:  # else the ledger knows the batch, and leaves the job out by itself
             pass_over(claimer, candidate, time.monotonic() - started)
         return None
     claimed: ClaimedJob | None = None
@@ -133,7 +133,7 @@ def _claim_within_limits(
     finally:
         if claimed is None:
             claimer.tokens.give_back(tokens)
-    if is_told_by_file:
+    if looks_at_file:
         forget(claimer, candidate.place)
     if claimer.refusals and claimed is not None:
         claimer.refusals.end(f"unclaimed/{candidate.category}")
@@ -143,7 +143,7 @@ def _claim_within_limits(
 
 
 def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
-    """When a candidate's file was last moved; None where it is gone, which one look tells cheaper than a move that fails."""
+    """When a candidate's file was last moved; None if it is gone. A look is cheaper than a move that fails."""
     try:
         return disk_time(os.lstat(claimer.jar.layout.path(candidate.place)))
     except FileNotFoundError:
@@ -151,12 +151,12 @@ def _moved_at(claimer: Claimer, candidate: Candidate) -> float | None:
         claimer.proposals.missing.append(candidate)
         return None
     except OSError:
-        return candidate.moved_at  # the claim itself tells what is wrong
+        return candidate.moved_at  # the claim itself reports what is wrong
 
 
 def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> bool:
-    """Whether a candidate's file was, or on a disk whose times are whole seconds may have been, moved since the last move of
-    it that this ledger knows."""
+    """Whether a candidate's file may have been moved since the last move that this ledger knows. That is certain if its time
+    differs. It is possible if its time is a whole second, and others were last folded before that second was over."""
     if moved_at != candidate.moved_at:
         return True
     return moved_at == int(moved_at) and claimer.proposals.others_folded_at < moved_at + 1.0
@@ -165,23 +165,23 @@ def _may_have_moved(claimer: Claimer, candidate: Candidate, moved_at: float) -> 
 def _claim_unnamed(
     claimer: Claimer, candidate: Candidate, warn: Callable[[str], None], tokens: tuple[Token, ...]
 ) -> ClaimedJob | None:
-    """`_claim` under the home's lock, so that no scan here sees the job between its rename and the entry that names it."""
+    """`_claim` under the home's lock: no scan here may see the job between its rename and the entry that names it."""
     claimed: ClaimedJob | None = None
     try:
         with claimer.jar.ledger.writing() as connection:
             if carried_id(candidate.name):
-                # Seen before its submission was read, perhaps: that may say more than the file does.
+                # A scan may have seen it before its `submitted` entry was read, which may say more than the file.
                 fold_journals(connection, claimer.jar.layout)
                 candidate = candidate_at(connection, candidate.place) or candidate
             if candidate.uid is not None and candidate.move_number > 0:
-                # One that a hand renamed gets its own name back with the rename that claims it.
+                # A job that a person renamed gets its own name back with the rename that claims it.
                 own = own_name(connection, candidate.uid, candidate.name, candidate.priority)
                 candidate = candidate._replace(name=own)
             claimed = _claim(claimer, candidate, warn, tokens, connection)
     except LedgerUnavailable as error:
         if claimed is None:
             raise
-        # The job is ours, and its claim is journaled: what the ledger could not take it will fold later.
+        # The job is ours, and its claim is journaled. The ledger will fold the entry later.
         warn(f"{error}")
     return claimed
 
@@ -193,9 +193,9 @@ def _claim(
     tokens: tuple[Token, ...],
     connection: Any = None,
 ) -> ClaimedJob | None:
-    """Try to get one job; None where it is not to be had (any more). Raises CannotUseJar, LedgerUnavailable.
+    """Try to get one job. Returns None if this worker cannot have it. Raises Refused, CannotUseJar, LedgerUnavailable.
 
-    `tokens` are what was taken for it. `connection` is needed for a job without an id.
+    `tokens` were taken for this job. `connection` is needed for a job without an id.
     """
     source = claimer.jar.layout.path(candidate.place)
     if oddity_in_name(candidate.name):
@@ -214,16 +214,16 @@ def _claim(
         raise CannotUseJar(action="claim", path=source, reason=error.strerror) from error
     try:
         if not is_job_file(status):
-            # Its run bit went, or somebody put a link here: back where it was, for people to look at.
+            # It lost its run bit, or somebody put a link here. It goes back where it was, for people to look at.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             claimer.proposals.missing.append(candidate)
             return None
         if not claimer.tokens.still_holds(tokens):
-            # Its lease was over before this worker held a job: nobody has seen this one yet.
+            # The tokens were taken back (their lease was over) before this worker held a job. Nobody has seen this claim yet.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             return None
         if not may_run(path, status, claimer.refusals.user):
-            # Its worker could not run it. Another user's can, perhaps, and its owner can mend that.
+            # This worker could not run it. Another user's worker may be able to, and the owner can mend it.
             move_to_free_name(path, os.path.dirname(source), candidate.name)
             raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
@@ -240,8 +240,8 @@ def _claim(
     except Refused:
         raise
     except BaseException as error:
-        # The journal cannot be written, or the ledger is damaged: give the job back, for whoever can.
-        with contextlib.suppress(OSError):  # then it stays here, and the worker gives it back before it claims another
+        # The journal cannot be written, or the ledger is damaged. Give the job back for other workers.
+        with contextlib.suppress(OSError):  # it stays here then; the worker gives it back before it claims another
             move(path, source)
         if isinstance(error, PermissionError) and error.filename == path:
             raise Refused(explain_file(status, claimer.refusals.user.name)) from error
@@ -261,7 +261,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
         if not claimer.jar.ledger_home.has_other_homes:
             return move_to_free_name(source, directory, candidate.name)
         if is_free and id_in_name(candidate.name):
-            # No other job has that name, and this worker did not put a copy of it there: there is nothing to overwrite.
+            # The name belongs to this job alone, and this worker put no copy there. So nothing can be overwritten.
             rename(source, usual)
             return candidate.name
         return move_to_own(source, directory, candidate.name)
@@ -269,11 +269,12 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
     try:
         name = take()
     except FileNotFoundError:
-        # Only this worker moves anything there, and had nothing there: a rename that failed has happened (FUSE, NFS).
+        # Only this worker moves files there, and it had none of this name. So the rename happened, though it reported an
+        # error (FUSE, NFS).
         if is_free and look(usual) is not None and look(source) is None:
             claimer.taken_paths.add(usual)
             return candidate.name, usual
-        # A worker whose own directory is gone must not claim into one that nobody knows.
+        # If the worker's own directory is gone, it must not claim into a new one that nobody knows.
         if not candidate.category or is_directory(directory) or look(source) is None:
             raise
         with contextlib.suppress(FileExistsError):
@@ -293,7 +294,7 @@ def _record_claim(
     status: os.stat_result,
     warn: Callable[[str], None],
 ) -> ClaimedJob:
-    """Journal the claim, and what is odd in the first lines of a file that nobody submitted."""
+    """Journal the claim, and any oddities found in the first lines of the job's file."""
     settings = claimer.jar.settings
     place = held_place(claimer.paths.name, candidate.category, name)
     uid, found, oddities, beginning = identify(connection, candidate, path, status)
@@ -354,15 +355,15 @@ def _moved_entry(
 
 
 def _arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
-    """What there is to tell of a job before its claim, where a hand submitted it: that this was its first move; and the candidate
-    with that move counted. `is_read`: nobody's word on its submission is known."""
+    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with that move counted.
+    `is_read`: no entry about its submission is known."""
     if not is_read or candidate.move_number > 0 or candidate.was_submitted:
         return [], candidate
     return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
 
 
 def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:
-    """Put a job that must not run into limbo, with the reason in the report."""
+    """Move a job that must not run into limbo, and journal the reason, which the report shows."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
     path = f"{claimer.jar.layout.limbo}/{name}"
     status = patiently(lambda: os.lstat(path), path)

@@ -1,8 +1,8 @@
 """End an attempt: journal its outcome, then move the job to completed, or back to unclaimed.
 
-`ended` is journaled first. Killed after it, recovery does what the entry says instead of running the job again. The
-rename is the commit. If it finds the file gone, another node recovered the job: the worker lost its lease, journals
-that, and claims no credit. That rename is the fence; the looks before it only spare a lost attempt its trouble.
+`ended` is journaled first. After a kill, recovery does what that entry says and does not run the job again. The rename is the
+commit. If the file is gone and the journals show that the job was taken back, the worker lost its lease: it journals
+`lost` and claims no credit. The rename is the fence; the looks before it only save a lost attempt some work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jobjar.attempts.own_file import (
     put_file_back,
     was_taken_back,
 )
-from jobjar.attempts.throttle import note_end, read_threshold
+from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import LedgerBusy, LedgerUnavailable
 from jobjar.journal.append import moved_entry
@@ -51,14 +51,14 @@ _YOUNG_S = 1.0
 
 
 def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
-    """The `ended` entry of an attempt, which says what is to follow. What there is nothing to say of is left out."""
+    """The `ended` entry of an attempt, which says what follows. Fields without a value are omitted."""
     entry = {
         "entry": "ended",
         "job": job.uid,
         "attempt": job.attempt,
         "worker": claimer.paths.name,
         "worker_uid": claimer.worker_id,
-        # The disk's clock as a worker knows it may be a little behind that of the claim.
+        # The worker's idea of the disk's time may be a little behind the time of the claim.
         "ended_at": round(max(now, job.claimed_at), 6),
         "final": verdict.final,
         "not_before": verdict.not_before,
@@ -88,12 +88,13 @@ def complete(
     before: Sequence[Entry] = (),
     is_next_near: bool = False,
 ) -> bool:
-    """End an attempt as `verdict` says; returns whether this worker still held the job. The entries `before`, and what the end
-    has to tell, are journaled in one write with it; with `is_next_near` a move to completed in one with what the worker journals
-    next.
+    """End an attempt as `verdict` says. Returns whether this worker still held the job.
 
-    While the disk refuses (full, read-only) it waits, as long as `may_wait()`; then the job stays with this worker and is
-    stranded. The tokens of its limits are given back in any case: it does not run any more.
+    The entries `before` and those of the end (`end.told`) are journaled in one write with `ended`. With `is_next_near` a move
+    to completed is journaled in one write with what the worker journals next.
+
+    While the disk refuses (full, read-only), this waits as long as `may_wait()`. If that ends, the job stays with this worker
+    and is stranded. The tokens of its limits are given back in any case, because the job does not run any more.
     """
     threshold = read_threshold(job, end, now)
     ended = ended_entry(claimer, job, end, verdict, now)
@@ -117,7 +118,8 @@ def complete(
         try:
             entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name, notes)
         except FileNotFoundError:
-            # Answered so, perhaps, because it had happened: then the file is there, and nobody else told of it.
+            # Perhaps the rename happened although it reported this error. Then the file is in completed/, and no other
+            # worker journaled the move.
             path = f"{claimer.jar.layout.completed}/{job.name}"
             if verdict.final and look(path) is not None:
                 if was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
@@ -137,7 +139,7 @@ def complete(
                 end, verdict = _replace_file(claimer, job, end, verdict, now, notes)
                 entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
         else:
-            # After an error the destination was believed; that the file is there does not say who moved it.
+            # After an error the rename counts as done if the file is at its destination. The journals say who moved it.
             if patience.troubles != troubles and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=False):
                 return
         moved.append(entry)
@@ -162,15 +164,15 @@ def complete(
     elif not _insist(journal_move, may_wait, warn):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     take_link_away(claimer, job.link)
-    note_end(claimer, job, end, threshold, now, warn)
+    update_throttle(claimer, job, end, threshold, now, warn)
     return True
 
 
 def _replace_file(
     claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float, notes: list[str]
 ) -> tuple[AttemptEnd, Verdict]:
-    """Put something in the place of a job's file, which the job removed: the file again where it is to run again, else a note.
-    Returns how it ends then. Raises OSError while the disk refuses."""
+    """Put something in the place of a job's file that is gone: the file again if the job is to run again, else a note.
+    Returns how the attempt ends now. Raises OSError while the disk refuses."""
     gone = "its file was removed, or moved out of the jar, while it ran"
     if not verdict.final and put_file_back(claimer, job):
         notes[:] = [f"{gone}; the file was put back, for the job is to run again"]
@@ -181,7 +183,7 @@ def _replace_file(
         outcome = FAILED if end.outcome == INTERRUPTED else end.outcome
         message = f"{end.message}; {notes[0]}" if end.message else notes[0]
         end, verdict = end._replace(outcome=outcome, message=message), Verdict(True, "completed", 0)
-        # Of two words on an attempt's end the final one stands.
+        # If an attempt has two `ended` entries, the final one counts.
         claimer.jar.journal.append(
             [ended_entry(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
         )
@@ -190,8 +192,8 @@ def _replace_file(
 
 
 def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
-    """Whether leases or other nodes may have taken an attempt's job, so that it is worth a look. Where this node has no
-    leases another one's need longer than a moment; a hand that was quicker is seen by the rename."""
+    """Whether a lease or another node may have taken the job back, so that a look is worth its cost. If this node has no
+    leases, those of another node need longer than a moment. The rename notices a person who was quicker."""
     is_young = 0 <= age_s < _YOUNG_S
     return claimer.jar.settings.lease_time_s > 0 or not (not claimer.jar.ledger_home.has_other_homes or is_young)
 
@@ -199,8 +201,8 @@ def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
 def journal_loss(
     claimer: Claimer, job: ClaimedJob, ended: Entry, may_wait: Callable[[], bool], warn: Callable[[str], None]
 ) -> None:
-    """Say, and journal, that this attempt lost its job; but not where recovery completed the job with this attempt: then
-    the attempt decided it, and a `lost` would take that away."""
+    """Log and journal that this attempt lost its job. If recovery completed the job with this attempt, `lost` is not
+    journaled: the attempt decided the job, and `lost` would undo that."""
     claimer.tokens.give_back(job.tokens)
     claimer.taken_paths.discard(job.path)
     take_own_link_away(claimer, job.link)
@@ -223,27 +225,27 @@ def journal_loss(
 
 
 def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
-    """Whether the job is completed, with the attempt of this worker. Raises LedgerBusy, LedgerUnavailable."""
+    """Whether this worker's attempt completed the job. Raises LedgerBusy, LedgerUnavailable."""
     layout = claimer.jar.layout
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, layout)
-        # Whoever moved it may have been killed before that move was journaled.
+        # The process that moved it may have been killed before it journaled the move.
         difference = compare_file(connection, layout, f"completed/{job.name}")
         is_there = difference is not None and difference.uid == job.uid
         return is_decided_by(connection, job.uid, job.attempt, claimer.worker_id, is_there)
 
 
 def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, notes: list[str] | None = None) -> Entry:
-    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; `notes` gets what is odd about the
-    file.
+    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; oddities of the file are added to
+    `notes`.
 
-    Raises FileNotFoundError where the job is not here any more, OSError.
+    Raises FileNotFoundError if the job is not here any more, OSError.
     """
     if verdict.final:
         directory, place = layout.completed, "completed"
     else:
         put_aside_no_job(job)
-        directory = layout.jar_directory(job.category)
+        directory = layout.category_directory(job.category)
         place = f"unclaimed/{job.category}" if job.category else "unclaimed"
         if job.category:
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
@@ -261,7 +263,7 @@ def _moved_entry(
         if notes is not None and job.inode not in (0, status.st_ino):
             notes[:] = ["its file was replaced while it ran"]
     except OSError:
-        moved_at = job.claimed_at  # claimed again already, and that claim is the later move; or the disk is away
+        moved_at = job.claimed_at  # the disk is away, or the job is claimed again already (and that is the later move)
     number = job.move_number + 1
     entry = moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, category=job.category)
     if verdict.not_before:
@@ -277,7 +279,7 @@ def give_back_unrun(
     may_wait: Callable[[], bool],
     warn: Callable[[str], None],
 ) -> None:
-    """Return a job that was claimed and, for what `why` says, not run. What is not to be returned stays for recovery."""
+    """Return a claimed job that was not run, for the reason `why`. If it cannot be returned, it stays here for recovery."""
     try:
         give_back(claimer, job, why)
     except FileNotFoundError:
@@ -287,8 +289,8 @@ def give_back_unrun(
 
 
 def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
-    """Return a job that was claimed and not run, and its tokens: its attempt is `interrupted`. Raises FileNotFoundError where
-    it is not here any more, OSError."""
+    """Return a claimed job that was not run, and its tokens; its attempt is `interrupted`. Raises FileNotFoundError if the job
+    is not here any more, OSError."""
     verdict = Verdict(False, "returned", 0)
     try:
         moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
@@ -302,13 +304,13 @@ def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
 
 
 def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[str] = ()) -> None:
-    """Give back what is in a worker's `jobs/` but for the paths that it still holds: left there when the disk refused an
-    earlier way back. Raises OSError while the disk is in trouble."""
+    """Give back the files in a worker's `jobs/`, except the paths in `held`. They stayed there when the disk refused to
+    give them back earlier. Raises OSError while the disk is in trouble."""
     links: list[str] = []
     for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
         if entry.path in held:
             continue
-        directory = claimer.jar.layout.jar_directory(category_of_place(place) or "")
+        directory = claimer.jar.layout.category_directory(category_of_place(place) or "")
         try:
             move_to_free_name(entry.path, directory, entry.name)
             claimer.taken_paths.discard(entry.path)
@@ -318,20 +320,20 @@ def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[
                 raise
     for path in links:
         placeholder = read_placeholder(path)
-        if placeholder is not None and is_own(placeholder):  # of a claim that came to nothing
+        if placeholder is not None and is_own(placeholder):  # a failed claim left it
             remove_file(path)
 
 
 def end_unrun(
     claimer: Claimer, job: ClaimedJob, now: float, may_wait: Callable[[], bool], warn: Callable[[str], None]
 ) -> None:
-    """Say that a job was taken back before it was run, and could not be given back for that."""
+    """Journal the loss of a job that was not run, and that was gone when it was to be given back."""
     end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
     journal_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:
-    """Do it, and while the disk refuses (full, say) do it again; returns whether it was done."""
+    """Repeat an action while the disk refuses it (it is full, say). Returns whether it was done."""
     warned = False
     while True:
         try:

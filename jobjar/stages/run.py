@@ -1,7 +1,7 @@
 """Run one attempt of a claimed job: its processes and its limits.
 
-Reads the job's file; has a workplace made, with its scratch directory and output file; journals `started`. Killed inside, a
-session without a worker may go on, which recovery ends first; the job is stranded.
+Reads the job's file, makes a workplace with a scratch directory and an output file, and journals `started`. A kill leaves the
+job stranded, and perhaps a session that goes on without a worker. Recovery ends that session first.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from jobjar.processes.session import (
     end_session,
     reap_ended,
     reap_strays,
-    seems_told_to_end,
+    seems_ended_on_request,
     start_session,
 )
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
 
-# A job whose file is busy, or that is refused a process or something by the disk, is not claimed again at once.
+# How long a job waits for its next claim after it could not be started: its file was busy, or the system or the disk refused.
 REFUSED_PAUSE_S = 5.0
-# An attempt that is over so soon has its start told by its end, and its output file named then, if there is any output.
+# For a shorter attempt the `ended` entry also records the start. Its output file gets a name at its end, if it has output.
 _SHORT_S = 0.01
 FILE_IS_BUSY = (
     "somebody has the file open for writing; it is tried again until they close it (`fuser` names the process)"
@@ -57,7 +57,7 @@ FILE_IS_BUSY = (
 def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
     """Run the job to its end, or until `watch` or its time limit ends it.
 
-    Raises CannotUseJar where the disk refuses the scratch directory or the output file: nothing was run then.
+    Raises CannotUseJar if the disk refuses the scratch directory or the output file; nothing was run then.
     """
     claimer = places.claimer
     try:
@@ -99,7 +99,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     if cause is None and ended.exit_status != 0:
         cause = _look_whether_told(job, ended, watch)
     if reap_strays():
-        # Background children in the job's own session end with it; who left the session (setsid) meant to stay.
+        # Background children in the job's session end with it. A process that left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
@@ -110,12 +110,13 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
 def clear_plain(
     places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, monitor: Monitor, reusable: bool
 ) -> AttemptEnd:
-    """Give up the workplace of a plain job's attempt; returns how it ended with its output, with what the job said of itself,
-    which is looked for only where its directory was touched, and with what cannot be removed of that."""
+    """Clear the workplace of a plain job's attempt. Returns `end` with the output file, with the entries of the results that
+    the job left, and with a warning for each file that cannot be removed. Results are read only if the directory was
+    touched."""
     entries: list[Entry] = []
     warnings: list[str] = []
     if place.is_touched() and end.outcome != LOST:
-        from jobjar.publishing.results import (  # with what it needs, only where there is any
+        from jobjar.publishing.results import (  # few jobs need it and what it imports
             read_results,
             stored_entries,
         )
@@ -141,8 +142,8 @@ def end_of_process(
     pid: int | None = None,
     pid_started: float | None = None,
 ) -> AttemptEnd:
-    """How an attempt ended whose main process ended so; `cause` is why it was ended early, if it was: also before it had
-    one."""
+    """How an attempt ended, from how its main process `ended`. `cause` says why it was ended early, if it was. `ended` is None
+    if it was ended before it had a process."""
     if ended is None:
         assert cause is not None
         return AttemptEnd(cause, None, None, 0.0, 0.0, 0.0, 0, None, explain_cause(cause, job))
@@ -174,12 +175,12 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
 
 
 def end_of_refusal(message: str) -> AttemptEnd:
-    """How an attempt ended that could not be made now, for no fault of its job's: it goes back for a while."""
+    """The end of an attempt that could not be started now, through no fault of the job. The job goes back for a while."""
     return AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s=REFUSED_PAUSE_S)
 
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
-    """The `started` entry of an attempt whose main process goes on."""
+    """The `started` entry of an attempt whose main process still runs."""
     about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
     return attempt_entry("started", *about, pid=pid, pid_started=pid_started)
 
@@ -190,14 +191,14 @@ def _journal_start(
     try:
         claimer.jar.journal.append([started_entry(claimer, job, pid, pid_started)])
     except OSError as error:
-        # Recovery finds the session by its environment too, as it does before this entry.
+        # Recovery finds the session by its environment too.
         warn(f"the start of {job.name} could not be journaled: {error.strerror}")
 
 
 def _wait_for_end(
     claimer: Claimer, job: ClaimedJob, waiter: Waiter, started: float, watch: Watch, look: Callable[[], None]
 ) -> tuple[str | None, Ended]:
-    """Wait for the job's main process; returns why it was ended early, if it was, and how it ended."""
+    """Wait for the job's main process. Returns why it was ended early (or None), and how it ended."""
     deadline = started + job.time_limit_s if job.time_limit_s else None
     while True:
         timeout_s = watch.interval_s
@@ -215,10 +216,10 @@ def _wait_for_end(
 
 
 def _journal_progress(claimer: Claimer, job: ClaimedJob, place: Workplace, monitor: Monitor, started: float) -> None:
-    """Journal what a plain job says of itself so far, once JJ_PROGRESS_TIME: nothing of one that is shorter."""
+    """Journal the results of a plain job so far, once per JJ_PROGRESS_TIME. A shorter job journals none here."""
     if not monitor.is_due():
         return
-    with contextlib.suppress(OSError):  # it is told with what comes next
+    with contextlib.suppress(OSError):  # it is journaled with what comes next
         monitor.look(place.inside(), job.claimed_at + time.monotonic() - started)
         if monitor.entries:
             claimer.jar.journal.append(monitor.entries)
@@ -226,8 +227,9 @@ def _journal_progress(claimer: Claimer, job: ClaimedJob, place: Workplace, monit
 
 
 def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
-    """Why a failed job is to count as ended early after all: whoever tells both it and its worker to end tells one first."""
-    if watch.is_told_to_end() or not seems_told_to_end(ended):
+    """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
+    first, so this waits a moment for the worker's."""
+    if watch.is_told_to_end() or not seems_ended_on_request(ended):
         return INTERRUPTED if watch.is_told_to_end() else None
     deadline = time.monotonic() + DOUBT_S
     while (left_s := deadline - time.monotonic()) > 0:
@@ -239,7 +241,7 @@ def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | Non
 
 
 def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
-    """End the job's whole session, its main process too; returns how that ended."""
+    """End the job's whole session with its main process. Returns how the main process ended."""
     found: list[Ended] = []
 
     def reap_main() -> None:
@@ -247,7 +249,7 @@ def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
             ended = waiter.wait(0, [])
             if ended is not None:
                 found.append(ended)
-        reap_ended()  # what it does to tidy up may wait for a process that is not its child
+        reap_ended()  # the job's clean-up may wait for a process that is not its child
 
     end_session(waiter.pid, grace_time_s, reap_main)
     while not found:

@@ -1,8 +1,8 @@
 """Put a job into the unclaimed jar.
 
-Write it to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. Killed before the
-rename, a file stays in limbo that the status report names (without its run bit it is a half copy, which recovery
-discards after a day); killed after it, the job is claimable and a scan tells the ledger.
+The steps: write the file to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. A kill
+before the rename leaves a file in limbo, which the status report names. Without its run bit it is a half copy, which
+recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import is_transient, keep_trying, patiently
 
 T = TypeVar("T")
-# How many jobs of one submit_jobs call are between their first and their last step at the same time.
+# How many jobs of one submit_jobs call go through the steps together.
 CHUNK = 200
 _COPY_BYTES = 1 << 20
 
 
 class Submission(NamedTuple):
-    """A job to submit. Exactly one of `command` (a shell line), `path` (an executable file to copy) and `script` (the text
-    of its file) is not None."""
+    """A job to submit. Exactly one of these is not None: `command` (a shell line), `path` (an executable file to copy),
+    `script` (the text of the job's file)."""
 
     command: str | None
     path: str | None
@@ -62,7 +62,7 @@ class _Limbo(NamedTuple):
     path: str
     descriptor: int
     submission: Submission
-    beginning: str  # the sum of that of its file (shared_disk/file_mark.py)
+    beginning: str  # the sum of the file's first bytes (shared_disk/file_mark.py)
 
 
 def describe_command(
@@ -72,9 +72,9 @@ def describe_command(
     identifier: str | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Submission:
-    """A submission of a command: words are joined by single spaces, and the shell reads the result (guide).
+    """A submission of a command. Words are joined by single spaces, and the shell reads the result (guide).
 
-    Raises BadCommand, BadCategory, BadAttribute; priority and identifier are looked at when the name is made.
+    Raises BadCommand, BadCategory, BadAttribute. Priority and identifier are checked later, when the name is made.
     """
     line = command if isinstance(command, str) else " ".join(command)
     if not line.strip():
@@ -106,18 +106,18 @@ def describe_file(
 
 
 def submit(jar: Jar, submission: Submission) -> str:
-    """Submit one job; returns its name. When it returns, the job outlives a crash of this node.
+    """Submit one job; returns its name. Once this returns, the job outlives a crash of this node.
 
-    Raises SubmitFailed (nothing of it is in the jar), BadPriority, BadIdentifier, BadAttribute, NotExecutable.
+    Raises SubmitFailed (nothing of the job is in the jar), BadPriority, BadIdentifier, BadAttribute, NotExecutable.
     """
     return submit_all(jar, [submission])[0]
 
 
 def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
-    """Submit many jobs in their order; returns their names. Cheaper a job than one at a time.
+    """Submit many jobs in their order; returns their names. This is cheaper per job than `submit`.
 
-    Raises as `submit`; then the jobs before the one that failed may have been submitted: the error's field `submitted`
-    has their names.
+    Raises the errors of `submit`. Jobs before the one that failed may be submitted then: the error's field `submitted` has
+    their names.
     """
     names: list[str] = []
     chunk: list[Submission] = []
@@ -135,7 +135,7 @@ def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
 
 
 def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> None:
-    """Submit a chunk; the names of the jobs that are in the jar are added to `names`, whatever is raised."""
+    """Submit a chunk. The names of the jobs that are in the jar are added to `names`, even if this raises."""
     pending: list[_Limbo] = []
     by = login()
     try:
@@ -144,7 +144,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
             pending.append(_write_to_limbo(jar, submission, jar.layout.limbo))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
-        # What the file itself does not say has to outlive this node as the file does.
+        # Attributes that are not in the file have to outlive this node as the file does.
         durable = any(job.submission.attributes for job in pending)
         _or_fail(pending[0].submission, lambda: jar.journal.append(entries, durable))
     except JarError:
@@ -154,7 +154,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
         raise
     finally:
         for job in pending:
-            with contextlib.suppress(OSError):  # what was to be written was synced
+            with contextlib.suppress(OSError):  # its content was synced
                 os.close(job.descriptor)
     moved = []
     for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
@@ -162,7 +162,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
             moved.append(_move_to_unclaimed(jar, job, entry))
             names.append(job.name)
         except OSError as error:
-            # Those not moved yet are not submitted: nothing of them stays behind.
+            # Jobs that were not moved are not submitted. Remove their files.
             for left in pending[number:]:
                 with contextlib.suppress(OSError):
                     os.unlink(left.path)
@@ -170,16 +170,16 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
                 jar.journal.append(moved)
             raise SubmitFailed(path=job.submission.what, reason=explain_at(error, job.path)) from error
     with contextlib.suppress(OSError):
-        jar.journal.append(moved)  # the jobs are in; what could not be journaled a scan will find
+        jar.journal.append(moved)  # the jobs are submitted; if this fails, a scan finds them
     for category in {job.submission.category for job in pending}:
-        sync_directory(jar.layout.jar_directory(category))
+        sync_directory(jar.layout.category_directory(category))
 
 
 def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
-    """Write the files of many jobs into a new directory of a change (layout.staged), where nothing takes them for jobs, in
-    sub-directories as unclaimed's, and make them durable. batches/release.py makes them claimable.
+    """Write the files of many jobs into a new directory of a change (layout.staged), and make them durable. Nothing takes them
+    for jobs there. The sub-directories are those of unclaimed. batches/release.py makes the jobs claimable.
 
-    Raises SubmitFailed, BadPriority, BadIdentifier, BadAttribute, NotExecutable; what was written is for the caller to remove.
+    Raises SubmitFailed, BadPriority, BadIdentifier, BadAttribute, NotExecutable; the caller then removes what was written.
     """
     what = chunk[0]
     pending: list[_Limbo] = []
@@ -198,14 +198,14 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
             _or_fail(what, lambda path=path: sync_directory(path))  # type: ignore[misc]
     finally:
         for job in pending:
-            with contextlib.suppress(OSError):  # what was to be written was synced
+            with contextlib.suppress(OSError):  # its content was synced
                 os.close(job.descriptor)
 
 
 def _make_category(jar: Jar, category: str) -> None:
     if not category:
         return
-    path = jar.layout.jar_directory(category)
+    path = jar.layout.category_directory(category)
     try:
         make_directory(path, 0o777 & ~jar.umask)
         if jar.is_for_group:
@@ -219,11 +219,11 @@ def _make_category(jar: Jar, category: str) -> None:
 
 
 def _name_place(path: str, reason: str) -> str:
-    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own
+    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own path
 
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
-    """Make the job's file in limbo, or a directory in it, without its run bit until it is whole."""
+    """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
     name = make_name(submission.priority, submission.identifier)
     path = f"{directory}/{name}"
     try:
@@ -239,8 +239,8 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
 
 
 def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any], str]:
-    """Write one job's file, anew where an earlier try left something: the name is ours alone. Returns its descriptor,
-    the attributes in it, and the sum of its beginning."""
+    """Write one job's file. What an earlier try left is replaced: the name is ours alone. Returns the file's descriptor, the
+    attributes in it, and the sum of its beginning."""
     descriptor = create_anew(path, 0o600, os.O_RDWR)
     try:
         mode = 0o700
@@ -257,7 +257,7 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
             mode |= MARK
         os.fchmod(descriptor, mode | 0o070 if jar.is_for_group else mode)
     except (OSError, JarError):
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             os.close(descriptor)
             os.unlink(path)
         raise
@@ -265,7 +265,7 @@ def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mappi
 
 
 def _copy_file(path: str, target: int) -> int:
-    """Copy the contents; returns the mode for the copy. The file may have changed since it was looked at."""
+    """Copy a file's content; returns the mode for the copy. The file is checked again: it may have changed since."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -282,7 +282,7 @@ def _copy_file(path: str, target: int) -> int:
 
 
 def _start_writing(pending: Sequence[_Limbo]) -> None:
-    """Have the kernel write all files at once, so that the fsyncs that follow find little to do."""
+    """Ask the kernel to write all files at once, so that the fsyncs that follow are short."""
     if len(pending) > 1 and hasattr(os, "posix_fadvise"):
         for job in pending:
             os.posix_fadvise(job.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -292,7 +292,7 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
     """Make the file durable; returns its `submitted` entry."""
 
     def write_again_and_sync() -> os.stat_result:
-        # A second fsync would not write what the one that failed dropped.
+        # A failed fsync may drop what it was to write, and a second one would not write that.
         descriptor, _, _ = _write_file(jar, job.submission, job.path)
         try:
             os.fsync(descriptor)
@@ -327,7 +327,7 @@ def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:
     try:
         move_under_own_name(job.path, path)  # COMMIT: from here the job is submitted
     except FileNotFoundError:
-        # Nobody but us takes a file of this name out of limbo: a rename that failed has happened, and a worker was quick.
+        # Only this process moves a file of this name out of limbo. So the rename happened, and a worker was quick.
         if look(job.path) is not None or not is_directory(os.path.dirname(path)):
             raise
     return first_move_entry(jar.layout, submitted)

@@ -1,1 +1,1 @@
-"""The worker: its loop, its directory, the background, its pulse, what it hears and says."""
+"""The worker: its loop, its directory, the background, its heartbeat, its orders and its log."""

@@ -1,9 +1,9 @@
-"""What a worker does after a job that failed: it goes on, leaves, or has a fresh worker take its place.
+"""What a worker does after a job that failed: it goes on, leaves, or lets a fresh worker take its place.
 
-The fresh worker is this process with a new program in it (execv): its process id, and with it the worker's name, directory,
-journaled start and whoever waits for it (a terminal, systemd, check_workers) stay, and nothing else of the old one does. So
-no instant is without a worker that orders reach, and failures leave no directories behind. Writes `pauses_until` and
-`failures_in_a_row` into worker.json; killed anywhere, the worker is dead as any other, and holds no job.
+The fresh worker is the same process with a new program (execv). The process id stays, and with it the worker's name, its
+directory, its journaled start, and its parent's hold on it (a terminal, systemd, check_workers). Nothing else stays. So orders
+always reach a worker, and failures leave no directories behind. Writes `pauses_until` and `failures_in_a_row` into worker.json.
+A kill at any point leaves an ordinary dead worker that holds no job.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from jobjar.shared_disk.umask import return_umask
 from jobjar.units import format_seconds
 from jobjar.version import VERSION
 
-# What a worker does when all that it has under way has ended: it leaves; it pauses; then a fresh one takes its place.
+# What a worker does once all its jobs have ended: it leaves; or it pauses, and then a fresh worker takes its place.
 LEAVING = "leaving"
 RESTING = "resting"
 RESTARTING = "restarting"
-# Doubled so often a pause is longer than any limit.
+# A pause that was doubled so often is longer than any limit.
 _MOST_DOUBLINGS = 60
 
 
 class AfterFailure:
-    """The failures of a worker: how many in a row, and what it is to do after the last one."""
+    """The failures of a worker: how many in a row, and what it does after the last one."""
 
     def __init__(self, settings: Settings, in_a_row: int = 0) -> None:
         self._settings = settings
         self.in_a_row = in_a_row
-        # LEAVING or RESTING, after a failure.
+        # LEAVING or RESTING after a failure, else None.
         self.order: str | None = None
         self._until: float | None = None
 
     def note(self, kind: str, outcome: str) -> None:
-        """An attempt of a job of this kind ended so."""
+        """Count an attempt of a job of this kind, which ended with this outcome."""
         if outcome in (SUCCEEDED, PUBLISHED):
             self.in_a_row = 0
         elif outcome in (FAILED, TIMED_OUT):
@@ -58,26 +58,26 @@ class AfterFailure:
                 self.order = LEAVING if said == "yes" else RESTING
 
     def begin_pause(self, paths: WorkerPaths, now: float, log: Callable[[str], None]) -> None:
-        """Pause from now on (the disk's time), where that was not begun, and say so in the worker's worker.json."""
+        """Begin the pause, unless it has begun, and note its end in worker.json. `now` is the disk's time."""
         if self._until is not None:
             return
-        # Of what was under way with the failed job something may have succeeded since: then the row is over, and was one.
+        # Another job of this worker may have succeeded since. Then the count is 0, and the pause is that after one failure.
         doublings = min(max(self.in_a_row - 1, 0), _MOST_DOUBLINGS)
         pause_s = min(self._settings.failure_pause_s * 2.0**doublings, self._settings.longest_failure_pause_s)
         self._until = time.monotonic() + pause_s
         after = "a failure" if self.in_a_row <= 1 else f"{self.in_a_row} failures in a row"
         log(f"after {after} a fresh worker takes this one's place in {format_seconds(pause_s)}")
-        with contextlib.suppress(OSError, ValueError):  # then the report calls it idle
+        with contextlib.suppress(OSError, ValueError):  # the report calls it idle then
             _note(paths, pauses_until=round(now + pause_s, 3), failures_in_a_row=self.in_a_row)
 
     def left_s(self) -> float:
-        """How much of the pause is left."""
+        """How many seconds of the pause are left."""
         return 0.0 if self._until is None else self._until - time.monotonic()
 
 
 class Predecessor(NamedTuple):
     """The worker whose place a fresh one takes: its name and id, its failures in a row, whether its output goes to its
-    worker.log, and the program that it was started by."""
+    worker.log, the program that started it, and whether root may run others' jobs (`--as-root-for-group`)."""
 
     name: str
     worker_id: str
@@ -88,7 +88,7 @@ class Predecessor(NamedTuple):
 
 
 def read_predecessor(text: str) -> Predecessor:
-    """What `begin_afresh` told. Raises ValueError, TypeError."""
+    """Parse what `begin_afresh` passed to this program. Raises ValueError, TypeError."""
     return Predecessor(**json.loads(text))
 
 
@@ -101,15 +101,15 @@ def begin_afresh(
     raised: Container[int],
     log: Callable[[str], None],
 ) -> None:
-    """Become a fresh worker with the same options. Returns only where that cannot be, or where one of the signals `orders` has
-    been `raised`: then this worker is to leave."""
+    """Become a fresh worker with the same options. Returns only if that is impossible, or if one of the signals `orders` is
+    among the `raised` ones. This worker has to leave then."""
     if not os.path.exists(__file__):
         log("its software was moved or changed while it ran, so that no fresh worker can be started; this one leaves")
         return
-    # What comes from now on waits for the fresh worker's handlers: without one, these signals would kill it.
+    # Signals that come from now on wait for the fresh worker's handlers. Before it has them, these signals would kill it.
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)
     named = [name.removeprefix(STORAGE_CATEGORY) if is_storage else name for name in categories]
-    # The library that a jar carries is found by its programs only.
+    # Only a jar's own programs find the library that the jar carries.
     carrier = home_of_library()
     program = ["-P", "-m", "jobjar.programs.start_worker"] if carrier is None else [f"{carrier}/bin/start_worker"]
     words = [sys.executable, *program, "--foreground", "--home", home]
@@ -120,15 +120,15 @@ def begin_afresh(
         if not any(number in raised for number in orders):
             return_umask()
             os.execv(sys.executable, words)
-    except (OSError, ValueError) as error:  # an empty name: nobody knows where Python is
+    except (OSError, ValueError) as error:  # ValueError: sys.executable is empty, so Python's path is unknown
         log(f"no fresh worker could be started ({sys.executable or 'python'}: {error}); this one leaves")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, orders)
 
 
 def end_pause(paths: WorkerPaths) -> None:
-    """Say in a worker's worker.json that a fresh worker, perhaps of another version, has its place. Raises OSError."""
-    with contextlib.suppress(Unreadable):  # damaged since it was read: that was said
+    """Note in worker.json that the pause is over, and the fresh worker's version. Raises OSError."""
+    with contextlib.suppress(Unreadable):  # it was damaged after it was read; a warning was logged
         _note(paths, pauses_until=0.0, version=VERSION)
 
 
@@ -138,7 +138,7 @@ def _note(paths: WorkerPaths, **fields: Any) -> None:
 
 
 def is_own_place(paths: WorkerPaths, worker_id: str, identity: ProcessIdentity) -> bool:
-    """Whether a worker's directory is that of a worker of this id, in this process, which has not ended. Raises OSError."""
+    """Whether a directory belongs to the worker of this id, which runs in this process and has not ended. Raises OSError."""
     try:
         said = read_document(paths.identity_file, WORKER)
         process = ProcessIdentity(

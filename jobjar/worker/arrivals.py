@@ -1,6 +1,7 @@
-"""Sees that something came into the directories that a worker asks: inotify tells of this node, one look a directory of others.
+"""Notice new files in the directories that a worker asks for jobs.
 
-On a network disk the looks become rare when nothing has come for long. Reads the times of directories; writes nothing.
+Inotify reports files from this node. A look at each directory's time shows those from other nodes. On a network disk the looks
+become rare when nothing has come for long. Reads the times of directories; writes nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections.abc import Callable, Sequence
 from jobjar.processes.wake import DirectoryWatch
 from jobjar.shared_disk.change_times import SETTLED_S, Looks
 
-# Looks are this share of the time apart in which nothing came: what comes then is seen after a tenth of that at most.
+# The time between two looks, as a share of the time without arrivals. So an arrival waits at most a tenth of that time.
 _SHARE = 0.1
 
 
 class Backoff:
-    """How long to wait between two looks at a network disk: `least_s` at first, and the longer the longer nothing has come, up
-    to `most_s`."""
+    """The time between two looks at a network disk: `least_s` at first. It grows up to `most_s` while nothing comes."""
 
     def __init__(self, least_s: float, most_s: float) -> None:
         self._least_s = least_s
@@ -27,7 +27,7 @@ class Backoff:
         self._came_at = time.monotonic()
 
     def reset(self) -> None:
-        """Something has come."""
+        """Begin again at `least_s`: something has come."""
         self._came_at = time.monotonic()
 
     def interval_s(self) -> float:
@@ -35,8 +35,8 @@ class Backoff:
 
 
 class Arrivals:
-    """What came into `directories` since they were last scanned. `looks`: how to look at them on a network disk; None on a local
-    one. `disk_now` tells the disk's time, `backoff` when a worker looks that has nothing to do."""
+    """Arrivals in `directories` since the last scan. `looks` looks at them on a network disk; it is None on a local one.
+    `disk_now` returns the disk's time. `backoff` sets how often an idle worker looks."""
 
     def __init__(
         self, directories: Sequence[str], looks: Looks | None, disk_now: Callable[[], float], backoff: Backoff
@@ -49,30 +49,30 @@ class Arrivals:
         self._seen: list[int] = []
 
     def begin_scan(self) -> None:
-        """Count from now. Before the scan, or what comes between it and a sleep would be told by nobody."""
+        """Count arrivals from now on. Call this before the scan, or arrivals between the scan and a sleep would be missed."""
         self.watch()
         self._seen = self._look()
 
     def watch(self) -> None:
-        """Be woken by what comes, also into directories that were not there before."""
+        """Watch the directories, including any that are new since the last call."""
         self._watch.watch(self._directories)
 
     def descriptors(self) -> list[int]:
         return self._watch.descriptors()
 
     def any(self, max_age_s: float = 0.0) -> bool:
-        """Whether something came, as far as a look tells that is at most `max_age_s` old."""
+        """Whether something came. A look that is at most `max_age_s` old is good enough."""
         return self._watch.drain() or self._look(max_age_s) != self._seen
 
     def is_settled(self) -> bool:
-        """Whether whatever comes will be told, by another time of a directory; always asked for on network disks alone."""
+        """Whether every further arrival changes a directory's time. Always false on a local disk."""
         return self._looks is not None and self._looks.is_settled(self._seen)
 
     def close(self) -> None:
         self._watch.close()
 
     def _look(self, max_age_s: float = 0.0) -> list[int]:
-        """When the directories were changed last."""
+        """When each directory was last changed, in nanoseconds; 0 if it is missing."""
         if self._looks is not None:
             found = self._looks.changed_ns(self._directories, max_age_s)
             changed = [found[path] for path in self._directories]
@@ -80,7 +80,7 @@ class Arrivals:
             changed = [_changed_ns(path) for path in self._directories]
         now = self._disk_now()
         return [
-            # In whole seconds: more may come in the same one.
+            # This disk keeps whole seconds, and more may come within this one. So the value is made to differ at each look.
             each + 1 + time.monotonic_ns() % 999_999_999
             if each and each % 1_000_000_000 == 0 and now - each / 1e9 < SETTLED_S
             else each

@@ -1,6 +1,6 @@
-"""Start workers in the background: daemonise first, then open files (python-daemon closes inherited ones).
+"""Start workers in the background. Daemonise first and open files afterwards: python-daemon closes inherited ones.
 
-The starting process waits until the worker has its directory, or says why it has none.
+The starting process waits until the worker has its directory, or reports why it has none.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def run_in_foreground(
     is_storage: bool = False,
     predecessor: Predecessor | None = None,
 ) -> None:
-    """Be a worker until it is told to leave. With `to_log`, standard output and error become its worker.log. A storage worker
-    asks these categories alone.
+    """Run a worker in this process until it leaves. With `to_log`, standard output and error go to its worker.log. A storage
+    worker asks only these categories.
 
-    `ready` is called with the worker's name once it has its directory. `predecessor`: whose place in this process it takes.
-    Raises as Worker.start, but for NameTaken.
+    `ready` is called with the worker's name once it has its directory. `predecessor` is the worker whose place in this process
+    it takes. Raises the errors of Worker.start, except NameTaken.
     """
     from jobjar.worker.loop import Worker
 
@@ -45,7 +45,7 @@ def run_in_foreground(
             worker.start()
             break
         except NameTaken:
-            continue  # in another container that has the same process id and name; the next name is free, or the one after
+            continue  # a worker in another container, with the same node name and process id, was quicker; try the next name
     try:
         descriptor = open_common_file(worker.paths.log, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
@@ -69,7 +69,7 @@ def run_in_foreground(
 
 
 def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> str:
-    """Start a worker in the background, or a storage worker; returns its name. Raises WorkerFailed with what it said."""
+    """Start a worker (or a storage worker) in the background; returns its name. Raises WorkerFailed with its message."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -78,7 +78,7 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
-    with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored nobody has to
+    with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, the kernel has reaped it
         os.waitpid(child, 0)
     if not answer.startswith(_READY):
         raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
@@ -86,13 +86,13 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
 
 
 def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool) -> None:
-    """Never returns: this process, and the two that detaching takes, exit here."""
+    """Never returns: this process and the two that detaching makes exit here."""
     status = 1
     try:
         import daemon
 
         jar.take_umask()
-        # No signal is touched: python-daemon would ignore those of a terminal, in each job too.
+        # No signal is changed. By default python-daemon ignores a terminal's signals, and each job would inherit that.
         with daemon.DaemonContext(
             detach_process=True,
             files_preserve=[writer],
@@ -108,7 +108,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
             run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
         status = 0
     except (JarError, OSError) as error:
-        with contextlib.suppress(OSError):  # the worker had begun: nobody listens any more
+        with contextlib.suppress(OSError):  # the worker had started, so the starting process has closed the pipe
             os.write(writer, _FAILED + printable(str(error)).encode())
     except Exception:
         import traceback
@@ -121,10 +121,10 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
 
 
 def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> list[str]:
-    """Start workers until this node runs JJ_MAX_WORKERS that are no storage workers, or JJ_MAX_STORAGE_WORKERS storage workers of
-    just these categories; returns the names of the new ones.
+    """Start workers until this node runs JJ_MAX_WORKERS ordinary workers, or JJ_MAX_STORAGE_WORKERS storage workers of exactly
+    these categories. Returns the names of the new ones.
 
-    Two at once take turns by a lock of this node. Raises WorkerFailed (NoneMayStart), LedgerBusy.
+    Two calls on one node take turns by a lock. Raises WorkerFailed, NoneMayStart, LedgerBusy.
     """
     from jobjar.control import check_may_start
     from jobjar.ledger.home import poll_for_lock

@@ -1,10 +1,10 @@
-"""Make a worker's directory, `workers/<node>.<pid>/`, and say in it and in the journal who the worker is.
+"""Make a worker's directory, `workers/<node>.<pid>/`, and record in it and in the journal who the worker is.
 
-It is made under another name, `.<node>.<pid>.<mark>.<random>.new` (shared_disk/creating.py), and renamed when it says whose it
-is: two containers may give their workers one process id and one node's name, and a rename does not replace a directory that is
-not empty. What a dead predecessor of the name left is set aside first; where a predecessor may live, or something of its jobs
-that this user may not end, the worker is called `<node>.<pid>-2`, or -3 …. Killed midway, the other name stays, and recovery on
-this node removes it (recovery/tidy.py).
+The directory is made under another name, `.<node>.<pid>.<mark>.<random>.new` (shared_disk/creating.py), and renamed once it says
+whose it is. Two containers may give their workers the same node name and process id, and a rename does not replace a directory
+that is not empty. A dead predecessor's directory is set aside first. If a predecessor may live, or if processes of its jobs
+remain that this user may not end, the worker is called `<node>.<pid>-2`, or -3 …. A kill midway leaves the other name, which
+recovery on this node removes (recovery/tidy.py).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.trees import remove_tree
 from jobjar.version import VERSION
 
-# So many silent namesakes say that nobody looks after them.
+# With so many silent workers of one name, it is clear that nobody looks after them.
 _MOST_NAMESAKES = 100
 
 
 def choose_worker_name(layout: Layout, identity: ProcessIdentity) -> str:
-    """A name for a new worker that no worker has who may live: `node.pid`, else `node.pid-2`, `node.pid-3` …. Raises OSError,
+    """A name for a new worker: `node.pid`, else `node.pid-2`, `node.pid-3` …. No worker that may live has it. Raises OSError,
     WorkerFailed."""
     if not sees_processes():
         reason = (
@@ -68,7 +68,7 @@ def make_worker_directory(
     categories: Sequence[str],
     is_storage: bool = False,
 ) -> None:
-    """Make the directory of a worker that starts. Raises NameTaken where another took its name meanwhile, OSError."""
+    """Make a new worker's directory. Raises NameTaken if another worker took its name meanwhile, OSError."""
     prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
     said = {
         "worker": paths.name,
@@ -96,9 +96,9 @@ def make_worker_directory(
             remove_tree(prepared.path)
         raise
     alias, target = jar.layout.claimed_alias(paths.name), target_in_claimed(jar.layout, paths.jobs)
-    with contextlib.suppress(FileExistsError):  # a predecessor's, which leads to the same place
+    with contextlib.suppress(FileExistsError):  # a predecessor's link, which leads to the same directory
         patiently(lambda: os.symlink(target, alias), alias)
-    # First the directory: whom it names recovery finds, and journals the end of.
+    # The entry comes after the directory: recovery finds the worker by its directory, and journals its end.
     jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
 
 

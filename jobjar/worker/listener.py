@@ -1,6 +1,6 @@
-"""What a worker hears while it works or sleeps: signals, control files, new jobs, the ends of children.
+"""What a worker listens to while it works or sleeps: signals, control files, new jobs, the ends of children.
 
-Reads the worker's control files and what wakes it; writes nothing. Signal handlers set a flag and nothing else.
+Reads the worker's control files and the descriptors that wake it; writes nothing. Signal handlers only set a flag.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ORDERS = (*END_NOW, STOP_AFTER_JOB)
 
 
 class Listener:
-    """One worker's ears; `asked` are the directories that it takes jobs from."""
+    """The listener of one worker. `asked` are the directories that it takes jobs from."""
 
     def __init__(self, jar: Jar, paths: WorkerPaths, asked: Sequence[str], disk_now: Callable[[], float]) -> None:
         self._layout = jar.layout
@@ -38,7 +38,7 @@ class Listener:
         self.arrivals = Arrivals(asked, looks, disk_now, Backoff(self._poll_time_s, jar.settings.pause_time_s))
 
     def start(self) -> None:
-        """Take signals from now on."""
+        """Handle signals from now on."""
         self.signals.take(ORDERS)
 
     def close(self) -> None:
@@ -55,29 +55,29 @@ class Listener:
         return STOP_AFTER_JOB in self.signals.raised
 
     def descriptors(self) -> list[int]:
-        """What can be read when there may be an order, or a child has ended."""
+        """Descriptors that become readable when an order may have come, or when a child has ended."""
         self._control_watch.watch([self._paths.path])
         self.signals.hear_children(True)
         return [*self.signals.descriptors(), *self._control_watch.descriptors()]
 
     def take_wake(self) -> bool:
-        """Take what woke this worker; returns whether it was more than the end of a child, which is reaped."""
+        """Take what woke this worker, and reap children. Returns whether it was more than the end of a child."""
         is_told = self.signals.drain()
         return self._control_watch.drain() or is_told
 
     def pause(self) -> None:
-        """Wait for a moment, or a signal: where nothing else can be listened to."""
+        """Wait for a signal, or JJ_POLL_TIME at most. For times when nothing else can be listened to."""
         wait_readable(self.signals.descriptors(), self._poll_time_s)
 
     def sleep(self, seconds: float, is_paused: bool, for_jobs: bool, is_over: Callable[[], bool]) -> None:
-        """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan. `is_over` is asked at each waking,
-        once per JJ_POLL_TIME at least. On a network disk others' orders and submissions are looked for less often the longer
-        nothing has come (`Backoff`); what comes on this node wakes at once."""
+        """Sleep until an order comes, or (`for_jobs`) a submission since the last scan, or until `is_over()`. That is asked at
+        each waking, at least once per JJ_POLL_TIME. Orders and submissions on this node wake at once. On a network disk the
+        looks for those of other nodes become rarer while nothing comes (`Backoff`)."""
         until = time.monotonic() + seconds
         self._control_watch.watch([self._paths.path, self._layout.workers])
         self.arrivals.watch()
         self.signals.hear_children(True)
-        # Looked at again after the watch was set: what came before raises nothing there.
+        # The first turn looks at the control files in any case: the watch does not report what came before it was set.
         is_woken, own_changed_ns = True, None
         while not self.is_told_to_end() and not self.is_told_to_stop():
             left_s, interval_s = until - time.monotonic(), self.arrivals.backoff.interval_s()
@@ -86,7 +86,7 @@ class Listener:
             is_told = self.control_files.look(is_woken, interval_s) != (False, is_paused)
             if own_changed_ns is None:
                 own_changed_ns = self.control_files.own_changed_ns
-            if is_told or own_changed_ns != self.control_files.own_changed_ns:  # its directory may have been taken away
+            if is_told or own_changed_ns != self.control_files.own_changed_ns:  # the worker's directory may be gone
                 break
             descriptors = [*self.signals.descriptors(), *self._control_watch.descriptors()]
             if for_jobs:
@@ -99,6 +99,6 @@ class Listener:
 
 
 def spread_s(pause_time_s: float) -> float:
-    """JJ_PAUSE_TIME, up to 10 % and at most 10 s longer or shorter at random (guide)."""
+    """JJ_PAUSE_TIME in seconds, made longer or shorter at random by up to 10 %, but by at most 10 s (guide)."""
     most_s = min(pause_time_s * 0.1, 10.0)
     return pause_time_s + random.uniform(-most_s, most_s)

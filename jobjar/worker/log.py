@@ -1,7 +1,7 @@
-"""What a worker says: lines with the time before them, to standard error and its worker.log.
+"""A worker's log: lines with the time before them, on standard error and in its worker.log.
 
-On a network disk each line would cost an operation, and each new process one that waits for it (a job's process closes what
-it inherits, and that sends what was written): there what is said of each job is put off, for a second at most.
+On a network disk each line would cost an operation, and each new job's process would wait for it: it closes the files that it
+inherits, and a close sends what was written. So there the lines about each job are put off, for about a second at most.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PUT_OFF_S = 1.0
 
 
 class WorkerLog:
-    """`write` writes at once, with all that was put off before; `write_later` may put off."""
+    """`write` writes at once, after all lines that were put off. `write_later` may put a line off."""
 
     def __init__(self, puts_off: bool) -> None:
         self.descriptors = [2]
@@ -29,7 +29,7 @@ class WorkerLog:
         self.flush()
 
     def write_later(self, line: str) -> None:
-        """Write what nobody waits for."""
+        """Write a line that nobody waits for."""
         if not self._waiting:
             self._since = time.monotonic()
         self._add(line)
@@ -41,7 +41,7 @@ class WorkerLog:
         self._waiting.append(f"{now} {line if line.isprintable() else printable(line)}\n")
 
     def flush(self) -> None:
-        """Write what was put off."""
+        """Write the lines that were put off."""
         if self._waiting:
             text = "".join(self._waiting).encode("utf-8", "replace")
             self._waiting.clear()

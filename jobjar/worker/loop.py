@@ -1,7 +1,7 @@
-"""A worker: claim, run, complete, and again, as the guide's pseudocode has it.
+"""A worker: it claims, runs and completes jobs, as the guide's pseudocode has it.
 
-`step()` is one turn and never sleeps longer than a job runs; `run()` repeats it and sleeps between. Makes and keeps
-`workers/<node>.<pid>/`. Killed anywhere, its process is gone and its directory says what it held; recovery returns that.
+`step()` is one turn, and never sleeps longer than a job runs. `run()` repeats it, and sleeps between turns. Makes and keeps
+`workers/<node>.<pid>/`. A kill at any point leaves that directory, which shows the jobs that it held; recovery returns them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobjar.job_file.names import new_id
 from jobjar.liveness import this_process
 from jobjar.processes.session import adopt_orphans
 from jobjar.recovery.lease import Leases
-from jobjar.roster import note_end
+from jobjar.roster import journal_end
 from jobjar.shared_disk.files import is_taken_away
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.complete import complete, give_back_unrun, return_strays
@@ -48,21 +48,21 @@ from jobjar.worker.next_job import ClaimGivenUp, NextJob, asked_categories
 from jobjar.worker.preload import load_what_may_be_needed
 from jobjar.worker.pulse import Pulse, sync_journal
 
-# What one turn came to.
+# The results of one turn.
 RAN = "ran"
 IDLE = "idle"
 PAUSED = "paused"
 STOPPED = "stopped"
 ENDED = "ended"
 REFUSED = "refused"
-# Nothing was claimed yet, and there is more to be tried: what has come to an end is this turn, which is short.
+# Nothing was claimed yet, and there are more jobs to try. Turns are short, so that the worker looks at its orders.
 LOOKING = "looking"
 
 _REFUSED_PAUSE_S = 5.0
 
 
 class Worker:
-    """One worker process. Make it after daemonising: it opens files and takes signals."""
+    """One worker process. Make it after daemonising: it opens files and handles signals."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Worker:
         self._worker_log = worker_log
         self._log_later = worker_log.write_later if worker_log is not None else log
         self.identity = this_process()
-        # A fresh worker that takes a predecessor's place is that one to everybody else.
+        # A fresh worker in a predecessor's place keeps its name and id: to everybody else it is the same worker.
         self._has_place = predecessor is not None and is_own_place(
             jar.layout.worker(predecessor.name), predecessor.worker_id, self.identity
         )
@@ -93,7 +93,7 @@ class Worker:
         self._is_storage = is_storage
         self.interval_s = jar.settings.poll_time_s
         self._pulse = Pulse(jar, self.paths, log)
-        asked = [jar.layout.jar_directory(category) for category in self.claimer.categories]
+        asked = [jar.layout.category_directory(category) for category in self.claimer.categories]
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
@@ -106,14 +106,14 @@ class Worker:
     # Beginning and end
 
     def start(self) -> None:
-        """Make the worker's directory and take signals. Raises UnsafeJar, RootForGroup, CannotUseJar, NoneMayStart, NameTaken,
-        WorkerFailed."""
+        """Make the worker's directory and handle signals. Raises UnsafeJar, RootForGroup, CannotUseJar, NoneMayStart,
+        NameTaken, WorkerFailed."""
         patience.log, patience.may_wait = self.log, lambda: not self.is_told_to_end()
         patience.beat, patience.between_pieces = self._pulse.beat_meanwhile, self._next_job.between_pieces
         self.jar.check_is_safe()
         self.jar.check_who_runs_jobs()
         self.jar.check_is_writable()
-        if not self._has_place:  # else it leaves as any other worker that is told to stop
+        if not self._has_place:  # a fresh worker in its predecessor's place stops as any running worker does
             control.check_may_start(self.jar.layout)
         self.jar.take_umask()
         try:
@@ -127,30 +127,30 @@ class Worker:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
         adopt_orphans()
         load_what_may_be_needed()
-        gc.freeze()  # what is here now stays, and a job makes few cycles: the collector need not look after every job
+        gc.freeze()  # objects that exist now stay, and a job makes few cycles: the collector need not run for every job
         gc.set_threshold(50_000)
         self._listener.start()
         self._places = Workplaces(self.claimer)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
-        """Say good-bye: the worker's directory stays, and says that it ended and why."""
+        """End the worker. Its directory stays, and records that it ended, and why."""
         self._pulse.stop()
         if self._juggler is not None:
             self._juggler.close()
         if self._places is not None:
             self._remove_leavings()
-            with contextlib.suppress(OSError):  # recovery gives them back
+            with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
             with contextlib.suppress(OSError):
                 os.unlink(self.jar.layout.claimed_alias(self.name))
         try:
             state = roster.read_worker(self.jar.layout, self.name)
             if state is not None:
-                note_end(self.jar, state, round(self.disk_now(), 6), reason)
+                journal_end(self.jar, state, round(self.disk_now(), 6), reason)
         except OSError as error:
             self.log(f"the end of this worker could not be recorded: {error.strerror}")
-        # Either: it may still be on its way out.
+        # Two paths are checked, because a removal may still be under way.
         if is_taken_away(self.paths.jobs) or is_taken_away(self.paths.identity_file):
             self.log(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         sync_journal(self.jar.journal)
@@ -164,8 +164,8 @@ class Worker:
     # The loop
 
     def run(self) -> str:
-        """Work until told to leave; returns why: ENDED, STOPPED, LEAVING, or RESTARTING, where a fresh worker is to take this
-        one's place (`begin_afresh`)."""
+        """Work until the worker has to leave. Returns the reason: ENDED, STOPPED, LEAVING, or RESTARTING if a fresh worker is
+        to take this one's place (`begin_afresh`)."""
         while True:
             result = self.step()
             if result in (ENDED, STOPPED, LEAVING, RESTARTING):
@@ -184,11 +184,12 @@ class Worker:
                 self._listener.pause()
 
     def step(self) -> str:
-        """One turn of the lifecycle: at most one job. Returns what it came to; REFUSED, once said, while the disk refuses."""
+        """One turn of the lifecycle, with at most one job. Returns its result: REFUSED while the disk refuses. A refusal is
+        logged once."""
         try:
             result = self._turn()
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.tell_refusal(error)
+            self.log_refusal(error)
             return REFUSED
         except ImportError as error:
             self.note_unfit(error)
@@ -236,7 +237,7 @@ class Worker:
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
-        """Run one claimed job and end its attempt; a described one together with those that come meanwhile."""
+        """Run one claimed job and end its attempt. A described job runs together with those that come meanwhile."""
         if job.kind == DESCRIBED:
             self._juggler = self._juggler or Juggler(self)
             rest = self._juggler.juggle(job)
@@ -253,11 +254,11 @@ class Worker:
         verdict = decide(job, end, self.failures_before(job, end), now)
         held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.log, is_next_near=True)
         let_file_go(self.claimer, job)
-        self.note_end(job, end, verdict, held)
+        self.log_end(job, end, verdict, held)
         return self._after_work()
 
-    def note_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
-        """Say how an attempt ended; remember a failure after which this worker is to leave."""
+    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
+        """Log how an attempt ended, and count a failure, after which this worker may have to leave."""
         if held and end.outcome != INTERRUPTED:
             self._log_later(
                 f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}"
@@ -280,7 +281,7 @@ class Worker:
         return message
 
     def begin_afresh(self, is_logging: bool) -> str:
-        """Have a fresh worker take this one's place in this process. Returns only where that is not to be, and why."""
+        """Let a fresh worker take this one's place in this process. Returns only if none is to, or can: the reason to end."""
         self._pulse.stop()
         sync_journal(self.jar.journal)
         self._flush_log()
@@ -295,7 +296,7 @@ class Worker:
             self._worker_log.flush()
 
     def may_wait(self) -> bool:
-        """Whether to go on waiting for a disk that refuses."""
+        """Whether to go on waiting while the disk refuses."""
         self._pulse.beat()
         self._flush_log()
         return not self.is_told_to_end()
@@ -305,7 +306,7 @@ class Worker:
         give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.log)
 
     def _remove_leavings(self) -> None:
-        """What is put off while there are jobs: removing the last one's empty scratch directory, and links."""
+        """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and spent links."""
         if self._places is not None:
             self._places.discard_spares()
         remove_spent_links(self.claimer)
@@ -313,7 +314,7 @@ class Worker:
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
         return count_failures(self.jar, job, end)
 
-    # Host (described/lifecycle.py, described/juggle.py): what juggling needs of a worker
+    # The protocols Host (described/lifecycle.py) and JugglingHost (described/juggle.py): what juggling needs of a worker
 
     def disk_now(self) -> float:
         return self._pulse.disk_now()
@@ -336,15 +337,16 @@ class Worker:
         except ClaimGivenUp:
             return None
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.tell_refusal(error)
+            self.log_refusal(error)
             return None
         finally:
             self.claimer.is_ahead = False
         self._refusals.end_all(self.log)
         return job
 
-    def tell_refusal(self, error: Exception) -> None:
-        # What a claim left in jobs/ on its way back goes first: a rename is judged by what lies there.
+    def log_refusal(self, error: Exception) -> None:
+        # A failed claim may have left a file in jobs/. Give it back before the next claim, which judges its rename by the files
+        # there.
         self._has_strays = True
         self._refusals.tell_error(error, self.log)
 
@@ -358,7 +360,7 @@ class Worker:
     # Sleeping and being woken
 
     def _sleep(self, seconds: float, for_jobs: bool, is_paused: bool = False) -> None:
-        """Sleep, but not past an order, or (`for_jobs`) a submission since the last scan, or a due retry."""
+        """Sleep until an order comes, or (`for_jobs`) a submission since the last scan, or a retry is due."""
         sync_journal(self.jar.journal)
         self._flush_log()
         if for_jobs:
@@ -371,7 +373,7 @@ class Worker:
 
         self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
 
-    # Watch (attempts/attempt.py): what ends a running attempt early
+    # The protocol Watch (attempts/attempt.py): what ends a running attempt early
 
     def between_pieces(self) -> None:
         refresh(self.claimer, self.disk_now())

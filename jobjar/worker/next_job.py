@@ -1,6 +1,7 @@
-"""Find and claim a worker's next job: by its ledger, by a private one while that cannot be used, by a look at the directories.
+"""Find and claim a worker's next job: by the ledger, by a private ledger while that cannot be used, or by a scan.
 
-Writes the ledger; stages/claim.py moves the job. Killed anywhere, the job is unclaimed or held, as that says.
+Writes the ledger; stages/claim.py moves the job. A kill at any point leaves the job unclaimed, or held by a dead worker, as
+stages/claim.py says.
 """
 
 from __future__ import annotations
@@ -26,31 +27,31 @@ from jobjar.shared_disk.patience import patience
 from jobjar.stages.claim import claim_next
 from jobjar.worker.arrivals import Arrivals
 
-# Scanning directories for hand-made submissions takes at most this share of a worker's time.
+# Scans of the directories for hand-made submissions take at most this share of a worker's time.
 _SCAN_SHARE = 0.05
 _PRIVATE_LEDGER_FOR_S = 30.0
-# How long new files are looked at in one go: the ledger's lock is held meanwhile, and orders wait.
+# How long one scan looks at new files. Meanwhile the ledger's lock is held, and orders wait.
 _SCAN_S = 0.2
-# A worker whose directories on a network disk are empty goes through all of them, whatever their times say, after so many
-# pauses, and takes in what others did as often as this.
+# For a worker whose directories on a network disk are empty: after so many pauses it lists them all, whatever their times say;
+# and it folds other nodes' journals this often.
 _QUIET_PAUSES = 30
 _KEEP_UP_S = 300.0
 
 
 class ClaimGivenUp(Exception):
-    """The worker is to end, and was in the midst of what takes long."""
+    """The worker was told to end during a long search for a job."""
 
 
 def asked_categories(named: tuple[str, ...] | list[str], is_storage: bool = False) -> tuple[str, ...]:
-    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide); of a storage
-    worker those named alone."""
+    """The categories that a worker asks, in order: its node's, those named, the uncategorized jobs (guide). A storage worker
+    asks only those named."""
     if is_storage:
         return tuple(dict.fromkeys(named))
     return tuple(dict.fromkeys((node_name(), *named, "")))
 
 
 class NextJob:
-    """What a worker asks for jobs. `disk_now` tells the disk's time."""
+    """Finds and claims a worker's jobs. `disk_now` returns the disk's time."""
 
     def __init__(
         self,
@@ -80,11 +81,11 @@ class NextJob:
 
     @property
     def has_more(self) -> bool:
-        """Whether the last claim that found nothing came to an end before it had tried all there is."""
+        """Whether the last claim found nothing and stopped before it had tried all jobs."""
         return self._claimer.proposals.has_more or self._has_more_to_scan
 
     def claim(self) -> ClaimedJob | None:
-        """The next job; looks through the directories where the ledger knows none, and now and then anyway. Raises
+        """Claim the next job. Scans the directories if the ledger knows of none, and from time to time anyway. Raises
         CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError, ClaimGivenUp."""
         self._is_claiming = True
         try:
@@ -97,8 +98,8 @@ class NextJob:
         return job
 
     def between_pieces(self) -> None:
-        """In the midst of folding much, say. Raises ClaimGivenUp where the worker is to end and only asks for a job: what was
-        not folded another does. The end of a job has to be written in any case."""
+        """Called between the pieces of long work, such as folding much. Raises ClaimGivenUp if the worker is told to end and
+        only seeks a job: another process folds the rest. The end of a job is never given up, because it has to be written."""
         patience.beat()
         if self._is_claiming and self._is_to_end():
             raise ClaimGivenUp
@@ -137,26 +138,24 @@ class NextJob:
             self._scan()
         job = claim_next(self._claimer, self._disk_now(), self._say)
         if has_scanned and self._jar.ledger_home.has_other_homes:
-            return (
-                job  # what has come since then the times of the directories tell; each further scan costs their server
-            )
+            return job  # the directories' times show later arrivals, and each further scan costs the file server
         if job is None and not self.has_more and not self._claimer.is_ahead:
-            # Whatever the scan itself found: it also folds, and a submission may have come with that.
+            # Try again even if the scan found no file: it also folds, and that may have brought a submission.
             self._scan()
             job = claim_next(self._claimer, self._disk_now(), self._say)
         return job
 
     def _scan(self) -> None:
-        """Take hand-made submissions into the ledger."""
+        """Enter hand-made submissions into the ledger."""
         started = time.monotonic()
         self._arrivals.begin_scan()
         self._jar.journal.flush()
         self._has_more_to_scan = False
         with self._jar.ledger.writing() as connection:
-            # A file that the ledger does not know then has all of them opened.
+            # If a scan then finds a file that the ledger does not know, all journals are opened.
             fold_journals(connection, self._jar.layout, opens_all=self._opens_all)
             for category in self._claimer.categories:
-                check_path_is_safe(self._jar.layout.jar_directory(category))
+                check_path_is_safe(self._jar.layout.category_directory(category))
                 self._has_more_to_scan |= self._scan_category(connection, category)
         self._scan_took_s = time.monotonic() - started
         self._next_scan = time.monotonic() + max(self._jar.settings.poll_time_s, self._scan_took_s / _SCAN_SHARE)
@@ -164,13 +163,13 @@ class NextJob:
             self._next_scan = 0.0
 
     def _scan_category(self, connection: Any, category: str) -> bool:
-        """Returns whether there is more to be taken in. A directory that this user may not list is said once: what was submitted
-        there by programs is known without that."""
+        """Scan one category; returns whether there is more to enter. A directory that this user may not list is logged once.
+        Jobs that programs submitted there are known without a scan."""
         place, refusals = f"unclaimed/{category}/", self._claimer.refusals
         try:
             has_more = scan_category(connection, self._jar.layout, category, _SCAN_S, self._jar.open_journal)
         except PermissionError:
-            status = look(self._jar.layout.jar_directory(category))
+            status = look(self._jar.layout.category_directory(category))
             if not category or status is None:
                 raise
             refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
@@ -179,8 +178,8 @@ class NextJob:
         return has_more
 
     def keep_up(self, interval_s: float = 0.0) -> None:
-        """Fold what others did meanwhile, so that the end of a pause finds little to do; on a network disk if nobody on this node
-        has for `interval_s` seconds."""
+        """Fold the journals, so that little is left to do when a pause ends. On a network disk this is done only if no process
+        of this node has done it for `interval_s` seconds."""
         jar = self._claimer.jar
         if jar.ledger_home.has_other_homes and not others_are_due(jar.ledger_home.polled_file, interval_s):
             return
@@ -188,9 +187,8 @@ class NextJob:
             fold_journals(connection, jar.layout, opens_all=self._opens_all)
 
     def sleep_s(self, pause_s: float) -> float:
-        """How long a worker sleeps that found no job: `pause_s` seconds, but not past the time when a job may be claimed. Where
-        the directories on a network disk that it asks are empty, so that whatever comes is told by their times, many times as
-        long."""
+        """How long a worker without a job sleeps: `pause_s` seconds, but not past the time when a job may be claimed. On a
+        network disk it sleeps many times as long if its directories are empty: their times then show every arrival."""
         due_s = self.until_due_s()
         self._is_quiet = (
             due_s == float("inf")
@@ -201,21 +199,21 @@ class NextJob:
         return pause_s * _QUIET_PAUSES if self._is_quiet else min(pause_s, due_s)
 
     def _has_files(self, category: str) -> bool:
-        directory = self._jar.layout.jar_directory(category)
+        directory = self._jar.layout.category_directory(category)
         return any(
             not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False)
             for entry in list_directory(directory)
         )
 
     def may_go_on(self) -> bool:
-        """For a worker that sleeps: whether what kept a job from it is over. Raises OSError."""
+        """Whether a sleeping worker may get a job now that it could not have before. Raises OSError."""
         if self._is_quiet:
             self.keep_up(_KEEP_UP_S)
             return False
         return self._claimer.tokens.may_go_on()
 
     def until_due_s(self) -> float:
-        """How long it is until a delayed job may be claimed, or one that was passed over is to be looked at again."""
+        """Seconds until a delayed job may be claimed, or until a job that was passed over may be tried again."""
         passed_over = self._claimer.proposals.passed_over
         look_again_s = max(passed_over.next_end_s(), self._scan_took_s / _SCAN_SHARE) if passed_over else float("inf")
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self._jar.ledger.writing() as connection:

@@ -1,7 +1,7 @@
-"""What a worker may come to need, loaded when it starts: its software may be moved away or upgraded while it runs.
+"""Load at its start what a worker may need later: its software may be moved or upgraded while it runs.
 
-Left out is what fetches by http(s) (fsspec, aiohttp), which is large and which few jobs need. Where that cannot be loaded any
-more, its job goes back, and the worker leaves (described/juggle.py). Reads the package; writes nothing.
+The modules that fetch by http(s) (fsspec, aiohttp) are not loaded here: they are large, and few jobs need them. If they cannot
+be loaded later, the job goes back and the worker leaves (described/juggle.py). Reads the package; writes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import jobjar.publishing
 import jobjar.stages
 from jobjar.ledger.migrate import keep_migrations
 
-# Whole rooms; other rooms' modules that a worker imports late; what these, and Python itself, import late in turn.
+# Whole rooms. Then single modules: those of other rooms that a worker imports late, and what all these and Python itself import
+# late.
 _ROOMS = (
     *(jobjar.attempts, jobjar.described, jobjar.fetching, jobjar.ledger),
     *(jobjar.packages, jobjar.publishing, jobjar.stages),
@@ -44,7 +45,7 @@ _MODULES = (
 
 
 def load_what_may_be_needed() -> None:
-    """Import it all, and read the files that belong to it. What is not there at the start is missed where it is needed."""
+    """Import these modules, and read the schema files. A module that is missing now raises its error where it is needed."""
     rooms = (f"{room.__name__}.{module.name}" for room in _ROOMS for module in pkgutil.iter_modules(room.__path__))
     for name in (*rooms, *_MODULES):
         with contextlib.suppress(ImportError):  # a Python without lzma, say

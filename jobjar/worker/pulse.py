@@ -1,8 +1,8 @@
-"""A worker's pulse: its heartbeat, the disk's clock, the journal made durable, the snapshot published, each in its time.
+"""A worker's pulse: what it does by the clock. It beats, reads the disk's clock, syncs the journal, publishes the snapshot.
 
-Touches `workers/<node>.<pid>/heartbeat`. With leases a thread does that, so that nothing that a living worker may be busy
-with for long (a big scratch directory to remove, a ledger to fold anew, somebody who keeps a lock) costs it its job.
-A crash in here leaves nothing.
+Touches `workers/<node>.<pid>/heartbeat`. With leases a thread does that, so that a living worker keeps its job while it is busy
+for long: a big scratch directory to remove, a ledger to fold anew, a lock that another process keeps. A crash in here leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jobjar.settings.layers import heartbeat_interval_s
 from jobjar.shared_disk.creating import open_shared
 from jobjar.shared_disk.patience import FLICKER_S
 
-# On a local disk a crash of the machine costs at most this much of what was journaled.
+# On a local disk a crash of the machine loses at most the entries of this time.
 SYNC_INTERVAL_S = 1.0
-# How soon a heartbeat that the disk refused is tried again, where a lease depends on it.
+# The pause before a refused heartbeat is tried again, if a lease depends on it.
 _REFUSED_PAUSE_S = 1.0
-# How often a heartbeat is asked for the disk's time, where that costs something, and whether it is still the worker's.
+# How often, if a look at the heartbeat file costs an operation, its time is read, and whether it is still the worker's file.
 _CLOCK_S = 300.0
 
 
 class Pulse:
-    """What a worker does by the clock, whatever else it does."""
+    """What a worker does by the clock, whatever else it is doing."""
 
     def __init__(self, jar: Jar, paths: WorkerPaths, log: Callable[[str], None]) -> None:
         self._jar = jar
@@ -47,12 +47,13 @@ class Pulse:
         self._is_beating_alone = False
         self._is_refused = False
         self._heartbeat = -1
-        # Over a network to ask for the time is one more operation. A lease depends on the file being the one that is there.
+        # Over a network a look at the file's time is one more operation. With leases it is needed at each beat: the touched file
+        # has to be the one that other nodes see.
         self._looks_seldom = jar.ledger_home.has_other_homes and not jar.settings.lease_time_s
         self._next_clock = 0.0
 
     def start(self) -> None:
-        """Beat once, and with leases from now on until `stop`, whatever this process's main thread does."""
+        """Beat once. With leases, beat in a thread until `stop`, whatever the main thread does."""
         self.beat()
         if self._jar.settings.lease_time_s:
             self._is_beating_alone = True
@@ -64,7 +65,7 @@ class Pulse:
             self._close()
 
     def _beat_alone(self) -> None:
-        # Signals are for the main thread, which waits for them, and whose wait for a lock an alarm ends.
+        # Signals belong to the main thread: it waits for them, and an alarm ends its wait for a lock.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._is_ending.wait(
             min(self._interval_s, _REFUSED_PAUSE_S) if self._is_refused else self._interval_s
@@ -72,13 +73,13 @@ class Pulse:
             self._touch_heartbeat()
 
     def beat(self) -> None:
-        """Do what is due. Costs next to nothing where nothing is."""
+        """Do what is due. If nothing is, this costs almost nothing."""
         now = time.monotonic()
         self.beat_meanwhile()
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL_S
             sync_journal(self._jar.journal)
-            with contextlib.suppress(OSError):  # the home cannot be read: the old journal will do
+            with contextlib.suppress(OSError):  # the home cannot be read; go on with the old journal
                 self._jar.journal.follow()
         if now >= self._next_snapshot:
             self._next_snapshot = now + MAX_AGE_S / 5
@@ -88,14 +89,14 @@ class Pulse:
                 self._say(f"the snapshot was not published: {error}")
 
     def beat_meanwhile(self) -> None:
-        """The heartbeat alone, if it is due: for the midst of something else."""
+        """Only the heartbeat, if it is due. For use during long work."""
         now = time.monotonic()
         if now >= self._next_heartbeat and not self._is_beating_alone:
             self._next_heartbeat = now + self._interval_s
             self._touch_heartbeat()
 
     def disk_now(self) -> float:
-        """The disk's time, by the offset that the last heartbeat showed."""
+        """The disk's time, computed with the offset that the last heartbeat showed."""
         return time.time() + self._clock_offset_s
 
     def _touch_heartbeat(self) -> None:
@@ -109,10 +110,10 @@ class Pulse:
             self._is_refused = True
 
     def _touch(self) -> None:
-        """Touch the heartbeat, which tells the disk's time. It stays open: over a network each beat is one operation then.
-        Raises OSError."""
+        """Touch the heartbeat, and take the disk's time from it. The file stays open, so that over a network each beat is one
+        operation. Raises OSError."""
         if self._heartbeat >= 0:
-            with contextlib.suppress(OSError):  # another file may be there by now
+            with contextlib.suppress(OSError):  # another file may have its name by now
                 os.utime(self._heartbeat)
                 if self._looks_seldom and time.monotonic() < self._next_clock:
                     return
@@ -137,6 +138,6 @@ class Pulse:
 
 
 def sync_journal(journal: Journal) -> None:
-    """Make what was journaled outlive this node."""
+    """Sync the journal, so that its entries outlive a crash of this node."""
     with contextlib.suppress(OSError):
         journal.sync(FLICKER_S)

@@ -158,7 +158,7 @@ class Submitter:
         name = f"by-hand-{self._dropped}.{job['priority']}"
         home = self.storm.layout.home
         path = f"{home}/limbo/{name}"
-        directory = self.storm.layout.jar_directory(job.get("category", ""))
+        directory = self.storm.layout.category_directory(job.get("category", ""))
         os.makedirs(directory, exist_ok=True)
         try:
             with open(path, "w", encoding="utf-8") as file:

@@ -326,11 +326,11 @@ def test_no_clock_of_this_node_says_how_old_a_file_of_a_network_disk_is(
 
 
 def test_a_place_that_showed_the_same_to_another_process_a_while_ago_has_settled(tmp_path: Path, cache: Cache) -> None:
-    assert cache.first_look("at-1", 5.0) == 5.0
-    assert Cache(cache.path, 1 << 30).first_look("at-1", 9.0) == 5.0
+    assert cache.note_first_look("at-1", 5.0) == 5.0
+    assert Cache(cache.path, 1 << 30).note_first_look("at-1", 9.0) == 5.0
     (tmp_path / "cache/sums/at-1.seen").write_text("another-boot 1.0")
-    assert cache.first_look("at-1", 9.0) == 9.0
-    assert cache.first_look("at-1", 11.0) == 9.0
+    assert cache.note_first_look("at-1", 9.0) == 9.0
+    assert cache.note_first_look("at-1", 11.0) == 9.0
 
 
 def test_a_path_of_a_network_disk_is_kept_and_one_of_a_local_disk_is_not(

@@ -29,7 +29,7 @@ from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.looks import look_at_small
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_private_copy, rebuild_ledger
+from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_fresh_in_memory, rebuild_ledger
 from jobjar.ledger.reconcile_file import apply_difference, scan_category
 from jobjar.ledger.reconcile_jar import compare_jars, reconcile, reconcile_in_pieces
 from jobjar.ledger.snapshot import publish_snapshot
@@ -211,7 +211,7 @@ class World:
         """By hand, as the guide says: copy to limbo, move on."""
         key = self._new_key()
         written = Path(self.layout.limbo, name)
-        target = Path(self.layout.jar_directory(category), name)
+        target = Path(self.layout.category_directory(category), name)
         if written.exists() or target.exists():
             return
         written.write_text(f"#!/bin/sh\n# job {key}\n")
@@ -370,7 +370,7 @@ class World:
     def check_ledgers(self) -> None:
         """In whatever order a ledger read the journals, once it has read all and looked at the directories it says what
         every other says, and forgets nothing."""
-        fresh = open_private_copy(self.layout)
+        fresh = open_fresh_in_memory(self.layout)
         expected = dump_ledger(fresh)
         fresh.close()
         self._check_agrees("read in the other order", expected, self._folded_backwards())

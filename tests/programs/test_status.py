@@ -35,6 +35,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "workers",
         "limits",
         "renamed",
+        "unseen",
         "returned",
         "throttled",
         "outcomes",

@@ -38,7 +38,7 @@ def claim(claimer: Claimer) -> ClaimedJob:
     return job
 
 
-POINTS = ("_owner_stays", "identify_held", "end_orphans", "recover_job", "_remove_inner", "_note_death")
+POINTS = ("owner_stays", "identify_held", "end_orphans", "recover_job", "_remove_inner", "_journal_death")
 
 
 @pytest.mark.parametrize("point", POINTS)
