@@ -5,7 +5,7 @@ syncs it, and reads it back. Then a link gives the copy its name; a link never r
 temporary file, which the next handler on this node removes. Storing twice, or by two processes at once, leaves one file.
 
 Why a link and not moves.move: on a file system whose rename cannot refuse to overwrite (NFS), moves.move first takes the name
-with an empty file. A second handler, or one after a crash, would take that for different content.
+with a placeholder. A second handler, or one after a crash, would have to tell that from different content.
 
 Nothing leaves the storage path. Below it, each directory is opened by its name in the one above (openat). No link is followed,
 not even one to another directory in the storage path: if others may write there, a checked path may lead elsewhere when it is
