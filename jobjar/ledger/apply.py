@@ -16,6 +16,7 @@ from typing import Any
 from jobjar.jobname import priority_in_name
 from jobjar.journal import Entry
 from jobjar.layout import category_of_place, name_in_place
+from jobjar.ledger.counts import count_new_jobs, forget_minutes
 from jobjar.ledger.details import DETAILS, attempt_key, detail_rows
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 from jobjar.ledger.store import driver
@@ -123,6 +124,7 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
 WHERE ended_at IS NULL
    OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
        excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
+_ENDED_BEFORE = "SELECT ended_at FROM attempt WHERE job_uid = +? AND number = +? AND worker_uid = +?"
 # Whichever word stands, the process was one: a recovery, and who lost the job, may not know it.
 _KNOW_PROCESS = """
 UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""
@@ -205,6 +207,8 @@ class _Batch:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
+        if self.submissions:
+            count_new_jobs(connection)
 
     def _check(self, jobs: list[tuple[Any, ...]]) -> None:
         for rows, checks in (
@@ -238,6 +242,7 @@ class _Batch:
 
     def _write_attempts(self, connection: Any) -> None:
         """Write attempts: those that are new and ended, as most, whole."""
+        forget_minutes(connection, (row[6] for row in self.ends))
         claims, starts, ends = self.claims, self.starts, self.ends
         start_of, end_of = {row[:3]: row for row in starts}, {row[:3]: row for row in ends}
         if claims and len(start_of) == len(starts) and len(end_of) == len(ends):
@@ -250,6 +255,8 @@ class _Batch:
                 claims, starts, ends = (
                     [row for row in rows if row[:3] not in whole] for rows in (claims, starts, ends)
                 )
+        for row in ends:
+            forget_minutes(connection, connection.execute(_ENDED_BEFORE, row[:3]).fetchone() or ())
         for statement, rows in ((_CLAIM_ATTEMPT, claims), (_START, starts), (_END, ends)):
             if rows:
                 connection.executemany(statement, rows)

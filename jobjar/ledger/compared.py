@@ -49,7 +49,7 @@ def count_jobs(connection: Any) -> dict[str, int]:
     """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place; those that have none are left out."""
     query = (
         "SELECT CASE WHEN state = 'limbo' OR category = '' THEN state ELSE 'unclaimed/' || category END AS place, sum(jobs) "
-        "FROM job_count WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
+        "FROM job_count_report WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
     )
     return dict(connection.execute(query))
 
