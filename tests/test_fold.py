@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries, apply_entry
 from jobjar.ledger.apply_others import HISTORY_LENGTH
 from jobjar.ledger.ask_claiming import final_attempt
-from jobjar.ledger.counts import find_wrong_counts
+from jobjar.ledger.counts import count_minutes, count_new_jobs, find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger as dump_tables, fill_ledger
@@ -85,8 +86,11 @@ def new_ledger() -> Any:
 
 
 def dump_ledger(connection: Any) -> Dump:
-    """What a ledger says, whose counts are what its rows come to."""
-    assert find_wrong_counts(connection) == []
+    """What a ledger says, whose counts are what its rows come to, also once all are counted."""
+    for _ in range(2):
+        assert find_wrong_counts(connection) == []
+        count_new_jobs(connection, at_least=1)
+        count_minutes(connection)
     return dump_tables(connection)
 
 
@@ -210,18 +214,24 @@ def test_a_transaction_that_is_taken_back_leaves_its_entries_to_be_folded_again(
     assert dump_ledger(connection) == fold([SUBMITTED, INTO_UNCLAIMED, CLAIM])
 
 
-def test_attempts_that_end_in_one_minute_are_counted_however_their_entries_come() -> None:
-    entries = [SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED]
-    others = [[{**entry, "job": f"other{number:07}"} for entry in entries] for number in range(3)]
+def test_counts_are_right_whatever_is_told_of_minutes_and_jobs_that_are_counted_already() -> None:
+    now = time.time()
+    entries = [{**entry} for entry in (SUBMITTED, INTO_UNCLAIMED, CLAIM, ENDED, COMPLETED)]
     connection = new_ledger()
-    assert apply_entries(connection, entries) == 0
-    for some in others:
-        assert apply_entries(connection, some[:3]) == 0
-        assert apply_entries(connection, some[3:]) == 0
+    for number, age_s in enumerate((3600, 7200, 600, 600, 90_000, 10, 600)):
+        some = [{**entry, "job": f"other{number:07}"} for entry in entries]
+        some[3]["ended_at"] = now - age_s
+        assert apply_entries(connection, some[: number % 5]) == 0
+        dump_ledger(connection)
+        assert apply_entries(connection, some[number % 5 :]) == 0
+        dump_ledger(connection)
+    lost = {**ENDED, "job": "other0000002", "ended_at": now - 5, "outcome": "lost", "final": False}
+    assert apply_entries(connection, [lost]) == 0
     dump_ledger(connection)
-    assert connection.execute("SELECT outcome, is_final, attempts FROM attempt_count").fetchall() == [
-        ("succeeded", 1, 4)
-    ]
+    (counts,) = connection.execute("SELECT last_hour, last_day FROM outcome_report").fetchall()
+    assert counts == (3, 5)
+    states = connection.execute("SELECT * FROM state_report").fetchall()
+    assert states == connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
 
 
 def test_a_job_is_where_its_latest_move_took_it() -> None:

@@ -17,6 +17,7 @@ from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import DETAILS, attempt_key, detail_rows, thin_histories
 from jobjar.ledger.by_hand import FOUND
+from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 from jobjar.shared_disk.contents import is_time
 
@@ -215,16 +216,12 @@ class _Batch:
         for statement, values in self.others:
             connection.execute(statement, values)
         thin_histories(connection, self.variables)
+        if self.submissions:
+            count_new_jobs(connection)
 
     def _check(self, jobs: list[tuple[Any, ...]]) -> None:
-        for rows, checks in (
-            (self.moves, MOVES),
-            (self.claims, CLAIMS),
-            (self.starts, STARTS),
-            (self.ends, ENDS),
-            (self.submissions, SUBMISSIONS),
-            (jobs, JOBS),
-        ):
+        attempts = ((self.claims, CLAIMS), (self.starts, STARTS), (self.ends, ENDS))
+        for rows, checks in ((self.moves, MOVES), *attempts, (self.submissions, SUBMISSIONS), (jobs, JOBS)):
             check_rows(rows, checks)
 
     def _forget_unnamed(self, connection: Any) -> None:
@@ -235,8 +232,7 @@ class _Batch:
         connection.executemany(_FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
 
     def _write_submissions(self, connection: Any, rows: dict[str, tuple[Any, ...]]) -> None:
-        """Write the rows of submissions. Most jobs are new and were moved: these are written whole, and removed from
-        `rows`."""
+        """Write the rows of submissions. Most jobs are new and were moved: these leave `rows` and are written whole."""
         said = {submission[0]: submission for submission in self.submissions}
         whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
         if len(said) == len(self.submissions) and _add_jobs(connection, whole) == len(whole):
@@ -248,6 +244,7 @@ class _Batch:
 
     def _write_attempts(self, connection: Any) -> None:
         """Write attempts. Most are new and have ended: these are written whole."""
+        forget_minutes(connection, (row[6] for row in self.ends))
         claims, starts, ends = self.claims, self.starts, self.ends
         start_of, end_of = {row[:3]: row for row in starts}, {row[:3]: row for row in ends}
         if claims and len(start_of) == len(starts) and len(end_of) == len(ends):
@@ -260,6 +257,7 @@ class _Batch:
                 claims, starts, ends = (
                     [row for row in rows if row[:3] not in whole] for rows in (claims, starts, ends)
                 )
+        forget_minutes_of(connection, ends)
         for statement, rows in ((_CLAIM_ATTEMPT, claims), (_START, starts), (_END, ends)):
             if rows:
                 connection.executemany(statement, rows)

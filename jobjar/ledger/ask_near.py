@@ -41,4 +41,4 @@ def newest_jobs(connection: Any, limit: int) -> list[Named]:
 
 def categories_of_jobs(connection: Any) -> set[str]:
     """The categories that any job has or had."""
-    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count")}
+    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count_report")}

@@ -51,7 +51,7 @@ def count_jobs(connection: Any) -> dict[str, int]:
     """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place, without empty ones."""
     query = (
         "SELECT CASE WHEN state = 'limbo' OR category = '' THEN state ELSE 'unclaimed/' || category END AS place, sum(jobs) "
-        "FROM job_count WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
+        "FROM job_count_report WHERE state IN ('limbo', 'unclaimed') GROUP BY place"
     )
     return dict(connection.execute(query))
 

@@ -15,6 +15,7 @@ from jobjar.journal.read import list_journals
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.compared import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
+from jobjar.ledger.counts import count_minutes
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.reconcile_jar import Row, Suspects, find_suspects, look_at_suspects
@@ -109,6 +110,7 @@ def look_at_small(
     with ledger.writing(patience_s) as connection:
         # After the listing: a submission is journaled before its file can be seen.
         fold_journals(connection, layout)
+        count_minutes(connection)
     with ledger.errors_named():
         connection = ledger.connection
         suspects = find_suspects(connection, layout, listing.places, _rows(connection, listing.left_out))
@@ -174,7 +176,7 @@ def _rows(connection: Any, left_out: set[str]) -> Iterator[Row]:
     if "limbo" not in left_out:
         yield from connection.execute(f"{columns} state = 'limbo'")
     for (category,) in connection.execute(
-        "SELECT DISTINCT category FROM job_count WHERE state = 'unclaimed'"
+        "SELECT DISTINCT category FROM job_count_report WHERE state = 'unclaimed'"
     ).fetchall():
         if (f"unclaimed/{category}" if category else "unclaimed") not in left_out:
             yield from connection.execute(f"{columns} state = 'unclaimed' AND category = ?", (category,))

@@ -197,6 +197,14 @@ class FileMark(Table):
         primary_key = peewee.CompositeKey("mark", "job_uid")
 
 
+class Counted(Table):
+    job_id = peewee.IntegerField(null=True)
+    minute = peewee.IntegerField(null=True)
+
+    class Meta:
+        primary_key = False
+
+
 class JobCount(Table):
     state = peewee.TextField(null=True)
     category = peewee.TextField(null=True)
@@ -256,6 +264,7 @@ MODELS = (
     Batch,
     Throttle,
     FileMark,
+    Counted,
     JobCount,
     AttemptCount,
     DirectoryLook,
