@@ -78,8 +78,9 @@ def journal_moves_by_hand(
     entries = []
     now: float | None = None
     for difference in differences:
-        # If a job has no recorded move, its claim will record where it came from.
-        last = None if difference.uid is None else last_move(connection, difference.uid)
+        # If a job has no recorded move, its claim will record where it came from. A file without a row is a copy of a job.
+        is_known = difference.uid is not None and difference.row is not None
+        last = last_move(connection, str(difference.uid)) if is_known else None
         if last is None:
             continue
         if difference.kind == "gone":
