@@ -47,7 +47,8 @@ def fill(rig: Rig) -> Jar:
     commands = [describe_command("true") for _ in range(max(KNOWN, NEW))]
     names = submit_all(jar, commands[:KNOWN])
     fill_ledger(jar.ledger)
-    submit_all(jar, commands[:NEW])
+    with jar.ledger_home.locked():  # else these would be folded at once
+        submit_all(jar, commands[:NEW])
     for number in range(BY_HAND):
         path = rig.home / "unclaimed" / f"byhand-{number}"
         path.write_text("#!/bin/sh\n")
@@ -114,7 +115,8 @@ def other(rig: Rig, tmp_path: Path) -> Iterator[Callable[[], int]]:
         return count.stat().st_size if count.exists() else 0
 
     jar = fill(rig)
-    jar.close()
+    jar.close_ledger()
+    jar.journal.close()
     environment = {**os.environ, "JJ_HOME": str(rig.home)}
     process = subprocess.Popen([sys.executable, "-c", _OTHER, str(count)], env=environment)
     try:

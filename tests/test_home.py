@@ -84,7 +84,7 @@ def test_an_unpacked_jar_gets_its_id_once_whoever_asks_first(rig: Rig) -> None:
 def test_processes_that_ask_at_once_append_to_one_journal(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom jobjar.ledger.home import LedgerHome\nsys.stdin.read(1)\n"
-        "print(LedgerHome(sys.argv[1], False).journal_name())"
+        "print(LedgerHome(sys.argv[1], True).journal_name())"
     )
     processes = [
         subprocess.Popen(
@@ -102,7 +102,7 @@ def test_two_homes_append_to_two_journals(tmp_path: Path) -> None:
     names = set()
     for which in "ab":
         (tmp_path / which).mkdir()
-        names.add(LedgerHome(f"{tmp_path}/{which}", False).journal_name())
+        names.add(LedgerHome(f"{tmp_path}/{which}", True).journal_name())
     assert len(names) == 2
     assert all(name.startswith(f"{os.uname().nodename}.") for name in names)
 

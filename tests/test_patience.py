@@ -100,7 +100,7 @@ def test_who_was_told_to_end_does_not_wait_for_an_outage_but_outlasts_a_hiccup(
 
 def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(patience.patience, "say", said.append)
+    monkeypatch.setattr(patience.patience, "log", said.append)
     patiently(Failing(lambda: None, [errno.EIO] * 20), "/jar/x")
     assert len(said) == 2 and all(line.startswith("/jar/x: ") for line in said)
     patiently(Failing(lambda: None, [errno.EIO]), "/jar/x")

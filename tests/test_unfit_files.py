@@ -168,9 +168,9 @@ def test_a_journal_that_is_a_link_is_not_appended_to_and_the_home_takes_another(
 def test_a_line_without_an_end_is_torn_and_what_follows_is_folded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jobjar.journal.append
+    import jobjar.journal.read
 
-    monkeypatch.setattr(jobjar.journal.append, "_LONGEST_LINE", 3 << 20)
+    monkeypatch.setattr(jobjar.journal.read, "_LONGEST_LINE", 3 << 20)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\n{"entry":"a"}\n' + b"x" * (9 << 20) + b'\n{"entry":"b"}')
     descriptor = os.open(path, os.O_RDONLY)

@@ -65,7 +65,7 @@ class LedgerBeside:
         `find_tables` and `find_rows`."""
         fold_in_pieces(self._ledger, self._ledger.layout)  # it then knows no less
         attached_to = self._ledger.connection
-        attached_to.execute(f"ATTACH ? AS {_NAME}", (self._beside.path,))
+        attached_to.execute(f"ATTACH CAST(? AS TEXT) AS {_NAME}", (os.fsencode(self._beside.path),))
         try:
             with self._ledger.reading() as connection:
                 positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))

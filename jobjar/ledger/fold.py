@@ -282,7 +282,7 @@ def unfolded_bytes(connection: Any, layout: Layout) -> int:
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     unfolded = 0
     for path in journal_paths(layout):
-        with contextlib.suppress(FileNotFoundError):  # it is being compressed at this moment
+        with contextlib.suppress(OSError):  # it is being compressed at this moment, or is no journal
             size = folded_end(path) or os.stat(path).st_size
             unfolded += max(0, size - positions.get(journal_key(path), 0))
     return unfolded

@@ -153,6 +153,11 @@ def look_for(
     rows = [
         row for row, _, place, _ in known if place.rpartition("/")[0] in directories and is_gone(layout.path(place))
     ]
+    if rows:
+        # A change of a batch is moving these at this moment.
+        leaving = set(leaving_places(layout))
+        known = [row for row in known if row[2] not in leaving]
+        rows = [row for row, _, place, _ in known if row in rows]
     names = {name} if not rows else {name for row, _, _, name in known if row in rows}
     places = {f"{directory}/{name}" for directory in directories for name in names}
     if name.rpartition("/")[0] in directories:

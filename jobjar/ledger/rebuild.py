@@ -10,11 +10,13 @@ import contextlib
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from jobjar.errors import LedgerDiskFull, OtherVersion
 from jobjar.journal.append import Journal
 from jobjar.layout import Layout
+from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
@@ -141,15 +143,22 @@ def _is_same(connection: Any, one: str, another: str) -> bool:
 def fill_ledger(ledger: Ledger) -> None:
     """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock. Moves by hand that
     nobody recorded are journaled, unless the ledger is private."""
+    with _opens_journal(ledger.home, ledger.layout) as open_journal, ledger.writing() as connection:
+        reconcile(connection, ledger.layout, open_journal=None if ledger.is_private else open_journal)
+
+
+@contextlib.contextmanager
+def _opens_journal(home: LedgerHome, layout: Layout) -> Iterator[OpenJournal]:
+    """What opens the home's journal when it is first called. The journal is closed at the end."""
     opened: list[Journal] = []
 
     def open_journal() -> Journal:
-        opened.append(ledger.home.open_journal(ledger.layout))
+        if not opened:
+            opened.append(home.open_journal(layout))
         return opened[0]
 
     try:
-        with ledger.writing() as connection:
-            reconcile(connection, ledger.layout, open_journal=None if ledger.is_private else open_journal)
+        yield open_journal
     finally:
         for journal in opened:
             journal.close()
@@ -206,7 +215,8 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
         fresh.open()
         meter.begin("folding the journals", "bytes", unfolded_bytes(fresh.connection, layout))
         fold_in_pieces(fresh, layout, meter=meter)
-        reconcile_in_pieces(fresh, layout, meter=meter)
+        with _opens_journal(home, layout) as open_journal:
+            reconcile_in_pieces(fresh, layout, meter=meter, open_journal=open_journal)
         meter.begin("writing the ledger", "ledgers", 1)
         with fresh.errors_named():
             fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -170,7 +170,7 @@ def home_of_program(program_path: str | None) -> str | None:
 
 def home_of_library() -> str | None:
     """Return the jar that carries this package in its `python/` (self_contained.py); None if none does."""
-    package = os.path.dirname(os.path.realpath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     return home_of_program(package) if package.endswith("/python/jobjar") else None
 
 

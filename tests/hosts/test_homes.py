@@ -214,7 +214,7 @@ def test_a_jar_that_was_moved_keeps_the_home_that_is_named_for_it(rig: Rig, tmp_
 
 def test_a_home_that_was_copied_with_its_machine_gets_a_journal_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "writer").write_text("other-machine.0123abcd")
-    home = LedgerHome(str(tmp_path), False)
+    home = LedgerHome(str(tmp_path), True)
     name = home.journal_name()
     assert name.startswith(f"{os.uname().nodename}.")
     assert home.journal_name() == name

@@ -236,9 +236,7 @@ def test_a_jar_that_is_read_only_for_a_while_ends_no_worker_and_costs_no_job(spa
     log = tmp_path / "log"
     worker = space.start_logged_worker(log, JJ_HEARTBEAT_TIME="0.1", JJ_POLL_TIME="0.1")
     wait_until(runs.exists, "the job's start")
-    said = len(log.read_text())
     space.mount_read_only(space.home)
-    wait_until(lambda: "Read-only file system" in log.read_text()[said:], "the worker's word on its heartbeat")
     result = space.run("submit_job", "true", check=False)
     assert result.returncode == 1 and "the disk is read-only" in result.stderr
     gate.write_text("on\n")

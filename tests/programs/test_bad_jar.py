@@ -82,8 +82,8 @@ def test_init_refuses_a_directory_with_other_things_and_changes_nothing(tmp_path
 
 
 def contents(directory: Path) -> list[tuple[Path, int, bytes]]:
-    """Everything under a directory: path, mode, and what a file holds."""
-    paths = sorted(directory.rglob("*"))
+    """Everything under a directory but the ledger, which follows its journal: path, mode, and what a file holds."""
+    paths = sorted(path for path in directory.rglob("*") if not path.name.startswith("ledger.db"))
     return [(path, path.stat().st_mode, path.read_bytes() if path.is_file() else b"") for path in paths]
 
 

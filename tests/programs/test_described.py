@@ -35,7 +35,8 @@ def test_a_fresh_working_directory_is_where_every_stage_starts(rig: Rig) -> None
     command = 'pwd; ls -A; touch "$JJ_PHASE"'
     name = describe(rig, "job", run_command=command, stage_in_command=command, stage_out_command=command)
     rig.run_until_idle()
-    scratch = entries(rig, "moved", name)[0]["to"].replace("/jobs/", "/scratch/")
+    claim = next(entry for entry in entries(rig, "moved", name) if entry["reason"] == "claimed")
+    scratch = claim["to"].replace("/jobs/", "/scratch/")
     here = f"{rig.home}/{scratch}"
     assert said(rig, name).splitlines() == [
         here,

@@ -336,7 +336,7 @@ def test_init_adds_the_library_to_a_jar_and_keeps_it_there(tmp_path: Path) -> No
     # Half of it is gone, and a killed init left a half-written file; `init` alone completes what it finds.
     (rig.home / "python/peewee.py").write_text("")
     (rig.home / "python/jobjar/errors.py").unlink()
-    (rig.home / "python/jobjar/jug/plan.py.999999.0123456789abcdef.new").write_text("")
+    (rig.home / "python/jobjar/batches/plan.py.999999.0123456789abcdef.new").write_text("")
     rig.run("jobjar", "init", "--group", str(rig.home))
     assert not list((rig.home / "python").rglob("*.new"))
     words = [_PYTHON, str(rig.home / "bin/jobjar"), "show", job]

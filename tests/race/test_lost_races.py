@@ -205,7 +205,7 @@ def test_a_submission_between_fold_and_scan_keeps_its_id_and_its_attributes(
     claimer = make_claimer(rig, "a.1")
     names: list[str] = []
     described = describe_command("true", attributes={"retries": "2"})
-    before(reconcile_file, "list_directory", lambda: names.append(submit(rig.open(), described)), monkeypatch)
+    before(reconcile_file, "list_everything", lambda: names.append(submit(rig.open(), described)), monkeypatch)
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, claimer.jar.layout)
         reconcile_file.scan_category(connection, claimer.jar.layout, "")
