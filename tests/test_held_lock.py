@@ -67,7 +67,7 @@ class Holds:
         self.listed = 0
         self._home = home
         self._locked = LedgerHome.locked
-        monkeypatch.setattr(LedgerHome, "locked", lambda home, *words: self._hold(home, *words))
+        monkeypatch.setattr(LedgerHome, "locked", lambda home, *words, **named: self._hold(home, *words, **named))
         self._count(monkeypatch, fold, "apply_entries", lambda connection, entries: len(entries))
         self._count(monkeypatch, reconcile_jar, "compare_file", lambda *words: 1)
         self._count(monkeypatch, reconcile_jar, "compare_rows", lambda connection, layout, rows, *words: len(rows))
@@ -75,8 +75,8 @@ class Holds:
             self._note_listing(monkeypatch, module)
 
     @contextlib.contextmanager
-    def _hold(self, home: LedgerHome, *words: Any) -> Iterator[None]:
-        with self._locked(home, *words):
+    def _hold(self, home: LedgerHome, *words: Any, **named: Any) -> Iterator[None]:
+        with self._locked(home, *words, **named):
             is_outer = home.database == self._home.database and not self.is_held
             if is_outer:
                 self.is_held = True
@@ -145,7 +145,8 @@ def test_others_have_the_lock_many_times_while_a_jar_is_checked_recovered_and_it
     lines = do(lambda: check_jar(jar))
     assert len(lines) == BY_HAND + REMOVED
     # What is read, is read without the lock; what is looked at or folded under it comes in many pieces.
-    assert sum(holds.rows) >= 2 * NEW and len(holds.rows) > 2 * NEW / most
+    # Some of it the submissions have folded themselves.
+    assert sum(holds.rows) >= NEW // 2 and len(holds.rows) > sum(holds.rows) / most
     recovery = do(lambda: recover_node(jar))
     assert len(recovery.lines) == BY_HAND + REMOVED
     holds.rows = [0]

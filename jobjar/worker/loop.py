@@ -368,7 +368,8 @@ class Worker:
 
         def may_claim() -> bool:
             self._pulse.beat()
-            self.jar.mirror(after_s=self.interval_s)
+            if not self.jar.ledger_home.has_other_homes:  # a look at the journal is an operation of the file server
+                self.jar.mirror(after_s=self.interval_s)
             return for_jobs and (self._leases.take_back_expired() or self._next_job.may_go_on())
 
         self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
