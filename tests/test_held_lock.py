@@ -149,8 +149,8 @@ def test_others_have_the_lock_many_times_while_a_jar_is_checked_recovered_and_it
     assert sum(holds.rows) >= NEW // 2 and len(holds.rows) > sum(holds.rows) / most
     recovery = do(lambda: recover_node(jar))
     assert len(recovery.lines) == BY_HAND + REMOVED
-    holds.rows = [0]
     submit_all(jar, [describe_command("true") for _ in range(100)])
+    holds.rows = [0]
     do(lambda: rebuild_ledger(jar.layout, jar.ledger_home))
     assert sum(holds.rows) == 0  # nothing came meanwhile that is not in the new one already
     assert do(lambda: check_jar(jar)) == []
