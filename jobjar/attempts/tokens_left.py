@@ -25,7 +25,7 @@ from jobjar.layout import Layout
 from jobjar.liveness import DEAD
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.files import is_directory, look, look_afresh, remove_file
-from jobjar.shared_disk.listing import list_jar
+from jobjar.shared_disk.listing import list_held
 from jobjar.text import printable_name
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}(?=\.|$)")
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,4}(?=\.|$)")
 
 def holds_jobs(worker: WorkerState) -> bool:
     """Whether a worker's directory has jobs in it. Raises OSError."""
-    return any(True for _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
+    return any(True for _ in list_held(worker.paths))
 
 
 def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from jobjar.jar import Jar
 from jobjar.liveness import DEAD, UNKNOWN, boot_id
 from jobjar.reports.status import gather_status
 from jobjar.roster import WorkerState, list_workers
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.units import format_seconds
 
 GROUP = "workers"
@@ -43,7 +43,7 @@ def look_at_workers(jar: Jar, clock_offset_s: float) -> Iterator[Finding]:
 
 
 def held_jobs(worker: WorkerState) -> list[str]:
-    return [entry.name for _, entry in list_jar(worker.paths.jobs, "")]
+    return [entry.name for _, entry in list_held(worker.paths)]
 
 
 def look_at_dead(workers: list[WorkerState]) -> Finding:

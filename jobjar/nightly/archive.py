@@ -16,6 +16,7 @@ import os
 import re
 import time
 
+from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
 from jobjar.journal.append import moved_entry
@@ -27,7 +28,7 @@ from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.files import disk_time, make_directory, read_disk_clock
-from jobjar.shared_disk.listing import list_directory, list_everything, list_jar
+from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.taking_turns import give_back_role, renew_role, take_role
 from jobjar.shared_disk.trees import remove_tree
@@ -180,7 +181,7 @@ def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
         return []
     old = []
     for worker in list_workers(jar.layout):
-        holds = any(list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"))
+        holds = holds_jobs(worker)
         if (
             worker.ended
             and not holds

@@ -21,7 +21,7 @@ from jobjar.liveness import ALIVE, UNKNOWN, gone_nodes, liveness
 from jobjar.roster import WorkerState, list_workers
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.files import read_disk_clock, replace_file
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.units import format_seconds
 
 
@@ -38,7 +38,7 @@ class Gone:
         hearing = Hearing(jar.layout)
         lines = []
         for worker in self.workers:
-            count = sum(1 for _ in list_jar(worker.paths.jobs, ""))
+            count = sum(1 for _ in list_held(worker.paths))
             silent_s = hearing.silent_s(worker)
             heard = "never heard of" if silent_s is None else f"silent for {format_seconds(silent_s)}"
             lines.append(f"{worker.name}: {heard}, holds {count} {'job' if count == 1 else 'jobs'}")

@@ -32,7 +32,7 @@ from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
 from jobjar.settings.layers import _BEATS
 from jobjar.shared_disk.files import is_taken_away, open_common_file, read_disk_clock
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.regular import read_bounded
 from jobjar.units import format_seconds
 
@@ -100,7 +100,7 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
     holding_tokens = {part for token in list_all_taken(jar.layout) for part in (token.worker, token.worker_id)}
     for entry in list_directory(jar.layout.workers):
         paths = jar.layout.worker(entry.name)
-        has_jobs = any(True for _ in list_jar(paths.jobs, f"workers/{entry.name}/jobs"))
+        has_jobs = any(True for _ in list_held(paths))
         if not has_jobs and entry.name.partition(ASIDE)[0] not in holding_tokens:
             continue
         worker = read_worker(jar.layout, entry.name)
@@ -257,7 +257,7 @@ class Leases:
         tidy_links(self._jar, recovery.log)
 
     def _take_jobs_back(self, worker: WorkerState, cause: str, recovery: Recovery) -> None:
-        places = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+        places = [place for place, _ in list_held(worker.paths)]
         identify_held(self._jar, places)
         for place in places:
             recover_job(self._jar, worker, place, recovery, cause)

@@ -11,13 +11,13 @@ import os
 from typing import Any
 
 from jobjar.access.access import User, name_of, user_of
+from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.grouped import name_some
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
 from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
-from jobjar.shared_disk.listing import list_jar
 
 _SHOWN = 5
 
@@ -25,7 +25,7 @@ _SHOWN = 5
 def may_hold_others(worker: WorkerState) -> bool:
     """Whether a dead worker holds jobs whose processes, if there are any, this user may not end. Its directory then keeps its
     path, which those jobs know."""
-    return _owner_of(worker) is not None and any(list_jar(worker.paths.jobs, ""))
+    return _owner_of(worker) is not None and holds_jobs(worker)
 
 
 def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, uids: set[str]) -> dict[str, str]:

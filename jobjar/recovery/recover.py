@@ -52,7 +52,7 @@ from jobjar.recovery.others_processes import explain_left_running
 from jobjar.recovery.tidy import tidy_up
 from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, read_disk_clock, remove_file, rename
-from jobjar.shared_disk.listing import is_job_at, list_jar
+from jobjar.shared_disk.listing import is_job_at, list_held
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.placeholder import is_abandoned, read_placeholder
@@ -126,7 +126,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
     held = []
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
-            held = [place for place, _ in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs")]
+            held = [place for place, _ in list_held(worker.paths)]
     how = "was given up, as gone for good" if worker.is_given_up else "died"
     if not worker.ended:
         # A job may have removed its own file. Its processes have to end all the same.

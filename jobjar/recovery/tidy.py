@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from jobjar.attempts.claimed_links import linked_place, target_in_claimed
+from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
@@ -23,7 +24,7 @@ from jobjar.roster import ASIDE, list_workers
 from jobjar.shared_disk.creating import TEMPORARY
 from jobjar.shared_disk.files import disk_time, is_job_file, look, read_disk_clock, remove_file
 from jobjar.shared_disk.leftovers import remove_leftovers
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held, list_jar
 
 _DAY_S = 86400.0
 # If a link is missing for so long, its worker is not about to make it.
@@ -74,7 +75,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
     workers = list_workers(jar.layout)
     needed = {worker.name for worker in workers if worker.is_running}
     # A dead worker may hold jobs that only its user can end.
-    needed |= {worker.paths.name for worker in workers if any(list_jar(worker.paths.jobs, ""))}
+    needed |= {worker.paths.name for worker in workers if holds_jobs(worker)}
     linked = set()
     for entry in list_directory(jar.layout.claimed):
         if not entry.is_symlink():
@@ -89,7 +90,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
             log(f"removed the stale link claimed/{entry.name}")
     now = read_disk_clock(jar.layout.clock_file(node_name()))
     for worker in workers:
-        for place, entry in list_jar(worker.paths.jobs, f"workers/{worker.paths.name}/jobs"):
+        for place, entry in list_held(worker.paths):
             with contextlib.suppress(OSError):
                 if place not in linked and now - disk_time(entry.stat()) > _LINK_OVERDUE_S:
                     os.symlink(

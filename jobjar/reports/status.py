@@ -37,7 +37,7 @@ from jobjar.reports.versions import explain_other_versions
 from jobjar.reports.workers import KINDS, describe_workers, mark_stranded, warn_of_silence
 from jobjar.roster import WorkerState, list_workers
 from jobjar.shared_disk.files import is_job_file
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held, list_jar
 from jobjar.text import printable_name
 from jobjar.units import format_rate, format_seconds
 
@@ -138,7 +138,7 @@ def _from_directories(jar: Jar) -> Status:
             oldest = {"id": None, "name": entry.name, "category": key[0], "priority": key[1], "age_s": age_s}
     claimed = []
     for worker in list_directory(layout.workers):
-        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+        for place, entry in list_held(layout.worker(worker.name)):
             status = _status_of_job(entry)
             age_s = max(0.0, now - status.st_ctime) if status else 0.0
             category, priority = category_of_place(place), priority_in_name(entry.name)

@@ -28,7 +28,7 @@ from jobjar.reports.jobs import explain_waiting
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.targets import Target, is_category
 from jobjar.shared_disk.files import look
-from jobjar.shared_disk.listing import list_directory, list_jar
+from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.patience import patiently
 
 # These count as unsuccessful, though they are no outcomes.
@@ -269,7 +269,7 @@ def _held_without_id(jar: Jar) -> set[str]:
     """The names of files that workers hold but whose claim the ledger does not know yet."""
     names = set()
     for worker in list_directory(jar.layout.workers):
-        for place, entry in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs"):
+        for place, entry in list_held(jar.layout.worker(worker.name)):
             known = candidate_at(jar.ledger.connection, place)
             if known is None or known.uid is None:
                 names.add(unnumbered_name(entry.name))

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, archive_place, unclaimed_place
+from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, WorkerPaths, archive_place, unclaimed_place
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import FLICKER_S, patiently
@@ -59,6 +59,12 @@ def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[
             links.append(entry.path)
 
 
+def list_held(paths: WorkerPaths, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the place and the entry of each file that a worker holds, those in categories included. The paths of symbolic links
+    are appended to `links`."""
+    return list_jar(paths.jobs, f"workers/{paths.name}/jobs", links)
+
+
 def list_jars(
     layout: Layout, with_completed: bool = True, links: list[str] | None = None, meter: Meter = SILENT
 ) -> set[str]:
@@ -81,7 +87,7 @@ def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator
     for worker in list_directory(layout.workers):
         if worker.is_dir(follow_symlinks=False):
             with contextlib.suppress(PermissionError):  # as in list_allowed
-                for place, _ in list_jar(f"{worker.path}/jobs", f"workers/{worker.name}/jobs", links):
+                for place, _ in list_held(layout.worker(worker.name), links):
                     yield place
 
 

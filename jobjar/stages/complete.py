@@ -41,7 +41,7 @@ from jobjar.ledger.ask_claiming import is_decided_by
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
 from jobjar.shared_disk.files import disk_time, is_taken_away, look, make_directory, remove_file
-from jobjar.shared_disk.listing import list_jar
+from jobjar.shared_disk.listing import list_held
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.patience import is_transient, patience, patiently
 from jobjar.shared_disk.placeholder import is_own, read_placeholder
@@ -307,7 +307,7 @@ def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[
     """Give back the files in a worker's `jobs/`, except the paths in `held`. They stayed there when the disk refused to
     give them back earlier. Raises OSError while the disk is in trouble."""
     links: list[str] = []
-    for place, entry in list_jar(claimer.paths.jobs, f"workers/{claimer.paths.name}/jobs", links):
+    for place, entry in list_held(claimer.paths, links):
         if entry.path in held:
             continue
         directory = claimer.jar.layout.category_directory(category_of_place(place) or "")

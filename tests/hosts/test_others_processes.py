@@ -17,13 +17,20 @@ from tests.rig import BIN, wait_until
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("is_told", [True, False], ids=["its start is journaled", "its start is not"])
-def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: GroupRig, is_told: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_told", "category"),
+    [(True, ""), (False, ""), (True, "LINUX")],
+    ids=["its start is journaled", "its start is not", "in a category"],
+)
+def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
+    group: GroupRig, is_told: bool, category: str
+) -> None:
     out = Path("/tmp") / f"{group.home.parent.name}.log"
-    job = group.submit(f"echo $$ >> {out}; exec sleep 600")
+    of_category = ["-c", category] if category else []
+    job = group.submit(*of_category, f"echo $$ >> {out}; exec sleep 600")
     try:
         worker = subprocess.Popen(
-            [*group.by_colleague, str(BIN / "start_worker"), "--foreground"],
+            [*group.by_colleague, str(BIN / "start_worker"), "--foreground", *filter(None, [category])],
             env=group.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -45,7 +52,8 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: G
             said = group.run("recover_jobs").stdout
             assert f"{job} stays with it: it may still run (processes " in said and str(pid) in said
             assert "`recover_jobs` of daemon or root ends and returns it" in said
-        assert psutil.pid_exists(pid) and group.names("unclaimed") == []
+        unclaimed = f"unclaimed/{category}".rstrip("/")
+        assert psutil.pid_exists(pid) and group.names(unclaimed) == []
         told_to_people(group, job, pid)
         stays_where_it_is(group, worker.pid)
         done = subprocess.run(
@@ -56,7 +64,7 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(group: G
             cwd="/",
         )
         assert done.returncode == 0, done.stderr
-        assert group.names("unclaimed") == [job]
+        assert group.names(unclaimed) == [job]
         wait_until(lambda: not psutil.pid_exists(pid), "the end of the job")
         assert out.read_text() == f"{pid}\n"
     finally:
