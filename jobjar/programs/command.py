@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import gc
 import os
 import sys
@@ -84,7 +83,6 @@ def run_and_exit_at_once(parser: argparse.ArgumentParser, argv: Sequence[str] | 
         status = _run(parser, argv, body)
         if argv is None:
             sys.stderr.flush()
-            atexit._run_exitfuncs()  # what os._exit leaves out
             os._exit(status)
         return status
     finally:

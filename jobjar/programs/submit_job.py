@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         try:
             print(submit(jar, submission), flush=True)
         finally:
-            jar.mirror()
+            jar.close()
         return 0
 
     return run_and_exit_at_once(parser, argv, body)
