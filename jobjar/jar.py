@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from jobjar.access.access import describe_user
 from jobjar.access.refusals import explain_forbidden
 from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar, UnsafeLink
+from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.settings.layers import Settings, Value, load_settings
-from jobjar.shared_disk.files import is_directory, make_directory, may_write_to
+from jobjar.shared_disk.files import is_directory, make_directory, may_write_to, read_disk_clock
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
 from jobjar.shared_disk.umask import take_umask
 
@@ -126,6 +127,10 @@ class Jar:
 
             self._mirrors_at_exit = True
             atexit.register(self.mirror)
+
+    def disk_now(self) -> float:
+        """The time of the jar's disk (UTC epoch seconds), by a file of this node's that is touched for it. Raises OSError."""
+        return read_disk_clock(self.layout.clock_file(node_name()))
 
     def close_ledger(self) -> None:
         if self._ledger is not None:

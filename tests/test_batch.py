@@ -285,8 +285,7 @@ class WholeSeconds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
-        for module in (batch_state, cancel):
-            monkeypatch.setattr(module, "read_disk_clock", self.read)
+        monkeypatch.setattr("jobjar.jar.read_disk_clock", self.read)
         monkeypatch.setattr(cancel, "disk_time", lambda status: float(int(self.now)))
 
     def read(self, path: str) -> float:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 
 from jobjar.attempts.attempt import DESCRIBED, Claimer
+from jobjar.attempts.candidates import fold_others_if_due
 from jobjar.attempts.passed_over import is_hand_made
 from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
 from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY, has_staging
 from jobjar.ledger.ask_claiming import Candidate, workers_without_jobs
-from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.liveness import ALIVE
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import read_file
@@ -53,12 +53,7 @@ def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
     jar = claimer.jar
     try:
         with jar.ledger.writing(patience_s=0) as connection:
-            if jar.ledger.is_private or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
-                fold_journals(
-                    connection, jar.layout, opens_all=jar.ledger.is_private or not jar.ledger_home.has_other_homes
-                )
-            else:
-                fold_journal(connection, jar.journal.path)
+            fold_others_if_due(jar, connection, everything=jar.ledger.is_private)
             names = workers_without_jobs(connection, claimer.worker_id, _MOST)
         return next((name for name in names if _waits_for_jobs(claimer, name, category, now)), None)
     except (LedgerBusy, LedgerUnavailable, OSError):

@@ -19,6 +19,7 @@ from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.spread import claiming_workers, spread
 from jobjar.attempts.throttle import closed_batches, is_closed
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
+from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
@@ -104,6 +105,17 @@ def refresh(claimer: Claimer, now: float) -> None:
             renew(claimer, now, patience_s=0)
 
 
+def fold_others_if_due(jar: Jar, connection: Any, everything: bool) -> bool:
+    """Fold all journals if `everything`, or if this node has not done so for JJ_POLL_TIME; else only this home's. Returns
+    whether all were folded. Runs inside the caller's transaction."""
+    is_due = everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s)
+    if is_due:
+        fold_journals(connection, jar.layout, opens_all=everything or not jar.ledger_home.has_other_homes)
+    else:
+        fold_journal(connection, jar.journal.path)
+    return is_due
+
+
 def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
     """Fold the journals and ask the ledger again. Other homes' journals are folded once per JJ_POLL_TIME and node, or if
     `everything`. Raises the errors of `propose`, OSError."""
@@ -114,11 +126,8 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
     jar.journal.flush()  # the lock may take long
     with jar.ledger.writing(patience_s) as connection:
         everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
-        if everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s):
-            fold_journals(connection, jar.layout, opens_all=everything or not jar.ledger_home.has_other_homes)
+        if fold_others_if_due(jar, connection, everything):
             proposals.others_folded_at = now
-        else:
-            fold_journal(connection, jar.journal.path)
         _mark_missing(claimer, connection)
         if jar.ledger_home.has_other_homes:
             workers = claiming_workers(claimer, connection, now)

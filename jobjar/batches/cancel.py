@@ -17,7 +17,7 @@ from jobjar.jar import Jar
 from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import disk_time, make_directory, read_disk_clock, rename
+from jobjar.shared_disk.files import disk_time, make_directory, rename
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.trees import remove_empty_directories
@@ -50,7 +50,7 @@ def list_taken(directory: str) -> list[tuple[str, str]]:
 
 def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: str, by: str, message: str) -> int:
     """Complete jobs that were taken, each given by its path and its ledger row. Returns how many. Raises OSError."""
-    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    now = jar.disk_now()
     ended = [
         {
             "entry": "ended",

@@ -12,12 +12,11 @@ import time
 from typing import Any
 
 from jobjar.errors import CannotUseJar, UnknownBatch
-from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.contents import BATCH, Document, Unreadable, read_document
 from jobjar.shared_disk.creating import move_between, opened, write_whole_in
-from jobjar.shared_disk.files import common_mode, look, read_disk_clock
+from jobjar.shared_disk.files import common_mode, look
 from jobjar.shared_disk.regular import UnfitFile, open_directory_below
 
 # The least difference between the times of two changes, so that changes within one tick of the disk's clock differ.
@@ -58,7 +57,7 @@ class BatchState:
 
 def disk_now(jar: Jar, after: float = 0.0) -> float:
     """The disk's time, but always later than `after`: a disk whose times are whole seconds shows several changes at one time."""
-    return round(max(read_disk_clock(jar.layout.clock_file(node_name())), after + _TICK_S), 6)
+    return round(max(jar.disk_now(), after + _TICK_S), 6)
 
 
 def wait_until_past(jar: Jar, moment: float) -> None:

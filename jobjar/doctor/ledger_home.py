@@ -21,6 +21,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.journal.read import read_journal
 from jobjar.ledger.database import driver, name_error
+from jobjar.ledger.driver import quote_path
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
@@ -142,8 +143,7 @@ def look_at_database(home: LedgerHome) -> Finding:
     writable = os.access(home.database, os.W_OK) and os.access(home.path, os.W_OK)
     connection: Any = None
     try:
-        quoted = home.database.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        connection = driver.connect(f"file:{quoted}?mode={'rw' if writable else 'ro'}", uri=True)
+        connection = driver.connect(f"file:{quote_path(home.database)}?mode={'rw' if writable else 'ro'}", uri=True)
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         check_version(connection, home.database)
         answer, seconds = _quick_check(connection)

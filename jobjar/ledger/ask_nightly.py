@@ -1,5 +1,4 @@
-"""Questions of the nightly job to the ledger: which completed jobs are old, how far a journal was folded. They only
-read; `checkpoint` writes the WAL back."""
+"""Questions of the nightly job to the ledger: which completed jobs are old. They only read; `checkpoint` writes the WAL back."""
 
 from __future__ import annotations
 
@@ -35,12 +34,6 @@ def completed_before(connection: Any, after_row: int, ended_before: float, limit
 def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
     """The next `limit` archived jobs that ended before this time of the disk's clock."""
     return [AgedJob(*row) for row in connection.execute(_ARCHIVED, (after_row, "archive/%", ended_before, limit))]
-
-
-def folded_until(connection: Any, journal: str) -> int:
-    """The offset up to which a journal (`X.jsonl`) was folded."""
-    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal,)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def checkpoint(connection: Any) -> bool:

@@ -64,12 +64,17 @@ class _Read(NamedTuple):
     end: int
 
 
+def folded_until(connection: Any, journal: str) -> int:
+    """The offset up to which a journal (`X.jsonl`) was folded."""
+    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     """Fold what is new in one journal, at most `limit` lines, and record how far. Returns the number of lines taken.
     Runs inside the caller's transaction."""
-    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
     taken = 0
-    for read in _read_new(path, row[0] if row else 0, limit):
+    for read in _read_new(path, folded_until(connection, journal_key(path)), limit):
         taken += _apply(connection, [read])
     return taken
 
@@ -77,8 +82,7 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
 def fold_piece(connection: Any, path: str) -> int:
     """Fold the next piece of one journal, as much as is read at a time, and record how far. Returns the offset up to
     which the journal is folded. Runs inside the caller's transaction."""
-    row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal_key(path),)).fetchone()
-    offset: int = row[0] if row else 0
+    offset = folded_until(connection, journal_key(path))
     for read in _read_new(path, offset):
         _apply(connection, [read])
         return read.end
@@ -134,8 +138,7 @@ def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATI
         for read in _read_new(path, positions.get(journal_key(path), 0), chunk_bytes=_PIECE_BYTES):
             meter.add(read.end - read.start)
             with ledger.writing(patience_s) as connection:
-                query = "SELECT offset FROM journal_position WHERE journal = ?"
-                folded = (connection.execute(query, (read.journal,)).fetchone() or (0,))[0]
+                folded = folded_until(connection, read.journal)
                 if folded == read.start:
                     _apply(connection, [read])
                 elif folded < read.end:

@@ -18,6 +18,7 @@ from jobjar.journal.append import Journal
 from jobjar.layout import Layout
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.database import remove_database
+from jobjar.ledger.driver import quote_path
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
@@ -178,9 +179,8 @@ def find_other_version(home: LedgerHome) -> OtherVersion | None:
     """The error with which this version would refuse the home's ledger as another version's; None if it would not."""
     if not os.path.exists(home.database):
         return None
-    quoted = home.database.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        with contextlib.closing(driver.connect(f"file:{quoted}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(driver.connect(f"file:{quote_path(home.database)}?mode=ro", uri=True)) as connection:
             check_version(connection, home.database)
     except OtherVersion as error:
         return error

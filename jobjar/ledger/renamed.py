@@ -24,7 +24,7 @@ from jobjar.job_file.names import (
 )
 from jobjar.layout import Layout, name_in_place, state_of_place
 from jobjar.shared_disk.file_mark import mark_prefix, read_mark
-from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.listing import is_job_at
 
 # An editor that keeps a backup renames the job's file and then writes it anew: its name may be missing for so long.
 _EDITED_WITHIN_S = 2.0
@@ -81,7 +81,7 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
     if len(rows) != 1:
         return None
     job = Known(*rows[0][:4])
-    if job.state in ("claimed", "completed") or (job.state != "removed" and _is_job_at(layout.path(job.place))):
+    if job.state in ("claimed", "completed") or (job.state != "removed" and is_job_at(layout.path(job.place))):
         return None
     decided = "SELECT 1 FROM attempt WHERE job_uid = ? AND is_final = 1"
     if connection.execute(decided, (job.uid,)).fetchone() is not None:
@@ -111,11 +111,6 @@ def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
         (row,),
     ).fetchone()
     return found is not None and found[0] != mark_prefix(status)
-
-
-def _is_job_at(path: str) -> bool:
-    status = look(path)
-    return status is not None and is_job_file(status)
 
 
 def kept_priority(connection: Any, uid: str | None, name: str) -> int:

@@ -17,7 +17,7 @@ import re
 import time
 
 from jobjar.attempts.tokens_left import holds_jobs
-from jobjar.host import login, node_name
+from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.journal.append import moved_entry
 from jobjar.journal.read import Entry
@@ -27,7 +27,7 @@ from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
-from jobjar.shared_disk.files import disk_time, make_directory, read_disk_clock
+from jobjar.shared_disk.files import disk_time, make_directory
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.taking_turns import give_back_role, renew_role, take_role
@@ -67,8 +67,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
     archive_days = settings.archive_after_days
     if not (archive_days or settings.keep_completed_days or settings.keep_workers_days):
         return kept
-    clock = jar.layout.clock_file(node_name())
-    if not take_role(jar.layout.archiving, lambda: read_disk_clock(clock)):
+    if not take_role(jar.layout.archiving, jar.disk_now):
         kept.skipped = True
         return kept
     try:

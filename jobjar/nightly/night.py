@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator
 
 from jobjar.errors import JarError, LedgerCorrupt
-from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.ledger.ask_nightly import checkpoint
 from jobjar.ledger.dated_copies import make_dated_copy, sweep_copies
@@ -23,7 +22,7 @@ from jobjar.ledger.store import check_database
 from jobjar.nightly.archive import date_of, keep_in_order
 from jobjar.nightly.rotation import compress_journals, rotate_journal, sweep_half_compressed
 from jobjar.recovery.recover import recover_node
-from jobjar.shared_disk.files import open_common_file, read_disk_clock
+from jobjar.shared_disk.files import open_common_file
 
 Step = Callable[[Jar, "Night"], None]
 
@@ -50,7 +49,7 @@ def run_nightly(jar: Jar) -> Night:
     """Do all steps. What goes wrong is among the warnings. Raises LedgerUnavailable, CannotUseJar if there is no ledger home to
     work in."""
     night = Night()
-    night.now = read_disk_clock(jar.layout.clock_file(node_name()))
+    night.now = jar.disk_now()
     _try_step(jar, night, "recovery", _recover)
     _try_step(jar, night, "archive", _archive)
     with _alone(jar) as is_alone:

@@ -25,8 +25,7 @@ from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.journal.growth import remove_marks
 from jobjar.journal.read import compressed_path, journal_key, list_journals, parse_line, read_journal
-from jobjar.ledger.ask_nightly import folded_until
-from jobjar.ledger.fold import fold_journal
+from jobjar.ledger.fold import fold_journal, folded_until
 from jobjar.ledger.home import split_journal_name
 from jobjar.liveness import boot_id, own_nodes
 from jobjar.shared_disk.creating import TEMPORARY, create_file, temporary_path

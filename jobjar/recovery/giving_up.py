@@ -20,7 +20,7 @@ from jobjar.jar import Jar
 from jobjar.liveness import ALIVE, UNKNOWN, gone_nodes, liveness
 from jobjar.roster import WorkerState, list_workers
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
-from jobjar.shared_disk.files import read_disk_clock, replace_file
+from jobjar.shared_disk.files import replace_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.units import format_seconds
 
@@ -100,7 +100,7 @@ def give_up_gone(jar: Jar, gone: Gone) -> None:
         except Unreadable as error:  # it was damaged after it was listed
             raise CannotUseJar(action="read", path=worker.paths.identity_file, reason=error) from error
         said = {
-            "given_up_at": round(read_disk_clock(jar.layout.clock_file(node_name())), 6),
+            "given_up_at": round(jar.disk_now(), 6),
             "given_up_by": f"{login()}, process {os.getpid()} of node {node_name()}",
         }
         replace_file(worker.paths.identity_file, (json.dumps({**data, **said}, indent=1) + "\n").encode())

@@ -23,7 +23,6 @@ from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
 from jobjar.heartbeat import read_heartbeat_ns
-from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import node_run
@@ -31,7 +30,7 @@ from jobjar.recovery.recover import Recovery, identify_held, recover_job, recove
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
 from jobjar.settings.layers import _BEATS
-from jobjar.shared_disk.files import is_taken_away, open_common_file, read_disk_clock
+from jobjar.shared_disk.files import is_taken_away, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.regular import read_bounded
 from jobjar.units import format_seconds
@@ -142,7 +141,7 @@ class Leases:
     def look(self) -> list[Holder]:
         """Look at the heartbeats of the workers that hold jobs or tokens; returns these workers. Raises OSError."""
         began = time.monotonic()
-        server_now = read_disk_clock(self._jar.layout.clock_file(node_name()))
+        server_now = self._jar.disk_now()
         holders = find_holders(self._jar, self._own_worker_id)
         heartbeats = {holder.worker.worker_id: holder.heartbeat_ns for holder in holders}
         ended = time.monotonic()
@@ -273,7 +272,7 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
     if not leases.lease_time_s:
         return
     holders = leases.look()
-    server_now = read_disk_clock(jar.layout.clock_file(node_name()))
+    server_now = jar.disk_now()
     suspects = [
         holder
         for holder in holders

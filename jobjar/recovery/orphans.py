@@ -41,6 +41,8 @@ _ENDED_PHASES = frozenset(("poll", "stage_out", "store"))
 
 def end_orphans(jar: Jar, worker: WorkerState, uids: set[str], log: Callable[[str], None]) -> None:
     """End the processes that a dead worker's attempts left, because a job must not run twice at once."""
+    if not uids:
+        return  # to look at all processes takes a while
     grace_time_s = jar.settings.grace_time_s
     elsewhere = {uid for uid in uids if can_be_continued(jar.layout, uid)}
     with jar.ledger.writing() as connection:

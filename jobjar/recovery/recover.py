@@ -39,7 +39,7 @@ from jobjar.ledger.reconcile_jar import PIECE, reconcile_in_pieces
 from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
-from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
+from jobjar.recovery.fileless import as_claimed, end_fileless, ended_for, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import (
     can_be_continued,
@@ -51,7 +51,7 @@ from jobjar.recovery.orphans import (
 from jobjar.recovery.others_processes import explain_left_running
 from jobjar.recovery.tidy import tidy_up
 from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
-from jobjar.shared_disk.files import make_directory, read_disk_clock, remove_file, rename
+from jobjar.shared_disk.files import make_directory, remove_file, rename
 from jobjar.shared_disk.listing import is_job_at, list_held
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.patience import patiently
@@ -124,6 +124,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
     """Take back the jobs of one dead worker. Returns False if it still holds jobs that another user has to end. If its
     directory was set aside meanwhile, the new directory of its name is not touched."""
     held = []
+    sought: set[str] = set()  # the jobs of which no process is left
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
             held = [place for place, _ in list_held(worker.paths)]
@@ -134,7 +135,8 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
             fold_journals(connection, jar.layout)
             claimed = claimed_by(connection, worker.name)
         fileless = {uid: place for uid, place in claimed.items() if place not in held}
-        end_orphans(jar, worker, set(claimed), recovery.log)
+        sought = set(claimed)
+        end_orphans(jar, worker, sought, recovery.log)
         with jar.ledger.writing() as connection:
             left = explain_left_running(connection, jar.layout, worker, set(fileless))
         for uid, reason in left.items():
@@ -145,7 +147,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
     if held:
         jobs = identify_held(jar, held)
         uids = {candidate.uid for candidate in jobs.values() if candidate.uid}
-        end_orphans(jar, worker, uids, recovery.log)
+        end_orphans(jar, worker, uids - sought, recovery.log)
         with jar.ledger.writing() as connection:
             left = explain_left_running(connection, jar.layout, worker, uids)
         for place in held:
@@ -275,10 +277,10 @@ def _judge(
     jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
     """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
-    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    now = jar.disk_now()
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
-    output_file = output_left(worker.paths, job.name, number)
     if attempt is not None and attempt.outcome is not None:
+        output_left(worker.paths, job.name, number)  # gives its output the name that the entry has
         if attempt.is_final:
             return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
         failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
@@ -294,19 +296,10 @@ def _judge(
     times = f"stranded for the {_ordinal(stranded_before + 1)} time"
     if goes_on:
         times = "what it had reached is gone on with"
-    entry = {
-        "entry": "ended",
-        "job": job.uid,
-        "attempt": number,
-        "worker": worker.name,
-        "worker_uid": worker.worker_id,
-        "ended_at": round(now, 6),
-        "final": is_last,
-        "outcome": outcome,
-        "output_file": output_file,
-        "message": f"{cause}; {times}",
-        **(usage_until_published(jar.layout, job.uid, number, worker.worker_id) if goes_on else {}),
-    }
+    message = f"{cause}; {times}"
+    entry = ended_for(worker, job.uid, job.name, number, now, is_final=is_last, outcome=outcome, message=message)
+    if goes_on:
+        entry |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
     reason = f"crashed: {times}" if is_last else "recovered"
     return [entry], Verdict(is_last, reason, 0)
 
@@ -343,18 +336,10 @@ def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
             was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
         if not was_moved_on:
             return
-        entry = {
-            "entry": "ended",
-            "job": word.uid,
-            "attempt": word.number,
-            "worker": worker.name,
-            "worker_uid": worker.worker_id,
-            "ended_at": round(read_disk_clock(jar.layout.clock_file(node_name())), 6),
-            "final": False,
-            "outcome": LOST,
-            "output_file": output_left(worker.paths, name, word.number),
-            "message": "its worker lost the lease, and died: the job was taken back meanwhile",
-        }
+        message = "its worker lost the lease, and died: the job was taken back meanwhile"
+        entry = ended_for(
+            worker, word.uid, name, word.number, jar.disk_now(), is_final=False, outcome=LOST, message=message
+        )
         jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
         fold_journal(connection, jar.journal.path)
     recovery.log(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")
@@ -364,6 +349,6 @@ def _journal_death(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     """Record in the journal and in the worker's directory that it died."""
     with owner_stays(jar, worker) as is_owner:
         if is_owner:
-            now = read_disk_clock(jar.layout.clock_file(node_name()))
+            now = jar.disk_now()
             journal_end(jar, worker, round(now, 6), "died")
             recovery.log(f"{worker.name}: noted that it {'is gone' if worker.is_given_up else 'died'}")

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from jobjar.attempts.claimed_links import linked_place, target_in_claimed
 from jobjar.attempts.tokens_left import holds_jobs
-from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
 from jobjar.layout import WorkerPaths, name_in_place
@@ -22,7 +21,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import MARK, is_maker_dead, own_nodes
 from jobjar.roster import ASIDE, list_workers
 from jobjar.shared_disk.creating import TEMPORARY
-from jobjar.shared_disk.files import disk_time, is_job_file, look, read_disk_clock, remove_file
+from jobjar.shared_disk.files import disk_time, is_job_file, look, remove_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.listing import list_directory, list_held, list_jar
 
@@ -88,7 +87,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
         else:
             remove_file(entry.path)
             log(f"removed the stale link claimed/{entry.name}")
-    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    now = jar.disk_now()
     for worker in workers:
         for place, entry in list_held(worker.paths):
             with contextlib.suppress(OSError):
@@ -101,7 +100,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
 
 def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
     """Remove what killed submissions left in limbo: files with a generated name, without a run bit, a day old, in no journal."""
-    now = read_disk_clock(jar.layout.clock_file(node_name()))
+    now = jar.disk_now()
     for place, entry in list_jar(jar.layout.limbo, "limbo"):
         uid = id_in_name(entry.name)
         try:
