@@ -40,6 +40,19 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def stop_at_rest(pid: int) -> None:
+    """Stop a process (SIGSTOP) while it holds no lock: what it locked would stay locked as long as it is stopped."""
+    for _ in range(1_000):
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"process {pid} to be stopped")
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        if not any(str(pid) in words and ("FLOCK" in words or "WRITE" in words) for words in locks):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} held a lock whenever it was stopped")
+
+
 class Rig:
     """A jar at `home`. `environment` is what its programs see; short times make tests quick."""
 

@@ -18,7 +18,7 @@ from jobjar.attempts.limits import CATEGORY, read_limit, set_limit
 from jobjar.batches.change import new_change, take_name
 from jobjar.liveness import ProcessIdentity, mark
 from tests.hosts.nodes import Node, outputs_of, wait_for_lines
-from tests.rig import BIN, Rig, wait_until
+from tests.rig import BIN, Rig, stop_at_rest, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 MakeNode = Callable[..., Node]
@@ -146,7 +146,7 @@ def test_a_worker_that_was_given_up_and_lives_completes_nothing_twice_and_leaves
     job = rig.submit(f"echo $JJ_WORKER >> {log}; until test -e '{mark_path}'; do sleep 0.02; done")
     wait_for_lines(log, 1)
     [process] = [found for found in rig.processes() if is_worker(found) and is_in(found.pid, rain)]
-    os.kill(process.pid, signal.SIGSTOP)
+    stop_at_rest(process.pid)
     wait_until(lambda: is_silent(rig, worker), "its silence")
     assert "1 jobs returned" in rig.run("recover_jobs", "--worker", worker, "--yes").stdout
     mark_path.touch()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.nodes import Node, wait_for_lines
-from tests.rig import Rig, wait_until
+from tests.rig import Rig, stop_at_rest, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 MakeNode = Callable[..., Node]
@@ -85,7 +85,7 @@ def test_a_worker_here_that_was_stopped_is_said_to_be_silent(rig: Rig) -> None:
     worker = rig.start_worker(JJ_HEARTBEAT_TIME="0.1")
     name = f"{os.uname().nodename}.{worker.pid}"
     assert rig.run("pause_worker", name).stderr == ""
-    worker.send_signal(signal.SIGSTOP)
+    stop_at_rest(worker.pid)
     said = wait_until(lambda: rig.run("stop_worker", name).stderr, "its silence")
     assert f"{name} has been silent for" in said and "though its process is there" in said
     worker.send_signal(signal.SIGCONT)

@@ -13,7 +13,7 @@ import pytest
 import jobjar
 from jobjar.job_file.attributes import read_description
 from tests.described import describe
-from tests.rig import BIN, Rig, wait_until
+from tests.rig import BIN, Rig, stop_at_rest, wait_until
 
 FILE = 'batch\nname = "wc-$(level)"\nseeds = "1-$(last)"\nrun_command = "count"\npriority = 2\n'
 
@@ -200,7 +200,7 @@ def stop_a_worker_of_a_batch(rig: Rig, tmp_path: Path) -> subprocess.Popen[str]:
     rig.run("submit_batch", f"{tmp_path}/b.jug")
     worker = rig.start_worker()
     wait_until(lambda: not rig.names("unclaimed"), "the claim")
-    worker.send_signal(signal.SIGSTOP)
+    stop_at_rest(worker.pid)
     return worker
 
 
