@@ -29,7 +29,7 @@ class WorkerPaths:
         self.scratch = f"{path}/scratch"
         self.output = f"{path}/output"
         self.next_output = f"{path}/output/.next"
-        self.spent_links = f"{path}/spent"
+        self.discarded_links = f"{path}/spent"
         self.identity_file = f"{path}/worker.json"
         self.heartbeat = f"{path}/heartbeat"
         self.log = f"{path}/worker.log"

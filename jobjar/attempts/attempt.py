@@ -80,7 +80,7 @@ class Claimer:
         # Whether a job that it claims now could not run at once, because its worker runs another.
         self.is_ahead = False
         # How many links from claimed/ wait in the worker's directory to be removed (claimed_links.py).
-        self.spent_links = 0
+        self.discarded_links = 0
         # How many claims succeeded, and how many found the job gone because another claimer was quicker.
         self.claims = self.lost_tries = 0
         # The paths at which it has put job files in its directory, without those that it moved on.
@@ -114,7 +114,7 @@ class ClaimedJob(NamedTuple):
     # The inode of its file; 0 if it is not known, as on a network disk.
     inode: int = 0
     # Whether its standard output and error go through a pipe (copied_output.py).
-    copies_output: bool = False
+    pipes_output: bool = False
     # The tokens of its limits, held until its attempt has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # A described job's description, as its file had it when this attempt began.
@@ -136,7 +136,7 @@ def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str
 class AttemptEnd(NamedTuple):
     """How an attempt ended. At most one of `exit_status` and `signal` is not None. `pid` is None if no process was started.
     The CPU times and `max_rss_kib` are None if no process was measured. `retry_after_s`: for so long the job of an interrupted
-    attempt is not claimed again. `told`: further entries to journal about the attempt."""
+    attempt is not claimed again. `entries`: further entries to journal about the attempt."""
 
     outcome: str
     exit_status: int | None
@@ -150,7 +150,7 @@ class AttemptEnd(NamedTuple):
     pid: int | None = None
     pid_started: float | None = None
     retry_after_s: float = 0.0
-    told: tuple[Entry, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
 
 def describe_end(end: AttemptEnd) -> str:

@@ -17,7 +17,7 @@ from jobjar.layout import Layout, held_place
 from jobjar.shared_disk.files import link_target, look, rename
 from jobjar.shared_disk.patience import patiently
 
-MAX_SPENT_LINKS = 50_000
+MOST_DISCARDED_LINKS = 50_000
 # Links are removed for at most so long at once, because jobs and orders wait meanwhile.
 _REMOVING_S = 0.25
 
@@ -60,13 +60,13 @@ def take_link_away(claimer: Claimer, link: str) -> None:
         if claimer.jar.ledger_home.has_other_homes:
             os.unlink(link)  # over a network one step is cheaper than two, whatever disk the server has
             return
-        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
-        claimer.spent_links += 1
+        rename(link, f"{claimer.paths.discarded_links}/{claimer.discarded_links}")
+        claimer.discarded_links += 1
     except OSError:
         with contextlib.suppress(OSError):  # recovery removes what stays behind
             os.unlink(link)
-    if claimer.spent_links >= MAX_SPENT_LINKS:
-        remove_spent_links(claimer)
+    if claimer.discarded_links >= MOST_DISCARDED_LINKS:
+        remove_discarded_links(claimer)
 
 
 def take_own_link_away(claimer: Claimer, link: str) -> None:
@@ -76,13 +76,13 @@ def take_own_link_away(claimer: Claimer, link: str) -> None:
             take_link_away(claimer, link)
 
 
-def remove_spent_links(claimer: Claimer) -> None:
+def remove_discarded_links(claimer: Claimer) -> None:
     """Remove links that were taken out of claimed/, as many as can be removed in a moment. For a worker with nothing to do."""
     until = time.monotonic() + _REMOVING_S
-    while claimer.spent_links and time.monotonic() < until:
-        claimer.spent_links -= 1
+    while claimer.discarded_links and time.monotonic() < until:
+        claimer.discarded_links -= 1
         with contextlib.suppress(OSError):  # retention removes it with the worker's directory
-            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
+            os.unlink(f"{claimer.paths.discarded_links}/{claimer.discarded_links}")
 
 
 def target_in_claimed(layout: Layout, path: str) -> str:

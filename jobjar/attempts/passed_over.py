@@ -67,9 +67,9 @@ def _mark(status: os.stat_result) -> FileMark:
     return FileMark(status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
 
 
-def pass_over(claimer: Claimer, candidate: Candidate, spent_s: float) -> None:
-    """Do not try a job again for a while. It took `spent_s` seconds to find that this claimer cannot have it."""
-    claimer.proposals.passed_over.add(candidate.place, spent_s)
+def pass_over(claimer: Claimer, candidate: Candidate, took_s: float) -> None:
+    """Do not try a job again for a while. It took `took_s` seconds to find that this claimer cannot have it."""
+    claimer.proposals.passed_over.add(candidate.place, took_s)
 
 
 def forget(claimer: Claimer, place: str) -> None:
@@ -98,7 +98,7 @@ def is_refused(claimer: Claimer, candidate: Candidate, warn: Callable[[str], Non
     if status is None or not is_job_file(status):
         return False  # the claim itself reports what is wrong
     claimer.proposals.read_batches.forget(candidate.place)
-    claimer.refusals.tell(candidate.place, explain_file(status, claimer.refusals.user.name), warn)
+    claimer.refusals.log_once(candidate.place, explain_file(status, claimer.refusals.user.name), warn)
     return True
 
 

@@ -1,6 +1,6 @@
-"""The course of one job through its stages, for a worker that juggles several: their order, and how the job ends.
+"""The way of one job through its stages, for a worker that has several under way: their order, and how the job ends.
 
-A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the course goes on
+A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the job goes on
 from there (DESIGN.md, "Described jobs"). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's
 table of the write order says what a crash leaves, and what repairs it.
 """
@@ -80,7 +80,7 @@ _RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
 
 
 class Host(Protocol):
-    """The part of a worker that a course needs."""
+    """The part of a worker that one job's way needs."""
 
     claimer: Claimer
     log: Callable[[str], None]
@@ -98,7 +98,7 @@ class Host(Protocol):
 
 
 class Lifecycle:
-    """One job's course. The juggler sets `is_alone`: no process is left that a command of the job started."""
+    """One job's way. The overlap sets `is_alone`: no process is left that a command of the job started."""
 
     def __init__(self, host: Host, job: ClaimedJob) -> None:
         self.host = host
@@ -157,7 +157,7 @@ class Lifecycle:
             self.attempt.entries = []
         return entries + self.monitor.take_entries()
 
-    def look_at_progress(self) -> None:
+    def note_variables(self) -> None:
         """Note the monitored variables that the job has set so far. Raises OSError."""
         place = self._place if self.attempt is None else self.attempt.place
         if place is None:
@@ -176,7 +176,7 @@ class Lifecycle:
             environment = self._places.environment(job, place.directory)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
-            self.monitor.wait()
+            self.monitor.schedule_look()
             ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
             end = end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):

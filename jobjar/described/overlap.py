@@ -1,7 +1,7 @@
-"""Juggle several jobs of a worker: while one runs, the next is staged in and the last is staged out.
+"""Overlap the stages of several jobs of a worker: while one runs, the next is staged in and the last is staged out.
 
 The worker's own thread claims, journals, and starts and waits for processes. Other threads work on files only, and report to it.
-Each job is a course (lifecycle.py) that yields what it waits for. This module waits for all of them at once. It writes journal
+Each job is a generator (lifecycle.py) that yields what it waits for. This module waits for all of them at once. It writes journal
 entries of attempts under way. A crash leaves what a crash of any worker leaves: jobs that a dead worker holds.
 """
 
@@ -22,7 +22,7 @@ from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
 from jobjar.attempts.own_file import hold_file, let_file_go
 from jobjar.described.lifecycle import Host, Lifecycle
-from jobjar.described.slots import Juggled, Process, Slots
+from jobjar.described.slots import Process, Slots, Task
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.errors import CannotUseJar
 from jobjar.liveness import session_processes, start_now
@@ -44,8 +44,8 @@ _LONGEST_LOOK_S = 0.1
 _CLAIM_SHARE = 0.05
 
 
-class JugglingHost(Host, Protocol):
-    """The part of a worker that a juggler needs."""
+class OverlapHost(Host, Protocol):
+    """The part of a worker that the overlap needs."""
 
     interval_s: float
 
@@ -79,10 +79,10 @@ class JugglingHost(Host, Protocol):
     def reason(self, job: ClaimedJob) -> str | None: ...
 
 
-class Juggler:
+class Overlap:
     """The jobs that a worker has under way at once."""
 
-    def __init__(self, host: JugglingHost) -> None:
+    def __init__(self, host: OverlapHost) -> None:
         self._host = host
         self._settings = host.claimer.jar.settings
         self._journal = host.claimer.jar.journal
@@ -96,9 +96,9 @@ class Juggler:
         os.close(self._reader)
         os.close(self._writer)
 
-    def juggle(self, job: ClaimedJob) -> ClaimedJob | None:
+    def run(self, job: ClaimedJob) -> ClaimedJob | None:
         """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed after
-        all others had ended, because it needs no juggling; else None."""
+        all others had ended, because it needs no overlap; else None."""
         self._next_claim = 0.0
         self._next_look = time.monotonic() + self._host.interval_s
         self._take(job)
@@ -119,10 +119,10 @@ class Juggler:
         while again:
             again = False
             for slot in (STAGE_OUT, RUN, STAGE_IN):
-                for juggled in [juggled for juggled in self._jobs if juggled.wanted == slot]:
+                for task in [task for task in self._jobs if task.wanted == slot]:
                     if self._slots.has_turn(slot):
-                        juggled.slot = slot
-                        self._go_on(juggled, None)
+                        task.slot = slot
+                        self._go_on(task, None)
                         again = True
 
     def _claim(self) -> ClaimedJob | None:
@@ -130,7 +130,7 @@ class Juggler:
             started = time.monotonic()
             if started >= self._next_look and self._jobs:
                 return None  # kill requests and the time limits of the others come first
-            job = self._host.claim_another({juggled.job.path for juggled in self._jobs}, self._slots.is_next_ahead())
+            job = self._host.claim_another({task.job.path for task in self._jobs}, self._slots.is_next_ahead())
             if job is None:
                 took_s = time.monotonic() - started
                 self._next_claim = time.monotonic() + max(self._host.interval_s, took_s / _CLAIM_SHARE)
@@ -145,46 +145,46 @@ class Juggler:
 
     def _take(self, job: ClaimedJob) -> None:
         hold_file(self._host.claimer, job)
-        juggled = Juggled(Lifecycle(self._host, job))
-        self._jobs.append(juggled)
-        self._go_on(juggled, None)
+        task = Task(Lifecycle(self._host, job))
+        self._jobs.append(task)
+        self._go_on(task, None)
 
-    def _go_on(self, juggled: Juggled, answer: Any, error: BaseException | None = None) -> None:
+    def _go_on(self, task: Task, answer: Any, error: BaseException | None = None) -> None:
         """Send a job the answer that it waited for, and begin what it waits for next."""
         while True:
-            juggled.wait = None
+            task.wait = None
             if isinstance(error, Cut) and error.cause == TIMED_OUT:
-                juggled.cause = None  # the time limit does not hold for what is done with the outputs afterwards
+                task.cause = None  # the time limit does not hold for what is done with the outputs afterwards
             try:
-                wait = juggled.steps.send(answer) if error is None else juggled.steps.throw(error)
+                wait = task.steps.send(answer) if error is None else task.steps.throw(error)
             except StopIteration:
-                self._jobs.remove(juggled)
-                let_file_go(self._host.claimer, juggled.job)
+                self._jobs.remove(task)
+                let_file_go(self._host.claimer, task.job)
                 return
             except (CannotUseJar, OSError, ImportError) as refusal:
                 # Nothing of the job was begun, so another worker may take it.
-                self._jobs.remove(juggled)
+                self._jobs.remove(task)
                 if isinstance(refusal, ImportError):
                     why = self._host.note_unfit(refusal)
                 else:
                     self._host.log_refusal(refusal)
                     why = explain_error(refusal)
-                self._host.give_back(juggled.job, why)
+                self._host.give_back(task.job, why)
                 self._next_claim = time.monotonic() + self._host.interval_s
                 return
             answer = error = None
-            juggled.wait, juggled.since, juggled.is_said = wait, time.monotonic(), False
-            juggled.give_up_at = float("inf")
+            task.wait, task.since, task.is_journaled = wait, time.monotonic(), False
+            task.give_up_at = float("inf")
             if isinstance(wait, Turn):
-                juggled.slot = ""
-            if juggled.cause is not None and not (isinstance(wait, Work) and wait.is_short):
-                error = Cut(juggled.cause)
+                task.slot = ""
+            if task.cause is not None and not (isinstance(wait, Work) and wait.is_short):
+                error = Cut(task.cause)
                 continue
             if isinstance(wait, Work):
-                self._begin_work(juggled, wait)
+                self._begin_work(task, wait)
             elif isinstance(wait, Command):
                 try:
-                    self._begin_command(juggled, wait)
+                    self._begin_command(task, wait)
                 except CannotStart as refusal:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
@@ -193,17 +193,17 @@ class Juggler:
                     continue
             return
 
-    def _begin_command(self, juggled: Juggled, command: Command) -> None:
-        output = juggled.course.output
+    def _begin_command(self, task: Task, command: Command) -> None:
+        output = task.lifecycle.output
         pid, started = start_now(lambda: start_shell(command.text, command.words, output, command.environment))
-        juggled.process = Process(pid)
-        if juggled.slot == RUN and juggled.course.pid is None:
-            juggled.course.pid, juggled.course.pid_started = pid, started
+        task.process = Process(pid)
+        if task.slot == RUN and task.lifecycle.pid is None:
+            task.lifecycle.pid, task.lifecycle.pid_started = pid, started
         if not self._slots.may_claim():
             self._host.between_pieces()
 
-    def _begin_work(self, juggled: Juggled, work: Work) -> None:
-        mark = juggled.work = object()
+    def _begin_work(self, task: Task, work: Work) -> None:
+        mark = task.work = object()
 
         def do() -> None:
             try:
@@ -216,24 +216,24 @@ class Juggler:
 
         threading.Thread(target=do, daemon=True).start()
 
-    def _cut(self, juggled: Juggled, cause: str) -> None:
+    def _cut(self, task: Task, cause: str) -> None:
         """End a job now. Does nothing for a job that is being ended already."""
-        if juggled.cause is not None:
+        if task.cause is not None:
             return
-        juggled.cause = cause
-        if juggled.course.attempt is not None:
-            juggled.course.attempt.is_cut = True
-        process = juggled.process
+        task.cause = cause
+        if task.lifecycle.attempt is not None:
+            task.lifecycle.attempt.is_cut = True
+        process = task.process
         if process is not None:
             if process.ended is None:
                 self._begin_end(process)
             else:
                 process.look_at = time.monotonic()
-        elif not isinstance(juggled.wait, Work):
-            self._go_on(juggled, None, Cut(cause))
-        elif not juggled.wait.is_short:
+        elif not isinstance(task.wait, Work):
+            self._go_on(task, None, Cut(cause))
+        elif not task.wait.is_short:
             # A thread cannot be killed. It gets the grace time to notice that the attempt is cut, and to tidy.
-            juggled.give_up_at = time.monotonic() + self._settings.grace_time_s
+            task.give_up_at = time.monotonic() + self._settings.grace_time_s
 
     def _begin_end(self, process: Process) -> None:
         signal_session(process.pid, signal.SIGTERM)
@@ -250,10 +250,10 @@ class Juggler:
         arrivals = set(self._host.arrivals()) if may_claim else set()
         for descriptor in (self._reader, *host_descriptors, *arrivals):
             poll.register(descriptor, select.POLLIN)
-        processes = {juggled.process.pidfd: juggled for juggled in self._jobs if juggled.process is not None}
-        for descriptor, juggled in processes.items():
-            assert juggled.process is not None
-            if descriptor >= 0 and juggled.process.ended is None:
+        processes = {task.process.pidfd: task for task in self._jobs if task.process is not None}
+        for descriptor, task in processes.items():
+            assert task.process is not None
+            if descriptor >= 0 and task.process.ended is None:
                 poll.register(descriptor, select.POLLIN)
         timeout_s = self._next_due(may_claim) - time.monotonic()
         ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000 + 1)}
@@ -262,16 +262,16 @@ class Juggler:
         if self._reader in ready:
             self._take_results()
         now = time.monotonic()
-        for juggled in list(self._jobs):
-            process = juggled.process
+        for task in list(self._jobs):
+            process = task.process
             if process is not None and (process.pidfd in ready or now >= process.look_at):
-                self._look_at_process(juggled, process)
+                self._look_at_process(task, process)
         if (host_descriptors & ready and self._host.take_wake()) or now >= self._next_look:
             self._next_look = now + self._host.interval_s
-            for juggled in list(self._jobs):
-                cause = self._host.reason(juggled.job)
+            for task in list(self._jobs):
+                cause = self._host.reason(task.job)
                 if cause is not None:
-                    self._cut(juggled, cause)
+                    self._cut(task, cause)
             self._give_back_ahead(now)
         self._do_what_is_due(time.monotonic())
 
@@ -281,80 +281,80 @@ class Juggler:
         A worker has to be idle at two looks in a row, because every worker is idle for a moment between two jobs. The job has
         to have waited for as long as its stage-in took, because the other worker repeats that.
         """
-        for juggled in self._slots.waiting_ahead():
-            if now - juggled.since < juggled.since - juggled.taken_at:
+        for task in self._slots.waiting_ahead():
+            if now - task.since < task.since - task.taken_at:
                 continue
-            before, claimer = juggled.idle_worker, self._host.claimer
-            juggled.idle_worker = find_idle(claimer, juggled.job.category, self._host.disk_now())
-            if juggled.idle_worker is not None and before is not None:
-                juggled.course.cut_message = f"given back before it ran: {juggled.idle_worker} could run it at once"
-                self._cut(juggled, INTERRUPTED)
+            before, claimer = task.idle_worker, self._host.claimer
+            task.idle_worker = find_idle(claimer, task.job.category, self._host.disk_now())
+            if task.idle_worker is not None and before is not None:
+                task.lifecycle.cut_message = f"given back before it ran: {task.idle_worker} could run it at once"
+                self._cut(task, INTERRUPTED)
 
     def _next_due(self, may_claim: bool) -> float:
         due = self._next_look
         if may_claim:
             due = min(due, self._next_claim)
-        for juggled in self._jobs:
-            if isinstance(juggled.wait, Pause):
-                due = min(due, juggled.since + juggled.wait.seconds)
-            if juggled.has_news:
-                due = min(due, juggled.since + _SHORT_S)
-            if juggled.process is not None:
-                due = min(due, juggled.process.look_at)
-            due = min(due, juggled.give_up_at)
-            deadline, next_look = juggled.course.deadline, juggled.course.monitor.next_look
-            if deadline is not None and juggled.cause is None:
+        for task in self._jobs:
+            if isinstance(task.wait, Pause):
+                due = min(due, task.since + task.wait.seconds)
+            if task.has_news:
+                due = min(due, task.since + _SHORT_S)
+            if task.process is not None:
+                due = min(due, task.process.look_at)
+            due = min(due, task.give_up_at)
+            deadline, next_look = task.lifecycle.deadline, task.lifecycle.monitor.next_look
+            if deadline is not None and task.cause is None:
                 due = min(due, deadline)
             if next_look is not None:
                 due = min(due, next_look)
         return due
 
     def _do_what_is_due(self, now: float) -> None:
-        for juggled in list(self._jobs):
-            course, deadline, wait = juggled.course, juggled.course.deadline, juggled.wait
-            if course.monitor.is_due():
+        for task in list(self._jobs):
+            lifecycle, deadline, wait = task.lifecycle, task.lifecycle.deadline, task.wait
+            if lifecycle.monitor.is_due():
                 with contextlib.suppress(OSError):  # read again at the attempt's end, which reports the error
-                    course.look_at_progress()
-                if course.monitor.entries:
-                    self._tell(juggled)
-            if juggled.has_news and now >= juggled.since + _SHORT_S:
-                self._tell(juggled)
-            if deadline is not None and now >= deadline and juggled.cause is None:
-                self._cut(juggled, TIMED_OUT)
-            elif now >= juggled.give_up_at and juggled.cause is not None:
-                juggled.work = None  # the thread hangs: its result is ignored
-                self._go_on(juggled, None, Cut(juggled.cause))
-            elif isinstance(wait, Pause) and now >= juggled.since + wait.seconds:
-                self._go_on(juggled, None)
+                    lifecycle.note_variables()
+                if lifecycle.monitor.entries:
+                    self._journal_state(task)
+            if task.has_news and now >= task.since + _SHORT_S:
+                self._journal_state(task)
+            if deadline is not None and now >= deadline and task.cause is None:
+                self._cut(task, TIMED_OUT)
+            elif now >= task.give_up_at and task.cause is not None:
+                task.work = None  # the thread hangs: its result is ignored
+                self._go_on(task, None, Cut(task.cause))
+            elif isinstance(wait, Pause) and now >= task.since + wait.seconds:
+                self._go_on(task, None)
 
-    def _tell(self, juggled: Juggled) -> None:
+    def _journal_state(self, task: Task) -> None:
         """Journal the pending entries of an attempt that goes on."""
-        course = juggled.course
-        entries = course.take_entries(is_running=juggled.slot == RUN and juggled.process is not None)
-        juggled.is_said = True
+        lifecycle = task.lifecycle
+        entries = lifecycle.take_entries(is_running=task.slot == RUN and task.process is not None)
+        task.is_journaled = True
         try:
             self._journal.append(entries)
         except OSError as error:
             # Recovery also finds the session by its environment, so the `started` entry may be lost. Variables are kept, to be
             # journaled later.
-            course.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
-            self._host.log(f"the state of {juggled.job.name} could not be journaled: {error.strerror}")
+            lifecycle.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
+            self._host.log(f"the state of {task.job.name} could not be journaled: {error.strerror}")
 
     def _take_results(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
         while not self._results.empty():
             mark, result, error = self._results.get()
-            for juggled in [juggled for juggled in self._jobs if juggled.work is mark]:
-                juggled.work = None
-                was_short = isinstance(juggled.wait, Work) and juggled.wait.is_short
-                if juggled.cause is not None and (not was_short or isinstance(error, Cut)):
-                    error = Cut(juggled.cause)
+            for task in [task for task in self._jobs if task.work is mark]:
+                task.work = None
+                was_short = isinstance(task.wait, Work) and task.wait.is_short
+                if task.cause is not None and (not was_short or isinstance(error, Cut)):
+                    error = Cut(task.cause)
                 elif isinstance(error, ImportError):
                     error = Cut(INTERRUPTED, message=self._host.note_unfit(error))
-                self._go_on(juggled, result, error)
+                self._go_on(task, result, error)
 
-    def _look_at_process(self, juggled: Juggled, process: Process) -> None:
+    def _look_at_process(self, task: Task, process: Process) -> None:
         """Go on with a job whose command has ended and left no process in its session. Ends the processes that it left, unless
         the command may leave some."""
         if process.ended is None:
@@ -362,33 +362,33 @@ class Juggler:
             if process.ended is not None:
                 process.close()
         now = time.monotonic()
-        may_leave = isinstance(juggled.wait, Command) and juggled.wait.may_leave and juggled.cause is None
-        if process.ended is None or (_has_left(juggled, process) and not may_leave):
+        may_leave = isinstance(task.wait, Command) and task.wait.may_leave and task.cause is None
+        if process.ended is None or (_has_left(task, process) and not may_leave):
             if process.kill_at is None and process.ended is not None:
-                self._host.log(f"{juggled.job.name} left background processes, which are ended")
+                self._host.log(f"{task.job.name} left background processes, which are ended")
                 self._begin_end(process)
             if process.kill_at is not None and now >= process.kill_at:
                 signal_session(process.pid, signal.SIGKILL)
             process.pause_s = min(2 * process.pause_s, _LONGEST_LOOK_S)
             process.look_at = now + process.pause_s
             return
-        if juggled.cause is None and process.ended.exit_status != 0:
+        if task.cause is None and process.ended.exit_status != 0:
             if self._host.is_told_to_end():
-                self._cut(juggled, INTERRUPTED)
+                self._cut(task, INTERRUPTED)
             elif seems_ended_on_request(process.ended):
                 if process.doubt_until is None:
                     process.doubt_until = now + DOUBT_S
                 if now < process.doubt_until:
                     process.look_at = process.doubt_until
                     return
-        juggled.process = None
-        if juggled.cause is not None:
-            self._go_on(juggled, None, Cut(juggled.cause, process.ended))
+        task.process = None
+        if task.cause is not None:
+            self._go_on(task, None, Cut(task.cause, process.ended))
         else:
-            self._go_on(juggled, process.ended)
+            self._go_on(task, process.ended)
 
 
-def _has_left(juggled: Juggled, process: Process) -> bool:
+def _has_left(task: Task, process: Process) -> bool:
     """Whether a command that has ended left processes in its session."""
-    juggled.course.is_alone = not reap_strays()
-    return not juggled.course.is_alone and bool(session_processes(process.pid))
+    task.lifecycle.is_alone = not reap_strays()
+    return not task.lifecycle.is_alone and bool(session_processes(process.pid))

@@ -19,7 +19,7 @@ from jobjar.attempts.workplace import Workplace
 from jobjar.described.command import make_text
 from jobjar.described.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
-from jobjar.fetching.copies import LOOKS_S
+from jobjar.fetching.copying import LOOKS_S
 from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
 from jobjar.ledger.ask_claiming import count_attempts

@@ -2,11 +2,11 @@
 
     <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
     <cache>/sums/<key>      the sha256 of the content that a key stands for
-    <cache>/sums/<key>.seen    when this node first saw the place show what the key holds: the boot, and its monotonic clock
+    <cache>/sums/<key>.seen    when this node first saw the origin show what the key holds: the boot, and its monotonic clock
     <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that other processes of this node wait for it
     <cache>/files/.<pid>.<random>.part    being written
 
-A key names the content (`sha256-…`, `md5-…`), or a place and what the place shows of its content (size, times, ETag). Each job
+A key names the content (`sha256-…`, `md5-…`), or an origin and what it shows of its content (size, times, ETag). Each job
 gets a copy and no link, because a job that writes to its input must not change the next job's. A killed process leaves a
 `.part`, which the next process removes. A cache that cannot be used, or belongs to another user, costs speed and nothing else:
 nothing here raises OSError.
@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.liveness import MARK, mark, this_process
 from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared
 from jobjar.shared_disk.files import replace_file

@@ -19,9 +19,9 @@ from jobjar.layout import (
     state_of_place,
 )
 from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
-from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.large_looks import begin_look, find_large, find_others, note_look
 from jobjar.ledger.removed import describe_removed
 from jobjar.ledger.renamed import (
     find_renamed,

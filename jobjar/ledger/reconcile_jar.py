@@ -15,10 +15,10 @@ from jobjar.job_file.names import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.ask_claiming import IS_OPEN, is_with_worker
 from jobjar.ledger.by_hand import OpenJournal
-from jobjar.ledger.compared import begin_look, find_large, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.large_looks import begin_look, find_large, note_look
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_file import apply_differences, compare_file
 from jobjar.ledger.removed import forget_missed, missed_jobs

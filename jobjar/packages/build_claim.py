@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
 from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
@@ -113,7 +113,7 @@ def take_claim(
     """
     path = f"{place}.building"
     watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when this process sees it
-    pause_s, is_told = _FIRST_PAUSE_S, False
+    pause_s, is_logged = _FIRST_PAUSE_S, False
     while not is_done():
         claim = _try_to_take(place, path)
         if claim is not None:
@@ -125,8 +125,8 @@ def take_claim(
             _take_away(claimer)
             continue
         between_pieces()
-        if not is_told:
-            is_told = True
+        if not is_logged:
+            is_logged = True
             log(f"{place}: being made by another worker; waiting")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LOOKS_S)

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from jobjar.errors import CannotFetch, CannotInstall
-from jobjar.fetching.copies import BetweenPieces, copy, nothing, open_file
-from jobjar.fetching.places import hide_password, local_path
+from jobjar.fetching.copying import BetweenPieces, copy, nothing, open_file
+from jobjar.fetching.origins import hide_password, local_path
 from jobjar.fetching.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 from jobjar.host import node_name
 from jobjar.job_file.description import Source

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 
 from jobjar.errors import CannotInstall
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.processes.session import (
     DEFAULT_SIGNALS,
     Waiter,
@@ -23,7 +23,7 @@ from jobjar.processes.session import (
 )
 from jobjar.shared_disk.files import look
 
-_TOLD_BYTES = 4000
+_SHOWN_BYTES = 4000
 _WATCHED = """exec 3<&0 </dev/null
 (read never <&3; kill -KILL 0) &
 exec 3<&-
@@ -61,8 +61,8 @@ def _tell(said: str) -> str:
 
 def _read_end(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
-    start = max(0, size - _TOLD_BYTES)
-    text = os.pread(descriptor, _TOLD_BYTES, start).decode("utf-8", "replace").strip()
+    start = max(0, size - _SHOWN_BYTES)
+    text = os.pread(descriptor, _SHOWN_BYTES, start).decode("utf-8", "replace").strip()
     return f"…{text}" if start else text
 
 

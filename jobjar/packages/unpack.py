@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 
 from jobjar.errors import BadArchive
-from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.copying import BetweenPieces, nothing
 from jobjar.packages.archive_readers import (
     DAMAGE,
     DIRECTORY,

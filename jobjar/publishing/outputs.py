@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.errors import BadOutput
-from jobjar.fetching.copies import BetweenPieces, is_temporary_name, measure, nothing, open_file
+from jobjar.fetching.copying import BetweenPieces, is_temporary_name, measure, nothing, open_file
 from jobjar.grouped import name_some
 from jobjar.job_file.description import parse_output_path
 from jobjar.layout import Layout

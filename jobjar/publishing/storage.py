@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
-from jobjar.fetching.copies import (
+from jobjar.fetching.copying import (
     BetweenPieces,
     copy,
     measure,

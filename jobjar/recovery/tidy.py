@@ -52,7 +52,7 @@ def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
             continue
         remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
         with contextlib.suppress(OSError):  # not empty
-            for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
+            for path in (paths.jobs, paths.scratch, paths.output, paths.discarded_links):
                 with contextlib.suppress(FileNotFoundError):
                     os.rmdir(path)
             os.rmdir(paths.path)

@@ -1,8 +1,8 @@
-"""Roles: work that one process on all nodes does at a time. The process that makes the role's directory has the role, and only
-one mkdir can succeed.
+"""Soft locks: for work that one process on all nodes does at a time. The process that makes the lock's directory has the lock,
+and only one mkdir can succeed.
 
-Reads and writes one directory of the jar. If its holder is killed, the directory stays. Another process takes the role over
-when nobody has renewed it for ten minutes by the disk's clock. Two holders of one role at once must only double the work.
+Reads and writes one directory of the jar. If its holder is killed, the directory stays. Another process takes the lock over
+when nobody has renewed it for ten minutes by the disk's clock. Two holders of one lock at once must only double the work.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 ABANDONED_AFTER_S = 600.0
 
 
-def take_role(path: str, disk_now: Callable[[], float], abandoned_after_s: float = ABANDONED_AFTER_S) -> bool:
-    """Try to take a role. Returns whether this process has it now. `disk_now` returns the disk's time. Raises OSError."""
+def take_soft_lock(path: str, disk_now: Callable[[], float], abandoned_after_s: float = ABANDONED_AFTER_S) -> bool:
+    """Try to take a soft lock. Returns whether this process has it now. `disk_now` returns the disk's time. Raises OSError."""
     for _ in range(2):
         try:
             os.mkdir(path)
@@ -28,12 +28,12 @@ def take_role(path: str, disk_now: Callable[[], float], abandoned_after_s: float
     return False
 
 
-def renew_role(path: str) -> None:
-    """Show that the work goes on, so that nobody takes the role over. Raises OSError."""
+def renew_soft_lock(path: str) -> None:
+    """Show that the work goes on, so that nobody takes the lock over. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):  # taken over while this process was stopped
         os.utime(path)
 
 
-def give_back_role(path: str) -> None:
-    with contextlib.suppress(OSError):  # taken over as abandoned: the role is another node's now
+def release_soft_lock(path: str) -> None:
+    with contextlib.suppress(OSError):  # taken over as abandoned: the lock is another node's now
         os.rmdir(path)

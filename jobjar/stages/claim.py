@@ -125,9 +125,9 @@ def _claim_within_limits(
     except Refused as refusal:
         if refusal.is_of_category:
             claimer.proposals.closed_categories.add(candidate.category, time.monotonic() - started)
-            claimer.refusals.tell(f"unclaimed/{candidate.category}", refusal.reason, warn)
+            claimer.refusals.log_once(f"unclaimed/{candidate.category}", refusal.reason, warn)
         else:
-            claimer.refusals.tell(candidate.place, refusal.reason, warn)
+            claimer.refusals.log_once(candidate.place, refusal.reason, warn)
             pass_over(claimer, candidate, time.monotonic() - started)
         return None
     finally:
@@ -335,7 +335,7 @@ def _record_claim(
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
         inode=status.st_ino if not claimer.jar.ledger_home.has_other_homes else 0,
-        copies_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
+        pipes_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
     )
 

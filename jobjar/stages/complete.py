@@ -90,7 +90,7 @@ def complete(
 ) -> bool:
     """End an attempt as `verdict` says. Returns whether this worker still held the job.
 
-    The entries `before` and those of the end (`end.told`) are journaled in one write with `ended`. With `is_next_near` a move
+    The entries `before` and those of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move
     to completed is journaled in one write with what the worker journals next.
 
     While the disk refuses (full, read-only), this waits as long as `may_wait()`. If that ends, the job stays with this worker
@@ -110,7 +110,7 @@ def complete(
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, *end.told, ended], durable)
+        claimer.jar.journal.append([*before, *end.entries, ended], durable)
 
     def move_job() -> None:
         nonlocal end, verdict, is_elsewhere

@@ -85,7 +85,7 @@ def make_worker_directory(
         "heartbeat_time_s": heartbeat_interval_s(jar.settings),
     }
     try:
-        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.spent_links):
+        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
         text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())

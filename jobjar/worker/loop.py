@@ -15,11 +15,11 @@ from jobjar import control, roster
 from jobjar.access.refusals import Refusals
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, KILLED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.candidates import refresh
-from jobjar.attempts.claimed_links import remove_spent_links
+from jobjar.attempts.claimed_links import remove_discarded_links
 from jobjar.attempts.own_file import hold_file, let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.attempts.workplace import Workplaces
-from jobjar.described.juggle import Juggler
+from jobjar.described.overlap import Overlap
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
@@ -100,7 +100,7 @@ class Worker:
         self._places: Workplaces | None = None
         self._refusals = Refusals()
         self._has_strays = self._has_place
-        self._juggler: Juggler | None = None
+        self._overlap: Overlap | None = None
         self._is_unfit = False
 
     # Beginning and end
@@ -136,10 +136,10 @@ class Worker:
     def finish(self, reason: str) -> None:
         """End the worker. Its directory stays, and records that it ended, and why."""
         self._pulse.stop()
-        if self._juggler is not None:
-            self._juggler.close()
+        if self._overlap is not None:
+            self._overlap.close()
         if self._places is not None:
-            self._remove_leavings()
+            self._clean_up()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
             with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ class Worker:
                         spread_s(self.jar.settings.pause_time_s), for_jobs=result == IDLE, is_paused=result == PAUSED
                     )
             except OSError as error:
-                self._refusals.tell_error(error, self.log)
+                self._refusals.log_error_once(error, self.log)
                 self._listener.pause()
 
     def step(self) -> str:
@@ -207,12 +207,12 @@ class Worker:
             return STOPPED
         if paused:
             sync_journal(self.jar.journal)
-            self._remove_leavings()
+            self._clean_up()
             self._next_job.keep_up()
             return PAUSED
         if self._failures.order == RESTING:
             self._failures.begin_pause(self.paths, self.disk_now(), self.log)
-            self._remove_leavings()
+            self._clean_up()
             return RESTING if self._failures.left_s() > 0 else RESTARTING
         if self._has_strays:
             return_strays(self.claimer, self.log)
@@ -231,7 +231,7 @@ class Worker:
                 return LEAVING
             if self._next_job.has_more:
                 return LOOKING
-            self._remove_leavings()
+            self._clean_up()
             return_strays(self.claimer, self.log)
             return IDLE
         return self._work(job)
@@ -239,8 +239,8 @@ class Worker:
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt. A described job runs together with those that come meanwhile."""
         if job.kind == DESCRIBED:
-            self._juggler = self._juggler or Juggler(self)
-            rest = self._juggler.juggle(job)
+            self._overlap = self._overlap or Overlap(self)
+            rest = self._overlap.run(job)
             return self._after_work() if rest is None else self._work(rest)
         self._listener.signals.hear_children(False)
         if job.retries:
@@ -305,16 +305,16 @@ class Worker:
         let_file_go(self.claimer, job)
         give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.log)
 
-    def _remove_leavings(self) -> None:
-        """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and spent links."""
+    def _clean_up(self) -> None:
+        """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and discarded links."""
         if self._places is not None:
             self._places.discard_spares()
-        remove_spent_links(self.claimer)
+        remove_discarded_links(self.claimer)
 
     def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
         return count_failures(self.jar, job, end)
 
-    # The protocols Host (described/lifecycle.py) and JugglingHost (described/juggle.py): what juggling needs of a worker
+    # The protocols Host (described/lifecycle.py) and OverlapHost (described/overlap.py): what the overlap needs of a worker
 
     def disk_now(self) -> float:
         return self._pulse.disk_now()
@@ -348,7 +348,7 @@ class Worker:
         # A failed claim may have left a file in jobs/. Give it back before the next claim, which judges its rename by the files
         # there.
         self._has_strays = True
-        self._refusals.tell_error(error, self.log)
+        self._refusals.log_error_once(error, self.log)
 
     def arrivals(self) -> list[int]:
         self._listener.arrivals.watch()

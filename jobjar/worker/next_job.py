@@ -172,7 +172,7 @@ class NextJob:
             status = look(self._jar.layout.category_directory(category))
             if not category or status is None:
                 raise
-            refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
+            refusals.log_once(place, explain_directory(status, refusals.user.name), self._say)
             return False
         refusals.end(place)
         return has_more
