@@ -137,6 +137,12 @@ class Jar:
             self._ledger.close()
             self._ledger = None
 
+    def __enter__(self) -> Jar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Call `mirror`, then close the ledger and the journal. The jar can be used again afterwards."""
         self.mirror()
