@@ -25,7 +25,7 @@ from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candida
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.removed import mark_missed
-from jobjar.shared_disk.files import is_taken_away
+from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.listing import is_job_at
 
 # The bytes in a journal that show a move to unclaimed, and one from there.
@@ -167,6 +167,6 @@ def _mark_missing(claimer: Claimer, connection: Any) -> None:
     for candidate in claimer.proposals.missing:
         if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
             mark_missed(connection, candidate.row, candidate.place)
-        elif is_taken_away(claimer.paths.jobs):
+        elif is_gone(claimer.paths.jobs, is_patient=False):
             raise CannotUseJar(action="claim into", path=claimer.paths.jobs, reason="it was moved or removed")
     claimer.proposals.missing.clear()

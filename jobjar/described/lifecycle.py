@@ -61,7 +61,7 @@ from jobjar.publishing.outputs import (
     work_directory,
     write_state,
 )
-from jobjar.shared_disk.files import is_taken_away, look, rename
+from jobjar.shared_disk.files import is_gone, look, rename
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.trees import remove_tree
 from jobjar.stages.complete import complete
@@ -352,7 +352,7 @@ class Lifecycle:
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
         """End the attempt, and tidy underway/. A retry would go on from a state there, so states are removed before the end."""
         is_over = verdict.final or verdict.reason == "retried"
-        if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
+        if verdict.reason == "retried" and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
         held = self._complete(end, verdict, job, attempt)
@@ -363,7 +363,7 @@ class Lifecycle:
             end_rest(self.pid, self.pid_started)
         if held and is_over:
             journal_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
-        elif verdict.reason != "published" if held else is_taken_away(job.path):
+        elif verdict.reason != "published" if held else is_gone(job.path, is_patient=False):
             self._leave_underway(held)
 
     def _leave_underway(self, held: bool) -> None:

@@ -1,6 +1,6 @@
 """Fetch a file from the location in a description (a path, `file:`, `http(s):`, `host:/path`), and verify it.
 
-Writes one regular file under a temporary name beside its destination (`.fetch.<pid>.<random>`), and renames it: it is there whole
+Writes one regular file under a temporary name beside its destination (copying.temporary_name), and renames it: it is there whole
 or not at all. Also writes the node's cache (cache.py). A kill midway leaves the temporary file.
 
 http(s) is read through fsspec. `host:/path` is read by the node's own `ssh`, which has people's keys, host keys and settings as
@@ -13,12 +13,11 @@ import contextlib
 import hashlib
 import os
 import time
-import uuid
 from typing import Any
 
 from jobjar.errors import CannotFetch
 from jobjar.fetching.cache import Cache as Cache, Part
-from jobjar.fetching.copying import BetweenPieces, nothing
+from jobjar.fetching.copying import BetweenPieces, nothing, temporary_name
 from jobjar.fetching.origins import SETTLED_S, FileWriter, LocalFile, Origin, find_origin, hide_password
 from jobjar.job_file.description import Source
 
@@ -74,7 +73,7 @@ def fetch(source: Source, destination: str, cache: Cache | None, between_pieces:
     the destination's disk refuses. Nothing is left behind then.
     """
     directory = os.path.dirname(os.path.abspath(destination))
-    temporary = f"{directory}/.fetch.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary = f"{directory}/{temporary_name()}"
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o777)
     try:
         try:

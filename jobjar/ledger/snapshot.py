@@ -18,9 +18,9 @@ from jobjar.host import node_name
 from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
-from jobjar.shared_disk.creating import create_file, temporary_path
-from jobjar.shared_disk.files import common_mode, read_disk_clock, rename
-from jobjar.shared_disk.patience import FLICKER_S, patiently
+from jobjar.shared_disk.creating import create_file, temporary_path, temporary_path_of_node
+from jobjar.shared_disk.files import common_mode, follow_status, read_disk_clock, rename
+from jobjar.shared_disk.patience import FLICKER_S
 from jobjar.shared_disk.soft_lock import release_soft_lock, take_soft_lock
 
 MAX_AGE_S = 300.0
@@ -31,7 +31,7 @@ _POSITIONS = "SELECT journal, offset FROM journal_position"
 def snapshot_age_s(ledger: Ledger) -> float | None:
     """How many seconds old the published snapshot is, by the disk's clock; None if there is none."""
     try:
-        published_at = patiently(lambda: os.stat(ledger.layout.snapshot), ledger.layout.snapshot, FLICKER_S).st_mtime
+        published_at = follow_status(ledger.layout.snapshot, FLICKER_S).st_mtime
     except FileNotFoundError:
         return None
     return max(0.0, _disk_now(ledger) - published_at)
@@ -54,7 +54,7 @@ def publish_snapshot(
         return False
     if not _take_lock(ledger):
         return False
-    temporary = temporary_path(f"{ledger.layout.snapshot}.{node_name()}")
+    temporary = temporary_path_of_node(ledger.layout.snapshot)
     # SQLite locks what it writes, and nothing is locked on the shared disk. So it writes to the home, and the bytes are
     # copied.
     own = temporary_path(ledger.home.database)

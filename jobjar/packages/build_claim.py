@@ -14,7 +14,6 @@ A process that was stopped for longer finds its claim gone, and must not go on; 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -27,10 +26,13 @@ from types import TracebackType
 
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
-from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, this_process
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
-from jobjar.shared_disk.files import read_disk_clock, remove_file
-from jobjar.shared_disk.patience import is_transient, patiently
+from jobjar.shared_disk.creating import temporary_of_nodes, temporary_path_of_node
+from jobjar.shared_disk.files import list_names, read_disk_clock, remove_file
+from jobjar.shared_disk.leftovers import find_leftovers
+from jobjar.shared_disk.moves import rename_directory
+from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over, read_bounded
 from jobjar.shared_disk.trees import remove_tree
 
@@ -142,32 +144,18 @@ def _try_to_take(place: str, path: str) -> Claim | None:
             json.dump(this_process()._asdict(), file)
         claim = Claim(path, token)
         try:
-            os.rename(prepared, path)
-        except OSError as error:
-            # A failed rename may have happened (NFS repeats requests), so the directory is looked at.
-            if is_transient(error) and _has_happened(claim):
-                return claim
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            return None
-        return claim
+            return claim if rename_directory(prepared, path, claim.is_held) else None
+        except OSError:
+            claim.give_back()  # in case it exists, or will: the disk gave no answer
+            raise
     finally:
         remove_tree(prepared)
-
-
-def _has_happened(claim: Claim) -> bool:
-    """Whether the claim exists. Where the disk does not answer, gives it back in case it exists, and raises OSError."""
-    try:
-        return claim.is_held()
-    except OSError:
-        claim.give_back()
-        raise
 
 
 def _find_claimer(path: str) -> str | None:
     """The path of the claimer's file; None where nobody has the claim now."""
     with contextlib.suppress(FileNotFoundError):
-        for name in patiently(lambda: os.listdir(path), path):
+        for name in list_names(path):
             if name.startswith("claimer."):
                 return f"{path}/{name}"
         # An empty directory: its claimer is, or was killed, between the removals of file and directory. Most disks would rename
@@ -221,9 +209,9 @@ def _take_away(claimer: str) -> None:
 
 
 def temporary_path(place: str, what: str) -> str:
-    """A path beside `place` whose name shows its maker to `sweep`: `.<name>.<node>.<pid>.<random>.<what>`."""
+    """A path beside `place` whose name shows its maker to `sweep`: `.<name>.<node>.<mark>.<random>.<what>`."""
     directory, name = os.path.split(place)
-    return f"{directory}/.{name}.{node_name()}.{mark()}.{uuid.uuid4().hex[:8]}.{what}"
+    return temporary_path_of_node(f"{directory}/.{name}", what)
 
 
 def sweep(place: str) -> None:
@@ -231,23 +219,21 @@ def sweep(place: str) -> None:
     node's dead processes. The caller has the claim on the place, so other processes only prepare claims there."""
     directory, own = os.path.split(place)
     # `replace_file` appends a suffix of its own while it writes.
-    of_this_node = re.compile(
-        rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(?:\.[0-9+]+(?:\.[0-9a-f]{{16}})?\.new)?"
-    )
-    for name in os.listdir(directory):
+    names = os.listdir(directory)
+    left = find_leftovers(names, r"\..+" + temporary_of_nodes(r"\.[a-z]+") + r"(?:\.[0-9+]+(?:\.[0-9a-f]{16})?\.new)?")
+    for name in names:
         path = f"{directory}/{name}"
-        found = of_this_node.fullmatch(name)
         if name.endswith(".building") and path != f"{place}.building":
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and is_maker_dead(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+        elif name in left or (name.startswith(f".{own}.") and not name.endswith(".claim")):
             remove_tree(path)  # the rest of it (another user's files, say) does no harm
 
 
 def remove_halves(directory: str) -> None:
     """Remove half packages that processes of this node set aside and could not remove. Nobody uses them."""
-    half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
+    half = re.compile(r"\..+" + temporary_of_nodes(r"\.half"))
     with contextlib.suppress(FileNotFoundError):
-        for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):
+        for name in filter(half.fullmatch, list_names(directory)):
             remove_tree(f"{directory}/{name}")

@@ -3,7 +3,7 @@
     software/<sha256>/              an unpacked archive, at its final path from the beginning, because its files may contain it
     software/<sha256>.ready         says that it is whole: its installer, its source, and the output of `package/install`
     software/<sha256>.building/     the claim of the process that builds it (build_claim.py)
-    software/.<name>.<node>.<pid>.<random>.<what>     temporary: new, half, ready, claim, fetched (an archive)
+    software/.<name>.<node>.<mark>.<random>.<what>    temporary: new, half, ready, claim, fetched (an archive)
 
 The process with the claim unpacks, runs `package/install`, and renames `.ready` to its name: that is the commit. After a kill
 before it, the next process discards the directory and begins anew. A directory without `.ready` is never used.

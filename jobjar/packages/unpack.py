@@ -2,7 +2,7 @@
 
 All members are checked before the first is written. The archive is refused, with the member's name, if a member would lie outside
 of the directory, or is no file, directory, or link inside it. A kill midway leaves a temporary directory beside the wanted one,
-`.NAME.NODE.PID.RANDOM.new`, and never a half directory under the final name.
+`.NAME.NODE.MARK.RANDOM.new`, and never a half directory under the final name.
 """
 
 from __future__ import annotations

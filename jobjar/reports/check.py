@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from jobjar.attempts.claimed_links import linked_place
+from jobjar.attempts.claimed_links import list_links
 from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
@@ -30,7 +30,7 @@ from jobjar.reports.refresh import refresh_private_ledger
 from jobjar.reports.refused import find_refused
 from jobjar.roster import running_workers
 from jobjar.shared_disk.files import look
-from jobjar.shared_disk.listing import is_job_at, list_directory, list_jars
+from jobjar.shared_disk.listing import is_job_at, list_jars
 from jobjar.shared_disk.regular import passing_over
 
 _SECOND_LOOK_S = 0.5
@@ -169,15 +169,11 @@ def check_links(jar: Jar, places: Collection[str]) -> list[str]:
     """Links in claimed/ that lead nowhere, and claimed jobs that have no link."""
     lines: list[str] = []
     linked = set()
-    for entry in list_directory(jar.layout.claimed):
-        if entry.is_symlink() and not entry.name.startswith("."):
-            target = linked_place(jar.layout, entry.path)
-            if target is not None:
-                linked.add(target)
-            elif look(entry.path) is not None:
-                lines.append(
-                    Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere")
-                )
+    for entry, target in list_links(jar.layout):
+        if target is not None:
+            linked.add(target)
+        elif look(entry.path) is not None:
+            lines.append(Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere"))
     for place in places:
         if place.startswith("workers/") and place not in linked and look(jar.layout.path(place)) is not None:
             lines.append(Line(f"{place}: has no link in claimed/", "claimed jobs have no link in claimed/"))

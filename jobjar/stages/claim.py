@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access.access import may_run, name_of
+from jobjar.access.access import may_run
 from jobjar.access.refusals import explain_file
 from jobjar.attempts.ahead import may_be_taken_ahead
 from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
@@ -35,6 +35,7 @@ from jobjar.attempts.passed_over import (
 )
 from jobjar.attempts.throttle import is_closed
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
 from jobjar.job_file.names import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal.append import moved_entry
@@ -44,9 +45,17 @@ from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_num
 from jobjar.ledger.by_hand import arrival_entry
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
-from jobjar.shared_disk.files import disk_time, is_directory, is_job_file, look, make_directory, read_file, rename
+from jobjar.shared_disk.files import (
+    disk_time,
+    is_directory,
+    is_job_file,
+    look,
+    make_directory,
+    read_file,
+    read_status,
+    rename,
+)
 from jobjar.shared_disk.moves import move, move_to_free_name, move_to_own
-from jobjar.shared_disk.patience import patiently
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
@@ -203,7 +212,7 @@ def _claim(
         return None
     try:
         name, path = _move_to_worker(claimer, source, candidate)
-        status = patiently(lambda: os.lstat(path), path)
+        status = read_status(path)
     except FileNotFoundError:
         claimer.lost_tries += 1
         claimer.proposals.missing.append(candidate)
@@ -323,7 +332,7 @@ def _record_claim(
         place=place,
         category=candidate.category,
         priority=candidate.priority,
-        submitter=candidate.submitter or name_of(status.st_uid),
+        submitter=candidate.submitter or login_of(status.st_uid),
         attempt=attempt,
         move_number=entry["number"],
         retries=_first_given(in_file.get("retries"), candidate.retries, settings.retries),
@@ -366,7 +375,7 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     """Move a job that must not run into limbo, and journal the reason, which the report shows."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
     path = f"{claimer.jar.layout.limbo}/{name}"
-    status = patiently(lambda: os.lstat(path), path)
+    status = read_status(path)
     uid = candidate.uid or new_id()
     entries, candidate = _arrival(candidate, uid, True)
     entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")

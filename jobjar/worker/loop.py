@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Container
 
 from jobjar import control, roster
 from jobjar.access.refusals import Refusals
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, KILLED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.candidates import refresh
-from jobjar.attempts.claimed_links import remove_discarded_links
+from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.own_file import hold_file, let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.attempts.workplace import Workplaces
@@ -27,7 +26,7 @@ from jobjar.liveness import this_process
 from jobjar.processes.session import adopt_orphans
 from jobjar.recovery.lease import Leases
 from jobjar.roster import journal_end
-from jobjar.shared_disk.files import is_taken_away
+from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.complete import complete, give_back_unrun, return_strays
 from jobjar.stages.run import run_attempt
@@ -142,8 +141,7 @@ class Worker:
             self._clean_up()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
-            with contextlib.suppress(OSError):
-                os.unlink(self.jar.layout.claimed_alias(self.name))
+            unlink_worker(self.jar.layout, self.name)
         try:
             state = roster.read_worker(self.jar.layout, self.name)
             if state is not None:
@@ -151,7 +149,7 @@ class Worker:
         except OSError as error:
             self.log(f"the end of this worker could not be recorded: {error.strerror}")
         # Two paths are checked, because a removal may still be under way.
-        if is_taken_away(self.paths.jobs) or is_taken_away(self.paths.identity_file):
+        if is_gone(self.paths.jobs, is_patient=False) or is_gone(self.paths.identity_file, is_patient=False):
             self.log(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         sync_journal(self.jar.journal)
         self.log(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
@@ -222,12 +220,12 @@ class Worker:
         except ClaimGivenUp:
             return ENDED
         except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            if not is_taken_away(self.paths.jobs):
+            if not is_gone(self.paths.jobs, is_patient=False):
                 raise
             self.log(f"{error}")
             return LEAVING
         if job is None:
-            if is_taken_away(self.paths.jobs):
+            if is_gone(self.paths.jobs, is_patient=False):
                 return LEAVING
             if self._next_job.has_more:
                 return LOOKING

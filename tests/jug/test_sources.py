@@ -400,7 +400,7 @@ def test_a_fetch_that_is_killed_leaves_no_file_of_the_real_name(tmp_path: Path) 
     with subprocess.Popen(words) as process:
         (tmp_path / "gate").read_bytes()  # it has written a part
         process.send_signal(signal.SIGKILL)
-    assert [path.name.startswith(".fetch.") for path in (tmp_path / "out").iterdir()] == [True]
+    assert [path.name.startswith(".jobjar.") for path in (tmp_path / "out").iterdir()] == [True]
 
 
 def test_the_libraries_for_http_are_loaded_only_where_something_is_fetched_by_it(tmp_path: Path) -> None:
