@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.ahead import find_idle
-from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
+from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
 from jobjar.attempts.own_file import hold_file, let_file_go
-from jobjar.described.lifecycle import Host, Lifecycle
+from jobjar.described.lifecycle import Lifecycle, Services
 from jobjar.described.slots import Process, Slots, Task
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.errors import CannotUseJar
@@ -44,48 +44,43 @@ _LONGEST_LOOK_S = 0.1
 _CLAIM_SHARE = 0.05
 
 
-class OverlapHost(Host, Protocol):
-    """The part of a worker that the overlap needs."""
-
-    interval_s: float
-
-    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
-        """Claim one more job; None where there is none, or the worker may have none now. `held`: the paths of the jobs that the
-        worker has. `is_ahead`: the job would have to wait for a run slot."""
-        ...
-
-    def give_back(self, job: ClaimedJob, why: str) -> None: ...
-
-    def log_refusal(self, error: Exception) -> None: ...
-
-    def note_unfit(self, error: ImportError) -> str:
-        """Make the worker leave, because its software cannot be imported any more. Returns the reason to give for its jobs."""
-        ...
-
-    def between_pieces(self) -> None: ...
-
-    def descriptors(self) -> list[int]: ...
-
-    def arrivals(self) -> list[int]: ...
-
-    def has_arrivals(self) -> bool: ...
+class OverlapWatch(Watch, Protocol):
+    """What may end attempts early, for several at once."""
 
     def take_wake(self) -> bool:
         """Read what woke the worker. Returns whether it may be a reason to end a job."""
         ...
 
-    def is_told_to_end(self) -> bool: ...
 
-    def reason(self, job: ClaimedJob) -> str | None: ...
+class MoreJobs(Protocol):
+    """Claims further jobs (worker/more_jobs.py)."""
+
+    def claim(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None: ...
+
+    def descriptors(self) -> list[int]: ...
+
+    def has_arrived(self) -> bool: ...
+
+
+class Trouble(Protocol):
+    """Takes note of what goes wrong (worker/trouble.py)."""
+
+    def log_refusal(self, error: Exception) -> None: ...
+
+    def note_unfit(self, error: ImportError) -> str: ...
 
 
 class Overlap:
     """The jobs that a worker has under way at once."""
 
-    def __init__(self, host: OverlapHost) -> None:
-        self._host = host
-        self._settings = host.claimer.jar.settings
-        self._journal = host.claimer.jar.journal
+    def __init__(self, services: Services, watch: OverlapWatch, more: MoreJobs, trouble: Trouble) -> None:
+        self._services = services
+        self._claimer = services.claimer
+        self._watch = watch
+        self._more = more
+        self._trouble = trouble
+        self._settings = services.claimer.jar.settings
+        self._journal = services.claimer.jar.journal
         self._slots = Slots(self._settings)
         self._jobs = self._slots.jobs
         self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
@@ -100,7 +95,7 @@ class Overlap:
         """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed after
         all others had ended, because it needs no overlap; else None."""
         self._next_claim = 0.0
-        self._next_look = time.monotonic() + self._host.interval_s
+        self._next_look = time.monotonic() + self._watch.interval_s
         self._take(job)
         while self._jobs:
             self._give_turns()
@@ -130,10 +125,10 @@ class Overlap:
             started = time.monotonic()
             if started >= self._next_look and self._jobs:
                 return None  # kill requests and the time limits of the others come first
-            job = self._host.claim_another({task.job.path for task in self._jobs}, self._slots.is_next_ahead())
+            job = self._more.claim({task.job.path for task in self._jobs}, self._slots.is_next_ahead())
             if job is None:
                 took_s = time.monotonic() - started
-                self._next_claim = time.monotonic() + max(self._host.interval_s, took_s / _CLAIM_SHARE)
+                self._next_claim = time.monotonic() + max(self._watch.interval_s, took_s / _CLAIM_SHARE)
                 return None
             if not self._jobs and job.kind != DESCRIBED:
                 return job
@@ -144,8 +139,8 @@ class Overlap:
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
-        hold_file(self._host.claimer, job)
-        task = Task(Lifecycle(self._host, job))
+        hold_file(self._claimer, job)
+        task = Task(Lifecycle(self._services, job))
         self._jobs.append(task)
         self._go_on(task, None)
 
@@ -159,18 +154,18 @@ class Overlap:
                 wait = task.steps.send(answer) if error is None else task.steps.throw(error)
             except StopIteration:
                 self._jobs.remove(task)
-                let_file_go(self._host.claimer, task.job)
+                let_file_go(self._claimer, task.job)
                 return
             except (CannotUseJar, OSError, ImportError) as refusal:
                 # Nothing of the job was begun, so another worker may take it.
                 self._jobs.remove(task)
                 if isinstance(refusal, ImportError):
-                    why = self._host.note_unfit(refusal)
+                    why = self._trouble.note_unfit(refusal)
                 else:
-                    self._host.log_refusal(refusal)
+                    self._trouble.log_refusal(refusal)
                     why = explain_error(refusal)
-                self._host.give_back(task.job, why)
-                self._next_claim = time.monotonic() + self._host.interval_s
+                self._services.ends.give_back(task.job, why)
+                self._next_claim = time.monotonic() + self._watch.interval_s
                 return
             answer = error = None
             task.wait, task.since, task.is_journaled = wait, time.monotonic(), False
@@ -200,7 +195,7 @@ class Overlap:
         if task.slot == RUN and task.lifecycle.pid is None:
             task.lifecycle.pid, task.lifecycle.pid_started = pid, started
         if not self._slots.may_claim():
-            self._host.between_pieces()
+            self._watch.between_pieces()
 
     def _begin_work(self, task: Task, work: Work) -> None:
         mark = task.work = object()
@@ -245,10 +240,10 @@ class Overlap:
 
     def _wait(self) -> None:
         poll = select.poll()
-        host_descriptors = set(self._host.descriptors())
+        orders = set(self._watch.descriptors())
         may_claim = self._slots.may_claim()
-        arrivals = set(self._host.arrivals()) if may_claim else set()
-        for descriptor in (self._reader, *host_descriptors, *arrivals):
+        arrivals = set(self._more.descriptors()) if may_claim else set()
+        for descriptor in (self._reader, *orders, *arrivals):
             poll.register(descriptor, select.POLLIN)
         processes = {task.process.pidfd: task for task in self._jobs if task.process is not None}
         for descriptor, task in processes.items():
@@ -257,7 +252,7 @@ class Overlap:
                 poll.register(descriptor, select.POLLIN)
         timeout_s = self._next_due(may_claim) - time.monotonic()
         ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000 + 1)}
-        if arrivals & ready and self._host.has_arrivals():
+        if arrivals & ready and self._more.has_arrived():
             self._next_claim = 0.0
         if self._reader in ready:
             self._take_results()
@@ -266,10 +261,10 @@ class Overlap:
             process = task.process
             if process is not None and (process.pidfd in ready or now >= process.look_at):
                 self._look_at_process(task, process)
-        if (host_descriptors & ready and self._host.take_wake()) or now >= self._next_look:
-            self._next_look = now + self._host.interval_s
+        if (orders & ready and self._watch.take_wake()) or now >= self._next_look:
+            self._next_look = now + self._watch.interval_s
             for task in list(self._jobs):
-                cause = self._host.reason(task.job)
+                cause = self._watch.reason(task.job)
                 if cause is not None:
                     self._cut(task, cause)
             self._give_back_ahead(now)
@@ -284,8 +279,8 @@ class Overlap:
         for task in self._slots.waiting_ahead():
             if now - task.since < task.since - task.taken_at:
                 continue
-            before, claimer = task.idle_worker, self._host.claimer
-            task.idle_worker = find_idle(claimer, task.job.category, self._host.disk_now())
+            before, claimer = task.idle_worker, self._claimer
+            task.idle_worker = find_idle(claimer, task.job.category, self._services.disk_now())
             if task.idle_worker is not None and before is not None:
                 task.lifecycle.cut_message = f"given back before it ran: {task.idle_worker} could run it at once"
                 self._cut(task, INTERRUPTED)
@@ -338,7 +333,7 @@ class Overlap:
             # Recovery also finds the session by its environment, so the `started` entry may be lost. Variables are kept, to be
             # journaled later.
             lifecycle.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
-            self._host.log(f"the state of {task.job.name} could not be journaled: {error.strerror}")
+            self._services.log(f"the state of {task.job.name} could not be journaled: {error.strerror}")
 
     def _take_results(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -351,7 +346,7 @@ class Overlap:
                 if task.cause is not None and (not was_short or isinstance(error, Cut)):
                     error = Cut(task.cause)
                 elif isinstance(error, ImportError):
-                    error = Cut(INTERRUPTED, message=self._host.note_unfit(error))
+                    error = Cut(INTERRUPTED, message=self._trouble.note_unfit(error))
                 self._go_on(task, result, error)
 
     def _look_at_process(self, task: Task, process: Process) -> None:
@@ -365,7 +360,7 @@ class Overlap:
         may_leave = isinstance(task.wait, Command) and task.wait.may_leave and task.cause is None
         if process.ended is None or (_has_left(task, process) and not may_leave):
             if process.kill_at is None and process.ended is not None:
-                self._host.log(f"{task.job.name} left background processes, which are ended")
+                self._services.log(f"{task.job.name} left background processes, which are ended")
                 self._begin_end(process)
             if process.kill_at is not None and now >= process.kill_at:
                 signal_session(process.pid, signal.SIGKILL)
@@ -373,7 +368,7 @@ class Overlap:
             process.look_at = now + process.pause_s
             return
         if task.cause is None and process.ended.exit_status != 0:
-            if self._host.is_told_to_end():
+            if self._watch.is_told_to_end():
                 self._cut(task, INTERRUPTED)
             elif seems_ended_on_request(process.ended):
                 if process.doubt_until is None:
