@@ -99,3 +99,14 @@ class ReadBatches:
 
     def forget(self, place: str) -> None:
         self._read.pop(place, None)
+
+
+class PassedOver:
+    """What a claimer cannot have now. Each key is put off for at least `least_s` seconds."""
+
+    def __init__(self, least_s: float) -> None:
+        # Places of jobs that this user may not run, or that are hand-made, and whose files name a batch that has to wait.
+        self.jobs: PutOff[str] = PutOff(least_s)
+        # Categories whose directories this user may not use.
+        self.categories: PutOff[str] = PutOff(least_s)
+        self.read_batches = ReadBatches()

@@ -33,7 +33,6 @@ from jobjar.attempts.passed_over import (
     pass_over,
     why_not_moved,
 )
-from jobjar.attempts.throttle import is_closed
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
 from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
@@ -69,7 +68,7 @@ _TRIES, _TURN_S = 256, 0.1
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
     """Claim the next job. Returns None if there is none, or if the search has taken long enough. In the second case
-    `proposals.has_more` is true, and the next call goes on.
+    `claimer.has_more` is true, and the next call goes on.
 
     `now` is the disk's time. A job with bad attributes goes to limbo, and the next one is tried. A job that this claimer
     cannot have now is passed over for a while.
@@ -77,8 +76,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     """
     # A file's time may show a move that this ledger does not know. Only another home can have made it; its journal explains it.
     # The same can happen for a moment after a rotation: the processes of this home do not all append to one journal then.
-    proposals = claimer.proposals
-    proposals.has_more = False
+    claimer.has_more = False
     gone, until = 0, time.monotonic() + _TURN_S
     looks_first, may_be_stale = claimer.jar.ledger_home.has_other_homes or claimer.jar.journal.changed_lately(), True
     for tries in range(_TRIES):
@@ -99,13 +97,13 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 renew(claimer, now, everything=True)
                 continue
         if claimer.is_ahead and not may_be_taken_ahead(claimer, candidate, now):
-            proposals.tried -= 1  # the next call proposes it again
+            claimer.proposals.put_back()  # the next call proposes it again
             return None
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
             return claimed
-    proposals.has_more = True
+    claimer.has_more = True
     return None
 
 
@@ -121,7 +119,7 @@ def _claim_within_limits(
         pass_over(claimer, candidate, time.monotonic() - started)
         return None
     batch = batch_of(claimer, candidate) if looks_at_file else candidate.batch
-    is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
+    is_to_wait = batch != candidate.batch and claimer.closed_batches.has(candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
         if batch != candidate.batch:  # else the ledger knows the batch, and leaves the job out by itself
@@ -133,7 +131,7 @@ def _claim_within_limits(
         claimed = claim(claimer, candidate, warn, tokens)
     except Refused as refusal:
         if refusal.is_of_category:
-            claimer.proposals.closed_categories.add(candidate.category, time.monotonic() - started)
+            claimer.passed_over.categories.add(candidate.category, time.monotonic() - started)
             claimer.refusals.log_once(f"unclaimed/{candidate.category}", refusal.reason, warn)
         else:
             claimer.refusals.log_once(candidate.place, refusal.reason, warn)
