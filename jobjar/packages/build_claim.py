@@ -1,6 +1,6 @@
 """Claim the right to build something at a path of a shared disk. One process of all hosts has it at a time.
 
-    <place>.building/claimer.<token>      the builder: node, process id, start, boot; touched while it lives
+    <target>.building/claimer.<token>      the builder: node, process id, start, boot; touched while it lives
 
 The directory is made elsewhere, with the file in it, and then renamed. A rename does not replace a directory that is not empty,
 so one process wins, and it is always known which one. Unlinking the file ends the claim. Its token is in its name, so a process
@@ -106,38 +106,38 @@ def _start_thread(target: Callable[[], None]) -> threading.Thread:
 
 
 def take_claim(
-    place: str, is_done: Callable[[], bool], log: Callable[[str], None], between_pieces: BetweenPieces = nothing
+    target: str, is_done: Callable[[], bool], log: Callable[[str], None], between_pieces: BetweenPieces = nothing
 ) -> Claim | None:
-    """Take the claim on a place as soon as it is free. None where `is_done` says that nothing is left to do.
+    """Take the claim on a target as soon as it is free. None where `is_done` says that nothing is left to do.
 
     Waits for other builders as long as they live. `between_pieces` is called between looks; an exception from it ends the wait.
     Raises OSError.
     """
-    path = f"{place}.building"
+    path = f"{target}.building"
     watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when this process sees it
     pause_s, is_logged = _FIRST_PAUSE_S, False
     while not is_done():
-        claim = _try_to_take(place, path)
+        claim = _try_to_take(target, path)
         if claim is not None:
             return claim
         claimer = _find_claimer(path)
         if claimer is None:
             continue
-        if _is_left(place, claimer, watched):
+        if _is_left(target, claimer, watched):
             _take_away(claimer)
             continue
         between_pieces()
         if not is_logged:
             is_logged = True
-            log(f"{place}: being made by another worker; waiting")
+            log(f"{target}: being made by another worker; waiting")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LOOKS_S)
     return None
 
 
-def _try_to_take(place: str, path: str) -> Claim | None:
+def _try_to_take(target: str, path: str) -> Claim | None:
     token = uuid.uuid4().hex
-    prepared = temporary_path(place, "claim")
+    prepared = temporary_path_beside(target, "claim")
     os.mkdir(prepared)
     try:
         with open(f"{prepared}/claimer.{token}", "x", encoding="utf-8") as file:
@@ -187,7 +187,7 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
         os.close(descriptor)
 
 
-def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
+def _is_left(target: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
     """Whether the claimer is dead, or silent for too long."""
     state, touched_at = _state_of(claimer)
     if state != UNKNOWN:
@@ -197,7 +197,7 @@ def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) 
     if seen is None or seen[0] != touched_at:
         watched[claimer] = (touched_at, now)
         return False
-    disk_now = read_disk_clock(f"{os.path.dirname(place)}/.clock.{node_name()}")
+    disk_now = read_disk_clock(f"{os.path.dirname(target)}/.clock.{node_name()}")
     return now - seen[1] >= WATCHED_S and disk_now - touched_at >= ABANDONED_S
 
 
@@ -208,22 +208,22 @@ def _take_away(claimer: str) -> None:
         os.rmdir(os.path.dirname(claimer))
 
 
-def temporary_path(place: str, what: str) -> str:
-    """A path beside `place` whose name shows its maker to `sweep`: `.<name>.<node>.<mark>.<random>.<what>`."""
-    directory, name = os.path.split(place)
+def temporary_path_beside(target: str, what: str) -> str:
+    """A path beside `target` whose name shows its maker to `sweep`: `.<name>.<node>.<mark>.<random>.<what>`."""
+    directory, name = os.path.split(target)
     return temporary_path_of_node(f"{directory}/.{name}", what)
 
 
-def sweep(place: str) -> None:
-    """Remove what killed builders left: beside this place everything but prepared claims, beside others the left-overs of this
-    node's dead processes. The caller has the claim on the place, so other processes only prepare claims there."""
-    directory, own = os.path.split(place)
+def sweep(target: str) -> None:
+    """Remove what killed builders left: beside this target everything but prepared claims, beside others the left-overs of this
+    node's dead processes. The caller has the claim on the target, so other processes only prepare claims there."""
+    directory, own = os.path.split(target)
     # `replace_file` appends a suffix of its own while it writes.
     names = os.listdir(directory)
     left = find_leftovers(names, r"\..+" + temporary_of_nodes(r"\.[a-z]+") + r"(?:\.[0-9+]+(?:\.[0-9a-f]{16})?\.new)?")
     for name in names:
         path = f"{directory}/{name}"
-        if name.endswith(".building") and path != f"{place}.building":
+        if name.endswith(".building") and path != f"{target}.building":
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)

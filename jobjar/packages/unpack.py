@@ -28,7 +28,7 @@ from jobjar.packages.archive_readers import (
     open_archive,
     say_plainly,
 )
-from jobjar.packages.build_claim import temporary_path
+from jobjar.packages.build_claim import temporary_path_beside
 from jobjar.shared_disk.trees import remove_tree
 
 MOST_MEMBERS = 500_000
@@ -54,7 +54,7 @@ def unpack(
     """
     directory = os.path.abspath(directory)
     parent = os.path.dirname(directory)
-    temporary = temporary_path(directory, "new")
+    temporary = temporary_path_beside(directory, "new")
     try:
         with contextlib.closing(open_archive(archive_path, between_pieces)) as reader:
             members = _plan(reader, os.path.getsize(archive_path))
