@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales
-BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_juggling scale
+BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13

@@ -5,9 +5,7 @@ A kill midway leaves part of a jar; doing it again completes it.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
 import stat
 import sys
@@ -17,12 +15,12 @@ from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jar import check_names_are_utf8
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import is_maker_dead
 from jobjar.self_contained import carry_library, launch
 from jobjar.settings.layers import SECTION, home_of_library
 from jobjar.settings.table import TABLE
 from jobjar.shared_disk.creating import TEMPORARY
 from jobjar.shared_disk.files import read_file, replace_file
+from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -110,11 +108,7 @@ def _discard_half_written(layout: Layout) -> None:
         (layout.bin, ".+?" + TEMPORARY),
         (layout.crontabs, ".+?" + TEMPORARY),
     ):
-        for name in os.listdir(directory):
-            found = re.fullmatch(pattern, name)
-            if found and is_maker_dead(found):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{directory}/{name}")
+        remove_leftovers(directory, pattern)
 
 
 def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:

@@ -1,4 +1,4 @@
-"""The names of this host and of this process's user, from the system or from JJ_NODE."""
+"""The names of this host and of users, from the system or from JJ_NODE."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import os
 
 def login() -> str:
     """Return the login of the user that this process runs as; the uid if there is no login."""
+    return login_of(os.geteuid())
+
+
+def login_of(uid: int) -> str:
+    """Return a user's login; the uid if it has none on this node."""
     import pwd
 
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)
 
 
 def node_name() -> str:

@@ -18,7 +18,7 @@ from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDis
 from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.settings.layers import Settings, Value, load_settings
-from jobjar.shared_disk.files import is_directory, make_directory, may_write_to, read_disk_clock
+from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to, read_disk_clock
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
 from jobjar.shared_disk.umask import take_umask
 
@@ -137,6 +137,12 @@ class Jar:
             self._ledger.close()
             self._ledger = None
 
+    def __enter__(self) -> Jar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Call `mirror`, then close the ledger and the journal. The jar can be used again afterwards."""
         self.mirror()
@@ -226,7 +232,7 @@ def check_path_is_safe(path: str) -> None:
     """Raise UnsafeJar if others can write to `path`; a missing path is safe. Raises OSError."""
     try:
         # A worker calls this while it holds its ledger's lock.
-        status = patiently(lambda: os.stat(path), path, FLICKER_S)
+        status = follow_status(path, FLICKER_S)
     except FileNotFoundError:
         return
     if status.st_mode & 0o002:
@@ -234,7 +240,7 @@ def check_path_is_safe(path: str) -> None:
 
 
 def _stat(path: str) -> os.stat_result:
-    return patiently(lambda: os.stat(path), path)
+    return follow_status(path)
 
 
 def _check_is_jar(layout: Layout) -> int:

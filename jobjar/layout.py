@@ -29,7 +29,7 @@ class WorkerPaths:
         self.scratch = f"{path}/scratch"
         self.output = f"{path}/output"
         self.next_output = f"{path}/output/.next"
-        self.spent_links = f"{path}/spent"
+        self.discarded_links = f"{path}/spent"
         self.identity_file = f"{path}/worker.json"
         self.heartbeat = f"{path}/heartbeat"
         self.log = f"{path}/worker.log"
@@ -165,9 +165,19 @@ def unclaimed_place(category: str, name: str) -> str:
     return f"unclaimed/{category}/{name}" if category else f"unclaimed/{name}"
 
 
+def worker_place(worker: str) -> str:
+    """Return the place of a worker's directory."""
+    return f"workers/{worker}"
+
+
+def jobs_place(worker: str) -> str:
+    """Return the place of the jobs that `worker` holds."""
+    return f"{worker_place(worker)}/jobs"
+
+
 def held_place(worker: str, category: str, name: str) -> str:
     """Return the place of a job that `worker` holds. It shows the category: `jobs/` has the sub-directories of unclaimed."""
-    return f"workers/{worker}/jobs/{category}/{name}" if category else f"workers/{worker}/jobs/{name}"
+    return f"{jobs_place(worker)}/{category}/{name}" if category else f"{jobs_place(worker)}/{name}"
 
 
 def name_in_place(place: str) -> str:

@@ -17,9 +17,9 @@ from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
-from jobjar.shared_disk.files import replace_file
+from jobjar.shared_disk.files import list_names, replace_file
 from jobjar.shared_disk.listing import list_directory
-from jobjar.shared_disk.patience import FLICKER_S, is_transient, patiently
+from jobjar.shared_disk.patience import FLICKER_S, is_transient
 from jobjar.text import is_text
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
 def list_workers(layout: Layout) -> list[WorkerState]:
     """List all workers that have a directory, by name. Raises OSError for a disk in trouble."""
     try:
-        names = sorted(patiently(lambda: os.listdir(layout.workers), layout.workers, FLICKER_S))
+        names = sorted(list_names(layout.workers, FLICKER_S))
     except FileNotFoundError:
         return []
     found = (read_worker(layout, name) for name in names if not name.startswith(".") and is_text(name))

@@ -12,5 +12,5 @@ def claim_in_turns(claimer: Claimer, now: float, warn: Callable[[str], None]) ->
     """The next job; None only where there is none. One turn of `claim_next` may end for want of time on a busy machine."""
     while True:
         job = claim.claim_next(claimer, now, warn)
-        if job is not None or not claimer.proposals.has_more:
+        if job is not None or not claimer.has_more:
             return job

@@ -16,7 +16,7 @@ from jobjar.ledger.rebuild import rebuild_ledger
 from jobjar.nightly import archive
 from jobjar.nightly.archive import Kept, date_of, keep_in_order
 from jobjar.shared_disk.files import read_disk_clock
-from jobjar.shared_disk.taking_turns import take_role
+from jobjar.shared_disk.soft_lock import take_soft_lock
 from tests.rig import Rig, wait_until
 
 pytestmark = pytest.mark.slow
@@ -194,7 +194,7 @@ def test_one_of_two_nodes_archives_and_one_that_died_is_replaced(rig: Rig, night
     rig.submit("true")
     rig.run_until_idle()
     jar = rig.open()
-    assert take_role(jar.layout.archiving, lambda: now(jar))
+    assert take_soft_lock(jar.layout.archiving, lambda: now(jar))
     kept = night(JJ_ARCHIVE_AFTER=AT_ONCE)
     assert kept.skipped and kept.archived_jobs == 0
     os.utime(jar.layout.archiving, (time.time() - 3600,) * 2)

@@ -68,7 +68,7 @@ def test_a_hand_made_job_s_file_is_read_once_and_again_when_it_was_changed(
     read = count_calls(passed_over, "read_header", monkeypatch)
     for _ in range(3):
         assert claim_next(claimer) is None
-        claimer.proposals.passed_over.clear()
+        claimer.passed_over.jobs.clear()
     assert len(read) == 300
     changed = rig.home / "unclaimed/by hand 0123"
     changed.write_text("#!/bin/sh\n")
@@ -85,8 +85,8 @@ def test_one_turn_tries_so_many_jobs_and_no_more(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(claim, "_TRIES", 100)
     read = count_calls(passed_over, "read_header", monkeypatch)
     turns = 0
-    claimer.proposals.has_more = True
-    while claimer.proposals.has_more:
+    claimer.has_more = True
+    while claimer.has_more:
         before, turns = len(read), turns + 1
         assert claim.claim_next(claimer, NOW, print) is None
         assert len(read) - before <= 100
@@ -101,7 +101,7 @@ def test_a_slow_disk_ends_a_turn_by_the_clock(rig: Rig, monkeypatch: pytest.Monk
     read = count_calls(passed_over, "read_header", monkeypatch)
     monkeypatch.setattr(claim, "_TURN_S", 0.0)
     assert claim.claim_next(claimer, NOW, print) is None
-    assert claimer.proposals.has_more and len(read) == 1
+    assert claimer.has_more and len(read) == 1
 
 
 def test_what_is_put_off_is_so_for_longer_the_longer_it_takes_to_try_it_all(monkeypatch: pytest.MonkeyPatch) -> None:

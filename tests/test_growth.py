@@ -34,15 +34,15 @@ class Home:
     def __init__(self, rig: Rig, node: str) -> None:
         self.directory = rig.home / "ledger/journals"
         self.path = self.directory / f"{node}.aaaaaaaa.jsonl"
-        self.told_file = rig.home.parent / f"told-{node}"
+        self.newest_mark_file = rig.home.parent / f"newest_mark-{node}"
 
     def start(self, count: int, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", WRITER, str(self.path), str(self.told_file), str(count), *words]
+        command = [sys.executable, "-c", WRITER, str(self.path), str(self.newest_mark_file), str(count), *words]
         return subprocess.Popen(command)
 
     def open(self) -> MarkedJournal:
         path = str(self.path)
-        return MarkedJournal(path, lambda: path, lambda unfit: path, str(self.told_file))
+        return MarkedJournal(path, lambda: path, lambda unfit: path, str(self.newest_mark_file))
 
     def told(self) -> int | None:
         return marked_sizes(os.listdir(self.directory)).get(self.path.name)
@@ -96,7 +96,7 @@ def test_a_journal_of_which_nobody_tells_is_opened(rig: Rig) -> None:
 
 def test_what_cannot_be_told_keeps_nobody_from_appending(rig: Rig) -> None:
     home = Home(rig, "rain")
-    home.told_file.mkdir()
+    home.newest_mark_file.mkdir()
     journal = home.open()
     journal.append([{"entry": "nothing"}], durable=True)
     journal.close()

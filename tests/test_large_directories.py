@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobjar.jar import Jar
-from jobjar.ledger import compared, looks
+from jobjar.ledger import large_looks, looks
 from jobjar.ledger.counts import count_minutes, count_new_jobs, find_wrong_counts, forget_minutes
 from jobjar.ledger.reconcile_file import scan_category
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
@@ -31,7 +31,7 @@ def large(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Jar:
             rig.submit("-p", str(priority), *(("-c", category) if category else ()), "true")
     jar = rig.open()
     refresh_ledger(jar)
-    for module in (compared, looks):
+    for module in (large_looks, looks):
         monkeypatch.setattr(module, "SMALL", 3)
     monkeypatch.setattr(looks, "_LOOK_S", 0.0)
     return jar

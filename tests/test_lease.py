@@ -131,7 +131,7 @@ def make_worker(rig: Rig, name: str, heartbeat_time_s: float = 0.2, **changes: s
     """Somebody who claims, and looks like a worker of another node to everybody; it beats when it is told to."""
     rig.environment.update(changes)
     claimer = make_claimer(rig, name)
-    Path(claimer.paths.spent_links).mkdir()
+    Path(claimer.paths.discarded_links).mkdir()
     os.symlink(claimer.paths.jobs, claimer.jar.layout.claimed_alias(name))
     node, _, pid = name.partition(".")
     identity = {

@@ -111,13 +111,13 @@ def test_a_worker_says_each_kind_of_refusal_once_until_it_goes_on() -> None:
     said: list[str] = []
     refusals = Refusals()
     for name in "ab":
-        refusals.tell_error(OSError(errno.EIO, "no", name), said.append)
-        refusals.tell_error(CannotUseJar(action="claim", path=name, reason="no"), said.append)
+        refusals.log_error_once(OSError(errno.EIO, "no", name), said.append)
+        refusals.log_error_once(CannotUseJar(action="claim", path=name, reason="no"), said.append)
     assert len(said) == 2
     refusals.end_all(said.append)
     refusals.end_all(said.append)
     assert len(said) == 3
-    refusals.tell_error(OSError(errno.EIO, "no", "a"), said.append)
+    refusals.log_error_once(OSError(errno.EIO, "no", "a"), said.append)
     assert len(said) == 4
 
 

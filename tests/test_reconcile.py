@@ -44,7 +44,7 @@ class Book:
             return reconcile(connection, self.layout)
 
     def places(self) -> dict[str, str | None]:
-        """Place and id of each job that is somewhere."""
+        """Origin and id of each job that is somewhere."""
         query = "SELECT place, uid FROM job WHERE state <> 'removed'"
         return dict(self.jar.ledger.connection.execute(query))
 

@@ -206,7 +206,7 @@ def test_a_job_put_there_by_hand_waits_too(rig: Rig, site: Site) -> None:
     rig.drop("by hand", "#!/bin/sh\n#JJ batch = wc\n#JJ run_command = true\nexit 2\n")
     fill_ledger(site.claimer.jar.ledger)
     assert site.claim(4) is None
-    site.claimer.proposals.passed_over.clear()
+    site.claimer.passed_over.jobs.clear()
     job = site.claim(66)
     assert job is not None and job.name == "by hand"
 

@@ -13,6 +13,8 @@ import stat
 from collections.abc import Collection
 from typing import NamedTuple
 
+from jobjar.host import login_of
+
 # The permissions that a worker needs for a job's file, and for a category's directory.
 _READ_AND_RUN, _ALL = 0o5, 0o7
 
@@ -28,7 +30,7 @@ class User(NamedTuple):
 def this_user() -> User:
     """The user of this process."""
     uid = os.geteuid()
-    return User(name_of(uid), uid, frozenset({os.getegid(), *os.getgroups()}))
+    return User(login_of(uid), uid, frozenset({os.getegid(), *os.getgroups()}))
 
 
 def user_of(name: str) -> User | None:
@@ -40,17 +42,9 @@ def user_of(name: str) -> User | None:
     return None
 
 
-def name_of(uid: int) -> str:
-    """Return a user's login; the uid if it has none on this node."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def describe_user(uid: int) -> str:
     """Return a user's login for messages; `user <uid>` if it has none on this node."""
-    name = name_of(uid)
+    name = login_of(uid)
     return f"user {name}" if name.isdecimal() else name
 
 

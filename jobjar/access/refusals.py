@@ -175,13 +175,13 @@ class Refusals:
     def __bool__(self) -> bool:
         return bool(self._said)
 
-    def tell(self, place: str, reason: str, log: Callable[[str], None]) -> None:
+    def log_once(self, place: str, reason: str, log: Callable[[str], None]) -> None:
         """Log that a place is passed over, unless that was logged already."""
         if place not in self._said:
             self._said.add(place)
             log(f"{place} is passed over: {reason}")
 
-    def tell_error(self, error: Exception, log: Callable[[str], None]) -> None:
+    def log_error_once(self, error: Exception, log: Callable[[str], None]) -> None:
         """Log an error, unless one of its kind was logged already."""
         # The kind leaves out the job's name: the next job is refused for the same reason.
         named = error.fields.get("reason") if isinstance(error, JarError) else None

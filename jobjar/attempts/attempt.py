@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jobjar.access.refusals import Refusals
+from jobjar.attempts.closed_batches import ClosedBatches
 from jobjar.attempts.limits import Token
-from jobjar.attempts.put_off import PutOff, ReadBatches
+from jobjar.attempts.proposals import Proposals
+from jobjar.attempts.put_off import PassedOver
+from jobjar.attempts.spread import ClaimingWorkers
 from jobjar.attempts.tokens import Tokens
 from jobjar.jar import Jar
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths
-from jobjar.ledger.ask_claiming import Candidate
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
@@ -40,34 +42,6 @@ RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
 _FIRST_LATE_WARNING = 1_000_000
 
 
-class Proposals:
-    """The next jobs that a claimer may try, as the ledger listed them a moment ago (candidates.py)."""
-
-    def __init__(self, poll_time_s: float) -> None:
-        self.candidates: list[Candidate] = []
-        # How many candidates were tried; places from which others claimed since, by the journal; jobs found missing.
-        self.tried = 0
-        self.taken: set[str] = set()
-        self.missing: list[Candidate] = []
-        # Places of jobs that this claimer cannot have now. Either this user may not run them, or they are hand-made and their
-        # files name a batch that has to wait. Then: categories whose directories this user may not use.
-        self.passed_over: PutOff[str] = PutOff(poll_time_s)
-        self.closed_categories: PutOff[str] = PutOff(poll_time_s)
-        self.read_batches = ReadBatches()
-        # Whether the last claim stopped before it had tried all candidates, so that its worker can look at its orders.
-        self.has_more = False
-        # When to ask the ledger again, by the monotonic clock.
-        self.stale_at = 0.0
-        # The disk's time when the other nodes' journals were last folded by this process.
-        self.others_folded_at = 0.0
-        # Workers that claim jobs, and when each was last seen to, by the monotonic clock (spread.py).
-        self.claiming_workers: dict[str, float] = {}
-        # Throttled batches, and until when (the disk's time) their jobs are not claimed; that time may be over (throttle.py).
-        self.throttles: dict[str, float] = {}
-        # Aborted batches: none of their jobs is claimed.
-        self.aborted: frozenset[str] = frozenset()
-
-
 class Claimer:
     """A worker as it claims jobs: its id and paths, and the categories that it asks, in order ('' is uncategorized)."""
 
@@ -80,13 +54,18 @@ class Claimer:
         # Whether a job that it claims now could not run at once, because its worker runs another.
         self.is_ahead = False
         # How many links from claimed/ wait in the worker's directory to be removed (claimed_links.py).
-        self.spent_links = 0
+        self.discarded_links = 0
         # How many claims succeeded, and how many found the job gone because another claimer was quicker.
         self.claims = self.lost_tries = 0
         # The paths at which it has put job files in its directory, without those that it moved on.
         self.taken_paths: set[str] = set()
-        self.proposals = Proposals(jar.settings.poll_time_s)
+        # Whether the last claim stopped before it had tried all candidates, so that its worker can look at its orders.
+        self.has_more = False
+        self.proposals = Proposals()
+        self.passed_over = PassedOver(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
+        self.closed_batches = ClosedBatches(self.tokens)
+        self.claiming_workers = ClaimingWorkers(paths.name)
         # Open descriptors of job files, by job id (own_file.py).
         self.held_files: dict[str, int] = {}
 
@@ -114,7 +93,7 @@ class ClaimedJob(NamedTuple):
     # The inode of its file; 0 if it is not known, as on a network disk.
     inode: int = 0
     # Whether its standard output and error go through a pipe (copied_output.py).
-    copies_output: bool = False
+    pipes_output: bool = False
     # The tokens of its limits, held until its attempt has ended here (tokens.py).
     tokens: tuple[Token, ...] = ()
     # A described job's description, as its file had it when this attempt began.
@@ -136,7 +115,7 @@ def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str
 class AttemptEnd(NamedTuple):
     """How an attempt ended. At most one of `exit_status` and `signal` is not None. `pid` is None if no process was started.
     The CPU times and `max_rss_kib` are None if no process was measured. `retry_after_s`: for so long the job of an interrupted
-    attempt is not claimed again. `told`: further entries to journal about the attempt."""
+    attempt is not claimed again. `entries`: further entries to journal about the attempt."""
 
     outcome: str
     exit_status: int | None
@@ -150,7 +129,7 @@ class AttemptEnd(NamedTuple):
     pid: int | None = None
     pid_started: float | None = None
     retry_after_s: float = 0.0
-    told: tuple[Entry, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
 
 def describe_end(end: AttemptEnd) -> str:

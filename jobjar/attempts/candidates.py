@@ -16,8 +16,7 @@ from functools import partial
 from typing import Any
 
 from jobjar.attempts.attempt import Claimer
-from jobjar.attempts.spread import claiming_workers, spread
-from jobjar.attempts.throttle import closed_batches, is_closed
+from jobjar.attempts.spread import spread
 from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
@@ -25,7 +24,7 @@ from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candida
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.removed import mark_missed
-from jobjar.shared_disk.files import is_taken_away
+from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.listing import is_job_at
 
 # The bytes in a journal that show a move to unclaimed, and one from there.
@@ -49,7 +48,7 @@ def propose(claimer: Claimer, now: float) -> Candidate | None:
     proposals = claimer.proposals
     appended = _read_journal(claimer) if not claimer.jar.ledger_home.has_other_homes else b""
     if _CLAIMABLE not in appended and time.monotonic() < proposals.stale_at:
-        proposals.taken.update(map(_unquote, _CLAIMED.findall(appended)))
+        proposals.leave_out(map(_unquote, _CLAIMED.findall(appended)))
         candidate = _next_untaken(claimer, now)
         if candidate is not None:
             return candidate
@@ -74,27 +73,26 @@ def _read_journal(claimer: Claimer) -> bytes:
 
 
 def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
-    proposals, tokens = claimer.proposals, claimer.tokens
-    while proposals.tried < len(proposals.candidates):
-        candidate = proposals.candidates[proposals.tried]
-        proposals.tried += 1
-        if (
-            candidate.place not in proposals.taken
-            and candidate.category not in proposals.closed_categories
-            and not tokens.is_used_up(candidate.category, candidate.batch)
-            and not is_closed(claimer, candidate.category, candidate.batch, now)
-            and not (proposals.passed_over and _is_passed_over(claimer, candidate.place, candidate.category, now))
-        ):
-            return candidate
-    return None
+    passed_over = claimer.passed_over
+
+    def may_be_tried(candidate: Candidate) -> bool:
+        return (
+            candidate.category not in passed_over.categories
+            and not claimer.tokens.is_used_up(candidate.category, candidate.batch)
+            and not claimer.closed_batches.has(candidate.category, candidate.batch, now)
+            and not (passed_over.jobs and _is_passed_over(claimer, candidate.place, candidate.category, now))
+        )
+
+    return claimer.proposals.next(may_be_tried)
 
 
 def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> bool:
     """Whether it is too early to try a job again. If its file names a batch, it may be tried once that batch is open."""
-    if place not in claimer.proposals.passed_over:
+    if place not in claimer.passed_over.jobs:
         return False
-    batch = claimer.proposals.read_batches.get(place)
-    return batch is None or claimer.tokens.is_used_up(category, batch) or is_closed(claimer, category, batch, now)
+    batch = claimer.passed_over.read_batches.get(place)
+    is_closed = claimer.closed_batches.has(category, batch, now)
+    return batch is None or is_closed or claimer.tokens.is_used_up(category, batch)
 
 
 def refresh(claimer: Claimer, now: float) -> None:
@@ -119,7 +117,7 @@ def fold_others_if_due(jar: Jar, connection: Any, everything: bool) -> bool:
 def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: float = LOCK_PATIENCE_S) -> None:
     """Fold the journals and ask the ledger again. Other homes' journals are folded once per JJ_POLL_TIME and node, or if
     `everything`. Raises the errors of `propose`, OSError."""
-    jar, proposals = claimer.jar, claimer.proposals
+    jar, proposals, passed_over = claimer.jar, claimer.proposals, claimer.passed_over
     # Twice as many as were tried since the last time. So there are few while submissions keep coming in.
     wanted = min(_MOST, max(_FEWEST, 2 * proposals.tried))
     workers = [claimer.paths.name]
@@ -130,29 +128,23 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
             proposals.others_folded_at = now
         _mark_missing(claimer, connection)
         if jar.ledger_home.has_other_homes:
-            workers = claiming_workers(claimer, connection, now)
+            workers = claimer.claiming_workers.find(connection, now)
             if len(workers) > 1:
                 # Other nodes may have claimed the first ones already; their entries are read a moment later.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
-        proposals.throttles = throttled_batches(connection)
-        proposals.aborted = aborted_batches(connection)
-        proposals.passed_over.forget_old()
-        proposals.closed_categories.forget_old()
+        claimer.closed_batches.renew(throttled_batches(connection), aborted_batches(connection))
+        passed_over.jobs.forget_old()
+        passed_over.categories.forget_old()
         candidates: list[Candidate] = []
         for category in claimer.categories:
-            if category in proposals.closed_categories or claimer.tokens.is_used_up(category, None):
+            if category in passed_over.categories or claimer.tokens.is_used_up(category, None):
                 continue
             if len(candidates) < wanted:
-                closed = closed_batches(claimer, category, now)
+                closed = claimer.closed_batches.find(category, now)
                 limit = wanted - len(candidates)
-                passed = (
-                    partial(_is_passed_over, claimer, category=category, now=now) if proposals.passed_over else None
-                )
+                passed = partial(_is_passed_over, claimer, category=category, now=now) if passed_over.jobs else None
                 candidates += claim_candidates(connection, category, now, limit, closed, passed)
-    proposals.candidates = spread(candidates, workers, claimer.paths.name, now)
-    proposals.tried = 0
-    proposals.taken.clear()
-    proposals.stale_at = time.monotonic() + _max_age_s(claimer)
+    proposals.renew(spread(candidates, workers, claimer.paths.name, now), _max_age_s(claimer))
 
 
 def _max_age_s(claimer: Claimer) -> float:
@@ -167,6 +159,6 @@ def _mark_missing(claimer: Claimer, connection: Any) -> None:
     for candidate in claimer.proposals.missing:
         if oddity_in_name(candidate.name) or not is_job_at(claimer.jar.layout.path(candidate.place)):
             mark_missed(connection, candidate.row, candidate.place)
-        elif is_taken_away(claimer.paths.jobs):
+        elif is_gone(claimer.paths.jobs, is_patient=False):
             raise CannotUseJar(action="claim into", path=claimer.paths.jobs, reason="it was moved or removed")
     claimer.proposals.missing.clear()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access.access import name_of
 from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.oddities import find_oddities
+from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header, read_lines
 from jobjar.job_file.names import id_in_name, new_id
 from jobjar.journal.read import Entry
@@ -38,7 +38,7 @@ def identify(
     return (
         uid,
         {
-            "submitter": candidate.submitter or name_of(status.st_uid),
+            "submitter": candidate.submitter or login_of(status.st_uid),
             "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
             **({"file": mark_prefix(status)} if uid != own_id else {}),
@@ -76,7 +76,7 @@ def _submitted_at(candidate: Candidate) -> float:
 def found_when_held(candidate: Candidate, status: os.stat_result) -> Entry:
     """What was `found` of a held job, for the entry of its move to limbo."""
     return {
-        "submitter": candidate.submitter or name_of(status.st_uid),
+        "submitter": candidate.submitter or login_of(status.st_uid),
         "submitted_at": _submitted_at(candidate),
         "category": candidate.category,
         **_known_attributes(candidate),

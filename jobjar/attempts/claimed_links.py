@@ -1,6 +1,6 @@
-"""The symbolic links in claimed/, one per claimed job, for people.
+"""The symbolic links in claimed/, for people: one per claimed job, and one per worker, through which the others lead.
 
-Makes a job's link at its claim and takes it away at its end. Recovery tidies what a crash leaves there (recovery/tidy.py).
+Makes a job's link at its claim and takes it away at its end. What a crash leaves there, recovery tidies (recovery/tidy.py).
 Nothing depends on the links: a disk that refuses a link stops no job. Nodes may mount the disk at different paths, and earlier
 releases wrote absolute links. So a link's text is read as a place in the jar, and a link is never followed.
 """
@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.job_file.names import numbered_name
-from jobjar.layout import Layout, held_place
+from jobjar.layout import Layout, WorkerPaths, held_place
 from jobjar.shared_disk.files import link_target, look, rename
+from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.patience import patiently
 
-MAX_SPENT_LINKS = 50_000
+MOST_DISCARDED_LINKS = 50_000
 # Links are removed for at most so long at once, because jobs and orders wait meanwhile.
 _REMOVING_S = 0.25
 
@@ -60,13 +62,13 @@ def take_link_away(claimer: Claimer, link: str) -> None:
         if claimer.jar.ledger_home.has_other_homes:
             os.unlink(link)  # over a network one step is cheaper than two, whatever disk the server has
             return
-        rename(link, f"{claimer.paths.spent_links}/{claimer.spent_links}")
-        claimer.spent_links += 1
+        rename(link, f"{claimer.paths.discarded_links}/{claimer.discarded_links}")
+        claimer.discarded_links += 1
     except OSError:
         with contextlib.suppress(OSError):  # recovery removes what stays behind
             os.unlink(link)
-    if claimer.spent_links >= MAX_SPENT_LINKS:
-        remove_spent_links(claimer)
+    if claimer.discarded_links >= MOST_DISCARDED_LINKS:
+        remove_discarded_links(claimer)
 
 
 def take_own_link_away(claimer: Claimer, link: str) -> None:
@@ -76,16 +78,47 @@ def take_own_link_away(claimer: Claimer, link: str) -> None:
             take_link_away(claimer, link)
 
 
-def remove_spent_links(claimer: Claimer) -> None:
+def remove_discarded_links(claimer: Claimer) -> None:
     """Remove links that were taken out of claimed/, as many as can be removed in a moment. For a worker with nothing to do."""
     until = time.monotonic() + _REMOVING_S
-    while claimer.spent_links and time.monotonic() < until:
-        claimer.spent_links -= 1
+    while claimer.discarded_links and time.monotonic() < until:
+        claimer.discarded_links -= 1
         with contextlib.suppress(OSError):  # retention removes it with the worker's directory
-            os.unlink(f"{claimer.paths.spent_links}/{claimer.spent_links}")
+            os.unlink(f"{claimer.paths.discarded_links}/{claimer.discarded_links}")
 
 
-def target_in_claimed(layout: Layout, path: str) -> str:
+def link_worker(layout: Layout, paths: WorkerPaths) -> None:
+    """Make the link through which those of a worker's jobs lead. Raises OSError."""
+    alias, target = layout.claimed_alias(paths.name), _text_of_link(layout, paths.jobs)
+    with contextlib.suppress(FileExistsError):  # a predecessor's link, which leads to the same directory
+        patiently(lambda: os.symlink(target, alias), alias)
+
+
+def unlink_worker(layout: Layout, worker: str) -> None:
+    with contextlib.suppress(OSError):  # recovery removes it
+        os.unlink(layout.claimed_alias(worker))
+
+
+def link_job_again(layout: Layout, path: str) -> None:
+    """Make the missing link to the job at `path`. Raises FileExistsError, OSError."""
+    os.symlink(_text_of_link(layout, path), f"{layout.claimed}/{os.path.basename(path)}")
+
+
+def list_links(layout: Layout) -> Iterator[tuple[os.DirEntry[str], str | None]]:
+    """Yield each job's link in claimed/, and the place of the job that it leads to: None if it leads to none. Raises OSError."""
+    for entry in list_directory(layout.claimed):
+        if entry.is_symlink() and not entry.name.startswith("."):
+            yield entry, linked_place(layout, entry.path)
+
+
+def list_worker_links(layout: Layout) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Yield each worker's link in claimed/, and the worker's name."""
+    for entry in list_directory(layout.claimed):
+        if entry.is_symlink() and entry.name.startswith("."):
+            yield entry, entry.name[1:]
+
+
+def _text_of_link(layout: Layout, path: str) -> str:
     """The text of a link in claimed/ that leads to `path`, wherever a node has mounted the jar."""
     if path.startswith(f"{layout.home}/"):
         return f"../{path[len(layout.home) + 1 :]}"

@@ -25,14 +25,21 @@ from typing import Any, NamedTuple
 
 from jobjar.access.refusals import explain_at
 from jobjar.errors import BadLimit, CannotUseJar
-from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY, storage_category
-from jobjar.job_file.names import check_category, check_identifier, new_id
+from jobjar.job_file.names import check_category, check_identifier
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
-from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
-from jobjar.shared_disk.creating import create_file, make_directory_in, move_between, opened, write_whole_in
-from jobjar.shared_disk.files import is_directory, look, look_afresh, make_directory, read_file, rename
+from jobjar.shared_disk.creating import (
+    create_file,
+    make_directory_in,
+    move_between,
+    opened,
+    temporary_of_nodes,
+    temporary_path_of_node,
+    write_whole_in,
+)
+from jobjar.shared_disk.files import is_directory, list_names, look, look_afresh, make_directory, read_file, rename
+from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.patience import FLICKER_S, do_once, patiently
 from jobjar.shared_disk.regular import UnfitFile, open_directory_below, open_directory_in, pass_over
 from jobjar.shared_disk.trees import remove_entry
@@ -150,8 +157,8 @@ def _opened(layout: Layout, *names: str) -> contextlib.AbstractContextManager[in
 
 def _make_tokens(limit: int, paths: LimitPaths, count: int) -> None:
     """Make the tokens that are still missing, and then the count."""
-    name = f"new.{node_name()}.{mark()}.{new_id()}"
-    workshop_path = f"{paths.path}/{name}"
+    workshop_path = temporary_path_of_node(f"{paths.path}/")
+    name = os.path.basename(workshop_path)
     make_directory_in(limit, name, workshop_path)
     try:
         with (
@@ -200,11 +207,9 @@ def discard_workshops(layout: Layout, key: str) -> None:
 
 
 def _discard_workshops_in(limit: int, paths: LimitPaths) -> None:
-    workshop = re.compile(rf"new\.{own_nodes()}\.{MARK}\.[^.]+")
-    for name in patiently(lambda: os.listdir(limit), paths.path):
-        found = workshop.fullmatch(name)
-        if found and is_maker_dead(found):
-            remove_entry(limit, paths.path, name)
+    names = patiently(lambda: os.listdir(limit), paths.path)
+    for name in find_leftovers(names, "(?:new)?" + temporary_of_nodes(r"(?:\.new)?")):
+        remove_entry(limit, paths.path, name)
 
 
 def put_back(layout: Layout, key: str, name: str, number: int) -> bool:
@@ -225,14 +230,14 @@ def put_back(layout: Layout, key: str, name: str, number: int) -> bool:
 
 def list_keys(layout: Layout) -> list[str]:
     """The names of the limits that exist or existed, sorted. Only directories count. Raises OSError."""
-    names = filter(_KEY.fullmatch, list_names(layout.limits))
+    names = filter(_KEY.fullmatch, list_if_there(layout.limits))
     return sorted(name for name in names if is_directory(layout.limit(name).path))
 
 
-def list_names(path: str) -> list[str]:
+def list_if_there(path: str) -> list[str]:
     """The names in a directory of limits; empty if it is missing. Raises OSError."""
     try:
-        return patiently(lambda: os.listdir(path), path, FLICKER_S)
+        return list_names(path, FLICKER_S)
     except FileNotFoundError:
         return []
 
@@ -261,13 +266,13 @@ def list_free(paths: LimitPaths, count: int) -> list[int]:
     """The free tokens that a limit of `count` allows. Raises OSError."""
     free: list[int] = []
     for first in range(1, count + 1, TOKENS_IN_BLOCK):
-        free += [int(name) for name in list_names(paths.block(first)) if name.isdecimal() and int(name) <= count]
+        free += [int(name) for name in list_if_there(paths.block(first)) if name.isdecimal() and int(name) <= count]
     return free
 
 
 def list_taken(layout: Layout, key: str) -> list[Token]:
     """The tokens of a limit that workers hold. Raises OSError."""
-    found = (parse_taken(key, name) for name in list_names(layout.limit(key).taken))
+    found = (parse_taken(key, name) for name in list_if_there(layout.limit(key).taken))
     return [token for token in found if token is not None]
 
 
@@ -335,7 +340,7 @@ def find_faults(layout: Layout) -> list[str]:
         count_text = _read_count_text(paths) if look(paths.count_file) else "0"
         if not re.fullmatch(r"[0-9]{1,9}", count_text):
             lines.append(f"limits/{key}/count: {count_text[:20]!r} is not a number: none of it is run")
-        blocks = [int(name) for name in list_names(paths.free) if name.isdecimal()]
+        blocks = [int(name) for name in list_if_there(paths.free) if name.isdecimal()]
         numbers = range(1, TOKENS_IN_BLOCK * (max(blocks, default=-1) + 1) + 1)
         # A token may move between free/ and taken/ meanwhile. Three looks miss none that exists.
         free = set(list_free(paths, len(numbers)))

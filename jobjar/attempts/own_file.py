@@ -21,7 +21,7 @@ from jobjar.ledger.ask_claiming import was_followed, was_recovered
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
 from jobjar.shared_disk.creating import create_anew
-from jobjar.shared_disk.files import look, rename, write_all
+from jobjar.shared_disk.files import look, read_status, rename, write_all
 from jobjar.shared_disk.listing import list_jars
 from jobjar.shared_disk.patience import patiently
 
@@ -96,7 +96,7 @@ def put_aside_no_job(job: ClaimedJob) -> None:
     """If a job put a directory or a link in the place of its own file, move that out of the way: in unclaimed/ a directory
     would be a category. It stays in the worker's directory under a hidden name. Raises OSError while the disk refuses."""
     try:
-        if stat.S_ISREG(patiently(lambda: os.lstat(job.path), job.path).st_mode):
+        if stat.S_ISREG(read_status(job.path).st_mode):
             return
     except FileNotFoundError:
         return

@@ -35,10 +35,9 @@ def is_hand_made(candidate: Candidate) -> bool:
 
 def batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
     """A candidate's batch. For a hand-made job it is read from the file, but only if anything depends on it."""
-    proposals = claimer.proposals
     if not is_hand_made(candidate):
         return candidate.batch
-    if not (claimer.tokens.know_batches() or proposals.throttles or proposals.aborted):
+    if not (claimer.tokens.know_batches() or claimer.closed_batches):
         return candidate.batch
     try:
         return _read_batch(claimer, candidate.place)
@@ -47,7 +46,7 @@ def batch_of(claimer: Claimer, candidate: Candidate) -> str | None:
 
 
 def _read_batch(claimer: Claimer, place: str) -> str | None:
-    path, batches = claimer.jar.layout.path(place), claimer.proposals.read_batches
+    path, batches = claimer.jar.layout.path(place), claimer.passed_over.read_batches
     known = batches.mark_of(place)
     if known is not None and (status := look(path)) is not None and _mark(status) == known:
         return batches.get(place)
@@ -67,15 +66,15 @@ def _mark(status: os.stat_result) -> FileMark:
     return FileMark(status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
 
 
-def pass_over(claimer: Claimer, candidate: Candidate, spent_s: float) -> None:
-    """Do not try a job again for a while. It took `spent_s` seconds to find that this claimer cannot have it."""
-    claimer.proposals.passed_over.add(candidate.place, spent_s)
+def pass_over(claimer: Claimer, candidate: Candidate, took_s: float) -> None:
+    """Do not try a job again for a while. It took `took_s` seconds to find that this claimer cannot have it."""
+    claimer.passed_over.jobs.add(candidate.place, took_s)
 
 
 def forget(claimer: Claimer, place: str) -> None:
     """Drop what is remembered of a job that was claimed or is gone."""
-    claimer.proposals.read_batches.forget(place)
-    claimer.proposals.passed_over.discard(place)
+    claimer.passed_over.read_batches.forget(place)
+    claimer.passed_over.jobs.discard(place)
     claimer.refusals.end(place)
 
 
@@ -97,8 +96,8 @@ def is_refused(claimer: Claimer, candidate: Candidate, warn: Callable[[str], Non
     status = look(path)
     if status is None or not is_job_file(status):
         return False  # the claim itself reports what is wrong
-    claimer.proposals.read_batches.forget(candidate.place)
-    claimer.refusals.tell(candidate.place, explain_file(status, claimer.refusals.user.name), warn)
+    claimer.passed_over.read_batches.forget(candidate.place)
+    claimer.refusals.log_once(candidate.place, explain_file(status, claimer.refusals.user.name), warn)
     return True
 
 

@@ -23,13 +23,13 @@ class PutOff(Generic[K]):
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
         self._until: dict[K, tuple[float, float]] = {}
-        self._spent_s = 0.0
+        self._tries_take_s = 0.0
 
-    def add(self, key: K, spent_s: float) -> None:
-        """Put a key off. The try that failed took `spent_s` seconds."""
+    def add(self, key: K, took_s: float) -> None:
+        """Put a key off. The try that failed took `took_s` seconds."""
         self.discard(key)
-        self._spent_s += spent_s
-        self._until[key] = (time.monotonic() + max(self._least_s, self._spent_s / _SHARE), spent_s)
+        self._tries_take_s += took_s
+        self._until[key] = (time.monotonic() + max(self._least_s, self._tries_take_s / _SHARE), took_s)
 
     def __contains__(self, key: K) -> bool:
         found = self._until.get(key)
@@ -55,7 +55,7 @@ class PutOff(Generic[K]):
     def discard(self, key: K) -> None:
         found = self._until.pop(key, None)
         if found is not None:
-            self._spent_s = max(0.0, self._spent_s - found[1])
+            self._tries_take_s = max(0.0, self._tries_take_s - found[1])
 
     def forget_old(self) -> None:
         """Drop the keys whose time is over."""
@@ -65,7 +65,7 @@ class PutOff(Generic[K]):
 
     def clear(self) -> None:
         self._until.clear()
-        self._spent_s = 0.0
+        self._tries_take_s = 0.0
 
 
 class FileMark(NamedTuple):
@@ -99,3 +99,14 @@ class ReadBatches:
 
     def forget(self, place: str) -> None:
         self._read.pop(place, None)
+
+
+class PassedOver:
+    """What a claimer cannot have now. Each key is put off for at least `least_s` seconds."""
+
+    def __init__(self, least_s: float) -> None:
+        # Places of jobs that this user may not run, or that are hand-made, and whose files name a batch that has to wait.
+        self.jobs: PutOff[str] = PutOff(least_s)
+        # Categories whose directories this user may not use.
+        self.categories: PutOff[str] = PutOff(least_s)
+        self.read_batches = ReadBatches()

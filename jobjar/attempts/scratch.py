@@ -15,7 +15,7 @@ from collections.abc import Container
 from jobjar.attempts.attempt import ClaimedJob
 from jobjar.attempts.stays import Stays
 from jobjar.job_file.names import numbered_name
-from jobjar.shared_disk.files import look, make_directory, rename
+from jobjar.shared_disk.files import follow_status, look, make_directory, rename
 from jobjar.shared_disk.patience import FLICKER_S, patiently
 from jobjar.shared_disk.trees import Kept, remove_tree
 
@@ -114,12 +114,10 @@ class Scratch:
     def _is_fresh(self, path: str) -> bool:
         try:
             # Look at the path, not the descriptor: the job may have moved the directory away and made another one.
-            if _identity(patiently(lambda: os.stat(path), path, FLICKER_S)) != self._fresh:
+            if _identity(follow_status(path, FLICKER_S)) != self._fresh:
                 return False
             outputs = f"{path}/{OUTPUTS}"
-            return not self._has_outputs or (
-                _identity(patiently(lambda: os.stat(outputs), outputs, FLICKER_S)) == self._fresh_outputs
-            )
+            return not self._has_outputs or (_identity(follow_status(outputs, FLICKER_S)) == self._fresh_outputs)
         except OSError:
             return False
 

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobjar.attempts.attempt import Claimer
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate, recent_claims, recent_starts
 
@@ -27,18 +26,25 @@ _SEEN_FOR_S = 5.0
 EPOCH_S = 4.0
 
 
-def claiming_workers(claimer: Claimer, connection: Any, now: float) -> list[str]:
-    """The workers that claim jobs at present, by this ledger, including this one; sorted. `now` is the disk's time."""
-    moment = time.monotonic()
-    seen = claimer.proposals.claiming_workers
-    for place in recent_claims(connection, now - _RECENT_CLAIM_S):
-        seen[worker_of_place(place) or ""] = moment
-    # A worker that has just started will claim in a moment.
-    seen.update(dict.fromkeys(recent_starts(connection, now - _RECENT_CLAIM_S), moment))
-    seen[claimer.paths.name] = moment
-    for worker in [worker for worker, at in seen.items() if moment - at > _SEEN_FOR_S]:
-        del seen[worker]
-    return sorted(seen)
+class ClaimingWorkers:
+    """The workers that claim jobs at present, `worker` among them."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        # When each was last seen to claim, by the monotonic clock.
+        self._seen: dict[str, float] = {}
+
+    def find(self, connection: Any, now: float) -> list[str]:
+        """Their names by this ledger, sorted. `now` is the disk's time."""
+        moment, seen = time.monotonic(), self._seen
+        for place in recent_claims(connection, now - _RECENT_CLAIM_S):
+            seen[worker_of_place(place) or ""] = moment
+        # A worker that has just started will claim in a moment.
+        seen.update(dict.fromkeys(recent_starts(connection, now - _RECENT_CLAIM_S), moment))
+        seen[self._worker] = moment
+        for worker in [worker for worker, at in seen.items() if moment - at > _SEEN_FOR_S]:
+            del seen[worker]
+        return sorted(seen)
 
 
 def spread(candidates: Iterable[Candidate], workers: Sequence[str], worker: str, now: float) -> list[Candidate]:

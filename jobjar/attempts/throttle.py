@@ -23,7 +23,6 @@ from jobjar.attempts.attempt import (
 )
 from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
-from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.ledger.ask_claiming import ThrottleRow, newest_ends, throttle_of
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.shared_disk.files import read_file
@@ -34,24 +33,6 @@ FIRST_S, LONGEST_THROTTLE_S = 60.0, 3600.0
 # Ended attempts of the whole jar that are searched, per failure of the threshold. A batch whose failures are rarer slows nobody.
 _AMONG = 20
 _TICK_S = 1e-6
-
-
-def closed_batches(claimer: Claimer, category: str, now: float) -> Collection[str]:
-    """The batches whose jobs are not proposed in a category: throttled, aborted, or at their limit. Jobs that wait to be stored
-    have run, so none is held up there. `now` is the disk's time."""
-    throttles = claimer.proposals.throttles
-    if category.startswith(STORAGE_CATEGORY):
-        return ()
-    throttled = (batch for batch, until in throttles.items() if until > now)
-    return {*throttled, *claimer.proposals.aborted, *claimer.tokens.used_up_batches()}
-
-
-def is_closed(claimer: Claimer, category: str, batch: str | None, now: float) -> bool:
-    """Whether a job's batch is throttled or aborted, so that it is not claimed. `now` is the disk's time."""
-    proposals = claimer.proposals
-    if batch is None or not (proposals.throttles or proposals.aborted) or category.startswith(STORAGE_CATEGORY):
-        return False
-    return batch in proposals.aborted or proposals.throttles.get(batch, 0.0) > now
 
 
 def read_threshold(job: ClaimedJob, end: AttemptEnd, now: float) -> int:
@@ -79,7 +60,7 @@ def update_throttle(
     try:
         if threshold:
             _note_failure(claimer, batch, threshold, now, warn)
-        elif end.outcome in (SUCCEEDED, PUBLISHED) and batch in claimer.proposals.throttles:
+        elif end.outcome in (SUCCEEDED, PUBLISHED) and claimer.closed_batches.is_throttled(batch):
             _note_success(claimer, batch, now)
             warn(f"batch {batch}: a job succeeded, the throttle is over")
     except (LedgerBusy, LedgerUnavailable, OSError) as error:
@@ -143,8 +124,5 @@ def _journal_throttle(claimer: Claimer, batch: str, now: float, until: float, fa
         "failures": failures,
     }
     claimer.jar.journal.append([entry])
-    proposals = claimer.proposals
-    proposals.throttles.pop(batch, None)
-    if until:
-        proposals.throttles[batch] = until
-    proposals.stale_at = 0.0
+    claimer.closed_batches.throttle(batch, until)
+    claimer.proposals.stale_at = 0.0

@@ -26,7 +26,7 @@ from jobjar.attempts.limits import (
 from jobjar.attempts.put_off import PutOff
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
-from jobjar.shared_disk.files import is_taken_away, rename
+from jobjar.shared_disk.files import is_gone, rename
 
 # A limit counts as used up after so many tries in which other workers were quicker.
 _TRIES = 64
@@ -138,7 +138,7 @@ class Tokens:
         """Whether this worker still holds all these tokens. With leases, others may have taken them back."""
         if not self._jar.settings.lease_time_s:
             return True
-        return not any(is_taken_away(token.path(self._jar.layout)) for token in tokens)
+        return not any(is_gone(token.path(self._jar.layout), is_patient=False) for token in tokens)
 
     def give_back(self, tokens: Iterable[Token]) -> None:
         """Make tokens free again. If the disk refuses, the next look tries again, and in the end recovery does."""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from jobjar.attempts.limits import (
     Token,
     discard_workshops,
+    list_if_there,
     list_keys,
-    list_names,
     list_taken,
     parse_taken,
     put_back,
@@ -53,7 +53,7 @@ def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:
             log(f"limits/{key}: what dead workers hold of it cannot be given back: {error.strerror}")
     if not tokens:
         return
-    names = set(list_names(jar.layout.workers))
+    names = set(list_if_there(jar.layout.workers))
     workers = list_workers(jar.layout)
     known = {worker.worker_id: worker for worker in workers}
     # A directory without a readable worker.json may belong to any of the workers.
@@ -77,7 +77,7 @@ def recover_tokens(jar: Jar, log: Callable[[str], None]) -> None:
 
 def _put_strays_back(layout: Layout, key: str, log: Callable[[str], None]) -> None:
     """Give back what has a name in taken/ that no worker gives. Raises OSError."""
-    for name in sorted(list_names(layout.limit(key).taken)):
+    for name in sorted(list_if_there(layout.limit(key).taken)):
         if parse_taken(key, name) is None:
             _put_back(layout, key, name, log, "nobody")
 
@@ -112,7 +112,7 @@ def _is_only_one(layout: Layout, key: str, number: int, name: str) -> bool:
         return False
     for directory in (paths.block(number), paths.taken, paths.block(number)):
         look_afresh(directory)
-        others = [other for other in list_names(directory) if directory != paths.taken or other != name]
+        others = [other for other in list_if_there(directory) if directory != paths.taken or other != name]
         if any((match := _NUMBER.match(other)) and int(match.group()) == number for other in others):
             return False
     return True

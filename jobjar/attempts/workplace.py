@@ -94,7 +94,7 @@ class Workplace:
             self._job = None
             self._clear_directory(reusable=True)
             raise
-        if job.copies_output:
+        if job.pipes_output:
             with contextlib.suppress(OSError):  # without a pipe the job writes into the file, as any other
                 self._copied = CopiedOutput(self.output)
 
@@ -245,13 +245,13 @@ class Workplace:
 
 
 class Workplaces:
-    """A worker's workplaces: one for a job that runs alone, and one for each of several jobs that are juggled."""
+    """A worker's workplaces: one for a job that runs alone, and one for each of several jobs that overlap."""
 
     def __init__(self, claimer: Claimer) -> None:
         self.claimer = claimer
         self._stays = Stays(claimer)
         self._alone = Workplace(claimer.paths, self._stays)
-        self._juggled: list[Workplace] = []
+        self._overlapped: list[Workplace] = []
         # Encoded once for all jobs.
         self._environment = {
             os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
@@ -260,10 +260,10 @@ class Workplaces:
     def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
         """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is made if it is missing. A new
         directory is empty; `with_outputs` it has an empty `output/`. Raises OSError."""
-        place = next((place for place in self._juggled if not place.is_used), None)
+        place = next((place for place in self._overlapped if not place.is_used), None)
         if place is None:
             place = Workplace(self.claimer.paths, self._stays)
-            self._juggled.append(place)
+            self._overlapped.append(place)
         place.set_up(job, directory, self._scratch_paths(place), False, with_outputs)
         return place
 
@@ -273,23 +273,23 @@ class Workplaces:
         return self._alone
 
     def _scratch_paths(self, but: Workplace | None) -> set[str | None]:
-        return {place.scratch_path for place in (self._alone, *self._juggled) if place is not but}
+        return {place.scratch_path for place in (self._alone, *self._overlapped) if place is not but}
 
     def clear(self, place: Workplace, reusable: bool) -> str | None:
         """Clear an attempt's workplace. Returns its output file's name, or None if nothing was written. `reusable` says that no
         process of the attempt may still write."""
         output_file = place.clear(reusable)
-        if sum(not other.is_used for other in self._juggled) > _MOST_SPARES:
+        if sum(not other.is_used for other in self._overlapped) > _MOST_SPARES:
             place.discard_spares()
-            self._juggled.remove(place)
+            self._overlapped.remove(place)
         return output_file
 
     def discard_spares(self) -> None:
         """Remove what was kept for further jobs, which will not come, and what stayed of earlier ones."""
-        for place in (self._alone, *self._juggled):
+        for place in (self._alone, *self._overlapped):
             if not place.is_used:
                 place.discard_spares()
-        self._juggled = [place for place in self._juggled if place.is_used]
+        self._overlapped = [place for place in self._overlapped if place.is_used]
         self.remove_kept(at_once=True)
 
     def remove_kept(self, at_once: bool = False) -> None:

@@ -17,9 +17,8 @@ from jobjar.jar import Jar
 from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import disk_time, make_directory, rename
+from jobjar.shared_disk.files import disk_time, make_directory, read_status, rename
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.trees import remove_empty_directories
 
 
@@ -81,7 +80,7 @@ def _complete(jar: Jar, path: str, job: WaitingJob, by: str) -> Entry:
     name = move_to_free_name(path, jar.layout.completed, job.name)  # COMMIT: from here the job is completed
     completed = f"{jar.layout.completed}/{name}"
     try:
-        moved_at = disk_time(patiently(lambda: os.lstat(completed), completed))
+        moved_at = disk_time(read_status(completed))
     except OSError:
         moved_at = job.moved_at  # archived already, or the disk is away
     return {

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,16 +35,23 @@ from jobjar.errors import (
     SubmitFailed,
     UnknownBatch,
 )
-from jobjar.host import login, node_name
+from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id, parse_priority
 from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.liveness import ALIVE, DEAD, MARK, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
+from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
 from jobjar.shared_disk.contents import BATCH, CHANGE
-from jobjar.shared_disk.creating import make_directory_in, opened, unforeseen
+from jobjar.shared_disk.creating import (
+    make_directory_in,
+    opened,
+    temporary_of_nodes,
+    temporary_path_of_node,
+)
 from jobjar.shared_disk.files import look, make_directory, remove_file, rename, sync_directory
+from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.moves import rename_directory
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import open_directory_in
 from jobjar.shared_disk.trees import remove_entry, remove_tree
@@ -115,8 +121,8 @@ def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
     """Make a directory with the change's file at its `inner` path, and rename it to `target`. False where `target` is taken."""
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
-    name = f".{node_name()}.{mark()}.{unforeseen()}"
-    prepared = f"{jar.layout.batches}/{name}"
+    prepared = temporary_path_of_node(f"{jar.layout.batches}/")
+    name = os.path.basename(prepared)
     said = {"id": change.id, "batches": change.batches, "by": change.by, **change.process._asdict()}
     with open_batches(jar, jar.layout.batches) as batches:
         try:
@@ -140,23 +146,15 @@ def _made_directory(jar: Jar, above: int, path: str) -> Iterator[int]:
 
 def _take_place(jar: Jar, batches: int, name: str, change: Change, inner: str, target: str) -> bool:
     """Rename the prepared directory to `target`. False where `target` is taken."""
-    last = os.path.basename(target)
+
+    def is_own() -> bool:
+        return look(f"{target}{inner}/{change.id}.json") is not None
+
     try:
         with open_batches(jar, os.path.dirname(target)) as there:
-            for _ in range(2):
-                try:
-                    patiently(lambda: os.rename(name, last, src_dir_fd=batches, dst_dir_fd=there), target)
-                    return True
-                except OSError as error:
-                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                        raise
-                    # A killed process may have left an empty directory, which some disks do not replace.
-                    with contextlib.suppress(OSError):
-                        os.rmdir(last, dir_fd=there)
+            return rename_directory(name, os.path.basename(target), is_own, batches, there)
     except FileNotFoundError:
-        # The rename may have happened although it failed.
-        return look(f"{target}{inner}/{change.id}.json") is not None
-    return False
+        return False  # the batch was removed
 
 
 def give_back(jar: Jar, change: Change) -> None:
@@ -351,10 +349,10 @@ def give_up(jar: Jar, name: str) -> None:
 def settle_all(jar: Jar, log: Callable[[str], None]) -> None:
     """Recover all batches: settle their changes, and remove prepared directories of dead processes. Failures of single batches
     are logged. Raises LedgerUnavailable."""
-    left = re.compile(rf"\.{own_nodes()}\.{MARK}\.[0-9a-z]{{12,16}}")
-    for entry in sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name):
-        found = left.fullmatch(entry.name)
-        if found and is_maker_dead(found):
+    entries = sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name)
+    left = find_leftovers((entry.name for entry in entries), temporary_of_nodes(r"(?:\.new)?"))
+    for entry in entries:
+        if entry.name in left:
             remove_tree(entry.path)
         elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             with _logging_failures(entry.name, log):

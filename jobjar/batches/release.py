@@ -21,7 +21,7 @@ from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry, submitted_entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.shared_disk.file_mark import make_mark
-from jobjar.shared_disk.files import make_directory, rename, sync_directory
+from jobjar.shared_disk.files import list_names, make_directory, rename, sync_directory
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
@@ -48,7 +48,7 @@ def release_staged(jar: Jar, directory: str, by: str) -> int:
     `by` submitted them. Raises OSError: the next process that settles the change does the rest."""
     released = 0
     try:
-        chunks = sorted(filter(_CHUNK.fullmatch, patiently(lambda: os.listdir(directory), directory)))
+        chunks = sorted(filter(_CHUNK.fullmatch, list_names(directory)))
     except FileNotFoundError:
         return 0
     for chunk in chunks:

@@ -6,16 +6,14 @@ A kill between the two leaves the job with its new name, and reconciliation know
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 
 from jobjar.jar import Jar
 from jobjar.journal.read import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import disk_time
+from jobjar.shared_disk.files import disk_time, read_status
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.patience import patiently
 
 
 def reprioritize(jar: Jar, jobs: Sequence[WaitingJob], priority: int, by: str) -> int:
@@ -37,7 +35,7 @@ def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
     directory = jar.layout.category_directory(job.category)
     name = move_to_free_name(jar.layout.path(job.place), directory, f"{stem}.{priority}")
     try:
-        moved_at = disk_time(patiently(lambda: os.lstat(f"{directory}/{name}"), directory))
+        moved_at = disk_time(read_status(f"{directory}/{name}"))
     except OSError:
         moved_at = job.moved_at  # a worker has claimed it already; that claim is the later move
     return {

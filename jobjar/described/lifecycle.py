@@ -1,6 +1,6 @@
-"""The course of one job through its stages, for a worker that juggles several: their order, and how the job ends.
+"""The way of one job through its stages, for a worker that has several under way: their order, and how the job ends.
 
-A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the course goes on
+A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the job goes on
 from there (DESIGN.md, "Described jobs"). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's
 table of the write order says what a crash leaves, and what repairs it.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from jobjar.access.refusals import explain_error
 from jobjar.attempts.attempt import (
@@ -26,7 +26,7 @@ from jobjar.attempts.attempt import (
     Claimer,
 )
 from jobjar.attempts.stays import journal_late
-from jobjar.attempts.verdict import Verdict, decide
+from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.described.poll import has_polling, poll, save_polled
 from jobjar.described.run_command import run_command
@@ -61,10 +61,9 @@ from jobjar.publishing.outputs import (
     work_directory,
     write_state,
 )
-from jobjar.shared_disk.files import is_taken_away, look, rename
+from jobjar.shared_disk.files import is_gone, look, rename
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.trees import remove_tree
-from jobjar.stages.complete import complete
 from jobjar.stages.run import (
     FILE_IS_BUSY,
     REFUSED_PAUSE_S,
@@ -79,36 +78,38 @@ from jobjar.stages.run import (
 _RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
 
 
-class Host(Protocol):
-    """The part of a worker that a course needs."""
+class Ends(Protocol):
+    """Ends attempts: what becomes of their jobs, and their completion (worker/ends.py)."""
+
+    def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict: ...
+
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool: ...
+
+    def give_back(self, job: ClaimedJob, why: str) -> None: ...
+
+
+class Services(NamedTuple):
+    """What a worker hands to the stages of its jobs. `disk_now` returns the disk's time."""
 
     claimer: Claimer
+    places: Workplaces
+    ends: Ends
+    disk_now: Callable[[], float]
     log: Callable[[str], None]
-
-    @property
-    def places(self) -> Workplaces: ...
-
-    def disk_now(self) -> float: ...
-
-    def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int: ...
-
-    def may_wait(self) -> bool: ...
-
-    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None: ...
 
 
 class Lifecycle:
-    """One job's course. The juggler sets `is_alone`: no process is left that a command of the job started."""
+    """One job's way. The overlap sets `is_alone`: no process is left that a command of the job started."""
 
-    def __init__(self, host: Host, job: ClaimedJob) -> None:
-        self.host = host
+    def __init__(self, services: Services, job: ClaimedJob) -> None:
+        self._services = services
         self.job = job
         self.is_alone = True
         # The process id and start time of the job's main process, once it was started.
         self.pid: int | None = None
         self.pid_started: float | None = None
-        self._places = host.places
-        self._layout = host.claimer.jar.layout
+        self._places = services.places
+        self._layout = services.claimer.jar.layout
         self._place: Workplace | None = None
         self._is_start_journaled = False
         self._deadline: float | None = None
@@ -121,9 +122,9 @@ class Lifecycle:
         # Why the attempt is cut, where the cause alone does not say it.
         self.cut_message: str | None = None
         if job.kind == DESCRIBED:
-            self.attempt = Attempt(host.claimer, job, self._places.environment, host.disk_now, host.log)
-        self.monitor = Monitor(host.claimer, job) if self.attempt is None else self.attempt.monitor
-        self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, host.claimer.worker_id)
+            self.attempt = Attempt(services.claimer, job, self._places.environment, services.disk_now, services.log)
+        self.monitor = Monitor(services.claimer, job) if self.attempt is None else self.attempt.monitor
+        self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, services.claimer.worker_id)
 
     @property
     def deadline(self) -> float | None:
@@ -151,19 +152,19 @@ class Lifecycle:
         entries: list[Entry] = []
         if is_running and not self._is_start_journaled:
             self._is_start_journaled = True
-            entries.append(started_entry(self.host.claimer, self.job, self.pid, self.pid_started))
+            entries.append(started_entry(self._services.claimer, self.job, self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
             self.attempt.entries = []
         return entries + self.monitor.take_entries()
 
-    def look_at_progress(self) -> None:
+    def note_variables(self) -> None:
         """Note the monitored variables that the job has set so far. Raises OSError."""
         place = self._place if self.attempt is None else self.attempt.place
         if place is None:
             self.monitor.next_look = None
         else:
-            self.monitor.look(place.inside(), self.host.disk_now())
+            self.monitor.look(place.inside(), self._services.disk_now())
 
     # Plain jobs
 
@@ -176,7 +177,7 @@ class Lifecycle:
             environment = self._places.environment(job, place.directory)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
-            self.monitor.wait()
+            self.monitor.schedule_look()
             ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
             end = end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
@@ -302,7 +303,7 @@ class Lifecycle:
             yield from self._store(attempt, state, self._own_directory)
 
     def _decide(self, end: AttemptEnd) -> Verdict:
-        return decide(self.job, end, self.host.failures_before(self.job, end), self.host.disk_now())
+        return self._services.ends.decide(self.job, end)
 
     def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
         """Store what is published and complete the job, or hand the job to the workers of its storage class."""
@@ -319,7 +320,7 @@ class Lifecycle:
             yield from store_outputs(attempt, state, directory, self.is_storing, lambda: self._places.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
-            delay_s = delay_after(count_refusals(self.host.claimer.jar, state))
+            delay_s = delay_after(count_refusals(self._services.claimer.jar, state))
             end = self._end(attempt, INTERRUPTED, message=str(refusal))._replace(retry_after_s=delay_s)
             self._finish(attempt, end._replace(output_file=self._clear()), self._decide(end), job)
         except StageFailed as failure:
@@ -352,7 +353,7 @@ class Lifecycle:
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
         """End the attempt, and tidy underway/. A retry would go on from a state there, so states are removed before the end."""
         is_over = verdict.final or verdict.reason == "retried"
-        if verdict.reason == "retried" and self._has_underway and not is_taken_away(job.path):
+        if verdict.reason == "retried" and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
         held = self._complete(end, verdict, job, attempt)
@@ -362,8 +363,8 @@ class Lifecycle:
             # Ends the processes that run_command left running for the polling_command to watch.
             end_rest(self.pid, self.pid_started)
         if held and is_over:
-            journal_late(self.host.claimer, job, remove_underway(self._layout, job.uid))
-        elif verdict.reason != "published" if held else is_taken_away(job.path):
+            journal_late(self._services.claimer, job, remove_underway(self._layout, job.uid))
+        elif verdict.reason != "published" if held else is_gone(job.path, is_patient=False):
             self._leave_underway(held)
 
     def _leave_underway(self, held: bool) -> None:
@@ -376,18 +377,15 @@ class Lifecycle:
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
         if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
-            journal_late(self.host.claimer, self.job, remove_tree(self._own_directory))
+            journal_late(self._services.claimer, self.job, remove_tree(self._own_directory))
 
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
         return state is not None and state_directory(self._layout, state) == self._own_directory
 
     def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
-        host = self.host
         before = [] if attempt is None else attempt.last_entries()
-        held = complete(host.claimer, job, end, verdict, host.disk_now(), host.may_wait, host.log, before)
-        host.log_end(job, end, verdict, held)
-        return held
+        return self._services.ends.complete(job, end, verdict, before)
 
     def _clear(self) -> str | None:
         """Clear the attempt's workplace. Returns the name of its output file, None where there is none."""

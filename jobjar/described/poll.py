@@ -39,11 +39,11 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
     attempt.begin(POLL)
     started, ran_s = time.monotonic(), attempt.wall_time_s
     # The limit is the job's, so the time of earlier attempts counts. The wall time is each attempt's own.
-    spent_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
-    attempt.monitor.wait()
+    used_s = (state.wall_time_s or 0.0) + max(0.0, attempt.now() - os.stat(f"{directory}/state.json").st_mtime)
+    attempt.monitor.schedule_look()
     failures = 0
     try:
-        with attempt.limited(spent_s):
+        with attempt.limited(used_s):
             while True:
                 ended = yield from attempt.call(text, POLL)
                 told = read_polling(f"{attempt.directory}/{POLLED}")

@@ -16,7 +16,7 @@ def run_command(attempt: Attempt) -> Steps[None]:
     assert text is not None
     attempt.begin(RUN)
     started = time.monotonic()
-    attempt.monitor.wait()
+    attempt.monitor.schedule_look()
     try:
         # With a polling_command, the processes that are left running may be the job itself.
         with attempt.limited():

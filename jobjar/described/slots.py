@@ -1,4 +1,4 @@
-"""The jobs that a worker juggles, the slots of their stages, and how far the stages may overlap.
+"""The jobs that a worker has under way, the slots of their stages, and how far the stages may overlap.
 
 Reads and writes nothing.
 """
@@ -36,18 +36,18 @@ class Process:
             self.pidfd = -1
 
 
-class Juggled:
+class Task:
     """A job under way, and what it waits for."""
 
-    def __init__(self, course: Lifecycle) -> None:
-        self.course = course
-        self.job = course.job
-        self.steps: Steps[None] = course.steps()
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.lifecycle = lifecycle
+        self.job = lifecycle.job
+        self.steps: Steps[None] = lifecycle.steps()
         self.wait: Wait | None = None
         self.taken_at = self.since = time.monotonic()
         # The worker that could run this waiting job at once, as of the last look.
         self.idle_worker: str | None = None
-        self.is_said = False
+        self.is_journaled = False
         self.slot = ""
         self.cause: str | None = None
         self.process: Process | None = None
@@ -64,7 +64,7 @@ class Juggled:
     def has_news(self) -> bool:
         """Whether something is to be journaled if the wait takes longer: that the step is under way, or that the one
         before it has ended."""
-        return not self.is_said and (isinstance(self.wait, Command | Work) or self.course.has_entries)
+        return not self.is_journaled and (isinstance(self.wait, Command | Work) or self.lifecycle.has_entries)
 
 
 class Slots:
@@ -72,24 +72,21 @@ class Slots:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.jobs: list[Juggled] = []
+        self.jobs: list[Task] = []
 
     def count(self, slot: str, waiting: bool = False) -> int:
         """Count the jobs that have this slot; with `waiting`, also those that wait for it."""
-        return sum(juggled.slot == slot or (waiting and juggled.wanted == slot) for juggled in self.jobs)
+        return sum(task.slot == slot or (waiting and task.wanted == slot) for task in self.jobs)
 
     def running(self) -> int:
         """Count the taken run slots. A job that has run keeps its run slot where the stage-out queue is full."""
-        behind = sum(
-            STAGE_OUT in (juggled.slot, juggled.wanted) and not juggled.course.is_storing for juggled in self.jobs
-        )
+        behind = sum(STAGE_OUT in (task.slot, task.wanted) and not task.lifecycle.is_storing for task in self.jobs)
         return self.count(RUN) + max(0, behind - self._settings.stage_out_queue)
 
     def may_claim(self) -> bool:
         """Whether one more job may be claimed: a stage-in slot is free, and not too many jobs are staged ahead."""
         ahead = sum(
-            juggled.slot == STAGE_IN or juggled.wanted in (STAGE_IN, RUN) or juggled.course.is_storing
-            for juggled in self.jobs
+            task.slot == STAGE_IN or task.wanted in (STAGE_IN, RUN) or task.lifecycle.is_storing for task in self.jobs
         )
         settings = self._settings
         is_free = self.count(STAGE_IN, waiting=True) < settings.stage_in_slots
@@ -99,13 +96,13 @@ class Slots:
         """Whether a job claimed now would have to wait for a run slot."""
         return self.running() + len(self._before_run()) >= self._settings.run_slots
 
-    def waiting_ahead(self) -> list[Juggled]:
+    def waiting_ahead(self) -> list[Task]:
         """The jobs that are staged in and wait for a run slot of another job."""
         free = max(0, self._settings.run_slots - self.running())
-        return [juggled for juggled in self._before_run()[free:] if juggled.wanted == RUN]
+        return [task for task in self._before_run()[free:] if task.wanted == RUN]
 
-    def _before_run(self) -> list[Juggled]:
-        return [juggled for juggled in self.jobs if juggled.slot == STAGE_IN or juggled.wanted in (STAGE_IN, RUN)]
+    def _before_run(self) -> list[Task]:
+        return [task for task in self.jobs if task.slot == STAGE_IN or task.wanted in (STAGE_IN, RUN)]
 
     def has_turn(self, slot: str) -> bool:
         """Whether a slot of this stage is free."""

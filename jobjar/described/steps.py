@@ -1,7 +1,7 @@
 """An attempt of a described job: the kinds of steps that it waits for, and its pending journal entries.
 
 A stage (stage_in.py, run_command.py, poll.py, stage_out.py, store.py) is a generator. It yields what it waits for: the end of a
-`Command`, the result of a `Work` in another thread, its `Turn`, or a `Pause`. The juggler (juggle.py) waits for several attempts
+`Command`, the result of a `Work` in another thread, its `Turn`, or a `Pause`. overlap.py waits for several attempts
 at once, and sends each its answer. It raises `Cut` in an attempt that is to end early. Writes nothing itself.
 """
 
@@ -159,10 +159,10 @@ class Attempt:
         self._phase = None
 
     @contextlib.contextmanager
-    def limited(self, spent_s: float = 0.0) -> Iterator[None]:
-        """Apply the job's time limit, less `spent_s`, to the steps within: then the attempt is cut."""
+    def limited(self, used_s: float = 0.0) -> Iterator[None]:
+        """Apply the job's time limit, less `used_s`, to the steps within: then the attempt is cut."""
         if self.job.time_limit_s:
-            self.deadline = time.monotonic() + self.job.time_limit_s - spent_s
+            self.deadline = time.monotonic() + self.job.time_limit_s - used_s
         try:
             yield
         finally:

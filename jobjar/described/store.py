@@ -19,12 +19,12 @@ from jobjar.attempts.workplace import Workplace
 from jobjar.described.command import make_text
 from jobjar.described.steps import STORE, Attempt, StageFailed, Steps, Work
 from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
-from jobjar.fetching.copies import LOOKS_S
+from jobjar.fetching.copying import LOOKS_S
 from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
-from jobjar.processes.session import Waiter, doubt, end_child_session, seems_ended_on_request, start_shell
+from jobjar.processes.session import doubt, seems_ended_on_request, start_shell, wait_for_child
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords
@@ -110,20 +110,11 @@ def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], director
     """Run the storage_command; called in a thread. Returns its exit status, for a signal 128 more than its number."""
     assert attempt.place is not None
     pid = start_shell(text, (directory,), attempt.place.job_output, environment)
-    waiter = Waiter(pid)
-    try:
-        while True:
-            ended = waiter.wait(LOOKS_S, [])
-            if ended is not None:
-                attempt.count(ended)
-                if seems_ended_on_request(ended):
-                    doubt(attempt.check)
-                return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
-            if attempt.is_cut:
-                end_child_session(pid, attempt.jar.settings.grace_time_s)
-                attempt.check()
-    finally:
-        waiter.close()
+    ended = wait_for_child(pid, attempt.check, LOOKS_S, attempt.jar.settings.grace_time_s)
+    attempt.count(ended)
+    if seems_ended_on_request(ended):
+        doubt(attempt.check)
+    return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
 
 
 def count_refusals(jar: Jar, state: State) -> int:

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,8 +19,9 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
-from jobjar.liveness import MARK, is_maker_dead, mark, own_nodes
+from jobjar.liveness import MARK, mark, own_nodes
 from jobjar.shared_disk.files import read_disk_clock, sync_directory, write_all
+from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move
 from jobjar.shared_disk.trees import remove_tree
@@ -62,13 +62,13 @@ def own_directory(layout: Layout) -> Iterator[str]:
 def sweep(layout: Layout, own: str) -> None:
     """Remove what killed doctors left."""
     now = read_disk_clock(f"{own}/clock")
-    for entry in list_directory(layout.doctor):
+    entries = list(list_directory(layout.doctor))
+    left = find_leftovers((entry.name for entry in entries), rf"{own_nodes()}\.{MARK}\.[^.]+")
+    for entry in entries:
         if entry.path == own:
             continue
         with contextlib.suppress(OSError):  # another doctor or its owner is removing it
-            found = re.fullmatch(rf"{own_nodes()}\.{MARK}\.[^.]+", entry.name)
-            is_dead = found is not None and is_maker_dead(found)
-            if is_dead or now - _newest(entry.path) > ABANDONED_AFTER_S:
+            if entry.name in left or now - _newest(entry.path) > ABANDONED_AFTER_S:
                 remove_all(entry.path)
 
 

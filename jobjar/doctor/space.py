@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.units import format_bytes
 
 GROUP = "space"
 MIB, GIB = 1 << 20, 1 << 30
@@ -64,11 +65,3 @@ def _scarce(check: str, holds_jobs: bool, verdict: str, measured: str, path: str
         meaning = "when it is used up, this node's ledger and jobs' temporary files cannot grow; no job is lost"
         verdict = WARNING if verdict == DANGER else NOTE
     return Finding(GROUP, check, verdict, measured, meaning, f"make room on the disk of {path}")
-
-
-def format_bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

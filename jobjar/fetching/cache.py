@@ -2,13 +2,13 @@
 
     <cache>/files/<key>     a whole file, read-only; its time of change says when it was last used
     <cache>/sums/<key>      the sha256 of the content that a key stands for
-    <cache>/sums/<key>.seen    when this node first saw the place show what the key holds: the boot, and its monotonic clock
+    <cache>/sums/<key>.seen    when this node first saw the origin show what the key holds: the boot, and its monotonic clock
     <cache>/locks/<n>       held while a file is fetched, on a local disk only, so that other processes of this node wait for it
-    <cache>/files/.<pid>.<random>.part    being written
+    <cache>/files/.<mark>.<random>.new    being written
 
-A key names the content (`sha256-…`, `md5-…`), or a place and what the place shows of its content (size, times, ETag). Each job
+A key names the content (`sha256-…`, `md5-…`), or an origin and what it shows of its content (size, times, ETag). Each job
 gets a copy and no link, because a job that writes to its input must not change the next job's. A killed process leaves a
-`.part`, which the next process removes. A cache that cannot be used, or belongs to another user, costs speed and nothing else:
+`.new`, which the next process removes. A cache that cannot be used, or belongs to another user, costs speed and nothing else:
 nothing here raises OSError.
 """
 
@@ -21,18 +21,18 @@ import os
 import stat
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
-from jobjar.liveness import MARK, mark, this_process
-from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
+from jobjar.liveness import MARK, this_process
+from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared, temporary_path
 from jobjar.shared_disk.files import replace_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.regular import read_regular
 
-_PART = rf"\.{MARK}\.[0-9a-f]{{8}}\.part"
+# What is being written, also by an earlier version.
+_LEFT = rf"\.{MARK}\.[0-9a-f]{{8,16}}\.(?:new|part)"
 _LOCKS = 256
 _FIRST_PAUSE_S = 0.01
 _MOST_SUMS = 20_000
@@ -81,7 +81,7 @@ class Cache:
         if not os.access(f"{self.path}/files", os.W_OK | os.X_OK):
             return f"{self.path}/files cannot be written"
         self._has_locks = is_local(self.path)
-        remove_leftovers(f"{self.path}/files", _PART)
+        remove_leftovers(f"{self.path}/files", _LEFT)
         return None
 
     def open(self, key: str) -> int | None:
@@ -137,7 +137,7 @@ class Cache:
         """Make a new file, to be written and then kept under its key. None where the cache is not used."""
         if self.why_not() is not None:
             return None
-        path = f"{self.path}/files/.{mark()}.{uuid.uuid4().hex[:8]}.part"
+        path = temporary_path(f"{self.path}/files/")
         try:
             descriptor = create_file(path, 0o600)
         except OSError:
@@ -152,7 +152,7 @@ class Cache:
             return
         self._added_files = self._added_bytes = 0
         with contextlib.suppress(OSError):
-            remove_leftovers(f"{self.path}/files", _PART)
+            remove_leftovers(f"{self.path}/files", _LEFT)
             _shrink(f"{self.path}/files", self.max_bytes, 1 << 62)
             _shrink(f"{self.path}/sums", 1 << 62, _MOST_SUMS)
 

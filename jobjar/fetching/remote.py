@@ -21,7 +21,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from jobjar.errors import CannotFetch
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.processes.session import doubt, give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
@@ -54,7 +54,7 @@ def hide_password(location: str) -> str:
 class HttpFile:
     """A file at an http(s) address. Proxies come from the environment (http_proxy and so on)."""
 
-    is_far = True
+    is_remote = True
     is_runnable = False
 
     def __init__(self, address: str, between_pieces: BetweenPieces = nothing) -> None:
@@ -205,7 +205,7 @@ def _say_http(error: Exception) -> str:
 class FileOfHost:
     """A file of another host, read by ssh. One connection shows size, times and mode, and gives the content on request."""
 
-    is_far = True
+    is_remote = True
     is_runnable = False
 
     def __init__(self, host: str, path: str, between_pieces: BetweenPieces = nothing) -> None:

@@ -1,6 +1,6 @@
 """Fetch a file from the location in a description (a path, `file:`, `http(s):`, `host:/path`), and verify it.
 
-Writes one regular file under a temporary name beside its destination (`.fetch.<pid>.<random>`), and renames it: it is there whole
+Writes one regular file under a temporary name beside its destination (copying.temporary_name), and renames it: it is there whole
 or not at all. Also writes the node's cache (cache.py). A kill midway leaves the temporary file.
 
 http(s) is read through fsspec. `host:/path` is read by the node's own `ssh`, which has people's keys, host keys and settings as
@@ -13,13 +13,12 @@ import contextlib
 import hashlib
 import os
 import time
-import uuid
 from typing import Any
 
 from jobjar.errors import CannotFetch
 from jobjar.fetching.cache import Cache as Cache, Part
-from jobjar.fetching.copies import BetweenPieces, nothing
-from jobjar.fetching.places import SETTLED_S, FileWriter, LocalFile, Place, find_place, hide_password
+from jobjar.fetching.copying import BetweenPieces, nothing, temporary_name
+from jobjar.fetching.origins import SETTLED_S, FileWriter, LocalFile, Origin, find_origin, hide_password
 from jobjar.job_file.description import Source
 
 _CHUNK = 1 << 20
@@ -74,7 +73,7 @@ def fetch(source: Source, destination: str, cache: Cache | None, between_pieces:
     the destination's disk refuses. Nothing is left behind then.
     """
     directory = os.path.dirname(os.path.abspath(destination))
-    temporary = f"{directory}/.fetch.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary = f"{directory}/{temporary_name()}"
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o777)
     try:
         try:
@@ -98,33 +97,33 @@ def _fill(source: Source, descriptor: int, cache: Cache | None, between_pieces: 
         if runnable is not None:
             return runnable
     made = os.fstat(descriptor)
-    with contextlib.closing(find_place(source.location, between_pieces)) as place:
-        place.open()
-        if cache is None or not place.is_far:
-            _copy_from_place(source, place, descriptor, None)
-            return place.is_runnable
-        shown = place.shown()
-        key = by_sum or (key_of_place(source.location, shown) if shown else None)
+    with contextlib.closing(find_origin(source.location, between_pieces)) as origin:
+        origin.open()
+        if cache is None or not origin.is_remote:
+            _copy_from_origin(source, origin, descriptor, None)
+            return origin.is_runnable
+        shown = origin.shown()
+        key = by_sum or (key_of_origin(source.location, shown) if shown else None)
         if key is None:
-            _copy_from_place(source, place, descriptor, None)
-            return place.is_runnable
-        if by_sum is None and not _is_settled(place, key, cache, made):
+            _copy_from_origin(source, origin, descriptor, None)
+            return origin.is_runnable
+        if by_sum is None and not _is_settled(origin, key, cache, made):
             # Files in the cache were settled when they came. This copy is not kept, because the next change may not show.
             if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
-                _copy_from_place(source, place, descriptor, None)
-            return place.is_runnable
+                _copy_from_origin(source, origin, descriptor, None)
+            return origin.is_runnable
         with cache.locked(key):
             # Looks again: another process may have fetched the file while this one waited.
             if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
                 part = cache.begin()
                 try:
-                    _copy_from_place(source, place, descriptor, part)
+                    _copy_from_origin(source, origin, descriptor, part)
                     if part is not None:
-                        part.keep(key, place.is_runnable)
+                        part.keep(key, origin.is_runnable)
                 finally:
                     if part is not None:
                         part.drop()
-        return place.is_runnable
+        return origin.is_runnable
 
 
 def _key_by_sum(source: Source) -> str | None:
@@ -133,19 +132,19 @@ def _key_by_sum(source: Source) -> str | None:
     return f"md5-{source.md5}" if source.md5 else None
 
 
-def key_of_place(location: str, shown: str) -> str:
-    """The cache's key of a place and what it shows of its content."""
+def key_of_origin(location: str, shown: str) -> str:
+    """The cache's key of an origin and what it shows of its content."""
     return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-# When this process first saw each key of a place, by the monotonic clock.
+# When this process first saw each key of an origin, by the monotonic clock.
 _looks: dict[str, float] = {}
 
 
-def _is_settled(place: Place, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
-    """Whether any change from now on is certain to alter a place's key: by the clock that gives the file its times, or because
-    the place showed the same for longer than SETTLED_S. Call it before the content is read."""
-    if place.is_settled(made):
+def _is_settled(origin: Origin, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
+    """Whether any change from now on is certain to alter an origin's key: by the clock that gives the file its times, or because
+    the origin showed the same for longer than SETTLED_S. Call it before the content is read."""
+    if origin.is_settled(made):
         return True
     now = time.monotonic()
     first = _looks.get(key)
@@ -208,10 +207,10 @@ def _copy_descriptor(found: int, sink: Sink, between_pieces: BetweenPieces) -> N
         between_pieces()
 
 
-def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part | None) -> None:
+def _copy_from_origin(source: Source, origin: Origin, descriptor: int, part: Part | None) -> None:
     sink = Sink(descriptor, source, part)
     try:
-        place.copy_to(sink)
+        origin.copy_to(sink)
         sink.check()
     except _Mismatch as error:
         raise CannotFetch(location=hide_password(source.location), reason=str(error)) from error
@@ -224,16 +223,16 @@ def _copy_from_place(source: Source, place: Place, descriptor: int, part: Part |
 
 def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
     """The sha256 of a source's content; None where it is not known without fetching. It comes from the description, from reading
-    a file on this node's disks, or from last time, where the place shows that the content has not changed. Raises CannotFetch,
+    a file on this node's disks, or from last time, where the origin shows that the content has not changed. Raises CannotFetch,
     also where the content has another md5 than the description says."""
     if source.sha256 is not None:
         return source.sha256
-    with contextlib.closing(find_place(source.location, between_pieces)) as place:
-        place.open()
-        key = _key_of_sum(source, place)
+    with contextlib.closing(find_origin(source.location, between_pieces)) as origin:
+        origin.open()
+        key = _key_of_sum(source, origin)
         known = _recall(key, cache)
-        is_settled = key is not None and known is None and _is_settled(place, key, cache)
-        if known is None and isinstance(place, LocalFile):
+        is_settled = key is not None and known is None and _is_settled(origin, key, cache)
+        if known is None and isinstance(origin, LocalFile):
             made, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
             def take(data: bytes) -> None:
@@ -241,7 +240,7 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
                 if source.md5:
                     other.update(data)
 
-            place.read_all(take)
+            origin.read_all(take)
             if source.md5 not in (None, other.hexdigest()):
                 raise CannotFetch(location=source.location, reason=_say_mismatch("md5", other.hexdigest(), source.md5))
             known = made.hexdigest()
@@ -251,18 +250,18 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
 
 
 def key_of_sum(source: Source, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> str | None:
-    """The key under which the sum of a source's content is remembered. None where its place shows nothing, or may not show a
+    """The key under which the sum of a source's content is remembered. None where its origin shows nothing, or may not show a
     change that comes now. Raises CannotFetch."""
-    with contextlib.closing(find_place(source.location, between_pieces)) as place:
-        place.open()
-        key = _key_of_sum(source, place)
-        return key if key is not None and _is_settled(place, key, cache) else None
+    with contextlib.closing(find_origin(source.location, between_pieces)) as origin:
+        origin.open()
+        key = _key_of_sum(source, origin)
+        return key if key is not None and _is_settled(origin, key, cache) else None
 
 
-def _key_of_sum(source: Source, place: Place) -> str | None:
-    shown = place.shown()
+def _key_of_sum(source: Source, origin: Origin) -> str | None:
+    shown = origin.shown()
     # The key includes the description's md5, which was compared before the sum was remembered.
-    return key_of_place(source.location, f"{shown} {source.md5}") if shown else None
+    return key_of_origin(source.location, f"{shown} {source.md5}") if shown else None
 
 
 # This process's own memory of sums, for its next jobs where there is no cache.

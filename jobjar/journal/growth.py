@@ -29,12 +29,12 @@ _MARK = re.compile(r"\.(.+\.jsonl)\.([0-9]{1,18})")
 def marked_sizes(names: Iterable[str]) -> dict[str, int]:
     """Return the size in bytes of each journal by its mark. The keys are names of journals; `names` are all files of the
     directory."""
-    told: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for name in names:
         found = _MARK.fullmatch(name)
         if found:
-            told[found.group(1)] = max(told.get(found.group(1), 0), int(found.group(2)))
-    return told
+            sizes[found.group(1)] = max(sizes.get(found.group(1), 0), int(found.group(2)))
+    return sizes
 
 
 def remove_marks(directory: str, key: str) -> None:
@@ -54,63 +54,63 @@ class MarkedJournal(Journal):
     """A journal on a network disk, with a mark that shows other nodes how far it has grown.
 
     The mark is renewed at once after a durable append, and within a second while this process appends or syncs. Otherwise it
-    is renewed when the process closes the journal or ends. `told_file` is in the home, on this node's disk.
+    is renewed when the process closes the journal or ends. `newest_mark_file` is in the home, on this node's disk.
     """
 
     def __init__(
-        self, path: str, find_path: Callable[[], str], find_other: Callable[[str], str], told_file: str
+        self, path: str, find_path: Callable[[], str], find_other: Callable[[str], str], newest_mark_file: str
     ) -> None:
         super().__init__(path, find_path, find_other)
-        self._told_file = told_file
-        self._is_told = True
+        self._newest_mark_file = newest_mark_file
+        self._is_marked = True
         # A short program renews the mark only once, at its end.
-        self._next_tell = time.monotonic() + _INTERVAL_S
+        self._next_mark = time.monotonic() + _INTERVAL_S
 
     def append(self, entries: Iterable[Entry], durable: bool = False) -> None:
         super().append(entries, durable)
-        if self._is_told and self._descriptor >= 0:
-            self._is_told = False
-            atexit.register(self._tell_at_end)
+        if self._is_marked and self._descriptor >= 0:
+            self._is_marked = False
+            atexit.register(self._mark_at_end)
         if durable:
-            self._next_tell = 0.0
-        self._tell_if_due()
+            self._next_mark = 0.0
+        self._mark_if_due()
 
     def sync(self, deadline_s: float | None = None) -> None:
         super().sync(deadline_s)
-        self._tell_if_due()
+        self._mark_if_due()
 
     def close(self) -> None:
-        self._tell_at_end()
+        self._mark_at_end()
         super().close()
 
-    def _tell_if_due(self) -> None:
+    def _mark_if_due(self) -> None:
         now = time.monotonic()
-        if not self._is_told and now >= self._next_tell:
-            self._next_tell = now + _INTERVAL_S
+        if not self._is_marked and now >= self._next_mark:
+            self._next_mark = now + _INTERVAL_S
             with contextlib.suppress(OSError):  # a process that needs every entry opens all journals
-                self._tell(_INTERVAL_S)
+                self._renew_mark(_INTERVAL_S)
 
-    def _tell_at_end(self) -> None:
-        if not self._is_told:
+    def _mark_at_end(self) -> None:
+        if not self._is_marked:
             with contextlib.suppress(OSError):
-                self._tell(0.0)
+                self._renew_mark(0.0)
 
-    def _tell(self, interval_s: float) -> None:
+    def _renew_mark(self, interval_s: float) -> None:
         """Renew the mark, unless a process of this home has done so in the last `interval_s` seconds. Raises OSError, also
         while another process is renewing it."""
         if self._descriptor < 0:
             return
-        told = open_common_file(self._told_file, os.O_RDWR)
+        lock = open_common_file(self._newest_mark_file, os.O_RDWR)
         try:
-            fcntl.flock(told, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = os.fstat(self._descriptor).st_size
             directory, key = os.path.dirname(self.path), journal_key(self.path)
-            before = os.pread(told, 4096, 0).decode(errors="replace")
+            before = os.pread(lock, 4096, 0).decode(errors="replace")
             is_own = _is_mark_of(key, before)
             if is_own and marked_sizes([before])[key] >= size:
-                self._set_told()
+                self._end_marking()
                 return
-            if is_own and 0 <= time.time() - os.fstat(told).st_mtime < interval_s:
+            if is_own and 0 <= time.time() - os.fstat(lock).st_mtime < interval_s:
                 return
             mark = f".{key}.{size}"
             try:
@@ -120,12 +120,12 @@ class MarkedJournal(Journal):
             except FileNotFoundError:
                 with contextlib.suppress(FileExistsError):
                     os.close(create_file(f"{directory}/{mark}", common_mode(directory)))
-            os.ftruncate(told, 0)
-            os.pwrite(told, mark.encode(), 0)
-            self._set_told()
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, mark.encode(), 0)
+            self._end_marking()
         finally:
-            os.close(told)
+            os.close(lock)
 
-    def _set_told(self) -> None:
-        self._is_told = True
-        atexit.unregister(self._tell_at_end)
+    def _end_marking(self) -> None:
+        self._is_marked = True
+        atexit.unregister(self._mark_at_end)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from jobjar.shared_disk.files import look
+from jobjar.shared_disk.files import list_names, look
 from jobjar.shared_disk.patience import FLICKER_S, patiently
 from jobjar.shared_disk.regular import open_regular
 
@@ -128,7 +128,7 @@ def compressed_path(path: str, end: int) -> str:
 def list_journals(directory: str, names: Iterable[str] | None = None) -> list[str]:
     """List the paths of all journals of a directory, each once. If a journal is there in both forms, the uncompressed one
     counts, unless it is shorter than the other. `names` are all files there. Raises OSError."""
-    names = set(patiently(lambda: os.listdir(directory), directory, FLICKER_S) if names is None else names)
+    names = set(list_names(directory, FLICKER_S) if names is None else names)
     found = {name: name for name in names if name.endswith(".jsonl") and name[0] != "."}
     for name in sorted((name for name in names if name.endswith(".jsonl.gz") and name[0] != "."), key=folded_end):
         key = journal_key(name)

@@ -13,8 +13,7 @@ from jobjar.job_file.names import id_in_name
 from jobjar.journal.append import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, unclaimed_place
-from jobjar.shared_disk.files import disk_time
-from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.files import disk_time, read_status
 
 
 def submitted_entry(
@@ -39,7 +38,7 @@ def first_move_entry(layout: Layout, submitted: Entry) -> Entry:
     place = unclaimed_place(submitted["category"], name)
     path = layout.path(place)
     try:
-        moved_at = disk_time(patiently(lambda: os.lstat(path), path))
+        moved_at = disk_time(read_status(path))
     except OSError:
         moved_at = submitted["submitted_at"]  # a worker was quicker; its claim is the later move
     return moved_entry(submitted["job"], 1, f"limbo/{name}", place, moved_at, "submitted", submitted["submitter"])

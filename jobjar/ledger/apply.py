@@ -1,10 +1,10 @@
-"""Apply entries of journals to a ledger, a batch at a time, with the same result in any order.
+"""Apply entries of journals to a ledger, a chunk at a time, with the same result in any order.
 
 Why the order does not matter: rows of history have keys that come from the entry, so writing one twice changes nothing.
 A job's row takes the *latest* of its moves: one to completed before all, then the later time (the disk's), then the
 higher number, then a claim, then by place. What an attempt has once become (lost, final) is never taken back. So a
-batch may be put together in memory first: only a job's latest move is compared with its row, and an attempt that began
-and ended in the batch is written once. Writes rows inside the caller's transaction; reads nothing else.
+chunk may be put together in memory first: only a job's latest move is compared with its row, and an attempt that began
+and ended in the chunk is written once. Writes rows inside the caller's transaction; reads nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from jobjar.job_file.names import priority_in_name
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
-from jobjar.ledger.apply_others import DETAILS, attempt_key, detail_rows, thin_histories
+from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
@@ -128,8 +128,8 @@ INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
-class _Batch:
-    """The rows that a batch of entries comes to. An invalid entry raises an error and adds nothing."""
+class _Chunk:
+    """The rows that a chunk of entries comes to. An invalid entry raises an error and adds nothing."""
 
     def __init__(self) -> None:
         # By job, the latest move: its sort key and its entry.
@@ -142,7 +142,7 @@ class _Batch:
         self.removals: list[tuple[str, int]] = []
         self.origins: list[str] = []
         self.file_marks: list[tuple[str, str]] = []
-        # Statements and values of entries of the kinds in DETAILS.
+        # Statements and values of entries of the kinds in OTHER_KINDS.
         self.others: list[tuple[str, dict[str, Any]]] = []
         self.variables: list[Entry] = []
 
@@ -167,8 +167,8 @@ class _Batch:
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
-            if kind in DETAILS:
-                self.others += detail_rows(kind, entry)
+            if kind in OTHER_KINDS:
+                self.others += rows_of_other(kind, entry)
                 if kind == "variables":
                     self.variables.append(entry)
 
@@ -338,35 +338,35 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
 
 
 # The kinds of entries that this version knows.
-KINDS = ("submitted", "moved", "started", "ended", *DETAILS)
+KINDS = ("submitted", "moved", "started", "ended", *OTHER_KINDS)
 
 
 def apply_entry(connection: Any, entry: Entry) -> None:
     """Apply one entry. An entry of a kind that this version does not know changes nothing."""
-    batch = _Batch()
-    batch.add(entry)
-    batch.write(connection)
+    chunk = _Chunk()
+    chunk.add(entry)
+    chunk.write(connection)
 
 
 def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     """Apply entries; returns how many are invalid (they parse, but make no sense) and were skipped."""
-    batch = _Batch()
+    chunk = _Chunk()
     refused = 0
     for entry in entries:
         try:
-            batch.add(entry)
+            chunk.add(entry)
         except _NO_ENTRY:
             refused += 1
-    connection.execute("SAVEPOINT batch")
+    connection.execute("SAVEPOINT chunk")
     try:
-        batch.write(connection)
+        chunk.write(connection)
     except UnicodeDecodeError:
         raise  # so SQLite reports a damaged ledger
     except _refusals(connection):
         # An entry holds what no row can. Applying them one at a time shows which.
-        connection.execute("ROLLBACK TO batch")
+        connection.execute("ROLLBACK TO chunk")
         refused = sum(not _try_entry(connection, entry) for entry in entries)
-    connection.execute("RELEASE batch")
+    connection.execute("RELEASE chunk")
     return refused
 
 

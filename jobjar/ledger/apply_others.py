@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jobjar.journal.read import Entry
-from jobjar.ledger.entries import check_details
+from jobjar.ledger.entries import check_row
 from jobjar.shared_disk.contents import MOST, is_time
 
 # The worker's own entry beats a recovery's, whose clock may show whole seconds. Between equals the earlier stands.
@@ -202,16 +202,16 @@ def _texts(values: Any) -> list[str]:
     return values
 
 
-def detail_rows(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
-    """The statements, with their values, of an entry of a kind in DETAILS. Raises ValueError, TypeError, KeyError
+def rows_of_other(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    """The statements, with their values, of an entry of a kind in OTHER_KINDS. Raises ValueError, TypeError, KeyError
     and the like if the entry is invalid."""
-    rows = DETAILS[kind](entry)
+    rows = OTHER_KINDS[kind](entry)
     for statement, row in rows:
-        check_details(row, is_name_a_path=statement in (_WORKER, _BATCH))
+        check_row(row, is_name_a_path=statement in (_WORKER, _BATCH))
     return rows
 
 
-DETAILS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
+OTHER_KINDS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
     "worker": _worker_rows,
     "variables": _variable_rows,
     "stored": _stored_rows,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.job_file.names import id_in_name, unnumbered_name
-from jobjar.layout import name_in_place, worker_of_place
+from jobjar.layout import jobs_place, name_in_place, worker_of_place
 
 
 class Candidate(NamedTuple):
@@ -139,7 +139,7 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
 
 def claimed_by(connection: Any, worker: str) -> dict[str, str]:
     """The places of the jobs that a worker of this name holds, by the ledger; by their ids."""
-    beginning = f"workers/{worker}/jobs/"
+    beginning = f"{jobs_place(worker)}/"
     rows = connection.execute(
         "SELECT uid, place FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid IS NOT NULL"
     )

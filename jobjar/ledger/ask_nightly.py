@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 # A job's end is its last move to completed/, or, if that was not journaled, its last known move.
-_AGED = """
+_COMPLETED_BEFORE = """
 SELECT id, uid, name, place, category, move_number FROM job
 WHERE id > ? AND state = 'completed' AND uid IS NOT NULL AND place LIKE ? AND moved_at < ?
     AND coalesce((SELECT max(move.moved_at) FROM move
                   WHERE move.job_uid = job.uid AND move.destination LIKE 'completed/%'), moved_at) < ?
 ORDER BY id LIMIT ?"""
-_ARCHIVED = _AGED.replace("AND moved_at < ?", "")
+_ARCHIVED_BEFORE = _COMPLETED_BEFORE.replace("AND moved_at < ?", "")
 
 
-class AgedJob(NamedTuple):
+class OldJob(NamedTuple):
     """A completed job, with what a move of its file needs to know."""
 
     row: int
@@ -25,15 +25,15 @@ class AgedJob(NamedTuple):
     move_number: int
 
 
-def completed_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
+def completed_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
     """The next `limit` jobs in completed/ that ended before this time of the disk's clock."""
-    rows = connection.execute(_AGED, (after_row, "completed/%", ended_before, ended_before, limit))
-    return [AgedJob(*row) for row in rows]
+    rows = connection.execute(_COMPLETED_BEFORE, (after_row, "completed/%", ended_before, ended_before, limit))
+    return [OldJob(*row) for row in rows]
 
 
-def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[AgedJob]:
+def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
     """The next `limit` archived jobs that ended before this time of the disk's clock."""
-    return [AgedJob(*row) for row in connection.execute(_ARCHIVED, (after_row, "archive/%", ended_before, limit))]
+    return [OldJob(*row) for row in connection.execute(_ARCHIVED_BEFORE, (after_row, "archive/%", ended_before, limit))]
 
 
 def checkpoint(connection: Any) -> bool:

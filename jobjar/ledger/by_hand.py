@@ -20,7 +20,7 @@ from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
 from jobjar.journal.append import Journal, moved_entry
 from jobjar.journal.read import Entry
-from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place
+from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.renamed import kept_priority
 from jobjar.shared_disk.files import read_disk_clock
@@ -108,7 +108,7 @@ def _is_move_by_program(connection: Any, difference: Difference, last: LastMove)
     if place.startswith(("workers/", "archive/")):
         return True
     is_completed = place.startswith("completed/")
-    if is_completed or last.place.startswith("workers/"):
+    if is_completed or worker_of_place(last.place) is not None:
         # Before a worker or a recovery moves a job, or somebody cancels it, they journal how it ended.
         ended = connection.execute(
             "SELECT 1 FROM attempt WHERE job_uid = ?1 AND ended_at IS NOT NULL AND is_final = ?2 "

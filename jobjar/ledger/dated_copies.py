@@ -43,7 +43,7 @@ def copy_database(ledger: Ledger, path: str) -> None:
 def make_dated_copy(ledger: Ledger, date: str) -> str:
     """Copy the live ledger as the copy of `date` (YYYY-MM-DD), and keep the newest seven copies. Returns the copy's
     path. Raises as `copy_database`."""
-    directory = ledger.home.copies
+    directory = ledger.home.dated_copies
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, os.stat(ledger.home.path).st_mode & 0o770)
     path = f"{directory}/ledger-{date}.db"
@@ -56,4 +56,4 @@ def make_dated_copy(ledger: Ledger, date: str) -> str:
 
 def sweep_copies(ledger: Ledger) -> list[str]:
     """Remove what killed processes left half-copied; returns the names."""
-    return remove_leftovers(ledger.home.copies, _TEMPORARY)
+    return remove_leftovers(ledger.home.dated_copies, _TEMPORARY)

@@ -101,7 +101,7 @@ def _is_path(value: Any) -> bool:
 
 
 # The checks of the rows that ledger/apply_others.py makes, by column. Other columns may be any text, or missing.
-_DETAILS: Mapping[str, Callable[[Any], bool]] = {
+_COLUMN_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
     **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),
     **dict.fromkeys(("told_at", "began_at", "changed_at", "restarted_until"), is_time),
@@ -117,10 +117,10 @@ _text_or_none = or_none(is_text)
 _WITHOUT_A_CHECK = ("number",)  # apply_others.py makes it from the value
 
 
-def check_details(row: Mapping[str, Any], is_name_a_path: bool) -> None:
-    """Raise ValueError if a row of details does not come from a valid entry."""
+def check_row(row: Mapping[str, Any], is_name_a_path: bool) -> None:
+    """Raise ValueError if a row of rows_of_other does not come from a valid entry."""
     for column, value in row.items():
-        fits = _DETAILS.get(column, _text_or_none)
+        fits = _COLUMN_CHECKS.get(column, _text_or_none)
         if column == "name":
             fits = is_name if is_name_a_path else is_text
         if column not in _WITHOUT_A_CHECK and not fits(value):

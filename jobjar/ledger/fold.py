@@ -31,7 +31,7 @@ from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.meter import SILENT, Meter
-from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.files import list_names, open_common_file
 from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
@@ -102,7 +102,7 @@ def fold_journals(
     `opens_all`, a journal of another node is not opened if its recorded size (journal/growth.py) is folded already;
     entries appended just now may be missing then.
     """
-    names = patiently(lambda: os.listdir(layout.journals), layout.journals, FLICKER_S)
+    names = list_names(layout.journals, FLICKER_S)
     told = {} if opens_all else marked_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0

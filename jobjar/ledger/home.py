@@ -63,11 +63,11 @@ class LedgerHome:
         self.jar_file = f"{path}/jar"
         self.polled_file = f"{path}/polled"
         self.looks_file = f"{path}/looks"
-        self.told_file = f"{path}/told"
+        self.newest_mark_file = f"{path}/told"
         self.watch_file = f"{path}/watch"
         self.check_workers_lock = f"{path}/check_workers.lock"
         self.nightly_lock = f"{path}/nightly.lock"
-        self.copies = f"{path}/copies"
+        self.dated_copies = f"{path}/copies"
         self._lock_descriptor = -1
         self._is_locked = False
 
@@ -185,7 +185,7 @@ class LedgerHome:
         try:
             if not self.has_other_homes:
                 return Journal(find_path(), find_path, find_other)
-            return MarkedJournal(find_path(), find_path, find_other, self.told_file)
+            return MarkedJournal(find_path(), find_path, find_other, self.newest_mark_file)
         except OSError as error:
             raise CannotUseJar(
                 action="write to the ledger home", path=self.path, reason=explain_at(error, self.path)

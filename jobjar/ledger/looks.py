@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from jobjar.journal.read import list_journals
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.by_hand import OpenJournal
-from jobjar.ledger.compared import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
 from jobjar.ledger.counts import count_minutes
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.large_looks import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
 from jobjar.ledger.reconcile_jar import Row, Suspects, find_suspects, look_at_suspects
 from jobjar.ledger.removed import missed_jobs
 from jobjar.ledger.store import Ledger

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobjar.access.access import name_of
+from jobjar.host import login_of
 from jobjar.job_file.names import carried_id, id_in_name, oddity_in_name, unnumbered_name
 from jobjar.layout import (
     Layout,
@@ -19,9 +19,9 @@ from jobjar.layout import (
     state_of_place,
 )
 from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
-from jobjar.ledger.compared import begin_look, find_large, find_others, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.large_looks import begin_look, find_large, find_others, note_look
 from jobjar.ledger.removed import describe_removed
 from jobjar.ledger.renamed import (
     find_renamed,
@@ -173,7 +173,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         "priority": kept_priority(connection, difference.uid, name),
         "moved_at": difference.moved_at,
         "number": None,
-        "submitter": name_of(difference.owner) if difference.kind == "new" else None,
+        "submitter": login_of(difference.owner) if difference.kind == "new" else None,
     }
     connection.execute(
         "DELETE FROM job WHERE uid IS NULL AND name = :name AND place = :place AND id IS NOT :row", values

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.job_file.names import oddity_in_name, unnumbered_name
-from jobjar.layout import Layout, name_in_place
+from jobjar.layout import Layout, name_in_place, worker_of_place
 from jobjar.ledger.ask_claiming import IS_OPEN, is_with_worker
 from jobjar.ledger.by_hand import OpenJournal
-from jobjar.ledger.compared import begin_look, find_large, note_look
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
+from jobjar.ledger.large_looks import begin_look, find_large, note_look
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_file import apply_differences, compare_file
 from jobjar.ledger.removed import forget_missed, missed_jobs
@@ -147,7 +147,7 @@ def compare_rows(
         # Look again: it may have come back since the listing.
         if row in taken or place in places or not is_gone(layout.path(place)):
             continue
-        if place.startswith("workers/") and is_with_worker(connection, uid, place):
+        if worker_of_place(place) is not None and is_with_worker(connection, uid, place):
             continue  # the job may have removed its own file: its worker's end, or a recovery, records that
         difference = None
         if not with_completed:

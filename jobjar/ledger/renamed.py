@@ -168,7 +168,7 @@ def explain_second_file(connection: Any, uid: str | None, name: str) -> str | No
     )
 
 
-def known_copies(connection: Any) -> set[str]:
+def places_of_known_copies(connection: Any) -> set[str]:
     """The places of the files that are held because their names have another job's id in them."""
     rows = connection.execute(
         "SELECT place, name, uid FROM job WHERE state <> 'completed' AND state = 'limbo' AND held_reason IS NOT NULL"

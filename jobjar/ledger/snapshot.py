@@ -2,7 +2,7 @@
 
 It is published when the last one is older than five minutes and something was folded since: an idle jar's stays as it
 is. SQLite's backup interface copies the live ledger into the home, without its lock. That is copied to a temporary name
-beside `ledger/snapshot.db` and renamed. One node at a time does this (shared_disk/taking_turns.py). Killed midway, the
+beside `ledger/snapshot.db` and renamed. One node at a time does this (shared_disk/soft_lock.py). Killed midway, the
 old snapshot stays whole.
 """
 
@@ -18,10 +18,10 @@ from jobjar.host import node_name
 from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
-from jobjar.shared_disk.creating import create_file, temporary_path
-from jobjar.shared_disk.files import common_mode, read_disk_clock, rename
-from jobjar.shared_disk.patience import FLICKER_S, patiently
-from jobjar.shared_disk.taking_turns import give_back_role, take_role
+from jobjar.shared_disk.creating import create_file, temporary_path, temporary_path_of_node
+from jobjar.shared_disk.files import common_mode, follow_status, read_disk_clock, rename
+from jobjar.shared_disk.patience import FLICKER_S
+from jobjar.shared_disk.soft_lock import release_soft_lock, take_soft_lock
 
 MAX_AGE_S = 300.0
 _CHUNK_BYTES = 8 << 20
@@ -31,7 +31,7 @@ _POSITIONS = "SELECT journal, offset FROM journal_position"
 def snapshot_age_s(ledger: Ledger) -> float | None:
     """How many seconds old the published snapshot is, by the disk's clock; None if there is none."""
     try:
-        published_at = patiently(lambda: os.stat(ledger.layout.snapshot), ledger.layout.snapshot, FLICKER_S).st_mtime
+        published_at = follow_status(ledger.layout.snapshot, FLICKER_S).st_mtime
     except FileNotFoundError:
         return None
     return max(0.0, _disk_now(ledger) - published_at)
@@ -52,9 +52,9 @@ def publish_snapshot(
     ledger.snapshot_due_at = time.monotonic() + max(0.0, older_than_s - (age_s or 0.0))
     if age_s is not None and (age_s < older_than_s or (older_than_s and not _has_news(ledger))):
         return False
-    if not _take_role(ledger):
+    if not _take_lock(ledger):
         return False
-    temporary = temporary_path(f"{ledger.layout.snapshot}.{node_name()}")
+    temporary = temporary_path_of_node(ledger.layout.snapshot)
     # SQLite locks what it writes, and nothing is locked on the shared disk. So it writes to the home, and the bytes are
     # copied.
     own = temporary_path(ledger.home.database)
@@ -67,7 +67,7 @@ def publish_snapshot(
     finally:
         remove_database(own)
         remove_database(temporary)
-        give_back_role(ledger.layout.publishing)
+        release_soft_lock(ledger.layout.publishing)
     return True
 
 
@@ -118,8 +118,8 @@ def _copy_durably(source: str, target: str, mode: int, between_pieces: Callable[
         os.fsync(writer.fileno())
 
 
-def _take_role(ledger: Ledger) -> bool:
-    return take_role(ledger.layout.publishing, lambda: _disk_now(ledger))
+def _take_lock(ledger: Ledger) -> bool:
+    return take_soft_lock(ledger.layout.publishing, lambda: _disk_now(ledger))
 
 
 def _disk_now(ledger: Ledger) -> float:

@@ -6,7 +6,7 @@ they are deleted from the archive; nothing is deleted elsewhere. Ages are by the
 
 A job's file is renamed, then the move is journaled, then the journal is folded. After a kill between these, reconciliation finds
 the file. A deletion is not journaled: the row becomes `removed` because there is no file, in a rebuilt ledger too. Only one
-process of all nodes does this at a time (shared_disk/taking_turns.py); two at once would do no harm.
+process of all nodes does this at a time (shared_disk/soft_lock.py); two at once would do no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jobjar.jar import Jar
 from jobjar.journal.append import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths, archive_place
-from jobjar.ledger.ask_nightly import AgedJob, archived_before, completed_before
+from jobjar.ledger.ask_nightly import OldJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
@@ -30,7 +30,7 @@ from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.files import disk_time, make_directory
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.taking_turns import give_back_role, renew_role, take_role
+from jobjar.shared_disk.soft_lock import release_soft_lock, renew_soft_lock, take_soft_lock
 from jobjar.shared_disk.trees import remove_tree
 
 # Jobs in one transaction. Between two transactions the lock is free, and workers go on.
@@ -67,7 +67,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
     archive_days = settings.archive_after_days
     if not (archive_days or settings.keep_completed_days or settings.keep_workers_days):
         return kept
-    if not take_role(jar.layout.archiving, jar.disk_now):
+    if not take_soft_lock(jar.layout.archiving, jar.disk_now):
         kept.skipped = True
         return kept
     try:
@@ -80,7 +80,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
             _delete_workers(jar, now - settings.keep_workers_days * _DAY_S, kept)
         _remove_empty_days(jar, date_of(now))
     finally:
-        give_back_role(jar.layout.archiving)
+        release_soft_lock(jar.layout.archiving)
     return kept
 
 
@@ -117,10 +117,10 @@ def _archive_jobs(jar: Jar, now: float, days: float) -> int:
         row = jobs[-1].row
         _make_directories(jar, jar.layout.path(place))
         count += _archive_batch(jar, jobs, place)
-        renew_role(jar.layout.archiving)
+        renew_soft_lock(jar.layout.archiving)
 
 
-def _archive_batch(jar: Jar, jobs: list[AgedJob], place: str) -> int:
+def _archive_batch(jar: Jar, jobs: list[OldJob], place: str) -> int:
     entries: list[Entry] = []
     directory = jar.layout.path(place)
     by = login()
@@ -158,7 +158,7 @@ def _delete_jobs(jar: Jar, ended_before: float) -> int:
             for job in deleted:
                 mark_removed(connection, job.row, job.place)
         count += len(deleted)
-        renew_role(jar.layout.archiving)
+        renew_soft_lock(jar.layout.archiving)
 
 
 # Directories of workers
@@ -224,7 +224,7 @@ def _delete_workers(jar: Jar, quiet_before: float, kept: Kept) -> None:
             stays = remove_tree(doomed)
             if doomed != entry.path:
                 kept.stays += map(str, stays)
-            renew_role(jar.layout.archiving)
+            renew_soft_lock(jar.layout.archiving)
 
 
 def _remove_empty_days(jar: Jar, today: str) -> None:

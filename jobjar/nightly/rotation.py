@@ -27,8 +27,12 @@ from jobjar.journal.growth import remove_marks
 from jobjar.journal.read import compressed_path, journal_key, list_journals, parse_line, read_journal
 from jobjar.ledger.fold import fold_journal, folded_until
 from jobjar.ledger.home import split_journal_name
-from jobjar.liveness import boot_id, own_nodes
-from jobjar.shared_disk.creating import TEMPORARY, create_file, temporary_path
+from jobjar.liveness import boot_id
+from jobjar.shared_disk.creating import (
+    create_file,
+    temporary_of_nodes,
+    temporary_path_of_node,
+)
 from jobjar.shared_disk.files import sync_directory
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile, open_regular, passing_over, read_regular
@@ -155,7 +159,7 @@ def _compress(jar: Jar, path: str, now: float) -> int | None:
 def _write_compressed(descriptor: int, size: int, path: str, final: str) -> None:
     """Write the first `size` bytes of a journal to `final`, compressed: wholly or not at all. Raises OSError."""
     directory = os.path.dirname(path)
-    temporary = temporary_path(f"{directory}/.{os.path.basename(final)}.{node_name()}")
+    temporary = temporary_path_of_node(f"{directory}/.{os.path.basename(final)}")
     try:
         with open(create_file(temporary, 0o600), "wb") as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
@@ -198,4 +202,4 @@ def _others(path: str, final: str) -> list[str]:
 
 def sweep_half_compressed(jar: Jar) -> list[str]:
     """Remove half-compressed files that killed processes of this node left; returns their names."""
-    return remove_leftovers(jar.layout.journals, rf"\..*\.jsonl\.gz\.{own_nodes()}" + TEMPORARY)
+    return remove_leftovers(jar.layout.journals, r"\..*\.jsonl\.gz" + temporary_of_nodes())

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, Protocol
 
-from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.copying import BetweenPieces, nothing
 
 FILE, DIRECTORY, SYMLINK, HARDLINK = "file", "directory", "symbolic link", "hard link"
 # tar pads its end to a record of some KiB. A longer end is an attempt to keep the reader busy.

@@ -1,6 +1,6 @@
 """Claim the right to build something at a path of a shared disk. One process of all hosts has it at a time.
 
-    <place>.building/claimer.<token>      the builder: node, process id, start, boot; touched while it lives
+    <target>.building/claimer.<token>      the builder: node, process id, start, boot; touched while it lives
 
 The directory is made elsewhere, with the file in it, and then renamed. A rename does not replace a directory that is not empty,
 so one process wins, and it is always known which one. Unlinking the file ends the claim. Its token is in its name, so a process
@@ -14,7 +14,6 @@ A process that was stopped for longer finds its claim gone, and must not go on; 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -25,12 +24,15 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
-from jobjar.liveness import DEAD, MARK, UNKNOWN, ProcessIdentity, is_maker_dead, liveness, mark, own_nodes, this_process
+from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, this_process
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
-from jobjar.shared_disk.files import read_disk_clock, remove_file
-from jobjar.shared_disk.patience import is_transient, patiently
+from jobjar.shared_disk.creating import temporary_of_nodes, temporary_path_of_node
+from jobjar.shared_disk.files import list_names, read_disk_clock, remove_file
+from jobjar.shared_disk.leftovers import find_leftovers
+from jobjar.shared_disk.moves import rename_directory
+from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over, read_bounded
 from jobjar.shared_disk.trees import remove_tree
 
@@ -104,70 +106,56 @@ def _start_thread(target: Callable[[], None]) -> threading.Thread:
 
 
 def take_claim(
-    place: str, is_done: Callable[[], bool], log: Callable[[str], None], between_pieces: BetweenPieces = nothing
+    target: str, is_done: Callable[[], bool], log: Callable[[str], None], between_pieces: BetweenPieces = nothing
 ) -> Claim | None:
-    """Take the claim on a place as soon as it is free. None where `is_done` says that nothing is left to do.
+    """Take the claim on a target as soon as it is free. None where `is_done` says that nothing is left to do.
 
     Waits for other builders as long as they live. `between_pieces` is called between looks; an exception from it ends the wait.
     Raises OSError.
     """
-    path = f"{place}.building"
+    path = f"{target}.building"
     watched: dict[str, tuple[float, float]] = {}  # claimer's file -> its time, and since when this process sees it
-    pause_s, is_told = _FIRST_PAUSE_S, False
+    pause_s, is_logged = _FIRST_PAUSE_S, False
     while not is_done():
-        claim = _try_to_take(place, path)
+        claim = _try_to_take(target, path)
         if claim is not None:
             return claim
         claimer = _find_claimer(path)
         if claimer is None:
             continue
-        if _is_left(place, claimer, watched):
+        if _is_left(target, claimer, watched):
             _take_away(claimer)
             continue
         between_pieces()
-        if not is_told:
-            is_told = True
-            log(f"{place}: being made by another worker; waiting")
+        if not is_logged:
+            is_logged = True
+            log(f"{target}: being made by another worker; waiting")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LOOKS_S)
     return None
 
 
-def _try_to_take(place: str, path: str) -> Claim | None:
+def _try_to_take(target: str, path: str) -> Claim | None:
     token = uuid.uuid4().hex
-    prepared = temporary_path(place, "claim")
+    prepared = temporary_path_beside(target, "claim")
     os.mkdir(prepared)
     try:
         with open(f"{prepared}/claimer.{token}", "x", encoding="utf-8") as file:
             json.dump(this_process()._asdict(), file)
         claim = Claim(path, token)
         try:
-            os.rename(prepared, path)
-        except OSError as error:
-            # A failed rename may have happened (NFS repeats requests), so the directory is looked at.
-            if is_transient(error) and _has_happened(claim):
-                return claim
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            return None
-        return claim
+            return claim if rename_directory(prepared, path, claim.is_held) else None
+        except OSError:
+            claim.give_back()  # in case it exists, or will: the disk gave no answer
+            raise
     finally:
         remove_tree(prepared)
-
-
-def _has_happened(claim: Claim) -> bool:
-    """Whether the claim exists. Where the disk does not answer, gives it back in case it exists, and raises OSError."""
-    try:
-        return claim.is_held()
-    except OSError:
-        claim.give_back()
-        raise
 
 
 def _find_claimer(path: str) -> str | None:
     """The path of the claimer's file; None where nobody has the claim now."""
     with contextlib.suppress(FileNotFoundError):
-        for name in patiently(lambda: os.listdir(path), path):
+        for name in list_names(path):
             if name.startswith("claimer."):
                 return f"{path}/{name}"
         # An empty directory: its claimer is, or was killed, between the removals of file and directory. Most disks would rename
@@ -199,7 +187,7 @@ def _state_of(claimer: str) -> tuple[str | None, float]:
         os.close(descriptor)
 
 
-def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
+def _is_left(target: str, claimer: str, watched: dict[str, tuple[float, float]]) -> bool:
     """Whether the claimer is dead, or silent for too long."""
     state, touched_at = _state_of(claimer)
     if state != UNKNOWN:
@@ -209,7 +197,7 @@ def _is_left(place: str, claimer: str, watched: dict[str, tuple[float, float]]) 
     if seen is None or seen[0] != touched_at:
         watched[claimer] = (touched_at, now)
         return False
-    disk_now = read_disk_clock(f"{os.path.dirname(place)}/.clock.{node_name()}")
+    disk_now = read_disk_clock(f"{os.path.dirname(target)}/.clock.{node_name()}")
     return now - seen[1] >= WATCHED_S and disk_now - touched_at >= ABANDONED_S
 
 
@@ -220,34 +208,32 @@ def _take_away(claimer: str) -> None:
         os.rmdir(os.path.dirname(claimer))
 
 
-def temporary_path(place: str, what: str) -> str:
-    """A path beside `place` whose name shows its maker to `sweep`: `.<name>.<node>.<pid>.<random>.<what>`."""
-    directory, name = os.path.split(place)
-    return f"{directory}/.{name}.{node_name()}.{mark()}.{uuid.uuid4().hex[:8]}.{what}"
+def temporary_path_beside(target: str, what: str) -> str:
+    """A path beside `target` whose name shows its maker to `sweep`: `.<name>.<node>.<mark>.<random>.<what>`."""
+    directory, name = os.path.split(target)
+    return temporary_path_of_node(f"{directory}/.{name}", what)
 
 
-def sweep(place: str) -> None:
-    """Remove what killed builders left: beside this place everything but prepared claims, beside others the left-overs of this
-    node's dead processes. The caller has the claim on the place, so other processes only prepare claims there."""
-    directory, own = os.path.split(place)
+def sweep(target: str) -> None:
+    """Remove what killed builders left: beside this target everything but prepared claims, beside others the left-overs of this
+    node's dead processes. The caller has the claim on the target, so other processes only prepare claims there."""
+    directory, own = os.path.split(target)
     # `replace_file` appends a suffix of its own while it writes.
-    of_this_node = re.compile(
-        rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.[a-z]+(?:\.[0-9+]+(?:\.[0-9a-f]{{16}})?\.new)?"
-    )
-    for name in os.listdir(directory):
+    names = os.listdir(directory)
+    left = find_leftovers(names, r"\..+" + temporary_of_nodes(r"\.[a-z]+") + r"(?:\.[0-9+]+(?:\.[0-9a-f]{16})?\.new)?")
+    for name in names:
         path = f"{directory}/{name}"
-        found = of_this_node.fullmatch(name)
-        if name.endswith(".building") and path != f"{place}.building":
+        if name.endswith(".building") and path != f"{target}.building":
             claimer = _find_claimer(path)
             if claimer is not None and _state_of(claimer)[0] == DEAD:
                 _take_away(claimer)
-        elif (found and is_maker_dead(found)) or (name.startswith(f".{own}.") and not name.endswith(".claim")):
+        elif name in left or (name.startswith(f".{own}.") and not name.endswith(".claim")):
             remove_tree(path)  # the rest of it (another user's files, say) does no harm
 
 
 def remove_halves(directory: str) -> None:
     """Remove half packages that processes of this node set aside and could not remove. Nobody uses them."""
-    half = re.compile(rf"\..+\.{own_nodes()}\.{MARK}\.[0-9a-f]{{8}}\.half")
+    half = re.compile(r"\..+" + temporary_of_nodes(r"\.half"))
     with contextlib.suppress(FileNotFoundError):
-        for name in filter(half.fullmatch, patiently(lambda: os.listdir(directory), directory)):
+        for name in filter(half.fullmatch, list_names(directory)):
             remove_tree(f"{directory}/{name}")

@@ -3,7 +3,7 @@
     software/<sha256>/              an unpacked archive, at its final path from the beginning, because its files may contain it
     software/<sha256>.ready         says that it is whole: its installer, its source, and the output of `package/install`
     software/<sha256>.building/     the claim of the process that builds it (build_claim.py)
-    software/.<name>.<node>.<pid>.<random>.<what>     temporary: new, half, ready, claim, fetched (an archive)
+    software/.<name>.<node>.<mark>.<random>.<what>    temporary: new, half, ready, claim, fetched (an archive)
 
 The process with the claim unpacks, runs `package/install`, and renames `.ready` to its name: that is the commit. After a kill
 before it, the next process discards the directory and begins anew. A directory without `.ready` is never used.
@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from jobjar.errors import CannotFetch, CannotInstall
-from jobjar.fetching.copies import BetweenPieces, copy, nothing, open_file
-from jobjar.fetching.places import hide_password, local_path
+from jobjar.fetching.copying import BetweenPieces, copy, nothing, open_file
+from jobjar.fetching.origins import hide_password, local_path
 from jobjar.fetching.sources import Cache, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 from jobjar.host import node_name
 from jobjar.job_file.description import Source
-from jobjar.packages.build_claim import Claim, sweep, take_claim, temporary_path
+from jobjar.packages.build_claim import Claim, sweep, take_claim, temporary_path_beside
 from jobjar.packages.package import (
     Package as Package,
     find_command as find_command,
@@ -107,7 +107,7 @@ def archive_at_hand(
             raise CannotFetch(location=source.location, reason=reason)
         yield path, found
         return
-    fetched = temporary_path(f"{directory}/archive", "fetched")
+    fetched = temporary_path_beside(f"{directory}/archive", "fetched")
     before = key_of_sum(source, cache, between_pieces)
     try:
         fetch(source, fetched, cache, between_pieces)
@@ -123,51 +123,51 @@ def archive_at_hand(
 def _install_once(
     directory: str, source: Source, archive: str, sha256: str, log: Say, warn: Say, between_pieces: BetweenPieces
 ) -> None:
-    place = f"{directory}/{sha256}"
+    target = f"{directory}/{sha256}"
     while not _is_ready(directory, sha256):
-        claim = take_claim(place, lambda: _is_ready(directory, sha256), log, between_pieces)
+        claim = take_claim(target, lambda: _is_ready(directory, sha256), log, between_pieces)
         if claim is not None:
             with claim:
                 # Looks again: the previous claimer may have done it.
                 if not _is_ready(directory, sha256):
-                    _install_claimed(claim, place, source, archive, log, warn, between_pieces)
+                    _install_claimed(claim, target, source, archive, log, warn, between_pieces)
 
 
 def _install_claimed(
-    claim: Claim, place: str, source: Source, archive: str, log: Say, warn: Say, between_pieces: BetweenPieces
+    claim: Claim, target: str, source: Source, archive: str, log: Say, warn: Say, between_pieces: BetweenPieces
 ) -> None:
-    sweep(place)
-    remove_file(f"{place}.ready")  # a person may have removed only the directory
-    _discard(place, warn)
+    sweep(target)
+    remove_file(f"{target}.ready")  # a person may have removed only the directory
+    _discard(target, warn)
     before = os.stat(archive)
     said = ""
     try:
-        unpack(archive, place, claim.is_held, between_pieces)
+        unpack(archive, target, claim.is_held, between_pieces)
         after = os.stat(archive)
         if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
             raise CannotInstall(location=_name(source), reason="the archive was changed while it was unpacked")
-        said = run_install(_location(place), _name(source), log, between_pieces)
-        _sync_disk(place)
+        said = run_install(_location(target), _name(source), log, between_pieces)
+        _sync_disk(target)
         if not claim.is_held():
             return  # this process was stopped for so long that another does it anew
     except BaseException:
         with contextlib.suppress(OSError):
             if claim.is_held():
-                _discard(place, warn)
+                _discard(target, warn)
         raise
     ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
-    prepared = temporary_path(place, "ready")
+    prepared = temporary_path_beside(target, "ready")
     replace_file(prepared, json.dumps(ready, indent=1).encode("utf-8", "surrogateescape") + b"\n")
     # COMMIT: from here the package is installed.
-    rename(prepared, f"{place}.ready")
+    rename(prepared, f"{target}.ready")
 
 
-def _discard(place: str, warn: Say) -> None:
+def _discard(target: str, warn: Say) -> None:
     """Rename a half package away, and remove it. So the next build finds nothing of it, even if the removal fails. Warns of
     files that cannot be removed."""
-    aside = temporary_path(place, "half")
+    aside = temporary_path_beside(target, "half")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(place, aside)
+        os.rename(target, aside)
         for kept in remove_tree(aside):
             warn(str(kept))
 

@@ -12,18 +12,17 @@ import tempfile
 from collections.abc import Callable
 
 from jobjar.errors import CannotInstall
-from jobjar.fetching.copies import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.processes.session import (
     DEFAULT_SIGNALS,
-    Waiter,
     doubt,
-    end_child_session,
     seems_ended_on_request,
     start_awaited,
+    wait_for_child,
 )
 from jobjar.shared_disk.files import look
 
-_TOLD_BYTES = 4000
+_SHOWN_BYTES = 4000
 _WATCHED = """exec 3<&0 </dev/null
 (read never <&3; kill -KILL 0) &
 exec 3<&-
@@ -61,8 +60,8 @@ def _tell(said: str) -> str:
 
 def _read_end(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
-    start = max(0, size - _TOLD_BYTES)
-    text = os.pread(descriptor, _TOLD_BYTES, start).decode("utf-8", "replace").strip()
+    start = max(0, size - _SHOWN_BYTES)
+    text = os.pread(descriptor, _SHOWN_BYTES, start).decode("utf-8", "replace").strip()
     return f"…{text}" if start else text
 
 
@@ -81,21 +80,11 @@ def _run(program: str, location: str, output: int, between_pieces: BetweenPieces
                 "/bin/sh", words, os.environ, file_actions=files, setsid=True, setsigdef=DEFAULT_SIGNALS, setsigmask=[]
             )
         )
-        waiter = Waiter(pid)
-        try:
-            while True:
-                ended = waiter.wait(LOOKS_S, [])
-                if ended is not None:
-                    if seems_ended_on_request(ended):
-                        doubt(between_pieces)
-                    return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
-                between_pieces()
-        except BaseException:
-            # Its files are discarded, so it gets no grace time.
-            end_child_session(pid, 0.0)
-            raise
-        finally:
-            waiter.close()
+        # Where it has to end, its files are discarded, so it gets no grace time.
+        ended = wait_for_child(pid, between_pieces, LOOKS_S, 0.0)
+        if seems_ended_on_request(ended):
+            doubt(between_pieces)
+        return ended.exit_status if ended.exit_status is not None else -(ended.signal or 0)
     finally:
         os.close(read_end)
         os.close(write_end)

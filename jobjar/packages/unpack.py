@@ -2,7 +2,7 @@
 
 All members are checked before the first is written. The archive is refused, with the member's name, if a member would lie outside
 of the directory, or is no file, directory, or link inside it. A kill midway leaves a temporary directory beside the wanted one,
-`.NAME.NODE.PID.RANDOM.new`, and never a half directory under the final name.
+`.NAME.NODE.MARK.RANDOM.new`, and never a half directory under the final name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 
 from jobjar.errors import BadArchive
-from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.copying import BetweenPieces, nothing
 from jobjar.packages.archive_readers import (
     DAMAGE,
     DIRECTORY,
@@ -28,7 +28,7 @@ from jobjar.packages.archive_readers import (
     open_archive,
     say_plainly,
 )
-from jobjar.packages.build_claim import temporary_path
+from jobjar.packages.build_claim import temporary_path_beside
 from jobjar.shared_disk.trees import remove_tree
 
 MOST_MEMBERS = 500_000
@@ -54,7 +54,7 @@ def unpack(
     """
     directory = os.path.abspath(directory)
     parent = os.path.dirname(directory)
-    temporary = temporary_path(directory, "new")
+    temporary = temporary_path_beside(directory, "new")
     try:
         with contextlib.closing(open_archive(archive_path, between_pieces)) as reader:
             members = _plan(reader, os.path.getsize(archive_path))

@@ -314,7 +314,22 @@ def end_rest(session: int, leader_start: float | None) -> None:
         signal_session(session, signal.SIGTERM)
 
 
-def end_child_session(pid: int, grace_time_s: float) -> None:
+def wait_for_child(pid: int, check: Callable[[], object], check_every_s: float, grace_time_s: float) -> Ended:
+    """Wait in any thread for the end of a child that it started. `check` is called all the while; an exception from it ends the
+    child's session, with this grace time, and is raised."""
+    waiter = Waiter(pid)
+    try:
+        while (ended := waiter.wait(check_every_s, [])) is None:
+            check()
+        return ended
+    except BaseException:
+        _end_child_session(pid, grace_time_s)
+        raise
+    finally:
+        waiter.close()
+
+
+def _end_child_session(pid: int, grace_time_s: float) -> None:
     """End the session of a child that a thread of this process has started and waits for. Reap the child."""
     end_session(pid, grace_time_s, lambda: None)
     with contextlib.suppress(ChildProcessError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "abort_batch") -> int:
@@ -27,11 +27,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.batches.commands import abort_batch
 
-        jar = open_named_jar(options, program_path)
-        try:
+        with named_jar(options, program_path) as jar:
             done = abort_batch(jar, options.name, options.restart, options.kill)
-        finally:
-            jar.close()
         print(f"{done.cancelled} cancelled, {done.killed} killed, {done.restarted} submitted again")
         if done.left_alone:
             what = (

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_edit") -> int:
@@ -28,11 +28,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 reason = f"{key} is given twice" if equals else f"{word!r} is not of the form KEY=VALUE"
                 raise UsageError(reason=reason)
             changes[key] = value
-        jar = open_named_jar(options, program_path)
-        try:
+        with named_jar(options, program_path) as jar:
             print(edit_batch(jar, options.name, changes).jobs)
-        finally:
-            jar.close()
         return 0
 
     return run(parser, argv, body)

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, print_tables, run, say_source
+from jobjar.programs.command import make_parser, named_jar, print_tables, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_status") -> int:
@@ -27,11 +27,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.tables import check_format
 
         check_format(options.format)
-        jar = open_named_jar(options, program_path)
-        gather = batch_report.gather_work if options.work_done else batch_report.gather_batches
-        batches = gather(jar, options.name)
-        source = describe_source(jar)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            gather = batch_report.gather_work if options.work_done else batch_report.gather_batches
+            batches = gather(jar, options.name)
+            source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({"batches": batches, **source}, indent=1))
             return 0

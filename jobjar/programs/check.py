@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.grouped import summarize
-from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
 from jobjar.text import printable
 
 
@@ -24,14 +24,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.check import check_jar
         from jobjar.reports.refresh import describe_source
 
-        jar = open_named_jar(options, program_path)
-        notes: list[str] = []
-        with open_meter() as meter:
-            lines = check_jar(jar, notes.append, meter)
-        for line in notes if options.verbose else summarize(notes):
-            complain(program, line)
-        say_source(program, describe_source(jar))
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            notes: list[str] = []
+            with open_meter() as meter:
+                lines = check_jar(jar, notes.append, meter)
+            for line in notes if options.verbose else summarize(notes):
+                complain(program, line)
+            say_source(program, describe_source(jar))
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))
         return 1 if lines else 0

@@ -59,8 +59,9 @@ class _Version(argparse.Action):
         parser.exit(0)
 
 
-def open_named_jar(options: argparse.Namespace, program_path: str | None) -> Jar:
-    """The jar that a program works on. Files that the program makes in it get the jar's permissions."""
+def named_jar(options: argparse.Namespace, program_path: str | None) -> Jar:
+    """The jar that a program works on, for a `with` that closes it. Files that the program makes in it get the jar's
+    permissions."""
     overrides: Mapping[str, Value] = {}
     if options.home:
         overrides = {"JJ_HOME": parse_option("JJ_HOME", os.path.abspath(options.home), "option --home")}

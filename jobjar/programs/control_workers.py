@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from jobjar.errors import JarError
 from jobjar.heartbeat import name_workers
 from jobjar.layout import Layout
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 Action = Callable[[Layout, Iterable[str]], tuple[list[str], list[JarError]]]
 
@@ -26,9 +26,10 @@ def control_workers(
     )
 
     def body(options: argparse.Namespace) -> int:
-        layout = open_named_jar(options, program_path).layout
-        names, errors = action(layout, options.name)
-        for name in name_workers(layout, names):
+        with named_jar(options, program_path) as jar:
+            names, errors = action(jar.layout, options.name)
+            named = name_workers(jar.layout, names)
+        for name in named:
             print(name)
             if name.silence:
                 complain(program, name.silence)

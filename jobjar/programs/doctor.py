@@ -7,7 +7,7 @@ import json
 import signal
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar doctor") -> int:
@@ -38,20 +38,17 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             raise UsageError(reason=f"--timeout: {error}") from error
         # After kill(1), clean up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        jar = open_named_jar(options, program_path)
         failure = ""
         findings = []
-        if options.peer:
-            from jobjar.doctor.peer import PeerFailed, examine_pair
+        with named_jar(options, program_path) as jar:
+            if options.peer:
+                from jobjar.doctor.peer import PeerFailed, examine_pair
 
-            try:
-                findings += examine_pair(jar, timeout_s, lambda line: complain(program, line))
-            except PeerFailed as error:
-                failure = str(error)
-        try:
+                try:
+                    findings += examine_pair(jar, timeout_s, lambda line: complain(program, line))
+                except PeerFailed as error:
+                    failure = str(error)
             findings = examine_node(jar) + findings
-        finally:
-            jar.close()
         worst = worst_verdict(findings)
         if options.format == "json":
             shown = [finding for finding in findings if not options.quiet or finding.verdict != FINE]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from jobjar.errors import CannotGetOutput
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 _STANDARD_OUTPUT = "-"
 
@@ -33,9 +33,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.stored_files import copy_output, find_stored_output, write_output
 
-        jar = open_named_jar(options, program_path)
-        output = find_stored_output(jar, options.name, options.job, options.batch)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            output = find_stored_output(jar, options.name, options.job, options.batch)
         if options.destination == _STANDARD_OUTPUT:
             sys.stdout.flush()
             try:

@@ -27,10 +27,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         layout = create_jar(options.directory, options.group, options.self_contained)
         # Make the ledger now, so that a missing ledger later is worth a warning.
-        jar = open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")})
-        jar.take_umask()
-        jar.ledger.open()
-        jar.close()
+        with open_jar({"JJ_HOME": parse_option("JJ_HOME", layout.home, "DIR")}) as jar:
+            jar.take_umask()
+            jar.ledger.open()
         print(layout.home)
         return 0
 

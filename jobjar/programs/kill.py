@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.errors import JarError
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
@@ -22,22 +22,21 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.jobs import find_job, request_kill
         from jobjar.reports.refresh import refresh_ledger
 
-        jar = open_named_jar(options, program_path)
-        refresh_ledger(jar)
-        failed = False
-        for name in options.job:
-            # If one job cannot be killed, kill the others all the same.
-            try:
-                workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
-            except JarError as error:
-                complain(program, error)
-                failed = True
-                continue
-            for worker in workers:
-                print(worker)
-                if worker.silence:
-                    complain(program, worker.silence)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            refresh_ledger(jar)
+            failed = False
+            for name in options.job:
+                # If one job cannot be killed, kill the others all the same.
+                try:
+                    workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
+                except JarError as error:
+                    complain(program, error)
+                    failed = True
+                    continue
+                for worker in workers:
+                    print(worker)
+                    if worker.silence:
+                        complain(program, worker.silence)
         return 1 if failed else 0
 
     return run(parser, argv, body)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, say_source
 from jobjar.text import printable
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.tables import check_format, format_table
 
         check_format(options.format)
-        jar = open_named_jar(options, program_path)
-        outputs = list_outputs(jar, options.name)
-        source = describe_source(jar)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            outputs = list_outputs(jar, options.name)
+            source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({"outputs": [output._asdict() for output in outputs], **source}, indent=1))
             return 0

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar output") -> int:
@@ -24,11 +24,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.jobs import find_job, find_output, open_output
         from jobjar.reports.refresh import describe_source, refresh_ledger
 
-        jar = open_named_jar(options, program_path)
-        refresh_ledger(jar)
-        path = find_output(jar, find_job(jar, options.job), options.attempt, options.worker)
-        say_source(program, describe_source(jar))
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            refresh_ledger(jar)
+            path = find_output(jar, find_job(jar, options.job), options.attempt, options.worker)
+            say_source(program, describe_source(jar))
         sys.stdout.flush()
         if path is not None:
             with open(open_output(path), "rb") as file:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from jobjar.errors import NotConfirmed
 from jobjar.grouped import summarize
 from jobjar.jar import Jar
-from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_other_versions
+from jobjar.programs.command import complain, make_parser, named_jar, run, say_other_versions
 from jobjar.text import printable
 
 
@@ -64,22 +64,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         def warn(line: str) -> None:
             complain(program, line)
 
-        jar = open_named_jar(options, program_path)
-        say_other_versions(program, jar)
-        if options.node or options.worker:
-            _give_up(jar, program, options)
-        for name in options.batch:
-            give_up(jar, name)
-        if options.nightly:
-            return _do_nightly(jar, options.quiet, options.verbose)
-        try:
+        with named_jar(options, program_path) as jar:
+            say_other_versions(program, jar)
+            if options.node or options.worker:
+                _give_up(jar, program, options)
+            for name in options.batch:
+                give_up(jar, name)
+            if options.nightly:
+                return _do_nightly(jar, options.quiet, options.verbose)
             with open_meter() as meter:
                 recovery = jar.ledger.repaired(lambda: recover_node(jar, meter), fill_ledger, warn)
             jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
-        finally:
-            jar.close()
-        told = [*recovery.lines, *([] if options.quiet else recovery.notes)]
-        for line in told if options.verbose else summarize(told):
+        lines = [*recovery.lines, *([] if options.quiet else recovery.notes)]
+        for line in lines if options.verbose else summarize(lines):
             print(printable(line))
         if recovery.lines or not options.quiet:
             print(f"{recovery.returned} jobs returned, {recovery.completed} completed")
@@ -113,10 +110,7 @@ def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
     """Do all the nightly work, and print a report that cron can mail: what was done, then the warnings."""
     from jobjar.nightly.night import run_nightly
 
-    try:
-        night = run_nightly(jar)
-    finally:
-        jar.close()
+    night = run_nightly(jar)
     if night.mattered or not quiet:
         for line in night.lines if verbose else summarize(night.lines):
             print(printable(line))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, say_source
 from jobjar.text import printable
 
 # Details of attempts that get tables of their own. Attempts of plain jobs have only the warnings.
@@ -30,11 +30,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         if not options.job:
             raise UsageError(reason="name a job")
-        jar = open_named_jar(options, program_path)
-        refresh_ledger(jar)
-        description = describe_job(jar, find_job(jar, options.job))
-        source = describe_source(jar)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            refresh_ledger(jar)
+            description = describe_job(jar, find_job(jar, options.job))
+            source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({**description, **source}, indent=1))
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, make_parser, open_named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, make_parser, named_jar, run, say_other_versions
 
 if TYPE_CHECKING:
     from jobjar.worker.after_failure import Predecessor
@@ -37,29 +37,30 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
-        jar = open_named_jar(options, program_path if predecessor is None else predecessor.program_path)
-        jar.root_is_meant = options.as_root_for_group
-        say_other_versions(program, jar)
-        named = tuple(check_category(name) for name in options.category)
-        if options.storage and not named:
-            parser.error("--storage needs the storage classes whose files this worker is to store")
-        categories = (
-            tuple(storage_category(name) for name in named) if options.storage else named or jar.settings.categories
-        )
-        if predecessor is not None:
-            daemon.run_in_foreground(
-                jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
+        path = program_path if predecessor is None else predecessor.program_path
+        with named_jar(options, path) as jar:
+            jar.root_is_meant = options.as_root_for_group
+            say_other_versions(program, jar)
+            named = tuple(check_category(name) for name in options.category)
+            if options.storage and not named:
+                parser.error("--storage needs the storage classes whose files this worker is to store")
+            categories = (
+                tuple(storage_category(name) for name in named) if options.storage else named or jar.settings.categories
             )
-            return 0
-        if options.foreground:
-            daemon.run_in_foreground(
-                jar, categories, ready=lambda name: print(name, flush=True), is_storage=options.storage
-            )
-            return 0
-        jar.check_is_safe()
-        jar.check_who_runs_jobs()
-        check_may_start(jar.layout)
-        print(daemon.start_worker(jar, categories, options.storage))
+            if predecessor is not None:
+                daemon.run_in_foreground(
+                    jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
+                )
+                return 0
+            if options.foreground:
+                daemon.run_in_foreground(
+                    jar, categories, ready=lambda name: print(name, flush=True), is_storage=options.storage
+                )
+                return 0
+            jar.check_is_safe()
+            jar.check_who_runs_jobs()
+            check_may_start(jar.layout)
+            print(daemon.start_worker(jar, categories, options.storage))
         return 0
 
     return run(parser, argv, body)

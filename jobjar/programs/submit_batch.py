@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, named_jar, run
 
 _PARAMETER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
@@ -43,12 +43,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 parameters[found.group(1)] = found.group(2)
         if not paths:
             parser.error("name a FILE")
-        jar = open_named_jar(options, program_path)
-        try:
+        with named_jar(options, program_path) as jar:
             for batch in submit_batches(jar, read_submit_files(jar, paths, parameters, sys.stdin.buffer)):
                 print(batch.name)
-        finally:
-            jar.close()
         return 0
 
     return run(parser, argv, body)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.job_file.names import parse_priority
-from jobjar.programs.command import make_parser, open_named_jar, run_and_exit_at_once
+from jobjar.programs.command import make_parser, named_jar, run_and_exit_at_once
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "submit_job") -> int:
@@ -42,11 +42,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             submission = describe_file(options.file, priority, options.category, options.id, attributes)
         else:
             submission = describe_command(words, priority, options.category, options.id, attributes)
-        jar = open_named_jar(options, program_path)
-        try:
+        with named_jar(options, program_path) as jar:
             print(submit(jar, submission), flush=True)
-        finally:
-            jar.close()
         return 0
 
     return run_and_exit_at_once(parser, argv, body)

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, open_named_jar, print_tables, run
+from jobjar.programs.command import make_parser, named_jar, print_tables, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "system_status") -> int:
@@ -20,9 +20,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.tables import check_format
 
         check_format(options.format)
-        jar = open_named_jar(options, program_path)
-        status = gather_status(jar)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            status = gather_status(jar)
         if options.format == "json":
             print(json.dumps(status, indent=1))
         else:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.job_file.names import make_name, parse_priority
-from jobjar.programs.command import make_parser, open_named_jar, run
+from jobjar.programs.command import make_parser, named_jar, run
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "unique_job_name") -> int:
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         name = make_name(parse_priority(options.priority), options.id)
-        print(f"{open_named_jar(options, program_path).layout.limbo}/{name}")
+        with named_jar(options, program_path) as jar:
+            print(f"{jar.layout.limbo}/{name}")
         return 0
 
     return run(parser, argv, body)

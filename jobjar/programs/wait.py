@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from jobjar.errors import TimedOut, UsageError
-from jobjar.programs.command import complain, make_parser, open_named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
 from jobjar.units import parse_seconds
 
 _ABOUT = """Wait until jobs have ended. The last line on standard error says how; while jobs stand still, others say why.
@@ -61,25 +61,24 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if not is_named and not options.all:
             raise UsageError(reason="name what to wait for, or use --all")
         timeout_s, since = _parse_timeout(options.timeout), _parse_since(options.since)
-        jar = open_named_jar(options, program_path)
-        refresh_patiently(jar)
-        if options.all:
-            target = select_all(jar, since)
-        else:
-            target = select(jar, options.job, options.batch, options.category, since)
-        wait = Wait(jar, target, lambda line: complain(program, line))
-        batches = [str(kind.word) for kind in target.selections if kind.kind == BATCH]
-        try:
-            tally = wait.run(timeout_s)
-        except TimedOut:
-            tally = wait.tally()
-            if tally.unsuccessful:
-                complain(program, format_tally(tally, batches))
-            raise
-        say_source(program, describe_source(jar))
-        for line in wait.unseen():
-            complain(program, line)
-        jar.close()
+        with named_jar(options, program_path) as jar:
+            refresh_patiently(jar)
+            if options.all:
+                target = select_all(jar, since)
+            else:
+                target = select(jar, options.job, options.batch, options.category, since)
+            wait = Wait(jar, target, lambda line: complain(program, line))
+            batches = [str(kind.word) for kind in target.selections if kind.kind == BATCH]
+            try:
+                tally = wait.run(timeout_s)
+            except TimedOut:
+                tally = wait.tally()
+                if tally.unsuccessful:
+                    complain(program, format_tally(tally, batches))
+                raise
+            say_source(program, describe_source(jar))
+            for line in wait.unseen():
+                complain(program, line)
         complain(program, format_tally(tally, batches))
         return 0 if tally.is_success else 1
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, open_named_jar, run
+from jobjar.programs.command import complain, make_parser, named_jar, run
 
 DESCRIPTION = """Set how many jobs of a category may run at once, over all nodes: never more do. Without N the limit is printed,
 and without anything all limits, and who holds their tokens."""
@@ -31,26 +31,26 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.tables import check_format
 
         check_format(options.format)
-        jar = open_named_jar(options, program_path)
-        if options.name is None:
-            described = limits.describe_limits(jar.layout)
-            print(
-                json.dumps(described, indent=1)
-                if options.format == "json"
-                else format_limits(described, options.format)
-            )
-            return 0
-        kind = limits.STORAGE if options.storage else limits.BATCH if options.batch else limits.CATEGORY
-        if options.limit is not None:
-            limits.set_limit(jar, kind, options.name, limits.parse_count(options.limit))
-            if options.limit != "none":
-                refresh_ledger(jar)
-                unknown = explain_unknown_limit(jar, kind, options.name)
-                if unknown is not None:
-                    complain(program, f"warning: {unknown}")
-            return 0
-        most = limits.read_limit(jar.layout, limits.limit_key(kind, options.name)).most
-        print("none" if most is None else most)
+        with named_jar(options, program_path) as jar:
+            if options.name is None:
+                described = limits.describe_limits(jar.layout)
+                print(
+                    json.dumps(described, indent=1)
+                    if options.format == "json"
+                    else format_limits(described, options.format)
+                )
+                return 0
+            kind = limits.STORAGE if options.storage else limits.BATCH if options.batch else limits.CATEGORY
+            if options.limit is not None:
+                limits.set_limit(jar, kind, options.name, limits.parse_count(options.limit))
+                if options.limit != "none":
+                    refresh_ledger(jar)
+                    unknown = explain_unknown_limit(jar, kind, options.name)
+                    if unknown is not None:
+                        complain(program, f"warning: {unknown}")
+                return 0
+            most = limits.read_limit(jar.layout, limits.limit_key(kind, options.name)).most
+            print("none" if most is None else most)
         return 0
 
     return run(parser, argv, body)

@@ -29,7 +29,7 @@ class Monitor:
         self._progress_time_s = claimer.jar.settings.progress_time_s
         self._values: dict[str, str] = {}
         self._ordinals: dict[str, int] = {}
-        self._told = 0
+        self._values_noted = 0
         # By the monotonic clock; None while no process runs that could set variables.
         self.next_look: float | None = None
         # Entries not journaled yet.
@@ -38,9 +38,9 @@ class Monitor:
     @property
     def pause_s(self) -> float:
         """The pause between two looks, in seconds."""
-        return float(self._progress_time_s * 2 ** min(self._told // FULL_PACE, _MOST_DOUBLINGS))
+        return float(self._progress_time_s * 2 ** min(self._values_noted // FULL_PACE, _MOST_DOUBLINGS))
 
-    def wait(self) -> None:
+    def schedule_look(self) -> None:
         """Look again when the pause is over."""
         self.next_look = time.monotonic() + self.pause_s
 
@@ -49,7 +49,7 @@ class Monitor:
 
     def look(self, directory: str, told_at: float) -> None:
         """Note the new values in a job's working directory. The next look is a pause later. Raises OSError."""
-        self.wait()
+        self.schedule_look()
         self.note(read_variables(f"{directory}/{MONITORED}", is_final=False).values, told_at)
 
     def take_entries(self) -> list[Entry]:
@@ -63,7 +63,7 @@ class Monitor:
         if not changed:
             return
         self._values.update(changed)
-        self._told += sum(1 + len(value) // _LONG for value in changed.values())
+        self._values_noted += sum(1 + len(value) // _LONG for value in changed.values())
         for name in changed:
             self._ordinals[name] = self._ordinals.get(name, 0) + 1
         said: dict[str, Any] = {"variables": changed, "told_at": round(told_at, 6)}

@@ -23,13 +23,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.errors import BadOutput
-from jobjar.fetching.copies import BetweenPieces, is_temporary_name, measure, nothing, open_file
+from jobjar.fetching.copying import BetweenPieces, is_temporary_name, measure, nothing, open_file
 from jobjar.grouped import name_some
 from jobjar.job_file.description import parse_output_path
 from jobjar.layout import Layout
 from jobjar.shared_disk.contents import STATE, parse_document
 from jobjar.shared_disk.files import (
     is_directory,
+    list_names,
     look,
     look_afresh,
     make_directory,
@@ -242,7 +243,7 @@ def _list_attempts(path: str) -> list[str]:
     """The names of a job's attempt directories, lowest first, read anew from the disk's server."""
     look_afresh(path)
     try:
-        names = patiently(lambda: os.listdir(path), path)
+        names = list_names(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

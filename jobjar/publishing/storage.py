@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
-from jobjar.fetching.copies import (
+from jobjar.fetching.copying import (
     BetweenPieces,
     copy,
     measure,
@@ -78,15 +78,15 @@ def store_file(
     later try may succeed, and nothing is left behind.
     """
     directories, name = _split(file.name, output_path)
-    place = _open_place(storage_path.rstrip("/"), directories, file.name)
+    directory = _open_storage_directory(storage_path.rstrip("/"), directories, file.name)
     try:
-        with _named(f"{place.shown}/{name}"):
-            _sweep_once(place)
-            _store_in(place, name, published_path, file, between_pieces)
-            os.fsync(place.descriptor)
+        with _named(f"{directory.shown}/{name}"):
+            _sweep_once(directory)
+            _store_in(directory, name, published_path, file, between_pieces)
+            os.fsync(directory.descriptor)
     finally:
-        os.close(place.descriptor)
-    stored_at = f"{place.shown}/{name}"
+        os.close(directory.descriptor)
+    stored_at = f"{directory.shown}/{name}"
     return {
         "source_name": file.name,
         "storage_hfn": f"{host_name()}:{stored_at}",
@@ -113,7 +113,7 @@ def _split(name: str, output_path: str) -> tuple[list[str], str]:
     return [*where, *parts[:-1]], parts[-1]
 
 
-def _open_place(storage_path: str, directories: Sequence[str], name: str) -> _Place:
+def _open_storage_directory(storage_path: str, directories: Sequence[str], name: str) -> _Directory:
     """Open the directory that a file is stored in. Directories below the storage path are made where missing."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     descriptor = patiently(lambda: os.open(storage_path or "/", flags), storage_path)
@@ -128,7 +128,7 @@ def _open_place(storage_path: str, directories: Sequence[str], name: str) -> _Pl
     except BaseException:
         os.close(descriptor)
         raise
-    return _Place(descriptor, path)
+    return _Directory(descriptor, path)
 
 
 def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int:
@@ -152,7 +152,7 @@ def _open_inner(parent: int, part: str, path: str, flags: int, name: str) -> int
         raise
 
 
-class _Place(NamedTuple):
+class _Directory(NamedTuple):
     """A directory in the storage path: its open descriptor, and its path as people know it."""
 
     descriptor: int
@@ -175,40 +175,42 @@ def _named(path: str) -> Iterator[None]:
         raise
 
 
-def _sweep_once(place: _Place) -> None:
-    status = os.fstat(place.descriptor)
+def _sweep_once(directory: _Directory) -> None:
+    status = os.fstat(directory.descriptor)
     key = status.st_dev, status.st_ino
     if key not in _swept:
         if len(_swept) >= _MOST_SWEPT:
             _swept.clear()
-        sweep(place.path())
+        sweep(directory.path())
         _swept.add(key)
 
 
-def _store_in(place: _Place, name: str, published_path: str, file: OutputFile, between_pieces: BetweenPieces) -> None:
-    if _is_stored(place, name, file, between_pieces):
+def _store_in(
+    directory: _Directory, name: str, published_path: str, file: OutputFile, between_pieces: BetweenPieces
+) -> None:
+    if _is_stored(directory, name, file, between_pieces):
         return
     temporary = temporary_name()
     try:
-        _copy_published(published_path, file, place, temporary, between_pieces)
+        _copy_published(published_path, file, directory, temporary, between_pieces)
         try:
-            _give_name(place, temporary, name, file)
+            _give_name(directory, temporary, name, file)
         except FileExistsError:
             # Another handler stored it, or this one did in a try that the disk reported as failed.
-            if not _is_stored(place, name, file, between_pieces):
+            if not _is_stored(directory, name, file, between_pieces):
                 raise
     finally:
         with contextlib.suppress(OSError):  # an earlier error is the one to report; the next handler sweeps
-            os.unlink(temporary, dir_fd=place.descriptor)
+            os.unlink(temporary, dir_fd=directory.descriptor)
 
 
-def _is_stored(place: _Place, name: str, file: OutputFile, between_pieces: BetweenPieces) -> bool:
+def _is_stored(directory: _Directory, name: str, file: OutputFile, between_pieces: BetweenPieces) -> bool:
     """Whether the file is there, whole and durable; False where nothing is. Raises StorageTaken where the name has other
     content."""
     published = f"{file.size} bytes, md5 {file.md5}"
-    shown = f"{place.shown}/{name}"
+    shown = f"{directory.shown}/{name}"
     try:
-        descriptor = open_file(name, place.descriptor)
+        descriptor = open_file(name, directory.descriptor)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -217,7 +219,7 @@ def _is_stored(place: _Place, name: str, file: OutputFile, between_pieces: Betwe
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.ENXIO):
             raise
         if error.errno == errno.ELOOP:
-            _check_unheld(place, name)
+            _check_unheld(directory, name)
         found = "a symbolic link" if error.errno == errno.ELOOP else "not a regular file"
         raise StorageTaken(name=repr(file.name), path=shown, found=found, published=published) from error
     try:
@@ -232,32 +234,32 @@ def _is_stored(place: _Place, name: str, file: OutputFile, between_pieces: Betwe
         os.close(descriptor)
 
 
-def _check_unheld(place: _Place, name: str) -> None:
+def _check_unheld(directory: _Directory, name: str) -> None:
     """Raise OSError where another handler holds the name at this moment, or was killed while it did
     (shared_disk/placeholder.py). The placeholder of a dead handler of this node is removed, for the next try."""
-    holder = read_placeholder(f"{place.path()}/{name}")
+    holder = read_placeholder(f"{directory.path()}/{name}")
     if holder is not None:
         if is_abandoned(holder):
-            os.unlink(name, dir_fd=place.descriptor)
+            os.unlink(name, dir_fd=directory.descriptor)
         reason = f"another handler holds the name ({holder}); where that one is dead, on another node, remove it"
-        raise OSError(errno.EBUSY, reason, f"{place.shown}/{name}")
+        raise OSError(errno.EBUSY, reason, f"{directory.shown}/{name}")
 
 
 def _copy_published(
-    published_path: str, file: OutputFile, place: _Place, temporary: str, between_pieces: BetweenPieces
+    published_path: str, file: OutputFile, directory: _Directory, temporary: str, between_pieces: BetweenPieces
 ) -> None:
     """Copy to the temporary name, sync the copy, and read it back."""
     source = _open_published(published_path)
     try:
         mode = 0o666 | os.fstat(source).st_mode & _RUN_BITS
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(temporary, flags, mode, dir_fd=place.descriptor)
+        target = os.open(temporary, flags, mode, dir_fd=directory.descriptor)
         try:
             _compare_published(published_path, file, copy(source, target, between_pieces, file.size))
             widen_mode(target, mode)
             os.fsync(target)
             if measure_stored(target, between_pieces) != (file.size, file.md5):
-                raise OSError(errno.EIO, "what was written is not what is read back", f"{place.shown}/{temporary}")
+                raise OSError(errno.EIO, "what was written is not what is read back", f"{directory.shown}/{temporary}")
         finally:
             os.close(target)
     finally:
@@ -287,10 +289,10 @@ def _compare_published(path: str, file: OutputFile, measured: tuple[int, str]) -
         raise PublishedChanged(path=path, reason=reason)
 
 
-def _give_name(place: _Place, temporary: str, name: str, file: OutputFile) -> None:
+def _give_name(directory: _Directory, temporary: str, name: str, file: OutputFile) -> None:
     """Give the temporary file its name. Raises FileExistsError where the name is taken, OSError."""
-    where = place.descriptor
-    shown = f"{place.shown}/{name}"
+    where = directory.descriptor
+    shown = f"{directory.shown}/{name}"
     try:
         # COMMIT: from here the file is stored
         patiently(lambda: os.link(temporary, name, src_dir_fd=where, dst_dir_fd=where, follow_symlinks=False), shown)
@@ -298,9 +300,9 @@ def _give_name(place: _Place, temporary: str, name: str, file: OutputFile) -> No
         if error.errno not in _LINKS_REFUSED:
             raise
         try:
-            move(f"{place.path()}/{temporary}", f"{place.path()}/{name}")  # COMMIT: as above
+            move(f"{directory.path()}/{temporary}", f"{directory.path()}/{name}")  # COMMIT: as above
         except FileExistsError:
-            _check_unheld(place, name)
+            _check_unheld(directory, name)
             raise
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from jobjar.fetching.copies import open_file
+from jobjar.fetching.copying import open_file
 
 MONITORED = "jug_monitor.vars"
 POLLED = "jug_polling.vars"

@@ -30,7 +30,7 @@ from jobjar.recovery.recover import Recovery, identify_held, recover_job, recove
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
 from jobjar.settings.layers import _BEATS
-from jobjar.shared_disk.files import is_taken_away, open_common_file
+from jobjar.shared_disk.files import is_gone, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.regular import read_bounded
 from jobjar.units import format_seconds
@@ -130,7 +130,7 @@ class Leases:
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
         may have removed it."""
-        if not self.lease_time_s or not is_taken_away(job.path):
+        if not self.lease_time_s or not is_gone(job.path, is_patient=False):
             return None
         return LOST if was_taken_back(self._jar, self._own_worker_id, job, unknown=False) else None
 

@@ -10,9 +10,10 @@ import contextlib
 import os
 from typing import Any
 
-from jobjar.access.access import User, name_of, user_of
+from jobjar.access.access import User, user_of
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.grouped import name_some
+from jobjar.host import login
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
@@ -47,7 +48,7 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
             pids = _hidden_processes(owner.uid, worker.process.started)
         if pids:
             left[uid] = (
-                f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and {name_of(os.geteuid())} may "
+                f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and {login()} may "
                 f"not end what {owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"
             )
     return left

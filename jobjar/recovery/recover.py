@@ -158,7 +158,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
         if left:
             return False  # the rest is done once these jobs have ended
-    for path in (worker.paths.scratch, worker.paths.spent_links):
+    for path in (worker.paths.scratch, worker.paths.discarded_links):
         _remove_inner(jar, worker, path, recovery)
     with owner_stays(jar, worker) as is_owner:
         if is_owner:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 
-from jobjar.attempts.claimed_links import linked_place, target_in_claimed
+from jobjar.attempts.claimed_links import link_job_again, list_links, list_worker_links
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
@@ -20,9 +20,9 @@ from jobjar.ledger.ask_claiming import uid_is_taken
 from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import MARK, is_maker_dead, own_nodes
 from jobjar.roster import ASIDE, list_workers
-from jobjar.shared_disk.creating import TEMPORARY
+from jobjar.shared_disk.creating import TEMPORARY, temporary_of_nodes
 from jobjar.shared_disk.files import disk_time, is_job_file, look, remove_file
-from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.leftovers import find_leftovers, remove_leftovers
 from jobjar.shared_disk.listing import list_directory, list_held, list_jar
 
 _DAY_S = 86400.0
@@ -41,18 +41,17 @@ def tidy_up(jar: Jar, log: Callable[[str], None]) -> None:
 def _discard_unborn_workers(jar: Jar, log: Callable[[str], None]) -> None:
     """Remove the directories of this node's workers that were killed before they had begun. A directory with other content
     stays."""
-    prepared = re.compile(rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
-    for entry in list(list_directory(jar.layout.workers)):
+    entries = list(list_directory(jar.layout.workers))
+    unborn = find_leftovers((entry.name for entry in entries), rf"\.{own_nodes()}\.[0-9-]+" + TEMPORARY)
+    for entry in entries:
         paths = jar.layout.worker(entry.name)
-        if found := prepared.fullmatch(entry.name):
-            if not is_maker_dead(found):
-                continue
+        if entry.name in unborn:
             remove_file(paths.identity_file)
         elif not _is_unborn_of_earlier_release(entry, paths):
             continue
         remove_leftovers(paths.path, r"worker\.json" + TEMPORARY)
         with contextlib.suppress(OSError):  # not empty
-            for path in (paths.jobs, paths.scratch, paths.output, paths.spent_links):
+            for path in (paths.jobs, paths.scratch, paths.output, paths.discarded_links):
                 with contextlib.suppress(FileNotFoundError):
                     os.rmdir(path)
             os.rmdir(paths.path)
@@ -75,14 +74,12 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
     needed = {worker.name for worker in workers if worker.is_running}
     # A dead worker may hold jobs that only its user can end.
     needed |= {worker.paths.name for worker in workers if holds_jobs(worker)}
+    for entry, worker_name in list_worker_links(jar.layout):
+        if worker_name not in needed:
+            remove_file(entry.path)
     linked = set()
-    for entry in list_directory(jar.layout.claimed):
-        if not entry.is_symlink():
-            continue
-        if entry.name.startswith("."):
-            if entry.name[1:] not in needed:
-                remove_file(entry.path)
-        elif target := linked_place(jar.layout, entry.path):
+    for entry, target in list_links(jar.layout):
+        if target is not None:
             linked.add(target)
         else:
             remove_file(entry.path)
@@ -92,9 +89,7 @@ def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
         for place, entry in list_held(worker.paths):
             with contextlib.suppress(OSError):
                 if place not in linked and now - disk_time(entry.stat()) > _LINK_OVERDUE_S:
-                    os.symlink(
-                        target_in_claimed(jar.layout, entry.path), f"{jar.layout.claimed}/{name_in_place(place)}"
-                    )
+                    link_job_again(jar.layout, entry.path)
                     log(f"made the missing link claimed/{name_in_place(place)}")
 
 
@@ -119,10 +114,10 @@ def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
 
 def _discard_half_written(jar: Jar, log: Callable[[str], None]) -> None:
     """Remove temporary files that killed processes of this node were writing: of the ledger home, and of the snapshot."""
-    snapshots = rf"{re.escape(os.path.basename(jar.layout.snapshot))}\.{own_nodes()}"
+    snapshots = re.escape(os.path.basename(jar.layout.snapshot)) + temporary_of_nodes()
     for directory, pattern in (
         (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),
-        (jar.layout.ledger, snapshots + TEMPORARY + ".*"),
+        (jar.layout.ledger, snapshots + ".*"),
     ):
         for name in remove_leftovers(directory, pattern):
             log(f"removed the half-written {name}")

@@ -1,8 +1,8 @@
 """The check of the promise: compare the ledger, the journals and the directories. Reads; changes nothing.
 
-It folds the journals into a second ledger (ledger/beside.py), which must have the same rows as the live one. If it does not, the
-second ledger also reads the directories, and is compared again. Each job must also be in exactly one place. Long steps run
-without the lock, so other programs wait for one piece at most.
+It folds the journals into a second ledger (ledger/second_ledger.py), which must have the same rows as the live one. If it does
+not, the second ledger also reads the directories, and is compared again. Each job must also be in exactly one place. Long steps
+run without the lock, so other programs wait for one piece at most.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from jobjar.attempts.claimed_links import linked_place
+from jobjar.attempts.claimed_links import list_links
 from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
@@ -19,18 +19,18 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
 from jobjar.journal.read import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout, name_in_place
-from jobjar.ledger.beside import LedgerBeside, open_beside
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.reconcile_jar import find_differences
-from jobjar.ledger.renamed import known_copies
+from jobjar.ledger.renamed import places_of_known_copies
+from jobjar.ledger.second_ledger import SecondLedger, open_second_ledger
 from jobjar.ledger.store import check_database
 from jobjar.meter import SILENT, Meter
 from jobjar.reports.refresh import refresh_private_ledger
 from jobjar.reports.refused import find_refused
 from jobjar.roster import running_workers
 from jobjar.shared_disk.files import look
-from jobjar.shared_disk.listing import is_job_at, list_directory, list_jars
+from jobjar.shared_disk.listing import is_job_at, list_jars
 from jobjar.shared_disk.regular import passing_over
 
 _SECOND_LOOK_S = 0.5
@@ -79,7 +79,7 @@ def _look(jar: Jar, meter: Meter) -> _Found:
     if not ledger.is_private:
         meter.begin("looking at the ledger's pages", "ledgers", 1)
         check_database(jar.ledger_home.database)
-    with open_beside(ledger) as beside:
+    with open_second_ledger(ledger) as beside:
         # Fold first, since it takes longest: the later steps should see one moment, as far as possible.
         beside.fold(meter)
         torn = beside.folded()
@@ -95,7 +95,7 @@ def _look(jar: Jar, meter: Meter) -> _Found:
             found.lines += compare_ledgers(beside, removed, meter)
         with ledger.reading() as connection:
             found.lines += find_wrong_counts(connection)
-            held = known_copies(connection)
+            held = places_of_known_copies(connection)
     meter.begin("looking for jobs in two places", "files", len(places))
     found.lines += check_links(jar, places)
     found.lines += check_one_place(layout, places - held)
@@ -105,7 +105,7 @@ def _look(jar: Jar, meter: Meter) -> _Found:
     return found
 
 
-def compare_ledgers(beside: LedgerBeside, removed: Collection[str | None], meter: Meter = SILENT) -> list[str]:
+def compare_ledgers(beside: SecondLedger, removed: Collection[str | None], meter: Meter = SILENT) -> list[str]:
     """The rows that only one of the two ledgers has, except the rows of `removed` jobs."""
     with beside.compared() as connection:
         if not beside.find_tables(connection, meter):
@@ -169,15 +169,11 @@ def check_links(jar: Jar, places: Collection[str]) -> list[str]:
     """Links in claimed/ that lead nowhere, and claimed jobs that have no link."""
     lines: list[str] = []
     linked = set()
-    for entry in list_directory(jar.layout.claimed):
-        if entry.is_symlink() and not entry.name.startswith("."):
-            target = linked_place(jar.layout, entry.path)
-            if target is not None:
-                linked.add(target)
-            elif look(entry.path) is not None:
-                lines.append(
-                    Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere")
-                )
+    for entry, target in list_links(jar.layout):
+        if target is not None:
+            linked.add(target)
+        elif look(entry.path) is not None:
+            lines.append(Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere"))
     for place in places:
         if place.startswith("workers/") and place not in linked and look(jar.layout.path(place)) is not None:
             lines.append(Line(f"{place}: has no link in claimed/", "claimed jobs have no link in claimed/"))

@@ -21,7 +21,7 @@ def estimate_time_left_s(
         return None
     if takes_s is None:
         return None if rate_per_s is None else (waiting + len(running_for_s)) / rate_per_s
-    rests_s = [max(0.0, takes_s - spent_s) for spent_s in running_for_s]
+    rests_s = [max(0.0, takes_s - used_s) for used_s in running_for_s]
     last_s = max(rests_s, default=0.0)
     if not waiting:
         # The running jobs run side by side, so the longest remainder counts.

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from jobjar.jar import Jar
-from jobjar.ledger.compared import count_jobs, find_large, is_category, list_others, read_looks, why_not_a_job
+from jobjar.ledger.large_looks import count_jobs, find_large, is_category, list_others, read_looks, why_not_a_job
 from jobjar.ledger.looks import Unseen
 from jobjar.reports.refused import Refused
 from jobjar.shared_disk.listing import list_everything

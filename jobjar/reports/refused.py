@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
 from jobjar.access.refusals import explain_directory, explain_file, explain_sticky, explain_unlisted
-from jobjar.layout import Layout, category_of_place
+from jobjar.layout import Layout, category_of_place, jobs_place, worker_place
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.listing import list_allowed, list_directory
@@ -105,8 +105,8 @@ def find_unlisted(layout: Layout) -> list[str]:
     names the owner."""
     places = [f"unclaimed/{name}" for name in _names_of_directories(layout.unclaimed)]
     for name in _names_of_directories(layout.workers):
-        jobs = f"workers/{name}/jobs"
-        places += [f"workers/{name}", jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
+        jobs = jobs_place(name)
+        places += [worker_place(name), jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
     found: list[str] = []
     for place in places:
         with contextlib.suppress(OSError):  # it lies below a directory that is already listed

@@ -21,8 +21,8 @@ from jobjar.errors import (
     UnknownJob,
     UnknownOutput,
 )
-from jobjar.fetching.copies import sweep, temporary_name
-from jobjar.fetching.places import FileWriter, LocalFile, Writer, find_place, hide_password, local_path
+from jobjar.fetching.copying import sweep, temporary_name
+from jobjar.fetching.origins import FileWriter, LocalFile, Writer, find_origin, hide_password, local_path
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.ledger.ask_stored_files import StoredOutput, batch_has_jobs, list_stored
@@ -67,8 +67,8 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     found = list_stored(jar.ledger, batch, uid, name)
     if not found:
         raise UnknownOutput(name=repr(name))
-    places = {(one.storage_hfn, one.storage_url, one.storage_size, one.storage_md5) for one in found}
-    if len(found) > 1 and (len(places) > 1 or next(iter(places))[:2] == (None, None)):
+    recorded = {(one.storage_hfn, one.storage_url, one.storage_size, one.storage_md5) for one in found}
+    if len(found) > 1 and (len(recorded) > 1 or next(iter(recorded))[:2] == (None, None)):
         jobs = list(dict.fromkeys(f"{one.job}{f' of batch {one.batch}' if one.batch else ''}" for one in found))
         raise AmbiguousOutput(name=repr(name), count=len(found), jobs=name_some(jobs, _SHOWN))
     return found[-1]
@@ -129,8 +129,8 @@ def write_output(output: StoredOutput, descriptor: int) -> None:
     """Write a stored file's content to an open file, and verify what was written. Raises CannotGetOutput (also after all was
     written, if it is not what was stored), CannotFetch, OSError of the file written to."""
     sink = _Sink(descriptor)
-    with _open_stored(output) as place:
-        place.copy_to(sink)
+    with _open_stored(output) as origin:
+        origin.copy_to(sink)
     found = {"storage_size": sink.size, "storage_md5": sink.md5.hexdigest()}
     for field, value in found.items():
         recorded = getattr(output, field)
@@ -158,24 +158,24 @@ class _Source(Protocol):
 
 @contextlib.contextmanager
 def _open_stored(output: StoredOutput) -> Iterator[_Source]:
-    """Open the first of a file's places that can be opened."""
+    """Open the first of a file's origins that can be opened."""
     refused = []
-    for place in _places(output):
-        with contextlib.closing(place):
+    for origin in _origins(output):
+        with contextlib.closing(origin):
             try:
-                place.open()
+                origin.open()
             except CannotFetch as error:
                 refused.append(str(error))
                 continue
-            yield place
+            yield origin
             return
     reason = "; ".join(refused) or "where it is stored was not recorded"
     raise CannotGetOutput(name=repr(output.name), reason=reason)
 
 
-def _places(output: StoredOutput) -> Iterator[_Source]:
-    """The places where a file may be read, cheapest first: a path on this node; the same path as on another node (a shared disk),
-    if an md5 can prove that it is the same file; its address; the other node."""
+def _origins(output: StoredOutput) -> Iterator[_Source]:
+    """The origins that a file may be read from, cheapest first: a path on this node; the same path as on another node (a shared
+    disk), if an md5 can prove that it is the same file; its address; the other node."""
     hfn, url = output.storage_hfn, output.storage_url
     is_address = url is not None and not url.lower().startswith("file:")
     if hfn is not None and ":/" in hfn:
@@ -186,11 +186,11 @@ def _places(output: StoredOutput) -> Iterator[_Source]:
         elif output.storage_md5 is not None and os.path.isfile(shared):
             yield LocalFile(shared, shared)
     elif url is not None and not is_address:
-        yield find_place(url)
+        yield find_origin(url)
     if url is not None and is_address:
-        yield find_place(url) if url.lower().startswith(("http:", "https:")) else _Address(url)
+        yield find_origin(url) if url.lower().startswith(("http:", "https:")) else _Address(url)
     if hfn is not None and ":/" in hfn and local_path(hfn) is None:
-        yield find_place(hfn)
+        yield find_origin(hfn)
 
 
 class _Address:

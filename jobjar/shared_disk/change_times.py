@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from jobjar.shared_disk.creating import create_file, temporary_path
-from jobjar.shared_disk.files import look_afresh, write_all
+from jobjar.shared_disk.creating import write_whole
+from jobjar.shared_disk.files import look_afresh
 from jobjar.shared_disk.regular import read_regular
 
 # A directory that changed this recently may change again within one tick of the disk's clock. Some clocks tick in seconds.
@@ -81,13 +81,5 @@ class Looks:
         return {path: look for path, look in looks.items() if 0 <= now - look.looked_at < _KEPT_S}
 
     def _write(self, looks: dict[str, _Look]) -> None:
-        temporary = temporary_path(self._path)
-        with contextlib.suppress(OSError):
-            descriptor = create_file(temporary, 0o600)
-            try:
-                write_all(descriptor, json.dumps(looks).encode())
-                os.rename(temporary, self._path)
-            except OSError:
-                os.unlink(temporary)
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError):  # each worker looks for itself then
+            write_whole(self._path, json.dumps(looks).encode(), 0o600, syncs=False)

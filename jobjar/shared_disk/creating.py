@@ -3,7 +3,8 @@
 A new file gets an unpredictable name in a directory that is already open. O_EXCL makes sure that this process creates it, and
 no link is followed. An existing file is checked before a byte is written: it must be a regular file with one name. It must
 belong to this user, to root, or to the user or group of its directory.
-A kill midway leaves `<name>.<pid>+<PID namespace>.<random>.new`, which leftovers.py removes.
+A kill midway leaves `<name>.<pid>+<PID namespace>.<random>.new`, with the node before the process where several nodes write to
+the directory. leftovers.py removes it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from jobjar.liveness import MARK, mark
+from jobjar.host import node_name
+from jobjar.liveness import MARK, mark, own_nodes
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular
 
@@ -33,6 +35,18 @@ def unforeseen() -> str:
 def temporary_path(path: str) -> str:
     """Return a temporary name beside `path`, for a file that will be renamed to it."""
     return f"{path}.{mark()}.{unforeseen()}.new"
+
+
+def temporary_path_of_node(path: str, kind: str = "new") -> str:
+    """`temporary_path` in a directory that several nodes write to: its name ends with `.<node>.<mark>.<random>.<kind>`, after
+    the last name of `path`, if it has one."""
+    return f"{path}.{node_name()}.{mark()}.{unforeseen()}.{kind}"
+
+
+def temporary_of_nodes(end: str = r"\.new") -> str:
+    """Return the pattern of what `temporary_path_of_node` appends on the nodes whose leftovers this process may remove
+    (liveness.own_nodes). `end` is the pattern of the kind. Earlier versions had other random parts, or none."""
+    return rf"\.{own_nodes()}\.{MARK}(?:\.[0-9A-Za-z]+)?{end}"
 
 
 def create_file(path: str, mode: int, flags: int = os.O_WRONLY, dir_fd: int | None = None) -> int:

@@ -50,29 +50,45 @@ def look(path: str) -> os.stat_result | None:
     """Return the status (lstat) of what is at `path`; None if nothing is there, or nothing that this user may see. Unlike
     os.path.lexists, it does not take a disk in trouble for a missing file: it raises OSError after FLICKER_S."""
     try:
-        return patiently(lambda: os.lstat(path), path, FLICKER_S)
+        return read_status(path, FLICKER_S)
     except OSError as error:
         if is_transient(error):
             raise
         return None
 
 
-def is_gone(path: str) -> bool:
-    """Whether certainly nothing is at `path`; False if this user may not see it. Raises OSError for a disk in trouble."""
+def is_gone(path: str, is_patient: bool = True) -> bool:
+    """Whether certainly nothing is at `path`; False if this user may not see it. For a disk in trouble it raises OSError after
+    FLICKER_S. Without `is_patient` the answer is False at once."""
     try:
-        patiently(lambda: os.lstat(path), path, FLICKER_S)
+        read_status(path, FLICKER_S) if is_patient else os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError as error:
-        if is_transient(error):
+        if is_patient and is_transient(error):
             raise
     return False
+
+
+def read_status(path: str, deadline_s: float | None = None) -> os.stat_result:
+    """lstat with patience, for a path at which something should be. Raises OSError."""
+    return patiently(lambda: os.lstat(path), path, deadline_s)
+
+
+def follow_status(path: str, deadline_s: float | None = None) -> os.stat_result:
+    """`read_status`, but of what a link leads to. Raises OSError."""
+    return patiently(lambda: os.stat(path), path, deadline_s)
+
+
+def list_names(path: str, deadline_s: float | None = None) -> list[str]:
+    """os.listdir with patience; listing.py has the entries of a jar's directories. Raises OSError."""
+    return patiently(lambda: os.listdir(path), path, deadline_s)
 
 
 def is_directory(path: str) -> bool:
     """os.path.isdir with patience for a disk in trouble. Raises OSError if the trouble lasts."""
     try:
-        return stat.S_ISDIR(patiently(lambda: os.stat(path), path).st_mode)
+        return stat.S_ISDIR(follow_status(path).st_mode)
     except OSError as error:
         if is_transient(error):
             raise
@@ -85,7 +101,7 @@ def may_write_to(path: str) -> bool:
         if os.access(path, os.W_OK | os.X_OK):
             return True
         troubles = patience.troubles
-        patiently(lambda: os.stat(path), path)
+        follow_status(path)
         if patience.troubles == troubles:
             break
     return os.access(path, os.W_OK | os.X_OK)
@@ -109,17 +125,6 @@ def link_target(path: str) -> str | None:
     except FileNotFoundError:  # it went while realpath looked at it
         return None
     return None if look(target) is None else target
-
-
-def is_taken_away(path: str) -> bool:
-    """Whether what was at `path` has certainly gone; False while the disk gives no answer."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def disk_time(status: os.stat_result) -> float:

@@ -1,26 +1,27 @@
-"""Remove temporary files whose process died before it renamed them. Nothing else is changed."""
+"""Find and remove what processes left that died before they renamed it. Nothing else is changed."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
+from collections.abc import Iterable
 
 from jobjar.liveness import is_maker_dead
-from jobjar.shared_disk.files import remove_file
-from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.files import list_names, remove_file
+
+
+def find_leftovers(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that match `pattern` as a whole and whose process is dead (liveness.is_maker_dead)."""
+    matches = map(re.compile(pattern).fullmatch, names)
+    return [found.string for found in matches if found is not None and is_maker_dead(found)]
 
 
 def remove_leftovers(directory: str, pattern: str) -> list[str]:
-    """Remove the files in `directory` whose whole names match `pattern` and whose process is dead (liveness.is_maker_dead).
-
-    Returns their names; none for a missing directory. Raises OSError.
-    """
-    removed = []
+    """Remove the files in `directory` that `find_leftovers` finds. Returns their names; none for a missing directory. Raises
+    OSError."""
+    left: list[str] = []
     with contextlib.suppress(FileNotFoundError):
-        for name in patiently(lambda: os.listdir(directory), directory):
-            found = re.fullmatch(pattern, name)
-            if found and is_maker_dead(found):
-                remove_file(f"{directory}/{name}")
-                removed.append(name)
-    return removed
+        left = find_leftovers(list_names(directory), pattern)
+    for name in left:
+        remove_file(f"{directory}/{name}")
+    return left

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, WorkerPaths, archive_place, unclaimed_place
+from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, WorkerPaths, archive_place, jobs_place, unclaimed_place
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import FLICKER_S, patiently
@@ -62,7 +62,7 @@ def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[
 def list_held(paths: WorkerPaths, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the place and the entry of each file that a worker holds, those in categories included. The paths of symbolic links
     are appended to `links`."""
-    return list_jar(paths.jobs, f"workers/{paths.name}/jobs", links)
+    return list_jar(paths.jobs, jobs_place(paths.name), links)
 
 
 def list_jars(

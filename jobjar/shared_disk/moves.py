@@ -166,6 +166,34 @@ def _inode(path: str) -> int | None:
         os.close(descriptor)
 
 
+def rename_directory(
+    prepared: str, path: str, is_own: Callable[[], bool], source: int | None = None, target: int | None = None
+) -> bool:
+    """Rename a prepared directory to `path`, if nothing is there but an empty directory, which a killed process may have left.
+    `prepared` and `path` may be names in the open directories `source` and `target`.
+
+    Returns whether this directory has the name. Where the answer of the rename leaves that open, `is_own` looks what is there
+    now. Raises OSError.
+    """
+    for is_second in (False, True):
+        try:
+            patiently(lambda: os.rename(prepared, path, src_dir_fd=source, dst_dir_fd=target), path)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.ENOENT):
+                raise
+            # A rename that failed may have happened (NFS retransmits): believe what is there, not the error.
+            if is_own():
+                return True
+            if error.errno == errno.ENOENT:
+                raise
+            if is_second or error.errno == errno.ENOTDIR:
+                return False
+        with contextlib.suppress(OSError):  # some disks do not replace an empty directory
+            os.rmdir(path, dir_fd=target)
+    return False
+
+
 def move_under_own_name(source: str, destination: str) -> None:
     """`move` to a name that only this file ever gets. A placeholder there stands for a move of this same file, by another
     process or by one that was killed, so it may be replaced. Raises what `move` raises."""

@@ -140,13 +140,13 @@ def keep_trying(
     patience.troubles += 1
     limit_s = patience.limit_s if deadline_s is None else min(deadline_s, patience.limit_s)
     started = time.monotonic()
-    pause_s, tries, is_told = _FIRST_PAUSE_S, 1, False
+    pause_s, tries, is_logged = _FIRST_PAUSE_S, 1, False
     while True:
         waited_s = time.monotonic() - started
         if waited_s >= limit_s or (tries > _HURRIED_TRIES and not patience.may_wait()):
             raise error
-        if waited_s > FLICKER_S and not is_told:
-            is_told = True
+        if waited_s > FLICKER_S and not is_logged:
+            is_logged = True
             patience.log(f"{path}: {error.strerror}; waiting for the disk, up to {limit_s:g} s")
         time.sleep(min(pause_s, limit_s - waited_s))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -161,6 +161,6 @@ def keep_trying(
                 raise
             error = again
         else:
-            if is_told:
+            if is_logged:
                 patience.log(f"{path}: the disk can be used again")
             return result

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobjar.access.access import may_run, name_of
+from jobjar.access.access import may_run
 from jobjar.access.refusals import explain_file
 from jobjar.attempts.ahead import may_be_taken_ahead
 from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
@@ -33,8 +33,8 @@ from jobjar.attempts.passed_over import (
     pass_over,
     why_not_moved,
 )
-from jobjar.attempts.throttle import is_closed
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
 from jobjar.job_file.names import carried_id, id_in_name, new_id, oddity_in_name
 from jobjar.journal.append import moved_entry
@@ -44,9 +44,17 @@ from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_num
 from jobjar.ledger.by_hand import arrival_entry
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
-from jobjar.shared_disk.files import disk_time, is_directory, is_job_file, look, make_directory, read_file, rename
+from jobjar.shared_disk.files import (
+    disk_time,
+    is_directory,
+    is_job_file,
+    look,
+    make_directory,
+    read_file,
+    read_status,
+    rename,
+)
 from jobjar.shared_disk.moves import move, move_to_free_name, move_to_own
-from jobjar.shared_disk.patience import patiently
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
@@ -60,7 +68,7 @@ _TRIES, _TURN_S = 256, 0.1
 
 def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> ClaimedJob | None:
     """Claim the next job. Returns None if there is none, or if the search has taken long enough. In the second case
-    `proposals.has_more` is true, and the next call goes on.
+    `claimer.has_more` is true, and the next call goes on.
 
     `now` is the disk's time. A job with bad attributes goes to limbo, and the next one is tried. A job that this claimer
     cannot have now is passed over for a while.
@@ -68,8 +76,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     """
     # A file's time may show a move that this ledger does not know. Only another home can have made it; its journal explains it.
     # The same can happen for a moment after a rotation: the processes of this home do not all append to one journal then.
-    proposals = claimer.proposals
-    proposals.has_more = False
+    claimer.has_more = False
     gone, until = 0, time.monotonic() + _TURN_S
     looks_first, may_be_stale = claimer.jar.ledger_home.has_other_homes or claimer.jar.journal.changed_lately(), True
     for tries in range(_TRIES):
@@ -90,13 +97,13 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
                 renew(claimer, now, everything=True)
                 continue
         if claimer.is_ahead and not may_be_taken_ahead(claimer, candidate, now):
-            proposals.tried -= 1  # the next call proposes it again
+            claimer.proposals.put_back()  # the next call proposes it again
             return None
         claimed = _claim_within_limits(claimer, candidate, now, warn)
         if claimed is not None:
             claimer.claims += 1
             return claimed
-    proposals.has_more = True
+    claimer.has_more = True
     return None
 
 
@@ -112,7 +119,7 @@ def _claim_within_limits(
         pass_over(claimer, candidate, time.monotonic() - started)
         return None
     batch = batch_of(claimer, candidate) if looks_at_file else candidate.batch
-    is_to_wait = batch != candidate.batch and is_closed(claimer, candidate.category, batch, now)
+    is_to_wait = batch != candidate.batch and claimer.closed_batches.has(candidate.category, batch, now)
     tokens = None if is_to_wait else claimer.tokens.take(candidate.category, batch)
     if tokens is None:
         if batch != candidate.batch:  # else the ledger knows the batch, and leaves the job out by itself
@@ -124,10 +131,10 @@ def _claim_within_limits(
         claimed = claim(claimer, candidate, warn, tokens)
     except Refused as refusal:
         if refusal.is_of_category:
-            claimer.proposals.closed_categories.add(candidate.category, time.monotonic() - started)
-            claimer.refusals.tell(f"unclaimed/{candidate.category}", refusal.reason, warn)
+            claimer.passed_over.categories.add(candidate.category, time.monotonic() - started)
+            claimer.refusals.log_once(f"unclaimed/{candidate.category}", refusal.reason, warn)
         else:
-            claimer.refusals.tell(candidate.place, refusal.reason, warn)
+            claimer.refusals.log_once(candidate.place, refusal.reason, warn)
             pass_over(claimer, candidate, time.monotonic() - started)
         return None
     finally:
@@ -203,7 +210,7 @@ def _claim(
         return None
     try:
         name, path = _move_to_worker(claimer, source, candidate)
-        status = patiently(lambda: os.lstat(path), path)
+        status = read_status(path)
     except FileNotFoundError:
         claimer.lost_tries += 1
         claimer.proposals.missing.append(candidate)
@@ -323,7 +330,7 @@ def _record_claim(
         place=place,
         category=candidate.category,
         priority=candidate.priority,
-        submitter=candidate.submitter or name_of(status.st_uid),
+        submitter=candidate.submitter or login_of(status.st_uid),
         attempt=attempt,
         move_number=entry["number"],
         retries=_first_given(in_file.get("retries"), candidate.retries, settings.retries),
@@ -335,7 +342,7 @@ def _record_claim(
         batch=in_file.get("batch", candidate.batch),
         seed=in_file.get("seed", candidate.seed),
         inode=status.st_ino if not claimer.jar.ledger_home.has_other_homes else 0,
-        copies_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
+        pipes_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
     )
 
@@ -366,7 +373,7 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     """Move a job that must not run into limbo, and journal the reason, which the report shows."""
     name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
     path = f"{claimer.jar.layout.limbo}/{name}"
-    status = patiently(lambda: os.lstat(path), path)
+    status = read_status(path)
     uid = candidate.uid or new_id()
     entries, candidate = _arrival(candidate, uid, True)
     entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")

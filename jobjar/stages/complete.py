@@ -8,7 +8,6 @@ commit. If the file is gone and the journals show that the job was taken back, t
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Container, Sequence
 
@@ -40,10 +39,10 @@ from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.ask_claiming import is_decided_by
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
-from jobjar.shared_disk.files import disk_time, is_taken_away, look, make_directory, remove_file
+from jobjar.shared_disk.files import disk_time, is_gone, look, make_directory, read_status, remove_file
 from jobjar.shared_disk.listing import list_held
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.patience import is_transient, patience, patiently
+from jobjar.shared_disk.patience import is_transient, patience
 from jobjar.shared_disk.placeholder import is_own, read_placeholder
 
 _RETRY_PAUSE_S = 1.0
@@ -90,7 +89,7 @@ def complete(
 ) -> bool:
     """End an attempt as `verdict` says. Returns whether this worker still held the job.
 
-    The entries `before` and those of the end (`end.told`) are journaled in one write with `ended`. With `is_next_near` a move
+    The entries `before` and those of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move
     to completed is journaled in one write with what the worker journals next.
 
     While the disk refuses (full, read-only), this waits as long as `may_wait()`. If that ends, the job stays with this worker
@@ -104,13 +103,13 @@ def complete(
     notes: list[str] = []
     is_elsewhere = False
 
-    is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_taken_away(job.path)
+    is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_gone(job.path, is_patient=False)
     if is_away and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
         journal_loss(claimer, job, ended, may_wait, warn)
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, *end.told, ended], durable)
+        claimer.jar.journal.append([*before, *end.entries, ended], durable)
 
     def move_job() -> None:
         nonlocal end, verdict, is_elsewhere
@@ -258,7 +257,7 @@ def _moved_entry(
     job: ClaimedJob, verdict: Verdict, by: str, path: str, place: str, notes: list[str] | None = None
 ) -> Entry:
     try:
-        status = patiently(lambda: os.lstat(path), path)
+        status = read_status(path)
         moved_at = disk_time(status)
         if notes is not None and job.inode not in (0, status.st_ino):
             notes[:] = ["its file was replaced while it ran"]

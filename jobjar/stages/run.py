@@ -90,7 +90,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             with contextlib.suppress(OSError):  # tried again at its end
                 place.name_output()
             _journal_start(claimer, job, pid, pid_started, warn)
-            monitor.wait()
+            monitor.schedule_look()
             look = partial(_journal_progress, claimer, job, place, monitor, started)
             cause, ended = _wait_for_end(claimer, job, waiter, started, watch, look)
     finally:
@@ -131,7 +131,7 @@ def clear_plain(
     if warnings:
         about = job.uid, job.attempt, places.claimer.paths.name, places.claimer.worker_id
         entries.append(attempt_entry("warned", *about, warnings=warnings))
-    return end._replace(output_file=output_file, told=tuple(entries)) if output_file or entries else end
+    return end._replace(output_file=output_file, entries=tuple(entries)) if output_file or entries else end
 
 
 def end_of_process(

@@ -10,13 +10,11 @@ recovery on this node removes (recovery/tidy.py).
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import time
 from collections.abc import Sequence
 
-from jobjar.attempts.claimed_links import target_in_claimed
+from jobjar.attempts.claimed_links import link_worker
 from jobjar.errors import NameTaken, WorkerFailed
 from jobjar.host import login
 from jobjar.jar import Jar
@@ -27,8 +25,8 @@ from jobjar.recovery.recover import set_aside
 from jobjar.roster import read_worker
 from jobjar.settings.layers import heartbeat_interval_s
 from jobjar.shared_disk.creating import temporary_path
-from jobjar.shared_disk.files import look, make_directory, rename, replace_file
-from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.files import look, make_directory, replace_file
+from jobjar.shared_disk.moves import rename_directory
 from jobjar.shared_disk.trees import remove_tree
 from jobjar.version import VERSION
 
@@ -85,7 +83,7 @@ def make_worker_directory(
         "heartbeat_time_s": heartbeat_interval_s(jar.settings),
     }
     try:
-        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.spent_links):
+        for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
         text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
@@ -95,9 +93,7 @@ def make_worker_directory(
         with contextlib.suppress(OSError):
             remove_tree(prepared.path)
         raise
-    alias, target = jar.layout.claimed_alias(paths.name), target_in_claimed(jar.layout, paths.jobs)
-    with contextlib.suppress(FileExistsError):  # a predecessor's link, which leads to the same directory
-        patiently(lambda: os.symlink(target, alias), alias)
+    link_worker(jar.layout, paths)
     # The entry comes after the directory: recovery finds the worker by its directory, and journals its end.
     jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
 
@@ -109,11 +105,9 @@ def _set_predecessor_aside(jar: Jar, paths: WorkerPaths) -> None:
 
 
 def _take_name(jar: Jar, prepared: WorkerPaths, paths: WorkerPaths, worker_id: str) -> None:
-    try:
-        rename(prepared.path, paths.path)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
+    def is_own() -> bool:
         now = read_worker(jar.layout, paths.name)
-        if now is None or now.worker_id != worker_id:  # a rename that failed may have happened
-            raise NameTaken(name=paths.name) from error
+        return now is not None and now.worker_id == worker_id
+
+    if not rename_directory(prepared.path, paths.path, is_own):
+        raise NameTaken(name=paths.name)

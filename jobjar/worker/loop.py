@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
-from collections.abc import Callable, Container
+from collections.abc import Callable
 
 from jobjar import control, roster
-from jobjar.access.refusals import Refusals
-from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, KILLED, AttemptEnd, ClaimedJob, Claimer, describe_end
-from jobjar.attempts.candidates import refresh
-from jobjar.attempts.claimed_links import remove_spent_links
-from jobjar.attempts.own_file import hold_file, let_file_go
-from jobjar.attempts.verdict import Verdict, count_failures, decide
+from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
+from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
+from jobjar.attempts.own_file import hold_file
 from jobjar.attempts.workplace import Workplaces
-from jobjar.described.juggle import Juggler
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
+from jobjar.described.lifecycle import Services
+from jobjar.described.overlap import Overlap
+from jobjar.errors import CannotUseJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.liveness import this_process
 from jobjar.processes.session import adopt_orphans
 from jobjar.recovery.lease import Leases
 from jobjar.roster import journal_end
-from jobjar.shared_disk.files import is_taken_away
+from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
-from jobjar.stages.complete import complete, give_back_unrun, return_strays
+from jobjar.stages.complete import return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.worker.after_failure import (
     LEAVING,
@@ -42,11 +39,15 @@ from jobjar.worker.after_failure import (
     is_own_place,
 )
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
+from jobjar.worker.ends import Ends
 from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
+from jobjar.worker.more_jobs import MoreJobs
 from jobjar.worker.next_job import ClaimGivenUp, NextJob, asked_categories
 from jobjar.worker.preload import load_what_may_be_needed
 from jobjar.worker.pulse import Pulse, sync_journal
+from jobjar.worker.trouble import REFUSALS, Trouble
+from jobjar.worker.watch import AttemptWatch
 
 # The results of one turn.
 RAN = "ran"
@@ -76,7 +77,6 @@ class Worker:
         self.jar = jar
         self.log = self.jar.log = log
         self._worker_log = worker_log
-        self._log_later = worker_log.write_later if worker_log is not None else log
         self.identity = this_process()
         # A fresh worker in a predecessor's place keeps its name and id: to everybody else it is the same worker.
         self._has_place = predecessor is not None and is_own_place(
@@ -91,17 +91,17 @@ class Worker:
         self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
-        self.interval_s = jar.settings.poll_time_s
         self._pulse = Pulse(jar, self.paths, log)
         asked = [jar.layout.category_directory(category) for category in self.claimer.categories]
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
         self._places: Workplaces | None = None
-        self._refusals = Refusals()
-        self._has_strays = self._has_place
-        self._juggler: Juggler | None = None
-        self._is_unfit = False
+        self._trouble = Trouble(self.claimer, log, has_strays=self._has_place)
+        self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
+        log_later = worker_log.write_later if worker_log is not None else log
+        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, self._watch.may_wait, self.log, log_later)
+        self._overlap: Overlap | None = None
 
     # Beginning and end
 
@@ -136,22 +136,21 @@ class Worker:
     def finish(self, reason: str) -> None:
         """End the worker. Its directory stays, and records that it ended, and why."""
         self._pulse.stop()
-        if self._juggler is not None:
-            self._juggler.close()
+        if self._overlap is not None:
+            self._overlap.close()
         if self._places is not None:
-            self._remove_leavings()
+            self._clean_up()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
-            with contextlib.suppress(OSError):
-                os.unlink(self.jar.layout.claimed_alias(self.name))
+            unlink_worker(self.jar.layout, self.name)
         try:
             state = roster.read_worker(self.jar.layout, self.name)
             if state is not None:
-                journal_end(self.jar, state, round(self.disk_now(), 6), reason)
+                journal_end(self.jar, state, round(self._pulse.disk_now(), 6), reason)
         except OSError as error:
             self.log(f"the end of this worker could not be recorded: {error.strerror}")
         # Two paths are checked, because a removal may still be under way.
-        if is_taken_away(self.paths.jobs) or is_taken_away(self.paths.identity_file):
+        if is_gone(self.paths.jobs, is_patient=False) or is_gone(self.paths.identity_file, is_patient=False):
             self.log(f"its directory {self.paths.path} was moved or removed, so that nobody would know it any more")
         sync_journal(self.jar.journal)
         self.log(f"claimed {self.claimer.claims} jobs, and {self.claimer.lost_tries} times found one gone")
@@ -180,7 +179,7 @@ class Worker:
                         spread_s(self.jar.settings.pause_time_s), for_jobs=result == IDLE, is_paused=result == PAUSED
                     )
             except OSError as error:
-                self._refusals.tell_error(error, self.log)
+                self._trouble.log_once(error)
                 self._listener.pause()
 
     def step(self) -> str:
@@ -188,14 +187,14 @@ class Worker:
         logged once."""
         try:
             result = self._turn()
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.log_refusal(error)
+        except REFUSALS as error:
+            self._trouble.log_refusal(error)
             return REFUSED
         except ImportError as error:
-            self.note_unfit(error)
+            self._trouble.note_unfit(error)
             return LEAVING
         if result in (RAN, IDLE, LOOKING):
-            self._refusals.end_all(self.log)
+            self._trouble.end()
         return result
 
     def _turn(self) -> str:
@@ -207,78 +206,66 @@ class Worker:
             return STOPPED
         if paused:
             sync_journal(self.jar.journal)
-            self._remove_leavings()
+            self._clean_up()
             self._next_job.keep_up()
             return PAUSED
         if self._failures.order == RESTING:
-            self._failures.begin_pause(self.paths, self.disk_now(), self.log)
-            self._remove_leavings()
+            self._failures.begin_pause(self.paths, self._pulse.disk_now(), self.log)
+            self._clean_up()
             return RESTING if self._failures.left_s() > 0 else RESTARTING
-        if self._has_strays:
-            return_strays(self.claimer, self.log)
-            self._has_strays = False
+        self._trouble.return_strays()
         try:
             job = self._next_job.claim()
         except ClaimGivenUp:
             return ENDED
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            if not is_taken_away(self.paths.jobs):
+        except REFUSALS as error:
+            if not is_gone(self.paths.jobs, is_patient=False):
                 raise
             self.log(f"{error}")
             return LEAVING
         if job is None:
-            if is_taken_away(self.paths.jobs):
+            if is_gone(self.paths.jobs, is_patient=False):
                 return LEAVING
             if self._next_job.has_more:
                 return LOOKING
-            self._remove_leavings()
+            self._clean_up()
             return_strays(self.claimer, self.log)
             return IDLE
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
         """Run one claimed job and end its attempt. A described job runs together with those that come meanwhile."""
-        if job.kind == DESCRIBED:
-            self._juggler = self._juggler or Juggler(self)
-            rest = self._juggler.juggle(job)
-            return self._after_work() if rest is None else self._work(rest)
+        while job.kind == DESCRIBED:
+            self._overlap = self._overlap or self._make_overlap()
+            rest = self._overlap.run(job)
+            if rest is None:
+                return self._after_work()
+            job = rest
         self._listener.signals.hear_children(False)
         if job.retries:
             hold_file(self.claimer, job)
         try:
-            end = run_attempt(self.places, job, self, self.log)
+            end = run_attempt(self.places, job, self._watch, self.log)
         except (CannotUseJar, ImportError) as error:
-            self.give_back(job, str(error))
+            self._ends.give_back(job, str(error))
             raise
-        now = self.disk_now()
-        verdict = decide(job, end, self.failures_before(job, end), now)
-        held = complete(self.claimer, job, end, verdict, now, self.may_wait, self.log, is_next_near=True)
-        let_file_go(self.claimer, job)
-        self.log_end(job, end, verdict, held)
+        self._ends.conclude(job, end)
         return self._after_work()
 
-    def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
-        """Log how an attempt ended, and count a failure, after which this worker may have to leave."""
-        if held and end.outcome != INTERRUPTED:
-            self._log_later(
-                f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}"
-            )
-        elif held and end.message:
-            self.log(f"{job.name}: {end.message}")
-        if held:
-            self._failures.note(job.kind, end.outcome)
+    def _make_overlap(self) -> Overlap:
+        services = Services(self.claimer, self.places, self._ends, self._pulse.disk_now, self.log)
+        more = MoreJobs(self.claimer, self._next_job, self._listener, self._trouble, self._may_go_on)
+        return Overlap(services, self._watch, more, self._trouble)
+
+    def _may_go_on(self) -> bool:
+        self._pulse.beat()
+        return self._after_work() == RAN
 
     def _after_work(self) -> str:
         if self.is_told_to_end():
             return ENDED
         self.places.remove_kept()
-        return LEAVING if self._is_unfit else self._failures.order or RAN
-
-    def note_unfit(self, error: ImportError) -> str:
-        self._is_unfit = True
-        message = f"its worker's software was moved or changed while it ran ({error})"
-        self.log(f"{message}; the worker leaves: start another one")
-        return message
+        return LEAVING if self._trouble.is_unfit else self._failures.order or RAN
 
     def begin_afresh(self, is_logging: bool) -> str:
         """Let a fresh worker take this one's place in this process. Returns only if none is to, or can: the reason to end."""
@@ -295,67 +282,16 @@ class Worker:
         if self._worker_log is not None:
             self._worker_log.flush()
 
-    def may_wait(self) -> bool:
-        """Whether to go on waiting while the disk refuses."""
-        self._pulse.beat()
-        self._flush_log()
-        return not self.is_told_to_end()
-
-    def give_back(self, job: ClaimedJob, why: str) -> None:
-        let_file_go(self.claimer, job)
-        give_back_unrun(self.claimer, job, why, self.disk_now(), self.may_wait, self.log)
-
-    def _remove_leavings(self) -> None:
-        """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and spent links."""
+    def _clean_up(self) -> None:
+        """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and discarded links."""
         if self._places is not None:
             self._places.discard_spares()
-        remove_spent_links(self.claimer)
-
-    def failures_before(self, job: ClaimedJob, end: AttemptEnd) -> int:
-        return count_failures(self.jar, job, end)
-
-    # The protocols Host (described/lifecycle.py) and JugglingHost (described/juggle.py): what juggling needs of a worker
-
-    def disk_now(self) -> float:
-        return self._pulse.disk_now()
+        remove_discarded_links(self.claimer)
 
     @property
     def places(self) -> Workplaces:
         assert self._places is not None, "it was started"
         return self._places
-
-    def claim_another(self, held: Container[str], is_ahead: bool) -> ClaimedJob | None:
-        self._pulse.beat()
-        if self._after_work() != RAN or self._listener.is_told_to_stop() or any(self._listener.control_files.look()):
-            return None
-        try:
-            if self._has_strays:
-                return_strays(self.claimer, self.log, held)
-                self._has_strays = False
-            self.claimer.is_ahead = is_ahead
-            job = self._next_job.claim()
-        except ClaimGivenUp:
-            return None
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
-            self.log_refusal(error)
-            return None
-        finally:
-            self.claimer.is_ahead = False
-        self._refusals.end_all(self.log)
-        return job
-
-    def log_refusal(self, error: Exception) -> None:
-        # A failed claim may have left a file in jobs/. Give it back before the next claim, which judges its rename by the files
-        # there.
-        self._has_strays = True
-        self._refusals.tell_error(error, self.log)
-
-    def arrivals(self) -> list[int]:
-        self._listener.arrivals.watch()
-        return self._listener.arrivals.descriptors()
-
-    def has_arrivals(self) -> bool:
-        return self._listener.arrivals.any()
 
     # Sleeping and being woken
 
@@ -369,32 +305,10 @@ class Worker:
         def may_claim() -> bool:
             self._pulse.beat()
             if not self.jar.ledger_home.has_other_homes:  # a look at the journal is an operation of the file server
-                self.jar.mirror(after_s=self.interval_s)
+                self.jar.mirror(after_s=self.jar.settings.poll_time_s)
             return for_jobs and (self._leases.take_back_expired() or self._next_job.may_go_on())
 
         self._listener.sleep(seconds, is_paused, for_jobs, may_claim)
-
-    # The protocol Watch (attempts/attempt.py): what ends a running attempt early
-
-    def between_pieces(self) -> None:
-        refresh(self.claimer, self.disk_now())
-
-    def descriptors(self) -> list[int]:
-        return self._listener.descriptors()
-
-    def take_wake(self) -> bool:
-        return self._listener.take_wake()
-
-    def reason(self, job: ClaimedJob) -> str | None:
-        self.take_wake()
-        self._pulse.beat()
-        self._flush_log()
-        self.jar.mirror(after_s=self.interval_s, with_others=True)
-        if self.is_told_to_end():
-            return INTERRUPTED
-        if self._listener.control_files.take_kill_request(job.uid, job.name):
-            return KILLED
-        return self._leases.check_held(job)
 
     def is_told_to_end(self) -> bool:
         return self._listener.is_told_to_end()

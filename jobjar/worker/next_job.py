@@ -82,7 +82,7 @@ class NextJob:
     @property
     def has_more(self) -> bool:
         """Whether the last claim found nothing and stopped before it had tried all jobs."""
-        return self._claimer.proposals.has_more or self._has_more_to_scan
+        return self._claimer.has_more or self._has_more_to_scan
 
     def claim(self) -> ClaimedJob | None:
         """Claim the next job. Scans the directories if the ledger knows of none, and from time to time anyway. Raises
@@ -172,7 +172,7 @@ class NextJob:
             status = look(self._jar.layout.category_directory(category))
             if not category or status is None:
                 raise
-            refusals.tell(place, explain_directory(status, refusals.user.name), self._say)
+            refusals.log_once(place, explain_directory(status, refusals.user.name), self._say)
             return False
         refusals.end(place)
         return has_more
@@ -214,7 +214,7 @@ class NextJob:
 
     def until_due_s(self) -> float:
         """Seconds until a delayed job may be claimed, or until a job that was passed over may be tried again."""
-        passed_over = self._claimer.proposals.passed_over
+        passed_over = self._claimer.passed_over.jobs
         look_again_s = max(passed_over.next_end_s(), self._scan_took_s / _SCAN_SHARE) if passed_over else float("inf")
         with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self._jar.ledger.writing() as connection:
             due = next_due(connection, self._claimer.categories, self._disk_now())

@@ -1,7 +1,7 @@
 """Load at its start what a worker may need later: its software may be moved or upgraded while it runs.
 
 The modules that fetch by http(s) (fsspec, aiohttp) are not loaded here: they are large, and few jobs need them. If they cannot
-be loaded later, the job goes back and the worker leaves (described/juggle.py). Reads the package; writes nothing.
+be loaded later, the job goes back and the worker leaves (described/overlap.py). Reads the package; writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROOMS = (
 )
 _MODULES = (
     *(
-        "jobjar.described.juggle",
+        "jobjar.described.overlap",
         "jobjar.recovery.recover",
         "jobjar.job_file.description",
         "portalocker",

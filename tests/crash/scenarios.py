@@ -17,7 +17,7 @@ from jobjar.batches import commands as batch
 from jobjar.batches.commands import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
-from jobjar.described import juggle as juggle
+from jobjar.described import overlap as overlap
 from jobjar.errors import LedgerUnavailable
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.description import storage_category

@@ -30,15 +30,15 @@ def a_jar_with_a_past(case: Case) -> None:
 
 
 def after_the_next_night(case: Case) -> None:
-    """The role that a killed night kept is an hour old by then; what the night did not do is done, and leaves no crumbs."""
-    role = case.home / "ledger" / "archiving"
-    if role.exists():
-        os.utime(role, (time.time() - 3600,) * 2)
+    """The lock that a killed night kept is an hour old by then; what the night did not do is done, and leaves no crumbs."""
+    lock = case.home / "ledger" / "archiving"
+    if lock.exists():
+        os.utime(lock, (time.time() - 3600,) * 2)
     assert case.do("nightly").result == []
     assert case.do("check").result == []
     assert case.do("nightly").result == []
     ledger = case.home / "ledger"
-    assert not role.exists()
+    assert not lock.exists()
     assert [path.name for path in ledger.rglob("*.new*")] == []
     assert len(list((ledger / "copies").iterdir())) == 1
     keys = [path.name.split(".jsonl")[0].removesuffix(".gz") for path in (ledger / "journals").glob("*.jsonl")]

@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from jobjar.errors import BadArchive, CannotFetch, CannotInstall
-from jobjar.fetching.copies import BetweenPieces, nothing
-from jobjar.fetching.places import LocalFile
+from jobjar.fetching.copying import BetweenPieces, nothing
+from jobjar.fetching.origins import LocalFile
 from jobjar.fetching.sources import Cache, sum_of_source
 from jobjar.job_file.description import Source, parse_source
 from jobjar.liveness import this_process

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.errors import CannotFetch
-from jobjar.fetching import places, sources
+from jobjar.fetching import origins, sources
 from jobjar.fetching.sources import Cache, fetch
 from jobjar.host import node_name
 from jobjar.job_file.description import Source, parse_source
@@ -189,7 +189,7 @@ def test_a_password_in_an_address_is_not_told(served: Server, tmp_path: Path) ->
 
 def test_a_host_that_looks_like_an_option_never_reaches_ssh() -> None:
     with pytest.raises(CannotFetch, match="not an absolute path"):
-        places.find_place("-oProxyCommand=touch${IFS}x:/etc/passwd")
+        origins.find_origin("-oProxyCommand=touch${IFS}x:/etc/passwd")
 
 
 def test_a_disk_that_refuses_is_an_oserror_and_leaves_nothing(served: Server, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monke
         return write(sink, chunk)
 
     monkeypatch.setattr(sources.Sink, "write", write_and_change)
-    monkeypatch.setattr(places, "_CHUNK", 1 << 21)
+    monkeypatch.setattr(origins, "_CHUNK", 1 << 21)
     assert_not_fetched(str(data), tmp_path, "changed while it was read")
 
 
@@ -317,7 +317,7 @@ def test_no_clock_of_this_node_says_how_old_a_file_of_a_network_disk_is(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").write_bytes(CONTENT)
-    monkeypatch.setattr(places, "_is_on_local_disk", lambda path, disk: False)
+    monkeypatch.setattr(origins, "_is_on_local_disk", lambda path, disk: False)
     monkeypatch.setattr("time.time", lambda: LONG_AGO)
     assert sources.sum_of_source(parse_source(f"{tmp_path}/data"), cache) == sums(CONTENT)[1]
     assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
@@ -340,7 +340,7 @@ def test_a_path_of_a_network_disk_is_kept_and_one_of_a_local_disk_is_not(
     assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
     assert os.listdir(cache.path + "/files") == []
     # Told that the disk is a network one, which this machine need not have.
-    monkeypatch.setattr(places, "_is_on_local_disk", lambda path, disk: False)
+    monkeypatch.setattr(origins, "_is_on_local_disk", lambda path, disk: False)
     wait_until_kept(f"{tmp_path}/data", tmp_path / "taken", cache)
     assert take(f"{tmp_path}/data", tmp_path / "taken", cache) == CONTENT
     assert len(os.listdir(cache.path + "/files")) == 1
@@ -400,7 +400,7 @@ def test_a_fetch_that_is_killed_leaves_no_file_of_the_real_name(tmp_path: Path) 
     with subprocess.Popen(words) as process:
         (tmp_path / "gate").read_bytes()  # it has written a part
         process.send_signal(signal.SIGKILL)
-    assert [path.name.startswith(".fetch.") for path in (tmp_path / "out").iterdir()] == [True]
+    assert [path.name.startswith(".jobjar.") for path in (tmp_path / "out").iterdir()] == [True]
 
 
 def test_the_libraries_for_http_are_loaded_only_where_something_is_fetched_by_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageTaken
-from jobjar.fetching import copies
+from jobjar.fetching import copying
 from jobjar.host import node_name
 from jobjar.publishing import storage
 from jobjar.publishing.outputs import OutputFile, list_outputs
@@ -265,7 +265,7 @@ def test_what_is_read_back_otherwise_than_written_gets_no_name(
     published: Published, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = published.add("a")
-    measure_stored = copies.measure_stored
+    measure_stored = copying.measure_stored
 
     def damage_and_measure(descriptor: int, *rest: Any) -> tuple[int, str]:
         os.pwrite(descriptor, b"?", 1000)

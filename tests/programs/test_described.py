@@ -1,4 +1,4 @@
-"""Described jobs, by a real worker: what goes wrong, polling, juggling, and what a person may do meanwhile.
+"""Described jobs, by a real worker: what goes wrong, polling, overlap, and what a person may do meanwhile.
 
 What the two documents that they come from say stands sentence by sentence in `test_contract.py` and `test_cycle.py`.
 """
@@ -629,7 +629,7 @@ def test_the_time_limit_is_of_run_and_poll_together(rig: Rig, tmp_path: Path) ->
     assert underway(rig) == []
 
 
-# Juggling, control
+# Overlap, control
 
 
 def test_while_one_job_runs_the_next_is_staged_in_and_the_last_is_staged_out(rig: Rig, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.rig import Rig
 def be_worker(rig: Rig, name: str, is_alive: bool) -> Claimer:
     """Somebody who claims, and who says that he is a dead worker of this node, or this process."""
     claimer = make_claimer(rig, name)
-    Path(claimer.paths.spent_links).mkdir()
+    Path(claimer.paths.discarded_links).mkdir()
     identity = this_process()._asdict() if is_alive else {**this_process()._asdict(), "boot_id": "an earlier one"}
     said = {**identity, "worker": name, "worker_id": claimer.worker_id, "process_started": identity["started"]}
     Path(claimer.paths.identity_file).write_text(json.dumps(said))
@@ -51,7 +51,7 @@ def test_a_recovery_that_comes_late_leaves_a_worker_of_the_same_name_alone(
     job_name = submit(dead.jar, describe_command("true"))
     claim(dead)
     os.mkdir(f"{dead.paths.scratch}/{job_name}")
-    os.symlink("away", f"{dead.paths.spent_links}/0")
+    os.symlink("away", f"{dead.paths.discarded_links}/0")
     state = read_worker(dead.jar.layout, name)
     assert state is not None
     successors: list[tuple[Claimer, ClaimedJob]] = []

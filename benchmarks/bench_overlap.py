@@ -45,16 +45,16 @@ def main() -> None:
     values = alternate(
         options.rounds,
         {
-            "juggled": lambda: measure_worker(options.directory, options.jobs, options.seconds, {}),
+            "overlapped": lambda: measure_worker(options.directory, options.jobs, options.seconds, {}),
             "in turn": lambda: measure_worker(options.directory, options.jobs, options.seconds, NOT_OVERLAPPING),
         },
     )
-    ratio = median_ratio(values["juggled"], values["in turn"])
+    ratio = median_ratio(values["overlapped"], values["in turn"])
     print_table(
         (f"{options.jobs} jobs", "seconds", "of in turn", "wanted"),
         [
             ("one stage after the other", spread(values["in turn"], "s"), "1", ""),
-            ("juggled", spread(values["juggled"], "s"), f"{ratio:.3f}", verdict(ratio, WANTED, False)),
+            ("overlapped", spread(values["overlapped"], "s"), f"{ratio:.3f}", verdict(ratio, WANTED, False)),
         ],
     )
 

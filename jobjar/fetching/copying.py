@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import re
 import stat
 from collections.abc import Callable
 
-from jobjar.host import node_name
-from jobjar.liveness import MARK, mark
+from jobjar.liveness import MARK
+from jobjar.shared_disk.creating import temporary_of_nodes, temporary_path_of_node
 from jobjar.shared_disk.files import write_all
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.patience import patiently
@@ -27,8 +26,8 @@ LOOKS_S = 0.2
 _CHUNK_BYTES = 1 << 20
 # No copy takes that long. Its age is the only sign that a process of another node has left a copy.
 _FORGOTTEN_S = 86400.0
-_TEMPORARY = re.compile(rf"\.jobjar\.(.+)\.{MARK}\.[0-9]+\.new")
-_counter = itertools.count(1)
+_BEGINNING = ".jobjar"
+_TEMPORARY = re.compile(rf"\.jobjar\.(.+)\.{MARK}\.[0-9a-f]+\.new")
 
 
 def nothing() -> None:
@@ -36,8 +35,8 @@ def nothing() -> None:
 
 
 def temporary_name() -> str:
-    """A name for a half copy, which no other call on any node returns. Its length is bounded, whatever the file's name is."""
-    return f".jobjar.{node_name()[:64]}.{mark()}.{next(_counter)}.new"
+    """A name for a half copy, which no other call on any node returns. It is short, whatever the file's name is."""
+    return temporary_path_of_node(_BEGINNING)
 
 
 def is_temporary_name(name: str) -> bool:
@@ -47,7 +46,7 @@ def is_temporary_name(name: str) -> bool:
 def sweep(directory: str) -> list[str]:
     """Remove half copies from a directory: those of this node's dead processes, and those of other nodes that are a day old by
     the disk's clock. Returns their names. Raises OSError."""
-    removed = remove_leftovers(directory, rf"\.jobjar\.{re.escape(node_name()[:64])}\.{MARK}\.[0-9]+\.new")
+    removed = remove_leftovers(directory, re.escape(_BEGINNING) + temporary_of_nodes())
     found = [name for name in os.listdir(directory) if is_temporary_name(name)]
     if found:
         # The directory's last change is earlier than now, so no file is taken for older than it is.

@@ -1,6 +1,6 @@
-"""The places that files are fetched from: a path of this node, an http(s) address, a path of another host (remote.py).
+"""The origins that files are fetched from: a path of this node, an http(s) address, a path of another host (remote.py).
 
-A place is opened, shows signs of its content (size, times, ETag) before that is read, and copies the content. Writes nothing
+An origin is opened, shows signs of its content (size, times, ETag) before that is read, and copies the content. Writes nothing
 itself.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from jobjar.access.refusals import explain_reason
 from jobjar.errors import CannotFetch
-from jobjar.fetching.copies import BetweenPieces, nothing
+from jobjar.fetching.copying import BetweenPieces, nothing
 from jobjar.fetching.remote import (
     SETTLED_S as SETTLED_S,
     FileOfHost,
@@ -37,7 +37,7 @@ _HOST_PATH = re.compile(
 
 
 class FileWriter:
-    """A Writer to an open file. `failure` is an error of that file, not of the place that the bytes come from."""
+    """A Writer to an open file. `failure` is an error of that file, not of the origin that the bytes come from."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -58,11 +58,11 @@ class FileWriter:
         """Called with bytes after they were written. For subclasses."""
 
 
-class Place(Protocol):
+class Origin(Protocol):
     """One file somewhere. `open` is called first. All methods may raise CannotFetch."""
 
     # Whether the node's cache is used: a copy from a local disk costs the same as one from the cache.
-    is_far: bool
+    is_remote: bool
     is_runnable: bool
 
     def open(self) -> None: ...
@@ -112,8 +112,8 @@ def _is_this_node(host: str) -> bool:
     return name in ("localhost", own, own.partition(".")[0])
 
 
-def find_place(location: str, between_pieces: BetweenPieces = nothing) -> Place:
-    """The place of a location. `between_pieces` is called between pieces of its content, and while this waits for it; an
+def find_origin(location: str, between_pieces: BetweenPieces = nothing) -> Origin:
+    """The origin that a location names. `between_pieces` is called between pieces of its content, and while this waits for it; an
     exception from it ends the work. Raises CannotFetch."""
     path = local_path(location)
     if path is not None:
@@ -143,7 +143,7 @@ class LocalFile:
         self._location = location
         self._descriptor = -1
         self.is_runnable = False
-        self.is_far = False
+        self.is_remote = False
 
     def _refuse(self, reason: str | None) -> CannotFetch:
         where = "" if self._location == self.path else f"{self.path}: "
@@ -161,14 +161,14 @@ class LocalFile:
             kind = "a directory" if stat.S_ISDIR(self._status.st_mode) else "not a regular file"
             raise self._refuse(f"it is {kind}")
         self.is_runnable = bool(self._status.st_mode & 0o100)
-        self.is_far = not _is_on_local_disk(self.path, self._status.st_dev)
+        self.is_remote = not _is_on_local_disk(self.path, self._status.st_dev)
 
     def shown(self) -> str | None:
         found = self._status
         return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
     def is_settled(self, made: os.stat_result | None) -> bool:
-        if not self.is_far:
+        if not self.is_remote:
             now = time.time()  # this node's kernel gives the file its times
         elif made is not None and made.st_dev == self._status.st_dev:
             now = made.st_ctime

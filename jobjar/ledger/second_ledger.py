@@ -26,7 +26,7 @@ _NAME = "beside"
 _SPARE_BYTES = 256 << 20
 
 
-class LedgerBeside:
+class SecondLedger:
     """What the journals say, and the directories if that is asked for. It is beside `ledger`, which is open."""
 
     def __init__(self, ledger: Ledger, beside: Ledger) -> None:
@@ -87,7 +87,7 @@ class LedgerBeside:
 
 
 @contextlib.contextmanager
-def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
+def open_second_ledger(ledger: Ledger) -> Iterator[SecondLedger]:
     """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
     beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
     if ledger.is_private or not _has_room(ledger.path):
@@ -97,7 +97,7 @@ def open_beside(ledger: Ledger) -> Iterator[LedgerBeside]:
         os.close(open_shared(path, os.O_RDWR))
     try:
         beside.open_new(path)
-        yield LedgerBeside(ledger, beside)
+        yield SecondLedger(ledger, beside)
     finally:
         beside.close()
         remove_database(path)

@@ -1,0 +1,74 @@
+"""End the attempts of a worker's jobs: what becomes of the job, its completion, the line in the log, the count of failures.
+
+stages/complete.py journals and moves; its words on crashes hold here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.own_file import let_file_go
+from jobjar.attempts.verdict import Verdict, count_failures, decide
+from jobjar.journal.read import Entry
+from jobjar.stages.complete import complete, give_back_unrun
+from jobjar.worker.after_failure import AfterFailure
+
+
+class Ends:
+    """The ends of the attempts of one worker. `disk_now` returns the disk's time. `may_wait` says whether to go on waiting while
+    the disk refuses. `log_later` is for lines that may be put off."""
+
+    def __init__(
+        self,
+        claimer: Claimer,
+        failures: AfterFailure,
+        disk_now: Callable[[], float],
+        may_wait: Callable[[], bool],
+        log: Callable[[str], None],
+        log_later: Callable[[str], None],
+    ) -> None:
+        self._claimer = claimer
+        self._failures = failures
+        self._disk_now = disk_now
+        self._may_wait = may_wait
+        self._log = log
+        self._log_later = log_later
+
+    def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict:
+        """What becomes of the job."""
+        return self._decide(job, end, self._disk_now())
+
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool:
+        """Journal the end and move the job on. The entries `before` are journaled with it. Returns whether the worker held the
+        job until then."""
+        held = complete(self._claimer, job, end, verdict, self._disk_now(), self._may_wait, self._log, before)
+        self._note(job, end, verdict, held)
+        return held
+
+    def conclude(self, job: ClaimedJob, end: AttemptEnd) -> None:
+        """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
+        now = self._disk_now()
+        verdict = self._decide(job, end, now)
+        held = complete(self._claimer, job, end, verdict, now, self._may_wait, self._log, is_next_near=True)
+        let_file_go(self._claimer, job)
+        self._note(job, end, verdict, held)
+
+    def give_back(self, job: ClaimedJob, why: str) -> None:
+        """Give a job back that was not run."""
+        let_file_go(self._claimer, job)
+        give_back_unrun(self._claimer, job, why, self._disk_now(), self._may_wait, self._log)
+
+    def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
+        return decide(job, end, count_failures(self._claimer.jar, job, end), now)
+
+    def _note(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
+        """Log how an attempt ended, and count a failure, after which the worker may have to leave."""
+        if held and end.outcome != INTERRUPTED:
+            self._log_later(
+                f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}"
+            )
+        elif held and end.message:
+            self._log(f"{job.name}: {end.message}")
+        if held:
+            self._failures.note(job.kind, end.outcome)

@@ -1,0 +1,58 @@
+"""What ends a worker's running attempts early, and what the worker does for itself while they run: beat, mirror, log.
+
+Reads orders and leases; takes a request to kill away. A crash here leaves what a crash of any worker leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobjar.attempts.attempt import INTERRUPTED, KILLED, ClaimedJob, Claimer
+from jobjar.attempts.candidates import refresh
+from jobjar.recovery.lease import Leases
+from jobjar.worker.listener import Listener
+from jobjar.worker.pulse import Pulse
+
+
+class AttemptWatch:
+    """The Watch (attempts/attempt.py) of a worker. `flush_log` writes the lines of its log that were put off."""
+
+    def __init__(
+        self, claimer: Claimer, pulse: Pulse, listener: Listener, leases: Leases, flush_log: Callable[[], None]
+    ) -> None:
+        self.interval_s = claimer.jar.settings.poll_time_s
+        self._claimer = claimer
+        self._pulse = pulse
+        self._listener = listener
+        self._leases = leases
+        self._flush_log = flush_log
+
+    def between_pieces(self) -> None:
+        refresh(self._claimer, self._pulse.disk_now())
+
+    def descriptors(self) -> list[int]:
+        return self._listener.descriptors()
+
+    def take_wake(self) -> bool:
+        """Read what woke the worker. Returns whether it may be a reason to end a job."""
+        return self._listener.take_wake()
+
+    def reason(self, job: ClaimedJob) -> str | None:
+        self.take_wake()
+        self._pulse.beat()
+        self._flush_log()
+        self._claimer.jar.mirror(after_s=self.interval_s, with_others=True)
+        if self.is_told_to_end():
+            return INTERRUPTED
+        if self._listener.control_files.take_kill_request(job.uid, job.name):
+            return KILLED
+        return self._leases.check_held(job)
+
+    def is_told_to_end(self) -> bool:
+        return self._listener.is_told_to_end()
+
+    def may_wait(self) -> bool:
+        """Whether to go on waiting while the disk refuses the end of a job."""
+        self._pulse.beat()
+        self._flush_log()
+        return not self.is_told_to_end()
