@@ -140,6 +140,17 @@ def test_no_error_is_caught_without_a_name(name: str) -> None:
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}, line {node.lineno}"
 
 
+def test_one_module_takes_locks_and_the_doctor_tries_them() -> None:
+    takers = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in ("flock", "lockf"))
+        or (isinstance(node, (ast.Import, ast.ImportFrom)) and "portalocker" in ast.unparse(node))
+    }
+    assert takers == {"jobjar.shared_disk.locks", "jobjar.doctor.peer"}
+
+
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.shared_disk.trees"))
 def test_only_one_room_removes_trees(name: str) -> None:
     """What a job left mounted in its directory would be removed by any other way: see jobjar/shared_disk/trees.py."""
