@@ -25,8 +25,6 @@ ROOMS = [
     *("library", "library_batches", ""),  # "" is jobjar itself
     "programs",
 ]
-# Where SQL is spoken outside of ledger/: to become less, never more.
-SQL_ELSEWHERE = {"jobjar.reports.status", "jobjar.reports.jobs"}
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
 
 
@@ -113,15 +111,14 @@ def test_only_programs_print_exit_or_read_the_command_line(name: str) -> None:
             assert node.attr not in ("argv", "exit"), f"{name}, line {node.lineno}"
 
 
-def test_sql_is_spoken_in_the_ledger_and_in_the_named_places_only() -> None:
+def test_sql_is_spoken_in_the_ledger_only() -> None:
     spoken = {
         name
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(SQL)
     }
-    assert {name for name in spoken if room(name) == "ledger"}
-    assert {name for name in spoken if room(name) != "ledger"} == SQL_ELSEWHERE
+    assert {room(name) for name in spoken} == {"ledger"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

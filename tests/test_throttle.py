@@ -13,7 +13,8 @@ from jobjar.attempts import throttle
 from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.verdict import Verdict
 from jobjar.ledger import ask_claiming
-from jobjar.ledger.ask_claiming import list_throttles, next_due
+from jobjar.ledger.ask_claiming import next_due
+from jobjar.ledger.ask_status import list_throttles
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
@@ -66,7 +67,7 @@ class Site:
     def throttles(self) -> list[tuple[str, float, int]]:
         """(batch, seconds until when, failures) of those that are throttled."""
         fill_ledger(self.claimer.jar.ledger)
-        rows = list_throttles(self.claimer.jar.ledger.connection)
+        rows = list_throttles(self.claimer.jar.ledger)
         return [(row.batch, round(row.until - self.began, 1), row.failures) for row in rows]
 
 
