@@ -148,6 +148,15 @@ def test_one_module_takes_locks_and_the_doctor_tries_them() -> None:
     assert takers == {"jobjar.shared_disk.locks", "jobjar.doctor.peer"}
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_what_keeps_a_process_from_its_ledger_is_caught_by_one_name(name: str) -> None:
+    both = {"LedgerBusy", "LedgerUnavailable"}
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, (ast.Tuple, ast.Call)):
+            named = {part.id for part in ast.iter_child_nodes(node) if isinstance(part, ast.Name)}
+            assert not both <= named, f"{name}, line {node.lineno}: LedgerError is both"
+
+
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.shared_disk.trees"))
 def test_only_one_room_removes_trees(name: str) -> None:
     """What a job left mounted in its directory would be removed by any other way: see jobjar/shared_disk/trees.py."""

@@ -54,9 +54,9 @@ class Site:
         """End a job's attempt; returns what was said."""
         assert job is not None
         said: list[str] = []
-        end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000, None, None)
+        end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000)
         now = self.began + at_s
-        verdict = Verdict(outcome != PUBLISHED, "completed", 0)
+        verdict = Verdict.give_back(PUBLISHED) if outcome == PUBLISHED else Verdict.complete()
         assert complete.complete(self.claimer, job, end, verdict, now, lambda: False, said.append)
         return said
 

@@ -267,7 +267,7 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
     """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock. If a
     heartbeat stands still for a whole lease, take the worker's jobs back. Returns at once if there is no such worker.
 
-    A heartbeat's age only decides which workers to watch. Raises LedgerBusy, LedgerUnavailable, CannotUseJar, OSError.
+    A heartbeat's age only decides which workers to watch. Raises LedgerError, CannotUseJar, OSError.
     """
     leases = Leases(jar, "", log)
     if not leases.lease_time_s:

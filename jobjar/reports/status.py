@@ -15,7 +15,7 @@ from typing import Any
 from jobjar.access.refusals import explain_disk
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.limits import describe_limits
-from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.errors import CannotUseJar, JarError, LedgerError
 from jobjar.heartbeat import Hearing
 from jobjar.host import node_name
 from jobjar.jar import Jar
@@ -60,7 +60,7 @@ def gather_status(jar: Jar) -> Status:
     try:
         unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
         status = _from_ledger(jar)
-    except (LedgerBusy, LedgerUnavailable, CannotUseJar, OSError) as error:
+    except (LedgerError, CannotUseJar, OSError) as error:
         warnings.append(f"read from the directories alone, without history: {error}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)

@@ -20,7 +20,7 @@ from jobjar.attempts.own_file import hold_file, let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.attempts.workplace import Workplaces
 from jobjar.described.juggle import Juggler
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar, WorkerFailed
+from jobjar.errors import CannotUseJar, LedgerError, UnsafeJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.liveness import this_process
@@ -188,7 +188,7 @@ class Worker:
         logged once."""
         try:
             result = self._turn()
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+        except (CannotUseJar, UnsafeJar, LedgerError, OSError) as error:
             self.log_refusal(error)
             return REFUSED
         except ImportError as error:
@@ -221,7 +221,7 @@ class Worker:
             job = self._next_job.claim()
         except ClaimGivenUp:
             return ENDED
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+        except (CannotUseJar, UnsafeJar, LedgerError, OSError) as error:
             if not is_taken_away(self.paths.jobs):
                 raise
             self.log(f"{error}")
@@ -260,9 +260,7 @@ class Worker:
     def log_end(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which this worker may have to leave."""
         if held and end.outcome != INTERRUPTED:
-            self._log_later(
-                f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}"
-            )
+            self._log_later(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.is_retry else ''}")
         elif held and end.message:
             self.log(f"{job.name}: {end.message}")
         if held:
@@ -336,7 +334,7 @@ class Worker:
             job = self._next_job.claim()
         except ClaimGivenUp:
             return None
-        except (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError) as error:
+        except (CannotUseJar, UnsafeJar, LedgerError, OSError) as error:
             self.log_refusal(error)
             return None
         finally:
