@@ -56,7 +56,7 @@ def measure_turns(claimer: Claimer, turns: int) -> float:
         if job is None:
             raise SystemExit("no job is left; ask for fewer rounds or turns")
         end = AttemptEnd(SUCCEEDED, 0, None, 0.001, 0.0005, 0.0005, 1000, None, None)
-        verdict_of_job = Verdict(True, "completed", 0)
+        verdict_of_job = Verdict.complete()
         complete(claimer, job, end, verdict_of_job, time.time(), may_wait=lambda: False, warn=print)
     return (time.perf_counter() - started) / turns * 1e6
 

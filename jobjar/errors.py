@@ -294,11 +294,15 @@ class CannotGetOutput(JarError):
     template = "{name} was not copied: {reason}"
 
 
-class LedgerBusy(JarError):
+class LedgerError(JarError):
+    """The base of what keeps a process from using its ledger now: jobs and journals are safe, and most callers go on without."""
+
+
+class LedgerBusy(LedgerError):
     template = "{path} has been locked for {waited_s:g} s by another process of this node; try again later"
 
 
-class LedgerUnavailable(JarError):
+class LedgerUnavailable(LedgerError):
     """`what_next` is what to do. Default: rebuild the ledger."""
 
     template = "ledger {path} cannot be used: {reason}. Jobs and journals are safe; {what_next}"

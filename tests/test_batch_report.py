@@ -375,7 +375,7 @@ def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) 
     assert [job["seed"] for job in batch["failed_jobs"]] == [13]
     # By those alone that ended after the restart.
     assert batch["rate_per_s"] is not None and batch["eta_s"] == pytest.approx(5 / batch["rate_per_s"], rel=0.01)
-    told = ask_batches.recent_rate(jar.ledger.connection, "wc", time.time(), until)
+    told = ask_batches.recent_rate(jar.ledger, "wc", time.time(), until)
     assert told is not None and told.jobs == 1
 
 
@@ -409,13 +409,13 @@ def test_nothing_that_is_asked_of_batches_reads_the_rows_of_all_jobs(jar: Jar, m
     )
     for name in (None, "wc"):
         for ask in (ask_batches.list_batches, *questions, ask_batches.count_restarted, ask_batches.sum_work_under_way):
-            ask(connection, name)
-    ask_batches.recent_rate(connection, "wc", time.time())
-    ask_batches.open_place(connection, "wc")
-    ask_batches.count_warned(connection, "wc")
+            ask(jar.ledger, name)
+    ask_batches.recent_rate(jar.ledger, "wc", time.time())
+    ask_batches.open_place(jar.ledger, "wc")
+    ask_batches.count_warned(jar.ledger, "wc")
     for ask_jobs in (ask_batches.failed_jobs, ask_batches.retried_jobs, ask_batches.held_jobs):
-        ask_jobs(connection, "wc", 20)
-    ask_batches.count_open_phases(connection)
+        ask_jobs(jar.ledger, "wc", 20)
+    ask_batches.count_open_phases(jar.ledger)
     connection.set_trace_callback(None)
     asked = [query for query in asked if not query.lstrip().startswith("--")]
     assert len(asked) >= 20

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobjar.attempts.attempt import OUTCOMES, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
-from jobjar.attempts.verdict import decide
+from jobjar.attempts.verdict import Verdict, decide
 
 NOW = 1000.0
 JOB = ClaimedJob(
@@ -25,7 +25,7 @@ JOB = ClaimedJob(
 
 
 def ended(outcome: str, retry_after_s: float = 0.0) -> AttemptEnd:
-    return AttemptEnd(outcome, 1, None, 1.0, 0.0, 0.0, 0, None, None, retry_after_s=retry_after_s)
+    return AttemptEnd(outcome, 1, wall_time_s=1.0, retry_after_s=retry_after_s)
 
 
 @pytest.mark.parametrize("outcome", sorted(set(OUTCOMES) - set(RETRIED_OUTCOMES)))
@@ -58,6 +58,17 @@ def test_a_job_without_retries_completes_with_its_first_failure() -> None:
 def test_an_interrupted_job_is_returned_without_counting_against_its_retries(failures: int) -> None:
     verdict = decide(JOB._replace(retries=0), ended("interrupted"), failures, NOW)
     assert (verdict.final, verdict.reason, verdict.not_before) == (False, "returned", 0)
+
+
+def test_a_verdict_is_one_of_three_and_its_explanation_is_no_part_of_it() -> None:
+    over, again, back = Verdict.complete("crashed thrice"), Verdict.retry(NOW), Verdict.give_back("recovered", NOW)
+    assert [(verdict.final, verdict.is_retry) for verdict in (over, again, back)] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert [verdict.reason for verdict in (over, again, back)] == ["completed", "retried", "recovered"]
+    assert over.explanation == "crashed thrice"
 
 
 def test_an_interrupted_job_may_say_when_it_is_to_be_tried_again() -> None:

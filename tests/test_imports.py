@@ -25,8 +25,6 @@ ROOMS = [
     *("library", "library_batches", ""),  # "" is jobjar itself
     "programs",
 ]
-# Where SQL is spoken outside of ledger/: to become less, never more.
-SQL_ELSEWHERE = {"jobjar.reports.status", "jobjar.reports.jobs"}
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
 
 
@@ -113,15 +111,14 @@ def test_only_programs_print_exit_or_read_the_command_line(name: str) -> None:
             assert node.attr not in ("argv", "exit"), f"{name}, line {node.lineno}"
 
 
-def test_sql_is_spoken_in_the_ledger_and_in_the_named_places_only() -> None:
+def test_sql_is_spoken_in_the_ledger_only() -> None:
     spoken = {
         name
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(SQL)
     }
-    assert {name for name in spoken if room(name) == "ledger"}
-    assert {name for name in spoken if room(name) != "ledger"} == SQL_ELSEWHERE
+    assert {room(name) for name in spoken} == {"ledger"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -138,6 +135,26 @@ def test_a_module_says_what_it_is_for_and_is_of_readable_size(name: str) -> None
 def test_no_error_is_caught_without_a_name(name: str) -> None:
     for node in ast.walk(MODULES[name]):
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}, line {node.lineno}"
+
+
+def test_one_module_takes_locks_and_the_doctor_tries_them() -> None:
+    takers = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in ("flock", "lockf"))
+        or (isinstance(node, (ast.Import, ast.ImportFrom)) and "portalocker" in ast.unparse(node))
+    }
+    assert takers == {"jobjar.shared_disk.locks", "jobjar.doctor.peer"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_what_keeps_a_process_from_its_ledger_is_caught_by_one_name(name: str) -> None:
+    both = {"LedgerBusy", "LedgerUnavailable"}
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, (ast.Tuple, ast.Call)):
+            named = {part.id for part in ast.iter_child_nodes(node) if isinstance(part, ast.Name)}
+            assert not both <= named, f"{name}, line {node.lineno}: LedgerError is both"
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.shared_disk.trees"))

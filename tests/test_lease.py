@@ -430,7 +430,7 @@ def test_the_winner_s_output_is_shown_although_the_loser_s_attempt_has_the_same_
     for claimer, job in ((new, won), (old, lost)):
         output = f"{name}.{job.attempt}.out"
         Path(f"{claimer.paths.output}/{output}").write_text(f"{claimer.paths.name}\n")
-        end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output, None)
+        end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output)
         now = time.time() + (claimer is old)
         verdict = decide(job, end, 0, now)
         complete.complete(claimer, job, end, verdict, now, lambda: False, lambda line: None)
@@ -459,7 +459,7 @@ def test_a_lost_attempt_s_output_is_shown_only_where_it_is_named_or_the_only_one
     take_back(dead, back)
     output = f"{name}.2.out"
     Path(f"{back.paths.output}/{output}").write_text("of the loser\n")
-    end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output, None)
+    end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output)
     now = time.time()
     complete.complete(back, job, end, decide(job, end, 0, now), now, lambda: False, lambda line: None)
     assert [outcome for _, _, outcome in attempts_of(leased, name)] == [STRANDED, LOST]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
 
+from jobjar import ledger
+from jobjar.ledger import models as module
 from jobjar.ledger.migrate import migrate
-from jobjar.ledger.models import MODELS, VIEWS
+from jobjar.ledger.models import TABLES, VIEWS
 from jobjar.ledger.store import driver
 
 COLUMN_TYPES = {"AUTO": "INTEGER", "INT": "INTEGER", "TEXT": "TEXT", "FLOAT": "REAL"}
@@ -24,7 +29,7 @@ def column_type(field: Any) -> str:
     return COLUMN_TYPES[field.field_type]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: str(model.__name__))
+@pytest.mark.parametrize("model", TABLES, ids=lambda model: str(model.__name__))
 def test_a_model_has_the_columns_of_its_table_their_types_and_what_may_be_missing(model: Any) -> None:
     described = {
         name: (type_, bool(not_null) or bool(key), bool(key))
@@ -39,7 +44,7 @@ def test_a_model_has_the_columns_of_its_table_their_types_and_what_may_be_missin
     assert modelled == described
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: str(model.__name__))
+@pytest.mark.parametrize("model", TABLES, ids=lambda model: str(model.__name__))
 def test_a_column_that_has_to_be_unique_is_so_in_the_model_and_in_the_table(model: Any) -> None:
     connection = new_ledger()
     unique = set()
@@ -50,7 +55,7 @@ def test_a_column_that_has_to_be_unique_is_so_in_the_model_and_in_the_table(mode
     assert {field.column_name for field in model._meta.sorted_fields if field.unique} == unique
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: str(model.__name__))
+@pytest.mark.parametrize("model", TABLES, ids=lambda model: str(model.__name__))
 def test_a_column_s_default_is_the_same_in_the_model_and_in_the_table(model: Any) -> None:
     described = {
         name: default.strip("'")
@@ -77,15 +82,19 @@ def test_what_a_view_adds_to_a_table_may_be_missing(view: Any) -> None:
             assert field.null, field.column_name
 
 
-def test_every_table_of_the_schema_has_a_model_and_nothing_else_has() -> None:
-    tables = {
-        name
-        for (name,) in new_ledger().execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        if not name.startswith("sqlite_")
+def test_every_model_is_of_a_table_or_view_and_asked_by_a_question() -> None:
+    asked = {
+        node.id
+        for path in Path(ledger.__path__[0]).glob("ask_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
     }
-    assert {model._meta.table_name for model in MODELS} == tables
-    views = {name for (name,) in new_ledger().execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
-    assert {view._meta.table_name for view in VIEWS} <= views
+    assert {model.__name__ for model in (*TABLES, *VIEWS)} <= asked
+    kinds = dict(new_ledger().execute("SELECT name, type FROM sqlite_master"))
+    assert {kinds[model._meta.table_name] for model in TABLES} == {"table"}
+    assert {kinds[model._meta.table_name] for model in VIEWS} == {"view"}
+    models = {model for _, model in inspect.getmembers(module, inspect.isclass) if issubclass(model, module.Table)}
+    assert models == {*TABLES, *VIEWS, module.Table, module.NumberedTable, module.Report}
 
 
 def test_every_view_of_the_schema_answers_on_an_empty_ledger() -> None:
@@ -100,8 +109,8 @@ def test_a_row_read_through_a_model_is_what_was_written() -> None:
     database = peewee.SqliteDatabase(":memory:")
     connect: Any = database.connection
     migrate(connect(), ":memory:")
-    job: Any = MODELS[0]
-    with database.bind_ctx(MODELS):
+    job: Any = TABLES[0]
+    with database.bind_ctx(TABLES):
         job.create(uid="u", name="x.5", state="limbo", place="limbo/x.5", priority=5, submitted_at=1.25)
         (found,) = job.select().dicts()
     assert (found["uid"], found["priority"], found["submitted_at"], found["retries"]) == ("u", 5, 1.25, None)

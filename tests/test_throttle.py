@@ -13,7 +13,8 @@ from jobjar.attempts import throttle
 from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.verdict import Verdict
 from jobjar.ledger import ask_claiming
-from jobjar.ledger.ask_claiming import list_throttles, next_due
+from jobjar.ledger.ask_claiming import next_due
+from jobjar.ledger.ask_status import list_throttles
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
@@ -53,9 +54,9 @@ class Site:
         """End a job's attempt; returns what was said."""
         assert job is not None
         said: list[str] = []
-        end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000, None, None)
+        end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000)
         now = self.began + at_s
-        verdict = Verdict(outcome != PUBLISHED, "completed", 0)
+        verdict = Verdict.give_back(PUBLISHED) if outcome == PUBLISHED else Verdict.complete()
         assert complete.complete(self.claimer, job, end, verdict, now, lambda: False, said.append)
         return said
 
@@ -66,7 +67,7 @@ class Site:
     def throttles(self) -> list[tuple[str, float, int]]:
         """(batch, seconds until when, failures) of those that are throttled."""
         fill_ledger(self.claimer.jar.ledger)
-        rows = list_throttles(self.claimer.jar.ledger.connection)
+        rows = list_throttles(self.claimer.jar.ledger)
         return [(row.batch, round(row.until - self.began, 1), row.failures) for row in rows]
 
 

@@ -13,7 +13,7 @@ import os
 from jobjar.attempts.attempt import DESCRIBED, Claimer
 from jobjar.attempts.candidates import fold_others_if_due
 from jobjar.attempts.passed_over import is_hand_made
-from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
+from jobjar.errors import BadAttribute, LedgerError
 from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY, has_staging
 from jobjar.ledger.ask_claiming import Candidate, workers_without_jobs
@@ -56,7 +56,7 @@ def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
             fold_others_if_due(jar, connection, everything=jar.ledger.is_private)
             names = workers_without_jobs(connection, claimer.worker_id, _MOST)
         return next((name for name in names if _waits_for_jobs(claimer, name, category, now)), None)
-    except (LedgerBusy, LedgerUnavailable, OSError):
+    except (LedgerError, OSError):
         return None  # the next look may find one
 
 

@@ -118,14 +118,14 @@ class AttemptEnd(NamedTuple):
     attempt is not claimed again. `entries`: further entries to journal about the attempt."""
 
     outcome: str
-    exit_status: int | None
-    signal: int | None
-    wall_time_s: float
-    user_cpu_s: float | None
-    system_cpu_s: float | None
-    max_rss_kib: int | None
-    output_file: str | None
-    message: str | None
+    exit_status: int | None = None
+    signal: int | None = None
+    wall_time_s: float = 0.0
+    user_cpu_s: float | None = 0.0
+    system_cpu_s: float | None = 0.0
+    max_rss_kib: int | None = 0
+    output_file: str | None = None
+    message: str | None = None
     pid: int | None = None
     pid_started: float | None = None
     retry_after_s: float = 0.0

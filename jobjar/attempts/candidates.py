@@ -17,7 +17,7 @@ from typing import Any
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.spread import spread
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
+from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
@@ -43,7 +43,7 @@ _FOR_EACH = 32
 def propose(claimer: Claimer, now: float) -> Candidate | None:
     """The job to try next, or None if there is none: categories in order, highest priority first, then oldest.
 
-    `now` is the disk's time. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar.
+    `now` is the disk's time. Raises LedgerError, CannotUseJar.
     """
     proposals = claimer.proposals
     appended = _read_journal(claimer) if not claimer.jar.ledger_home.has_other_homes else b""
@@ -98,7 +98,7 @@ def _is_passed_over(claimer: Claimer, place: str, category: str, now: float) -> 
 def refresh(claimer: Claimer, now: float) -> None:
     """`renew`, if that is due soon and the lock is free. For use while a job runs."""
     if time.monotonic() >= claimer.proposals.stale_at - _max_age_s(claimer) / 2:
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable, CannotUseJar, OSError):
+        with contextlib.suppress(LedgerError, CannotUseJar, OSError):
             claimer.jar.journal.read_new()
             renew(claimer, now, patience_s=0)
 

@@ -13,7 +13,7 @@ import stat
 from typing import Any
 
 from jobjar.attempts.attempt import ClaimedJob, Claimer
-from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
@@ -52,7 +52,7 @@ def let_file_go(claimer: Claimer, job: ClaimedJob) -> None:
 def was_taken_back(jar: Jar, worker_id: str, job: ClaimedJob, unknown: bool) -> bool:
     """Whether the journals say that somebody took this attempt's job back; `unknown` if they cannot be read. A process that
     takes a job back journals that durably before it moves the file."""
-    with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), jar.ledger.writing() as connection:
+    with contextlib.suppress(LedgerError, OSError), jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         return was_recovered(connection, job.uid, job.attempt, worker_id, job.move_number)
     return unknown
@@ -70,7 +70,7 @@ def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
             if was_followed(connection, job.uid, job.attempt, claimer.worker_id, job.move_number):
                 return CLAIMED_AGAIN
             return find_moved(connection, layout, job)
-    except (LedgerBusy, LedgerUnavailable):
+    except LedgerError:
         return TAKEN_BACK
 
 

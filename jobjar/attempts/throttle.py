@@ -21,7 +21,7 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Claimer,
 )
-from jobjar.errors import BadAttribute, LedgerBusy, LedgerUnavailable
+from jobjar.errors import BadAttribute, LedgerError
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
 from jobjar.ledger.ask_claiming import ThrottleRow, newest_ends, throttle_of
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -63,14 +63,14 @@ def update_throttle(
         elif end.outcome in (SUCCEEDED, PUBLISHED) and claimer.closed_batches.is_throttled(batch):
             _note_success(claimer, batch, now)
             warn(f"batch {batch}: a job succeeded, the throttle is over")
-    except (LedgerBusy, LedgerUnavailable, OSError) as error:
+    except (LedgerError, OSError) as error:
         warn(f"batch {batch}: whether to throttle it could not be looked up, or journaled: {error}")
 
 
 def _note_success(claimer: Claimer, batch: str, now: float) -> None:
     jar, before = claimer.jar, None
     # If the ledger cannot be asked, the earlier entry's time is unknown. It is almost always before `now`.
-    with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+    with contextlib.suppress(LedgerError), jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         before = throttle_of(connection, batch)
     _journal_throttle(claimer, batch, _later(now, before), 0.0, 0)

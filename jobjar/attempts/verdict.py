@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
-from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.fold import fold_journals
@@ -14,22 +14,53 @@ from jobjar.units import LONGEST_S
 LONGEST_RETRY_DELAY_S = 86400.0
 
 
-class Verdict(NamedTuple):
-    """Where a job goes after an attempt: `final` to completed, otherwise to unclaimed, not before `not_before`."""
+# The reasons of the moves that follow an attempt, as journals have them.
+COMPLETED = "completed"
+RETRIED = "retried"
+RETURNED = "returned"
+RECOVERED = "recovered"
 
-    final: bool
+
+class Verdict(NamedTuple):
+    """Where a job goes after an attempt: made by `complete`, `retry` or `give_back`. `reason` is the move's; `explanation` is
+    for people. Before `not_before` (the disk's time; 0: at once) nobody claims the job."""
+
     reason: str
-    not_before: float
+    not_before: float = 0
+    explanation: str = ""
+
+    @classmethod
+    def complete(cls, explanation: str = "") -> Verdict:
+        """The job is over, and goes to completed."""
+        return cls(COMPLETED, 0, explanation)
+
+    @classmethod
+    def retry(cls, at: float) -> Verdict:
+        """The attempt failed, and the job runs again from the time `at` on."""
+        return cls(RETRIED, at)
+
+    @classmethod
+    def give_back(cls, reason: str = RETURNED, at: float = 0) -> Verdict:
+        """The attempt decided nothing, and the job goes back to unclaimed."""
+        return cls(reason, at)
+
+    @property
+    def final(self) -> bool:
+        """Whether the job is over."""
+        return self.reason == COMPLETED
+
+    @property
+    def is_retry(self) -> bool:
+        return self.reason == RETRIED
 
 
 def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -> Verdict:
     """Decide what follows from the end of an attempt, after `failures_before` failed ones. `now` is the disk's time."""
     if end.outcome in (INTERRUPTED, LOST):
-        return Verdict(False, "returned", now + end.retry_after_s if end.retry_after_s else 0)
+        return Verdict.give_back(at=now + end.retry_after_s if end.retry_after_s else 0)
     if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
-        delay_s = retry_delay_after(job.retry_delay_s, failures_before)
-        return Verdict(False, "retried", now + delay_s if delay_s else 0)
-    return Verdict(True, "completed", 0)
+        return Verdict.retry(at=retry_time(job.retry_delay_s, failures_before, now))
+    return Verdict.complete()
 
 
 def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
@@ -41,12 +72,13 @@ def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
             # Fold all journals, not only this home's: an earlier attempt may have failed on another node just now.
             fold_journals(connection, jar.layout)
             return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-    except (LedgerBusy, LedgerUnavailable, OSError):
+    except (LedgerError, OSError):
         return job.attempt - 1
 
 
-def retry_delay_after(first_delay_s: float, failures_before: int) -> float:
-    """How many seconds a failed job waits after so many earlier failures: twice as long each time, up to a day. The first delay
-    may be any number, as it can come from a journal."""
+def retry_time(first_delay_s: float, failures_before: int, now: float) -> float:
+    """When a job that has just failed (`now`, the disk's time), after so many earlier failures, may be claimed again; 0: at
+    once. It waits twice as long each time, up to a day. The first delay may be any number, as it can come from a journal."""
     longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
-    return min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
+    delay_s = min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
+    return now + delay_s if delay_s else 0

@@ -30,7 +30,7 @@ from jobjar.errors import (
     BatchBusy,
     BatchUnfinished,
     JarError,
-    LedgerBusy,
+    LedgerError,
     LedgerUnavailable,
     SubmitFailed,
     UnknownBatch,
@@ -231,7 +231,7 @@ def is_committed(jar: Jar, change: Change) -> bool:
 
 
 def finish(jar: Jar, change: Change) -> None:
-    """Do the rest of a committed change. Two processes may do it at once. Raises OSError, LedgerBusy, LedgerUnavailable: the
+    """Do the rest of a committed change. Two processes may do it at once. Raises OSError, LedgerError: the
     next process that settles the change goes on."""
     states = []
     for name in change.batches:
@@ -281,7 +281,7 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
                     "is decided; recover_jobs finishes it" if has_happened else "was not made, and left nothing behind"
                 )
                 raise KeyboardInterrupt(f"interrupted: {what} {rest}") from error
-            refused = (OSError, LedgerBusy, LedgerUnavailable) if has_happened else OSError
+            refused = (OSError, LedgerError) if has_happened else OSError
             if not isinstance(error, refused):
                 raise
             reason = str(error)

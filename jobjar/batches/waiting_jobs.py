@@ -27,7 +27,7 @@ def cancel_batch(
     jar: Jar, name: str, change_id: str, by: str, is_wanted: Callable[[], bool], is_late: bool = False
 ) -> tuple[int, list[str]]:
     """Complete the waiting jobs of a batch as cancelled, and ask workers to kill its running jobs. Returns the number of the
-    cancelled jobs, and the names of the running ones. Raises OSError, LedgerBusy, LedgerUnavailable.
+    cancelled jobs, and the names of the running ones. Raises OSError, LedgerError.
 
     `is_wanted` returns whether the batch is still aborted. It is called after jobs are listed, and before they are touched. A
     restart makes new jobs, so none of those was listed while the batch was aborted. `is_late`: `by` did not abort the batch, but
@@ -63,7 +63,7 @@ def cancel_batch(
 def set_priority(jar: Jar, name: str, priority: int, by: str, is_wanted: Callable[[], bool]) -> None:
     """Give the waiting jobs of a batch a priority, as long as `is_wanted`: no later change gave them another one.
 
-    Raises OSError, LedgerBusy, LedgerUnavailable.
+    Raises OSError, LedgerError.
     """
     reconcile_in_pieces(jar.ledger, jar.layout, with_completed=False, open_journal=jar.open_journal)
     with jar.ledger.writing() as connection:

@@ -313,7 +313,7 @@ class Lifecycle:
         if waiting is not None and job.category != waiting:
             end = self._end(attempt, PUBLISHED, state.exit_status, state.signal)
             end = end._replace(output_file=self._clear())
-            self._finish(attempt, end, Verdict(False, "published", 0), job._replace(category=waiting))
+            self._finish(attempt, end, Verdict.give_back(PUBLISHED), job._replace(category=waiting))
             return
         try:
             yield Turn(STAGE_OUT)
@@ -329,7 +329,7 @@ class Lifecycle:
             self._keep_published(directory, message)
             end = self._end(attempt, FAILED, state.exit_status, state.signal, message)
             end = end._replace(output_file=self._clear())
-            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+            self._finish(attempt, end, Verdict.complete(), own_category)
         except Cut as cut:
             end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
             verdict = self._decide(end)
@@ -341,7 +341,7 @@ class Lifecycle:
             # The job ends with the outcome of the attempt that published the files. Times and usage are this attempt's.
             end = self._end(attempt, state.outcome or SUCCEEDED, state.exit_status, state.signal, state.message)
             end = end._replace(output_file=self._clear())
-            self._finish(attempt, end, Verdict(True, "completed", 0), own_category)
+            self._finish(attempt, end, Verdict.complete(), own_category)
 
     def _keep_published(self, directory: str, message: str) -> None:
         with contextlib.suppress(OSError):  # recovery will take them for stored then; the message names them
@@ -352,8 +352,8 @@ class Lifecycle:
 
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
         """End the attempt, and tidy underway/. A retry would go on from a state there, so states are removed before the end."""
-        is_over = verdict.final or verdict.reason == "retried"
-        if verdict.reason == "retried" and self._has_underway and not is_gone(job.path, is_patient=False):
+        is_over = verdict.final or verdict.is_retry
+        if verdict.is_retry and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
         held = self._complete(end, verdict, job, attempt)
@@ -364,7 +364,7 @@ class Lifecycle:
             end_rest(self.pid, self.pid_started)
         if held and is_over:
             journal_late(self._services.claimer, job, remove_underway(self._layout, job.uid))
-        elif verdict.reason != "published" if held else is_gone(job.path, is_patient=False):
+        elif verdict.reason != PUBLISHED if held else is_gone(job.path, is_patient=False):
             self._leave_underway(held)
 
     def _leave_underway(self, held: bool) -> None:

@@ -233,7 +233,6 @@ class Attempt:
             user_cpu_s=round(self.user_cpu_s, 6) if has_usage else None,
             system_cpu_s=round(self.system_cpu_s, 6) if has_usage else None,
             max_rss_kib=self.max_rss_kib if has_usage else None,
-            output_file=None,
             message=message,
         )
 

@@ -18,7 +18,7 @@ from jobjar.attempts.attempt import INTERRUPTED
 from jobjar.attempts.workplace import Workplace
 from jobjar.described.command import make_text
 from jobjar.described.steps import STORE, Attempt, StageFailed, Steps, Work
-from jobjar.errors import CannotStore, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.errors import CannotStore, JarError, LedgerError
 from jobjar.fetching.copying import LOOKS_S
 from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
@@ -122,7 +122,7 @@ def count_refusals(jar: Jar, state: State) -> int:
     try:
         with jar.ledger.writing() as connection:
             return count_attempts(connection, state.job, (INTERRUPTED,), state.attempt - 1)
-    except (LedgerBusy, LedgerUnavailable, OSError):
+    except (LedgerError, OSError):
         return 0
 
 

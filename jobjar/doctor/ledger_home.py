@@ -6,7 +6,7 @@ Mostly reads. Tries the lock on a file of its own in the home, and removes the f
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import stat
 import time
@@ -27,6 +27,7 @@ from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.snapshot import MAX_AGE_S
 from jobjar.settings.layers import home_of_library
+from jobjar.shared_disk.locks import try_lock, unlock
 from jobjar.shared_disk.mounts import is_local
 from jobjar.units import format_seconds
 
@@ -98,9 +99,10 @@ def look_at_lock(home: LedgerHome) -> Finding:
     path = f"{home.path}/doctor.{os.getpid()}.{new_id()}"
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not try_lock(descriptor):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
         refused = not _other_process_gets_lock(path)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        unlock(descriptor)
         granted = _other_process_gets_lock(path)
     except OSError as error:
         meaning = "workers of this node fall back to ledgers of their own in memory"
@@ -123,11 +125,7 @@ def _other_process_gets_lock(path: str) -> bool:
         status = 2
         with contextlib.suppress(BaseException):
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                status = 0
-            except BlockingIOError:
-                status = 1
+            status = 0 if try_lock(descriptor) else 1
         os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status not in (0, 1):

@@ -15,7 +15,6 @@ nothing here raises OSError.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import stat
@@ -28,6 +27,7 @@ from jobjar.liveness import MARK, this_process
 from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared, temporary_path
 from jobjar.shared_disk.files import replace_file
 from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.locks import try_lock
 from jobjar.shared_disk.mounts import is_local
 from jobjar.shared_disk.regular import read_regular
 
@@ -124,14 +124,10 @@ class Cache:
         """Wait by polling. The holder may fetch from a server that hangs, and nothing could end a thread that waits in the
         kernel."""
         pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                self._meanwhile()
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, LOOKS_S)
+        while not try_lock(descriptor):
+            self._meanwhile()
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOKS_S)
 
     def begin(self) -> Part | None:
         """Make a new file, to be written and then kept under its key. None where the cache is not used."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
+import errno
 import os
 import re
 import time
@@ -20,6 +20,7 @@ from jobjar.journal.append import Journal
 from jobjar.journal.read import Entry, journal_key
 from jobjar.shared_disk.creating import common_mode, create_file
 from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.locks import try_lock_quickly
 
 # How often a home renews its mark, and a process looks whether it is its turn.
 _INTERVAL_S = 1.0
@@ -102,7 +103,8 @@ class MarkedJournal(Journal):
             return
         lock = open_common_file(self._newest_mark_file, os.O_RDWR)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock_quickly(lock):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self._newest_mark_file)
             size = os.fstat(self._descriptor).st_size
             directory, key = os.path.dirname(self.path), journal_key(self.path)
             before = os.pread(lock, 4096, 0).decode(errors="replace")

@@ -231,3 +231,18 @@ def any_named_like(connection: Any, pattern: str) -> bool:
 def category_has_open_jobs(connection: Any, category: str) -> bool:
     query = f"SELECT 1 FROM job WHERE {IS_OPEN} AND category = ? LIMIT 1"
     return connection.execute(query, (category,)).fetchone() is not None
+
+
+def job_outcomes(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """State and outcome of each of these jobs that the ledger knows, by its id. The state of a held job is `held`."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for start in range(0, len(uids), 500):
+        some = uids[start : start + 500]
+        marks = ",".join("?" * len(some))
+        for uid, state, outcome in connection.execute(
+            "SELECT uid, CASE WHEN state = 'limbo' AND held_reason IS NOT NULL THEN 'held' ELSE state END, outcome "
+            f"FROM job_report WHERE uid IN ({marks})",
+            some,
+        ):
+            found[uid] = (state, outcome)
+    return found

@@ -1,14 +1,26 @@
 """Questions to the ledger about batches and described jobs: how far they are, and what their attempts reported.
 
-They take the driver's connection and only read. Those about batches take a batch's name, or None for all, and answer by
-name. They read a batch in the order of its jobs' ids, which costs some microseconds a job, and nothing for other jobs.
+They only read. Those about batches take a batch's name, or None for all, and answer by name. They read a batch in the order
+of its jobs' ids, which costs some microseconds a job, and nothing for other jobs. Questions to the views use the models. The
+others name an index, or the order of a join, for which peewee has no words.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import peewee
+
 from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
+from jobjar.ledger.models import (
+    BatchFailureReport,
+    BatchOutcomeReport,
+    BatchRestartedReport,
+    BatchStorageReport,
+    Job,
+    OpenJobReport,
+)
+from jobjar.ledger.store import Ledger
 
 # The phases in open_job_report, in the order in which a job goes through them.
 OPEN_PHASES = (
@@ -48,7 +60,7 @@ class BatchRow(NamedTuple):
     restarted_until: float
 
 
-def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
+def list_batches(ledger: Ledger, name: str | None) -> list[BatchRow]:
     """The batches that journals or jobs name, by name."""
     # Each batch's name is searched after the one before it: an index has no list of its values.
     query = """
@@ -64,19 +76,24 @@ def list_batches(connection: Any, name: str | None) -> list[BatchRow]:
             coalesce(restarted_until, 0)
         FROM every LEFT JOIN batch ON batch.name = every.name LEFT JOIN throttle ON throttle.batch = every.name
         WHERE ?1 IS NULL OR every.name = ?1 ORDER BY every.name"""
-    return [BatchRow(*row) for row in connection.execute(query, (name,))]
+    return [BatchRow(*row) for row in ledger.connection.execute(query, (name,))]
 
 
-def _ask(connection: Any, query: str, name: str | None) -> list[tuple[Any, ...]]:
+def _ask(ledger: Ledger, query: str, name: str | None) -> list[tuple[Any, ...]]:
     """The rows of a query, whose {where} becomes the condition of one batch if `name` is given."""
     if name is None:
-        rows = connection.execute(query.format(where=""))
+        rows = ledger.connection.execute(query.format(where=""))
     else:
-        rows = connection.execute(query.format(where="AND batch = ?"), (name,))
+        rows = ledger.connection.execute(query.format(where="AND batch = ?"), (name,))
     return list(rows)
 
 
-def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
+def _of_batch(query: Any, view: Any, name: str | None) -> Any:
+    """The rows of a query to a view for one batch, or for all."""
+    return query.where(view.batch.is_null(False) if name is None else view.batch == name).tuples()
+
+
+def count_phases(ledger: Ledger, name: str | None) -> dict[str, dict[str, int]]:
     """How many jobs are in each phase (open_job_report), or ended with each outcome. `removed`: their files are gone.
     `unknown`: they completed, and nothing says how. Jobs that were submitted again as others do not count."""
     counts: dict[str, dict[str, int]] = {}
@@ -85,69 +102,71 @@ def count_phases(connection: Any, name: str | None) -> dict[str, dict[str, int]]
         phases = counts.setdefault(batch, {})
         phases[phase] = phases.get(phase, 0) + jobs
 
-    open_jobs = (
-        "SELECT batch, phase, count(*) FROM open_job_report WHERE batch IS NOT NULL {where} GROUP BY batch, phase"
-    )
-    for batch, phase, jobs in _ask(connection, open_jobs, name):
-        add(batch, phase, jobs)
+    with ledger.database.bind_ctx((OpenJobReport,)):
+        jobs_open = OpenJobReport.select(OpenJobReport.batch, OpenJobReport.phase, peewee.fn.count(peewee.SQL("*")))
+        grouped = jobs_open.group_by(OpenJobReport.batch, OpenJobReport.phase)
+        for batch, phase, jobs in _of_batch(grouped, OpenJobReport, name):
+            add(batch, phase, jobs)
     # The report of outcomes misses two kinds of jobs, because it would have to read each of a million rows for them:
     # the few that have an outcome and are open again, and those that were removed without an outcome.
     decided = "EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1)"
-    for batch, outcome, jobs in _ask(
-        connection, "SELECT batch, outcome, jobs FROM batch_outcome_report WHERE batch IS NOT NULL {where}", name
-    ):
-        add(batch, outcome, jobs)
+    with ledger.database.bind_ctx((BatchOutcomeReport,)):
+        for batch, outcome, jobs in _of_batch(BatchOutcomeReport.select(), BatchOutcomeReport, name):
+            add(batch, outcome, jobs)
     reopened = (
         "SELECT batch, (SELECT outcome FROM attempt WHERE job_uid = uid AND is_final = 1 "
         "ORDER BY number DESC, ended_at DESC, worker_uid DESC LIMIT 1), count(*) FROM open_job_report "
         f"WHERE move_number > 2 AND batch IS NOT NULL AND {decided} {{where}} GROUP BY 1, 2"
     )
-    for batch, outcome, jobs in _ask(connection, reopened, name):
+    for batch, outcome, jobs in _ask(ledger, reopened, name):
         add(batch, outcome, -jobs)
     removed = (
         "SELECT batch, count(*) FROM job INDEXED BY job_batch "
         f"WHERE batch IS NOT NULL AND state = 'removed' AND NOT {decided} {{where}} GROUP BY batch"
     )
-    for batch, jobs in _ask(connection, removed, name):
+    for batch, jobs in _ask(ledger, removed, name):
         add(batch, "removed", jobs)
     every = "SELECT batch, count(*) FROM job INDEXED BY job_batch WHERE batch IS NOT NULL {where} GROUP BY batch"
-    for batch, jobs in _ask(connection, every, name):
+    for batch, jobs in _ask(ledger, every, name):
         unknown = jobs - sum(counts.get(batch, {}).values())
         if unknown:
             add(batch, "unknown", unknown)
-    for batch, outcomes in count_restarted(connection, name).items():
+    for batch, outcomes in count_restarted(ledger, name).items():
         for outcome, jobs in outcomes.items():
             add(batch, outcome, -jobs)
     return {batch: {phase: jobs for phase, jobs in phases.items() if jobs} for batch, phases in counts.items()}
 
 
-def count_restarted(connection: Any, name: str | None) -> dict[str, dict[str, int]]:
+def count_restarted(ledger: Ledger, name: str | None) -> dict[str, dict[str, int]]:
     """How many jobs were submitted again as others, by how they had ended."""
-    query = "SELECT batch, outcome, jobs FROM batch_restarted_report WHERE batch IS NOT NULL {where}"
     counts: dict[str, dict[str, int]] = {}
-    for batch, outcome, jobs in _ask(connection, query, name):
-        counts.setdefault(batch, {})[outcome] = jobs
+    with ledger.database.bind_ctx((BatchRestartedReport,)):
+        for batch, outcome, jobs in _of_batch(BatchRestartedReport.select(), BatchRestartedReport, name):
+            counts.setdefault(batch, {})[outcome] = jobs
     return counts
 
 
-def count_open_phases(connection: Any) -> dict[str, int]:
+def count_open_phases(ledger: Ledger) -> dict[str, int]:
     """How many described jobs that have not ended are in each phase, whether they are of a batch or not."""
-    counts = dict(connection.execute("SELECT phase, count(*) FROM open_job_report GROUP BY phase"))
+    with ledger.database.bind_ctx((OpenJobReport,)):
+        jobs: Any = OpenJobReport.select(OpenJobReport.phase, peewee.fn.count(peewee.SQL("*")))
+        counts: dict[str, int] = dict(jobs.group_by(OpenJobReport.phase).tuples())
     return {
         phase: counts[phase] for phase in (*OPEN_PHASES, *sorted(set(counts) - set(OPEN_PHASES))) if phase in counts
     }
 
 
-def count_failures(connection: Any, name: str | None) -> dict[str, int]:
+def count_failures(ledger: Ledger, name: str | None) -> dict[str, int]:
     """How many attempts failed, also those of jobs that were tried again."""
-    query = "SELECT batch, failures FROM batch_failure_report WHERE batch IS NOT NULL {where}"
-    return dict(_ask(connection, query, name))
+    with ledger.database.bind_ctx((BatchFailureReport,)):
+        return dict(_of_batch(BatchFailureReport.select(), BatchFailureReport, name))
 
 
-def sum_stored(connection: Any, name: str | None) -> dict[str, tuple[int, int]]:
+def sum_stored(ledger: Ledger, name: str | None) -> dict[str, tuple[int, int]]:
     """How many files were stored, and how many bytes they have."""
-    query = "SELECT batch, files, bytes FROM batch_storage_report WHERE batch IS NOT NULL {where}"
-    return {batch: (files, size) for batch, files, size in _ask(connection, query, name)}
+    with ledger.database.bind_ctx((BatchStorageReport,)):
+        rows = _of_batch(BatchStorageReport.select(), BatchStorageReport, name)
+        return {batch: (files, size) for batch, files, size in rows}
 
 
 class Work(NamedTuple):
@@ -157,17 +176,17 @@ class Work(NamedTuple):
     jobs: int
 
 
-def sum_work_done(connection: Any, name: str | None) -> dict[str, Work]:
+def sum_work_done(ledger: Ledger, name: str | None) -> dict[str, Work]:
     """The work that is done, as work_done_report counts it."""
-    return _sum_work(connection, name, "work_done_report")
+    return _sum_work(ledger, name, "work_done_report")
 
 
-def sum_work_under_way(connection: Any, name: str | None) -> dict[str, Work]:
+def sum_work_under_way(ledger: Ledger, name: str | None) -> dict[str, Work]:
     """The work that attempts under way report so far."""
-    return _sum_work(connection, name, "work_under_way_report")
+    return _sum_work(ledger, name, "work_under_way_report")
 
 
-def _sum_work(connection: Any, name: str | None, report: str) -> dict[str, Work]:
+def _sum_work(ledger: Ledger, name: str | None, report: str) -> dict[str, Work]:
     sums: dict[str, Work] = {}
     # MATERIALIZED: the number is computed once for each row, not once for each sum.
     query = f"""
@@ -177,7 +196,7 @@ def _sum_work(connection: Any, name: str | None, report: str) -> dict[str, Work]
             group_concat(CASE WHEN whole IS NULL AND {_LONG} THEN value END, ' '),
             sum(CASE WHEN whole IS NULL AND NOT {_LONG} THEN number END)
         FROM said GROUP BY batch"""
-    for batch, jobs, high, low, long, fractions in _ask(connection, query, name):
+    for batch, jobs, high, low, long, fractions in _ask(ledger, query, name):
         total = (high or 0) * _PART + (low or 0) + sum(map(int, (long or "").split()))
         sums[batch] = Work(total if fractions is None else total + fractions, jobs)
     return sums
@@ -190,7 +209,7 @@ class Rate(NamedTuple):
     seconds: float
 
 
-def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_over: bool = False) -> Rate | None:
+def recent_rate(ledger: Ledger, batch: str, now: float, since: float = 0.0, is_over: bool = False) -> Rate | None:
     """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`.
 
     It is measured by the newest thousand of them, from when the first of these began until now, or until the last of
@@ -201,7 +220,7 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
         WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
         ORDER BY moved_at DESC LIMIT ?"""
     for window_s in _RATE_WINDOWS_S:
-        rows = connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
+        rows = ledger.connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
         if not rows:
             continue
         newest = rows[0][0] if is_over else max(now, rows[0][0])
@@ -212,7 +231,7 @@ def recent_rate(connection: Any, batch: str, now: float, since: float = 0.0, is_
     return None
 
 
-def recent_duration(connection: Any, batch: str, now: float) -> float | None:
+def recent_duration(ledger: Ledger, batch: str, now: float) -> float | None:
     """How many seconds jobs of a batch take, from the claim of the last attempt to the job's end. It is the mean of
     the newest hundred that were completed within a day; None if there are none."""
     query = """
@@ -220,24 +239,24 @@ def recent_duration(connection: Any, batch: str, now: float) -> float | None:
             SELECT moved_at, (SELECT max(started_at) FROM attempt WHERE job_uid = uid) AS started_at FROM job
             WHERE batch = ? AND state = 'completed' AND moved_at > ? AND place GLOB 'completed/*'
             ORDER BY moved_at DESC LIMIT ?)"""
-    found = connection.execute(query, (batch, now - _RATE_WINDOWS_S[-1], _DURATION_JOBS)).fetchone()[0]
+    found = ledger.connection.execute(query, (batch, now - _RATE_WINDOWS_S[-1], _DURATION_JOBS)).fetchone()[0]
     return None if found is None else float(found)
 
 
-def claim_times(connection: Any, batch: str) -> list[float]:
+def claim_times(ledger: Ledger, batch: str) -> list[float]:
     """When the jobs of a batch that workers hold were claimed, by the disk's clock."""
     query = "SELECT moved_at FROM job INDEXED BY job_batch WHERE batch = ? AND state = 'claimed'"
-    return [moved_at for (moved_at,) in connection.execute(query, (batch,))]
+    return [moved_at for (moved_at,) in ledger.connection.execute(query, (batch,))]
 
 
-def open_place(connection: Any, batch: str) -> str | None:
+def open_place(ledger: Ledger, batch: str) -> str | None:
     """The place of a job of a batch that waits or is claimed, or None."""
-    query = "SELECT place FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed') LIMIT 1"
-    row = connection.execute(query, (batch,)).fetchone()
-    return row[0] if row else None
+    with ledger.database.bind_ctx((Job,)):
+        row = Job.select(Job.place).where(Job.batch == batch, Job.state.in_(("unclaimed", "claimed"))).tuples().first()
+        return row[0] if row else None
 
 
-def count_warned(connection: Any, name: str | None) -> dict[str, int]:
+def count_warned(ledger: Ledger, name: str | None) -> dict[str, int]:
     """How many jobs have warnings."""
     # For all batches, start from the warnings, which are fewer than the jobs.
     every = """
@@ -245,16 +264,16 @@ def count_warned(connection: Any, name: str | None) -> dict[str, int]:
     one = """
         SELECT batch, count(*) FROM job INDEXED BY job_of_batch
         WHERE batch = ? AND EXISTS (SELECT 1 FROM warning WHERE job_uid = uid) GROUP BY batch"""
-    return dict(connection.execute(every) if name is None else connection.execute(one, (name,)))
+    return dict(ledger.connection.execute(every) if name is None else ledger.connection.execute(one, (name,)))
 
 
-def common_warnings(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+def common_warnings(ledger: Ledger, batch: str, limit: int) -> list[dict[str, Any]]:
     """The warnings of a batch's jobs, the most frequent first: `text`, `jobs` (how many have it), `job`, `id` (one
     of these)."""
     query = """
         SELECT text, count(DISTINCT uid) AS jobs, min(name) AS job, uid AS id FROM job INDEXED BY job_of_batch
         CROSS JOIN warning ON job_uid = uid WHERE batch = ? GROUP BY text ORDER BY jobs DESC, text LIMIT ?"""
-    return _dicts(connection, query, (batch, limit))
+    return _dicts(ledger, query, (batch, limit))
 
 
 # Why an attempt failed: its own message, else that of its phase that failed.
@@ -266,7 +285,7 @@ FAILED_OUTCOMES = ("failed", "timed_out", "killed", "crashed")
 _FAILED = "attempt.outcome IN ('failed', 'timed_out', 'killed', 'crashed')"
 
 
-def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+def failed_jobs(ledger: Ledger, batch: str, limit: int) -> list[dict[str, Any]]:
     """The jobs of a batch that failed for good and were not submitted again, the latest failures first: `job`, `id`,
     `seed`, `outcome`, `exit_status`, `signal`, `attempt`, `ended_at`, `message` (why)."""
     query = f"""
@@ -280,10 +299,10 @@ def failed_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]
                 SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
                 AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))
         ORDER BY attempt.ended_at DESC, job.uid LIMIT ?"""
-    return _dicts(connection, query, (batch, limit))
+    return _dicts(ledger, query, (batch, limit))
 
 
-def retried_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+def retried_jobs(ledger: Ledger, batch: str, limit: int) -> list[dict[str, Any]]:
     """The jobs of a batch that have not ended and failed before, as `failed_jobs` gives them. Each has its newest
     failure and `not_before`."""
     query = f"""
@@ -295,60 +314,20 @@ def retried_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]
                 SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.outcome IS NOT NULL
                 AND (later.number, later.worker_uid) > (attempt.number, attempt.worker_uid))
         ORDER BY attempt.ended_at DESC, job.uid LIMIT ?"""
-    return _dicts(connection, query, (batch, limit))
+    return _dicts(ledger, query, (batch, limit))
 
 
-def held_jobs(connection: Any, batch: str, limit: int) -> list[dict[str, Any]]:
+def held_jobs(ledger: Ledger, batch: str, limit: int) -> list[dict[str, Any]]:
     """The jobs of a batch that workers hold: `job`, `id`, `seed`, `phase`, `place`, `claimed_at`."""
-    query = """
-        SELECT name AS job, uid AS id, seed, phase, place, moved_at AS claimed_at FROM open_job_report
-        WHERE batch = ? AND state = 'claimed' ORDER BY moved_at, uid LIMIT ?"""
-    return _dicts(connection, query, (batch, limit))
+    job = OpenJobReport
+    with ledger.database.bind_ctx((job,)):
+        columns = job.name.alias("job"), job.uid.alias("id"), job.seed, job.phase, job.place
+        query: Any = job.select(*columns, job.moved_at.alias("claimed_at"))
+        query = query.where(job.batch == batch, job.state == "claimed").order_by(job.moved_at, job.uid)
+        return list(query.limit(limit).dicts())
 
 
-def _dicts(connection: Any, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-    cursor = connection.execute(query, values)
+def _dicts(ledger: Ledger, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    cursor = ledger.connection.execute(query, values)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-class AttemptDetails(NamedTuple):
-    """What is known of a described job's attempt besides its row. Times are the disk's."""
-
-    phases: list[dict[str, Any]]
-    variables: dict[str, str]
-    # By variable, its values in order, at most HISTORY_LENGTH (apply_others.py): `told_at`, `value`, and `ordinal`, the
-    # value's number in the attempt.
-    history: dict[str, list[dict[str, Any]]]
-    warnings: list[str]
-    stored_files: list[dict[str, Any]]
-
-
-def stored_names(connection: Any, uid: str) -> set[str]:
-    """The names of the published files of a job that any attempt stored."""
-    return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}
-
-
-def attempt_details(connection: Any, uid: str, number: int, worker_uid: str) -> AttemptDetails:
-    """The phases of an attempt in the order in which they began, its monitored variables and their history, its
-    warnings, and the files that it stored."""
-    key = (uid, number, worker_uid)
-    where = "WHERE job_uid = ? AND attempt = ? AND worker_uid = ?"
-    phases = _dicts(
-        connection,
-        f"SELECT name, began_at, ended_at, exit_status, message FROM phase {where} ORDER BY began_at, ended_at IS NULL, name",
-        key,
-    )
-    variables = connection.execute(f"SELECT name, value FROM monitored_variable {where} ORDER BY name", key)
-    history: dict[str, list[dict[str, Any]]] = {}
-    query = f"SELECT name, told_at, value, ordinal FROM variable_history {where} ORDER BY name, ordinal"
-    for name, told_at, value, ordinal in connection.execute(query, key):
-        history.setdefault(name, []).append({"told_at": told_at, "value": value, "ordinal": ordinal})
-    warnings = connection.execute(f"SELECT text FROM warning {where} ORDER BY number", key)
-    stored = _dicts(
-        connection,
-        "SELECT source_name, storage_name, storage_size AS size, storage_md5 AS md5, storage_hfn AS hfn, storage_url AS url "
-        f"FROM stored_file {where} ORDER BY source_name",
-        key,
-    )
-    return AttemptDetails(phases, dict(variables), history, [text for (text,) in warnings], stored)

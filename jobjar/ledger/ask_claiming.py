@@ -107,26 +107,6 @@ def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
     return list(itertools.islice(names, limit))
 
 
-def run_before(connection: Any, uid: str, place: str) -> str | None:
-    """The name of the job that a worker runs while it holds the job `uid`, which it took ahead and has not run yet;
-    None where that is not so. `place` is that of `uid`."""
-    state = connection.execute(
-        "SELECT phase, (SELECT count(*) FROM phase WHERE job_uid = ?1 AND attempt = "
-        "(SELECT max(number) FROM attempt WHERE job_uid = ?1) AND name <> 'stage_in') FROM open_job_report WHERE uid = ?1",
-        (uid,),
-    ).fetchone()
-    if state is None or state[0] not in ("claimed", "stage_in") or state[1]:
-        return None
-    worker = "/".join(place.split("/", 2)[:2]) + "/"
-    row = connection.execute(
-        "SELECT name FROM job WHERE state <> 'completed' AND state = 'claimed' AND uid <> ?1 "
-        "AND substr(place, 1, length(?2)) = ?2 AND (kind = '' OR uid IN "
-        "(SELECT uid FROM open_job_report WHERE phase IN ('run', 'poll'))) ORDER BY moved_at LIMIT 1",
-        (uid, worker),
-    ).fetchone()
-    return None if row is None else row[0]
-
-
 def candidate_at(connection: Any, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(
@@ -190,24 +170,11 @@ class ThrottleRow(NamedTuple):
     failures: int
 
 
-def list_throttles(connection: Any) -> list[ThrottleRow]:
-    """The batches that are throttled, or were and have not had a success since; by name."""
-    query = "SELECT batch, told_at, until, failures FROM throttle WHERE until > 0 ORDER BY batch"
-    return [ThrottleRow(*row) for row in connection.execute(query)]
-
-
 def throttle_of(connection: Any, batch: str) -> ThrottleRow | None:
     """The latest throttle of a batch, or None."""
     query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
     row = connection.execute(query, (batch,)).fetchone()
     return ThrottleRow(*row) if row else None
-
-
-def throttle_of_job(connection: Any, row: int) -> tuple[str | None, float]:
-    """The batch of a job, and until when (the disk's time) that batch is throttled; 0 if it is not."""
-    query = "SELECT batch, coalesce((SELECT until FROM throttle WHERE batch = job.batch), 0) FROM job WHERE id = ?"
-    batch, until = connection.execute(query, (row,)).fetchone() or (None, 0.0)
-    return batch, until
 
 
 # Both indexes of ended attempts are read from their newest entries: a batch's older attempts do not matter.
@@ -369,3 +336,8 @@ def has_warning(connection: Any, uid: str, number: int, worker_uid: str, text: s
     """Whether an attempt has this warning."""
     query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
     return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None
+
+
+def stored_names(connection: Any, uid: str) -> set[str]:
+    """The names of the published files of a job that any attempt stored."""
+    return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}

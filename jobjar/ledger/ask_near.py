@@ -1,12 +1,16 @@
-"""Questions to the ledger about names like one that no job has. They take the driver's connection and only read."""
+"""Questions of people about names like one that no job has. They use the models, and only read."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import peewee
+
+from jobjar.ledger.models import Job, JobCountReport
+from jobjar.ledger.store import Ledger
+
 # How many of the newest jobs are searched by name.
 _NEWEST = 20_000
-_CAME_LAST = "SELECT id, name, state, moved_at FROM job ORDER BY id DESC LIMIT ?"
 
 
 class Named(NamedTuple):
@@ -16,29 +20,43 @@ class Named(NamedTuple):
     state: str
 
 
-def count_ids(connection: Any, beginning: str) -> int:
+def count_ids(ledger: Ledger, beginning: str) -> int:
     """How many jobs have an id that begins so."""
-    query = "SELECT count(*) FROM job WHERE uid >= ? AND uid < ?"
-    return int(connection.execute(query, (beginning, beginning + "\x7f")).fetchone()[0])
+    with ledger.database.bind_ctx((Job,)):
+        # A range, which the index of ids can answer.
+        return int(Job.select().where((Job.uid >= beginning) & (Job.uid < beginning + "\x7f")).count())
 
 
-def jobs_named_with(connection: Any, part: str, limit: int) -> list[Named]:
+def jobs_named_with(ledger: Ledger, part: str, limit: int) -> list[Named]:
     """The newest jobs that have `part` in their names, among those that came last into the ledger."""
-    query = f"SELECT name, state FROM ({_CAME_LAST}) WHERE instr(name, ?) ORDER BY moved_at DESC, id DESC LIMIT ?"
-    return [Named(*row) for row in connection.execute(query, (_NEWEST, part, limit))]
+    return _newest(ledger, limit, lambda came_last: peewee.fn.instr(came_last.c.name, part))
 
 
-def count_named_with(connection: Any, part: str) -> int:
+def count_named_with(ledger: Ledger, part: str) -> int:
     """How many jobs have `part` in their names."""
-    return int(connection.execute("SELECT count(*) FROM job WHERE instr(name, ?)", (part,)).fetchone()[0])
+    with ledger.database.bind_ctx((Job,)):
+        return int(Job.select().where(peewee.fn.instr(Job.name, part)).count())
 
 
-def newest_jobs(connection: Any, limit: int) -> list[Named]:
+def newest_jobs(ledger: Ledger, limit: int) -> list[Named]:
     """The jobs that were moved last."""
-    query = f"SELECT name, state FROM ({_CAME_LAST}) ORDER BY moved_at DESC, id DESC LIMIT ?"
-    return [Named(*row) for row in connection.execute(query, (_NEWEST, limit))]
+    return _newest(ledger, limit, lambda came_last: None)
 
 
-def categories_of_jobs(connection: Any) -> set[str]:
+def _newest(ledger: Ledger, limit: int, condition: Any) -> list[Named]:
+    with ledger.database.bind_ctx((Job,)):
+        columns = Job.id, Job.name, Job.state, Job.moved_at
+        came_last: Any = Job.select(*columns).order_by(Job.id.desc()).limit(_NEWEST).alias("came_last")
+        query = peewee.Select((came_last,), (came_last.c.name, came_last.c.state)).bind(ledger.database)
+        fits = condition(came_last)
+        if fits is not None:
+            query = query.where(fits)
+        query = query.order_by(came_last.c.moved_at.desc(), came_last.c.id.desc()).limit(limit)
+        return [Named(*row) for row in query.tuples()]
+
+
+def categories_of_jobs(ledger: Ledger) -> set[str]:
     """The categories that any job has or had."""
-    return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count_report")}
+    with ledger.database.bind_ctx((JobCountReport,)):
+        query: Any = JobCountReport.select(JobCountReport.category).distinct()
+        return {category for (category,) in query.tuples()}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import peewee
 
-from jobjar.ledger.models import MODELS, Job, StoredFile
+from jobjar.ledger.models import Job, StoredFile
 from jobjar.ledger.store import Ledger
 
 
@@ -33,7 +33,7 @@ class StoredOutput(NamedTuple):
 
 def batch_has_jobs(ledger: Ledger, batch: str) -> bool:
     """Whether any job is of this batch."""
-    with ledger.database.bind_ctx(MODELS):
+    with ledger.database.bind_ctx((Job,)):
         return bool(Job.select().where(Job.batch == batch).exists())
 
 
@@ -42,7 +42,7 @@ def list_stored(
 ) -> list[StoredOutput]:
     """The stored files of all jobs, or of a batch, a job (its id), or a logical name. Each is as its job's latest
     attempt recorded it. They are in the order of jobs and names."""
-    with ledger.database.bind_ctx(MODELS):
+    with ledger.database.bind_ctx((Job, StoredFile)):
         later = StoredFile.alias()
         is_latest = ~peewee.fn.EXISTS(
             later.select(peewee.SQL("1")).where(

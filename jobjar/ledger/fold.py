@@ -127,7 +127,7 @@ def fold_in_pieces(ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATI
     """Fold what is new in all journals, a few hundred lines per transaction. Journals are read without the lock.
 
     Killed midway, what was folded stays folded. An empty ledger is filled in one transaction: a worker that found half
-    of it would number its attempts wrongly. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    of it would number its attempts wrongly. Raises LedgerError.
     """
     with ledger.writing(patience_s) as connection:
         positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))

@@ -101,7 +101,7 @@ def look_at_small(
     ledger: Ledger, layout: Layout, patience_s: float = LOCK_PATIENCE_S, open_journal: OpenJournal | None = None
 ) -> list[Unseen]:
     """Fold what is new, and make the ledger agree with the directories that are small enough for a question. Returns
-    the others that have changed. completed/ is believed. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable,
+    the others that have changed. completed/ is believed. Raises LedgerError,
     OSError."""
     ledger.ensure_open(patience_s)
     with ledger.errors_named():

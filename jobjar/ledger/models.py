@@ -1,4 +1,7 @@
-"""The ledger's tables as peewee models, for the queries of people's commands. A test compares them with schema/."""
+"""Tables and views of the ledger as peewee models, for the questions that people ask: those that a question uses, and no others.
+
+A test compares them with schema/. What is written, and what workers, recovery and waiting ask, is SQL (DESIGN.md, section 14).
+"""
 
 from __future__ import annotations
 
@@ -130,33 +133,6 @@ class StoredFile(Table):
         primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "source_name")
 
 
-class Worker(NumberedTable):
-    uid = peewee.TextField(unique=True)
-    name = peewee.TextField()
-    node = peewee.TextField()
-    pid = peewee.IntegerField()
-    boot_id = peewee.TextField(null=True)
-    process_started = peewee.FloatField(null=True)
-    user = peewee.TextField(null=True)
-    categories = peewee.TextField(null=True)
-    version = peewee.TextField(null=True)
-    started_at = peewee.FloatField(null=True)
-    ended_at = peewee.FloatField(null=True)
-    end_reason = peewee.TextField(null=True)
-
-
-class Batch(NumberedTable):
-    name = peewee.TextField(unique=True)
-    submitter = peewee.TextField(null=True)
-    submitted_at = peewee.FloatField(null=True)
-    description = peewee.TextField(null=True)
-    changed_at = peewee.FloatField(default=0)
-    is_aborted = peewee.IntegerField(default=0)
-    jobs = peewee.IntegerField(null=True)
-    notes = peewee.TextField(null=True)
-    restarted_until = peewee.FloatField(default=0)
-
-
 class Phase(Table):
     job_uid = peewee.TextField()
     attempt = peewee.IntegerField()
@@ -171,7 +147,7 @@ class Phase(Table):
         primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "name")
 
 
-class Warning(Table):
+class AttemptWarning(Table):
     job_uid = peewee.TextField()
     attempt = peewee.IntegerField()
     worker_uid = peewee.TextField()
@@ -179,6 +155,7 @@ class Warning(Table):
     text = peewee.TextField()
 
     class Meta:
+        table_name = "warning"
         primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "number")
 
 
@@ -189,87 +166,122 @@ class Throttle(Table):
     failures = peewee.IntegerField()
 
 
-class FileMark(Table):
-    mark = peewee.TextField()
-    job_uid = peewee.TextField()
-
-    class Meta:
-        primary_key = peewee.CompositeKey("mark", "job_uid")
-
-
-class Counted(Table):
-    job_id = peewee.IntegerField(null=True)
-    minute = peewee.IntegerField(null=True)
+class Report(Table):
+    """A view, whose rows nothing numbers."""
 
     class Meta:
         primary_key = False
 
 
-class JobCount(Table):
+class StateReport(Report):
     state = peewee.TextField(null=True)
-    category = peewee.TextField(null=True)
-    priority = peewee.IntegerField(null=True)
-    kind = peewee.TextField(null=True)
     jobs = peewee.IntegerField(null=True)
 
-    class Meta:
-        primary_key = False
+
+class ClaimedReport(Report):
+    uid = peewee.TextField(null=True)
+    name = peewee.TextField()
+    category = peewee.TextField()
+    priority = peewee.IntegerField()
+    place = peewee.TextField()
+    claimed_at = peewee.FloatField(null=True)
+    age_s = peewee.FloatField(null=True)
 
 
-class AttemptCount(Table):
-    minute = peewee.IntegerField(null=True)
+class OldestWaitingReport(Report):
+    uid = peewee.TextField(null=True)
+    name = peewee.TextField()
+    category = peewee.TextField()
+    priority = peewee.IntegerField()
+    submitted_at = peewee.FloatField(null=True)
+    age_s = peewee.FloatField(null=True)
+
+
+class HeldReport(Report):
+    uid = peewee.TextField(null=True)
+    name = peewee.TextField()
+    place = peewee.TextField()
+    held_reason = peewee.TextField(null=True)
+
+
+class QueueReport(Report):
+    category = peewee.TextField()
+    priority = peewee.IntegerField()
+    waiting = peewee.IntegerField(null=True)
+    oldest_at = peewee.FloatField(null=True)
+
+
+class OutcomeReport(Report):
     outcome = peewee.TextField(null=True)
-    is_final = peewee.IntegerField(null=True)
-    attempts = peewee.IntegerField(null=True)
-
-    class Meta:
-        primary_key = False
+    last_hour = peewee.IntegerField(null=True)
+    last_day = peewee.IntegerField(null=True)
 
 
-class DirectoryLook(Table):
-    place = peewee.TextField(primary_key=True)
-    changed_ns = peewee.IntegerField()
-    jobs = peewee.IntegerField()
-    took_s = peewee.FloatField()
-    compared_at = peewee.FloatField()
+class AttemptReport(OutcomeReport):
+    """The same of attempts that completed no job."""
 
 
-class OtherFile(Table):
-    place = peewee.TextField(primary_key=True)
-    reason = peewee.TextField()
+class ThroughputReport(Report):
+    completed_last_hour = peewee.IntegerField(null=True)
+    per_s_last_hour = peewee.FloatField(null=True)
+    completed_last_day = peewee.IntegerField(null=True)
+    per_s_last_day = peewee.FloatField(null=True)
 
 
-class JournalPosition(Table):
-    journal = peewee.TextField(primary_key=True)
-    offset = peewee.IntegerField()
-    torn_lines = peewee.IntegerField(default=0)
+class JobCountReport(Report):
+    state = peewee.TextField()
+    category = peewee.TextField()
+    priority = peewee.IntegerField()
+    kind = peewee.TextField()
+    jobs = peewee.IntegerField(null=True)
 
 
-class Migration(Table):
-    name = peewee.TextField(primary_key=True)
-    sha256 = peewee.TextField()
-    applied_at = peewee.FloatField()
+class OpenJobReport(Report):
+    uid = peewee.TextField(null=True)
+    name = peewee.TextField()
+    batch = peewee.TextField(null=True)
+    seed = peewee.IntegerField(null=True)
+    category = peewee.TextField()
+    state = peewee.TextField()
+    place = peewee.TextField()
+    moved_at = peewee.FloatField()
+    move_number = peewee.IntegerField()
+    phase = peewee.TextField(null=True)
 
 
-MODELS = (
-    Job,
-    Move,
-    Attempt,
-    Phase,
-    Warning,
-    MonitoredVariable,
-    VariableHistory,
-    StoredFile,
-    Worker,
-    Batch,
-    Throttle,
-    FileMark,
-    Counted,
-    JobCount,
-    AttemptCount,
-    DirectoryLook,
-    OtherFile,
-    JournalPosition,
-    Migration,
+class BatchOutcomeReport(Report):
+    batch = peewee.TextField(null=True)
+    outcome = peewee.TextField(null=True)
+    jobs = peewee.IntegerField(null=True)
+
+
+class BatchRestartedReport(BatchOutcomeReport):
+    """The same of jobs in whose place others were submitted."""
+
+
+class BatchFailureReport(Report):
+    batch = peewee.TextField(null=True)
+    failures = peewee.IntegerField(null=True)
+
+
+class BatchStorageReport(Report):
+    batch = peewee.TextField(null=True)
+    files = peewee.IntegerField(null=True)
+    bytes = peewee.IntegerField(null=True)
+
+
+TABLES = (Job, Move, Attempt, Phase, AttemptWarning, MonitoredVariable, VariableHistory, StoredFile, Throttle)
+VIEWS = (
+    *(
+        JobReport,
+        StateReport,
+        ClaimedReport,
+        OldestWaitingReport,
+        HeldReport,
+        QueueReport,
+        OutcomeReport,
+        AttemptReport,
+    ),
+    *(ThroughputReport, JobCountReport, OpenJobReport),
+    *(BatchOutcomeReport, BatchRestartedReport, BatchFailureReport, BatchStorageReport),
 )
-VIEWS = (JobReport,)

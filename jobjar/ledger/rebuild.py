@@ -195,7 +195,7 @@ def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> N
     The new one is filled under a name of its own, while others use the old one. Killed midway, the old one is still
     there. Killed after the old one was removed and before the new one is in its place, the next program that opens the
     ledger makes it from the journals. Processes that have the old one open notice at their next write. If the disk has
-    no room for both, the old one goes first. Raises LedgerBusy, LedgerUnavailable.
+    no room for both, the old one goes first. Raises LedgerError.
     """
     try:
         _replace_ledger(layout, home, meter)

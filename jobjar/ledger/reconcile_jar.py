@@ -266,7 +266,7 @@ def reconcile_in_pieces(
     at a time.
 
     Killed midway, the next reconciliation does the rest. The paths of symbolic links are added to `links`. Raises
-    LedgerBusy, LedgerCorrupt, LedgerUnavailable, CannotUseJar, OSError.
+    LedgerError, CannotUseJar, OSError.
     """
     ledger.ensure_open(patience_s)
     with ledger.errors_named():

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import peewee
 
 from jobjar.access.refusals import explain_at
-from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerDiskFull, LedgerUnavailable
+from jobjar.errors import LedgerCorrupt, LedgerDiskFull, LedgerError, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import (
     UNREADABLE,
@@ -222,7 +222,7 @@ class Ledger:
         the lock."""
         with contextlib.ExitStack() as stack:
             if self._identity is not None:
-                with contextlib.suppress(LedgerBusy, LedgerUnavailable):
+                with contextlib.suppress(LedgerError):
                     stack.enter_context(self.home.locked())
             if not self.database.is_closed():
                 self.database.close()
@@ -232,7 +232,7 @@ class Ledger:
     def writing(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[Any]:
         """One transaction under the home's lock; yields the driver's connection.
 
-        A nested call is part of the outer transaction. Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+        A nested call is part of the outer transaction. Raises LedgerError.
         """
         if self._turn_connection is not None:
             yield self._turn_connection

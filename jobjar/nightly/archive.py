@@ -60,7 +60,7 @@ def date_of(now: float) -> str:
 
 
 def keep_in_order(jar: Jar, now: float) -> Kept:
-    """Archive and delete by age, as the settings say. Raises OSError, LedgerBusy, LedgerUnavailable; what was done until then
+    """Archive and delete by age, as the settings say. Raises OSError, LedgerError; what was done until then
     stays done."""
     kept = Kept()
     settings = jar.settings

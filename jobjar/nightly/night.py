@@ -8,7 +8,6 @@ it leaves; the next night repairs that.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 
@@ -23,6 +22,7 @@ from jobjar.nightly.archive import date_of, keep_in_order
 from jobjar.nightly.rotation import compress_journals, rotate_journal, sweep_half_compressed
 from jobjar.recovery.recover import recover_node
 from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.locks import try_lock
 
 Step = Callable[[Jar, "Night"], None]
 
@@ -89,12 +89,7 @@ def _alone(jar: Jar) -> Iterator[bool]:
     one host."""
     descriptor = open_common_file(jar.ledger_home.nightly_lock, os.O_RDWR)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_alone = True
-        except BlockingIOError:
-            is_alone = False
-        yield is_alone
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -54,7 +54,7 @@ class Compressed(NamedTuple):
 def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
     """Begin a new journal if the current one has grown large. Returns the name of the one that ended, or None.
 
-    Raises LedgerBusy, LedgerUnavailable, OSError.
+    Raises LedgerError, OSError.
     """
     home = jar.ledger_home
     with home.locked():
@@ -73,7 +73,7 @@ def rotate_journal(jar: Jar, at_bytes: int | None = None) -> str | None:
 
 def compress_journals(jar: Jar, now: float) -> Compressed:
     """Compress this home's journals that were rotated and folded, and those of other homes of this node from before its last
-    start. `now` is the disk's time. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    start. `now` is the disk's time. Raises OSError, LedgerError."""
     done = freed = 0
     current = jar.ledger_home.journal_name()
     base, _ = split_journal_name(current)

@@ -34,7 +34,7 @@ def owner_stays(jar: Jar, worker: WorkerState) -> Iterator[bool]:
 
 def end_fileless(jar: Jar, worker: WorkerState, fileless: Mapping[str, str], cause: str) -> list[str]:
     """Journal the end of a dead worker's jobs whose files are nowhere in the jar, and leave a note in the place of each.
-    `fileless` has the jobs' places by id. Returns the places that have a note now. Raises LedgerBusy, LedgerUnavailable,
+    `fileless` has the jobs' places by id. Returns the places that have a note now. Raises LedgerError,
     OSError."""
     return [place for uid, place in sorted(fileless.items()) if _end_one(jar, worker, uid, place, cause)]
 

@@ -9,7 +9,6 @@ anything here. A kill at any point leaves a job held as before, or unclaimed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -32,6 +31,7 @@ from jobjar.roster import ASIDE, WorkerState, read_worker
 from jobjar.settings.layers import _BEATS
 from jobjar.shared_disk.files import is_gone, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
+from jobjar.shared_disk.locks import try_lock
 from jobjar.shared_disk.regular import read_bounded
 from jobjar.units import format_seconds
 
@@ -172,12 +172,13 @@ class Leases:
             yield True
             return
         with contextlib.ExitStack() as stack:
-            try:
+            next_look: float | None = None
+            with contextlib.suppress(OSError):
                 descriptor = open_common_file(home.watch_file, os.O_RDWR)
                 stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                next_look = self._load(read_bounded(descriptor, home.watch_file))
-            except OSError:
+                if try_lock(descriptor):
+                    next_look = self._load(read_bounded(descriptor, home.watch_file))
+            if next_look is None:
                 # Another worker is looking now. If it was stopped meanwhile, it must not keep all others from looking.
                 self._next_look = now + self.interval_s
                 yield now > self._looked_at + self.lease_time_s
@@ -266,7 +267,7 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
     """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock. If a
     heartbeat stands still for a whole lease, take the worker's jobs back. Returns at once if there is no such worker.
 
-    A heartbeat's age only decides which workers to watch. Raises LedgerBusy, LedgerUnavailable, CannotUseJar, OSError.
+    A heartbeat's age only decides which workers to watch. Raises LedgerError, CannotUseJar, OSError.
     """
     leases = Leases(jar, "", log)
     if not leases.lease_time_s:

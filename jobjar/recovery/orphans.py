@@ -15,8 +15,7 @@ from typing import Any
 from jobjar.described.store import is_kept, keep_published
 from jobjar.jar import Jar
 from jobjar.layout import Layout
-from jobjar.ledger.ask_batches import stored_names
-from jobjar.ledger.ask_claiming import attempt_of_worker, completed_among
+from jobjar.ledger.ask_claiming import attempt_of_worker, completed_among, stored_names
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_jar import PIECE
 from jobjar.liveness import processes_of_jobs

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobjar.attempts.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.attempts.tokens_left import recover_tokens
-from jobjar.attempts.verdict import Verdict, retry_delay_after
+from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
 from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
@@ -79,7 +79,7 @@ def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
     """Recover all that dead workers of this node, and workers that were given up, left. Reconcile the ledger with the
     directories. This goes in pieces, so that no process waits long for the lock.
 
-    Raises LedgerBusy, LedgerUnavailable, CannotUseJar; what was done until then stays done.
+    Raises LedgerError, CannotUseJar; what was done until then stays done.
     """
     recovery = Recovery()
     meter.begin("folding the journals", "bytes")
@@ -259,7 +259,6 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
             moved = move_ended_job(jar.layout, job, verdict, recovery.by)
         except FileNotFoundError:
             return  # another recovery was quicker
-        moved["reason"] = "recovered" if not verdict.final else "completed"
         jar.journal.append([moved])
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
@@ -267,7 +266,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         journal_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
     if verdict.final:
         recovery.completed += 1
-        recovery.log(f"{worker.name}: completed {job.name} ({verdict.reason})")
+        recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")
     else:
         recovery.returned += 1
         recovery.log(f"{worker.name}: returned {job.name} to {moved['to'].rpartition('/')[0]}")
@@ -282,11 +281,11 @@ def _judge(
     if attempt is not None and attempt.outcome is not None:
         output_left(worker.paths, job.name, number)  # gives its output the name that the entry has
         if attempt.is_final:
-            return [], Verdict(True, f"its outcome was journaled: {attempt.outcome}", 0)
+            return [], Verdict.complete(f"its outcome was journaled: {attempt.outcome}")
         failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
         is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
-        delay_s = retry_delay_after(job.retry_delay_s, failures - 1) if is_failure else 0
-        return [], Verdict(False, "recovered", now + delay_s if delay_s else 0)
+        at = retry_time(job.retry_delay_s, failures - 1, now) if is_failure else 0
+        return [], Verdict.give_back(RECOVERED, at)
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
     # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
@@ -300,8 +299,7 @@ def _judge(
     entry = ended_for(worker, job.uid, job.name, number, now, is_final=is_last, outcome=outcome, message=message)
     if goes_on:
         entry |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
-    reason = f"crashed: {times}" if is_last else "recovered"
-    return [entry], Verdict(is_last, reason, 0)
+    return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
 
 
 def _ordinal(number: int) -> str:

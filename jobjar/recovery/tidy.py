@@ -31,7 +31,7 @@ _LINK_OVERDUE_S = 60.0
 
 
 def tidy_up(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove or put right all of these. Raises OSError, LedgerBusy, LedgerUnavailable."""
+    """Remove or put right all of these. Raises OSError, LedgerError."""
     _discard_unborn_workers(jar, log)
     tidy_links(jar, log)
     _discard_half_copies(jar, log)

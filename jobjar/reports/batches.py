@@ -49,11 +49,11 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     """
     rows = _find_batches(jar, name)
     connection = jar.ledger.connection
-    phases = ask_batches.count_phases(connection, name)
-    failures = ask_batches.count_failures(connection, name)
-    restarted = ask_batches.count_restarted(connection, name)
-    stored = ask_batches.sum_stored(connection, name)
-    warned = ask_batches.count_warned(connection, name)
+    phases = ask_batches.count_phases(jar.ledger, name)
+    failures = ask_batches.count_failures(jar.ledger, name)
+    restarted = ask_batches.count_restarted(jar.ledger, name)
+    stored = ask_batches.sum_stored(jar.ledger, name)
+    warned = ask_batches.count_warned(jar.ledger, name)
     returns = returns_of_batches(connection, name)
     now = time.time()
     batches = []
@@ -86,15 +86,15 @@ def gather_work(jar: Jar, name: str | None = None) -> list[Batch]:
 def _find_batches(jar: Jar, name: str | None) -> list[BatchRow]:
     refresh_ledger(jar)
     name = None if name is None else as_text(name)
-    rows = ask_batches.list_batches(jar.ledger.connection, name)
+    rows = ask_batches.list_batches(jar.ledger, name)
     if name is not None and not rows:
         raise UnknownBatch(name=name, home=jar.layout.home)
     return rows
 
 
 def _describe_work(jar: Jar, rows: Sequence[BatchRow], name: str | None) -> list[Batch]:
-    done = ask_batches.sum_work_done(jar.ledger.connection, name)
-    under_way = ask_batches.sum_work_under_way(jar.ledger.connection, name)
+    done = ask_batches.sum_work_done(jar.ledger, name)
+    under_way = ask_batches.sum_work_under_way(jar.ledger, name)
     none = ask_batches.Work(None, 0)
     return [
         {
@@ -128,7 +128,7 @@ def _describe_progress(jar: Jar, row: BatchRow, phases: dict[str, int], now: flo
     rate = None
     eta_s: float | None = None
     if not row.is_aborted:  # jobs of an aborted batch complete without having run
-        rate = ask_batches.recent_rate(jar.ledger.connection, row.name, now, row.restarted_until, is_over=not left)
+        rate = ask_batches.recent_rate(jar.ledger, row.name, now, row.restarted_until, is_over=not left)
         has_begun = known - open_jobs - removed > 0
         eta_s = _estimate_time_left_s(jar, row, left, phases, rate, now, has_begun) if left else None
     return {
@@ -144,11 +144,10 @@ def _estimate_time_left_s(
     jar: Jar, row: BatchRow, left: int, phases: dict[str, int], rate: Rate | None, now: float, has_begun: bool
 ) -> float | None:
     """Seconds until the end of a batch with `left` open jobs; None if that cannot be estimated."""
-    connection = jar.ledger.connection
-    running_for_s = [max(0.0, now - claimed_at) for claimed_at in ask_batches.claim_times(connection, row.name)]
+    running_for_s = [max(0.0, now - claimed_at) for claimed_at in ask_batches.claim_times(jar.ledger, row.name)]
     # Held jobs wait for a person, and nobody knows for how long.
     waiting = max(0, left - len(running_for_s) - phases.get("held", 0) - phases.get("limbo", 0))
-    takes_s = ask_batches.recent_duration(connection, row.name, now)
+    takes_s = ask_batches.recent_duration(jar.ledger, row.name, now)
     if not has_begun:
         takes_s = _described_run_time_s(jar, row.name)
     eta_s = estimate_time_left_s(waiting, running_for_s, takes_s, None if rate is None else rate.jobs / rate.seconds)
@@ -158,7 +157,7 @@ def _estimate_time_left_s(
 
 def _described_run_time_s(jar: Jar, name: str) -> float | None:
     """A job's run time in seconds as the batch's description gives it; None if it does not."""
-    place = ask_batches.open_place(jar.ledger.connection, name)
+    place = ask_batches.open_place(jar.ledger, name)
     if place is None:
         return None
     # The job may have moved meanwhile, or its description may be unreadable.
@@ -168,14 +167,13 @@ def _described_run_time_s(jar: Jar, name: str) -> float | None:
 
 
 def _describe_jobs(jar: Jar, name: str) -> Batch:
-    connection = jar.ledger.connection
-    held = ask_batches.held_jobs(connection, name, _NAMED_JOBS)
+    held = ask_batches.held_jobs(jar.ledger, name, _NAMED_JOBS)
     for job in held:
         job["worker"] = worker_of_place(job.pop("place"))
     return {
-        "warnings": ask_batches.common_warnings(connection, name, _NAMED_JOBS),
-        "failed_jobs": ask_batches.failed_jobs(connection, name, _NAMED_JOBS),
-        "retried_jobs": ask_batches.retried_jobs(connection, name, _NAMED_JOBS),
+        "warnings": ask_batches.common_warnings(jar.ledger, name, _NAMED_JOBS),
+        "failed_jobs": ask_batches.failed_jobs(jar.ledger, name, _NAMED_JOBS),
+        "retried_jobs": ask_batches.retried_jobs(jar.ledger, name, _NAMED_JOBS),
         "held_jobs": held,
     }
 

@@ -42,7 +42,7 @@ def check_jar(jar: Jar, note: Callable[[str], None] = lambda line: None, meter: 
     """All differences between the ledger, the journals and the directories, a line each. `note` gets all other remarks.
 
     If there are differences, it looks a second time, since workers journal a move a moment after they made it. Raises
-    LedgerBusy, LedgerCorrupt, LedgerUnavailable.
+    LedgerError.
     """
     if not os.access(jar.layout.journals, os.W_OK):
         # A user who may only read checks a copy of the jar's own ledger or of the snapshot, plus the newer journal entries.

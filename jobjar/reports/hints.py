@@ -39,19 +39,19 @@ def describe_unlisted(jar: Jar) -> str:
 
 
 def _explain_near(jar: Jar, text: str) -> str:
-    connection = jar.ledger.connection
+    ledger = jar.ledger
     if 0 < len(text) < SHORTEST_ID and text.isalnum():
-        would_fit = count_ids(connection, text)
+        would_fit = count_ids(ledger, text)
         fit = f" ({_jobs(would_fit)} would fit)" if would_fit else ""
         return f"the beginning of an id has to be of {SHORTEST_ID} letters or more{fit}"
-    if list_batches(connection, text):
+    if list_batches(ledger, text):
         return f"there is a batch of this name: `batch_status {text}` names its jobs"
-    found = jobs_named_with(connection, text, _SHOWN) if text else []
+    found = jobs_named_with(ledger, text, _SHOWN) if text else []
     if found:
-        count = count_named_with(connection, text)
+        count = count_named_with(ledger, text)
         more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
         return f"it is a part of these names: {_list_names(found[:_SHOWN])}{more}"
-    newest = newest_jobs(connection, _NEWEST)
+    newest = newest_jobs(ledger, _NEWEST)
     if not newest:
         return "no job has been in this jar yet; is it the right one? (`jobjar config` says why it is used)"
     return f"the newest are {_list_names(newest)}; a job's name is that of its file (`ls {jar.layout.completed}`)"
@@ -68,10 +68,10 @@ def _jobs(count: int) -> str:
 def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
     """A hint for a limit on an unknown category, storage class or batch: that nothing has this name yet, and which names are
     similar. None if the name is known. The caller brings the ledger up to date first."""
-    connection = jar.ledger.connection
+    ledger = jar.ledger
     if kind == BATCH:
         what, prefix = "batch", ""
-        known = {row.name for row in list_batches(connection, None)}
+        known = {row.name for row in list_batches(ledger, None)}
     else:
         what, prefix = ("storage class", STORAGE_CATEGORY) if kind == STORAGE else ("category", "")
         asked = {
@@ -80,7 +80,7 @@ def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
         made = {entry.name for entry in list_directory(jar.layout.unclaimed) if entry.is_dir(follow_symlinks=False)}
         known = asked | made | {"", node_name(), *jar.settings.categories}
         if prefix + name not in known:
-            known |= categories_of_jobs(connection)
+            known |= categories_of_jobs(ledger)
     if prefix + name in known:
         return None
     near = difflib.get_close_matches(prefix + name, [other for other in known if other.startswith(prefix)], n=3)

@@ -23,13 +23,16 @@ from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_batches import attempt_details
-from jobjar.ledger.ask_claiming import (
-    aborted_batches,
+from jobjar.ledger.ask_claiming import aborted_batches
+from jobjar.ledger.ask_jobs import (
+    attempt_details,
+    find_jobs,
+    list_attempts,
+    list_moves,
+    name_of_job,
     run_before,
     throttle_of_job,
 )
-from jobjar.ledger.ask_jobs import find_jobs, list_attempts, list_moves
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.looks import look_for
 from jobjar.ledger.models import Attempt, JobReport
@@ -123,7 +126,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     with contextlib.suppress(OSError):  # the other reasons still help
         refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
         lines += [refused] if refused else []
-    batch, until = throttle_of_job(jar.ledger.connection, job.id)
+    batch, until = throttle_of_job(jar.ledger, job.id)
     if batch is None:
         with contextlib.suppress(OSError, BadAttribute):  # put there by hand: its file names the batch
             batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
@@ -169,7 +172,7 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
 
 
 def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
-    first = run_before(jar.ledger.connection, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
+    first = run_before(jar.ledger, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
     return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
 
 
@@ -193,14 +196,13 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
     if started_at is not None and ended_at is not None and ended_at < started_at:
         # Two clocks disagree: take the begin plus the measured duration as the end.
         described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
-    details = attempt_details(jar.ledger.connection, attempt.job_uid, attempt.number, attempt.worker_uid)
-    return {**described, **details._asdict()}
+    return {**described, **attempt_details(jar.ledger, attempt)._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
     """The path of an attempt's output, even if its worker's directory was set aside or archived; None if it wrote nothing."""
     if attempt.ended_at is None:
-        path = f"{jar.layout.worker(attempt.worker).output}/{_job_name(jar, attempt)}.{attempt.number}.out"
+        path = f"{jar.layout.worker(attempt.worker).output}/{name_of_job(jar.ledger, attempt.job_uid)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
     if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
         return None  # a ledger of an earlier version may have a path that leads elsewhere
@@ -222,11 +224,6 @@ def open_output(path: str) -> int:
         return open_below(os.path.dirname(worker), os.path.basename(worker), directory, name)
     except UnfitFile as error:
         raise NoOutput(job=path, reason=error.strerror) from error
-
-
-def _job_name(jar: Jar, attempt: Attempt) -> str:
-    row = jar.ledger.connection.execute("SELECT name FROM job WHERE uid = ?", (attempt.job_uid,)).fetchone()
-    return str(row[0]) if row else ""
 
 
 def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str | None = None) -> str | None:

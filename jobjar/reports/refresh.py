@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable
+from jobjar.errors import CannotUseJar, LedgerError, LedgerUnavailable
 from jobjar.jar import Jar
 from jobjar.ledger.looks import Unseen, look_at_small
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
@@ -23,7 +23,7 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
 
     `needs_history=False` is for callers that can also answer from the directories, so they do not wait for a new ledger: if
     this user may write to the jar, and the jar's own ledger is missing or unusable, it is neither made nor replaced. Raises
-    LedgerBusy, LedgerUnavailable, CannotUseJar.
+    LedgerError, CannotUseJar.
     """
     is_last_word = False
     try:
@@ -32,7 +32,7 @@ def refresh_ledger(jar: Jar, patience_s: float = _PATIENCE_S, needs_history: boo
             if is_last_word and not os.path.exists(jar.ledger_home.database):
                 raise LedgerUnavailable(path=jar.ledger_home.database, reason="there is none")
         return look_at_small(jar.ledger, jar.layout, patience_s, jar.open_journal)
-    except (LedgerBusy, LedgerUnavailable, CannotUseJar):
+    except (LedgerError, CannotUseJar):
         if is_last_word:
             raise
         return refresh_private_ledger(jar)

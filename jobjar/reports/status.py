@@ -15,14 +15,14 @@ from typing import Any
 from jobjar.access.refusals import explain_disk
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.limits import describe_limits
-from jobjar.errors import CannotUseJar, JarError, LedgerBusy, LedgerUnavailable
+from jobjar.errors import CannotUseJar, JarError, LedgerError
 from jobjar.heartbeat import Hearing
 from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name, priority_in_name
 from jobjar.layout import category_of_place
+from jobjar.ledger import ask_status
 from jobjar.ledger.ask_batches import count_open_phases
-from jobjar.ledger.ask_claiming import list_throttles
 from jobjar.ledger.ask_returns import list_returns
 from jobjar.ledger.looks import Unseen
 from jobjar.ledger.renamed import find_renamed_jobs
@@ -60,7 +60,7 @@ def gather_status(jar: Jar) -> Status:
     try:
         unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
         status = _from_ledger(jar)
-    except (LedgerBusy, LedgerUnavailable, CannotUseJar, OSError) as error:
+    except (LedgerError, CannotUseJar, OSError) as error:
         warnings.append(f"read from the directories alone, without history: {error}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)
@@ -75,49 +75,39 @@ def gather_status(jar: Jar) -> Status:
 
 
 def _from_ledger(jar: Jar) -> Status:
-    connection = jar.ledger.connection
+    ledger = jar.ledger
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
-    states.update(
-        (state, count) for state, count in connection.execute("SELECT * FROM state_report") if state in states
-    )
+    states.update((state, count) for state, count in ask_status.count_states(ledger).items() if state in states)
     now = time.time()
     return {
         **describe_source(jar),
         "jobs": {
             **states,
-            "claimed_jobs": _rows(
-                connection, "SELECT uid AS id, name, category, priority, place, age_s FROM claimed_report"
-            ),
-            "oldest_waiting": next(iter(_rows(connection, "SELECT uid AS id, * FROM oldest_waiting_report")), None),
-            "held": _rows(connection, "SELECT uid AS id, name, held_reason FROM held_report"),
+            "claimed_jobs": ask_status.list_claimed(ledger),
+            "oldest_waiting": ask_status.find_oldest_waiting(ledger),
+            "held": ask_status.list_held(ledger),
         },
-        "phases": count_open_phases(connection),
+        "phases": count_open_phases(ledger),
         "categories": [
             {
-                "category": category,
-                "priority": priority,
-                "waiting": waiting,
-                "oldest_age_s": max(0.0, now - (oldest_at or now)),
+                "category": row["category"],
+                "priority": row["priority"],
+                "waiting": row["waiting"],
+                "oldest_age_s": max(0.0, now - (row["oldest_at"] or now)),
             }
-            for category, priority, waiting, oldest_at in connection.execute("SELECT * FROM queue_report")
+            for row in ask_status.list_queue(ledger)
         ],
-        "outcomes": _rows(connection, "SELECT * FROM outcome_report"),
-        "undecided_attempts": _rows(connection, "SELECT * FROM attempt_report"),
-        "throughput": _rows(connection, "SELECT * FROM throughput_report")[0],
-        "returned": group_returns(list_returns(connection)),
-        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(connection)],
+        "outcomes": ask_status.list_outcomes(ledger),
+        "undecided_attempts": ask_status.list_undecided(ledger),
+        "throughput": ask_status.measure_throughput(ledger),
+        "returned": group_returns(list_returns(ledger.connection)),
+        "renamed": [{"place": place, "name": name} for place, name in find_renamed_jobs(ledger.connection)],
         "throttled": [
             {"batch": row.batch, "until": row.until, "failures": row.failures, "left_s": round(row.until - now, 3)}
-            for row in list_throttles(connection)
+            for row in ask_status.list_throttles(ledger)
             if row.until > now
         ],
     }
-
-
-def _rows(connection: Any, query: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description]
-    return [{name: value for name, value in zip(names, row, strict=True) if name != "uid"} for row in cursor]
 
 
 def _from_directories(jar: Jar) -> Status:

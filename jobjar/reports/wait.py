@@ -21,7 +21,7 @@ from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
-from jobjar.ledger.ask_jobs import find_jobs, job_outcomes
+from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
@@ -199,7 +199,7 @@ class Wait:
             if key in self._single:
                 self._single.remove(key)
                 self._single.add(uid)
-        found = job_outcomes(jar.ledger, sorted(key for key in keys if "/" not in key))
+        found = ask_awaited.job_outcomes(jar.ledger.connection, sorted(key for key in keys if "/" not in key))
         for uid, (state, outcome) in found.items():
             if state == "held":
                 self._held.add(uid)

@@ -72,7 +72,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
 
     `now` is the disk's time. A job with bad attributes goes to limbo, and the next one is tried. A job that this claimer
     cannot have now is passed over for a while.
-    Raises LedgerBusy, LedgerCorrupt, LedgerUnavailable (nothing is claimed), CannotUseJar if the disk refuses.
+    Raises LedgerError (nothing is claimed), CannotUseJar if the disk refuses.
     """
     # A file's time may show a move that this ledger does not know. Only another home can have made it; its journal explains it.
     # The same can happen for a moment after a rotation: the processes of this home do not all append to one journal then.

@@ -32,7 +32,7 @@ from jobjar.attempts.own_file import (
 )
 from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
-from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.errors import LedgerError
 from jobjar.journal.append import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, category_of_place
@@ -181,7 +181,7 @@ def _replace_file(
         notes[:] = [f"{gone}; so the job cannot run again"]
         outcome = FAILED if end.outcome == INTERRUPTED else end.outcome
         message = f"{end.message}; {notes[0]}" if end.message else notes[0]
-        end, verdict = end._replace(outcome=outcome, message=message), Verdict(True, "completed", 0)
+        end, verdict = end._replace(outcome=outcome, message=message), Verdict.complete()
         # If an attempt has two `ended` entries, the final one counts.
         claimer.jar.journal.append(
             [ended_entry(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
@@ -207,7 +207,7 @@ def journal_loss(
     take_own_link_away(claimer, job.link)
     try:
         was_decided_here = _is_decided_here(claimer, job)
-    except (LedgerBusy, LedgerUnavailable) as error:
+    except LedgerError as error:
         warn(f"{job.name} was taken back while it ran here; which attempt counts cannot be looked up: {error}")
         return
     if was_decided_here:
@@ -224,7 +224,7 @@ def journal_loss(
 
 
 def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
-    """Whether this worker's attempt completed the job. Raises LedgerBusy, LedgerUnavailable."""
+    """Whether this worker's attempt completed the job. Raises LedgerError."""
     layout = claimer.jar.layout
     with claimer.jar.ledger.writing() as connection:
         fold_journals(connection, layout)
@@ -290,14 +290,14 @@ def give_back_unrun(
 def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
     """Return a claimed job that was not run, and its tokens; its attempt is `interrupted`. Raises FileNotFoundError if the job
     is not here any more, OSError."""
-    verdict = Verdict(False, "returned", 0)
+    verdict = Verdict.give_back()
     try:
         moved = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
     finally:
         claimer.tokens.give_back(job.tokens)
     claimer.taken_paths.discard(job.path)
     take_link_away(claimer, job.link)
-    end = AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, f"it was given back before it ran: {why}")
+    end = AttemptEnd(INTERRUPTED, message=f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
         claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
 
@@ -327,7 +327,7 @@ def end_unrun(
     claimer: Claimer, job: ClaimedJob, now: float, may_wait: Callable[[], bool], warn: Callable[[str], None]
 ) -> None:
     """Journal the loss of a job that was not run, and that was gone when it was to be given back."""
-    end = AttemptEnd(LOST, None, None, 0.0, 0.0, 0.0, 0, None, None)
+    end = AttemptEnd(LOST)
     journal_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
 
 

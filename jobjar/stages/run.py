@@ -146,7 +146,7 @@ def end_of_process(
     if it was ended before it had a process."""
     if ended is None:
         assert cause is not None
-        return AttemptEnd(cause, None, None, 0.0, 0.0, 0.0, 0, None, explain_cause(cause, job))
+        return AttemptEnd(cause, message=explain_cause(cause, job))
     return AttemptEnd(
         outcome=cause or (SUCCEEDED if ended.exit_status == 0 else FAILED),
         exit_status=ended.exit_status,
@@ -155,7 +155,6 @@ def end_of_process(
         user_cpu_s=round(ended.user_cpu_s, 6),
         system_cpu_s=round(ended.system_cpu_s, 6),
         max_rss_kib=ended.max_rss_kib,
-        output_file=None,
         message=explain_cause(cause, job),
         pid=pid,
         pid_started=pid_started,
@@ -176,7 +175,7 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
 
 def end_of_refusal(message: str) -> AttemptEnd:
     """The end of an attempt that could not be started now, through no fault of the job. The job goes back for a while."""
-    return AttemptEnd(INTERRUPTED, None, None, 0.0, 0.0, 0.0, 0, None, message, retry_after_s=REFUSED_PAUSE_S)
+    return AttemptEnd(INTERRUPTED, message=message, retry_after_s=REFUSED_PAUSE_S)
 
 
 def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:

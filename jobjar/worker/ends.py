@@ -65,9 +65,7 @@ class Ends:
     def _note(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which the worker may have to leave."""
         if held and end.outcome != INTERRUPTED:
-            self._log_later(
-                f"{job.name}: {describe_end(end)}{', to be run again' if verdict.reason == 'retried' else ''}"
-            )
+            self._log_later(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.is_retry else ''}")
         elif held and end.message:
             self._log(f"{job.name}: {end.message}")
         if held:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobjar.access.refusals import explain_directory
 from jobjar.attempts.attempt import ClaimedJob, Claimer
-from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.errors import LedgerError
 from jobjar.host import node_name
 from jobjar.jar import check_path_is_safe
 from jobjar.ledger.ask_claiming import next_due
@@ -86,7 +86,7 @@ class NextJob:
 
     def claim(self) -> ClaimedJob | None:
         """Claim the next job. Scans the directories if the ledger knows of none, and from time to time anyway. Raises
-        CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError, ClaimGivenUp."""
+        CannotUseJar, UnsafeJar, LedgerError, OSError, ClaimGivenUp."""
         self._is_claiming = True
         try:
             job = self._claim()
@@ -108,7 +108,7 @@ class NextJob:
         self._use_home_ledger_again()
         try:
             return self._claim_with_repair()
-        except (LedgerBusy, LedgerUnavailable) as error:
+        except LedgerError as error:
             was_private = self._jar.ledger.is_private
             if was_private and self._jar.ledger.source == FROM_JOURNALS:
                 raise
@@ -123,7 +123,7 @@ class NextJob:
             ledger = Ledger(self._jar.layout, self._jar.ledger_home, self._say)
             try:
                 ledger.open(patience_s=0.1)
-            except (LedgerBusy, LedgerUnavailable):
+            except LedgerError:
                 ledger.close()
                 return
             self._jar.replace_ledger(ledger)
@@ -183,7 +183,7 @@ class NextJob:
         jar = self._claimer.jar
         if jar.ledger_home.has_other_homes and not others_are_due(jar.ledger_home.polled_file, interval_s):
             return
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable), jar.ledger.writing() as connection:
+        with contextlib.suppress(LedgerError), jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout, opens_all=self._opens_all)
 
     def sleep_s(self, pause_s: float) -> float:
@@ -216,7 +216,7 @@ class NextJob:
         """Seconds until a delayed job may be claimed, or until a job that was passed over may be tried again."""
         passed_over = self._claimer.passed_over.jobs
         look_again_s = max(passed_over.next_end_s(), self._scan_took_s / _SCAN_SHARE) if passed_over else float("inf")
-        with contextlib.suppress(LedgerBusy, LedgerUnavailable, OSError), self._jar.ledger.writing() as connection:
+        with contextlib.suppress(LedgerError, OSError), self._jar.ledger.writing() as connection:
             due = next_due(connection, self._claimer.categories, self._disk_now())
             if due is not None:
                 return min(look_again_s, max(0.0, due - self._disk_now()))

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from jobjar.errors import LedgerBusy, LedgerUnavailable
+from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.journal.append import Journal
 from jobjar.layout import WorkerPaths
@@ -85,7 +85,7 @@ class Pulse:
             self._next_snapshot = now + MAX_AGE_S / 5
             try:
                 publish_snapshot_when_due(self._jar.ledger, self.beat_meanwhile)
-            except (OSError, LedgerBusy, LedgerUnavailable) as error:
+            except (OSError, LedgerError) as error:
                 self._say(f"the snapshot was not published: {error}")
 
     def beat_meanwhile(self) -> None:

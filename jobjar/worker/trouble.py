@@ -9,11 +9,11 @@ from collections.abc import Callable, Container
 
 from jobjar.access.refusals import Refusals
 from jobjar.attempts.attempt import Claimer
-from jobjar.errors import CannotUseJar, LedgerBusy, LedgerUnavailable, UnsafeJar
+from jobjar.errors import CannotUseJar, LedgerError, UnsafeJar
 from jobjar.stages.complete import return_strays
 
 # The errors by which the disk, or the jar's state, refuses a turn. The worker waits and tries again.
-REFUSALS = (CannotUseJar, UnsafeJar, LedgerBusy, LedgerUnavailable, OSError)
+REFUSALS = (CannotUseJar, UnsafeJar, LedgerError, OSError)
 
 
 class Trouble:

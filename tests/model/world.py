@@ -248,7 +248,7 @@ class World:
         if job is None:
             return None
         status = {"succeeded": 0, "failed": 1}.get(outcome)
-        end = AttemptEnd(outcome, status, None if status is not None else 15, 0.1, 0.1, 0.1, 1000, None, None)
+        end = AttemptEnd(outcome, status, None if status is not None else 15, 0.1, 0.1, 0.1, 1000)
         with self.acting(body) as jar, fault_in(fault, act):
             failures = 0
             if outcome in RETRIED_OUTCOMES and job.retries:

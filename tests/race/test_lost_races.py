@@ -54,7 +54,7 @@ def entries(jar: Jar) -> list[dict[str, Any]]:
 
 
 def success() -> AttemptEnd:
-    return AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, None, None)
+    return AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000)
 
 
 def finish(claimer: Claimer, job: ClaimedJob) -> tuple[bool, list[str]]:
@@ -68,7 +68,7 @@ def finish(claimer: Claimer, job: ClaimedJob) -> tuple[bool, list[str]]:
 
 def take_away(claimer: Claimer, job: ClaimedJob) -> None:
     """Return a job that another holds, as a recovery does."""
-    verdict = Verdict(False, "returned", 0)
+    verdict = Verdict.give_back()
     claimer.jar.journal.append([complete.move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)])
     take_link_away(claimer, job.link)
 
