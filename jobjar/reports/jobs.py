@@ -161,7 +161,7 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
             return []
         if worker.alive == DEAD:
             left = explain_left_running(jar.ledger.connection, jar.layout, worker, {job.uid or ""}).get(job.uid or "")
-            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.process.node})"
+            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.recovered_on})"
             return [f"it is stranded with the dead worker {name}{what}"]
         silence = Hearing(jar.layout).explain_silence(worker)
         return [f"its worker {silence}"] if silence else []
