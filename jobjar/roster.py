@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobjar.host import node_name
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
@@ -69,6 +70,11 @@ class WorkerState(NamedTuple):
     def is_running(self) -> bool:
         """Whether it is alive, or may be: on another node, and not known to have ended."""
         return not self.ended and self.alive != DEAD
+
+    @property
+    def recovered_on(self) -> str:
+        """The node on which recovery finishes its work. This machine may have had another name when the worker started."""
+        return node_name() if self.is_to_recover else self.process.node
 
     def asks_for(self, category: str) -> bool:
         """Whether it asks for the jobs of a category; '' means the uncategorized jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -172,6 +173,17 @@ def test_the_guide_names_every_function_of_the_library() -> None:
             f"`{name}" in guide or f"`stop_{stem}(" in guide or f"`set_{stem}`" in guide or f"jobjar.{name}" in guide
         )
         assert known or name in ("Job", "__version__"), name
+
+
+def test_the_guide_calls_the_library_s_functions_as_they_are() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    section = guide.partition("### From Python")[2].partition("### ")[0]
+    calls = [call for call in re.findall(r"`([a-z_]+)\(([^`…]*)\)`", section) if call[0] in jobjar.__all__]
+    assert len(calls) > 10
+    for name, words in calls:
+        parameters = inspect.signature(getattr(jobjar, name)).parameters
+        for word in words.split(", ") if words else ():
+            assert word.strip("*").partition("=")[0] in parameters, (name, word)
 
 
 def test_the_guide_names_every_attribute_and_outcome() -> None:

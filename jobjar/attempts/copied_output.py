@@ -14,7 +14,8 @@ import re
 import stat
 
 MARK = stat.S_ISVTX
-_NAMED = re.compile(rb"/dev/std(?:out|err)\b|/dev/fd/[12]\b|/proc/(?:self|\$\$)/fd/[12]\b")
+# The end of the name may be a variable. A name too many costs a process, one too few costs output.
+_NAMED = re.compile(rb"/dev/(?:std(?!in\b)|fd/(?!0\b)|[$\"'])|/proc/[^/\s]{1,40}/fd/(?!0\b)")
 # How long to wait for the rest of the output once the job is over. A process that left its session may hold the pipe for ever.
 _REST_S = 5.0
 

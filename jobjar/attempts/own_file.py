@@ -29,6 +29,7 @@ from jobjar.shared_disk.patience import patiently
 TAKEN_BACK = "taken back"
 CLAIMED_AGAIN = "claimed again"
 _PIECE_BYTES = 1 << 20
+_RUN_BITS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _NOTE = """This job, {name} (id {uid}), removed or moved its own file while it ran.
 What it came to is in the journals: jobjar show {uid}
 """
@@ -92,15 +93,24 @@ def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
     return None
 
 
-def put_aside_no_job(job: ClaimedJob) -> None:
-    """If a job put a directory or a link in the place of its own file, move that out of the way: in unclaimed/ a directory
-    would be a category. It stays in the worker's directory under a hidden name. Raises OSError while the disk refuses."""
+def make_runnable(job: ClaimedJob) -> str | None:
+    """Have a job that goes back to unclaimed be one there, and return a note of what the job did to its file. If the file has
+    lost its run bit, it gets that again. If the job put a directory or a link in the place of the file, that is moved out of the
+    way: in unclaimed/ a directory would be a category. It stays in the worker's directory under a hidden name. Raises OSError
+    while the disk refuses."""
     try:
-        if stat.S_ISREG(read_status(job.path).st_mode):
-            return
+        mode = read_status(job.path).st_mode
     except FileNotFoundError:
-        return
-    rename(job.path, f"{os.path.dirname(job.path)}/.{job.uid}.{job.attempt}.no_job")
+        return None
+    if not stat.S_ISREG(mode):
+        rename(job.path, f"{os.path.dirname(job.path)}/.{job.uid}.{job.attempt}.no_job")
+    elif not mode & _RUN_BITS:
+        try:
+            os.chmod(job.path, stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IXUSR)
+        except PermissionError:
+            return "its file lost its run bit while it ran, and is no job without it"
+        return "its file lost its run bit while it ran, and got it again"
+    return None
 
 
 def put_file_back(claimer: Claimer, job: ClaimedJob) -> bool:

@@ -118,7 +118,10 @@ def take_batch(jar: Jar, name: str) -> Change:
 
 
 def _rename_prepared(jar: Jar, change: Change, inner: str, target: str) -> bool:
-    """Make a directory with the change's file at its `inner` path, and rename it to `target`. False where `target` is taken."""
+    """Make a directory with the change's file at its `inner` path, and rename it to `target`. False where `target` is taken.
+
+    Raises the errors of `Jar.journal`: a change that cannot be journaled must not be made at all."""
+    _ = jar.journal
     with contextlib.suppress(FileExistsError):
         make_directory(jar.layout.batches, 0o777 & ~jar.umask)  # a jar of an earlier version
     prepared = temporary_path_of_node(f"{jar.layout.batches}/")

@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         with named_jar(options, program_path) as jar:
             say_other_versions(program, jar)
+            _ = jar.ledger_home  # where it is refused, nothing is given up
             if options.node or options.worker:
                 _give_up(jar, program, options)
             for name in options.batch:

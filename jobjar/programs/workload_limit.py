@@ -42,9 +42,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 return 0
             kind = limits.STORAGE if options.storage else limits.BATCH if options.batch else limits.CATEGORY
             if options.limit is not None:
-                limits.set_limit(jar, kind, options.name, limits.parse_count(options.limit))
-                if options.limit != "none":
-                    refresh_ledger(jar)
+                count = limits.parse_count(options.limit)
+                if count is not None:
+                    refresh_ledger(jar)  # first: where the ledger's home is refused, no limit is set
+                limits.set_limit(jar, kind, options.name, count)
+                if count is not None:
                     unknown = explain_unknown_limit(jar, kind, options.name)
                     if unknown is not None:
                         complain(program, f"warning: {unknown}")

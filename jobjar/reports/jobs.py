@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from typing import Any
 
@@ -43,7 +44,7 @@ from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
 from jobjar.roster import ASIDE, explain_unasked, find_archived_worker, read_worker, running_workers
 from jobjar.shared_disk.contents import LATEST, is_name
-from jobjar.shared_disk.files import read_file
+from jobjar.shared_disk.files import is_job_file, look, read_file
 from jobjar.shared_disk.regular import UnfitFile, open_below
 from jobjar.text import as_text
 from jobjar.units import name_retries
@@ -113,13 +114,20 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
-    """Why a job does not run now: it is in limbo, stranded or staged behind another; its batch is aborted or throttled; it is
-    not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went back."""
+    """Why a job does not run now: it is in limbo, stranded or staged behind another; it has no run bit; its batch is aborted or
+    throttled; it is not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went
+    back."""
     if job.state == "limbo":
         what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
         return _explain_stranded(jar, job) or _explain_ahead(jar, job)
+    if job.state in ("unclaimed", "removed") and job.place.startswith("unclaimed/"):
+        path = jar.layout.path(job.place)
+        with contextlib.suppress(OSError):  # the other reasons still help
+            status = look(path)
+            if status is not None and stat.S_ISREG(status.st_mode) and not is_job_file(status):
+                return [f"its file has no run bit, so it is no job: chmod +x {path}"]
     if job.state != "unclaimed":
         return []
     lines = []
@@ -164,7 +172,7 @@ def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
             return []
         if worker.alive == DEAD:
             left = explain_left_running(jar.ledger.connection, jar.layout, worker, {job.uid or ""}).get(job.uid or "")
-            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.process.node})"
+            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.recovered_on})"
             return [f"it is stranded with the dead worker {name}{what}"]
         silence = Hearing(jar.layout).explain_silence(worker)
         return [f"its worker {silence}"] if silence else []

@@ -255,13 +255,14 @@ def _find_warnings(
 def _warn_of_stranded(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
     stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
     left: dict[str, str] = {}
+    nodes = {worker.paths.name: f"node {worker.recovered_on}" for worker in workers}
     for worker in workers:
         uids = {job["id"] for job in stranded[:_SHOWN] if job["id"] and job["worker"] == worker.paths.name}
         if uids:
             left |= explain_left_running(jar.ledger.connection, jar.layout, worker, uids)
     found = []
     for job in stranded[:_SHOWN]:
-        what = left.get(job["id"] or "", "run `recover_jobs` on its node")
+        what = left.get(job["id"] or "") or f"run `recover_jobs` on {nodes.get(job['worker'], 'its node')}"
         found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; {what}")
     if len(stranded) > _SHOWN:
         found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")

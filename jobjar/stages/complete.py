@@ -26,7 +26,7 @@ from jobjar.attempts.own_file import (
     TAKEN_BACK,
     find_file,
     leave_note,
-    put_aside_no_job,
+    make_runnable,
     put_file_back,
     was_taken_back,
 )
@@ -240,16 +240,19 @@ def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, n
 
     Raises FileNotFoundError if the job is not here any more, OSError.
     """
+    note = None
     if verdict.final:
         directory, place = layout.completed, "completed"
     else:
-        put_aside_no_job(job)
+        note = make_runnable(job)
         directory = layout.category_directory(job.category)
         place = f"unclaimed/{job.category}" if job.category else "unclaimed"
         if job.category:
             with contextlib.suppress(FileExistsError):  # the category may have been removed meanwhile
                 make_directory(directory)
     name = move_to_free_name(job.path, directory, job.name)
+    if note and notes is not None:
+        notes[:] = [note]
     return _moved_entry(job, verdict, by, f"{directory}/{name}", f"{place}/{name}", notes)
 
 

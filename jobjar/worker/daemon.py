@@ -81,7 +81,8 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, the kernel has reaped it
         os.waitpid(child, 0)
     if not answer.startswith(_READY):
-        raise WorkerFailed(reason=answer[1:].decode("utf-8", "replace").strip() or "it ended without a word")
+        said = answer[1:].decode("utf-8", "replace").strip() or "it ended without a word"
+        raise WorkerFailed(reason=said.removeprefix(WorkerFailed.template.format(reason="")))
     return answer[1:].decode()
 
 

@@ -49,6 +49,15 @@ def test_a_container_takes_nothing_of_another_of_its_name(rig: Rig, make_node: M
     rig.assert_clean()
 
 
+def test_no_worker_starts_where_proc_shows_other_processes(rig: Rig) -> None:
+    rig.before = ["unshare", "--pid", "--fork"]
+    for words in (["start_worker"], ["start_worker", "--foreground"], ["check_workers"]):
+        refused = rig.run(*words, check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.count("did not start") == 1 and "`mount -t proc proc /proc`" in refused.stderr
+    assert rig.names("workers") == []
+
+
 def test_two_containers_of_one_name_share_the_jobs_and_none_runs_twice(
     rig: Rig, make_node: MakeNode, tmp_path: Path
 ) -> None:
@@ -79,7 +88,10 @@ def test_a_host_that_was_renamed_knows_its_own_dead(rig: Rig, make_node: MakeNod
     status = json.loads(laptop.run("system_status", "--format", "json").stdout)
     assert {row["worker"]: row["state"] for row in status["workers"]["workers"]} == {worker: "dead", living: "busy"}
     [held] = rig.names(f"workers/{worker}/jobs")
-    assert "is stranded with the dead worker" in laptop.run("jobjar", "show", held).stdout
+    stranded = f"is stranded with the dead worker {worker}"
+    here = "`recover_jobs` on node laptop.fritz.box"
+    assert f"it {stranded} ({here})" in laptop.run("jobjar", "show", held).stdout
+    assert f"{held} {stranded}; run {here}" in status["warnings"]
     [new] = laptop.run("check_workers", JJ_MAX_WORKERS="2").stdout.split()
     assert new.startswith("laptop.fritz.box.")
     assert "1 jobs returned, 0 completed" in laptop.run("recover_jobs").stdout

@@ -258,9 +258,12 @@ def test_the_jar_s_own_ledger_directory_is_refused_as_a_ledger_home_by_every_pro
             Path(home).mkdir()
             host.run("mount", "--bind", ledger, home)
         before = [name for name in host.run("ls", ledger).split() if not name.startswith("clock.")]
+        batch = f"{tmp_path}/b.jug"
+        Path(batch).write_text('batch { name = "b" run_command = "true" }')
         host.environment["JJ_LEDGER_HOME"] = home
         for words in (
             ["submit_job", "true"],
+            ["submit_batch", batch],
             ["start_worker"],
             ["start_worker", "--foreground"],
             ["check_workers"],
@@ -281,5 +284,8 @@ def test_the_jar_s_own_ledger_directory_is_refused_as_a_ledger_home_by_every_pro
                 output,
             )
         assert [name for name in host.run("ls", ledger).split() if not name.startswith("clock.")] == before
+        assert host.run("ls", "-A", *(f"{storm.jar}/{name}" for name in ("limbo", "unclaimed", "batches"))).split() == [
+            f"{storm.jar}/{name}:" for name in ("batches", "limbo", "unclaimed")
+        ]
         if way == "by a bind mount":
             host.run("umount", home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -191,6 +192,38 @@ def test_a_stopped_process_that_holds_the_ledger_s_lock_stops_no_worker(rig: Rig
     rig.run("recover_jobs")
     rig.assert_clean()
     assert rig.show(names[-1])["outcome"] == "succeeded"
+
+
+def test_nothing_of_the_jar_is_changed_where_the_ledger_home_is_refused(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text('batch { name = "b" run_command = "true" seeds = "1-2" }')
+    (tmp_path / "c.jug").write_text('batch { name = "c" run_command = "true" }')
+    home = Rig(tmp_path / "other jar").home / "ledger"
+    rig.run("submit_batch", str(tmp_path / "b.jug"))
+    gone = rig.home / "workers" / "gone.1"
+    gone.mkdir()
+    (gone / "worker.json").write_text(json.dumps({"node": "gone", "pid": 1, "boot_id": "x", "id": "x", "started": 1.0}))
+
+    def files() -> dict[str, str]:
+        paths = [
+            path
+            for top in ("batches", "limbo", "unclaimed", "limits", "workers")
+            for path in (rig.home / top).rglob("*")
+        ]
+        return {str(path): path.read_text() if path.is_file() else "" for path in paths}
+
+    before = files()
+    for words in (
+        ["submit_batch", str(tmp_path / "c.jug")],
+        ["batch_edit", "b", "seeds=1-3"],
+        ["abort_batch", "b"],
+        ["abort_batch", "--restart", "b"],
+        ["workload_limit", "X", "3"],
+        ["recover_jobs", "--node", "gone", "--yes"],
+    ):
+        refused = rig.run(*words, check=False, JJ_LEDGER_HOME=str(home))
+        assert refused.returncode == 1 and refused.stdout == "", (words, refused)
+        assert f"JJ_LEDGER_HOME {home} cannot be used: it is the ledger/ of a jar" in refused.stderr, (words, refused)
+        assert files() == before, words
 
 
 def test_a_ledger_home_that_others_can_write_to_is_refused(rig: Rig, tmp_path: Path) -> None:

@@ -9,18 +9,42 @@ from pathlib import Path
 
 import pytest
 
+from jobjar.attempts.copied_output import names_its_output
 from tests.described import describe
 from tests.rig import Rig
 
 ALL = [f"line {number}" for number in range(1, 8)]
 WRITES = (
     "echo line 1; echo line 2 > /dev/stderr; echo line 3 >&2; echo line 4 | tee /dev/stderr >/dev/null; "
-    "echo line 5 >/dev/stdout; echo line 6 > /dev/fd/2; echo line 7 > /proc/self/fd/1"
+    "echo line 5 >/dev/stdout; d=fd; echo line 6 > /dev/$d/2; echo line 7 > /proc/self/fd/1"
 )
 
 
 def output(rig: Rig, name: str) -> list[str]:
     return rig.run("jobjar", "output", name).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/dev/$E",
+        '"/dev/$E"',
+        "/dev/std$D",
+        "/dev/fd/$F",
+        "/proc/self/fd/$F",
+        "/proc/thread-self/fd/2",
+        "/proc/$PPID/fd/1",
+    ],
+)
+def test_a_name_that_ends_with_a_variable_counts(name: str) -> None:
+    assert names_its_output(f"echo >{name}".encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["cat /dev/stdin /dev/fd/0", "dd if=/dev/zero of=/dev/null", "ls /proc/self/fd /proc/self/fdinfo/1"]
+)
+def test_what_has_nothing_to_do_with_its_output_costs_no_process(text: str) -> None:
+    assert not names_its_output(text.encode())
 
 
 def test_nothing_is_lost_of_a_submitted_job(rig: Rig) -> None:

@@ -218,6 +218,40 @@ def test_what_a_job_puts_in_the_place_of_its_file_is_not_taken_for_it_when_it_is
     rig.assert_clean()
 
 
+@pytest.mark.parametrize("how", ["retried", "stranded", "told to end"])
+@pytest.mark.parametrize("mode", ["-x", "000"])
+def test_a_job_that_takes_its_own_run_bit_away_is_run_again(rig: Rig, tmp_path: Path, mode: str, how: str) -> None:
+    end = "exit 7" if how == "retried" else f"touch {tmp_path}/began; exec sleep 600"
+    name = rig.submit("--retries", "1", f'test $JJ_ATTEMPT = 2 && exit; chmod {mode} "$0"; {end}')
+    worker = rig.start_worker()
+    if how != "retried":
+        wait_until((tmp_path / "began").exists, "the job's start")
+        worker.send_signal(signal.SIGKILL if how == "stranded" else signal.SIGTERM)
+        worker.wait(PATIENCE_S)
+        rig.run("recover_jobs")
+        worker = rig.start_worker()
+    rig.run("jobjar", "wait", "--timeout", "60s", name)
+    rig.stop_worker(worker)
+    told = [] if how == "stranded" else ["its file lost its run bit while it ran, and got it again"]
+    assert_ended(rig, name, "succeeded", 0, [told, []])
+
+
+def test_a_waiting_job_without_its_run_bit_says_so(rig: Rig) -> None:
+    name = rig.submit("true")
+    path = rig.home / "unclaimed" / name
+    path.chmod(0o644)
+    told = f"its file has no run bit, so it is no job: chmod +x {path}"
+    assert rig.show(name)["waits_because"] == [told]
+    assert told in rig.run("jobjar", "show", name).stdout
+    worker = rig.start_worker()
+    wait_until(lambda: rig.show(name)["state"] == "removed", "a worker's look")
+    assert rig.show(name)["waits_because"] == [told]
+    path.chmod(0o755)
+    rig.run("jobjar", "wait", "--timeout", "60s", name)
+    rig.stop_worker(worker)
+    rig.assert_clean()
+
+
 def test_a_job_without_its_file_does_not_outlive_its_worker(rig: Rig, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     rig.submit(f"rm $JJ_JOB_FILE; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600")
