@@ -60,7 +60,9 @@ def test_a_job_whose_workers_are_busy_says_so_until_one_is_not(rig: Rig, tmp_pat
     name = f"{os.uname().nodename}.{worker.pid}"
     assert why(rig, waiting) == [f"its turn has not come: worker {name} is busy with other jobs, and {other}"]
     assert why(rig, first) == [] and "asks for category SPECIAL is running" in why(rig, special)[0]
-    polled = describe(rig, "polled.9", "SPECIAL", run_command="true", polling_command=f"{rest}; false", polling_time="1")
+    polled = describe(
+        rig, "polled.9", "SPECIAL", run_command="true", polling_command=f"{rest}; false", polling_time="1"
+    )
     second = rig.start_worker("SPECIAL")
     wait_until(lambda: rig.show(polled)["state"] == "claimed", "the claim")
     assert why(rig, waiting) == [f"its turn has not come: all 2 workers are busy with other jobs, and {other}"]
