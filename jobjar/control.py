@@ -45,10 +45,16 @@ def check_may_start(layout: Layout) -> None:
         raise NoneMayStart(path=layout.stop_all_file)
 
 
+def explain_paused_start(layout: Layout) -> str | None:
+    """Explain that a worker that was just started claims nothing, and what to remove; None if nothing pauses all workers."""
+    path = layout.pause_all_file
+    return f"{path} pauses every worker, new ones too, until it is removed" if os.path.lexists(path) else None
+
+
 def name_running(running: Sequence[WorkerState]) -> str:
     """Say for people which workers run."""
     names = [worker.name for worker in running]
-    return f"{name_some(names, _SHOWN)} run" if names else "no worker runs"
+    return f"{name_some(names, _SHOWN)} {'runs' if len(names) == 1 else 'run'}" if names else "no worker runs"
 
 
 def stop(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarError]]:

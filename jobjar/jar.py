@@ -255,9 +255,8 @@ def _check_is_jar(layout: Layout) -> int:
         raise NotAJar(home=layout.home, reason=error.strerror) from error
     for path in (layout.limbo, layout.unclaimed, layout.claimed, layout.completed, layout.journals):
         if not is_directory(path):
-            if stat.S_ISDIR(status.st_mode) and not os.access(
-                layout.home, os.X_OK
-            ):  # its content only seems to be missing
+            parent = os.path.dirname(path)
+            if os.path.isdir(parent) and not os.access(parent, os.X_OK):  # its content only seems to be missing
                 raise ForbiddenJar(home=layout.home, reason=explain_forbidden(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     if status.st_mode & 0o020:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
@@ -164,15 +164,30 @@ def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState
         pause_all = layout.pause_all_file
         what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"
         return f"the workers that ask for it are paused ({what})"
-    if category.startswith(STORAGE_CATEGORY):
-        storage_class = category.removeprefix(STORAGE_CATEGORY)
-        who, words = f"storage worker of class {storage_class}", f"start_worker --storage {storage_class}"
-    elif category:
-        who, words = f"worker that asks for category {category}", f"start_worker {category}"
-    else:
-        who, words = "worker that asks for uncategorized jobs", "start_worker"
+    who, words = _name_asking(category)
     first = f"remove {layout.stop_all_file}; " if os.path.lexists(layout.stop_all_file) else ""
     return f"no {who} is running ({first}`{words}` starts one)"
+
+
+def explain_turn(category: str, running: Iterable[WorkerState], holding: Collection[str]) -> str | None:
+    """Explain that all running workers that ask for this category are busy, and how to start another; None if one is not. The
+    workers in `holding` hold jobs."""
+    asking = [worker for worker in running if worker.asks_for(category)]
+    if not asking or any(worker.paths.name not in holding for worker in asking):
+        return None
+    who, words = _name_asking(category)
+    busy = f"worker {asking[0].name} is" if len(asking) == 1 else f"all {len(asking)} workers are"
+    return f"its turn has not come: {busy} busy with other jobs, and no other {who} is running (`{words}` starts one)"
+
+
+def _name_asking(category: str) -> tuple[str, str]:
+    """Words for a worker that asks for a category, and the command that starts one."""
+    if category.startswith(STORAGE_CATEGORY):
+        storage_class = category.removeprefix(STORAGE_CATEGORY)
+        return f"storage worker of class {storage_class}", f"start_worker --storage {storage_class}"
+    if category:
+        return f"worker that asks for category {category}", f"start_worker {category}"
+    return "worker that asks for uncategorized jobs", "start_worker"
 
 
 def find_archived_worker(jar: Jar, name: str) -> WorkerPaths | None:

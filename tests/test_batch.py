@@ -415,7 +415,10 @@ def test_a_change_of_a_node_that_is_gone_for_good_is_taken_back_when_somebody_sa
     assert result.returncode == 1 and f"process {os.getpid()} of node" in result.stderr
     discard(jar, change)
     batch_change._underway.discard(change.id)
-    assert "discarded" not in rig.run("recover_jobs", "--batch", "far", "--batch", "none").stdout
+    again = rig.run("recover_jobs", "--batch", "far", "--batch", "none")
+    assert "discarded" not in again.stdout
+    nothing = "recover_jobs: no change of a batch {} is under way, so there is nothing of it to take back"
+    assert again.stderr.splitlines() == [nothing.format("far"), nothing.format("none")]
     assert_nothing_left(rig, jar)
 
 

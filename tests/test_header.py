@@ -16,7 +16,7 @@ SH = b"#!/bin/sh\n"
         (SH + b"set -e\n#JJ retries = 2\n", 3, "line 2 ends the comment lines"),
         (SH + b"set -e\n#JJ retries 2\n", 3, "line 2 ends"),
         (SH + b"set -e\n#JJ --retries=2\n", 3, "line 2 ends"),
-        (SH + b"  #JJ retries = 2\n", 2, "line 2 ends"),
+        (SH + b"  #JJ retries = 2\n", 2, "it is indented"),
         (SH + b"# JJ retries = 2\n", 2, "not written `#JJ name = value`"),
         (SH + b"#jj retries = 2\n", 2, "not written"),
         (SH + b"# jj time-limit=1h\n", 2, "not written"),

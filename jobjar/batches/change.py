@@ -334,19 +334,20 @@ def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) 
     return True
 
 
-def give_up(jar: Jar, name: str) -> None:
+def give_up(jar: Jar, name: str) -> bool:
     """Mark a batch's change, if there is one, so that it is settled like that of a dead process. A person said that the node of
-    its process is gone for good. A process that lives all the same notices at its commit, and changes nothing. Raises BatchBusy
-    where the process is alive on this node."""
+    its process is gone for good. A process that lives all the same notices at its commit, and changes nothing. Returns whether
+    there is such a change. Raises BatchBusy where the process is alive on this node."""
     change = read_change(jar, name)
     if change is None:
-        return
+        return False
     if liveness(change.process) == ALIVE:
         raise BatchBusy(name=name, pid=change.process.pid, node=change.process.node)
     for held in change.batches:
         path = f"{jar.layout.batch(held).change}/{change.id}"
         with contextlib.suppress(FileNotFoundError):  # settled or given up already
             rename(f"{path}.json", f"{path}.given_up")
+    return True
 
 
 def settle_all(jar: Jar, log: Callable[[str], None]) -> None:

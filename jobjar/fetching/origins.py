@@ -158,7 +158,8 @@ class LocalFile:
         except (OSError, ValueError) as error:
             raise self._refuse(explain_reason(error) if isinstance(error, OSError) else str(error)) from error
         if not stat.S_ISREG(self._status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(self._status.st_mode) else "not a regular file"
+            is_directory = stat.S_ISDIR(self._status.st_mode)
+            kind = "a directory; name the files in it" if is_directory else "not a regular file"
             raise self._refuse(f"it is {kind}")
         self.is_runnable = bool(self._status.st_mode & 0o100)
         self.is_remote = not _is_on_local_disk(self.path, self._status.st_dev)

@@ -194,6 +194,13 @@ def _say_http(error: Exception) -> str:
         return f"it is redirected in a circle, or too often ({len(error.history)} times, last {steps})"
     if "RedirectClientError" in type(error).__name__:  # aiohttp before 3.10 has no such class
         return f"it is redirected to {hide_password(str(error))}, where http cannot follow"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        refusal = (
+            error.os_error
+        )  # asyncio's own words repeat the address; a name that is not found has no positive number
+        number = refusal.errno or 0
+        why = os.strerror(number) if number > 0 else refusal.strerror or str(refusal)
+        return f"no connection to {error.host}:{error.port}: {why}; see whether that server runs, or to the network"
     status = getattr(error, "status", None)
     if status == 404:
         return "the server has no such file (404)"

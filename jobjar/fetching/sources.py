@@ -57,11 +57,12 @@ class Sink(FileWriter):
         for kind, made in self._sums.items():
             wanted = getattr(self._source, kind)
             if made.hexdigest() != wanted:
-                raise _Mismatch(_say_mismatch(kind, made.hexdigest(), wanted))
+                raise _Mismatch(say_mismatch(kind, made.hexdigest(), wanted))
 
 
-def _say_mismatch(kind: str, found: str, wanted: str | None) -> str:
-    return f"its {kind} is {found}, not {wanted} as the description says"
+def say_mismatch(kind: str, found: str, wanted: str | None) -> str:
+    """Explain that a source's content has another sum, of this kind, than its description says, and what to do."""
+    return f"its {kind} is {found}, not {wanted} as the description says; correct the description, or put the right file there"
 
 
 def fetch(source: Source, destination: str, cache: Cache | None, between_pieces: BetweenPieces = nothing) -> None:
@@ -242,7 +243,7 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
 
             origin.read_all(take)
             if source.md5 not in (None, other.hexdigest()):
-                raise CannotFetch(location=source.location, reason=_say_mismatch("md5", other.hexdigest(), source.md5))
+                raise CannotFetch(location=source.location, reason=say_mismatch("md5", other.hexdigest(), source.md5))
             known = made.hexdigest()
             if is_settled:
                 remember_sum(key, known, cache)

@@ -167,7 +167,7 @@ def _look_through(lines: list[bytes]) -> list[Misplaced]:
             if not is_comment:
                 words = [word for _, word in _compile(_HERE_DOCUMENT).findall(line) if _is_ended(lines, number, word)]
         if _compile(_ALIKE).match(line) and not is_of_another and not (not ended_by and _LINE.match(line)):
-            found.append(Misplaced(number, _explain(line, ended_by)))
+            found.append(Misplaced(number, _explain(line, ended_by, number)))
     return found
 
 
@@ -181,10 +181,12 @@ def _is_ended(lines: list[bytes], start: int, word: bytes) -> bool:
     return any(_ends_here_document(line, word) for line in lines[start:])
 
 
-def _explain(line: bytes, ended_by: int) -> str:
+def _explain(line: bytes, ended_by: int, number: int) -> str:
     text = line.strip().decode("utf-8", "replace")
     text = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-    if ended_by:
+    if ended_by == number:
+        why = "it is indented, which ends the comment lines at the top. Write it at the beginning of the line"
+    elif ended_by:
         why = f"line {ended_by} ends the comment lines at the top, and only `#JJ` lines among those do. Move it above that line"
     else:
         why = "it is not written `#JJ name = value`. Write it so"

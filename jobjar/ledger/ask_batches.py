@@ -213,7 +213,7 @@ def recent_rate(ledger: Ledger, batch: str, now: float, since: float = 0.0, is_o
     """How fast jobs of a batch were completed in the last hour (or, if none was, the last day) and after `since`.
 
     It is measured by the newest thousand of them, from when the first of these began until now, or until the last of
-    them if the batch `is_over`. Times are the disk's. None if no job was completed.
+    them if the batch `is_over`. Times are the disk's. None if no job was completed, or one alone and the batch is over.
     """
     query = """
         SELECT moved_at, (SELECT min(started_at) FROM attempt WHERE job_uid = uid) FROM job
@@ -223,6 +223,8 @@ def recent_rate(ledger: Ledger, batch: str, now: float, since: float = 0.0, is_o
         rows = ledger.connection.execute(query, (batch, max(now - window_s, since), _RATE_JOBS + 1)).fetchall()
         if not rows:
             continue
+        if is_over and len(rows) == 1:
+            return None  # one job has a duration, and no rate
         newest = rows[0][0] if is_over else max(now, rows[0][0])
         if len(rows) > _RATE_JOBS:
             return Rate(_RATE_JOBS, max(newest - rows[-1][0], 1e-3))

@@ -97,14 +97,19 @@ def recent_starts(connection: Any, since: float) -> list[str]:
 def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
     """The names of at most `limit` workers that have not ended and hold no job, newest first, without the one of the
     id `but`. Only the newest thousand are searched, as in `recent_starts`."""
-    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
-    holding = {place.split("/", 2)[1] for (place,) in connection.execute(query)}
+    holding = workers_with_jobs(connection)
     query = (
         "SELECT name FROM worker WHERE id > (SELECT max(id) - 1000 FROM worker) AND ended_at IS NULL AND uid <> ? "
         "ORDER BY id DESC"
     )
     names = (name for (name,) in connection.execute(query, (but,)) if name not in holding)
     return list(itertools.islice(names, limit))
+
+
+def workers_with_jobs(connection: Any) -> set[str]:
+    """The names of the workers that hold jobs."""
+    query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
+    return {place.split("/", 2)[1] for (place,) in connection.execute(query)}
 
 
 def candidate_at(connection: Any, place: str) -> Candidate | None:

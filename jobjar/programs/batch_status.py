@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_status") -> int:
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         else:
             text = batch_report.format_batches(batches, options.format)
         print_tables(text)
+        if not batches:
+            complain(program, f"no batch has been submitted to {jar.layout.home} yet (`submit_batch` does that)")
         say_source(program, source)
         return 0
 

@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             say_source(program, describe_source(jar))
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))
+        if lines:
+            what = "`recover_jobs` has the ledger agree with the directories; what stays, `jobjar rebuild` may mend"
+            complain(program, what)
         return 1 if lines else 0
 
     return run(parser, argv, body)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, say_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "check_workers") -> int:
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("storage_class", nargs="*", metavar="CLASS", help="a storage class; with --storage alone")
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.control import explain_paused_start
         from jobjar.worker import daemon
 
         if options.storage != bool(options.storage_class):
@@ -31,8 +32,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             classes = tuple(storage_category(check_category(name)) for name in options.storage_class)
-            for name in daemon.check_workers(jar, classes or jar.settings.categories, options.storage):
+            started = daemon.check_workers(jar, classes or jar.settings.categories, options.storage)
+            for name in started:
                 print(name)
+            paused = explain_paused_start(jar.layout) if started else None
+            if paused:
+                complain(program, paused)
         return 0
 
     return run(parser, argv, body)

@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             if options.node or options.worker:
                 _give_up(jar, program, options)
             for name in options.batch:
-                give_up(jar, name)
+                if not give_up(jar, name):
+                    warn(f"no change of a batch {name} is under way, so there is nothing of it to take back")
             if options.nightly:
                 return _do_nightly(jar, options.quiet, options.verbose)
             with open_meter() as meter:

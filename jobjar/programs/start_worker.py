@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, say_other_versions
 
 if TYPE_CHECKING:
     from jobjar.worker.after_failure import Predecessor
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.control import check_may_start
+        from jobjar.control import check_may_start, explain_paused_start
         from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
@@ -52,15 +52,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
                 )
                 return 0
+
+            def tell(name: str) -> None:
+                print(name, flush=True)
+                paused = explain_paused_start(jar.layout)
+                if paused:
+                    complain(program, paused)
+
             if options.foreground:
-                daemon.run_in_foreground(
-                    jar, categories, ready=lambda name: print(name, flush=True), is_storage=options.storage
-                )
+                daemon.run_in_foreground(jar, categories, ready=tell, is_storage=options.storage)
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            print(daemon.start_worker(jar, categories, options.storage))
+            tell(daemon.start_worker(jar, categories, options.storage))
         return 0
 
     return run(parser, argv, body)

@@ -24,7 +24,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_claiming import aborted_batches
+from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import (
     attempt_details,
     find_jobs,
@@ -42,7 +42,7 @@ from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.hints import after_not_running, explain_unknown, list_choices
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
-from jobjar.roster import ASIDE, explain_unasked, find_archived_worker, read_worker, running_workers
+from jobjar.roster import ASIDE, explain_turn, explain_unasked, find_archived_worker, read_worker, running_workers
 from jobjar.shared_disk.contents import LATEST, is_name
 from jobjar.shared_disk.files import is_job_file, look, read_file
 from jobjar.shared_disk.regular import UnfitFile, open_below
@@ -97,7 +97,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
-        "waits_because": explain_waiting(jar, job) or None,
+        "waits_because": explain_waiting(jar, job) or _explain_turn(jar, job) or None,
         "attempts": attempts,
         "moves": [
             {
@@ -158,6 +158,16 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
         is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
         lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
+
+
+def _explain_turn(jar: Jar, job: JobReport) -> list[str]:
+    """That nothing keeps a job from running but the jobs before it. It does not stand still: `jobjar wait` leaves this out."""
+    turn = None
+    if job.state == "unclaimed":
+        with contextlib.suppress(OSError):
+            running = heard_workers(jar.layout, running_workers(jar.layout))
+            turn = explain_turn(job.category or "", running, workers_with_jobs(jar.ledger.connection))
+    return [turn] if turn else []
 
 
 def _format_time(moment: float) -> str:
@@ -245,7 +255,7 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
     if not chosen:
         named = f"attempt{'' if number is None else f' {number}'}{'' if worker is None else f' by {worker}'}"
         what = f"it has no {named}" if attempts else "it has not been run yet"
-        raise NoOutput(job=job.name, reason=f"{what} (it is {job.state})")
+        raise NoOutput(job=job.name, reason=f"{what} (it is {'in limbo' if job.state == 'limbo' else job.state})")
     is_completed = job.state == "completed"
     # Two attempts share a number if a node claimed the job before it had read of the other's attempt.
     best = max(

@@ -17,6 +17,8 @@ from jobjar.reports.tables import format_table
 Group = dict[str, Any]
 _SHOWN = 20
 _NUMBER = re.compile(r"[0-9]+")
+# A command of a described job ended, and nothing more is known of why.
+_BARE_END = re.compile(r": (?:exit status|signal) [0-9]+$")
 # Words for the outcome of an attempt that did not complete its job.
 _WAYS = {"failed": "failed", "timed_out": "ran too long", "stranded": "was stranded", "lost": "was lost"}
 
@@ -29,11 +31,11 @@ def explain_return(row: Return) -> str:
 
 def name_cause(row: Return) -> str:
     """Why an attempt did not complete its job, and what to do."""
-    if row.message:
+    if row.message and not _BARE_END.search(row.message):
         return row.message
-    if row.outcome in ("failed", "timed_out"):
+    if row.message or row.outcome in ("failed", "timed_out"):
         how = f"signal {row.signal}" if row.signal is not None else f"exit status {row.exit_status}"
-        return f"{how} (`jobjar output` shows what it wrote)"
+        return f"{row.message or how} (`jobjar output` shows what it wrote)"
     return "nothing is journaled of why"
 
 

@@ -74,17 +74,19 @@ def mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, An
 
 
 def warn_of_silence(workers: Sequence[WorkerState], hearing: Hearing, claimed: Sequence[dict[str, Any]]) -> list[str]:
-    """A warning for each silent worker of another node: since when, and what it holds. Its jobs wait for a person to decide."""
+    """A warning for each silent worker: since when, what it holds, and what to do. A person has to look or to decide."""
     found = []
     for worker in workers:
-        silent_s = None if worker.ended or worker.alive != UNKNOWN else hearing.silent_s(worker)
+        silent_s = None if worker.ended or worker.alive == DEAD else hearing.silent_s(worker)
         if silent_s is None:
             continue
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - silent_s))
         count = sum(1 for job in claimed if worker_of_place(job["place"]) == worker.paths.name)
         holds = "holds no job" if not count else "holds 1 job" if count == 1 else f"holds {count} jobs"
+        what = f"where it is gone for good: `recover_jobs --worker {worker.name}`"
+        if worker.alive != UNKNOWN:
+            what = f"its process {worker.process.pid} is there: was it stopped, or does its disk not answer?"
         found.append(
-            f"{worker.name} has been silent for {format_seconds(silent_s)}, since {since}, and {holds}; where it is gone for "
-            f"good: `recover_jobs --worker {worker.name}`"
+            f"{worker.name} has been silent for {format_seconds(silent_s)}, since {since}, and {holds}; {what}"
         )
     return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more are silent"] if len(found) > _SHOWN else found

@@ -88,5 +88,7 @@ def test_a_worker_here_that_was_stopped_is_said_to_be_silent(rig: Rig) -> None:
     stop_at_rest(worker.pid)
     said = wait_until(lambda: rig.run("stop_worker", name).stderr, "its silence")
     assert f"{name} has been silent for" in said and "though its process is there" in said
+    [warned] = [line for line in rig.status()["warnings"] if "silent" in line]
+    assert warned.startswith(f"{name} has been silent for ") and f"its process {worker.pid} is there" in warned
     worker.send_signal(signal.SIGCONT)
     assert worker.wait(30) == 0

@@ -156,7 +156,12 @@ def test_md5_and_sha256_are_verified_and_a_mismatch_names_both(served: Server, t
         take(f"{location}#md5={md5}&sha256={sha256.upper()}", tmp_path / "taken")
         (tmp_path / "taken").unlink()
         for place in (None, cache):
-            assert_not_fetched(f"{location}#md5={'0' * 32}", tmp_path, f"its md5 is {md5}, not {'0' * 32}", place)
+            assert_not_fetched(
+                f"{location}#md5={'0' * 32}",
+                tmp_path,
+                f"its md5 is {md5}, not {'0' * 32} as the description says; correct",
+                place,
+            )
             assert_not_fetched(f"{location}#sha256={'1' * 64}", tmp_path, f"is {sha256}, not {'1' * 64}", place)
     assert [name for name in os.listdir(cache.path + "/files") if "0000" in name or "1111" in name] == []
 
@@ -167,7 +172,7 @@ def test_what_cannot_be_fetched_is_said_and_leaves_nothing(
     os.mkfifo(tmp_path / "fifo")
     for place in (None, cache):
         assert_not_fetched(f"{tmp_path}/missing", tmp_path, "No such file", place)
-        assert_not_fetched(f"{tmp_path}/served", tmp_path, "is a directory", place)
+        assert_not_fetched(f"{tmp_path}/served", tmp_path, "is a directory; name the files in it", place)
         assert_not_fetched(f"{tmp_path}/fifo", tmp_path, "not a regular file", place)
         assert_not_fetched("data/a.txt", tmp_path, "not an absolute path", place)
         assert_not_fetched("s3://bucket/key", tmp_path, "http:, https: and host:/path", place)
@@ -176,7 +181,10 @@ def test_what_cannot_be_fetched_is_said_and_leaves_nothing(
         assert_not_fetched(f"{served.address}/cut", tmp_path, "", place)
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
-        assert_not_fetched(f"http://127.0.0.1:{unheard.getsockname()[1]}/x", tmp_path, "onnect")
+        port = unheard.getsockname()[1]
+        said = f"no connection to 127.0.0.1:{port}: Connection refused; see whether that server runs, or to the network"
+        assert_not_fetched(f"http://127.0.0.1:{port}/x", tmp_path, said)
+    assert_not_fetched("http://nowhere.invalid/x", tmp_path, "no connection to nowhere.invalid:80: ")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert_not_fetched("far:/x", tmp_path, "ssh: No such file")
 

@@ -122,7 +122,9 @@ def test_every_format_shows_each_batch_with_what_it_did_and_what_failed(rig: Rig
 def test_a_jar_without_batches_has_none(rig: Rig) -> None:
     rig.submit("true")
     assert ask(rig) == []
-    assert rig.run("batch_status").returncode == 0
+    told = rig.run("batch_status").stderr
+    assert told == f"batch_status: no batch has been submitted to {rig.home} yet (`submit_batch` does that)\n"
+    assert rig.run("batch_status", "--format", "json").stderr == ""
 
 
 def test_the_status_of_the_system_counts_described_jobs_by_phase(rig: Rig, jar: Jar) -> None:

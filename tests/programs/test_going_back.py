@@ -83,8 +83,7 @@ def test_a_storage_path_that_refuses_is_named_with_what_to_do(space: SpaceRig, t
     jobs = store(space, 2)
     worker = space.start_worker(JJ_STORAGE_PATH=str(place))
     wait_until(all_went_back(space, jobs), "all to come back")
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(30)
+    space.stop_worker(worker)  # not by SIGTERM, which would be the cause where a job is just tried again
     told = ("No space left on device", "free space on that disk")
     if kind == "read-only":
         told = ("Read-only file system", "mount that disk writable")
@@ -172,6 +171,17 @@ def test_a_command_that_fails_is_named_with_where_to_look(rig: Rig) -> None:
     rig.stop_worker(worked(rig, job))
     assert causes(rig) == [(1, "failed", "exit status 7 (`jobjar output` shows what it wrote)")]
     assert "its attempt 1 failed: exit status 7 (`jobjar output` shows what it wrote)" in rig.show(job)["waits_because"]
+    (rig.home / "unclaimed" / job).unlink()
+    commands = {"run_command": "kill -USR2 $$", "retry_delay": "1h"}
+    killed = describe(rig, "killed", batch="b", **commands)
+    refused = describe(rig, "refused", batch="b", stage_in_command="exit 5", **commands)
+    worker = rig.start_worker()
+    wait_until(all_went_back(rig, [killed, refused]), "both to come back")
+    rig.stop_worker(worker)
+    told = {cause for _, _, cause in causes(rig)}
+    look = "(`jobjar output` shows what it wrote)"
+    assert told == {f"run: signal {signal.SIGUSR2.value} {look}", f"stage_in: exit status 5 {look}"}
+    assert f"its attempt 1 failed: stage_in: exit status 5 {look}" in rig.show(refused)["waits_because"]
 
 
 @pytest.mark.root

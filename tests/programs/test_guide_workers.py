@@ -162,8 +162,12 @@ def test_a_pause_file_holds_a_worker_until_it_is_removed(rig: Rig, file: str) ->
         assert say_at_rest(rig, name) == "paused"
         assert rig.status()["workers"]["nodes"][0]["paused"] == 1
     else:
-        # New workers start paused.
+        # New workers start paused, and say so.
         second = rig.start_worker()
+        for words in (["start_worker"], ["check_workers"]):
+            said = rig.run(*words, JJ_MAX_WORKERS="4").stderr
+            assert said == f"{words[0]}: {path} pauses every worker, new ones too, until it is removed\n"
+        assert rig.run("check_workers", JJ_MAX_WORKERS="4").stderr == ""
         assert any("PAUSE_ALL" in line for line in rig.status()["warnings"])
         assert second.poll() is None
     assert rig.names("unclaimed") == [job]

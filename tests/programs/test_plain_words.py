@@ -54,6 +54,12 @@ def test_somebody_else_s_private_jar_says_whose_it_is(rig: Rig, as_nobody: AsNob
     rig.home.chmod(0o755)
     result = as_nobody.run("system_status", home=rig.home)
     assert f"{rig.home}/config.ini belongs to root (mode 0600)" in result.stderr
+    # So may only a part of it be, that seems to be missing.
+    (rig.home / "config.ini").chmod(0o644)
+    for words in (["system_status"], ["submit_job", "true"]):
+        result = as_nobody.run(*words, home=rig.home)
+        assert f"{rig.home} is not open to you: {rig.home}/ledger belongs to root (mode 0700)" in result.stderr
+        assert result.returncode == 1 and "is not a jar" not in result.stderr
 
 
 @pytest.mark.root

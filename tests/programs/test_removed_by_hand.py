@@ -60,6 +60,7 @@ def test_what_differs_is_a_line_for_each_kind_with_a_count(rig: Rig) -> None:
             (rig.home / "completed" / f"{name}.copy").chmod(0o755)
     checked = rig.run("jobjar", "check", check=False)
     assert checked.returncode == 1
+    assert "`recover_jobs` has the ledger agree with the directories" in checked.stderr
     lines = checked.stdout.splitlines()
     assert len(lines) == 2, lines
     assert any(line.startswith("20 jobs are not where the ledger has them (one of them: limbo/") for line in lines)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from tests.described import describe
 from tests.rig import Rig, wait_until
 
@@ -45,6 +48,29 @@ def test_a_job_whose_workers_are_paused_says_so(rig: Rig) -> None:
     rig.run("jobjar", "wait", "--timeout", "60s", job)
     assert why(rig, job) == []
     rig.stop_worker(worker)
+
+
+def test_a_job_whose_workers_are_busy_says_so_until_one_is_not(rig: Rig, tmp_path: Path) -> None:
+    rest = f"until test -e {tmp_path}/go; do sleep 0.02; done"
+    first = rig.submit(rest)
+    worker = rig.start_worker()
+    wait_until(lambda: rig.show(first)["state"] == "claimed", "the claim")
+    waiting, special = rig.submit("true"), rig.submit("-c", "SPECIAL", "true")
+    other = "no other worker that asks for uncategorized jobs is running (`start_worker` starts one)"
+    name = f"{os.uname().nodename}.{worker.pid}"
+    assert why(rig, waiting) == [f"its turn has not come: worker {name} is busy with other jobs, and {other}"]
+    assert why(rig, first) == [] and "asks for category SPECIAL is running" in why(rig, special)[0]
+    polled = describe(
+        rig, "polled.9", "SPECIAL", run_command="true", polling_command=f"{rest}; false", polling_time="1"
+    )
+    second = rig.start_worker("SPECIAL")
+    wait_until(lambda: rig.show(polled)["state"] == "claimed", "the claim")
+    assert why(rig, waiting) == [f"its turn has not come: all 2 workers are busy with other jobs, and {other}"]
+    assert f"worker {os.uname().nodename}.{second.pid} is busy" in why(rig, special)[0]
+    assert "`start_worker SPECIAL` starts one" in why(rig, special)[0]
+    (tmp_path / "go").touch()
+    rig.run("jobjar", "wait", "--timeout", "60s", waiting, special)
+    assert why(rig, waiting) == []
 
 
 def test_a_job_that_is_to_be_tried_again_says_when_and_a_command_that_is_missing_is_named_so(rig: Rig) -> None:
