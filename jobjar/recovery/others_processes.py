@@ -50,7 +50,8 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
         if pids:
             left[uid] = (
                 f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and "
-                f"{describe_user(os.geteuid())} may not end what {name} runs; `recover_jobs` of {name} or root ends and returns it"
+                f"{describe_user(os.geteuid())} may not end what {name} runs; "
+                f"`recover_jobs` of {name} or root ends and returns it"
             )
     return left
 

@@ -86,7 +86,8 @@ def told_to_people(group: GroupRig, job: str, pid: int, colleague: str) -> None:
     ]
     for said in (reason, warning):
         assert "it may still run (processes " in said and str(pid) in said
-        assert f"nobody may not end what {colleague} runs; `recover_jobs` of {colleague} or root ends and returns it" in said
+        assert f"nobody may not end what {colleague} runs; " in said
+        assert f"`recover_jobs` of {colleague} or root ends and returns it" in said
     assert (group.home / "claimed" / job).exists()
     group.before, by_nobody = [], group.before
     assert group.show(job)["waits_because"][0].endswith(f"(`recover_jobs` on node {os.uname().nodename})")
