@@ -5,12 +5,12 @@ A kill midway leaves part of a jar; doing it again completes it.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import stat
 import sys
 
-from jobjar.access.refusals import explain_at, explain_forbidden
+from jobjar.access.refusals import explain_at
 from jobjar.errors import CannotUseJar, DirectoryNotEmpty
 from jobjar.jar import check_names_are_utf8
 from jobjar.job_file.names import new_id
@@ -18,7 +18,7 @@ from jobjar.layout import Layout
 from jobjar.self_contained import carry_library, launch
 from jobjar.settings.layers import SECTION, home_of_library
 from jobjar.settings.table import TABLE
-from jobjar.shared_disk.creating import TEMPORARY
+from jobjar.shared_disk.creating import TEMPORARY, set_mode, write_whole
 from jobjar.shared_disk.files import read_file, replace_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
@@ -81,11 +81,6 @@ def create_jar(path: str, for_group: bool = False, carries_library: bool = False
         if os.path.isdir(DOCUMENTS):
             _copy_documents(layout.documents, mode, file_mode)
         _discard_half_written(layout)
-    except shutil.Error as error:
-        # copytree lists each file that it could not copy as (from, to, why).
-        _, path, reason = error.args[0][0]
-        reason = reason if os.access(path, os.W_OK) else explain_forbidden(path)
-        raise CannotUseJar(action="make", path=path, reason=reason) from error
     except OSError as error:
         path = error.filename or layout.home
         raise CannotUseJar(action="make", path=path, reason=explain_at(error, path)) from error
@@ -120,23 +115,41 @@ def _make_directories(layout: Layout, mode: int, change_existing: bool) -> None:
         except FileExistsError:
             if not change_existing:
                 continue
-        os.chmod(directory, mode)  # mkdir applies the umask and ignores the setgid bit
+        # mkdir applies the umask and ignores the setgid bit. The jar itself may be named by a link, what is in it is none.
+        if directory == layout.home:
+            os.chmod(directory, mode)
+        else:
+            set_mode(directory, mode)
 
 
 def _copy_documents(target: str, mode: int, file_mode: int) -> None:
-    """Copy the documents. They get the jar's permissions, not those of the source."""
-    ignored = shutil.ignore_patterns("*.py", "__pycache__")
-    shutil.copytree(DOCUMENTS, target, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
-    for directory, _, files in os.walk(target):
-        os.chmod(directory, mode)
-        for name in files:
-            os.chmod(f"{directory}/{name}", file_mode)
+    """Copy the documents. They get the jar's permissions, not those of the source. A link in their place is replaced."""
+    for source, directories, files in os.walk(DOCUMENTS):
+        directories[:] = sorted(set(directories) - {"__pycache__"})
+        directory = f"{target}{source.removeprefix(DOCUMENTS)}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, mode)
+        set_mode(directory, mode)
+        for name in sorted(files):
+            if not name.endswith(".py"):
+                with open(f"{source}/{name}", "rb") as file:
+                    _write_if_other(f"{directory}/{name}", file.read(), file_mode)
+
+
+def _write_if_other(path: str, data: bytes, mode: int) -> None:
+    """Write a file unless it has this content already."""
+    try:
+        if read_file(path) == data:
+            set_mode(path, mode)
+            return
+    except (FileNotFoundError, UnfitFile):
+        pass
+    write_whole(path, data, mode, is_exact=True)
 
 
 def _write_missing(path: str, text: str, mode: int) -> None:
     if not os.path.lexists(path):
-        replace_file(path, os.fsencode(text), mode)  # the text may contain a path
-        os.chmod(path, mode)
+        write_whole(path, os.fsencode(text), mode, is_exact=True)  # the text may contain a path
 
 
 def _write_program(path: str, name: str, mode: int, carries_library: bool) -> None:
@@ -149,8 +162,7 @@ def _write_program(path: str, name: str, mode: int, carries_library: bool) -> No
             return
     except (FileNotFoundError, UnfitFile):
         pass
-    replace_file(path, os.fsencode(text), mode)
-    os.chmod(path, mode)
+    write_whole(path, os.fsencode(text), mode, is_exact=True)
 
 
 def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_library: bool) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from jobjar.errors import CannotCarry, UnsafeLink
 from jobjar.settings.layers import home_of_library
-from jobjar.shared_disk.creating import TEMPORARY, write_whole
+from jobjar.shared_disk.creating import TEMPORARY, set_mode, write_whole
 from jobjar.shared_disk.files import read_file, remove_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
@@ -148,7 +148,7 @@ def carry_library(python: str, mode: int, file_mode: int) -> None:
         if os.path.islink(directory):
             raise UnsafeLink(path=directory)
         os.makedirs(directory, exist_ok=True)
-        os.chmod(directory, mode)
+        set_mode(directory, mode)
         remove_leftovers(directory, ".+?" + TEMPORARY)
     # List old and new files first: after a kill, every file that is here is known to be ours.
     _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(before | set(files))).encode(), file_mode)
@@ -173,6 +173,7 @@ def _write(path: str, data: bytes, mode: int) -> None:
         is_same = read_file(path) == data
     except (FileNotFoundError, UnfitFile):
         is_same = False
-    if not is_same:
-        write_whole(path, data, mode, syncs=False)
-    os.chmod(path, mode)
+    if is_same:
+        set_mode(path, mode)
+    else:
+        write_whole(path, data, mode, syncs=False, is_exact=True)

@@ -12,9 +12,12 @@ import pytest
 
 from jobjar.host import node_name
 from jobjar.jar import Jar
+from jobjar.layout import Layout
 from jobjar.ledger.rebuild import rebuild_ledger
+from jobjar.liveness import DEAD
 from jobjar.nightly import archive
 from jobjar.nightly.archive import Kept, date_of, keep_in_order
+from jobjar.roster import read_worker
 from jobjar.shared_disk.files import read_disk_clock
 from jobjar.shared_disk.soft_lock import take_soft_lock
 from tests.rig import Rig, wait_until
@@ -232,15 +235,50 @@ def test_a_worker_that_got_a_predecessor_s_name_at_the_very_moment_keeps_its_dir
     rig.submit("true")
     rig.run_until_idle()
     (directory,) = (path for path in (rig.home / "workers").iterdir() if path.is_dir())
-    make = archive._make_directories
+    date_of = archive.date_of
 
-    def come_round_again(jar: Jar, path: str) -> None:
-        make(jar, path)
+    def come_round_again(now: float) -> str:
         text = (directory / "worker.json").read_text()
         uid = next(line for line in text.splitlines() if '"worker_id"' in line)
         (directory / "worker.json").write_text(text.replace(uid, ' "worker_id": "another",'))
+        return date_of(now)
 
-    monkeypatch.setattr(archive, "_make_directories", come_round_again)
+    monkeypatch.setattr(archive, "date_of", come_round_again)
     monkeypatch.setattr(archive, "_archive_jobs", lambda *arguments: 0)
     assert night(JJ_ARCHIVE_AFTER=AT_ONCE).archived_workers == 0
     assert directory.is_dir() and archived(rig, "workers") == []
+
+
+def test_an_archiving_that_is_killed_with_a_living_worker_s_directory_loses_no_job_and_is_undone(
+    rig: Rig, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = rig.submit(f"touch {rig.home}/began; while ! test -e {rig.home}/go; do sleep 0.05; done")
+    worker = rig.start_worker(JJ_POLL_TIME="0.1")
+    wait_until((rig.home / "began").exists, "the job's start")
+    (directory,) = (path for path in (rig.home / "workers").iterdir() if path.is_dir())
+    state = read_worker(Layout(str(rig.home)), directory.name)
+    assert state is not None
+    earlier = state._replace(worker_id="an earlier one", ended=True, alive=DEAD)
+
+    class Killed(BaseException):
+        pass
+
+    def be_killed(*arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive, "_old_workers", lambda *arguments: [earlier])
+        patched.setattr(archive, "read_document", be_killed)
+        with pytest.raises(Killed):
+            night(JJ_ARCHIVE_AFTER=AT_ONCE)
+    assert not directory.exists() and archived(rig, "workers") == []
+    rig.run("recover_jobs")
+    assert rig.show(name)["state"] == "claimed"
+    monkeypatch.setattr(archive, "_archive_jobs", lambda *arguments: 0)
+    night(JJ_ARCHIVE_AFTER=AT_ONCE)
+    assert directory.is_dir()
+    (rig.home / "go").touch()
+    wait_until(lambda: rig.names("completed") == [name], "the end of the job")
+    rig.stop_worker(worker)
+    rig.run("recover_jobs")
+    rig.assert_clean()

@@ -8,6 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from jobjar.access.access import may_move, this_user
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
@@ -48,7 +49,9 @@ def look_at_others(jar: Jar) -> Finding:
     found = [path for path in paths if _mode(path) & 0o002]
     if found:
         meaning = "whoever puts a file there has it run as the workers' user; workers refuse to start"
-        return Finding(GROUP, "writable by others", DANGER, _some(found), meaning, f"chmod o-w {_list_all(found)}")
+        return Finding(
+            GROUP, "writable by others", DANGER, _some(found), meaning, f"chmod o-w {''.join(_for_command(found))}"
+        )
     return Finding(GROUP, "writable by others", FINE, "nothing")
 
 
@@ -76,7 +79,8 @@ def look_at_group(jar: Jar) -> Finding:
                 wrong.append(path)
     if wrong:
         meaning = "what some members make there, others cannot move"
-        advice = f"chgrp {group} and chmod g+rwxs {_list_all(wrong)}"
+        some, more = _for_command(wrong)
+        advice = f"chgrp {group} {some} && chmod g+rwxs {some}{more}"
         return Finding(GROUP, "group", WARNING, f"not the group's, or not setgid: {_some(wrong)}", meaning, advice)
     return Finding(GROUP, "group", FINE, f"group {group} may write everywhere")
 
@@ -95,20 +99,19 @@ def look_at_umask(jar: Jar) -> Finding:
 
 def look_at_waiting_jobs(jar: Jar) -> Finding:
     """Waiting jobs that this user's workers could not move or run."""
-    refused, seen = [], 0
+    refused, seen, user = [], 0, this_user()
     directories = [jar.layout.unclaimed, *categories_of(jar)]
     entries = itertools.chain.from_iterable(map(list_directory, directories))
     for entry in itertools.islice(entries, MOST_JOBS_LOOKED_AT):
         try:
             status = entry.stat(follow_symlinks=False)
+            above = os.stat(os.path.dirname(entry.path))
         except OSError:
             continue
         if entry.name.startswith(".") or not is_job_file(status):
             continue
         seen += 1
-        sticky = _mode(os.path.dirname(entry.path)) & stat.S_ISVTX
-        may_move = not sticky or os.geteuid() in (0, status.st_uid)
-        if not may_move or not os.access(entry.path, os.R_OK | os.X_OK):
+        if not may_move(status, above, user) or not os.access(entry.path, os.R_OK | os.X_OK):
             refused.append(entry.path)
     if refused:
         meaning = "workers of this user cannot take them, or would complete them as failed with status 126"
@@ -148,7 +151,7 @@ def _some(paths: list[str]) -> str:
     return name_some([printable_name(path) for path in paths])
 
 
-def _list_all(paths: list[str]) -> str:
-    """The paths for a command line; only the first five if there are more."""
-    more = f" … (and {len(paths) - 5} more)" if len(paths) > 5 else ""
-    return " ".join(map(shlex.quote, paths[:5])) + more
+def _for_command(paths: list[str]) -> tuple[str, str]:
+    """The paths for a command line: the first five, and a comment for its end if there are more."""
+    more = f"  # then `jobjar doctor` again: there are {len(paths) - 5} more" if len(paths) > 5 else ""
+    return " ".join(map(shlex.quote, paths[:5])), more

@@ -23,7 +23,9 @@ from jobjar.shared_disk.regular import open_regular
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
 # Primary result codes of SQLite (sqlite3.h).
 _ERROR, _READ_ONLY, _CORRUPT, _FULL, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 13, 14, 26
-_NO_ROOM_FOR_SHM = 10 | 19 << 8
+_INPUT_OUTPUT, _NO_ROOM_FOR_SHM = 10, 10 | 19 << 8
+# The index of a write-ahead log is made with this size. Without that room SQLite may report an input/output error.
+_SHM_BYTES = 32 << 10
 # The errors of a file that cannot be read as a database. Some of SQLite's messages do not decode.
 UNREADABLE = (driver.Error, peewee.PeeweeException, UnicodeDecodeError)
 _MAGIC = b"SQLite format 3\0"
@@ -36,7 +38,7 @@ _SAMPLES = (
     "SELECT * FROM attempt ORDER BY job_uid DESC LIMIT 1",
 )
 # More than a ledger keeps on a small disk (store.py).
-_LARGE_WAL_BYTES = 1 << 19
+_LARGE_WAL_BYTES = 1 << 18
 _TRIES = 5
 _STEP_PAGES = 4096
 
@@ -48,7 +50,10 @@ def name_error(error: Exception, path: str) -> JarError:
     reason = str(error)
     if isinstance(cause, UnicodeDecodeError) or _is_damaged(code, reason, path):
         return LedgerCorrupt(path=path, reason=reason)
-    if is_full(cause):
+    has_no_room = code == _INPUT_OUTPUT and _has_no_room(path)
+    if has_no_room:
+        reason += " (the disk is full)"
+    if has_no_room or is_full(cause):
         if most_is_wal(path):
             # Writing it back needs room for the pages that it adds.
             size = os.stat(f"{path}-wal").st_size
@@ -82,6 +87,15 @@ def most_is_wal(path: str) -> bool:
         return os.stat(f"{path}-wal").st_size > max(_LARGE_WAL_BYTES, os.stat(path).st_size)
     except OSError:
         return False
+
+
+def _has_no_room(path: str) -> bool:
+    """Whether a ledger's disk has no room for the index of its write-ahead log."""
+    try:
+        disk = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _SHM_BYTES
 
 
 def _is_no_file(path: str) -> bool:

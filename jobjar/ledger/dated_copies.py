@@ -7,14 +7,17 @@ temporary file stays, which `sweep_copies` removes in a later night.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 
 from jobjar.ledger.database import back_up, check_database, remove_database
 from jobjar.ledger.store import Ledger
 from jobjar.shared_disk.creating import TEMPORARY, temporary_path
 from jobjar.shared_disk.files import sync_directory
 from jobjar.shared_disk.leftovers import remove_leftovers
+from jobjar.shared_disk.regular import UnfitFile
 
 KEPT = 7
 _COPY = re.compile(r"ledger-[0-9]{4}-[0-9]{2}-[0-9]{2}\.db")
@@ -46,6 +49,7 @@ def make_dated_copy(ledger: Ledger, date: str) -> str:
     directory = ledger.home.dated_copies
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, os.stat(ledger.home.path).st_mode & 0o770)
+    _refuse_foreign_link(directory)
     path = f"{directory}/ledger-{date}.db"
     copy_database(ledger, path)
     for name in sorted(name for name in os.listdir(directory) if _COPY.fullmatch(name))[:-KEPT]:
@@ -54,6 +58,16 @@ def make_dated_copy(ledger: Ledger, date: str) -> str:
     return path
 
 
+def _refuse_foreign_link(path: str) -> None:
+    """A link of this user's, or of root's, may lead to another disk. One of a member of a group's jar may lead anywhere. Raises
+    UnfitFile."""
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise UnfitFile(errno.ELOOP, "it is a link that somebody else put there; remove it", path)
+
+
 def sweep_copies(ledger: Ledger) -> list[str]:
-    """Remove what killed processes left half-copied; returns the names."""
+    """Remove what killed processes left half-copied; returns the names. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        _refuse_foreign_link(ledger.home.dated_copies)
     return remove_leftovers(ledger.home.dated_copies, _TEMPORARY)

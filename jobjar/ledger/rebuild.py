@@ -143,7 +143,18 @@ def _is_same(connection: Any, one: str, another: str) -> bool:
 
 def fill_ledger(ledger: Ledger) -> None:
     """Fold all journals into a ledger and reconcile it, in one transaction under its home's lock. Moves by hand that
-    nobody recorded are journaled, unless the ledger is private."""
+    nobody recorded are journaled, unless the ledger is private. If the disk has no room for the write-ahead log of
+    that, rebuild the ledger."""
+    try:
+        _fill(ledger)
+    except LedgerDiskFull:
+        if ledger.is_private:
+            raise
+        ledger.close()
+        rebuild_ledger(ledger.layout, ledger.home)
+
+
+def _fill(ledger: Ledger) -> None:
     with _opens_journal(ledger.home, ledger.layout) as open_journal, ledger.writing() as connection:
         reconcile(connection, ledger.layout, open_journal=None if ledger.is_private else open_journal)
 
@@ -195,7 +206,8 @@ def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> N
     The new one is filled under a name of its own, while others use the old one. Killed midway, the old one is still
     there. Killed after the old one was removed and before the new one is in its place, the next program that opens the
     ledger makes it from the journals. Processes that have the old one open notice at their next write. If the disk has
-    no room for both, the old one goes first. Raises LedgerError.
+    no room for both, the old one goes first. The new one is filled without a write-ahead log, which would need as much
+    room again. Raises LedgerError, OSError.
     """
     try:
         _replace_ledger(layout, home, meter)
@@ -208,26 +220,21 @@ def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> N
 def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
     fresh_home = LedgerHome(home.path, home.has_other_homes)
     fresh_home.database = temporary_path(home.database)
-    fresh_home.lock_file = f"{fresh_home.database}.lock"
     fresh = Ledger(layout, fresh_home)
-    fresh.starts_from_snapshot = False
     try:
-        fresh.open()
+        fresh.open_new(fresh_home.database)
         meter.begin("folding the journals", "bytes", unfolded_bytes(fresh.connection, layout))
         fold_in_pieces(fresh, layout, meter=meter)
         with _opens_journal(home, layout) as open_journal:
             reconcile_in_pieces(fresh, layout, meter=meter, open_journal=open_journal)
         meter.begin("writing the ledger", "ledgers", 1)
-        with fresh.errors_named():
-            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _sync(fresh.path)
         tries = itertools.count(1)
         while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
             fold_in_pieces(fresh, layout)
     finally:
         fresh.close()
         remove_database(fresh_home.database)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh_home.lock_file)
 
 
 def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
@@ -239,11 +246,21 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
         with fresh.writing() as connection:
             fold_journals(connection, fresh.layout)
         with fresh.errors_named():
-            fresh.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            fresh.connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
         fresh.close()
+        _sync(fresh.path)
         # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
         remove_database(home.database, sidecars_only=True)
         # The old one takes the temporary name. It is removed without the lock: freeing the blocks of a large file takes long.
         if not exchange(fresh.path, home.database):
             os.rename(fresh.path, home.database)
         return True
+
+
+def _sync(path: str) -> None:
+    """Make a ledger durable that nobody else has open. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -20,7 +20,7 @@ from jobjar.ledger.rebuild import differing_rows, differing_tables
 from jobjar.ledger.reconcile_jar import reconcile
 from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
-from jobjar.shared_disk.creating import open_shared, temporary_path
+from jobjar.shared_disk.creating import temporary_path
 
 _NAME = "beside"
 _SPARE_BYTES = 256 << 20
@@ -94,7 +94,6 @@ def open_second_ledger(ledger: Ledger) -> Iterator[SecondLedger]:
         path = temporary_file()
     else:
         path = temporary_path(ledger.path)
-        os.close(open_shared(path, os.O_RDWR))
     try:
         beside.open_new(path)
         yield SecondLedger(ledger, beside)

@@ -194,7 +194,13 @@ class Ledger:
         self.source, self.made_at = FROM_JOURNALS, None
 
     def open_new(self, path: str) -> None:
-        """Open an empty private ledger in the empty file at `path`. The caller removes that file."""
+        """Open an empty private ledger in the empty file at `path`, which is made if it is missing. It has no write-ahead
+        log. The caller removes the file. Raises LedgerUnavailable."""
+        try:
+            os.close(open_common_file(path, os.O_RDWR))
+        except OSError as error:
+            reason = explain_at(error, path)
+            raise LedgerUnavailable(path=path, reason=reason, what_next="look after the disk") from error
         self._open_private(path)
         self.source, self.made_at = FROM_JOURNALS, None
 
@@ -250,6 +256,7 @@ class Ledger:
             if self._is_filling:
                 self._is_filling = False
                 self.connection.execute(f"PRAGMA cache_size = {_PRAGMAS['cache_size']}")
+                self._empty_wal()  # it is as large as the ledger now
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:
@@ -323,13 +330,13 @@ class Ledger:
     def repaired(self, action: Callable[[], T], rebuild: Callable[[Ledger], None], log: Callable[[str], None]) -> T:
         """Run `action()`. If the ledger is damaged, move it aside, rebuild it, log that, and run `action()` again.
 
-        If its disk is full and its write-ahead log is larger than the ledger, remove both, rebuild it in that room, and
-        run `action()` again.
+        If its disk is full, and its write-ahead log is larger than the ledger or the ledger is to be filled yet, remove
+        both, rebuild it in that room, and run `action()` again.
         """
         try:
             return self._do_again_if_replaced(action)
         except LedgerDiskFull as error:
-            if self.is_private or not most_is_wal(self.path):
+            if self.is_private or not (self._is_filling or most_is_wal(self.path)):
                 raise
             log(f"{error}. Rebuilding it from the journals and the directories, without that")
             with self.home.locked():

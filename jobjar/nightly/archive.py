@@ -12,33 +12,41 @@ process of all nodes does this at a time (shared_disk/soft_lock.py); two at once
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
+from collections.abc import Iterable, Iterator
 
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.journal.append import moved_entry
 from jobjar.journal.read import Entry
-from jobjar.layout import WorkerPaths, archive_place
+from jobjar.layout import WorkerPaths, archive_place, name_in_place
 from jobjar.ledger.ask_nightly import OldJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
-from jobjar.shared_disk.files import disk_time, make_directory
+from jobjar.shared_disk.creating import make_directory_in
+from jobjar.shared_disk.files import disk_time
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
+from jobjar.shared_disk.regular import UnfitFile, open_directory_in, pass_over
 from jobjar.shared_disk.soft_lock import release_soft_lock, renew_soft_lock, take_soft_lock
 from jobjar.shared_disk.trees import remove_tree
 
 # Jobs in one transaction. Between two transactions the lock is free, and workers go on.
 BATCH = 500
 _DAY_S = 86400.0
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DESCRIPTORS = "/proc/self/fd"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A directory is renamed to this before it is deleted, so that nobody takes a half of it for the whole.
 _DOOMED = ".doomed-"
+# The directories of a day.
+_JOBS, _WORKERS = "completed", "workers"
 
 
 class Kept:
@@ -71,6 +79,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
         kept.skipped = True
         return kept
     try:
+        _put_back(jar)
         for worker in _old_workers(jar, now, _first(archive_days, settings.keep_workers_days)):
             kept.archived_workers += _archive_worker(jar, worker, date_of(now))
         kept.archived_jobs = _archive_jobs(jar, now, _first(archive_days, settings.keep_completed_days))
@@ -89,15 +98,30 @@ def _first(*days: float) -> float:
     return min((number for number in days if number), default=0.0)
 
 
-def _make_directories(jar: Jar, path: str) -> None:
-    """Make a directory of the archive and those above it, with the jar's permissions. They are missing at first."""
-    missing = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            make_directory(directory, 0o777 & ~jar.umask)
+@contextlib.contextmanager
+def _held(jar: Jar, *names: str, makes: bool = False) -> Iterator[str]:
+    """Yield a path of the directory of these names below archive/, which goes on meaning that directory. With `makes` it is made,
+    with the jar's permissions. In a group's jar no link is followed: any member may have put one there, and this may run as root.
+    Raises UnfitFile (a name leads elsewhere), FileNotFoundError, OSError."""
+    path = jar.layout.home
+    directory = os.open(path, _DIRECTORY)
+    try:
+        for name in (os.path.basename(jar.layout.archive), *names):
+            path, above = f"{path}/{name}", directory
+            if makes:
+                make_directory_in(above, name, path, 0o777 & ~jar.umask)
+            is_linked = not jar.is_for_group
+            directory = os.open(name, _DIRECTORY, dir_fd=above) if is_linked else open_directory_in(above, name, path)
+            os.close(above)
+        yield f"{_DESCRIPTORS}/{directory}" if os.path.isdir(_DESCRIPTORS) else path
+    except UnfitFile:
+        raise
+    except OSError as error:
+        if error.filename:
+            error.filename = str(error.filename).replace(f"{_DESCRIPTORS}/{directory}", path)
+        raise
+    finally:
+        os.close(directory)
 
 
 # Completed jobs
@@ -106,7 +130,7 @@ def _make_directories(jar: Jar, path: str) -> None:
 def _archive_jobs(jar: Jar, now: float, days: float) -> int:
     if not days:
         return 0
-    place = archive_place(date_of(now))
+    date = date_of(now)
     row = count = 0
     while True:
         with jar.ledger.errors_named():
@@ -115,14 +139,13 @@ def _archive_jobs(jar: Jar, now: float, days: float) -> int:
         if not jobs:
             return count
         row = jobs[-1].row
-        _make_directories(jar, jar.layout.path(place))
-        count += _archive_batch(jar, jobs, place)
+        with _held(jar, date, _JOBS, makes=True) as directory:
+            count += _archive_batch(jar, jobs, archive_place(date), directory)
         renew_soft_lock(jar.layout.archiving)
 
 
-def _archive_batch(jar: Jar, jobs: list[OldJob], place: str) -> int:
+def _archive_batch(jar: Jar, jobs: list[OldJob], place: str, directory: str) -> int:
     entries: list[Entry] = []
-    directory = jar.layout.path(place)
     by = login()
     try:
         for job in jobs:
@@ -149,16 +172,33 @@ def _delete_jobs(jar: Jar, ended_before: float) -> int:
         if not jobs:
             return count
         row = jobs[-1].row
-        deleted = []
-        for job in jobs:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(jar.layout.path(job.place))
-                deleted.append(job)
+        deleted = [job for day, of_day in itertools.groupby(jobs, _day_of) for job in _delete_of_day(jar, day, of_day)]
         with jar.ledger.writing() as connection:
             for job in deleted:
                 mark_removed(connection, job.row, job.place)
         count += len(deleted)
         renew_soft_lock(jar.layout.archiving)
+
+
+def _day_of(job: OldJob) -> str:
+    """The day in a place of the archive (`archive/<day>/completed/<name>`)."""
+    return job.place.split("/")[1]
+
+
+def _delete_of_day(jar: Jar, day: str, jobs: Iterable[OldJob]) -> list[OldJob]:
+    """Delete the files of archived jobs; returns the jobs whose file was there."""
+    deleted = []
+    try:
+        with _held(jar, day, _JOBS) as directory:
+            for job in jobs:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{directory}/{name_in_place(job.place)}")
+                    deleted.append(job)
+    except UnfitFile as error:
+        pass_over(error.filename, error.strerror)
+    except FileNotFoundError:
+        pass
+    return deleted
 
 
 # Directories of workers
@@ -192,44 +232,85 @@ def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
 
 
 def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
-    directory = jar.layout.archived_workers(date)
-    _make_directories(jar, directory)
-    name = worker.paths.name if worker.set_aside else f"{worker.paths.name}{ASIDE}{worker.worker_id}"
-    target = WorkerPaths(f"{directory}/{name}")
+    """Archive a worker's directory; returns whether it was there.
+
+    The directory first gets the name of one that is set aside. A kill then leaves it in workers/, where recovery and every
+    listing see what it holds, even if it is a living worker's (`_put_back`).
+    """
+    path = worker.paths.path
     try:
-        os.rename(worker.paths.path, target.path)
+        if not worker.set_aside:
+            path = f"{path}{ASIDE}{worker.worker_id}"
+            os.rename(worker.paths.path, path)
+        if not _is_of(WorkerPaths(path), worker):
+            # A new worker took the process id at this very moment: this is a living worker's directory. Put it back.
+            os.rename(path, worker.paths.path)
+            return False
+        with _held(jar, date, _WORKERS, makes=True) as directory:
+            os.rename(path, f"{directory}/{os.path.basename(path)}")
     except FileNotFoundError:
         return False
-    is_the_one = False
+    return True
+
+
+def _is_of(paths: WorkerPaths, worker: WorkerState) -> bool:
     with contextlib.suppress(Unreadable):
-        is_the_one = bool(read_document(target.identity_file, WORKER)["worker_id"] == worker.worker_id)
-    if not is_the_one:
-        # A new worker took the process id at this very moment: this is a living worker's directory. Put it back.
-        os.rename(target.path, worker.paths.path)
-    return is_the_one
+        return bool(read_document(paths.identity_file, WORKER)["worker_id"] == worker.worker_id)
+    return False
+
+
+def _put_back(jar: Jar) -> None:
+    """Give a living worker's directory its name again, if an archiving was killed that had taken it for an earlier worker's."""
+    for worker in list_workers(jar.layout):
+        is_own = worker.paths.name.endswith(f"{ASIDE}{worker.worker_id}")
+        if worker.set_aside and not is_own and worker.is_running:
+            with contextlib.suppress(OSError):  # there is another one already
+                os.rename(worker.paths.path, jar.layout.worker(worker.name).path)
 
 
 def _delete_workers(jar: Jar, quiet_before: float, kept: Kept) -> None:
-    for date in list_directory(jar.layout.archive):
-        for entry in list(list_directory(jar.layout.archived_workers(date.name))):
-            doomed = f"{os.path.dirname(entry.path)}/{_DOOMED}{entry.name}"
-            if entry.name.startswith(_DOOMED):
-                doomed = entry.path
-            elif _quiet_since(WorkerPaths(entry.path)) < quiet_before:
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(entry.path, doomed)
-                    kept.deleted_workers += 1
-            else:
-                continue
-            stays = remove_tree(doomed)
-            if doomed != entry.path:
-                kept.stays += map(str, stays)
-            renew_soft_lock(jar.layout.archiving)
+    for date in _days(jar):
+        try:
+            with _held(jar, date, _WORKERS) as directory:
+                for entry in list(list_directory(directory)):
+                    _delete_worker(jar, entry, quiet_before, kept)
+        except UnfitFile as error:
+            pass_over(error.filename, error.strerror)
+        except FileNotFoundError:
+            continue
+
+
+def _delete_worker(jar: Jar, entry: os.DirEntry[str], quiet_before: float, kept: Kept) -> None:
+    directory = os.path.dirname(entry.path)
+    doomed = f"{directory}/{_DOOMED}{entry.name}"
+    if entry.name.startswith(_DOOMED):
+        doomed = entry.path
+    elif _quiet_since(WorkerPaths(entry.path)) < quiet_before:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(entry.path, doomed)
+            kept.deleted_workers += 1
+    else:
+        return
+    stays = remove_tree(doomed)
+    if doomed != entry.path:
+        shown = os.path.realpath(directory)
+        kept.stays += [str(each._replace(path=each.path.replace(directory, shown))) for each in stays]
+    renew_soft_lock(jar.layout.archiving)
+
+
+def _days(jar: Jar) -> list[str]:
+    """The days of which the archive has anything."""
+    with contextlib.suppress(FileNotFoundError), _held(jar) as archive:
+        return [entry.name for entry in list_directory(archive)]
+    return []
 
 
 def _remove_empty_days(jar: Jar, today: str) -> None:
-    for date in list(list_directory(jar.layout.archive)):
-        if _DATE.fullmatch(date.name) and date.name != today:
-            for path in (jar.layout.path(archive_place(date.name)), jar.layout.archived_workers(date.name), date.path):
-                with contextlib.suppress(OSError):  # it is missing, or not empty
-                    os.rmdir(path)
+    for date in _days(jar):
+        if _DATE.fullmatch(date) and date != today:
+            with contextlib.suppress(OSError), _held(jar, date) as day:
+                for name in (_JOBS, _WORKERS):
+                    with contextlib.suppress(OSError):  # it is missing, or not empty
+                        os.rmdir(f"{day}/{name}")
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{jar.layout.archive}/{date}")

@@ -10,15 +10,15 @@ import contextlib
 import os
 from typing import Any
 
-from jobjar.access.access import User, user_of
+from jobjar.access.access import describe_user, user_of
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.grouped import name_some
-from jobjar.host import login
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
 from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
+from jobjar.shared_disk.files import look
 
 _SHOWN = 5
 
@@ -35,6 +35,7 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
     owner = _owner_of(worker)
     if owner is None:
         return {}
+    name = describe_user(owner)
     left: dict[str, str] = {}
     for uid in uids:
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
@@ -45,19 +46,32 @@ def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, u
         if attempt is not None and attempt.pid and process_start(attempt.pid) in (None, attempt.pid_started):
             pids = session_processes(attempt.pid)
         else:
-            pids = _hidden_processes(owner.uid, worker.process.started)
+            pids = _hidden_processes(owner, worker.process.started)
         if pids:
             left[uid] = (
-                f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and {login()} may "
-                f"not end what {owner.name} runs; `recover_jobs` of {owner.name} or root ends and returns it"
+                f"it may still run (processes {name_some([str(pid) for pid in pids], _SHOWN)}), and "
+                f"{describe_user(os.geteuid())} may not end what {name} runs; "
+                f"`recover_jobs` of {name} or root ends and returns it"
             )
     return left
 
 
-def _owner_of(worker: WorkerState) -> User | None:
-    """The user of a worker of this node, if this user may not end that user's processes; else None."""
-    owner = user_of(worker.user) if worker.is_here and worker.user else None
-    return None if owner is None or os.geteuid() in (0, owner.uid) else owner
+def _owner_of(worker: WorkerState) -> int | None:
+    """The user (uid) of a worker of this node, if this user may not end that user's processes; else None."""
+    if not worker.is_here or os.geteuid() == 0:
+        return None
+    known = user_of(worker.user) if worker.user else None
+    if known is not None:
+        uid = known.uid
+    elif worker.user.isdecimal():
+        uid = int(worker.user)
+    else:
+        # This node does not know the login (any more). The worker made its directory; others may have written its worker.json.
+        status = look(worker.paths.path)
+        if status is None:
+            return None
+        uid = status.st_uid
+    return None if uid == os.geteuid() else uid
 
 
 def _hidden_processes(uid: int, since: float) -> list[int]:

@@ -68,20 +68,23 @@ def open_directory(path: str) -> int:
     return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def write_whole(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
+def write_whole(path: str, data: bytes, mode: int, syncs: bool = True, is_exact: bool = False) -> None:
     """Write a small file whole: temporary name, fsync, rename. Readers see the old file or the new one. A link at `path` is
-    replaced. Without `syncs`, a power failure may leave an empty file. Raises OSError."""
+    replaced. Without `syncs`, a power failure may leave an empty file. `is_exact`: the umask takes nothing of `mode`. Raises
+    OSError."""
     directory = patiently(lambda: open_directory(os.path.dirname(path) or "."), path)
     try:
-        write_whole_in(directory, path, data, mode, syncs)
+        write_whole_in(directory, path, data, mode, syncs, is_exact)
     finally:
         os.close(directory)
 
 
-def write_whole_in(directory: int, path: str, data: bytes, mode: int, syncs: bool = True) -> None:
+def write_whole_in(
+    directory: int, path: str, data: bytes, mode: int, syncs: bool = True, is_exact: bool = False
+) -> None:
     """`write_whole` in an open directory. Only the last name of `path` is used; messages show the whole. Raises OSError."""
     # If the fsync fails, the file is written again: a second fsync would not write the pages that the first one dropped.
-    temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs), path)
+    temporary = patiently(lambda: _write_temporary(directory, path, data, mode, syncs, is_exact), path)
     try:
         move_between(directory, temporary, directory, os.path.basename(path), path)
     except FileNotFoundError:
@@ -120,7 +123,26 @@ def opened(open_it: Callable[[], int], path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: bool) -> str:
+def set_mode(path: str, mode: int) -> None:
+    """Set the mode of a file or a directory, never through a link, nor of a file that has another name too: somebody else may
+    have put it there. Raises UnfitFile, OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UnfitFile(errno.ELOOP, "it is a symbolic link; remove it", path) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISDIR(status.st_mode) and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
+            raise UnfitFile(errno.EINVAL, "it is no file of its own; remove it", path)
+        if stat.S_IMODE(status.st_mode) != mode:
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: bool, is_exact: bool) -> str:
     name = os.path.basename(temporary_path(path))
     try:
         descriptor = create_file(name, mode, dir_fd=directory)
@@ -131,6 +153,8 @@ def _write_temporary(directory: int, path: str, data: bytes, mode: int, syncs: b
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+            if is_exact:
+                os.fchmod(descriptor, mode)
             if syncs:
                 os.fsync(descriptor)
         finally:

@@ -144,3 +144,17 @@ def test_root_without_its_rights_is_told_what_it_may_not_use(tmp_path: Path) -> 
         rig.assert_clean()
     finally:
         rig.end_everything()
+
+
+def test_the_owner_of_a_sticky_category_may_take_what_others_put_there(group: GroupRig) -> None:
+    path = group.drop_by_colleague("x.1", 0o775, "LINUX", directory_mode=0o3770)
+
+    def verdict() -> str:
+        answer = json.loads(group.run("jobjar", "doctor", "--format", "json", check=False).stdout)
+        return next(str(one["verdict"]) for one in answer["findings"] if one["check"] == "waiting jobs")
+
+    assert verdict() == "warning"
+    os.chown(path.parent, NOBODY, NOBODY)
+    assert verdict() == "fine"
+    group.run_until_idle("LINUX")
+    assert group.names("completed") == ["x.1"]

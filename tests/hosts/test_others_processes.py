@@ -11,26 +11,33 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.others import GroupRig
+from tests.others import DAEMON, NOBODY, UNNAMED, GroupRig, by_user
 from tests.rig import BIN, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
-    ("is_told", "category"),
-    [(True, ""), (False, ""), (True, "LINUX")],
-    ids=["its start is journaled", "its start is not", "in a category"],
+    ("is_told", "category", "user"),
+    [(True, "", DAEMON), (False, "", DAEMON), (True, "LINUX", DAEMON), (True, "", UNNAMED), (False, "", UNNAMED)],
+    ids=[
+        "its start is journaled",
+        "its start is not",
+        "in a category",
+        "its user has no login here",
+        "its user has no login here and its start is not journaled",
+    ],
 )
 def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
-    group: GroupRig, is_told: bool, category: str
+    group: GroupRig, is_told: bool, category: str, user: int
 ) -> None:
+    by_colleague, colleague = by_user(user, group=NOBODY), "daemon" if user == DAEMON else f"user {user}"
     out = Path("/tmp") / f"{group.home.parent.name}.log"
     of_category = ["-c", category] if category else []
     job = group.submit(*of_category, f"echo $$ >> {out}; exec sleep 600")
     try:
         worker = subprocess.Popen(
-            [*group.by_colleague, str(BIN / "start_worker"), "--foreground", *filter(None, [category])],
+            [*by_colleague, str(BIN / "start_worker"), "--foreground", *filter(None, [category])],
             env=group.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -51,13 +58,13 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
         for _ in range(2):
             said = group.run("recover_jobs").stdout
             assert f"{job} stays with it: it may still run (processes " in said and str(pid) in said
-            assert "`recover_jobs` of daemon or root ends and returns it" in said
+            assert f"`recover_jobs` of {colleague} or root ends and returns it" in said
         unclaimed = f"unclaimed/{category}".rstrip("/")
         assert psutil.pid_exists(pid) and group.names(unclaimed) == []
-        told_to_people(group, job, pid)
+        told_to_people(group, job, pid, colleague)
         stays_where_it_is(group, worker.pid)
         done = subprocess.run(
-            [*group.by_colleague, str(BIN / "recover_jobs")],
+            [*by_colleague, str(BIN / "recover_jobs")],
             env=group.environment,
             capture_output=True,
             text=True,
@@ -71,7 +78,7 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
         out.unlink(missing_ok=True)
 
 
-def told_to_people(group: GroupRig, job: str, pid: int) -> None:
+def told_to_people(group: GroupRig, job: str, pid: int, colleague: str) -> None:
     """Who looks learns that it may still run and who can end that, and finds it in claimed/; who recovers it anyway does not."""
     [reason, *_] = group.show(job)["waits_because"]
     [warning] = [
@@ -79,7 +86,8 @@ def told_to_people(group: GroupRig, job: str, pid: int) -> None:
     ]
     for said in (reason, warning):
         assert "it may still run (processes " in said and str(pid) in said
-        assert "nobody may not end what daemon runs; `recover_jobs` of daemon or root ends and returns it" in said
+        assert f"nobody may not end what {colleague} runs; " in said
+        assert f"`recover_jobs` of {colleague} or root ends and returns it" in said
     assert (group.home / "claimed" / job).exists()
     group.before, by_nobody = [], group.before
     assert group.show(job)["waits_because"][0].endswith(f"(`recover_jobs` on node {os.uname().nodename})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,57 @@ def test_what_root_prepares_is_not_made_where_a_member_s_link_leads(
             edit_batch(jar, "wc", {"seeds": "1-3"})
     assert swapped
     assert tree_of(private) == before
+
+
+def test_root_s_upgrade_of_a_jar_writes_through_no_link_of_a_member_s(shared: Rig) -> None:
+    documents, program = shared.home / "documents", shared.home / "bin/submit_job"
+
+    def replace() -> None:
+        for path in (documents / "guide.md", documents / "more.md", program):
+            replace_by_link(path, victim_of(shared))()
+
+    as_member(replace)
+    shared.run("jobjar", "init", "--group", str(shared.home))
+    assert_untouched(shared)
+    for path in (documents / "guide.md", program):
+        assert path.read_text() != "secret" and not path.is_symlink()
+    away = shared.home / "limbo"
+    as_member(away.rmdir)
+    as_member(lambda: away.symlink_to(shared.home.parent))
+    assert shared.run("jobjar", "init", "--group", str(shared.home), check=False).returncode == 1
+    assert shared.home.parent.stat().st_mode & 0o7777 == 0o755
+
+
+def test_root_s_nightly_job_moves_and_removes_nothing_where_a_member_s_link_leads(shared: Rig, private: Path) -> None:
+    night = {"JJ_ARCHIVE_AFTER": "0.000001", "JJ_KEEP_COMPLETED": "0.000002", "JJ_KEEP_WORKERS": "0.000002"}
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    (private / "workers/one").mkdir(parents=True)
+    (private / "completed").mkdir()
+    for path in (private, *private.rglob("*")):
+        os.utime(path, (1e9, 1e9))
+    for keep, link, target in (
+        ("0", f"archive/{today}", private),
+        ("0", "ledger/copies", private),
+        ("0.000002", f"archive/{today}/completed", private / "completed"),
+        ("0.000002", f"archive/{today}/workers", private / "workers"),
+    ):
+        job = shared.submit("true")
+        shared.run_until_idle("--as-root-for-group")
+        if keep != "0":  # as if it had been archived
+            shared.run(
+                "recover_jobs", "--nightly", check=False, **night | {"JJ_KEEP_COMPLETED": "0", "JJ_KEEP_WORKERS": "0"}
+            )
+            assert shared.show(job)["place"].startswith(f"archive/{today}/")
+            (private / "completed" / job).write_text("mine")
+        path, before = shared.home / link, tree_of(private)
+
+        def put(path: Path = path, target: Path = target) -> None:
+            path.parent.mkdir(exist_ok=True)
+            if path.exists():
+                path.rename(f"{path}.away")
+            path.symlink_to(target)
+
+        as_member(put)
+        said = shared.run("recover_jobs", "--nightly", check=False, **night)
+        assert tree_of(private) == before, (link, said.stdout, said.stderr)
+        as_member(path.unlink)

@@ -85,15 +85,22 @@ def test_wrong_usage_is_2(rig: Rig, words: list[str]) -> None:
 
 
 def test_a_directory_that_others_can_write_to_is_a_danger_and_the_advice_helps(rig: Rig) -> None:
-    category = rig.home / "unclaimed" / "LINUX"
-    category.mkdir()
-    category.chmod(0o777)
-    status, found = examine(rig)
-    assert status == 1 and dangers(found) == {"writable by others"}
-    advice = found["writable by others"]["advice"]
-    assert advice == f"chmod o-w {category}"
+    def make(names: str) -> str:
+        for name in names:
+            (rig.home / "unclaimed" / name).mkdir(exist_ok=True)
+            (rig.home / "unclaimed" / name).chmod(0o777)
+        status, found = examine(rig)
+        assert status == 1 and dangers(found) == {"writable by others"}
+        return str(found["writable by others"]["advice"])
+
+    advice = make("A")
+    assert advice == f"chmod o-w {rig.home}/unclaimed/A"
     rig.shell(advice)
     assert dangers(examine(rig)[1]) == set()
+    advice = make("ABCDEFG")
+    assert advice.endswith("/unclaimed/E  # then `jobjar doctor` again: there are 2 more")
+    rig.shell(advice)
+    assert examine(rig)[1]["writable by others"]["measured"].count("unclaimed/") == 2
 
 
 def test_a_umask_that_lets_others_write_is_a_danger(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -96,8 +97,24 @@ def test_recovery_gives_back_what_only_the_write_ahead_log_takes_of_a_full_disk(
     assert f"{len(jobs) - 100}" in tiny.run("system_status").stdout
 
 
-def test_a_rebuild_without_any_room_says_that_the_disk_is_full_and_loses_no_job(tiny: SpaceRig) -> None:
+def remove_ledger(rig: SpaceRig) -> int:
+    """Remove the ledger, as a person may. Returns its size in bytes."""
+    files = list((rig.inside / "ledger").glob("ledger.db*"))
+    size = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink()
+    return size
+
+
+def test_a_rebuild_without_any_room_takes_that_of_the_old_ledger_or_says_that_the_disk_is_full(tiny: SpaceRig) -> None:
     submit(tiny, 10)
+    filler = tiny.fill(tiny.home)
+    tiny.run("jobjar", "rebuild")
+    looked = tiny.run("jobjar", "check", check=False)
+    assert looked.returncode == 0 or "full" in looked.stderr, looked.stderr
+    filler.unlink()
+    tiny.run("jobjar", "check")
+    remove_ledger(tiny)
     filler = tiny.fill(tiny.home)
     result = tiny.run("jobjar", "rebuild", check=False)
     assert result.returncode == 1
@@ -106,3 +123,14 @@ def test_a_rebuild_without_any_room_says_that_the_disk_is_full_and_loses_no_job(
     tiny.run("jobjar", "rebuild")
     tiny.run("jobjar", "check")
     assert len(list((tiny.inside / "unclaimed").iterdir())) == 300
+
+
+@pytest.mark.parametrize("program", ["recover_jobs", "jobjar rebuild"])
+def test_a_removed_ledger_is_made_anew_in_the_room_that_it_takes(tiny: SpaceRig, program: str) -> None:
+    submit(tiny, 10)
+    size = remove_ledger(tiny)
+    filler = tiny.fill(tiny.home)
+    os.truncate(filler, filler.stat().st_size - size - (64 << 10))
+    tiny.run(*program.split())
+    assert "300" in tiny.run("system_status").stdout
+    tiny.run("jobjar", "check")
