@@ -60,7 +60,7 @@ _WAL_SHARE, _LEAST_WAL_PAGES, _PAGE_BYTES = 16, 32, 4096
 _FILLING_CACHE = -500_000
 _PRIVATE_PRAGMAS = {**_PRAGMAS, "synchronous": "off", "journal_mode": "memory"}
 # More statements than this version has. When pysqlite3's cache is full, each new statement takes the place of the last
-# one. The migrations alone fill the usual 128, and the process that ran them would parse each statement at each fold.
+# one. The migrations alone fill the usual 100, and the process that ran them would parse each statement at each fold.
 _CACHED_STATEMENTS = 1000
 # What a ledger was made from, besides the journals. A home's ledger is brought up to date, so it has no age.
 FROM_LEDGER, FROM_SNAPSHOT, FROM_JOURNALS = "ledger", "snapshot", "journals"
