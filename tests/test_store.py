@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable, NewerLedger
+from jobjar.journal.append import moved_entry
 from jobjar.ledger import store
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
@@ -318,3 +319,25 @@ def test_what_fails_because_the_ledger_was_removed_meanwhile_is_done_again(ledge
         return "done"
 
     assert ledger.repaired(action, fill_ledger, pytest.fail) == "done" and len(tries) == 2
+
+
+def test_the_process_that_made_a_ledger_parses_no_statement_of_a_fold_twice(ledger: Ledger) -> None:
+    """SQLite asks the authorizer about each statement that it parses."""
+    parsed: list[object] = []
+
+    def note(*said: object) -> int:
+        parsed.append(said)
+        return 0
+
+    journal = ledger.home.open_journal(ledger.layout)
+    ledger.connection.set_authorizer(note)
+    for number in range(3):
+        name = f"20260102T030405Z-zz{number:010}-rain-1-1-ann.0"
+        journal.append(
+            [moved_entry(f"zz{number:010}", 2, f"limbo/{name}", f"unclaimed/{name}", 1.0, "submitted", "ann")]
+        )
+        parsed.clear()
+        with ledger.writing() as connection:
+            assert fold_journals(connection, ledger.layout) == 1
+    journal.close()
+    assert parsed == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from jobjar.processes.wake import SignalFlags
 from tests.rig import Rig, wait_until
 
 # A worker to which something happens at a chosen call of one of its steps: the race, forced.
@@ -76,3 +80,20 @@ def test_a_worker_told_to_stop_while_it_looks_for_the_last_time_leaves_at_once(r
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_end_of_a_child_that_nobody_waits_for_any_more_does_not_wake_and_other_signals_do() -> None:
+    flags = SignalFlags()
+    try:
+        flags.take([signal.SIGUSR1])
+        for others in (False, True):
+            flags.hear_children(True)
+            with subprocess.Popen(["/bin/true"]):
+                assert select.select(flags.descriptors(), [], [], 30)[0]
+            if others:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            flags.hear_children(False)
+            assert bool(select.select(flags.descriptors(), [], [], 0)[0]) == others
+        assert flags.drain()
+    finally:
+        flags.close()

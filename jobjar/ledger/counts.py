@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# So many jobs are counted each time they are asked for, before they are counted for good.
-_NEW = 500
+# So many jobs are counted each time they are asked for, before they are counted for good. That takes milliseconds. A job that
+# ends before so many others came is never in a kept count, so its moves change none.
+_NEW = 5000
 # So long counts of minutes are kept: the reports tell of a day.
 _DAY = 24 * 60
 _KEPT = 2 * _DAY

@@ -59,6 +59,9 @@ _WAL_SHARE, _LEAST_WAL_PAGES, _PAGE_BYTES = 16, 32, 4096
 # written again and again, which takes several times longer than the fold.
 _FILLING_CACHE = -500_000
 _PRIVATE_PRAGMAS = {**_PRAGMAS, "synchronous": "off", "journal_mode": "memory"}
+# More statements than this version has. When pysqlite3's cache is full, each new statement takes the place of the last
+# one. The migrations alone fill the usual 100, and the process that ran them would parse each statement at each fold.
+_CACHED_STATEMENTS = 1000
 # What a ledger was made from, besides the journals. A home's ledger is brought up to date, so it has no age.
 FROM_LEDGER, FROM_SNAPSHOT, FROM_JOURNALS = "ledger", "snapshot", "journals"
 
@@ -139,7 +142,7 @@ class Ledger:
         descriptor = open_common_file(self.path, os.O_RDWR)
         status = os.fstat(descriptor)
         os.close(descriptor)
-        self.database.init(self.path, pragmas=_PRAGMAS, check_same_thread=False)
+        self._init_database(self.path, _PRAGMAS)
         self.database.connect()
         self._identity = (status.st_dev, status.st_ino)
         check_version(self.connection, self.path)
@@ -155,6 +158,9 @@ class Ledger:
         if self._is_filling:
             self.connection.execute(f"PRAGMA cache_size = {_FILLING_CACHE}")
         migrate(self.connection, self.path)
+
+    def _init_database(self, path: str, pragmas: dict[str, Any]) -> None:
+        self.database.init(path, pragmas=pragmas, check_same_thread=False, cached_statements=_CACHED_STATEMENTS)
 
     def _bound_wal(self) -> None:
         """Make the WAL leave room on a disk that is small or nearly full, and give back the space of a large one."""
@@ -217,9 +223,7 @@ class Ledger:
         self.is_private = True
         self.path = path
         with self.errors_named():
-            self.database.init(
-                path, pragmas={**_PRIVATE_PRAGMAS, "cache_size": _FILLING_CACHE}, check_same_thread=False
-            )
+            self._init_database(path, {**_PRIVATE_PRAGMAS, "cache_size": _FILLING_CACHE})
             self.database.connect()
             migrate(self.connection, path)
 

@@ -99,6 +99,16 @@ class SignalFlags:
         signal.signal(signal.SIGCHLD, self._raise if wanted else signal.SIG_DFL)
         if wanted:
             reap_ended()  # children that ended before send no signal any more
+        else:
+            self._forget_children()
+
+    def _forget_children(self) -> None:
+        """Take the ends of children from the descriptor. They would end the next long wait at once, for nothing. Other signals
+        stay readable."""
+        with contextlib.suppress(BlockingIOError):
+            others = os.read(self._reader, 4096).strip(_CHILD_ENDED)
+            if others:
+                os.write(self._writer, others)
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised.add(number)

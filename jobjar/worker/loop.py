@@ -303,7 +303,7 @@ class Worker:
             seconds = self._next_job.sleep_s(seconds)
 
         def may_claim() -> bool:
-            self._pulse.beat()
+            self._pulse.beat(is_idle=self._listener.arrivals.backoff.interval_s() >= self._pulse.interval_s)
             if not self.jar.ledger_home.has_other_homes:  # a look at the journal is an operation of the file server
                 self.jar.mirror(after_s=self.jar.settings.poll_time_s)
             return for_jobs and (self._leases.take_back_expired() or self._next_job.may_go_on())

@@ -29,6 +29,8 @@ SYNC_INTERVAL_S = 1.0
 _REFUSED_PAUSE_S = 1.0
 # How often, if a look at the heartbeat file costs an operation, its time is read, and whether it is still the worker's file.
 _CLOCK_S = 300.0
+# On a network disk a worker that has been idle for long beats after so many intervals. A worker is silent after four (heartbeat.py).
+_IDLE_INTERVALS = 2
 
 
 class Pulse:
@@ -39,7 +41,7 @@ class Pulse:
         self._paths = paths
         self._say = log
         self._clock_offset_s = 0.0
-        self._next_heartbeat = 0.0
+        self._beat_at = float("-inf")
         self._next_sync = 0.0
         self._next_snapshot = 0.0
         self._interval_s = heartbeat_interval_s(jar.settings)
@@ -72,10 +74,12 @@ class Pulse:
         ):
             self._touch_heartbeat()
 
-    def beat(self) -> None:
-        """Do what is due. If nothing is, this costs almost nothing."""
+    def beat(self, is_idle: bool = False) -> None:
+        """Do what is due. If nothing is, this costs almost nothing. With `is_idle`, the worker holds nothing and has been idle for
+        long: then on a network disk it beats more rarely, unless leases depend on it. Its next call without `is_idle` beats at
+        once if a beat is due by then."""
         now = time.monotonic()
-        self.beat_meanwhile()
+        self.beat_meanwhile(_IDLE_INTERVALS if is_idle and self._looks_seldom else 1)
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL_S
             sync_journal(self._jar.journal)
@@ -88,12 +92,17 @@ class Pulse:
             except (OSError, LedgerError) as error:
                 self._say(f"the snapshot was not published: {error}")
 
-    def beat_meanwhile(self) -> None:
-        """Only the heartbeat, if it is due. For use during long work."""
+    def beat_meanwhile(self, intervals: int = 1) -> None:
+        """Only the heartbeat, if it is due: `intervals` after the last one. For use during long work."""
         now = time.monotonic()
-        if now >= self._next_heartbeat and not self._is_beating_alone:
-            self._next_heartbeat = now + self._interval_s
+        if now - self._beat_at >= intervals * self._interval_s and not self._is_beating_alone:
+            self._beat_at = now
             self._touch_heartbeat()
+
+    @property
+    def interval_s(self) -> float:
+        """The seconds between two heartbeats of a worker that is not idle."""
+        return self._interval_s
 
     def disk_now(self) -> float:
         """The disk's time, computed with the offset that the last heartbeat showed."""
