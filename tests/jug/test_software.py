@@ -22,6 +22,7 @@ from jobjar.errors import BadArchive, CannotFetch, CannotInstall
 from jobjar.fetching.copying import BetweenPieces, nothing
 from jobjar.fetching.origins import LocalFile
 from jobjar.fetching.sources import Cache, sum_of_source
+from jobjar.host import node_name
 from jobjar.job_file.description import Source, parse_source
 from jobjar.liveness import this_process
 from jobjar.packages import build_claim
@@ -314,6 +315,20 @@ def test_an_installer_killed_at_any_change_of_the_disk_costs_nothing(tmp_path: P
     (made / "other").touch()
     get(place, pack(made, tmp_path / "other.tgz"))
     assert not [name for name in names(place) if name.endswith(".building")]
+
+
+def test_what_killed_fetches_left_beside_packages_goes_with_the_next_build(tmp_path: Path, place: Path) -> None:
+    """Whatever version of this node left it. Those of living processes, and of other nodes, stay."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    place.mkdir(exist_ok=True)
+    left = [f".jobjar.{node_name()}.{ended.pid}.{end}" for end in ("1.new", "0123456789abcdef.new")]
+    left += [f".archive.{node_name()}.{ended.pid}.0123abcd.fetched"]
+    kept = [f".jobjar.{node_name()}.{os.getpid()}.0123456789abcdef.new", f".jobjar.elsewhere.{ended.pid}.1.new"]
+    for name in (*left, *kept):
+        (place / name).touch()
+    get(place, pack(write_package(tmp_path / "made"), tmp_path / "p.tgz"))
+    assert [name for name in names(place) if name.startswith(".")] == sorted(kept)
 
 
 def test_a_half_package_that_is_deeper_than_python_calls_itself_is_removed(tmp_path: Path, place: Path) -> None:
