@@ -58,6 +58,16 @@ def explain_at(error: OSError, path: str, needs: int = os.W_OK) -> str:
     return error.strerror or str(error)
 
 
+def name_refusal(error: OSError) -> str:
+    """Say what was refused, where, and whom to ask: `<path>: <reason>`."""
+    if not isinstance(error.filename, str | bytes):
+        return error.strerror or str(error)
+    path = os.fsdecode(error.filename)
+    can_read = os.access(path, os.R_OK) or not os.path.lexists(path)
+    reason = explain_at(error, path, os.W_OK if can_read else os.R_OK)
+    return f"{path}: {reason}"
+
+
 def explain_forbidden(path: str, needs: int = os.W_OK) -> str:
     """Explain why this user may not write at `path` (or read there, if `needs` is os.R_OK), and whom to ask."""
     where = _find_barrier(path, needs)
@@ -188,8 +198,7 @@ class Refusals:
         kind = f"errno {error.errno}" if isinstance(error, OSError) else f"{type(error).__name__} {named}"
         if kind not in self._said:
             self._said.add(kind)
-            where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            log(f"{where}{error.strerror}; waiting" if isinstance(error, OSError) else str(error))
+            log(f"{name_refusal(error)}; waiting" if isinstance(error, OSError) else str(error))
 
     def end(self, what: str) -> None:
         self._said.discard(what)

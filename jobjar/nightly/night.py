@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
+from jobjar.access.refusals import name_refusal
 from jobjar.errors import JarError, LedgerCorrupt
 from jobjar.jar import Jar
 from jobjar.ledger.ask_nightly import checkpoint
@@ -78,8 +79,7 @@ def _try_step(jar: Jar, night: Night, name: str, step: Step) -> bool:
     except JarError as error:
         night.warn(f"{name}: {error}")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        night.warn(f"{name}: {where}{error.strerror or error}. Check the disk and the permissions")
+        night.warn(f"{name}: {name_refusal(error)}. Check the disk and the permissions")
     return False
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobjar.access.refusals import explain_at
+from jobjar.access.refusals import name_refusal
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.programs.utf8 import begin
@@ -110,13 +110,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
             complain(parser.prog, error)
         return 130
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = (
-            explain_at(error, os.fsdecode(error.filename))
-            if isinstance(error.filename, str | bytes)
-            else error.strerror
-        )
-        complain(parser.prog, f"{where}{reason or error}. Check the disk and the permissions")
+        complain(parser.prog, f"{name_refusal(error)}. Check the disk and the permissions")
         return 1
     except Exception as error:
         named = _name_ledger_error(error)

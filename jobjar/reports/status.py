@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from jobjar.access.refusals import explain_disk
+from jobjar.access.refusals import explain_disk, name_refusal
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.limits import describe_limits
 from jobjar.errors import CannotUseJar, JarError, LedgerError
@@ -61,7 +61,8 @@ def gather_status(jar: Jar) -> Status:
         unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
         status = _from_ledger(jar)
     except (LedgerError, CannotUseJar, OSError) as error:
-        warnings.append(f"read from the directories alone, without history: {error}")
+        reason = name_refusal(error) if isinstance(error, OSError) else error
+        warnings.append(f"read from the directories alone, without history: {reason}")
         status = _from_directories(jar)
     workers = list_workers(jar.layout)
     hearing = Hearing(jar.layout)

@@ -69,6 +69,26 @@ def test_a_category_s_directory_made_with_a_narrow_umask_is_passed_over_until_it
     group.assert_clean()
 
 
+def test_a_journal_that_may_not_be_read_is_told_with_its_owner_and_jobs_go_on_once_it_is_mended(
+    group: GroupRig,
+) -> None:
+    """What it says may be needed to know whose a job is, so it is not passed over."""
+    journal = group.home / "ledger" / "journals" / "rain.abcd1234.jsonl"
+    journal.write_text("")
+    os.chown(journal, DAEMON, NOBODY)
+    journal.chmod(0o600)
+    told = f"{journal}: {journal} belongs to daemon (mode 0600), and user nobody may not read it; ask daemon"
+    worker = group.start_worker()
+    name = group.submit("true")
+    for words in (["system_status"], ["jobjar", "show", name], ["recover_jobs"], ["recover_jobs", "--nightly"]):
+        refused = group.run(*words, check=False)
+        # The status tells what the directories say.
+        assert refused.returncode == (words != ["system_status"]) and told in refused.stdout + refused.stderr, refused
+    journal.chmod(0o660)
+    wait_until(lambda: group.names("completed") == [name], "the job's end")
+    assert told in group.stop_worker(worker)
+
+
 def test_a_job_that_the_sticky_bit_of_its_directory_keeps_there_is_told(group: GroupRig) -> None:
     path = group.drop_by_colleague("theirs", 0o755, "LINUX", 0o3775)
     worker = group.start_worker("LINUX")
