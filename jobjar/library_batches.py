@@ -56,7 +56,8 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
     not succeed again, as new jobs. Jobs that wait or run are then left alone, unless the batch is already aborted; with `kill`
     they are cancelled and killed first. Returns (name, cancelled, killed, running, restarted, left_alone).
 
-    Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed.
+    Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed,
+    BatchUnfinished (the change is made, but some jobs are where they were until recover_jobs has run).
     """
     from jobjar.batches.commands import abort_batch as abort
 

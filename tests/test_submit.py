@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,24 @@ def test_a_submission_leaves_no_file_open(rig: Rig, jar: Jar, tmp_path: Path) ->
     with pytest.raises(BadAttribute):
         submit(jar, describe_file(file))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_is_changed_before_its_sync_is_repeated_is_not_submitted_with_the_attributes_it_had(
+    jar: Jar, rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = script(tmp_path / "x", "#!/bin/sh\n#JJ retries = 1\n")
+    sync, failed = os.fsync, list[int]()
+
+    def fail_once(descriptor: int) -> None:
+        if not failed:
+            failed.append(descriptor)
+            script(Path(path), "#!/bin/sh\n#JJ retries = 2\n")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(NotExecutable, match="it was changed while it was submitted"):
+        submit(jar, describe_file(path))
+    assert failed and rig.names("limbo") == rig.names("unclaimed") == []
+    submit(jar, describe_file(path))
+    assert len(rig.names("unclaimed")) == 1

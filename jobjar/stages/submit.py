@@ -293,8 +293,12 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
 
     def write_again_and_sync() -> os.stat_result:
         # A failed fsync may drop what it was to write, and a second one would not write that.
-        descriptor, _, _ = _write_file(jar, job.submission, job.path)
+        descriptor, _, beginning = _write_file(jar, job.submission, job.path)
         try:
+            if beginning != job.beginning:  # its attributes and its mark were taken from what it was
+                raise NotExecutable(
+                    path=job.submission.what, reason="it was changed while it was submitted; submit it again"
+                )
             os.fsync(descriptor)
             return os.fstat(descriptor)
         finally:

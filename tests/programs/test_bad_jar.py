@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import Rig
+from tests.others import UNNAMED, by_user, open_place
+from tests.rig import Rig, wait_until
 
 PROGRAMS: list[list[str]] = [
     ["submit_job", "true"],
@@ -135,6 +136,32 @@ def test_a_category_that_becomes_writable_by_others_is_not_claimed_from(rig: Rig
     assert result.returncode == 1
     assert "writable by others" in result.stderr
     assert rig.names("limbo") == rig.names("unclaimed/LINUX") == []
+    (rig.home / "unclaimed" / "LINUX").chmod(0o700)
+    worker = rig.start_worker("LINUX", JJ_POLL_TIME="0.1", JJ_PAUSE_TIME="0.2")
+    (rig.home / "unclaimed" / "LINUX").chmod(0o777)
+    rig.drop("x.1", "#!/bin/sh\n", "LINUX")
+    [log] = rig.home.glob("workers/*/worker.log")
+    wait_until(lambda: worker.poll() is not None or "writable by others" in log.read_text(), "the refusal")
+    assert rig.names("unclaimed/LINUX") == ["x.1"] and rig.names("completed") == []
+
+
+@pytest.mark.root
+def test_an_outsider_finds_neither_a_port_nor_an_open_jar(tmp_path: Path) -> None:
+    with open_place() as place:
+        rig = Rig(place / "own", make=False)
+        rig.run("jobjar", "init", str(rig.home))
+        try:
+            rig.start_worker()
+            own = rig.processes()
+            assert own and not any(one.net_connections() for one in own)
+            rig.before, rig.directory = by_user(UNNAMED), "/"
+            for words in (["submit_job", "true"], ["system_status"], ["recover_jobs"], ["jobjar", "show", "x"]):
+                result = rig.run(*words, check=False)
+                assert result.returncode == 1 and str(rig.home) in result.stderr, (words, result.stderr)
+            rig.before = []
+            assert rig.names("unclaimed") == []
+        finally:
+            rig.end_everything()
 
 
 @pytest.mark.parametrize(
