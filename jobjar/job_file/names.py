@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jobjar.errors import BadCategory, BadIdentifier, BadPriority
 from jobjar.host import login, node_name
@@ -94,6 +94,12 @@ def id_in_name(name: str) -> str | None:
     """Return the job id in a name that `make_name` made; None for any other name."""
     found = _MADE_HERE.match(name)
     return found.group(1) if found else None
+
+
+def ids_in_places(places: Iterable[str]) -> list[str | None]:
+    """`id_in_name` of the names in many places, in their order; no name is remembered."""
+    match = _MADE_HERE.match
+    return [found.group(1) if (found := match(place, place.rfind("/") + 1)) else None for place in places]
 
 
 def carried_id(name: str) -> str | None:

@@ -16,9 +16,9 @@ from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
 from jobjar.jar import Jar
-from jobjar.job_file.names import id_in_name
+from jobjar.job_file.names import ids_in_places
 from jobjar.journal.read import journal_key, open_to_read, read_journal
-from jobjar.layout import Layout, name_in_place
+from jobjar.layout import Layout
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.reconcile_jar import find_differences
@@ -149,7 +149,7 @@ def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note:
 def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
     """Jobs whose name is in more than one place, although a name made here is given only once. A file without its run bit is no
     job: it may reserve a name for a killed move, on disks where a rename cannot refuse to overwrite (shared_disk/moves.py)."""
-    ids = [id_in_name(name_in_place(place)) for place in places]
+    ids = ids_in_places(places)
     known: set[str | None] = {None}
     twice = {uid for uid in ids if uid in known or known.add(uid)} - {None}  # type: ignore[func-returns-value]
     first: dict[str | None, str] = {}

@@ -44,6 +44,10 @@ class Refused:
             self.found.append((f"unclaimed/{category}/", explain_directory(status, this_user().name)))
         return may_list
 
+    def is_asked_for(self, category: str) -> bool:
+        """Whether a running worker may take jobs from a category that was looked at before, so that its files matter."""
+        return bool(self._may_enter.get(category))
+
     def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
         """Look at a job file in a directory that was looked at before."""
         asking = self._may_enter.get(category, [])
@@ -86,8 +90,8 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
     """All that is refused: (place, why and what to do)."""
     refused = Refused(layout, running)
     for category in ["", *_names_of_directories(layout.unclaimed)]:
-        if not refused.look_at_directory(category):
-            continue
+        if not refused.look_at_directory(category) or not refused.is_asked_for(category):
+            continue  # a million files need no look each if nobody could be refused
         for entry in list_directory(layout.category_directory(category)):
             if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
                 continue

@@ -29,7 +29,7 @@ SYNC_INTERVAL_S = 1.0
 _REFUSED_PAUSE_S = 1.0
 # How often, if a look at the heartbeat file costs an operation, its time is read, and whether it is still the worker's file.
 _CLOCK_S = 300.0
-# On a network disk a worker that has been idle for long beats after so many intervals. A worker is silent after four (heartbeat.py).
+# On a network disk a worker that has been idle for long beats after so many intervals. It is silent after four (heartbeat.py).
 _IDLE_INTERVALS = 2
 
 
@@ -75,9 +75,9 @@ class Pulse:
             self._touch_heartbeat()
 
     def beat(self, is_idle: bool = False) -> None:
-        """Do what is due. If nothing is, this costs almost nothing. With `is_idle`, the worker holds nothing and has been idle for
-        long: then on a network disk it beats more rarely, unless leases depend on it. Its next call without `is_idle` beats at
-        once if a beat is due by then."""
+        """Do what is due. If nothing is, this costs almost nothing. With `is_idle`, the worker holds nothing and has been idle
+        for long: then on a network disk it beats more rarely, unless leases depend on it. Its next call without `is_idle` beats
+        at once if a beat is due by then."""
         now = time.monotonic()
         self.beat_meanwhile(_IDLE_INTERVALS if is_idle and self._looks_seldom else 1)
         if now >= self._next_sync:
