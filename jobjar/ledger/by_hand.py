@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from jobjar.errors import CannotUseJar
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
-from jobjar.journal.append import Journal, moved_entry
+from jobjar.journal.append import Journal
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place
 from jobjar.ledger.difference import Difference

@@ -19,7 +19,7 @@ import time
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login
 from jobjar.jar import Jar
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths, archive_place
 from jobjar.ledger.ask_nightly import AgedJob, archived_before, completed_before
