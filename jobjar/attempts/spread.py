@@ -13,11 +13,11 @@ import itertools
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate, recent_claims, recent_starts
+from jobjar.ledger.driver import Connection
 
 # A worker whose newest claim is older than the first value claims too rarely to be in the way. A worker that was not seen with a
 # job for the second has left, or is idle.
@@ -27,7 +27,7 @@ _SEEN_FOR_S = 5.0
 EPOCH_S = 4.0
 
 
-def claiming_workers(claimer: Claimer, connection: Any, now: float) -> list[str]:
+def claiming_workers(claimer: Claimer, connection: Connection, now: float) -> list[str]:
     """The workers that claim jobs at present, by this ledger, including this one; sorted. `now` is the disk's time."""
     moment = time.monotonic()
     seen = claimer.proposals.claiming_workers

@@ -33,6 +33,7 @@ from jobjar.ledger.ask_claiming import (
     final_attempt,
     last_attempt_number,
 )
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_file import apply_difference, compare_file
@@ -274,7 +275,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
 
 
 def _judge(
-    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
+    jar: Jar, connection: Connection, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
     """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
     now = jar.disk_now()

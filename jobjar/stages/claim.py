@@ -41,6 +41,7 @@ from jobjar.journal.read import Entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
 from jobjar.ledger.by_hand import arrival_entry
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.shared_disk.files import disk_time, is_directory, is_job_file, look, make_directory, read_file, rename
@@ -190,7 +191,7 @@ def _claim(
     candidate: Candidate,
     warn: Callable[[str], None],
     tokens: tuple[Token, ...],
-    connection: Any = None,
+    connection: Connection | None = None,
 ) -> ClaimedJob | None:
     """Try to get one job. Returns None if this worker cannot have it. Raises Refused, CannotUseJar, LedgerUnavailable.
 
@@ -286,7 +287,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 
 def _record_claim(
     claimer: Claimer,
-    connection: Any,
+    connection: Connection | None,
     candidate: Candidate,
     name: str,
     path: str,
