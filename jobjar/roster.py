@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
 from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.journal.entries import worker_ended_entry
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
@@ -201,19 +202,9 @@ def find_archived_worker(jar: Jar, name: str) -> WorkerPaths | None:
 
 def journal_end(jar: Jar, worker: WorkerState, ended_at: float, reason: str) -> None:
     """Record a worker's end in the journal, then in its worker.json. Raises OSError."""
-    jar.journal.append(
-        [
-            {
-                "entry": "worker",
-                "worker": worker.name,
-                "worker_uid": worker.worker_id,
-                "node": worker.process.node,
-                "pid": worker.process.pid,
-                "ended_at": ended_at,
-                "end_reason": reason,
-            }
-        ]
-    )
+    process = worker.process
+    entry = worker_ended_entry(worker.name, worker.worker_id, process.node, process.pid, ended_at, reason)
+    jar.journal.append([entry])
     with contextlib.suppress(Unreadable):  # it was damaged since the last read; the journal has the end
         data = read_document(worker.paths.identity_file, WORKER)
         data.update({"ended_at": ended_at, "end_reason": reason})

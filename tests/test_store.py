@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobjar.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable, NewerLedger
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import moved_entry
 from jobjar.ledger import store
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LedgerHome
@@ -332,7 +332,8 @@ def test_the_process_that_made_a_ledger_parses_no_statement_of_a_fold_twice(ledg
         return 0
 
     journal = ledger.home.open_journal(ledger.layout)
-    ledger.connection.set_authorizer(note)
+    connection_of_driver: Any = ledger.connection
+    connection_of_driver.set_authorizer(note)
     for number in range(3):
         name = f"20260102T030405Z-zz{number:010}-rain-1-1-ann.0"
         journal.append(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from jobjar.access.refusals import Refusals
 from jobjar.attempts.closed_batches import ClosedBatches
@@ -14,6 +13,7 @@ from jobjar.attempts.put_off import PassedOver
 from jobjar.attempts.spread import ClaimingWorkers
 from jobjar.attempts.tokens import Tokens
 from jobjar.jar import Jar
+from jobjar.journal.entries import About
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths
 
@@ -37,9 +37,6 @@ PUBLISHED = "published"
 OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # After these outcomes a job that has retries left runs again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
-
-# Warnings that are journaled with an attempt's end are numbered from 1. Those that come alone get numbers from here on.
-_FIRST_LATE_WARNING = 1_000_000
 
 
 class Claimer:
@@ -100,16 +97,9 @@ class ClaimedJob(NamedTuple):
     description: Description | None = None
 
 
-def attempt_entry(kind: str, uid: str, attempt: int, worker: str, worker_uid: str, **fields: Any) -> Entry:
-    """An entry about an attempt."""
-    return {"entry": kind, "job": uid, "attempt": attempt, "worker": worker, "worker_uid": worker_uid, **fields}
-
-
-def late_warning(uid: str, attempt: int, worker: str, worker_uid: str, text: str) -> Entry:
-    """The entry of a warning that is journaled apart from the others of its attempt, by any process. Its number comes from
-    its text, so that the same warning counts once."""
-    number = _FIRST_LATE_WARNING + zlib.crc32(text.encode("utf-8", "replace"))
-    return attempt_entry("warned", uid, attempt, worker, worker_uid, warnings=[text], first=number)
+def about_attempt(claimer: Claimer, job: ClaimedJob) -> About:
+    """What an entry about this attempt begins with."""
+    return About(job.uid, job.attempt, claimer.paths.name, claimer.worker_id)
 
 
 class AttemptEnd(NamedTuple):

@@ -13,7 +13,6 @@ import json
 import re
 import time
 from functools import partial
-from typing import Any
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.spread import spread
@@ -21,6 +20,7 @@ from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.removed import mark_missed
@@ -103,7 +103,7 @@ def refresh(claimer: Claimer, now: float) -> None:
             renew(claimer, now, patience_s=0)
 
 
-def fold_others_if_due(jar: Jar, connection: Any, everything: bool) -> bool:
+def fold_others_if_due(jar: Jar, connection: Connection, everything: bool) -> bool:
     """Fold all journals if `everything`, or if this node has not done so for JJ_POLL_TIME; else only this home's. Returns
     whether all were folded. Runs inside the caller's transaction."""
     is_due = everything or others_are_due(jar.ledger_home.polled_file, jar.settings.poll_time_s)
@@ -153,7 +153,7 @@ def _max_age_s(claimer: Claimer) -> float:
     return max(_MAX_AGE_S, min(claimer.jar.settings.poll_time_s, _MAX_AGE_OVER_NETWORK_S))
 
 
-def _mark_missing(claimer: Claimer, connection: Any) -> None:
+def _mark_missing(claimer: Claimer, connection: Connection) -> None:
     """Note in the ledger which candidates were found missing and still are, or are no jobs. Raises CannotUseJar if the
     claimer's own directory is missing: else it would try the waiting jobs for ever."""
     for candidate in claimer.proposals.missing:

@@ -6,7 +6,7 @@ Reads the file; writes nothing: stages/claim.py journals what was found.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.oddities import find_oddities
@@ -15,6 +15,7 @@ from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_head
 from jobjar.job_file.names import id_in_name, new_id
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_claiming import Candidate, uid_is_taken
+from jobjar.ledger.driver import Connection
 from jobjar.shared_disk.file_mark import mark_prefix
 from jobjar.shared_disk.files import read_file
 
@@ -23,15 +24,20 @@ if TYPE_CHECKING:
 
 
 def identify(
-    connection: Any, candidate: Candidate, path: str, status: os.stat_result
+    connection: Connection | None, candidate: Candidate, path: str, status: os.stat_result
 ) -> tuple[str, Entry | None, list[str], bytes | None]:
     """The job's id; what was `found`, for the entry of its claim; oddities in its file; the file's beginning. The file is
-    not read if a `submitted` entry says all: what was found and the beginning are None then. Raises BadAttribute."""
+    not read if a `submitted` entry says all: what was found and the beginning are None then. Raises BadAttribute.
+
+    `connection` is needed for a job without an id."""
     own_id = id_in_name(candidate.name)
     # A hand-made job's file is read at each claim. For example, somebody may have corrected one that was held.
     if own_id is not None and candidate.move_number > 0 and candidate.uid == own_id and candidate.was_submitted:
         return own_id, None, [], None
-    uid = candidate.uid or (own_id if own_id and not uid_is_taken(connection, own_id) else new_id())
+    uid = candidate.uid
+    if uid is None:
+        assert connection is not None
+        uid = own_id if own_id and not uid_is_taken(connection, own_id) else new_id()
     data = read_file(path, size=HEADER_BYTES)
     attributes = read_header(data, candidate.place)
     known = _known_attributes(candidate)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Any
 
 from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import LedgerError
@@ -18,6 +17,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.ask_claiming import was_followed, was_recovered
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
 from jobjar.shared_disk.creating import create_anew
@@ -75,7 +75,7 @@ def find_file(claimer: Claimer, job: ClaimedJob) -> str | None:
         return TAKEN_BACK
 
 
-def find_moved(connection: Any, layout: Layout, job: ClaimedJob) -> str | None:
+def find_moved(connection: Connection, layout: Layout, job: ClaimedJob) -> str | None:
     """The place in the jar to which a job's file was moved from its worker, or None."""
     # completed/ may hold millions of jobs, so only the job's own name is looked up there.
     completed = f"completed/{job.name}"

@@ -13,10 +13,10 @@ import itertools
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate, recent_claims, recent_starts
+from jobjar.ledger.driver import Connection
 
 # A worker whose newest claim is older than the first value claims too rarely to be in the way. A worker that was not seen with a
 # job for the second has left, or is idle.
@@ -34,7 +34,7 @@ class ClaimingWorkers:
         # When each was last seen to claim, by the monotonic clock.
         self._seen: dict[str, float] = {}
 
-    def find(self, connection: Any, now: float) -> list[str]:
+    def find(self, connection: Connection, now: float) -> list[str]:
         """Their names by this ledger, sorted. `now` is the disk's time."""
         moment, seen = time.monotonic(), self._seen
         for place in recent_claims(connection, now - _RECENT_CLAIM_S):

@@ -10,7 +10,8 @@ import contextlib
 import time
 from collections.abc import Container
 
-from jobjar.attempts.attempt import ClaimedJob, Claimer, late_warning
+from jobjar.attempts.attempt import ClaimedJob, Claimer, about_attempt
+from jobjar.journal.entries import warned_late_entry
 from jobjar.shared_disk.trees import Kept, remove_tree
 
 _TRIES_AGAIN_AFTER_S = 60.0
@@ -48,8 +49,8 @@ class Stays:
 
 def journal_late(claimer: Claimer, job: ClaimedJob, kept: list[Kept]) -> None:
     """Log what stays of an attempt whose end was journaled, and journal it as warnings of the job."""
-    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+    about = about_attempt(claimer, job)
     for each in kept:
         claimer.jar.log(str(each))
         with contextlib.suppress(OSError):  # the log has it, and recovery finds it
-            claimer.jar.journal.append([late_warning(*about, str(each))])
+            claimer.jar.journal.append([warned_late_entry(about, str(each))])

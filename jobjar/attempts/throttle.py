@@ -23,6 +23,7 @@ from jobjar.attempts.attempt import (
 )
 from jobjar.errors import BadAttribute, LedgerError
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
+from jobjar.journal.entries import throttle_entry
 from jobjar.ledger.ask_claiming import ThrottleRow, newest_ends, throttle_of
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.shared_disk.files import read_file
@@ -116,13 +117,6 @@ def _count_fast_failures(ends: Collection[tuple[str, float | None, str | None]])
 
 
 def _journal_throttle(claimer: Claimer, batch: str, now: float, until: float, failures: int) -> None:
-    entry = {
-        "entry": "throttle",
-        "batch": batch,
-        "told_at": round(now, 6),
-        "until": round(until, 6),
-        "failures": failures,
-    }
-    claimer.jar.journal.append([entry])
+    claimer.jar.journal.append([throttle_entry(batch, now, until, failures)])
     claimer.closed_batches.throttle(batch, until)
     claimer.proposals.stale_at = 0.0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.host import node_name
 from jobjar.jar import Jar
+from jobjar.journal.entries import About, ended_entry, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
@@ -50,18 +51,9 @@ def list_taken(directory: str) -> list[tuple[str, str]]:
 def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: str, by: str, message: str) -> int:
     """Complete jobs that were taken, each given by its path and its ledger row. Returns how many. Raises OSError."""
     now = jar.disk_now()
+    canceller = f"{node_name()}.{os.getpid()}"
     ended = [
-        {
-            "entry": "ended",
-            "job": job.uid,
-            "attempt": job.attempts + 1,
-            "worker": f"{node_name()}.{os.getpid()}",
-            "worker_uid": change_id,
-            "ended_at": round(now, 6),
-            "final": True,
-            "outcome": CANCELLED,
-            "message": message,
-        }
+        ended_entry(About(job.uid, job.attempts + 1, canceller, change_id), now, True, CANCELLED, message=message)
         for _, job in jobs
     ]
     jar.journal.append(ended, durable=jar.ledger_home.has_other_homes)
@@ -83,17 +75,8 @@ def _complete(jar: Jar, path: str, job: WaitingJob, by: str) -> Entry:
         moved_at = disk_time(read_status(completed))
     except OSError:
         moved_at = job.moved_at  # archived already, or the disk is away
-    return {
-        "entry": "moved",
-        "job": job.uid,
-        "number": job.move_number + 1,
-        "from": job.place,
-        "to": f"completed/{name}",
-        "moved_at": moved_at,
-        "reason": "cancelled",
-        "by": by,
-        "category": job.category,
-    }
+    number, place = job.move_number + 1, f"completed/{name}"
+    return moved_entry(job.uid, number, job.place, place, moved_at, "cancelled", by, category=job.category)
 
 
 def remove_taken(directory: str) -> None:

@@ -17,11 +17,12 @@ from jobjar.attempts.attempt import DESCRIBED
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
+from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
-from jobjar.journal.submitted import first_move_entry, submitted_entry
+from jobjar.journal.submitted import first_move_entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.shared_disk.file_mark import make_mark
-from jobjar.shared_disk.files import list_names, make_directory, rename, sync_directory
+from jobjar.shared_disk.files import disk_time, list_names, make_directory, rename, sync_directory
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over
@@ -128,7 +129,7 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         attributes = {
             "kind": DESCRIBED
         }  # edited by hand meanwhile; the worker that claims it holds it, with the reason
-    return submitted_entry(job.name, job.category, by, status, attributes, make_mark(status, data))
+    return submitted_entry(job.name, job.category, by, disk_time(status), attributes, make_mark(status, data))
 
 
 def _move_to_unclaimed(jar: Jar, job: _Leaving, submitted: Entry) -> Entry | None:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 
 from jobjar.jar import Jar
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
@@ -38,13 +39,5 @@ def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
         moved_at = disk_time(read_status(f"{directory}/{name}"))
     except OSError:
         moved_at = job.moved_at  # a worker has claimed it already; that claim is the later move
-    return {
-        "entry": "moved",
-        "job": job.uid,
-        "number": job.move_number + 1,
-        "from": job.place,
-        "to": unclaimed_place(job.category, name),
-        "moved_at": moved_at,
-        "reason": "reprioritized",
-        "by": by,
-    }
+    place = unclaimed_place(job.category, name)
+    return moved_entry(job.uid, job.move_number + 1, job.place, place, moved_at, "reprioritized", by)

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobjar.errors import CannotUseJar, UnknownBatch
 from jobjar.jar import Jar
+from jobjar.journal.entries import batch_entry
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.contents import BATCH, Document, Unreadable, read_document
 from jobjar.shared_disk.creating import move_between, opened, write_whole_in
@@ -41,18 +42,17 @@ class BatchState:
     def entry(self) -> Entry:
         """The journal entry `batch`."""
         said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
-        return {
-            "entry": "batch",
-            "batch": self.name,
-            "submitter": self.data["submitter"],
-            "submitted_at": self.data["submitted_at"],
-            "description": "\n".join(f"{key} = {value}" for key, value in said),
-            "changed_at": self.data["changed_at"],
-            "jobs": self.data["jobs"],
-            "notes": dict(self.keys).get("notes"),
-            "is_aborted": self.is_aborted,
-            "restarted_until": self.restarted_until,
-        }
+        return batch_entry(
+            self.name,
+            submitter=self.data["submitter"],
+            submitted_at=self.data["submitted_at"],
+            description="\n".join(f"{key} = {value}" for key, value in said),
+            changed_at=self.data["changed_at"],
+            jobs=self.data["jobs"],
+            notes=dict(self.keys).get("notes"),
+            is_aborted=self.is_aborted,
+            restarted_until=self.restarted_until,
+        )
 
 
 def disk_now(jar: Jar, after: float = 0.0) -> float:

@@ -1,8 +1,8 @@
 """The way of one job through its stages, for a worker that has several under way: their order, and how the job ends.
 
-A described job is staged in, run, polled, staged out and stored. Where an earlier attempt wrote a state.json, the job goes on
-from there (DESIGN.md, "Described jobs"). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's
-table of the write order says what a crash leaves, and what repairs it.
+A described job is staged in, run, polled, staged out and stored, or goes on from a state.json of an earlier attempt (DESIGN.md,
+section 10). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's table of the write order says
+what a crash leaves, and what repairs it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jobjar.attempts.attempt import (
     AttemptEnd,
     ClaimedJob,
     Claimer,
+    about_attempt,
 )
 from jobjar.attempts.stays import journal_late
 from jobjar.attempts.verdict import Verdict
@@ -44,6 +45,7 @@ from jobjar.described.stage_out import (
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
 from jobjar.described.store import Refused, count_refusals, delay_after, keep_published, store_outputs
 from jobjar.job_file.description import storage_category
+from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
 from jobjar.processes.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
@@ -71,7 +73,6 @@ from jobjar.stages.run import (
     end_of_process,
     end_of_refusal,
     explain_cause,
-    started_entry,
 )
 
 # Runs the plain job $2 in the directory $1.
@@ -152,7 +153,7 @@ class Lifecycle:
         entries: list[Entry] = []
         if is_running and not self._is_start_journaled:
             self._is_start_journaled = True
-            entries.append(started_entry(self._services.claimer, self.job, self.pid, self.pid_started))
+            entries.append(started_entry(about_attempt(self._services.claimer, self.job), self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
             self.attempt.entries = []
@@ -332,8 +333,7 @@ class Lifecycle:
             self._finish(attempt, end, Verdict.complete(), own_category)
         except Cut as cut:
             end = self._end_cut(attempt, cut)._replace(output_file=self._clear())
-            verdict = self._decide(end)
-            if verdict.final:
+            if (verdict := self._decide(end)).final:
                 end = end._replace(message=f"{end.message}; the published files are kept in {directory}")
                 self._keep_published(directory, str(end.message))
             self._finish(attempt, end, verdict, own_category if verdict.final else job)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from jobjar.attempts.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
 from jobjar.described.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
 from jobjar.errors import BadOutput
+from jobjar.journal.entries import stored_entry
 from jobjar.publishing.outputs import OUTPUT, State, publish
 from jobjar.publishing.results import read_results
 
@@ -115,7 +116,7 @@ def note_results(attempt: Attempt) -> None:
     results = read_results(attempt.place.inside())
     attempt.monitor.note(results.variables, attempt.now())
     attempt.warn(results.warnings)
-    attempt.entries += [attempt.entry("stored", **record) for record in results.stored]
+    attempt.entries += [stored_entry(attempt.about, record) for record in results.stored]
 
 
 def has_stored(attempt: Attempt) -> bool:

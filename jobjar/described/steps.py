@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, attempt_entry
+from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, about_attempt
 from jobjar.attempts.workplace import Workplace
 from jobjar.described.command import find_command_lines
 from jobjar.job_file.description import Description
+from jobjar.journal.entries import ended_phase_entry, phase_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
 from jobjar.processes.session import Ended
@@ -103,6 +104,7 @@ class Attempt:
         self.jar = claimer.jar
         self.claimer = claimer
         self.job = job
+        self.about = about_attempt(claimer, job)
         self.description: Description = job.description
         self.now = now
         self.log = log
@@ -139,23 +141,18 @@ class Attempt:
         assert self.place is not None
         return self.place.directory
 
-    def entry(self, kind: str, **fields: Any) -> Entry:
-        """An entry about this attempt."""
-        claimer = self.claimer
-        return attempt_entry(kind, self.job.uid, self.job.attempt, claimer.paths.name, claimer.worker_id, **fields)
-
     def begin(self, phase: str) -> None:
-        self._phase = self.entry("phase", phase=phase, began_at=round(self.now(), 6))
+        self._phase = phase_entry(self.about, phase, self.now())
         self.entries.append(self._phase)
 
     def end(self, exit_status: int | None = None, message: str | None = None) -> None:
         """End the phase that is under way, if one is."""
         if self._phase is None:
             return
-        ended = {**self._phase, "ended_at": round(self.now(), 6), "exit_status": exit_status, "message": message}
+        ended = ended_phase_entry(self._phase, self.now(), exit_status, message)
         # A beginning that is not journaled yet is dropped, because the end's entry holds it too.
         self.entries = [entry for entry in self.entries if entry is not self._phase]
-        self.entries.append({name: value for name, value in ended.items() if value is not None})
+        self.entries.append(ended)
         self._phase = None
 
     @contextlib.contextmanager
@@ -191,7 +188,7 @@ class Attempt:
         """Take the entries to be journaled with the attempt's end."""
         entries, self.entries = self.entries + self.monitor.take_entries(), []
         if self._warnings:
-            entries.append(self.entry("warned", warnings=self._warnings))
+            entries.append(warned_entry(self.about, self._warnings))
         return entries
 
     def text_of(self, kind: str) -> str | None:

@@ -22,6 +22,7 @@ from jobjar.errors import CannotStore, JarError, LedgerError
 from jobjar.fetching.copying import LOOKS_S
 from jobjar.jar import Jar
 from jobjar.job_file.description import parse_source
+from jobjar.journal.entries import stored_entry
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
 from jobjar.processes.session import doubt, seems_ended_on_request, start_shell, wait_for_child
@@ -77,7 +78,7 @@ def _explain(attempt: Attempt, error: OSError) -> str:
 
 def _store_file(attempt: Attempt, state: State, file: OutputFile, path: str, where: str) -> Steps[None]:
     record: dict[str, Any] = yield Work(partial(store_file, path, file, where, state.output_path, attempt.check))
-    attempt.entries.append(attempt.entry("stored", **record))
+    attempt.entries.append(stored_entry(attempt.about, record))
 
 
 def _store_by_software(
@@ -98,7 +99,7 @@ def _store_by_software(
         partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
     )
     attempt.warn(said.warnings)
-    attempt.entries += [attempt.entry("stored", **record) for record in said.records]
+    attempt.entries += [stored_entry(attempt.about, record) for record in said.records]
 
 
 def _install(attempt: Attempt) -> Package:

@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import peewee
 
@@ -21,7 +20,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.journal.read import read_journal
 from jobjar.ledger.database import driver, name_error
-from jobjar.ledger.driver import quote_path
+from jobjar.ledger.driver import Connection, quote_path
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version
@@ -139,7 +138,7 @@ def look_at_database(home: LedgerHome) -> Finding:
     if not os.path.exists(home.database):
         return Finding(GROUP, check, NOTE, "there is none yet", "the first program that needs one makes it", "nothing")
     writable = os.access(home.database, os.W_OK) and os.access(home.path, os.W_OK)
-    connection: Any = None
+    connection: Connection | None = None
     try:
         connection = driver.connect(f"file:{quote_path(home.database)}?mode={'rw' if writable else 'ro'}", uri=True)
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
@@ -174,7 +173,7 @@ def _unusable(error: JarError) -> Finding:
     return Finding(GROUP, "ledger", WARNING, "cannot be used", str(error), "and look after the disk that it is on")
 
 
-def _quick_check(connection: Any) -> tuple[str | None, float]:
+def _quick_check(connection: Connection) -> tuple[str | None, float]:
     """The answer of SQLite's quick_check (None if it takes too long), and the seconds it took."""
     start = time.monotonic()
     connection.set_progress_handler(lambda: time.monotonic() - start > MOST_TIME_S, _STEPS_BETWEEN_LOOKS)

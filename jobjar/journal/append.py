@@ -24,7 +24,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.files import open_common_file
@@ -37,24 +36,6 @@ _UNSYNCED_BYTES = 4 << 20
 _LOOK_INTERVAL_S = 1.0
 _CHANGE_TAKES_S = 60.0
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
-
-
-def moved_entry(
-    uid: str, number: int, origin: str, place: str, moved_at: float, reason: str, by: str, **more: Any
-) -> Entry:
-    """Make the `moved` entry of a rename from place `origin` to `place`. It is the job's `number`-th move. `moved_at` is by the
-    disk's clock."""
-    return {
-        "entry": "moved",
-        "job": uid,
-        "number": number,
-        "from": origin,
-        "to": place,
-        "moved_at": moved_at,
-        "reason": reason,
-        "by": by,
-        **more,
-    }
 
 
 class Journal:

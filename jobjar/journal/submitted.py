@@ -1,35 +1,14 @@
-"""The entries of a submission, by itself or in a batch: the one before the move to unclaimed, and the one of the move.
+"""The entry of a submission's move to unclaimed, by itself or in a batch.
 
 Reads the moved file's time; writes nothing.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any
-
-from jobjar.job_file.names import id_in_name
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, unclaimed_place
 from jobjar.shared_disk.files import disk_time, read_status
-
-
-def submitted_entry(
-    name: str, category: str, by: str, status: os.stat_result, attributes: Mapping[str, Any], mark: str
-) -> Entry:
-    """Make the `submitted` entry of a job. Its file, with this status and this mark, is complete in limbo."""
-    return {
-        "entry": "submitted",
-        "job": id_in_name(name),
-        "name": name,
-        "category": category,
-        "submitter": by,
-        "submitted_at": disk_time(status),
-        "file": mark,
-        **attributes,
-    }
 
 
 def first_move_entry(layout: Layout, submitted: Entry) -> Entry:

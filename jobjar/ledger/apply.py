@@ -18,6 +18,7 @@ from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
 from jobjar.shared_disk.contents import is_time
 
@@ -195,7 +196,7 @@ class _Chunk:
             self.submissions.append(submission)
             self.origins.append(origin)
 
-    def write(self, connection: Any) -> None:
+    def write(self, connection: Connection) -> None:
         """Apply all rows to the ledger. Raises one of `_refusals` if one of the entries is invalid."""
         rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
         self._check(list(rows.values()))
@@ -224,14 +225,14 @@ class _Chunk:
         for rows, checks in ((self.moves, MOVES), *attempts, (self.submissions, SUBMISSIONS), (jobs, JOBS)):
             check_rows(rows, checks)
 
-    def _forget_unnamed(self, connection: Any) -> None:
+    def _forget_unnamed(self, connection: Connection) -> None:
         """Remove jobs known by place alone: this ledger saw their files before it read the entries that named them."""
         if not self.moves or not connection.execute("SELECT 1 FROM job WHERE uid IS NULL LIMIT 1").fetchone():
             return
         places = {*self.origins, *(move[3] for move in self.moves)}
         connection.executemany(_FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
 
-    def _write_submissions(self, connection: Any, rows: dict[str, tuple[Any, ...]]) -> None:
+    def _write_submissions(self, connection: Connection, rows: dict[str, tuple[Any, ...]]) -> None:
         """Write the rows of submissions. Most jobs are new and were moved: these leave `rows` and are written whole."""
         said = {submission[0]: submission for submission in self.submissions}
         whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
@@ -242,7 +243,7 @@ class _Chunk:
         else:
             connection.executemany(_SUBMIT, self.submissions)
 
-    def _write_attempts(self, connection: Any) -> None:
+    def _write_attempts(self, connection: Connection) -> None:
         """Write attempts. Most are new and have ended: these are written whole."""
         forget_minutes(connection, (row[6] for row in self.ends))
         claims, starts, ends = self.claims, self.starts, self.ends
@@ -265,7 +266,7 @@ class _Chunk:
             connection.executemany(_KNOW_PROCESS, [(*row[:3], *row[4:6]) for row in ends if row[4] is not None])
 
 
-def _add_jobs(connection: Any, rows: list[tuple[Any, ...]]) -> int:
+def _add_jobs(connection: Connection, rows: list[tuple[Any, ...]]) -> int:
     """Add those of these whole rows whose jobs the ledger does not know; returns how many."""
     plain = [row[:6] + row[8:12] for row in rows if row[6:8] + row[12:] == _DEFAULTS]
     added: int = connection.executemany(_ADD_PLAIN_JOB, plain).rowcount
@@ -275,14 +276,14 @@ def _add_jobs(connection: Any, rows: list[tuple[Any, ...]]) -> int:
     return added
 
 
-def _write_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+def _write_moves(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     """Move jobs to where their latest moves took them, if those are later than the ledger's."""
     if connection.executemany(_MOVE_JOB, rows).rowcount < len(rows):
         connection.executemany(_ADD_JOB, rows)
         connection.executemany(_MOVE_AND_RENAME_JOB, rows)
 
 
-def _write_found_moves(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+def _write_found_moves(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     if rows:
         connection.executemany(_ADD_JOB, rows)
         connection.executemany(_MOVE_FOUND_JOB, rows)
@@ -341,14 +342,14 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
 KINDS = ("submitted", "moved", "started", "ended", *OTHER_KINDS)
 
 
-def apply_entry(connection: Any, entry: Entry) -> None:
+def apply_entry(connection: Connection, entry: Entry) -> None:
     """Apply one entry. An entry of a kind that this version does not know changes nothing."""
     chunk = _Chunk()
     chunk.add(entry)
     chunk.write(connection)
 
 
-def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
+def apply_entries(connection: Connection, entries: Sequence[Entry]) -> int:
     """Apply entries; returns how many are invalid (they parse, but make no sense) and were skipped."""
     chunk = _Chunk()
     refused = 0
@@ -370,7 +371,7 @@ def apply_entries(connection: Any, entries: Sequence[Entry]) -> int:
     return refused
 
 
-def _refusals(connection: Any) -> tuple[type[Exception], ...]:
+def _refusals(connection: Connection) -> tuple[type[Exception], ...]:
     """The errors that writing an invalid entry raises, with those of the connection's own driver."""
     return (
         *_NO_ENTRY,
@@ -381,7 +382,7 @@ def _refusals(connection: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def _try_entry(connection: Any, entry: Entry) -> bool:
+def _try_entry(connection: Connection, entry: Entry) -> bool:
     connection.execute("SAVEPOINT entry")
     try:
         apply_entry(connection, entry)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jobjar.journal.read import Entry
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import check_row
 from jobjar.shared_disk.contents import MOST, is_time
 
@@ -133,7 +134,7 @@ def _variable_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     return rows
 
 
-def thin_histories(connection: Any, entries: Iterable[Entry]) -> None:
+def thin_histories(connection: Connection, entries: Iterable[Entry]) -> None:
     """Keep at most HISTORY_LENGTH values of each variable in these entries.
 
     These are the first value, the latest, and of the others every second, fourth, eighth …, as many as there is room

@@ -7,10 +7,11 @@ ended since a time by the index of ended attempts: a jar's older history costs n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
 from jobjar.ledger.ask_claiming import IS_OPEN
+from jobjar.ledger.driver import Connection
 
 # Kinds of selections.
 ALL, CATEGORY, BATCH, PATTERN = "all", "category", "batch", "pattern"
@@ -49,7 +50,7 @@ class OpenJob(NamedTuple):
     place: str
 
 
-def open_jobs(connection: Any, selection: Selection) -> list[OpenJob]:
+def open_jobs(connection: Connection, selection: Selection) -> list[OpenJob]:
     """The jobs of a selection that wait or are claimed; for a batch or a pattern also those that somebody put into
     limbo."""
     states = "'unclaimed', 'claimed'" + (", 'limbo'" if selection.kind in (BATCH, PATTERN) else "")
@@ -61,7 +62,7 @@ def open_jobs(connection: Any, selection: Selection) -> list[OpenJob]:
     return [OpenJob(*row) for row in connection.execute(query, (selection.word,))]
 
 
-def find_open(connection: Any, keys: Sequence[str]) -> list[OpenJob]:
+def find_open(connection: Connection, keys: Sequence[str]) -> list[OpenJob]:
     """The jobs of these keys that have not ended."""
     query = (
         "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
@@ -77,7 +78,7 @@ def find_open(connection: Any, keys: Sequence[str]) -> list[OpenJob]:
     return found
 
 
-def held_among(connection: Any, selection: Selection) -> list[str]:
+def held_among(connection: Connection, selection: Selection) -> list[str]:
     """The ids of the jobs of a selection that are held in limbo, with a reason."""
     query = (
         f"SELECT uid FROM job WHERE {_OPEN[selection.kind]}{_HELD} AND uid IS NOT NULL AND {_MATCHES[selection.kind]}"
@@ -85,7 +86,7 @@ def held_among(connection: Any, selection: Selection) -> list[str]:
     return [uid for (uid,) in connection.execute(query, (selection.word,))]
 
 
-def held_reasons(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def held_reasons(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     """(name, place, reason) of each of these jobs that is held, by its id."""
     rows = (
         connection.execute(
@@ -96,7 +97,7 @@ def held_reasons(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, s
     return {uid: (name, place, reason) for uid, name, place, reason in filter(None, rows)}
 
 
-def count_in_limbo(connection: Any, selection: Selection) -> int:
+def count_in_limbo(connection: Connection, selection: Selection) -> int:
     """How many jobs of a selection are in limbo without a reason: somebody put them there, or is about to submit
     them."""
     query = (
@@ -114,7 +115,7 @@ class Ended(NamedTuple):
     unsuccessful: dict[str, str]
 
 
-def count_ended(connection: Any, selection: Selection) -> Ended:
+def count_ended(connection: Connection, selection: Selection) -> Ended:
     """How the jobs of a selection ended."""
     values = (selection.word, selection.since)
     key, told, rest = _ended_query(selection)
@@ -134,7 +135,7 @@ def count_ended(connection: Any, selection: Selection) -> Ended:
     return Ended(jobs, failed)
 
 
-def list_outcomes(connection: Any, selection: Selection) -> Iterator[tuple[str, str]]:
+def list_outcomes(connection: Connection, selection: Selection) -> Iterator[tuple[str, str]]:
     """(id, outcome as in `Ended`) of each job of a selection that ended."""
     key, told, rest = _ended_query(selection)
     yield from connection.execute(f"SELECT {key}, {told} {rest}", (selection.word, selection.since))
@@ -165,7 +166,7 @@ def _ended_query(selection: Selection) -> tuple[str, str, str]:
     )
 
 
-def count_ended_before(connection: Any, selection: Selection) -> int:
+def count_ended_before(connection: Connection, selection: Selection) -> int:
     """How many jobs of a selection ended before its time."""
     if selection.kind == ALL:
         query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at < ?2 AND ?1 IS NULL"
@@ -177,14 +178,14 @@ def count_ended_before(connection: Any, selection: Selection) -> int:
     return int(connection.execute(query, (selection.word, selection.since)).fetchone()[0])
 
 
-def id_of_place(connection: Any, place: str) -> str | None:
+def id_of_place(connection: Connection, place: str) -> str | None:
     """The id of the job that went from a place last; None if none is known to have gone from there."""
     query = "SELECT job_uid FROM move WHERE origin = ? ORDER BY moved_at DESC"
     row = connection.execute(query, (place,)).fetchone()
     return None if row is None else row[0]
 
 
-def oldest_submission(connection: Any, selection: Selection) -> float | None:
+def oldest_submission(connection: Connection, selection: Selection) -> float | None:
     """When the oldest job of a selection that has not ended was submitted; None if there is none."""
     query = (
         f"SELECT min(submitted_at) FROM job WHERE {_OPEN[selection.kind]}state IN ('unclaimed', 'claimed', 'limbo') "
@@ -194,7 +195,7 @@ def oldest_submission(connection: Any, selection: Selection) -> float | None:
     return None if row is None else row[0]
 
 
-def count_missing(connection: Any, batch: str) -> int:
+def count_missing(connection: Connection, batch: str) -> int:
     """How many jobs of a batch nobody has seen yet, though its submitter counted them; 0 if the batch is aborted."""
     query = (
         "SELECT coalesce(max(0, jobs - (SELECT count(*) FROM job INDEXED BY job_batch WHERE batch = ?1)), 0) FROM batch "
@@ -204,36 +205,36 @@ def count_missing(connection: Any, batch: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def is_job(connection: Any, word: str) -> bool:
+def is_job(connection: Connection, word: str) -> bool:
     """Whether a job has this name or id."""
     query = "SELECT 1 FROM job WHERE uid = ?1 UNION ALL SELECT 1 FROM job WHERE name = ?1 LIMIT 1"
     return connection.execute(query, (word,)).fetchone() is not None
 
 
-def is_batch(connection: Any, word: str) -> bool:
+def is_batch(connection: Connection, word: str) -> bool:
     """Whether there is a batch of this name, or a job that says it belongs to it."""
     query = "SELECT 1 FROM batch WHERE name = ?1 UNION ALL SELECT 1 FROM job WHERE batch = ?1 LIMIT 1"
     return connection.execute(query, (word,)).fetchone() is not None
 
 
-def batches_like(connection: Any, pattern: str) -> list[str]:
+def batches_like(connection: Connection, pattern: str) -> list[str]:
     """The batches whose names match a pattern."""
     return [
         name for (name,) in connection.execute("SELECT name FROM batch WHERE name GLOB ? ORDER BY name", (pattern,))
     ]
 
 
-def any_named_like(connection: Any, pattern: str) -> bool:
+def any_named_like(connection: Connection, pattern: str) -> bool:
     """Whether any job's name matches a pattern."""
     return connection.execute("SELECT 1 FROM job WHERE name GLOB ? LIMIT 1", (pattern,)).fetchone() is not None
 
 
-def category_has_open_jobs(connection: Any, category: str) -> bool:
+def category_has_open_jobs(connection: Connection, category: str) -> bool:
     query = f"SELECT 1 FROM job WHERE {IS_OPEN} AND category = ? LIMIT 1"
     return connection.execute(query, (category,)).fetchone() is not None
 
 
-def job_outcomes(connection: Any, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+def job_outcomes(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
     """State and outcome of each of these jobs that the ledger knows, by its id. The state of a held job is `held`."""
     found: dict[str, tuple[str, str | None]] = {}
     for start in range(0, len(uids), 500):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import name_in_place
+from jobjar.ledger.driver import Connection
 
 _NO_STORAGE = f"substr(category, 1, {len(STORAGE_CATEGORY)}) <> '{STORAGE_CATEGORY}'"
 # When a job completed. Archiving is a later move, so the last move to completed/ counts.
@@ -32,7 +33,7 @@ class WaitingJob(NamedTuple):
     attempts: int
 
 
-def waiting_jobs(connection: Any, batch: str, limit: int, after: str = "") -> list[WaitingJob]:
+def waiting_jobs(connection: Connection, batch: str, limit: int, after: str = "") -> list[WaitingJob]:
     """Jobs of a batch that wait to be run, by id, after the id `after`; without those that have run and wait to be
     stored."""
     query = (
@@ -42,13 +43,13 @@ def waiting_jobs(connection: Any, batch: str, limit: int, after: str = "") -> li
     return [WaitingJob(*row) for row in connection.execute(query, (batch, after, limit))]
 
 
-def running_jobs(connection: Any, batch: str) -> list[tuple[str, str, str]]:
+def running_jobs(connection: Connection, batch: str) -> list[tuple[str, str, str]]:
     """(id, name, place) of the jobs of a batch that workers hold, without those that are being stored."""
     query = f"SELECT uid, name, place FROM job WHERE batch = ? AND state = 'claimed' AND {_NO_STORAGE} ORDER BY place"
     return list(connection.execute(query, (batch,)))
 
 
-def job_that_was_at(connection: Any, place: str) -> WaitingJob | None:
+def job_that_was_at(connection: Connection, place: str) -> WaitingJob | None:
     """The job that the ledger has at a place, or had there last; None if there is none."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM job WHERE name = ? AND place = ? AND uid IS NOT NULL ORDER BY moved_at DESC LIMIT 1",
@@ -58,7 +59,7 @@ def job_that_was_at(connection: Any, place: str) -> WaitingJob | None:
 
 
 def unsuccessful_jobs(
-    connection: Any, batch: str, since: float, until: float, limit: int, after: str
+    connection: Connection, batch: str, since: float, until: float, limit: int, after: str
 ) -> list[WaitingJob]:
     """Jobs of a batch that completed without success after `since` and up to `until` (the disk's time), by id, after
     the id `after`."""
@@ -70,13 +71,13 @@ def unsuccessful_jobs(
     return [WaitingJob(*row) for row in connection.execute(query, (batch, since, until, after, limit))]
 
 
-def count_open_jobs(connection: Any, batch: str) -> int:
+def count_open_jobs(connection: Connection, batch: str) -> int:
     """How many jobs of a batch wait, run, or are to be stored."""
     query = "SELECT count(*) FROM job WHERE batch = ? AND state IN ('unclaimed', 'claimed')"
     return int(connection.execute(query, (batch,)).fetchone()[0])
 
 
-def has_jobs_without_end(connection: Any, batch: str, since: float, until: float) -> bool:
+def has_jobs_without_end(connection: Connection, batch: str, since: float, until: float) -> bool:
     """Whether a job of a batch completed after `since` and up to `until` (the disk's time) and no entry says how."""
     query = (
         "SELECT 1 FROM job WHERE batch = ? AND state = 'completed' AND moved_at > ? AND moved_at <= ? "
@@ -85,7 +86,7 @@ def has_jobs_without_end(connection: Any, batch: str, since: float, until: float
     return connection.execute(query, (batch, since, until)).fetchone() is not None
 
 
-def aborted_batches_with_waiting_jobs(connection: Any) -> list[str]:
+def aborted_batches_with_waiting_jobs(connection: Connection) -> list[str]:
     """The aborted batches that have waiting jobs. A recovery returned these, or a worker that was about to end."""
     query = (
         "SELECT name FROM batch WHERE is_aborted AND EXISTS "

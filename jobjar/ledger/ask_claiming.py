@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jobjar.job_file.names import id_in_name, unnumbered_name
 from jobjar.layout import jobs_place, name_in_place, worker_of_place
+from jobjar.ledger.driver import Connection
 
 
 class Candidate(NamedTuple):
@@ -59,7 +60,7 @@ _PLACE = Candidate._fields.index("place")
 
 
 def claim_candidates(
-    connection: Any,
+    connection: Connection,
     category: str,
     now: float,
     limit: int,
@@ -80,13 +81,13 @@ def claim_candidates(
     return [Candidate(*row) for row in itertools.islice(rows, limit)]
 
 
-def recent_claims(connection: Any, since: float) -> list[str]:
+def recent_claims(connection: Connection, since: float) -> list[str]:
     """The places of the jobs that were claimed at `since` (the disk's time) or later and are still held."""
     query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed' AND moved_at >= ?"
     return [place for (place,) in connection.execute(query, (since,))]
 
 
-def recent_starts(connection: Any, since: float) -> list[str]:
+def recent_starts(connection: Connection, since: float) -> list[str]:
     """The names of the workers that started at `since` (their node's time) or later and have not ended. Only the
     newest thousand are searched, which spares a jar with a long history the rest."""
     newest = "id > (SELECT max(id) - 1000 FROM worker)"
@@ -94,7 +95,7 @@ def recent_starts(connection: Any, since: float) -> list[str]:
     return [name for (name,) in connection.execute(query, (since,))]
 
 
-def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
+def workers_without_jobs(connection: Connection, but: str, limit: int) -> list[str]:
     """The names of at most `limit` workers that have not ended and hold no job, newest first, without the one of the
     id `but`. Only the newest thousand are searched, as in `recent_starts`."""
     holding = workers_with_jobs(connection)
@@ -106,13 +107,13 @@ def workers_without_jobs(connection: Any, but: str, limit: int) -> list[str]:
     return list(itertools.islice(names, limit))
 
 
-def workers_with_jobs(connection: Any) -> set[str]:
+def workers_with_jobs(connection: Connection) -> set[str]:
     """The names of the workers that hold jobs."""
     query = "SELECT place FROM job WHERE state <> 'completed' AND state = 'claimed'"
     return {place.split("/", 2)[1] for (place,) in connection.execute(query)}
 
 
-def candidate_at(connection: Any, place: str) -> Candidate | None:
+def candidate_at(connection: Connection, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(
         f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE name = ? AND place = ? AND state <> 'removed' "
@@ -122,7 +123,7 @@ def candidate_at(connection: Any, place: str) -> Candidate | None:
     return Candidate(*row) if row else None
 
 
-def claimed_by(connection: Any, worker: str) -> dict[str, str]:
+def claimed_by(connection: Connection, worker: str) -> dict[str, str]:
     """The places of the jobs that a worker of this name holds, by the ledger; by their ids."""
     beginning = f"{jobs_place(worker)}/"
     rows = connection.execute(
@@ -131,7 +132,7 @@ def claimed_by(connection: Any, worker: str) -> dict[str, str]:
     return {uid: place for uid, place in rows if place.startswith(beginning)}
 
 
-def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
+def is_with_worker(connection: Connection, uid: str | None, place: str) -> bool:
     """Whether, by the ledger, a worker that is not known to have ended runs a job at `place`."""
     worker = worker_of_place(place)
     query = (
@@ -141,7 +142,7 @@ def is_with_worker(connection: Any, uid: str | None, place: str) -> bool:
     return worker is not None and connection.execute(query, (worker, uid)).fetchone() is not None
 
 
-def next_due(connection: Any, categories: Sequence[str], now: float) -> float | None:
+def next_due(connection: Connection, categories: Sequence[str], now: float) -> float | None:
     """When the next delayed job of these categories, or the next of a throttled batch, may be claimed; None if there
     is none."""
     marks = ",".join(f"?{number}" for number in range(2, len(categories) + 2))
@@ -155,12 +156,12 @@ def next_due(connection: Any, categories: Sequence[str], now: float) -> float | 
     return None if row is None else row[0]
 
 
-def throttled_batches(connection: Any) -> dict[str, float]:
+def throttled_batches(connection: Connection) -> dict[str, float]:
     """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed. That may be over."""
     return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
 
 
-def aborted_batches(connection: Any) -> frozenset[str]:
+def aborted_batches(connection: Connection) -> frozenset[str]:
     """The batches that are aborted and were not restarted since. None of their jobs is claimed."""
     return frozenset(name for (name,) in connection.execute("SELECT name FROM batch WHERE is_aborted = 1"))
 
@@ -175,7 +176,7 @@ class ThrottleRow(NamedTuple):
     failures: int
 
 
-def throttle_of(connection: Any, batch: str) -> ThrottleRow | None:
+def throttle_of(connection: Connection, batch: str) -> ThrottleRow | None:
     """The latest throttle of a batch, or None."""
     query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
     row = connection.execute(query, (batch,)).fetchone()
@@ -192,23 +193,23 @@ SELECT job.uid, ends.ended_at - ends.started_at, ends.outcome FROM (
 JOIN job ON job.uid = ends.job_uid WHERE +job.batch = ?1 ORDER BY ends.ended_at DESC"""
 
 
-def newest_ends(connection: Any, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
+def newest_ends(connection: Connection, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
     """(job, seconds from its claim, outcome) of a batch's attempts among the jar's `newest` ended ones that
     completed their jobs, and among the `newest` that did not; the latest first."""
     return list(connection.execute(_BATCH_ENDS, (batch, newest)))
 
 
-def uid_is_taken(connection: Any, uid: str) -> bool:
+def uid_is_taken(connection: Connection, uid: str) -> bool:
     return connection.execute("SELECT 1 FROM job WHERE uid = ?", (uid,)).fetchone() is not None
 
 
-def last_attempt_number(connection: Any, uid: str) -> int:
+def last_attempt_number(connection: Connection, uid: str) -> int:
     """The number of a job's newest attempt; 0 before the first."""
     row = connection.execute("SELECT max(number) FROM attempt WHERE job_uid = ?", (uid,)).fetchone()
     return row[0] or 0
 
 
-def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+def was_recovered(connection: Connection, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
     """Whether somebody took a job back from a worker's attempt `number`, which the job's move `move_number` began:
     ended that attempt, or journaled the move that took it away, as far as is folded. A move by hand does not count,
     nor does a claim after it."""
@@ -220,7 +221,7 @@ def was_recovered(connection: Any, uid: str, number: int, worker_uid: str, move_
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
-def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
+def was_followed(connection: Connection, uid: str, number: int, worker_uid: str, move_number: int) -> bool:
     """Whether another attempt of a job was made since a worker's attempt `number` began, or the job was moved on.
     Moves by hand do not count."""
     query = (
@@ -230,7 +231,7 @@ def was_followed(connection: Any, uid: str, number: int, worker_uid: str, move_n
     return connection.execute(query, (uid, number, worker_uid, move_number)).fetchone() is not None
 
 
-def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
+def count_attempts(connection: Connection, uid: str, outcomes: Iterable[str], after: int = 0) -> int:
     """How many attempts of a job ended with one of `outcomes`. Only those after attempt `after`, and after the one
     with which the job last completed, count: a job that was taken out of completed/ by hand begins anew."""
     wanted = tuple(outcomes)
@@ -243,7 +244,7 @@ def count_attempts(connection: Any, uid: str, outcomes: Iterable[str], after: in
     return int(row[0])
 
 
-def is_decided_by(connection: Any, uid: str, number: int, worker_uid: str, is_completed: bool) -> bool:
+def is_decided_by(connection: Connection, uid: str, number: int, worker_uid: str, is_completed: bool) -> bool:
     """Whether a job that is completed (by the ledger, or by `is_completed`, because the caller found it there) was
     decided by one worker alone, from its attempt `number` on."""
     row = connection.execute(
@@ -286,13 +287,13 @@ class FinalAttempt(NamedTuple):
     was_moved_on: bool | None
 
 
-def final_attempt(connection: Any, worker_uid: str) -> FinalAttempt | None:
+def final_attempt(connection: Connection, worker_uid: str) -> FinalAttempt | None:
     """The newest attempt of a worker with which a job would be completed, or None."""
     row = connection.execute(_LAST_WORD, (worker_uid,)).fetchone()
     return FinalAttempt(row[0], row[1], row[2], None if row[3] is None else row[3] == 1) if row else None
 
 
-def completed_among(connection: Any, uids: Sequence[str]) -> list[tuple[str, str]]:
+def completed_among(connection: Connection, uids: Sequence[str]) -> list[tuple[str, str]]:
     """(id, place) of each of these jobs that is completed, as far as the ledger knows."""
     query = "SELECT uid, place FROM job WHERE uid = ? AND state = 'completed'"
     rows = (connection.execute(query, (uid,)).fetchone() for uid in uids)
@@ -309,7 +310,7 @@ class HeldAttempt(NamedTuple):
     is_final: bool
 
 
-def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt | None:
+def attempt_of_worker(connection: Connection, uid: str, worker_uid: str) -> HeldAttempt | None:
     """The newest attempt of a job by a worker, or None."""
     row = connection.execute(
         "SELECT number, pid, pid_started, outcome, is_final FROM attempt WHERE job_uid = ? AND worker_uid = ? "
@@ -319,7 +320,7 @@ def attempt_of_worker(connection: Any, uid: str, worker_uid: str) -> HeldAttempt
     return HeldAttempt(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
 
 
-def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
+def uid_of_scratch(connection: Connection, name: str, worker_uid: str) -> str | None:
     """The id of the job for which a worker's scratch directory is named, or None."""
     row = connection.execute(
         "SELECT uid FROM job WHERE uid = ? OR name IN (?, ?) "
@@ -329,7 +330,7 @@ def uid_of_scratch(connection: Any, name: str, worker_uid: str) -> str | None:
     return None if row is None else row[0]
 
 
-def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -> str | None:
+def worker_of_attempt(connection: Connection, uid: str, number: int, worker_uid: str) -> str | None:
     """The name of the worker that made an attempt, or None if nothing is known of it."""
     row = connection.execute(
         "SELECT worker FROM attempt WHERE job_uid = ? AND number = ? AND worker_uid = ?", (uid, number, worker_uid)
@@ -337,12 +338,12 @@ def worker_of_attempt(connection: Any, uid: str, number: int, worker_uid: str) -
     return None if row is None else row[0]
 
 
-def has_warning(connection: Any, uid: str, number: int, worker_uid: str, text: str) -> bool:
+def has_warning(connection: Connection, uid: str, number: int, worker_uid: str, text: str) -> bool:
     """Whether an attempt has this warning."""
     query = "SELECT 1 FROM warning WHERE job_uid = ? AND attempt = ? AND worker_uid = ? AND text = ?"
     return connection.execute(query, (uid, number, worker_uid, text)).fetchone() is not None
 
 
-def stored_names(connection: Any, uid: str) -> set[str]:
+def stored_names(connection: Connection, uid: str) -> set[str]:
     """The names of the published files of a job that any attempt stored."""
     return {name for (name,) in connection.execute("SELECT source_name FROM stored_file WHERE job_uid = ?", (uid,))}

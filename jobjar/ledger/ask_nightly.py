@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jobjar.ledger.driver import Connection
 
 # A job's end is its last move to completed/, or, if that was not journaled, its last known move.
 _COMPLETED_BEFORE = """
@@ -25,18 +27,18 @@ class OldJob(NamedTuple):
     move_number: int
 
 
-def completed_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
+def completed_before(connection: Connection, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
     """The next `limit` jobs in completed/ that ended before this time of the disk's clock."""
     rows = connection.execute(_COMPLETED_BEFORE, (after_row, "completed/%", ended_before, ended_before, limit))
     return [OldJob(*row) for row in rows]
 
 
-def archived_before(connection: Any, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
+def archived_before(connection: Connection, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
     """The next `limit` archived jobs that ended before this time of the disk's clock."""
     return [OldJob(*row) for row in connection.execute(_ARCHIVED_BEFORE, (after_row, "archive/%", ended_before, limit))]
 
 
-def checkpoint(connection: Any) -> bool:
+def checkpoint(connection: Connection) -> bool:
     """Write the WAL back into the database and truncate it; returns whether all of it could be. The caller holds the
     home's lock."""
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

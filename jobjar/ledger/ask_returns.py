@@ -5,7 +5,9 @@ They only read. The answers come from journals, so every node gives the same.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jobjar.ledger.driver import Connection
 
 # How many of the jar's newest attempts that completed no job are searched for jobs that wait.
 NEWEST = 100_000
@@ -53,12 +55,12 @@ class Return(NamedTuple):
     not_before: float
 
 
-def list_returns(connection: Any) -> list[Return]:
+def list_returns(connection: Connection) -> list[Return]:
     """The jobs that wait and were tried before, newest attempts first."""
     return [Return(*row) for row in connection.execute(_RETURNS, (NEWEST, None))]
 
 
-def returns_of_batches(connection: Any, name: str | None) -> dict[str, list[Return]]:
+def returns_of_batches(connection: Connection, name: str | None) -> dict[str, list[Return]]:
     """The returns of batches, by batch, and their held jobs; with `name`, of that batch alone."""
     rows = [*connection.execute(_RETURNS, (NEWEST, name)), *connection.execute(_HELD, (name,))]
     found: dict[str, list[Return]] = {}
@@ -68,7 +70,7 @@ def returns_of_batches(connection: Any, name: str | None) -> dict[str, list[Retu
     return found
 
 
-def find_return(connection: Any, uid: str) -> Return | None:
+def find_return(connection: Connection, uid: str) -> Return | None:
     """How a job's newest attempt ended, if that did not complete the job; None before the first."""
     row = connection.execute(_RETURN_OF, (uid,)).fetchone()
     return Return(*row) if row else None

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 from jobjar.errors import CannotUseJar
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
-from jobjar.journal.append import Journal, moved_entry
+from jobjar.journal.append import Journal
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
 from jobjar.ledger.difference import Difference
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import kept_priority
 from jobjar.shared_disk.files import read_disk_clock
 
@@ -46,7 +48,7 @@ class LastMove(NamedTuple):
     origin: str
 
 
-def last_move(connection: Any, uid: str | None) -> LastMove | None:
+def last_move(connection: Connection, uid: str | None) -> LastMove | None:
     """The last recorded move of a job, or None where there is none."""
     row = connection.execute(
         f"SELECT moved_at, number, destination, origin FROM move WHERE job_uid = ? {_LATEST_FIRST} LIMIT 1", (uid,)
@@ -54,7 +56,7 @@ def last_move(connection: Any, uid: str | None) -> LastMove | None:
     return LastMove(*row) if row else None
 
 
-def last_category(connection: Any, uid: str | None) -> str:
+def last_category(connection: Connection, uid: str | None) -> str:
     """The category of the last recorded place of a job that showed one; '' if none did."""
     moves = connection.execute(f"SELECT destination, origin FROM move WHERE job_uid = ? {_LATEST_FIRST}", (uid,))
     shown = (category_of_place(place) for places in moves for place in places)
@@ -68,7 +70,7 @@ def arrival_entry(uid: str, place: str, moved_at: float) -> Entry:
 
 
 def journal_moves_by_hand(
-    connection: Any, layout: Layout, differences: Iterable[Difference], open_journal: OpenJournal | None
+    connection: Connection, layout: Layout, differences: Iterable[Difference], open_journal: OpenJournal | None
 ) -> Journal | None:
     """Journal those of `differences` that are moves by hand. They are not applied yet. Returns the journal, to be
     folded when they are, or None if nothing was journaled. Without `open_journal` nothing is. Raises CannotUseJar,
@@ -102,7 +104,7 @@ def journal_moves_by_hand(
     return journal
 
 
-def _is_move_by_program(connection: Any, difference: Difference, last: LastMove) -> bool:
+def _is_move_by_program(connection: Connection, difference: Difference, last: LastMove) -> bool:
     """Whether a move without an entry is a program's, which was killed before it journaled the move, or is about to."""
     place = difference.place
     if place.startswith(("workers/", "archive/")):
@@ -119,7 +121,7 @@ def _is_move_by_program(connection: Any, difference: Difference, last: LastMove)
     return False
 
 
-def _found_entry(connection: Any, difference: Difference, last: LastMove) -> Entry:
+def _found_entry(connection: Connection, difference: Difference, last: LastMove) -> Entry:
     """The entry for a file that was found at another place than the last recorded one."""
     uid, place = str(difference.uid), difference.place
     not_before, held_reason = connection.execute(
@@ -136,7 +138,7 @@ def _found_entry(connection: Any, difference: Difference, last: LastMove) -> Ent
     return moved_entry(uid, number, last.place, place, difference.moved_at, FOUND, HAND, **more)
 
 
-def _removal_entry(connection: Any, difference: Difference, last: LastMove, now: float) -> Entry:
+def _removal_entry(connection: Connection, difference: Difference, last: LastMove, now: float) -> Entry:
     """The entry for a file that is in no jar any more. It was missed at `now`, by the disk's clock, and is gone
     `after` the last known move: any move later than that one shows that the file is there."""
     uid, place = str(difference.uid), difference.place
@@ -145,12 +147,12 @@ def _removal_entry(connection: Any, difference: Difference, last: LastMove, now:
     return moved_entry(uid, number, place, NOWHERE, now, FOUND, HAND, after=last.moved_at, **more)
 
 
-def _next_number(connection: Any, uid: str) -> int:
+def _next_number(connection: Connection, uid: str) -> int:
     row = connection.execute("SELECT max(number) FROM move WHERE job_uid = ?", (uid,)).fetchone()
     return int(row[0]) + 1
 
 
-def _own_priority(connection: Any, uid: str, place: str) -> dict[str, Any]:
+def _own_priority(connection: Connection, uid: str, place: str) -> dict[str, Any]:
     """The job's priority, if its name at that place does not show it."""
     name = name_in_place(place)
     priority = kept_priority(connection, uid, name)

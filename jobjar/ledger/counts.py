@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobjar.ledger.driver import Connection
+
 # So many jobs are counted each time they are asked for, before they are counted for good. That takes milliseconds. A job that
 # ends before so many others came is never in a kept count, so its moves change none.
 _NEW = 5000
@@ -27,7 +29,7 @@ WHERE {} AND ended_at >= 60 * ?1 AND ended_at < 60 * ?2 GROUP BY minute, outcome
 _INDEXES = (("attempt_ended", "is_final = 1"), ("attempt_undecided", "is_final = 0 AND ended_at IS NOT NULL"))
 
 
-def count_new_jobs(connection: Any, at_least: int = _NEW) -> None:
+def count_new_jobs(connection: Connection, at_least: int = _NEW) -> None:
     """Count the jobs that came since that was done last, if there are so many."""
     newest, job_id = connection.execute("SELECT (SELECT max(id) FROM job), job_id FROM counted").fetchone()
     if newest is None or newest - job_id < at_least:
@@ -42,7 +44,7 @@ def count_new_jobs(connection: Any, at_least: int = _NEW) -> None:
     connection.execute("UPDATE counted SET job_id = ?", (newest,))
 
 
-def count_minutes(connection: Any) -> None:
+def count_minutes(connection: Connection) -> None:
     """Count the attempts that ended until a minute ago."""
     (counted,) = connection.execute("SELECT minute FROM counted").fetchone()
     until = int(time.time() / 60) - 1
@@ -56,7 +58,7 @@ def count_minutes(connection: Any) -> None:
     connection.execute("UPDATE counted SET minute = ?", (until,))
 
 
-def forget_minutes(connection: Any, ended_at: Iterable[float | None]) -> None:
+def forget_minutes(connection: Connection, ended_at: Iterable[float | None]) -> None:
     """Count anew from the earliest of these times on: attempts that ended then are about to be written."""
     times = [moment for moment in ended_at if moment is not None]
     minute = int(max(0.0, min(times)) / 60) if times else None
@@ -68,14 +70,14 @@ def forget_minutes(connection: Any, ended_at: Iterable[float | None]) -> None:
     connection.execute("UPDATE counted SET minute = CASE WHEN ?1 < minute - ?2 THEN 0 ELSE ?1 END", (minute, _DAY))
 
 
-def forget_minutes_of(connection: Any, attempts: Iterable[Sequence[Any]]) -> None:
+def forget_minutes_of(connection: Connection, attempts: Iterable[Sequence[Any]]) -> None:
     """`forget_minutes` of the times that the ledger has of attempts: each begins with its job, its number and its worker."""
     query = "SELECT ended_at FROM attempt WHERE job_uid = +? AND number = +? AND worker_uid = +?"
     for attempt in attempts:
         forget_minutes(connection, connection.execute(query, attempt[:3]).fetchone() or ())
 
 
-def find_wrong_counts(connection: Any) -> list[str]:
+def find_wrong_counts(connection: Connection) -> list[str]:
     """The counts that are not what counting gives, as lines."""
     (until,) = connection.execute("SELECT minute FROM counted").fetchone()
     since = max(0, until - _DAY)

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.errors import LedgerCorrupt
 from jobjar.host import node_name
@@ -29,6 +29,7 @@ from jobjar.journal.read import (
 )
 from jobjar.layout import Layout
 from jobjar.ledger.apply import apply_entries
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import list_names, open_common_file
@@ -64,13 +65,13 @@ class _Read(NamedTuple):
     end: int
 
 
-def folded_until(connection: Any, journal: str) -> int:
+def folded_until(connection: Connection, journal: str) -> int:
     """The offset up to which a journal (`X.jsonl`) was folded."""
     row = connection.execute("SELECT offset FROM journal_position WHERE journal = ?", (journal,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
+def fold_journal(connection: Connection, path: str, limit: int | None = None) -> int:
     """Fold what is new in one journal, at most `limit` lines, and record how far. Returns the number of lines taken.
     Runs inside the caller's transaction."""
     taken = 0
@@ -79,7 +80,7 @@ def fold_journal(connection: Any, path: str, limit: int | None = None) -> int:
     return taken
 
 
-def fold_piece(connection: Any, path: str) -> int:
+def fold_piece(connection: Connection, path: str) -> int:
     """Fold the next piece of one journal, as much as is read at a time, and record how far. Returns the offset up to
     which the journal is folded. Runs inside the caller's transaction."""
     offset = folded_until(connection, journal_key(path))
@@ -90,7 +91,7 @@ def fold_piece(connection: Any, path: str) -> int:
 
 
 def fold_journals(
-    connection: Any,
+    connection: Connection,
     layout: Layout,
     until: Mapping[str, int] | None = None,
     meter: Meter = SILENT,
@@ -159,7 +160,7 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _apply(connection: Any, reads: list[_Read]) -> int:
+def _apply(connection: Connection, reads: list[_Read]) -> int:
     """Apply what was read, of all journals together: a job's entries come from several."""
     if not reads:
         return 0
@@ -280,7 +281,7 @@ def journal_paths(layout: Layout) -> list[str]:
     return list_journals(layout.journals)
 
 
-def unfolded_bytes(connection: Any, layout: Layout) -> int:
+def unfolded_bytes(connection: Connection, layout: Layout) -> int:
     """How many bytes of all journals a ledger has not folded yet."""
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     unfolded = 0

@@ -11,9 +11,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.job_file.names import oddity_in_name
+from jobjar.ledger.driver import Connection
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.placeholder import read_placeholder
 from jobjar.text import is_text
@@ -47,7 +48,7 @@ class Before(NamedTuple):
     began: float
 
 
-def count_jobs(connection: Any) -> dict[str, int]:
+def count_jobs(connection: Connection) -> dict[str, int]:
     """How many jobs the ledger has in limbo and in each directory of unclaimed/, by place, without empty ones."""
     query = (
         "SELECT CASE WHEN state = 'limbo' OR category = '' THEN state ELSE 'unclaimed/' || category END AS place, sum(jobs) "
@@ -56,12 +57,12 @@ def count_jobs(connection: Any) -> dict[str, int]:
     return dict(connection.execute(query))
 
 
-def find_large(connection: Any) -> list[str]:
+def find_large(connection: Connection) -> list[str]:
     """The places of the large directories."""
     return [place for place, jobs in count_jobs(connection).items() if jobs > SMALL]
 
 
-def read_looks(connection: Any) -> dict[str, Look]:
+def read_looks(connection: Connection) -> dict[str, Look]:
     """The last comparison of each large directory, by place."""
     query = "SELECT place, changed_ns, jobs, took_s, compared_at FROM directory_look"
     return {place: Look(*rest) for place, *rest in connection.execute(query)}
@@ -74,7 +75,7 @@ def begin_look(path: str) -> Before:
 
 
 def note_look(
-    connection: Any, place: str, before: Before, agrees: bool = True, others: Mapping[str, str] | None = None
+    connection: Connection, place: str, before: Before, agrees: bool = True, others: Mapping[str, str] | None = None
 ) -> None:
     """Note that a large directory was compared with the ledger: whether the two agree now, and, with `others`, which
     files in it are no jobs, and why. Writes nothing that is known already."""
@@ -98,7 +99,7 @@ def note_look(
         connection.executemany("INSERT OR REPLACE INTO other_file VALUES (?, ?)", some.items())
 
 
-def list_others(connection: Any, place: str) -> dict[str, str]:
+def list_others(connection: Connection, place: str) -> dict[str, str]:
     """The files that were noted in a directory as no jobs, and why, by place."""
     # The range of all that begins with `place/`: `0` comes right after `/`.
     query = "SELECT place, reason FROM other_file WHERE place >= ? AND place < ? ORDER BY place"

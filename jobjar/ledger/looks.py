@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.journal.read import list_journals
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.counts import count_minutes
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.large_looks import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
@@ -174,7 +175,7 @@ def look_for(
     )
 
 
-def _rows(connection: Any, left_out: set[str]) -> Iterator[Row]:
+def _rows(connection: Connection, left_out: set[str]) -> Iterator[Row]:
     """The jobs that the ledger has with workers and in the directories that were listed: row, id, place and name."""
     columns = "SELECT id, uid, place, name FROM job WHERE"
     yield from connection.execute(f"{columns} state = 'claimed'")
@@ -203,7 +204,7 @@ def _find_unseen(
             yield Unseen(place, jobs.get(place, 0), compared_at, status.st_mtime, is_by_hand)
 
 
-def _find_by_name(connection: Any, layout: Layout, rows: list[int], directories: set[str]) -> set[str]:
+def _find_by_name(connection: Connection, layout: Layout, rows: list[int], directories: set[str]) -> set[str]:
     if not directories:
         return set()
     names = [connection.execute("SELECT name FROM job WHERE id = ?", (row,)).fetchone() for row in rows]

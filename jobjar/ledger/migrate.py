@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobjar.errors import LedgerCorrupt, NewerLedger, OtherVersion
+from jobjar.ledger.driver import Connection
 from jobjar.version import VERSION
 
 SCHEMA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "schema")
@@ -55,19 +56,19 @@ def _names() -> list[str]:
     return sorted(name[:-4] for name in os.listdir(SCHEMA) if name.endswith(".sql"))
 
 
-def is_current(connection: Any) -> bool:
+def is_current(connection: Connection) -> bool:
     """Whether a ledger has exactly the migrations of this version, by their names; for callers that leave it alone
     otherwise. Raises the driver's errors."""
     return [name for (name,) in connection.execute("SELECT name FROM migration ORDER BY name")] == _names()
 
 
-def applied_migrations(connection: Any) -> dict[str, str]:
+def applied_migrations(connection: Connection) -> dict[str, str]:
     """Name and sha256 of each migration that the database has."""
     tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'migration'").fetchone()[0]
     return dict(connection.execute("SELECT name, sha256 FROM migration")) if tables else {}
 
 
-def check_version(connection: Any, path: str) -> None:
+def check_version(connection: Connection, path: str) -> None:
     """Raise NewerLedger if the database has a migration that this version does not know, OtherVersion if one was
     changed after it was applied."""
     known = {migration.name: migration.sha256 for migration in known_migrations()}
@@ -80,7 +81,7 @@ def check_version(connection: Any, path: str) -> None:
             raise OtherVersion(path=path, ours=VERSION, theirs=_other_version(connection), how=how)
 
 
-def _other_version(connection: Any) -> str:
+def _other_version(connection: Connection) -> str:
     """The version that made a ledger which this version refuses, as far as its workers' rows say."""
     try:
         versions = [
@@ -94,7 +95,7 @@ def _other_version(connection: Any) -> str:
     return "another build of it" if versions else "another one"
 
 
-def check_schema(connection: Any, path: str) -> None:
+def check_schema(connection: Connection, path: str) -> None:
     """Raise LedgerCorrupt if the schema lacks something that the migrations make. A damaged byte in it may give a
     column another name, or make a constraint refuse what is true. What people added is no fault.
 
@@ -103,7 +104,8 @@ def check_schema(connection: Any, path: str) -> None:
     rows = _read_schema(connection)
     if _user_version(connection) == _sum_schema(rows) or len(applied_migrations(connection)) < len(known_migrations()):
         return
-    with contextlib.closing(type(connection)(":memory:", isolation_level=None)) as fresh:
+    connect: Any = type(connection)  # the same driver's
+    with contextlib.closing(connect(":memory:", isolation_level=None)) as fresh:
         _apply_missing(fresh, {})
         missing = set(_read_schema(fresh)) - set(rows)
     if missing:
@@ -111,7 +113,7 @@ def check_schema(connection: Any, path: str) -> None:
         raise LedgerCorrupt(path=path, reason=f"its schema is not what it was made with ({names})")
 
 
-def _read_schema(connection: Any) -> list[tuple[str, str, str, str]]:
+def _read_schema(connection: Connection) -> list[tuple[str, str, str, str]]:
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY rowid"
     rows: list[tuple[str, str, str, str]] = connection.execute(query).fetchall()
     return rows
@@ -121,11 +123,11 @@ def _sum_schema(rows: list[tuple[str, str, str, str]]) -> int:
     return zlib.crc32(repr(rows).encode()) & 0x7FFFFFFF or 1
 
 
-def _user_version(connection: Any) -> int:
+def _user_version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(connection: Any, path: str) -> None:
+def migrate(connection: Connection, path: str) -> None:
     """Apply the missing migrations. The caller holds the home's lock. Raises as `check_version` and `check_schema`."""
     check_version(connection, path)
     check_schema(connection, path)
@@ -135,7 +137,7 @@ def migrate(connection: Any, path: str) -> None:
         connection.execute(f"PRAGMA user_version = {schema_sum}")
 
 
-def _apply_missing(connection: Any, applied: Mapping[str, str]) -> None:
+def _apply_missing(connection: Connection, applied: Mapping[str, str]) -> None:
     for migration in known_migrations():
         if migration.name in applied:
             continue

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
 from jobjar.journal.append import Journal
 from jobjar.layout import Layout
-from jobjar.ledger.driver import quick_driver, quote_path
+from jobjar.ledger.driver import Connection, quick_driver, quote_path
 from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import is_current
@@ -102,7 +102,7 @@ class Mirror:
             yield
 
     @contextlib.contextmanager
-    def _writing(self, ledger: Ledger | None) -> Iterator[Any]:
+    def _writing(self, ledger: Ledger | None) -> Iterator[Connection]:
         """One transaction. Raises LedgerUnavailable if the ledger cannot be used as it is."""
         if ledger is not None:
             with ledger.writing(patience_s=0) as connection:
@@ -123,12 +123,14 @@ class Mirror:
             raise LedgerUnavailable(path=path, reason=str(error)) from error
 
 
-def _open(driver: Any, path: str) -> Any:
+def _open(driver: Any, path: str) -> Connection:
     """Open the ledger at `path` if it can be used as it is. Raises LedgerUnavailable, OSError, the driver's errors."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         raise LedgerUnavailable(path=path, reason="it is not made yet")
-    connection = driver.connect(f"file:{quote_path(path)}?mode=rw", uri=True, isolation_level=None, timeout=0)
+    connection: Connection = driver.connect(
+        f"file:{quote_path(path)}?mode=rw", uri=True, isolation_level=None, timeout=0
+    )
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if mode != "wal" or not is_current(connection):
         connection.close()
@@ -137,7 +139,7 @@ def _open(driver: Any, path: str) -> Any:
     return connection
 
 
-def _close(driver: Any, path: str, connection: Any) -> None:
+def _close(driver: Any, path: str, connection: Connection) -> None:
     """Close it, and leave its WAL to the next one. The last to close a ledger writes the WAL back and syncs twice
     for that, unless it may only read (sqlite.org/wal.html)."""
     wal = look(f"{path}-wal")

@@ -18,7 +18,7 @@ from jobjar.journal.append import Journal
 from jobjar.layout import Layout
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.database import remove_database
-from jobjar.ledger.driver import quote_path
+from jobjar.ledger.driver import Connection, quote_path
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
@@ -77,7 +77,7 @@ _DUMPS = {
 }
 
 
-def dump_ledger(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+def dump_ledger(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of each table, without row numbers, in a fixed order."""
     return {table: connection.execute(query).fetchall() for table, query in _DUMPS.items()}
 
@@ -92,7 +92,7 @@ _KEPT = {
 Rows = list[tuple[Any, ...]]
 
 
-def differing_tables(connection: Any, other: str, meter: Meter = SILENT) -> list[str]:
+def differing_tables(connection: Connection, other: str, meter: Meter = SILENT) -> list[str]:
     """The tables in which the connection's ledger and the one attached to it as `other` do not keep the same rows."""
     meter.begin("comparing the tables", "tables", len(_DUMPS))
     return [
@@ -100,7 +100,7 @@ def differing_tables(connection: Any, other: str, meter: Meter = SILENT) -> list
     ]
 
 
-def differing_rows(connection: Any, other: str, table: str) -> tuple[Rows, Rows]:
+def differing_rows(connection: Connection, other: str, table: str) -> tuple[Rows, Rows]:
     """The rows of a table that only the connection's ledger shows, as in a dump, and those that only the one
     attached to it as `other` shows. What both keep, both show."""
     ours, theirs = _kept(table), _in(other, _kept(table))
@@ -134,7 +134,7 @@ def _in(other: str, query: str) -> str:
     return re.sub(r"\bFROM (?=[a-z])", f"FROM {other}.", query)
 
 
-def _is_same(connection: Any, one: str, another: str) -> bool:
+def _is_same(connection: Connection, one: str, another: str) -> bool:
     """Whether two queries have the same rows, in any order. Neither has a row twice."""
     counts = [connection.execute(f"SELECT count(*) FROM ({query})").fetchone() for query in (one, another)]
     more = f"SELECT 1 FROM ({one} EXCEPT {another}) LIMIT 1"
@@ -176,9 +176,9 @@ def _opens_journal(home: LedgerHome, layout: Layout) -> Iterator[OpenJournal]:
             journal.close()
 
 
-def open_fresh_in_memory(layout: Layout) -> Any:
+def open_fresh_in_memory(layout: Layout) -> Connection:
     """A connection to a ledger in memory, made from the journals and the directories."""
-    connection = driver.connect(":memory:", isolation_level=None)
+    connection: Connection = driver.connect(":memory:", isolation_level=None)
     migrate(connection, ":memory:")
     connection.execute("BEGIN")
     reconcile(connection, layout)

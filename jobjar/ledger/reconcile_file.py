@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from jobjar.host import login_of
 from jobjar.job_file.names import carried_id, id_in_name, oddity_in_name, unnumbered_name
@@ -20,6 +19,7 @@ from jobjar.layout import (
 )
 from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
 from jobjar.ledger.difference import Difference
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.large_looks import begin_look, find_large, find_others, note_look
 from jobjar.ledger.removed import describe_removed
@@ -38,7 +38,7 @@ from jobjar.shared_disk.listing import is_job_at, list_everything
 from jobjar.text import is_text
 
 
-def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
+def compare_file(connection: Connection, layout: Layout, place: str, ignored: Iterable[int] = ()) -> Difference | None:
     """What the file at `place` is, which the ledger does not have there; None if it is gone or no job.
 
     It is the first of these: a job that was renamed by hand; the job of this place that was thought removed; the job of
@@ -88,7 +88,9 @@ def compare_file(connection: Any, layout: Layout, place: str, ignored: Iterable[
     return Difference("new", None, id_in_name(name), place, "", disk_time(status), status.st_uid)
 
 
-def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str | None, was: str, name: str) -> bool:
+def _is_taken_for_backup(
+    connection: Connection, layout: Layout, place: str, uid: str | None, was: str, name: str
+) -> bool:
     """Whether the ledger has a job at a backup of its file, and the file of its own name has come back."""
     if uid is None or carried_id(name) != uid or state_of_place(was) not in ("limbo", "unclaimed"):
         return False
@@ -97,7 +99,7 @@ def _is_taken_for_backup(connection: Any, layout: Layout, place: str, uid: str |
 
 
 def scan_category(
-    connection: Any,
+    connection: Connection,
     layout: Layout,
     category: str,
     limit_s: float = float("inf"),
@@ -135,13 +137,13 @@ def scan_category(
     return has_more
 
 
-def _unclaimed_names(connection: Any, category: str) -> set[str]:
+def _unclaimed_names(connection: Connection, category: str) -> set[str]:
     query = "SELECT name FROM job WHERE state <> 'completed' AND state = 'unclaimed' AND category = ?"
     return {name for (name,) in connection.execute(query, (category,))}
 
 
 def apply_differences(
-    connection: Any, layout: Layout, differences: Sequence[Difference], open_journal: OpenJournal | None
+    connection: Connection, layout: Layout, differences: Sequence[Difference], open_journal: OpenJournal | None
 ) -> None:
     """Make the ledger agree with the directories in these points. Moves by hand are recorded in the journal that
     `open_journal` gives, and not at all without `open_journal`. Raises CannotUseJar, OSError."""
@@ -152,7 +154,7 @@ def apply_differences(
         fold_journal(connection, journal.path)
 
 
-def apply_difference(connection: Any, difference: Difference) -> None:
+def apply_difference(connection: Connection, difference: Difference) -> None:
     """Make the ledger agree with the directories in one point."""
     place = difference.place
     if difference.kind == "gone":
@@ -201,7 +203,7 @@ def apply_difference(connection: Any, difference: Difference) -> None:
         )
 
 
-def _recorded_move(connection: Any, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
+def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
     """Time and number of a job's last journaled move if that led to `place`, else None; and the category of the last
     place that showed one. Both follow from the journals, not from what this ledger happened to see."""
     decided = connection.execute(

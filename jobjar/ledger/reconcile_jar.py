@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.job_file.names import oddity_in_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place, worker_of_place
 from jobjar.ledger.ask_claiming import IS_OPEN, is_with_worker
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.difference import Difference
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_in_pieces, fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.large_looks import begin_look, find_large, note_look
@@ -40,13 +41,13 @@ class Suspects(NamedTuple):
     rows: list[int]
 
 
-def list_rows(connection: Any, with_completed: bool = True) -> Iterator[Row]:
+def list_rows(connection: Connection, with_completed: bool = True) -> Iterator[Row]:
     """The jobs that should have a file: row, id, place and name."""
     states = "state <> 'removed'" if with_completed else IS_OPEN
     yield from connection.execute(f"SELECT id, uid, place, name FROM job WHERE {states}")
 
 
-def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
+def find_suspects(connection: Connection, layout: Layout, places: set[str], rows: Iterable[Row]) -> Suspects:
     """Compare rows with a listing of where they should be. This only reads, so that it may be done without the lock,
     however long it takes. Whether directories and ledger really differ is for `compare_places` and `compare_rows` to
     decide."""
@@ -79,7 +80,7 @@ def find_suspects(connection: Any, layout: Layout, places: set[str], rows: Itera
 
 
 def compare_places(
-    connection: Any,
+    connection: Connection,
     layout: Layout,
     places: Iterable[str],
     with_completed: bool = True,
@@ -100,7 +101,7 @@ def compare_places(
     return differences
 
 
-def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: bool) -> set[int]:
+def _doubtful_rows(connection: Connection, layout: Layout, place: str, with_completed: bool) -> set[int]:
     """The rows without an id at a place that may be a job which has one. Such a job was seen after a hand had moved
     it, and before the entry of the claim that named it was read."""
     name = name_in_place(place)
@@ -119,7 +120,7 @@ def _doubtful_rows(connection: Any, layout: Layout, place: str, with_completed: 
 
 
 def compare_rows(
-    connection: Any,
+    connection: Connection,
     layout: Layout,
     rows: Sequence[int],
     places: Collection[str],
@@ -159,7 +160,7 @@ def compare_rows(
     return followed + _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
 
 
-def _is_followed(connection: Any, row: int, name: str, place: str) -> bool:
+def _is_followed(connection: Connection, row: int, name: str, place: str) -> bool:
     """Whether a later job has completed at the place of a completed one. The file there is the later one's, and the
     earlier one's was removed before."""
     query = (
@@ -171,7 +172,7 @@ def _is_followed(connection: Any, row: int, name: str, place: str) -> bool:
 
 
 def _without_jobs_on_their_way(
-    connection: Any,
+    connection: Connection,
     layout: Layout,
     differences: list[Difference],
     list_again: Callable[[], set[str]],
@@ -199,12 +200,14 @@ def _without_jobs_on_their_way(
     ]
 
 
-def _is_known(connection: Any, place: str) -> bool:
+def _is_known(connection: Connection, place: str) -> bool:
     query = "SELECT 1 FROM job WHERE name = ? AND place = ? AND state <> 'removed'"
     return connection.execute(query, (name_in_place(place), place)).fetchone() is not None
 
 
-def compare_jars(connection: Any, layout: Layout, places: set[str], with_completed: bool = True) -> list[Difference]:
+def compare_jars(
+    connection: Connection, layout: Layout, places: set[str], with_completed: bool = True
+) -> list[Difference]:
     """All differences between the ledger and the jars. `places` is a listing of these (`list_jars`).
 
     Without `with_completed`, jobs that the ledger has in completed/ are believed to be there.
@@ -220,7 +223,11 @@ def compare_jars(connection: Any, layout: Layout, places: set[str], with_complet
 
 
 def compare_missed(
-    connection: Any, layout: Layout, rows: Sequence[int], places: Collection[str], list_again: Callable[[], set[str]]
+    connection: Connection,
+    layout: Layout,
+    rows: Sequence[int],
+    places: Collection[str],
+    list_again: Callable[[], set[str]],
 ) -> list[Difference]:
     """Which jobs that a claimer missed are gone. The ledger has to know the files at `places` before. `list_again`
     is as in `compare_rows`."""
@@ -236,7 +243,7 @@ def compare_missed(
 
 
 def reconcile(
-    connection: Any, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
+    connection: Connection, layout: Layout, with_completed: bool = True, open_journal: OpenJournal | None = None
 ) -> list[Difference]:
     """Compare everything and correct the ledger; returns what was different. Runs inside the caller's transaction.
     Moves by hand are recorded in the journal that `open_journal` gives, and not at all without `open_journal`.

@@ -8,17 +8,17 @@ was removed, or where it is. The next process that lists the jars does (ledger/r
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from jobjar.layout import name_in_place
 from jobjar.ledger.by_hand import last_move
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import kept_priority
 
 # Stands in the place of a mark. No file has it.
 MISSED = "missed"
 
 
-def mark_removed(connection: Any, row: int, place: str) -> bool:
+def mark_removed(connection: Connection, row: int, place: str) -> bool:
     """Note that a job is not at the place where the ledger has it. A scan or an entry that knows better corrects
     that. Returns whether the ledger had it there, with an id."""
     connection.execute("DELETE FROM job WHERE id = ? AND place = ? AND uid IS NULL", (row, place))
@@ -28,19 +28,19 @@ def mark_removed(connection: Any, row: int, place: str) -> bool:
     return True
 
 
-def mark_missed(connection: Any, row: int, place: str) -> None:
+def mark_missed(connection: Connection, row: int, place: str) -> None:
     """`mark_removed`, for a caller that did not look for the file elsewhere."""
     if mark_removed(connection, row, place):
         connection.execute("INSERT OR IGNORE INTO file_mark SELECT ?, uid FROM job WHERE id = ?", (MISSED, row))
 
 
-def missed_jobs(connection: Any) -> list[int]:
+def missed_jobs(connection: Connection) -> list[int]:
     """The rows of the jobs that were missed and have not shown up since."""
     query = "SELECT job.id FROM file_mark CROSS JOIN job ON uid = job_uid WHERE mark = ? AND state = 'removed'"
     return [row for (row,) in connection.execute(query, (MISSED,))]
 
 
-def forget_missed(connection: Any, rows: Iterable[int]) -> None:
+def forget_missed(connection: Connection, rows: Iterable[int]) -> None:
     """Forget that these jobs were missed, because they have been looked for; and forget those that showed up."""
     query = "DELETE FROM file_mark WHERE mark = ? AND job_uid = (SELECT uid FROM job WHERE id = ?)"
     connection.executemany(query, [(MISSED, row) for row in rows])
@@ -48,7 +48,7 @@ def forget_missed(connection: Any, rows: Iterable[int]) -> None:
     connection.execute(query, (MISSED,))
 
 
-def describe_removed(connection: Any, row: int | None) -> None:
+def describe_removed(connection: Connection, row: int | None) -> None:
     """Make a removed job's row say what follows from its last recorded move, as in a rebuilt ledger: its name, its
     priority, the number of the move."""
     found = connection.execute("SELECT uid FROM job WHERE id = ?", (row,)).fetchone()

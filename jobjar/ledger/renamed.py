@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.job_file.names import (
     carried_id,
@@ -23,6 +23,7 @@ from jobjar.job_file.names import (
     with_priority,
 )
 from jobjar.layout import Layout, name_in_place, state_of_place
+from jobjar.ledger.driver import Connection
 from jobjar.shared_disk.file_mark import mark_prefix, read_mark
 from jobjar.shared_disk.listing import is_job_at
 
@@ -49,7 +50,7 @@ def is_young(status: os.stat_result) -> bool:
     return time.time() - status.st_ctime < _EDITED_WITHIN_S
 
 
-def recorded_name(connection: Any, uid: str) -> str | None:
+def recorded_name(connection: Connection, uid: str) -> str | None:
     """The name with which a job was submitted, by the journals; None if that has no id in it, or they do not say."""
     query = "SELECT destination, origin FROM move WHERE job_uid = ? ORDER BY number, moved_at"
     for places in connection.execute(query, (uid,)):
@@ -59,7 +60,7 @@ def recorded_name(connection: Any, uid: str) -> str | None:
     return None
 
 
-def is_odd_name(connection: Any, uid: str, name: str, known_name: str) -> bool:
+def is_odd_name(connection: Connection, uid: str, name: str, known_name: str) -> bool:
     """Whether a file's name has a job's id in it and is not the job's own. `known_name` is the name in the job's
     row."""
     if carried_id(name) != uid or is_same_name(name, known_name):
@@ -68,7 +69,7 @@ def is_odd_name(connection: Any, uid: str, name: str, known_name: str) -> bool:
     return recorded is not None and not is_same_name(name, recorded)
 
 
-def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_result) -> Known | None:
+def find_renamed(connection: Connection, layout: Layout, place: str, status: os.stat_result) -> Known | None:
     """The job whose file is the one at `place`, and nowhere else; None if there is none, or doubt. Raises OSError."""
     if state_of_place(place) not in ("limbo", "unclaimed"):
         return None
@@ -91,7 +92,7 @@ def find_renamed(connection: Any, layout: Layout, place: str, status: os.stat_re
     return job if read_mark(layout.path(place), status) == rows[0][4] else None
 
 
-def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
+def is_unlike(connection: Connection, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
     """Whether a file cannot be that of a submitted job, though its name is the one that a hand gave to the job's
     file. Any file may have such a name, and this one has another mark. Raises OSError."""
     if recorded_name(connection, uid) is None:
@@ -102,7 +103,7 @@ def is_unlike(connection: Any, layout: Layout, uid: str, place: str, status: os.
     return not marks or read_mark(layout.path(place), status) not in marks
 
 
-def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
+def is_new_file(connection: Connection, row: int, status: os.stat_result) -> bool:
     """Whether a file with the name of a completed hand-made job is not that job's: a new file is a new job. The
     job's own file was moved back from completed/, and runs again."""
     found = connection.execute(
@@ -113,7 +114,7 @@ def is_new_file(connection: Any, row: int, status: os.stat_result) -> bool:
     return found is not None and found[0] != mark_prefix(status)
 
 
-def kept_priority(connection: Any, uid: str | None, name: str) -> int:
+def kept_priority(connection: Connection, uid: str | None, name: str) -> int:
     """The priority of a job that has this name now. If the name is not its own and shows none, it is that of its own
     name."""
     if uid is None or has_priority(name):
@@ -124,7 +125,7 @@ def kept_priority(connection: Any, uid: str | None, name: str) -> int:
     return priority_in_name(recorded)
 
 
-def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
+def own_name(connection: Connection, uid: str, name: str, priority: int) -> str:
     """The name that a worker gives to a job's renamed file: the job's own, with its present priority."""
     recorded = recorded_name(connection, uid)
     if recorded is None or is_same_name(name, recorded):
@@ -132,7 +133,7 @@ def own_name(connection: Any, uid: str, name: str, priority: int) -> str:
     return with_priority(recorded, priority)
 
 
-def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
+def find_renamed_jobs(connection: Connection) -> list[tuple[str, str]]:
     """(place, own name) of each job that waits under a name that is not its own."""
     rows = connection.execute(
         "SELECT uid, name, place FROM job INDEXED BY job_renamed WHERE (state = 'limbo' OR state = 'unclaimed') "
@@ -146,7 +147,7 @@ def find_renamed_jobs(connection: Any) -> list[tuple[str, str]]:
     return found
 
 
-def explain_second_file(connection: Any, uid: str | None, name: str) -> str | None:
+def explain_second_file(connection: Connection, uid: str | None, name: str) -> str | None:
     """Why a file that is to be claimed must not run, and what to do: it is a second file of another job. None if it
     may run. `uid` is its id in the ledger."""
     carried = carried_id(name)
@@ -168,7 +169,7 @@ def explain_second_file(connection: Any, uid: str | None, name: str) -> str | No
     )
 
 
-def places_of_known_copies(connection: Any) -> set[str]:
+def places_of_known_copies(connection: Connection) -> set[str]:
     """The places of the files that are held because their names have another job's id in them."""
     rows = connection.execute(
         "SELECT place, name, uid FROM job WHERE state <> 'completed' AND state = 'limbo' AND held_reason IS NOT NULL"

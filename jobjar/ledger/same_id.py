@@ -6,12 +6,11 @@ have no id of their own, and are held when they are claimed (renamed.py). Writes
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobjar.layout import name_in_place
+from jobjar.ledger.driver import Connection
 
 
-def free_id(connection: Any, uid: str | None, place: str) -> str | None:
+def free_id(connection: Connection, uid: str | None, place: str) -> str | None:
     """The id as a job of the file at `place`, which the ledger does not know: `uid`, which its name has, or None if
     another job has that. A job that was only seen, and comes after this one, gives it up."""
     row = connection.execute(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobjar.ledger.database import remove_database
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.private import temporary_file
@@ -60,7 +61,7 @@ class SecondLedger:
         return {journal: (offset, torn) for journal, offset, torn in self._beside.connection.execute(query)}
 
     @contextlib.contextmanager
-    def compared(self) -> Iterator[Any]:
+    def compared(self) -> Iterator[Connection]:
         """A connection of the ledger to which this one is attached, both with the same of all journals; for
         `find_tables` and `find_rows`."""
         fold_in_pieces(self._ledger, self._ledger.layout)  # it then knows no less
@@ -76,12 +77,12 @@ class SecondLedger:
             attached_to.execute(f"DETACH {_NAME}")
 
     @staticmethod
-    def find_tables(connection: Any, meter: Meter = SILENT) -> list[str]:
+    def find_tables(connection: Connection, meter: Meter = SILENT) -> list[str]:
         """The tables in which the two do not keep the same rows."""
         return differing_tables(connection, _NAME, meter)
 
     @staticmethod
-    def find_rows(connection: Any, table: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    def find_rows(connection: Connection, table: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         """The rows of a table that only the ledger shows, and those that only this one shows, as in a dump."""
         return differing_rows(connection, _NAME, table)
 

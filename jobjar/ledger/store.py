@@ -28,6 +28,7 @@ from jobjar.ledger.database import (
     name_error,
     remove_database,
 )
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.shared_disk.creating import temporary_path
@@ -79,7 +80,7 @@ class Ledger:
         self.path = home.database
         self.database = peewee.SqliteDatabase(None)
         self._identity: tuple[int, int] | None = None
-        self._turn_connection: Any = None
+        self._turn_connection: Connection | None = None
         self._say = log
         self.is_private = False
         self.source = FROM_LEDGER
@@ -92,10 +93,10 @@ class Ledger:
         self.snapshot_due_at = 0.0
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> Connection:
         """The driver's connection; peewee connects again after `close`. Raises peewee's InterfaceError before the
         first opening, which `errors_named` turns into LedgerUnavailable."""
-        connect: Any = self.database.connection
+        connect: Callable[[], Connection] = self.database.connection
         return connect()
 
     def open(self, patience_s: float = LOCK_PATIENCE_S) -> None:
@@ -239,7 +240,7 @@ class Ledger:
             self._identity = None
 
     @contextlib.contextmanager
-    def writing(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[Any]:
+    def writing(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[Connection]:
         """One transaction under the home's lock; yields the driver's connection.
 
         A nested call is part of the outer transaction. Raises LedgerError.
@@ -263,7 +264,7 @@ class Ledger:
                 self._empty_wal()  # it is as large as the ledger now
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[Connection]:
         """A read transaction: all reads through the yielded connection of the driver see one moment. Nobody waits
         for it, but the write-ahead log grows meanwhile. The ledger has to be open. Raises LedgerCorrupt,
         LedgerUnavailable."""
@@ -288,7 +289,7 @@ class Ledger:
                     raise
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def _transaction(self) -> Iterator[Connection]:
         """Run the transaction that has begun: commit it at the end, roll it back on an error."""
         connection = self.connection
         self._turn_connection = connection

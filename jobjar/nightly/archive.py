@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login
 from jobjar.jar import Jar
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths, archive_place, name_in_place
 from jobjar.ledger.ask_nightly import OldJob, archived_before, completed_before

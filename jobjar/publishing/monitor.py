@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
-from jobjar.attempts.attempt import ClaimedJob, Claimer, attempt_entry
+from jobjar.attempts.attempt import ClaimedJob, Claimer, about_attempt
+from jobjar.journal.entries import variables_entry
 from jobjar.journal.read import Entry
 from jobjar.publishing.variables import MONITORED, read_variables
 
@@ -25,7 +25,7 @@ class Monitor:
     """The variables of one attempt that were noted so far."""
 
     def __init__(self, claimer: Claimer, job: ClaimedJob) -> None:
-        self._about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
+        self._about = about_attempt(claimer, job)
         self._progress_time_s = claimer.jar.settings.progress_time_s
         self._values: dict[str, str] = {}
         self._ordinals: dict[str, int] = {}
@@ -66,9 +66,6 @@ class Monitor:
         self._values_noted += sum(1 + len(value) // _LONG for value in changed.values())
         for name in changed:
             self._ordinals[name] = self._ordinals.get(name, 0) + 1
-        said: dict[str, Any] = {"variables": changed, "told_at": round(told_at, 6)}
         # Most variables have only one value, and their entries are shorter without its number.
         ordinals = {name: self._ordinals[name] for name in changed if self._ordinals[name] > 1}
-        if ordinals:
-            said["ordinals"] = ordinals
-        self.entries.append(attempt_entry("variables", *self._about, **said))
+        self.entries.append(variables_entry(self._about, changed, told_at, ordinals))

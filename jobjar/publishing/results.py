@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobjar.attempts.attempt import ClaimedJob, Claimer, attempt_entry
-from jobjar.journal.read import Entry
 from jobjar.publishing.variables import MONITORED, STAGED_OUT, read_stored, read_variables
 
 
@@ -29,9 +27,3 @@ def read_results(directory: str) -> Results:
     except OSError as error:
         return Results({}, [], [f"what the job said of itself cannot be read: {error.strerror or error}"])
     return Results(said.values, stored.records, said.warnings + stored.warnings)
-
-
-def stored_entries(claimer: Claimer, job: ClaimedJob, results: Results) -> list[Entry]:
-    """The `stored` entries of the files that a plain job's attempt stored itself."""
-    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
-    return [attempt_entry("stored", *about, **record) for record in results.stored]

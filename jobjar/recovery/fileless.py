@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from jobjar.attempts.attempt import CRASHED, INTERRUPTED, STRANDED, ClaimedJob
 from jobjar.attempts.own_file import find_moved, leave_note
 from jobjar.jar import Jar
-from jobjar.journal.read import Entry
+from jobjar.journal.entries import About, ended_entry
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, HeldAttempt, attempt_of_worker, candidate_at
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -51,39 +51,18 @@ def _end_one(jar: Jar, worker: WorkerState, uid: str, place: str, cause: str) ->
             return False
         if not attempt.is_final:
             was_seen = attempt.outcome not in (None, INTERRUPTED, STRANDED)
-            entry = ended_for(
-                worker,
-                uid,
-                job.name,
-                attempt.number,
+            entry = ended_entry(
+                About(uid, attempt.number, worker.name, worker.worker_id),
                 jar.disk_now(),
-                is_final=True,
-                outcome=str(attempt.outcome) if was_seen else CRASHED,
+                True,
+                str(attempt.outcome) if was_seen else CRASHED,
+                output_file=output_left(worker.paths, job.name, attempt.number),
                 message=f"{cause}; its file was removed while it ran, so it cannot run again",
             )
             jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
             fold_journal(connection, jar.journal.path)
         leave_note(job)
         return True
-
-
-def ended_for(
-    worker: WorkerState, uid: str, name: str, attempt: int, now: float, *, is_final: bool, outcome: str, message: str
-) -> Entry:
-    """The `ended` entry that a recovery journals for a dead worker's attempt at the job `uid`, whose file has this `name`. `now`
-    is the disk's time. The attempt's output gets its name."""
-    return {
-        "entry": "ended",
-        "job": uid,
-        "attempt": attempt,
-        "worker": worker.name,
-        "worker_uid": worker.worker_id,
-        "ended_at": round(now, 6),
-        "final": is_final,
-        "outcome": outcome,
-        "output_file": output_left(worker.paths, name, attempt),
-        "message": message,
-    }
 
 
 def as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt | None) -> ClaimedJob:

@@ -10,8 +10,8 @@ import os
 import re
 from collections.abc import Callable
 
-from jobjar.attempts.attempt import late_warning
 from jobjar.jar import Jar
+from jobjar.journal.entries import About, warned_late_entry
 from jobjar.ledger.ask_claiming import attempt_of_worker, has_warning, uid_of_scratch, worker_of_attempt
 from jobjar.ledger.fold import fold_journals
 from jobjar.roster import WorkerState
@@ -30,7 +30,8 @@ def journal_kept(
         fold_journals(connection, jar.layout)
         worker = worker_of_attempt(connection, uid, attempt, worker_uid) or ""
         new = [text for text in map(str, kept) if not has_warning(connection, uid, attempt, worker_uid, text)]
-        jar.journal.append([late_warning(uid, attempt, worker, worker_uid, text) for text in new])
+        about = About(uid, attempt, worker, worker_uid)
+        jar.journal.append([warned_late_entry(about, text) for text in new])
         fold_journals(connection, jar.layout)
     for text in new:
         log(text)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
 
 from jobjar.access.access import describe_user, user_of
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.grouped import name_some
 from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
+from jobjar.ledger.driver import Connection
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
 from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
@@ -29,7 +29,7 @@ def may_hold_others(worker: WorkerState) -> bool:
     return _owner_of(worker) is not None and holds_jobs(worker)
 
 
-def explain_left_running(connection: Any, layout: Layout, worker: WorkerState, uids: set[str]) -> dict[str, str]:
+def explain_left_running(connection: Connection, layout: Layout, worker: WorkerState, uids: set[str]) -> dict[str, str]:
     """The jobs of a dead worker that may still run and that this user may not end. For each id, a text that says so and names
     who can. Takes the driver's connection."""
     owner = _owner_of(worker)

@@ -20,6 +20,7 @@ from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
+from jobjar.journal.entries import About, ended_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.ask_claiming import (
@@ -32,6 +33,7 @@ from jobjar.ledger.ask_claiming import (
     final_attempt,
     last_attempt_number,
 )
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_file import apply_difference, compare_file
@@ -39,7 +41,7 @@ from jobjar.ledger.reconcile_jar import PIECE, reconcile_in_pieces
 from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
-from jobjar.recovery.fileless import as_claimed, end_fileless, ended_for, output_left, owner_stays
+from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import (
     can_be_continued,
@@ -273,7 +275,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
 
 
 def _judge(
-    jar: Jar, connection: Any, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
+    jar: Jar, connection: Connection, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
 ) -> tuple[list[Entry], Verdict]:
     """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
     now = jar.disk_now()
@@ -296,9 +298,10 @@ def _judge(
     if goes_on:
         times = "what it had reached is gone on with"
     message = f"{cause}; {times}"
-    entry = ended_for(worker, job.uid, job.name, number, now, is_final=is_last, outcome=outcome, message=message)
+    more: Any = {"output_file": output_left(worker.paths, job.name, number), "message": message}
     if goes_on:
-        entry |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
+        more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
+    entry = ended_entry(About(job.uid, number, worker.name, worker.worker_id), now, is_last, outcome, **more)
     return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
 
 
@@ -335,9 +338,9 @@ def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         if not was_moved_on:
             return
         message = "its worker lost the lease, and died: the job was taken back meanwhile"
-        entry = ended_for(
-            worker, word.uid, name, word.number, jar.disk_now(), is_final=False, outcome=LOST, message=message
-        )
+        about = About(word.uid, word.number, worker.name, worker.worker_id)
+        output = output_left(worker.paths, name, word.number)
+        entry = ended_entry(about, jar.disk_now(), False, LOST, output_file=output, message=message)
         jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
         fold_journal(connection, jar.journal.path)
     recovery.log(f"{worker.name}: its attempt of {name} is lost: the job was taken back before it had ended")

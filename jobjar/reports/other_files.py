@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from jobjar.jar import Jar
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.large_looks import count_jobs, find_large, is_category, list_others, read_looks, why_not_a_job
 from jobjar.ledger.looks import Unseen
 from jobjar.reports.refused import Refused
@@ -56,7 +56,7 @@ def find_large_directories(jar: Jar, unseen: Iterable[Unseen]) -> set[str]:
 
 def known_categories(jar: Jar) -> list[str]:
     """The categories that the ledger knows; for when unclaimed/ is too large to list."""
-    connection: Any = jar.ledger.connection
+    connection: Connection = jar.ledger.connection
     known = {*count_jobs(connection), *read_looks(connection)}
     return sorted(place.removeprefix("unclaimed/") for place in known if place.startswith("unclaimed/"))
 

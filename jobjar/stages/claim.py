@@ -22,7 +22,6 @@ from jobjar.attempts.claimed_file import found_when_held, identify, read_descrip
 from jobjar.attempts.claimed_links import link_in_claimed
 from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.attempts.limits import Token
-from jobjar.attempts.oddities import oddities_entry
 from jobjar.attempts.passed_over import (
     Refused,
     batch_of,
@@ -37,11 +36,12 @@ from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondF
 from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
 from jobjar.job_file.names import carried_id, id_in_name, new_id, oddity_in_name
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import About, MoreOfMove, moved_entry, warned_at_claim_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
 from jobjar.ledger.by_hand import arrival_entry
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.shared_disk.files import (
@@ -198,7 +198,7 @@ def _claim(
     candidate: Candidate,
     warn: Callable[[str], None],
     tokens: tuple[Token, ...],
-    connection: Any = None,
+    connection: Connection | None = None,
 ) -> ClaimedJob | None:
     """Try to get one job. Returns None if this worker cannot have it. Raises Refused, CannotUseJar, LedgerUnavailable.
 
@@ -294,7 +294,7 @@ def _move_to_worker(claimer: Claimer, source: str, candidate: Candidate) -> tupl
 
 def _record_claim(
     claimer: Claimer,
-    connection: Any,
+    connection: Connection | None,
     candidate: Candidate,
     name: str,
     path: str,
@@ -312,14 +312,16 @@ def _record_claim(
             beginning = read_file(path, size=HEADER_BYTES)
         in_file, description, oddities = read_description_in(candidate, beginning, in_file)
     entries, candidate = _arrival(candidate, uid, found is not None)
-    entry = _moved_entry(claimer, candidate, uid, place, status, "claimed")
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
-    attempt = entry["attempt"] = attempts + 1
+    more: MoreOfMove = {"attempt": attempts + 1}
     if found is not None:
-        entry["found"] = found
+        more["found"] = found
+    entry = _moved_entry(claimer, candidate, uid, place, status, "claimed", more)
     entries.append(entry)
+    attempt = attempts + 1
     if oddities:
-        entries.append(oddities_entry(claimer, uid, attempt, oddities))
+        about = About(uid, attempt, claimer.paths.name, claimer.worker_id)
+        entries.append(warned_at_claim_entry(about, oddities))
         for text in oddities:
             warn(f"{candidate.place}: {text}")
     claimer.jar.journal.append(entries)
@@ -355,10 +357,17 @@ def _first_given(*values: Any) -> Any:
 
 
 def _moved_entry(
-    claimer: Claimer, candidate: Candidate, uid: str, place: str, status: os.stat_result, reason: str
+    claimer: Claimer,
+    candidate: Candidate,
+    uid: str,
+    place: str,
+    status: os.stat_result,
+    reason: str,
+    more: MoreOfMove,
 ) -> Entry:
     number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
-    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, worker_uid=claimer.worker_id)
+    said: MoreOfMove = {"worker_uid": claimer.worker_id, **more}
+    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, **said)
 
 
 def _arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
@@ -376,8 +385,10 @@ def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> Non
     status = read_status(path)
     uid = candidate.uid or new_id()
     entries, candidate = _arrival(candidate, uid, True)
-    entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held")
-    entry["held_reason"] = reason
-    entry["category"] = candidate.category
-    entry["found"] = found_when_held(candidate, status)
+    more: MoreOfMove = {
+        "held_reason": reason,
+        "category": candidate.category,
+        "found": found_when_held(candidate, status),
+    }
+    entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held", more)
     claimer.jar.journal.append([*entries, entry])

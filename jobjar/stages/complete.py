@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 from jobjar.attempts.attempt import (
     FAILED,
@@ -18,7 +19,7 @@ from jobjar.attempts.attempt import (
     AttemptEnd,
     ClaimedJob,
     Claimer,
-    late_warning,
+    about_attempt,
 )
 from jobjar.attempts.claimed_links import take_link_away, take_own_link_away
 from jobjar.attempts.own_file import (
@@ -33,7 +34,7 @@ from jobjar.attempts.own_file import (
 from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import LedgerError
-from jobjar.journal.append import moved_entry
+from jobjar.journal.entries import MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.ask_claiming import is_decided_by
@@ -49,31 +50,21 @@ _RETRY_PAUSE_S = 1.0
 _YOUNG_S = 1.0
 
 
-def ended_entry(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
+# The fields of `AttemptEnd` that its entry has, in order.
+_JOURNALED = (
+    *("exit_status", "signal", "wall_time_s", "user_cpu_s", "system_cpu_s", "max_rss_kib", "output_file", "message"),
+    *("pid", "pid_started"),
+)
+
+
+def entry_of_end(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
     """The `ended` entry of an attempt, which says what follows. Fields without a value are omitted."""
-    entry = {
-        "entry": "ended",
-        "job": job.uid,
-        "attempt": job.attempt,
-        "worker": claimer.paths.name,
-        "worker_uid": claimer.worker_id,
-        # The worker's idea of the disk's time may be a little behind the time of the claim.
-        "ended_at": round(max(now, job.claimed_at), 6),
-        "final": verdict.final,
-        "not_before": verdict.not_before,
-        "outcome": end.outcome,
-        "exit_status": end.exit_status,
-        "signal": end.signal,
-        "wall_time_s": end.wall_time_s,
-        "user_cpu_s": end.user_cpu_s,
-        "system_cpu_s": end.system_cpu_s,
-        "max_rss_kib": end.max_rss_kib,
-        "output_file": end.output_file,
-        "message": end.message,
-        "pid": end.pid,
-        "pid_started": end.pid_started,
-    }
-    return {name: value for name, value in entry.items() if value is not None}
+    known: Any = {name: value for name in _JOURNALED if (value := getattr(end, name)) is not None}
+    # The worker's idea of the disk's time may be a little behind the time of the claim.
+    ended_at = max(now, job.claimed_at)
+    return ended_entry(
+        about_attempt(claimer, job), ended_at, verdict.final, end.outcome, not_before=verdict.not_before, **known
+    )
 
 
 def complete(
@@ -96,7 +87,7 @@ def complete(
     and is stranded. The tokens of its limits are given back in any case, because the job does not run any more.
     """
     threshold = read_threshold(job, end, now)
-    ended = ended_entry(claimer, job, end, verdict, now)
+    ended = entry_of_end(claimer, job, end, verdict, now)
     durable = claimer.jar.ledger_home.has_other_homes
     moved: list[Entry] = []
 
@@ -154,8 +145,7 @@ def complete(
         return False
     if notes:
         warn(f"{job.name}: {'; '.join(notes)}")
-        told = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
-        moved[:0] = [late_warning(*told, note) for note in notes]
+        moved[:0] = [warned_late_entry(about_attempt(claimer, job), note) for note in notes]
     claimer.tokens.give_back(job.tokens)
     claimer.taken_paths.discard(job.path)
     if is_next_near and verdict.final:
@@ -184,7 +174,7 @@ def _replace_file(
         end, verdict = end._replace(outcome=outcome, message=message), Verdict.complete()
         # If an attempt has two `ended` entries, the final one counts.
         claimer.jar.journal.append(
-            [ended_entry(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
+            [entry_of_end(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
         )
     leave_note(job)
     return end, verdict
@@ -219,7 +209,7 @@ def journal_loss(
     else:
         message = "its file was moved or removed by hand before it ran"
         warn(f"{job.name}: {message}")
-    lost = {**ended, "outcome": LOST, "final": False, "message": message}
+    lost = without_credit(ended, LOST, message)
     _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
 
 
@@ -267,10 +257,10 @@ def _moved_entry(
     except OSError:
         moved_at = job.claimed_at  # the disk is away, or the job is claimed again already (and that is the later move)
     number = job.move_number + 1
-    entry = moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, category=job.category)
+    more: MoreOfMove = {"category": job.category}
     if verdict.not_before:
-        entry["not_before"] = verdict.not_before
-    return entry
+        more["not_before"] = verdict.not_before
+    return moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, **more)
 
 
 def give_back_unrun(
@@ -302,7 +292,7 @@ def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
     take_link_away(claimer, job.link)
     end = AttemptEnd(INTERRUPTED, message=f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
-        claimer.jar.journal.append([ended_entry(claimer, job, end, verdict, moved["moved_at"]), moved])
+        claimer.jar.journal.append([entry_of_end(claimer, job, end, verdict, moved["moved_at"]), moved])
 
 
 def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[str] = ()) -> None:
@@ -331,7 +321,7 @@ def end_unrun(
 ) -> None:
     """Journal the loss of a job that was not run, and that was gone when it was to be given back."""
     end = AttemptEnd(LOST)
-    journal_loss(claimer, job, ended_entry(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
+    journal_loss(claimer, job, entry_of_end(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
 
 
 def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:

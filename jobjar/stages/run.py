@@ -23,11 +23,12 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Claimer,
     Watch,
-    attempt_entry,
+    about_attempt,
 )
 from jobjar.attempts.own_file import hold_file
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
+from jobjar.journal.entries import started_entry, stored_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
 from jobjar.processes.session import (
@@ -116,21 +117,18 @@ def clear_plain(
     entries: list[Entry] = []
     warnings: list[str] = []
     if place.is_touched() and end.outcome != LOST:
-        from jobjar.publishing.results import (  # few jobs need it and what it imports
-            read_results,
-            stored_entries,
-        )
+        from jobjar.publishing.results import read_results  # few jobs need it and what it imports
 
         results = read_results(place.inside())
-        entries = stored_entries(places.claimer, job, results)
+        about = about_attempt(places.claimer, job)
+        entries = [stored_entry(about, record) for record in results.stored]
         monitor.note(results.variables, job.claimed_at + end.wall_time_s)
         warnings = results.warnings
     entries += monitor.take_entries()
     output_file = places.clear(place, reusable)
     warnings += map(str, place.kept)
     if warnings:
-        about = job.uid, job.attempt, places.claimer.paths.name, places.claimer.worker_id
-        entries.append(attempt_entry("warned", *about, warnings=warnings))
+        entries.append(warned_entry(about_attempt(places.claimer, job), warnings))
     return end._replace(output_file=output_file, entries=tuple(entries)) if output_file or entries else end
 
 
@@ -178,17 +176,11 @@ def end_of_refusal(message: str) -> AttemptEnd:
     return AttemptEnd(INTERRUPTED, message=message, retry_after_s=REFUSED_PAUSE_S)
 
 
-def started_entry(claimer: Claimer, job: ClaimedJob, pid: int | None, pid_started: float | None) -> Entry:
-    """The `started` entry of an attempt whose main process still runs."""
-    about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
-    return attempt_entry("started", *about, pid=pid, pid_started=pid_started)
-
-
 def _journal_start(
     claimer: Claimer, job: ClaimedJob, pid: int, pid_started: float | None, warn: Callable[[str], None]
 ) -> None:
     try:
-        claimer.jar.journal.append([started_entry(claimer, job, pid, pid_started)])
+        claimer.jar.journal.append([started_entry(about_attempt(claimer, job), pid, pid_started)])
     except OSError as error:
         # Recovery finds the session by its environment too.
         warn(f"the start of {job.name} could not be journaled: {error.strerror}")

@@ -23,12 +23,13 @@ from jobjar.jar import Jar, check_path_is_safe
 from jobjar.job_file.attributes import parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
+from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
-from jobjar.journal.submitted import first_move_entry, submitted_entry
+from jobjar.journal.submitted import first_move_entry
 from jobjar.layout import unclaimed_place
 from jobjar.shared_disk.creating import create_anew
 from jobjar.shared_disk.file_mark import mark_prefix, sum_beginning
-from jobjar.shared_disk.files import is_directory, look, make_directory, sync_directory, write_all
+from jobjar.shared_disk.files import disk_time, is_directory, look, make_directory, sync_directory, write_all
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import is_transient, keep_trying, patiently
 
@@ -315,7 +316,7 @@ def _sync_file(jar: Jar, job: _Limbo, by: str) -> Entry:
 
     status = _or_fail(job.submission, sync)
     mark = mark_prefix(status) + job.beginning
-    return submitted_entry(job.name, job.submission.category, by, status, job.submission.attributes, mark)
+    return submitted_entry(job.name, job.submission.category, by, disk_time(status), job.submission.attributes, mark)
 
 
 def _or_fail(submission: Submission, action: Callable[[], T]) -> T:

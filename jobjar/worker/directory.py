@@ -18,6 +18,7 @@ from jobjar.attempts.claimed_links import link_worker
 from jobjar.errors import NameTaken, WorkerFailed
 from jobjar.host import login
 from jobjar.jar import Jar
+from jobjar.journal.entries import worker_began_entry
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, ProcessIdentity, sees_processes
 from jobjar.recovery.others_processes import may_hold_others
@@ -95,7 +96,7 @@ def make_worker_directory(
         raise
     link_worker(jar.layout, paths)
     # The entry comes after the directory: recovery finds the worker by its directory, and journals its end.
-    jar.journal.append([{**said, "entry": "worker", "worker_uid": worker_id, "worker_id": None}])
+    jar.journal.append([worker_began_entry(said, worker_id)])
 
 
 def _set_predecessor_aside(jar: Jar, paths: WorkerPaths) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
 from jobjar.access.refusals import explain_directory
 from jobjar.attempts.attempt import ClaimedJob, Claimer
@@ -17,6 +16,7 @@ from jobjar.errors import LedgerError
 from jobjar.host import node_name
 from jobjar.jar import check_path_is_safe
 from jobjar.ledger.ask_claiming import next_due
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile_file import scan_category
@@ -162,7 +162,7 @@ class NextJob:
         if self._has_more_to_scan:
             self._next_scan = 0.0
 
-    def _scan_category(self, connection: Any, category: str) -> bool:
+    def _scan_category(self, connection: Connection, category: str) -> bool:
         """Scan one category; returns whether there is more to enter. A directory that this user may not list is logged once.
         Jobs that programs submitted there are known without a scan."""
         place, refusals = f"unclaimed/{category}/", self._claimer.refusals

@@ -36,7 +36,7 @@ def say_ended(claimer: Claimer, job: ClaimedJob) -> None:
     """Journal that the attempt succeeded and completes the job, and die; the rename would be next."""
     end = success()
     verdict = decide(job, end, 0, NOW)
-    claimer.jar.journal.append([complete.ended_entry(claimer, job, end, verdict, NOW)])
+    claimer.jar.journal.append([complete.entry_of_end(claimer, job, end, verdict, NOW)])
     die(claimer)
 
 
