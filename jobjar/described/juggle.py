@@ -21,6 +21,7 @@ from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob
 from jobjar.attempts.own_file import hold_file, let_file_go
+from jobjar.attempts.warning import send_warning
 from jobjar.described.lifecycle import Host, Lifecycle
 from jobjar.described.slots import Juggled, Process, Slots
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
@@ -304,7 +305,7 @@ class Juggler:
             due = min(due, juggled.give_up_at)
             deadline, next_look = juggled.course.deadline, juggled.course.monitor.next_look
             if deadline is not None and juggled.cause is None:
-                due = min(due, deadline)
+                due = min(due, deadline if juggled.course.warn_at is None else juggled.course.warn_at)
             if next_look is not None:
                 due = min(due, next_look)
         return due
@@ -319,6 +320,10 @@ class Juggler:
                     self._tell(juggled)
             if juggled.has_news and now >= juggled.since + _SHORT_S:
                 self._tell(juggled)
+            if course.warn_at is not None and now >= course.warn_at and juggled.process is not None:
+                course.warn_at = None
+                if juggled.process.ended is None:
+                    send_warning(juggled.job, juggled.process.pid)
             if deadline is not None and now >= deadline and juggled.cause is None:
                 self._cut(juggled, TIMED_OUT)
             elif now >= juggled.give_up_at and juggled.cause is not None:

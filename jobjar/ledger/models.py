@@ -35,6 +35,7 @@ class Job(NumberedTable):
     seed = peewee.IntegerField(null=True)
     found_number = peewee.IntegerField(null=True, default=0)
     found_file = peewee.TextField(null=True)
+    given = peewee.TextField(null=True)
 
 
 class JobReport(Job):
@@ -128,6 +129,17 @@ class StoredFile(Table):
 
     class Meta:
         primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "source_name")
+
+
+class AttemptFile(Table):
+    job_uid = peewee.TextField()
+    attempt = peewee.IntegerField()
+    worker_uid = peewee.TextField()
+    stream = peewee.TextField()
+    path = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("job_uid", "attempt", "worker_uid", "stream")
 
 
 class Worker(NumberedTable):
@@ -260,6 +272,7 @@ MODELS = (
     MonitoredVariable,
     VariableHistory,
     StoredFile,
+    AttemptFile,
     Worker,
     Batch,
     Throttle,

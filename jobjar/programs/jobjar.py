@@ -11,7 +11,8 @@ from jobjar.programs.utf8 import begin
 VERBS: dict[str, str] = {
     "init": "make a jar",
     "config": "print every setting, its value and where it comes from",
-    "submit_job": "submit a job",
+    "submit": "submit a job as it is typed, in the directory where it is typed",
+    "submit_job": "submit a job: words joined by spaces, in a fresh directory",
     "submit_batch": "submit batches of described jobs",
     "batch_edit": "change a batch",
     "abort_batch": "cancel what waits of a batch and kill what runs",
