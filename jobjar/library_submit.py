@@ -10,7 +10,7 @@ from jobjar.errors import UsageError
 from jobjar.job_file.names import id_in_name
 from jobjar.library import current_jar
 from jobjar.stages import submit as stage
-from jobjar.stages.typed_job import describe_copy, describe_script, describe_words
+from jobjar.typed_job import describe_copy, describe_script, describe_words
 
 
 def submit(

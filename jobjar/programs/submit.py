@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--warn", metavar="SIGNAL@TIME", help="send its process this signal so long before the time limit (USR1@60s)")
     add("--retries", metavar="N", help="run it again up to N times when it fails; or unlimited")
     add("--retry-delay", metavar="TIME", help="wait before the first retry (30s, 5m); doubled each time")
-    add("--retry-on", metavar="STATUS,…", help="only after these exit statuses (75,100-110; 128+N for signal N, 124 for a "
+    add("--retry-on", metavar="STATUSES", help="only after these exit statuses (75,100-110; 128+N for signal N, 124 for a "
         "time limit)")  # fmt: skip
-    add("--no-retry-on", metavar="STATUS,…", help="not after these exit statuses")
+    add("--no-retry-on", metavar="STATUSES", help="not after these exit statuses")
     add("--job-runtime", metavar="TIME", help="how long it is expected to run")
     add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
@@ -76,7 +76,7 @@ _ATTRIBUTES = (
 
 
 def _describe(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Submission:
-    from jobjar.stages.typed_job import describe_copy, describe_script, describe_words
+    from jobjar.typed_job import describe_copy, describe_script, describe_words
 
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not options.file and not words:
