@@ -94,12 +94,12 @@ def test_a_name_of_a_job_is_no_shell_text(rig: Rig, tmp_path: Path) -> None:
 
 REFUSE_A_PROCESS = """
 import errno, os
-from jobjar.described import lifecycle as course
+from jobjar.attempts import surroundings
 from jobjar.described import juggle
 from jobjar.programs import start_worker
 start = juggle.start_shell
 def start_other(text, *rest):
-    if text == course._RUN_PLAIN:
+    if text == surroundings._SHELL_TEXT:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return start(text, *rest)
 juggle.start_shell = start_other
