@@ -6,6 +6,7 @@ Which path an attempt writes to is journaled (`files`). A kill leaves the file w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -48,12 +49,14 @@ class Surroundings:
         # The paths of its own files by stream, and the entries about them.
         self.paths: dict[str, str] = {}
         self._notes: list[str] = []
+        self._made: list[str] = []
         self._copied: list[CopiedOutput] = []
         self._opened: list[int] = []
         try:
             self._open()
         except BaseException:
             self.close()
+            self.remove()
             raise
         about = job.uid, job.attempt, claimer.paths.name, claimer.worker_id
         self.entries: list[Entry] = [attempt_entry("files", *about, files=self.paths)] if self.paths else []
@@ -75,6 +78,8 @@ class Surroundings:
         path = fill_pattern(pattern, job.uid, name_of_job(job), job.category, job.attempt)
         descriptor, found = _refused_by_name(f"{stream} file", path, _make_file)
         self._keep(descriptor)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            self._made.append(found)
         self.paths[stream] = found
         if found != path:
             self._notes.append(f"{path} was there already and is left as it is; its {stream} went to {found}")
@@ -94,6 +99,12 @@ class Surroundings:
         for descriptor in self._opened:
             os.close(descriptor)
         self._copied, self._opened = [], []
+
+    def remove(self) -> None:
+        """Remove the files that were made for an attempt in which nothing was run."""
+        for path in self._made:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def in_shell(

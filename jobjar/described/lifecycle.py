@@ -185,7 +185,7 @@ class Lifecycle:
             if self._place is None:
                 raise
             end = run.end_of_refusal(explain_error(error))
-        run.leave(self._around)
+        run.leave(self._around, was_run=not end.retry_after_s)
         self._around = self.warn_at = self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:

@@ -80,15 +80,15 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         around = surround(claimer, job, environment)
         pid, pid_started = start_now(lambda: _start(job, place, environment, around))
     except CannotStart as error:
-        leave(around)
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
         return end_of_start(error, job)
     except StillBusy:
-        leave(around)
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
         return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
-        leave(around)
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
         return end_of_refusal(explain_no_process(error) if error.filename is None else explain_error(error))
     waiter = Waiter(pid)
@@ -138,10 +138,12 @@ def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes])
     return around
 
 
-def leave(around: Surroundings | None) -> None:
-    """Close an attempt's surroundings, if it has any."""
+def leave(around: Surroundings | None, was_run: bool = True) -> None:
+    """Close an attempt's surroundings, if it has any. If nothing was run in them, their files are removed."""
     if around is not None:
         around.close()
+        if not was_run:
+            around.remove()
 
 
 def clear_plain(

@@ -198,7 +198,9 @@ def test_what_a_job_asks_for_and_is_not_on_its_node_is_named(rig: Rig, here: Pat
     other = submit(rig, "--output", "gone", "true")
     gone.rmdir()
     gone_too = submit_script(rig, f"#JJ dir = {here}/never\ntrue\n", "-")
+    no_program = submit_script(rig, "#!/no/such/interpreter\n", "--output", "none.txt", "-")
     rig.run_until_idle()
+    assert show(rig, no_program)["exit_status"] == 127 and not (here / "none.txt").exists()
     shown = show(rig, directory)
     assert (shown["outcome"], shown["exit_status"], len(shown["attempts"])) == ("failed", 126, 2)
     assert f"its directory {gone} cannot be used on node " in messages(rig, directory)[-1]
@@ -237,6 +239,18 @@ def test_only_some_failures_are_tried_again(rig: Rig, here: Path) -> None:
     jobs = [submit(rig, *retries, *options, line) for line, options, _ in cases]
     rig.run_until_idle()
     assert [len(show(rig, job)["attempts"]) for job in jobs] == [attempts for _, _, attempts in cases]
+    rig.assert_clean()
+
+
+def test_a_described_job_is_held_marked_and_tried_again_as_it_was_given(rig: Rig, here: Path) -> None:
+    script = f"#!/bin/sh\n#JJ tag = x\n#JJ retries = 2\n#JJ retry_delay = 0\n#JJ run_command = echo >> '{here}/runs'; exit 3\n"
+    once = submit_script(rig, script, "--retry-on", "75", "-")
+    thrice = submit_script(rig, script, "--tag", "y", "-")
+    held = submit_script(rig, script + "#JJ hold = yes\n", "-")
+    rig.run_until_idle()
+    assert [len(show(rig, job)["attempts"]) for job in (once, thrice, held)] == [1, 3, 0]
+    assert show(rig, thrice)["tags"] == ["x", "y"] and show(rig, held)["state"] == "limbo"
+    assert (here / "runs").read_text() == "\n" * 4
     rig.assert_clean()
 
 
