@@ -31,7 +31,6 @@ _LETTERS = "jnct%"
 _NOT_HEARD = ("KILL", "STOP")
 # What a shell keeps about itself, which would be wrong in another one.
 _OF_A_SHELL = ("_", "PWD", "OLDPWD", "SHLVL")
-# These are the worker's to set.
 _OF_THE_WORKER = "JJ_"
 
 
@@ -204,8 +203,7 @@ GIVEN: dict[str, Callable[[Any], Fields]] = {
     "env": _as("env", _parse_environment),
     "env_all": _as("env_all", _parse_flag),
 }
-# These are keys of descriptions too. Alone they make no described job.
-SHARED = ("name", "job_runtime")
+SHARED = ("name", "job_runtime")  # keys of descriptions too; alone they make no described job
 # A described job says these in other words, or its stages leave no place for them.
 _NOT_DESCRIBED = {
     "dir": "it has a working directory of its own",
@@ -346,8 +344,12 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 250_000_000_000  # what is later has no date
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_path(value: Any) -> bool:
@@ -355,14 +357,19 @@ def _is_path(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("name", "retry_on", "no_retry_on"), _is_text),
+    **dict.fromkeys(("name", "command", "retry_on", "no_retry_on"), _is_text),
     **dict.fromkeys(("dir", "output", "error"), _is_path),
-    **dict.fromkeys(("warn_before_s", "begin_at"), _is_number),
-    "arguments": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    **dict.fromkeys(("warn_before_s", "begin_at", "job_runtime_s"), _is_time),
+    **dict.fromkeys(("arguments", "tags"), _are_texts),
     "env": lambda value: isinstance(value, dict) and all(map(_is_text, (*value, *value.values()))) and "" not in value,
     "warn_signal": is_signal,
     "hold": lambda value: isinstance(value, bool),
 }
+
+
+def fit_given(fields: Mapping[str, Any]) -> Fields:
+    """The fields that are what belongs there, for people who look at a job."""
+    return {name: value for name, value in fields.items() if name in _CHECKS and _CHECKS[name](value)}
 
 
 def read_given(fields: Mapping[str, Any], where: str) -> Given:

@@ -23,6 +23,7 @@ from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.job_file.given import fit_given
 from jobjar.journal.submitted import HELD_BY
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_batches import attempt_details
@@ -114,7 +115,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 
 def _describe_given(text: str | None) -> dict[str, Any]:
     """What a job was given (job_file/given.py), by the names that people read."""
-    given = json.loads(text) if text else {}
+    given = fit_given(json.loads(text)) if text else {}
     signal = given.get("warn_signal")
     return {
         "command": given.get("command"),

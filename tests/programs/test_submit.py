@@ -84,7 +84,7 @@ def test_a_job_runs_in_the_directory_where_it_was_typed_with_its_words_as_they_w
     quoted = submit(rig, *odd)
     line = submit(rig, "echo data/*; cd data && pwd")
     copy = submit(rig, "-f", "args.sh", "--name", "an arg".replace(" ", "_"), "two words", "*")
-    moved = submit(rig, "--dir", "other", "-f", "args.sh")
+    moved = submit(rig, "--dir", "other", "-f", "args.sh", "--", "--name")
     fresh = submit(rig, "--scratch", 'pwd; test "$PWD" = "$JJ_SCRATCH_DIR" && echo same')
     piped = submit_script(rig, 'echo "$1"; pwd\n', "-", "from a script")
     signalled = submit(rig, "sh", "-c", "kill -9 $$")
@@ -94,7 +94,7 @@ def test_a_job_runs_in_the_directory_where_it_was_typed_with_its_words_as_they_w
     assert output(rig, quoted) == "".join(f"<{word}>" for word in odd[2:])
     assert output(rig, line) == f"data/f1.dat\n{here}/data\n"
     assert output(rig, copy) == f"<two words>\n<*>\n{here}\nmade\n"
-    assert output(rig, moved) == f"{other}\nmade\n"
+    assert output(rig, moved) == f"<--name>\n{other}\nmade\n"
     assert output(rig, fresh).splitlines()[1] == "same" and str(here) not in output(rig, fresh)
     assert output(rig, piped) == f"from a script\n{here}\n"
     assert output(rig, dashes) == "--name\n"
@@ -496,6 +496,7 @@ def test_a_job_that_is_killed_with_its_worker_is_given_the_same_again(rig: Rig, 
 
 def test_an_entry_that_is_not_what_belongs_there_harms_nobody(rig: Rig, here: Path) -> None:
     wrong: list[Any] = [[], "x", {"dir": "relative"}, {"env": {"A": 1}}, {"arguments": "x"}, {"begin_at": "soon"}]
+    wrong += [{"tags": "x"}, {"warn_signal": "USR1", "warn_before_s": "x"}]
     good, *jobs = [str(id_in_name(rig.submit("true"))) for _ in range(len(wrong) + 1)]
     (journal,) = (rig.home / "ledger" / "journals").glob("*.jsonl")
     given = dict(zip(jobs, wrong, strict=True))
@@ -508,7 +509,7 @@ def test_an_entry_that_is_not_what_belongs_there_harms_nobody(rig: Rig, here: Pa
     rig.run_until_idle()
     assert show(rig, good)["outcome"] == "succeeded"
     # Without a `submitted` entry that makes sense, the file says what is to be run.
-    assert [show(rig, job)["state"] for job in jobs] == ["completed", "completed", *["limbo"] * 4]
+    assert [show(rig, job)["state"] for job in jobs] == ["completed", "completed", *["limbo"] * 6]
 
 
 def test_every_option_has_a_line_of_its_name() -> None:
