@@ -100,15 +100,18 @@ def main() -> None:
             {
                 "python": lambda: measure_command([sys.executable, "-c", "pass"]),
                 "submit_job": lambda: measure_command([home / "bin" / "submit_job", COMMAND]),
+                "submit": lambda: measure_command([home / "bin" / "jobjar", "submit", *COMMAND.split()]),
             },
         )
-    times = statistics.median(programs["submit_job"]) / statistics.median(programs["python"])
+    bare = statistics.median(programs["python"])
+    times, typed = (statistics.median(programs[name]) / bare for name in ("submit_job", "submit"))
     print()
     print_table(
         ("", "time", "times python -c pass", "wanted"),
         [
             ("python -c pass", spread(programs["python"], "ms"), "1", ""),
             ("submit_job", spread(programs["submit_job"], "ms"), shown(times), verdict(times, WANTED_SHELL, False)),
+            ("jobjar submit", spread(programs["submit"], "ms"), shown(typed), verdict(typed, WANTED_SHELL, False)),
         ],
     )
 

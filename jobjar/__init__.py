@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
+    from jobjar.library_submit import submit as submit
 
 _LIBRARY = (
     "Job",
@@ -95,7 +96,7 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-__all__ = ["JarError", "__version__", *_LIBRARY, *_LIBRARY_BATCHES]
+__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES]
 
 
 def __getattr__(name: str) -> Any:
@@ -107,6 +108,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_batches
 
         return getattr(library_batches, name)
+    if name == "submit":
+        from jobjar import library_submit
+
+        return library_submit.submit
     if name == "JarError":
         from jobjar.errors import JarError
 

@@ -96,7 +96,7 @@ def get_categories() -> list[str]:
 
 def submit_job(
     command: str | Sequence[str],
-    priority: int = 0,
+    priority: int | None = None,
     category: str | None = None,
     id: str | None = None,
     **attributes: Any,
@@ -105,14 +105,15 @@ def submit_job(
 
     `command` is a line for /bin/sh -f, or a list of words, which are joined by single spaces. Jobs with a higher `priority`
     are claimed first. A `category` that does not exist is made. `id` is a string that becomes part of the name.
-    Attributes: retries (a count), retry_delay and time_limit (seconds, or text such as '5m').
+    Attributes: retries (a count), retry_delay and time_limit (seconds, or text such as '5m'); dir (its directory, instead of a
+    fresh one), env (variables), and the others of `jobjar.submit`.
     Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed; nothing is submitted then.
     """
     return _submit(submit.describe_command(command, priority, category, id, attributes))
 
 
 def submit_job_file(
-    path: str, priority: int = 0, category: str | None = None, id: str | None = None, **attributes: Any
+    path: str, priority: int | None = None, category: str | None = None, id: str | None = None, **attributes: Any
 ) -> str:
     """Submit a copy of the executable file at `path`; returns the job's name. The rest is as in `submit_job`.
 
@@ -148,7 +149,7 @@ def _describe(job: str | Sequence[str] | dict[str, Any]) -> submit.Submission:
         return submit.describe_command(job)
     rest = dict(job)
     what = {name: rest.pop(name) for name in ("command", "path") if name in rest}
-    arguments = (rest.pop("priority", 0), rest.pop("category", None), rest.pop("id", None), rest)
+    arguments = (rest.pop("priority", None), rest.pop("category", None), rest.pop("id", None), rest)
     if set(what) == {"command"}:
         return submit.describe_command(what["command"], *arguments)
     if set(what) == {"path"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,21 +14,22 @@ from jobjar.layout import category_of_place, name_in_place, state_of_place
 # Of two entries that tell of a submission the earlier one stands, and what the submitter said before what was found.
 _SUBMIT = """
 INSERT INTO job (uid, name, state, place, category, priority, submitter, submitted_at,
-                 retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file)
+                 retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given)
 VALUES (:uid, :name, 'limbo', :place, :category, :priority, :submitter, :submitted_at,
-        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed, :found_number, :found_file)
+        :retries, :retry_delay_s, :time_limit_s, :kind, :batch, :seed, :found_number, :found_file, :given)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
     kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
-    found_file = excluded.found_file
+    found_file = excluded.found_file, given = excluded.given
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0 AND
         (excluded.found_number, coalesce(excluded.retries, -1), coalesce(excluded.retry_delay_s, -1),
          coalesce(excluded.time_limit_s, -1), coalesce(excluded.seed, -1), excluded.kind, coalesce(excluded.batch, -1),
-         coalesce(excluded.submitter, -1), coalesce(excluded.found_file, -1))
+         coalesce(excluded.submitter, -1), coalesce(excluded.found_file, -1), coalesce(excluded.given, -1))
         > (found_number, coalesce(retries, -1), coalesce(retry_delay_s, -1), coalesce(time_limit_s, -1),
-           coalesce(seed, -1), kind, coalesce(batch, -1), coalesce(submitter, -1), coalesce(found_file, -1)))))"""
+           coalesce(seed, -1), kind, coalesce(batch, -1), coalesce(submitter, -1), coalesce(found_file, -1),
+           coalesce(given, -1)))))"""
 
 # Most moves keep the name, and what is not set need not be written to its index again. `+:name`: a bare parameter in a
 # comparison makes SQLite (with STAT4) plan the statement again at each call.
@@ -113,6 +115,7 @@ def _fold_submitted(connection: Any, entry: Entry, found_number: int = 0) -> Non
             "kind": entry.get("kind", ""),
             "batch": entry.get("batch"),
             "seed": entry.get("seed"),
+            "given": json.dumps(entry["given"], separators=(",", ":"), sort_keys=True) if "given" in entry else None,
             "found_number": found_number,
             "found_file": entry.get("file") if found_number else None,
         },
@@ -276,6 +279,14 @@ def _fold_phase(connection: Any, entry: Entry) -> None:
     _keep_better(connection, "phase", {**_attempt_key(entry), "name": entry["phase"]}, values, order)
 
 
+def _fold_files(connection: Any, entry: Entry) -> None:
+    for stream, path in entry["files"].items():
+        connection.execute(
+            "INSERT OR IGNORE INTO attempt_file VALUES (?, ?, ?, ?, ?)",
+            (entry["job"], entry["attempt"], entry["worker_uid"], stream, path),
+        )
+
+
 def _fold_warned(connection: Any, entry: Entry) -> None:
     for number, text in enumerate(entry["warnings"], entry.get("first", 1)):
         # Of two texts the one that comes first in the alphabet.
@@ -307,6 +318,7 @@ _FOLDS: dict[str, Callable[[Any, Entry], None]] = {
     "stored": _fold_stored,
     "phase": _fold_phase,
     "warned": _fold_warned,
+    "files": _fold_files,
     "batch": _fold_batch,
     "throttle": _fold_throttle,
 }

@@ -16,6 +16,7 @@ SAYINGS: tuple[dict[str, Any], ...] = (
     {"retries": 3},
     {"retries": 1, "retry_delay_s": 2.0, "time_limit_s": 9.0},
     {"kind": "described", "batch": "wc", "seed": 17, "retries": 3},
+    {"given": {"dir": "/data", "tags": ["x"], "env": {"A": "1"}}},
 )
 WORKERS = {"rain.7": "wkr1", "rain.8": "wkr2", "sun.7": "wkr3"}
 
@@ -143,6 +144,7 @@ class History:
                 if self.draw(st.booleans()):  # and found to have ended by another
                     self.add("phase", **who, phase=phase, began_at=began_at, ended_at=self.tick(), message="cut short")
         if self.draw(st.booleans()):
+            self.add("files", **who, files={"output": "/data/out~2.txt", "error": "/data/err.txt"})
             self.add("warned", **who, warnings=["jug_monitor.vars, line 2: no =", "a link in output/"])
         if self.draw(st.booleans()):  # at its beginning
             self.add("warned", **who, first=-1000, warnings=["line 3 of its file: it does not count"])

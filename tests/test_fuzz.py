@@ -113,6 +113,8 @@ STATE = {
 }
 ENTRIES: list[dict[str, Any]] = [
     {**SUBMITTED, "file": "7.5.1000.1a2b3c4d"},
+    {**SUBMITTED, "job": "sound", "given": {"dir": "/data", "env": {"A": "1"}, "tags": ["x"], "begin_at": 5.0}},
+    {"entry": "files", "job": "j", "attempt": 1, "worker_uid": "u", "files": {"output": "/data/x", "error": "/data/y"}},
     CLAIM,
     {"entry": "ended", "job": "j", "attempt": 1, "worker": "w.1", "worker_uid": "u", "ended_at": 5.0, "outcome": "failed",
      "output_file": "x", "pid": 5, "wall_time_s": 0.5},

@@ -19,10 +19,10 @@ ROOMS = [
     *("jar", "roster", "control", "heartbeat", "processes"),
     *("fetching", "packages", "attempts", "publishing"),
     "stages",
-    *("described", "batches"),
+    *("typed_job", "described", "batches"),
     *("recovery", "nightly", "reports", "doctor", "self_contained", "create"),
     "worker",
-    *("library", "library_batches", ""),  # "" is jobjar itself
+    *("library", "library_batches", "library_submit", ""),  # "" is jobjar itself
     "programs",
 ]
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")

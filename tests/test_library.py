@@ -18,6 +18,7 @@ from tests.told import DescribedJob
 
 # What the guide and the project's pages promise by name.
 PROMISED = [
+    "submit",
     "submit_job",
     "submit_job_file",
     "submit_jobs",

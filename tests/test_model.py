@@ -27,7 +27,12 @@ NODE = st.sampled_from(NODES)
 CATEGORY = st.sampled_from(CATEGORIES)
 NUMBER = st.integers(0, 7)
 KILL = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 9))
-ATTRIBUTES = st.sampled_from(({}, {}, {"retries": "2"}, {"retries": "1", "retry_delay": "1h"}))
+ATTRIBUTES = st.sampled_from(
+    (
+        *({}, {}, {"retries": "2"}, {"retries": "1", "retry_delay": "1h"}),
+        *({"begin": "+1h", "tag": "x"}, {"hold": "yes", "env": "A=1"}),
+    )
+)
 OUTCOME = st.sampled_from(("succeeded", "succeeded", "failed", "failed", "interrupted", "killed"))
 PLACE = st.sampled_from(("limbo", "unclaimed", "unclaimed/LINUX", "completed"))
 OTHERS = ("fold", "reconcile", "recover", "take back", "claim", "move", "delete")

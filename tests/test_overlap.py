@@ -95,12 +95,12 @@ def test_a_name_of_a_job_is_no_shell_text(rig: Rig, tmp_path: Path) -> None:
 
 REFUSE_A_PROCESS = """
 import errno, os
-from jobjar.described import lifecycle as lifecycle
+from jobjar.attempts import surroundings
 from jobjar.described import overlap
 from jobjar.programs import start_worker
 start = overlap.start_shell
 def start_other(text, *rest):
-    if text == lifecycle._RUN_PLAIN:
+    if text == surroundings._SHELL_TEXT:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return start(text, *rest)
 overlap.start_shell = start_other

@@ -140,6 +140,18 @@ STAGES: dict[str, dict[str, Stage]] = {
         ),
         "#JJ retries = 2": Stage(name="patient", after=f"submit_job -f ./patient; {_WAIT_FOR_ALL}"),
         "submit_job /usr/local": Stage(after=_WAIT_FOR_ALL),
+        "cd /data/project": Stage(
+            before="mkdir -p /data/project/data; echo 1 > /data/project/data/f1.dat; touch /data/project/night.py\n"
+            "printf '#!/bin/sh\\ntest -r \"$1\"\\n' > /data/project/fit.sh; chmod +x /data/project/fit.sh",
+            after=f"{_WAIT_FOR_ALL}; test -s sums.txt && test -e logs/sums-*.txt; cd /tmp/source",
+            instead={
+                "jobjar submit --begin 22:00": (
+                    "jobjar submit --begin +1s --env LEVEL=3 - <<'END'",
+                    "nobody waits for the night",
+                ),
+                "python3 night.py": ("python3 night.py", "there is no mail here"),
+            },
+        ),
         "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),
         "cd $JJ_HOME/limbo": Stage(after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
         "jobname=": Stage(after=f"jobjar wait --timeout 200s '*-nightly.15'; {_WAIT_FOR_ALL}"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.attempts import candidates as module
+from jobjar.attempts import candidates as module, claim_undone
 from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar
 from jobjar.job_file.names import new_id
@@ -145,7 +145,7 @@ def test_a_job_that_cannot_be_held_goes_back(rig: Rig, monkeypatch: pytest.Monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
         return move_to_free_name(source, directory, name)
 
-    monkeypatch.setattr(claim, "move_to_free_name", refuse)
+    monkeypatch.setattr(claim_undone, "move_to_free_name", refuse)
     with pytest.raises(CannotUseJar, match="No space left"):
         claim_next(claimer)
     assert rig.names("unclaimed") == ["odd"] and rig.names("workers/a.1/jobs") == []

@@ -19,6 +19,7 @@ from jobjar.layout import WorkerPaths
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
+    from jobjar.job_file.given import Given
 
 # A job's `kind` is empty, or this: its file describes what a worker has to do (Jug's cycle).
 DESCRIBED = "described"
@@ -48,6 +49,8 @@ class Claimer:
         self.paths = paths
         self.categories = tuple(categories)
         self.refusals = Refusals()
+        # The disk's time at which it asked for its next job.
+        self.asked_at = 0.0
         # Whether a job that it claims now could not run at once, because its worker runs another.
         self.is_ahead = False
         # How many links from claimed/ wait in the worker's directory to be removed (claimed_links.py).
@@ -95,6 +98,8 @@ class ClaimedJob(NamedTuple):
     tokens: tuple[Token, ...] = ()
     # A described job's description, as its file had it when this attempt began.
     description: Description | None = None
+    # What it was given beside its attributes above.
+    given: Given | None = None
 
 
 def about_attempt(claimer: Claimer, job: ClaimedJob) -> About:

@@ -5,13 +5,20 @@ Reads the file; writes nothing: stages/claim.py journals what was found.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
 from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.oddities import find_oddities
 from jobjar.host import login_of
-from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header, read_lines
+from jobjar.job_file.attributes import (
+    HEADER_BYTES,
+    read_description,
+    read_header,
+    read_lines,
+    settle_attributes,
+)
 from jobjar.job_file.names import id_in_name, new_id
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_claiming import Candidate, uid_is_taken
@@ -21,6 +28,7 @@ from jobjar.shared_disk.files import read_file
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
+    from jobjar.job_file.given import Given
 
 
 def identify(
@@ -41,6 +49,12 @@ def identify(
     data = read_file(path, size=HEADER_BYTES)
     attributes = read_header(data, candidate.place)
     known = _known_attributes(candidate)
+    # The attributes of a submission override those in the file. For a hand-made job the file decides.
+    if uid == own_id and candidate.was_submitted:
+        attributes = {**attributes, **known, **_submitted_given(candidate)}
+    else:
+        attributes = {**known, **attributes}
+    attributes = settle_attributes(attributes, candidate.place, status)
     return (
         uid,
         {
@@ -48,15 +62,16 @@ def identify(
             "submitted_at": _submitted_at(candidate),
             "category": candidate.category,
             **({"file": mark_prefix(status)} if uid != own_id else {}),
-            # The attributes of a submission override those in the file. For a hand-made job the file decides.
-            **({**attributes, **known} if uid == own_id and candidate.was_submitted else {**known, **attributes}),
+            **attributes,
         },
         find_oddities(data),
         data,
     )
 
 
-def read_description_in(candidate: Candidate, data: bytes, found: Entry) -> tuple[Entry, Description | None, list[str]]:
+def read_description_in(
+    candidate: Candidate, data: bytes, found: Entry, status: os.stat_result
+) -> tuple[Entry, Description | None, list[str]]:
     """The attributes that a described job's file has now, its description, and its oddities. `data` is the file's beginning.
     So an edit by hand counts from the next attempt on. Raises BadAttribute."""
     said = {"kind": "", "batch": None, "seed": None, **read_header(data, candidate.place)}
@@ -65,8 +80,26 @@ def read_description_in(candidate: Candidate, data: bytes, found: Entry) -> tupl
     for name, key in (("retries", "retries"), ("retry_delay", "retry_delay_s"), ("time_limit", "time_limit_s")):
         if name not in names and (value := found.get(key, getattr(candidate, key))) is not None:
             said[key] = value
+    said = settle_attributes({**said, **_submitted_given(candidate)}, candidate.place, status)
     description = read_description(data, candidate.place) if said["kind"] == DESCRIBED else None
     return said, description, find_oddities(data)
+
+
+def given_of(candidate: Candidate, in_file: Entry) -> Given | None:
+    """What a job was given, by its file if that was read, or else by its submission; None for most jobs. Raises BadAttribute."""
+    fields = in_file.get("given")
+    if fields is None:
+        if candidate.given is None or in_file:
+            return None
+        fields = json.loads(candidate.given)
+    from jobjar.job_file.given import read_given
+
+    return read_given(fields, candidate.place)
+
+
+def _submitted_given(candidate: Candidate) -> Entry:
+    is_said = candidate.given is not None and candidate.was_submitted
+    return {"given": json.loads(candidate.given or "{}")} if is_said else {}
 
 
 def _known_attributes(candidate: Candidate) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob
+from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
@@ -12,6 +12,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.units import LONGEST_S
 
 LONGEST_RETRY_DELAY_S = 86400.0
+TIMED_OUT_STATUS = 124
 
 
 # The reasons of the moves that follow an attempt, as journals have them.
@@ -58,9 +59,25 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
     """Decide what follows from the end of an attempt, after `failures_before` failed ones. `now` is the disk's time."""
     if end.outcome in (INTERRUPTED, LOST):
         return Verdict.give_back(at=now + end.retry_after_s if end.retry_after_s else 0)
-    if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries:
+    if end.outcome in RETRIED_OUTCOMES and failures_before < job.retries and _may_be_retried(job, end):
         return Verdict.retry(at=retry_time(job.retry_delay_s, failures_before, now))
     return Verdict.complete()
+
+
+def _may_be_retried(job: ClaimedJob, end: AttemptEnd) -> bool:
+    """Whether a failure is one of those that its job wants to be tried again. As for a shell, a signal counts as 128 and its
+    number, and as for timeout(1), the end at a time limit as 124."""
+    given = job.given
+    if given is None or (given.retry_on is None and given.no_retry_on is None):
+        return True
+    from jobjar.job_file.given import has_status
+
+    status = TIMED_OUT_STATUS if end.outcome == TIMED_OUT else end.exit_status
+    if status is None:
+        status = 128 + (end.signal or 0)
+    if given.retry_on is not None and not has_status(given.retry_on, status):
+        return False
+    return given.no_retry_on is None or not has_status(given.no_retry_on, status)
 
 
 def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:

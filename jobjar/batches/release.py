@@ -16,7 +16,7 @@ from typing import NamedTuple
 from jobjar.attempts.attempt import DESCRIBED
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
-from jobjar.job_file.attributes import HEADER_BYTES, read_header
+from jobjar.job_file.attributes import HEADER_BYTES, read_header, settle_attributes
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry
@@ -124,7 +124,7 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         pass_over(job.path, error.strerror)
         return None
     try:
-        attributes = read_header(data, job.path)
+        attributes = settle_attributes(read_header(data, job.path), job.path, status)
     except BadAttribute:
         attributes = {
             "kind": DESCRIBED

@@ -27,7 +27,9 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.stays import journal_late
+from jobjar.attempts.surroundings import Surroundings, in_shell
 from jobjar.attempts.verdict import Verdict
+from jobjar.attempts.warning import warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.described.poll import has_polling, poll, save_polled
 from jobjar.described.run_command import run_command
@@ -47,7 +49,7 @@ from jobjar.described.store import Refused, count_refusals, delay_after, keep_pu
 from jobjar.job_file.description import storage_category
 from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
-from jobjar.processes.session import NOT_RUNNABLE_STATUS, Ended, end_rest, is_open_for_writing
+from jobjar.processes.session import NOT_RUNNABLE_STATUS, CannotStart, Ended, end_rest, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.outputs import (
     OUTPUT,
@@ -66,17 +68,7 @@ from jobjar.publishing.outputs import (
 from jobjar.shared_disk.files import is_gone, look, rename
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.trees import remove_tree
-from jobjar.stages.run import (
-    FILE_IS_BUSY,
-    REFUSED_PAUSE_S,
-    clear_plain,
-    end_of_process,
-    end_of_refusal,
-    explain_cause,
-)
-
-# Runs the plain job $2 in the directory $1.
-_RUN_PLAIN = 'cd -- "$1" || exit 126\nexec "$2"\n'
+from jobjar.stages import run
 
 
 class Ends(Protocol):
@@ -112,6 +104,9 @@ class Lifecycle:
         self._places = services.places
         self._layout = services.claimer.jar.layout
         self._place: Workplace | None = None
+        # A plain job's surroundings, and when it gets a signal before its time limit.
+        self._around: Surroundings | None = None
+        self.warn_at: float | None = None
         self._is_start_journaled = False
         self._deadline: float | None = None
         self._has_underway = False
@@ -137,7 +132,7 @@ class Lifecycle:
         """The descriptor of the file that the job's commands write to."""
         place = self._place if self.attempt is None else self.attempt.place
         assert place is not None
-        return place.job_output
+        return place.job_output if self._around is None or self._around.output < 0 else self._around.output
 
     @property
     def has_entries(self) -> bool:
@@ -176,23 +171,28 @@ class Lifecycle:
             yield Turn(RUN)
             place = self._place = self._places.make(job)
             environment = self._places.environment(job, place.directory)
+            self._around = run.surround(self._services.claimer, job, environment)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             self.monitor.schedule_look()
-            ended: Ended = yield Command(_RUN_PLAIN, (place.directory, job.path), environment)
-            end = end_of_process(ended, None, job, time.monotonic() - started)
+            self.warn_at = warning_time(job, started)
+            ended: Ended = yield Command(*in_shell(job, place.directory, environment, self._around))
+            end = run.end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
-                end = end_of_refusal(FILE_IS_BUSY)
+                end = run.end_of_refusal(run.FILE_IS_BUSY)
         except Cut as cut:
-            end = end_of_process(cut.ended, cut.cause, job, time.monotonic() - started)
+            end = run.end_of_process(cut.ended, cut.cause, job, time.monotonic() - started)
+        except CannotStart as refusal:
+            end = run.end_of_start(refusal, job)
         except OSError as error:
             if self._place is None:
                 raise
-            end = end_of_refusal(explain_error(error))
-        self._deadline = self.monitor.next_look = None
+            end = run.end_of_refusal(explain_error(error))
+        run.leave(self._around, was_run=not end.retry_after_s)
+        self._around = self.warn_at = self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:
-            end = clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
+            end = run.clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
             self._place = None
         self._complete(end, self._decide(end), job)
 
@@ -240,7 +240,7 @@ class Lifecycle:
                 raise
             message = f"{attempt.phase or 'the disk'}: {explain_error(error)}"
             attempt.end(message=message)
-            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=REFUSED_PAUSE_S)
+            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=run.REFUSED_PAUSE_S)
         yield from self._conclude(attempt, end)
 
     def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
@@ -248,7 +248,7 @@ class Lifecycle:
         return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
 
     def _end_cut(self, attempt: Attempt, cut: Cut) -> AttemptEnd:
-        message = cut.message or self.cut_message or explain_cause(cut.cause, self.job) or cut.cause
+        message = cut.message or self.cut_message or run.explain_cause(cut.cause, self.job) or cut.cause
         if cut.cause == TIMED_OUT and attempt.phase in (STAGE_IN, STAGE_OUT):
             message = f"{attempt.phase}: {message}"
         attempt.end(message=message)

@@ -21,6 +21,7 @@ from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
 from jobjar.attempts.own_file import hold_file, let_file_go
+from jobjar.attempts.warning import send_warning
 from jobjar.described.lifecycle import Lifecycle, Services
 from jobjar.described.slots import Process, Slots, Task
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
@@ -299,7 +300,7 @@ class Overlap:
             due = min(due, task.give_up_at)
             deadline, next_look = task.lifecycle.deadline, task.lifecycle.monitor.next_look
             if deadline is not None and task.cause is None:
-                due = min(due, deadline)
+                due = min(due, deadline if task.lifecycle.warn_at is None else task.lifecycle.warn_at)
             if next_look is not None:
                 due = min(due, next_look)
         return due
@@ -314,6 +315,10 @@ class Overlap:
                     self._journal_state(task)
             if task.has_news and now >= task.since + _SHORT_S:
                 self._journal_state(task)
+            if lifecycle.warn_at is not None and now >= lifecycle.warn_at and task.process is not None:
+                lifecycle.warn_at = None
+                if task.process.ended is None:
+                    send_warning(task.job, task.process.pid)
             if deadline is not None and now >= deadline and task.cause is None:
                 self._cut(task, TIMED_OUT)
             elif now >= task.give_up_at and task.cause is not None:

@@ -1,11 +1,12 @@
-"""A job's attributes, set by `#JJ name = value` lines (header.py), options of submit_job and keyword arguments.
+"""A job's attributes, set by `#JJ name = value` lines (header.py), options of programs and keyword arguments.
 
 Lines with keys of description.py make it a described job. Of these keys, only the ones that journals hold are parsed to
-attributes here.
+attributes here. What else a job may be given is in given.py, and is one attribute here, `given`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -47,12 +48,18 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Raises BadAttribute, with `where`, for an unknown name or a bad value.
     """
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
             continue
         if name not in ATTRIBUTES:
-            raise BadAttribute(where=where, reason=f"there is no attribute {name!r}", known=", ".join(ATTRIBUTES))
+            from jobjar.job_file.given import GIVEN, merge_given, parse_given
+
+            if name not in GIVEN:
+                raise BadAttribute(where=where, reason=f"there is no attribute {name!r}", known=", ".join(ATTRIBUTES))
+            fields = parse_given(name, value, where, (*ATTRIBUTES, *GIVEN))
+            parsed["given"] = merge_given(parsed.get("given", {}), fields)
+            continue
         key, parse = ATTRIBUTES[name]
         try:
             parsed[key] = parse(value)
@@ -83,18 +90,29 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     """
     parsed: dict[str, Any] = {}
     keys: dict[str, str] = {}
+    shared: list[tuple[str, str, str]] = []
     for here, name, value in read_lines(data, where):
         if name in ATTRIBUTES:
             parsed.update(parse_attributes({name: value}, here))
             continue
-        from jobjar.job_file.description import KEYS
+        from jobjar.job_file.given import GIVEN, SHARED
 
-        if name not in KEYS:
-            known = ", ".join((*ATTRIBUTES, *KEYS))
-            raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
-        keys[name] = here
-        parsed["kind"] = "described"
-    if keys:
+        if name in SHARED:
+            shared.append((here, name, value))
+        elif name in GIVEN:
+            _add_given(parsed, here, name, value)
+        else:
+            from jobjar.job_file.description import KEYS
+
+            if name not in KEYS:
+                known = ", ".join((*ATTRIBUTES, *GIVEN, *KEYS))
+                raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
+            keys[name] = here
+            parsed["kind"] = "described"
+    if not keys:
+        for line in shared:
+            _add_given(parsed, *line)
+    else:
         from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, journaled_fields, says_what_to_run
 
         description = read_description(data, where)
@@ -106,6 +124,31 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     return parsed
 
 
+def _add_given(parsed: dict[str, Any], where: str, name: str, value: str) -> None:
+    from jobjar.job_file.given import merge_given
+
+    parsed["given"] = merge_given(parsed.get("given", {}), parse_attributes({name: value}, where)["given"])
+
+
+def merge_attributes(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Join attributes by the names that journals use; what comes later wins."""
+    merged = {**first, **then}
+    if "given" in first and "given" in then:
+        from jobjar.job_file.given import merge_given
+
+        merged["given"] = merge_given(first["given"], then["given"])
+    return merged
+
+
+def settle_attributes(attributes: dict[str, Any], where: str, status: os.stat_result) -> dict[str, Any]:
+    """Settle what the file of a job says that was put into a jar by hand. Raises BadAttribute."""
+    if "given" not in attributes:
+        return attributes
+    from jobjar.job_file.given import Submitter, settle
+
+    return settle(attributes, where, Submitter(None, None, status.st_mtime))
+
+
 def read_description(data: bytes, where: str) -> Description:
     """Read the description of a described job from the `#JJ` lines of its file, which begins with `data`. Raises BadAttribute
     with the line's number."""
@@ -113,7 +156,7 @@ def read_description(data: bytes, where: str) -> Description:
 
     pairs: list[tuple[str, str]] = []
     for here, name, value in read_lines(data, where):
-        if name in ATTRIBUTES:
+        if name in ATTRIBUTES or _is_only_given(name):
             continue
         try:
             describe([(name, value)])
@@ -122,3 +165,9 @@ def read_description(data: bytes, where: str) -> Description:
             raise BadAttribute(where=here, reason=reason, known=", ".join((*ATTRIBUTES, *KEYS))) from error
         pairs.append((name, value))
     return describe(pairs)
+
+
+def _is_only_given(name: str) -> bool:
+    from jobjar.job_file.given import GIVEN, SHARED
+
+    return name in GIVEN and name not in SHARED

@@ -162,6 +162,11 @@ def warned_late_entry(about: About, text: str) -> Entry:
     return _of_attempt("warned", about, warnings=[text], first=number)
 
 
+def files_entry(about: About, files: Mapping[str, str]) -> Entry:
+    """The files that a job named for an attempt's `output` and `error`, by these words: the paths that it writes to."""
+    return _of_attempt("files", about, files=files)
+
+
 def worker_began_entry(identity: Mapping[str, Any], worker_uid: str) -> Entry:
     """A worker's start, with what its worker.json says of it; the worker's id has its own field there."""
     return {**identity, "entry": "worker", "worker_uid": worker_uid, "worker_id": None}

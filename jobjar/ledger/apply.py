@@ -19,7 +19,7 @@ from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, 
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.driver import Connection
-from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows
+from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
 from jobjar.shared_disk.contents import is_time
 
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -28,15 +28,15 @@ _STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "re
 
 _JOB_COLUMNS = (
     "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
-    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file"
+    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given"
 )
-_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 21)})"
 # Most jobs have defaults in the other columns. Each column that is named costs a fold some tenths of a microsecond.
 _ADD_PLAIN_JOB = (
     "INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, submitter, "
     f"submitted_at) VALUES ({', '.join('?' * 10)})"
 )
-_DEFAULTS = (0, None, None, None, None, "", None, None, 0, None)
+_DEFAULTS = (0, None, None, None, None, "", None, None, 0, None, None)
 
 # What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
 # are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
@@ -50,16 +50,17 @@ _FOUND_ORDER = (
     "batch",
     "submitter",
     "found_file",
+    "given",
 )
 _SUBMIT = f"""
 INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
-    name, state, place, category, priority, found_number, found_file)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13, ?14)
+    name, state, place, category, priority, found_number, found_file, given)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13, ?14, ?15)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
     kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
-    found_file = excluded.found_file
+    found_file = excluded.found_file, given = excluded.given
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
@@ -335,6 +336,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
         priority_in_name(name),
         found_number,
         said.get("file") if found_number else None,
+        None if "given" not in said else given_text(said["given"]),
     )
 
 

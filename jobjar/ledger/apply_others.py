@@ -61,6 +61,10 @@ _WARNING = """
 INSERT INTO warning (job_uid, attempt, worker_uid, number, text) VALUES (:uid, :attempt, :worker_uid, :number, :text)
 ON CONFLICT DO UPDATE SET text = min(text, excluded.text)"""
 
+_FILE = """
+INSERT INTO attempt_file (job_uid, attempt, worker_uid, stream, path) VALUES (:uid, :attempt, :worker_uid, :stream, :path)
+ON CONFLICT DO UPDATE SET path = min(path, excluded.path)"""
+
 # If several entries are about a batch, the latest stands.
 _BATCH_ORDER = (
     "changed_at",
@@ -185,6 +189,12 @@ def _warning_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def _file_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    uid, attempt, worker_uid = attempt_key(entry)
+    row = {"uid": uid, "attempt": attempt, "worker_uid": worker_uid}
+    return [(_FILE, {**row, "stream": stream, "path": path}) for stream, path in entry["files"].items()]
+
+
 def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
@@ -218,6 +228,7 @@ OTHER_KINDS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
     "stored": _stored_rows,
     "phase": _phase_rows,
     "warned": _warning_rows,
+    "files": _file_rows,
     "batch": _batch_rows,
     "throttle": _throttle_rows,
 }

@@ -34,6 +34,8 @@ class Candidate(NamedTuple):
     batch: str | None = None
     seed: int | None = None
     found_number: int | None = 0
+    # What else it was given, as JSON (job_file/given.py).
+    given: str | None = None
 
     @property
     def was_submitted(self) -> bool:
@@ -48,7 +50,7 @@ IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
 _CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""

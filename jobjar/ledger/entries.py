@@ -8,6 +8,7 @@ what it is given; writes nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -96,6 +97,16 @@ def check_rows(rows: Sequence[Sequence[Any]], checks: Sequence[_Check | None]) -
                 raise ValueError("none of ours")
 
 
+def given_text(fields: Any) -> str:
+    """The text that ledgers keep of what a job was given. Raises ValueError, TypeError or RecursionError if it is not that."""
+    if type(fields) is not dict:
+        raise TypeError("given is no object")
+    text = json.dumps(fields, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    if not is_text(text):
+        raise ValueError("given is too long")
+    return text
+
+
 def _is_path(value: Any) -> bool:
     return is_text(value) and are_paths((value,))
 
@@ -105,7 +116,7 @@ _COLUMN_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
     **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),
     **dict.fromkeys(("told_at", "began_at", "changed_at", "restarted_until"), is_time),
-    **dict.fromkeys(("value", "text", "description"), is_text),
+    **dict.fromkeys(("value", "text", "description", "stream", "path"), is_text),
     **dict.fromkeys(("started_at", "ended_at", "submitted_at"), or_none(is_time)),
     **dict.fromkeys(("process_started", "exit_status"), or_none(is_number)),
     **dict.fromkeys(("storage_size", "jobs"), or_none(is_count)),

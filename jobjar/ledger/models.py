@@ -38,6 +38,7 @@ class Job(NumberedTable):
     seed = peewee.IntegerField(null=True)
     found_number = peewee.IntegerField(null=True, default=0)
     found_file = peewee.TextField(null=True)
+    given = peewee.TextField(null=True)
 
 
 class JobReport(Job):

@@ -48,8 +48,8 @@ _SUBMITTED_AT = (
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
-    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END, kind, batch, seed "
-    "FROM job "
+    f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END, kind, batch, seed, "
+    "given FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
     "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",
@@ -64,6 +64,8 @@ _DUMPS = {
     "ORDER BY job_uid, attempt, worker_uid, name, ordinal",
     "stored_file": "SELECT job_uid, attempt, worker_uid, source_name, storage_name, storage_hfn, storage_url, "
     "storage_size, storage_md5 FROM stored_file ORDER BY job_uid, attempt, worker_uid, source_name",
+    "attempt_file": "SELECT job_uid, attempt, worker_uid, stream, path FROM attempt_file "
+    "ORDER BY job_uid, attempt, worker_uid, stream",
     "worker": "SELECT uid, name, node, pid, boot_id, process_started, user, categories, version, started_at, ended_at, "
     "end_reason FROM worker ORDER BY uid",
     "phase": "SELECT job_uid, attempt, worker_uid, name, began_at, ended_at, exit_status, message FROM phase "

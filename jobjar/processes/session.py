@@ -87,16 +87,23 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_session(path: str, directory: int, output: int, environment: Mapping[bytes, bytes]) -> int:
+def start_session(
+    path: str,
+    directory: int,
+    output: int,
+    environment: Mapping[bytes, bytes],
+    arguments: Sequence[str] = (),
+    error_output: int = -1,
+) -> int:
     """Start an executable file in a new session. Returns its process id.
 
-    `directory` and `output` are descriptors: of its working directory, and of the file for its standard output and error.
-    Its standard input is empty. Raises CannotStart, StillBusy, OSError.
+    `directory` and `output` are descriptors: of its working directory, and of the file for its standard output and error;
+    `error_output` of another one for its standard error. Its standard input is empty. Raises CannotStart, StillBusy, OSError.
     """
     files: Sequence[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output, 2),
+        (os.POSIX_SPAWN_DUP2, output if error_output < 0 else error_output, 2),
     ]
     try:
         before = os.getcwd()
@@ -107,10 +114,10 @@ def start_session(path: str, directory: int, output: int, environment: Mapping[b
     own_umask = None if umask is None else os.umask(umask)
     os.chdir(directory)
     try:
-        return _spawn(path, [path], files, environment)
+        return _spawn(path, [path, *arguments], files, environment)
     except OSError as error:
         if error.errno == errno.ENOEXEC:
-            return _spawn_by_shell(path, files, environment)
+            return _spawn_by_shell(path, arguments, files, environment)
         if error.errno == errno.ENOENT:
             raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {_explain_missing(path)}") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
@@ -202,12 +209,14 @@ def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mappi
             time.sleep(0.02)
 
 
-def _spawn_by_shell(path: str, files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
+def _spawn_by_shell(
+    path: str, arguments: Sequence[str], files: Sequence[Any], environment: Mapping[bytes, bytes]
+) -> int:
     """Run a text file without a `#!` line by /bin/sh, as execvp(3) does. Raises CannotStart for a binary file."""
     with open(path, "rb") as file:
         if b"\0" in file.read(512):
             raise CannotStart(NOT_RUNNABLE_STATUS, "cannot be run: not a program of this kind of machine")
-    return _spawn("/bin/sh", ["/bin/sh", path], files, environment)
+    return _spawn("/bin/sh", ["/bin/sh", path, *arguments], files, environment)
 
 
 def start_awaited(start: Callable[[], int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,8 @@ from jobjar.programs.utf8 import begin
 VERBS: dict[str, str] = {
     "init": "make a jar",
     "config": "print every setting, its value and where it comes from",
-    "submit_job": "submit a job",
+    "submit": "submit a job as it is typed, in the directory where it is typed",
+    "submit_job": "submit a job: words joined by spaces, in a fresh directory",
     "submit_batch": "submit batches of described jobs",
     "batch_edit": "change a batch",
     "abort_batch": "cancel what waits of a batch and kill what runs",
@@ -35,6 +37,10 @@ VERBS: dict[str, str] = {
     "rebuild": "make the ledger anew",
     "doctor": "look at this node, and at a pair of nodes, for what endangers jobs",
 }
+
+
+# These close what they opened. A cleanup of the interpreter would take a noticeable part of their time.
+_OVER_AT_ONCE = ("submit", "submit_job")
 
 
 def usage() -> str:
@@ -62,4 +68,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> 
         print(f"jobjar: there is no verb {words[0]!r}; `jobjar help` lists them", file=sys.stderr)
         return 2
     module = importlib.import_module(f"jobjar.programs.{verb}")
-    return int(module.main(words[1:], program_path, program=f"jobjar {verb}"))
+    status = int(module.main(words[1:], program_path, program=f"jobjar {verb}"))
+    if argv is None and verb in _OVER_AT_ONCE:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # as the program of this name does (`run_and_exit_at_once` in command.py)
+    return status

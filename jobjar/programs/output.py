@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             say_source(program, describe_source(jar))
         sys.stdout.flush()
         if path is not None:
-            with open(open_output(path), "rb") as file:
+            with open(open_output(jar, path), "rb") as file:
                 while chunk := file.read(1 << 20):
                     view = memoryview(chunk)
                     while view:

@@ -15,6 +15,7 @@ from jobjar.text import printable
 # Details of attempts that get tables of their own. Attempts of plain jobs have only the warnings.
 _DETAILS = ("phases", "variables", "history", "warnings", "stored_files")
 _LONGEST_VALUE = 30
+_MOST_VARIABLES = 20
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
@@ -52,8 +53,8 @@ def format_description(description: dict[str, Any]) -> str:
     for name, value in description.items():
         if name in ("attempts", "moves") or value is None:
             continue
-        shown = _date(value) if name in ("submitted_at", "not_before") else value
-        shown = "; ".join(value) if name == "waits_because" else shown
+        shown = _date(value) if name in ("submitted_at", "not_before", "begin_at") else value
+        shown = "; ".join(value) if name == "waits_because" else _format_words(name, shown)
         lines.append((name.replace("_", " "), str(shown)))
     sections = [format_table(lines, (), "plain")]
     for attempt in description["attempts"]:
@@ -68,6 +69,19 @@ def format_description(description: dict[str, Any]) -> str:
     if moves:
         sections.append("Moves\n" + format_table(moves, ("when", "why", "from", "to", "by"), "simple"))
     return "\n\n".join(sections)
+
+
+def _format_words(name: str, value: Any) -> Any:
+    """Words and variables of a job as they would be typed. A long list of variables is cut: JSON has all of it."""
+    if name not in ("arguments", "tags", "environment"):
+        return value
+    import shlex
+
+    if name != "environment":
+        return shlex.join(value)
+    words = [shlex.quote(f"{variable}={text}") for variable, text in value.items()]
+    more = len(words) - _MOST_VARIABLES
+    return " ".join(words[:_MOST_VARIABLES]) + (f" … and {more} more (--format json)" if more > 0 else "")
 
 
 def _format_move(move: dict[str, Any]) -> tuple[str, ...]:

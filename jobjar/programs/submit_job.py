@@ -17,9 +17,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "of an executable file. Prints the job's name.",
     )
     parser.usage = f"{program} [OPTION…] COMMAND [WORD…]\n       {program} [OPTION…] -f FILE"
-    parser.add_argument(
-        "-p", "--priority", metavar="N", default="0", help="an integer; higher is claimed first (default 0)"
-    )
+    parser.add_argument("-p", "--priority", metavar="N", help="an integer; higher is claimed first (default 0)")
     parser.add_argument("-c", "--category", metavar="CATEGORY", help="the category, made where missing (default: none)")
     parser.add_argument("-i", "--id", metavar="IDENTIFIER", help="a string to find the job by, put into its name")
     parser.add_argument("-f", "--file", metavar="FILE", help="submit a copy of this executable file")
@@ -37,7 +35,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if bool(options.file) == bool(words):
             parser.error("give either a COMMAND or -f FILE")
         attributes = {name: getattr(options, name) for name in ATTRIBUTES}
-        priority = parse_priority(options.priority)
+        priority = None if options.priority is None else parse_priority(options.priority)
         if options.file:
             submission = describe_file(options.file, priority, options.category, options.id, attributes)
         else:

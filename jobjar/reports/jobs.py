@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import time
@@ -23,10 +24,13 @@ from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.job_file.given import fit_given
+from jobjar.journal.submitted import HELD_BY
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import (
     attempt_details,
+    files_of_attempt,
     find_jobs,
     list_attempts,
     list_moves,
@@ -45,7 +49,7 @@ from jobjar.reports.returned import explain_return
 from jobjar.roster import ASIDE, explain_turn, explain_unasked, find_archived_worker, read_worker, running_workers
 from jobjar.shared_disk.contents import LATEST, is_name
 from jobjar.shared_disk.files import is_job_file, look, read_file
-from jobjar.shared_disk.regular import UnfitFile, open_below
+from jobjar.shared_disk.regular import UnfitFile, open_below, open_regular
 from jobjar.text import as_text
 from jobjar.units import name_retries
 
@@ -98,6 +102,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
         "waits_because": explain_waiting(jar, job) or _explain_turn(jar, job) or None,
+        **_describe_given(job.given),
         "attempts": attempts,
         "moves": [
             {
@@ -113,12 +118,33 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
     }
 
 
+def _describe_given(text: str | None) -> dict[str, Any]:
+    """What a job was given (job_file/given.py), by the names that people read."""
+    given = fit_given(json.loads(text)) if text else {}
+    signal = given.get("warn_signal")
+    return {
+        "command": given.get("command"),
+        "directory": given.get("dir"),
+        "arguments": given.get("arguments"),
+        "environment": given.get("env"),
+        "output": given.get("output"),
+        "error": given.get("error"),
+        "tags": given.get("tags"),
+        "begin_at": given.get("begin_at"),
+        "warn": f"{signal}@{given.get('warn_before_s', 0):g}s" if signal else None,
+        "retry_on": given.get("retry_on"),
+        "no_retry_on": given.get("no_retry_on"),
+        "job_runtime_s": given.get("job_runtime_s"),
+    }
+
+
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     """Why a job does not run now: it is in limbo, stranded or staged behind another; it has no run bit; its batch is aborted or
     throttled; it is not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went
     back."""
     if job.state == "limbo":
-        what = "its file there is to be corrected, and moved to" if job.held_reason else "move it to"
+        is_faulty = job.held_reason and not job.held_reason.startswith(HELD_BY)
+        what = "its file there is to be corrected, and moved to" if is_faulty else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
         return _explain_stranded(jar, job) or _explain_ahead(jar, job)
@@ -143,7 +169,9 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
         lines.append(f"its batch is throttled until {_format_time(until)}")
     if (job.not_before or 0.0) > time.time():
-        lines.append(f"it is not to be tried again before {_format_time(job.not_before or 0.0)}")
+        is_first = job.not_before == _describe_given(job.given)["begin_at"]
+        what = "begin" if is_first else "be tried again"
+        lines.append(f"it is not to {what} before {_format_time(job.not_before or 0.0)}")
     with contextlib.suppress(OSError):  # the other reasons still help
         lines += explain_limits(jar.layout, job.category, batch)
         unasked = explain_unasked(
@@ -155,7 +183,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
     if went_back is not None:
         # What the job waits for comes first. But a bare "not before" time needs its cause right after it.
-        is_due_told = bool(lines) and lines[0].startswith("it is not to be tried again before ")
+        is_due_told = bool(lines) and lines[0].startswith("it is not to ")
         lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
     return lines
 
@@ -214,11 +242,16 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
     if started_at is not None and ended_at is not None and ended_at < started_at:
         # Two clocks disagree: take the begin plus the measured duration as the end.
         described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
-    return {**described, **attempt_details(jar.ledger, attempt)._asdict()}
+    files = files_of_attempt(jar.ledger, attempt.job_uid, attempt.number, attempt.worker_uid)
+    return {**described, "error_path": files.get("error"), **attempt_details(jar.ledger, attempt)._asdict()}
 
 
 def output_path(jar: Jar, attempt: Attempt) -> str | None:
-    """The path of an attempt's output, even if its worker's directory was set aside or archived; None if it wrote nothing."""
+    """The path of an attempt's output, even if its worker's directory was set aside or archived; None if it wrote nothing. A job
+    may have named a file of its own."""
+    own = files_of_attempt(jar.ledger, attempt.job_uid, attempt.number, attempt.worker_uid).get("output")
+    if own is not None:
+        return own
     if attempt.ended_at is None:
         path = f"{jar.layout.worker(attempt.worker).output}/{name_of_job(jar.ledger, attempt.job_uid)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
@@ -233,9 +266,18 @@ def output_path(jar: Jar, attempt: Attempt) -> str | None:
     return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
 
 
-def open_output(path: str) -> int:
-    """Open an output file that `find_output` named. Links that a job or anybody else put in its place are not followed.
-    Raises NoOutput, OSError."""
+def open_output(jar: Jar, path: str) -> int:
+    """Open an output file that `find_output` named. Below the jar no link is followed that a job or anybody else put in its
+    place. Raises NoOutput, OSError."""
+    if not path.startswith((f"{jar.layout.workers}/", f"{jar.layout.archive}/")):
+        try:
+            return open_regular(path)
+        except UnfitFile as error:
+            raise NoOutput(
+                job=path, reason="the job's output went there, and it is no file that can be read"
+            ) from error
+        except OSError as error:
+            raise NoOutput(job=path, reason=f"{error.strerror}; the job's output went there") from error
     output, name = os.path.split(path)
     worker, directory = os.path.split(output)
     try:

@@ -18,7 +18,8 @@ from jobjar.access.refusals import explain_file
 from jobjar.attempts.ahead import may_be_taken_ahead
 from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.candidates import propose, renew
-from jobjar.attempts.claimed_file import found_when_held, identify, read_description_in
+from jobjar.attempts.claim_undone import NotYet, arrival, hold, next_move, put_off, refuse_early
+from jobjar.attempts.claimed_file import given_of, identify, read_description_in
 from jobjar.attempts.claimed_links import link_in_claimed
 from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.attempts.limits import Token
@@ -35,12 +36,10 @@ from jobjar.attempts.passed_over import (
 from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
 from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
-from jobjar.job_file.names import carried_id, id_in_name, new_id, oddity_in_name
-from jobjar.journal.entries import About, MoreOfMove, moved_entry, warned_at_claim_entry
-from jobjar.journal.read import Entry
+from jobjar.job_file.names import carried_id, id_in_name, oddity_in_name
+from jobjar.journal.entries import About, MoreOfMove, warned_at_claim_entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
-from jobjar.ledger.by_hand import arrival_entry
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
@@ -77,6 +76,7 @@ def claim_next(claimer: Claimer, now: float, warn: Callable[[str], None]) -> Cla
     # A file's time may show a move that this ledger does not know. Only another home can have made it; its journal explains it.
     # The same can happen for a moment after a rotation: the processes of this home do not all append to one journal then.
     claimer.has_more = False
+    claimer.asked_at = now
     gone, until = 0, time.monotonic() + _TURN_S
     looks_first, may_be_stale = claimer.jar.ledger_home.has_other_homes or claimer.jar.journal.changed_lately(), True
     for tries in range(_TRIES):
@@ -242,7 +242,10 @@ def _claim(
             return _record_claim(claimer, connection, candidate, name, path, status, warn)
         except (BadAttribute, SecondFile) as error:
             warn(f"{candidate.place} is held in limbo: {error}")
-            _hold(claimer, candidate, path, str(error))
+            hold(claimer, candidate, path, str(error))
+            return None
+        except NotYet as not_yet:
+            put_off(claimer, candidate, path, not_yet)
             return None
     except Refused:
         raise
@@ -310,13 +313,16 @@ def _record_claim(
     if in_file.get("kind", candidate.kind) == DESCRIBED:
         if beginning is None:
             beginning = read_file(path, size=HEADER_BYTES)
-        in_file, description, oddities = read_description_in(candidate, beginning, in_file)
-    entries, candidate = _arrival(candidate, uid, found is not None)
+        in_file, description, oddities = read_description_in(candidate, beginning, in_file, status)
+    given = given_of(candidate, in_file)
+    if given is not None:
+        refuse_early(given, candidate, uid, found, max(claimer.asked_at, disk_time(status)))
+    entries, candidate = arrival(candidate, uid, found is not None)
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     more: MoreOfMove = {"attempt": attempts + 1}
     if found is not None:
         more["found"] = found
-    entry = _moved_entry(claimer, candidate, uid, place, status, "claimed", more)
+    entry = next_move(claimer, candidate, uid, place, status, "claimed", more)
     entries.append(entry)
     attempt = attempts + 1
     if oddities:
@@ -346,6 +352,7 @@ def _record_claim(
         inode=status.st_ino if not claimer.jar.ledger_home.has_other_homes else 0,
         pipes_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
+        given=given,
     )
 
 
@@ -354,41 +361,3 @@ def _first_given(*values: Any) -> Any:
         if value is not None:
             return value
     return None
-
-
-def _moved_entry(
-    claimer: Claimer,
-    candidate: Candidate,
-    uid: str,
-    place: str,
-    status: os.stat_result,
-    reason: str,
-    more: MoreOfMove,
-) -> Entry:
-    number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
-    said: MoreOfMove = {"worker_uid": claimer.worker_id, **more}
-    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, **said)
-
-
-def _arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
-    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with that move counted.
-    `is_read`: no entry about its submission is known."""
-    if not is_read or candidate.move_number > 0 or candidate.was_submitted:
-        return [], candidate
-    return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
-
-
-def _hold(claimer: Claimer, candidate: Candidate, path: str, reason: str) -> None:
-    """Move a job that must not run into limbo, and journal the reason, which the report shows."""
-    name = move_to_free_name(path, claimer.jar.layout.limbo, candidate.name)
-    path = f"{claimer.jar.layout.limbo}/{name}"
-    status = read_status(path)
-    uid = candidate.uid or new_id()
-    entries, candidate = _arrival(candidate, uid, True)
-    more: MoreOfMove = {
-        "held_reason": reason,
-        "category": candidate.category,
-        "found": found_when_held(candidate, status),
-    }
-    entry = _moved_entry(claimer, candidate, uid, f"limbo/{name}", status, "held", more)
-    claimer.jar.journal.append([*entries, entry])

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.attempt import (
@@ -26,6 +27,7 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.own_file import hold_file
+from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import started_entry, stored_entry, warned_entry
@@ -45,6 +47,9 @@ from jobjar.processes.session import (
 )
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
+
+if TYPE_CHECKING:
+    from jobjar.attempts.surroundings import Surroundings
 
 # How long a job waits for its next claim after it could not be started: its file was busy, or the system or the disk refused.
 REFUSED_PAUSE_S = 5.0
@@ -70,18 +75,23 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     started = time.monotonic()
     monitor = Monitor(claimer, job)
     leftovers = False
+    around: Surroundings | None = None
     try:
         environment = places.environment(job, place.directory)
-        pid, pid_started = start_now(lambda: start_session(job.path, place.scratch, place.job_output, environment))
+        around = surround(claimer, job, environment)
+        pid, pid_started = start_now(lambda: _start(job, place, environment, around))
     except CannotStart as error:
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
-        return end_of_process(Ended(error.status, None, 0.0, 0.0, 0), None, job, 0.0)._replace(message=str(error))
+        return end_of_start(error, job)
     except StillBusy:
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
         return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
+        leave(around, was_run=False)
         places.clear(place, reusable=True)
-        return end_of_refusal(explain_no_process(error))
+        return end_of_refusal(explain_no_process(error) if error.filename is None else explain_error(error))
     waiter = Waiter(pid)
     try:
         watch.between_pieces()
@@ -104,8 +114,37 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
+    leave(around)
     end = end_of_process(ended, cause, job, wall_time_s, pid, pid_started)
     return clear_plain(places, place, job, end, monitor, reusable=not leftovers)
+
+
+def _start(job: ClaimedJob, place: Workplace, environment: dict[bytes, bytes], around: Surroundings | None) -> int:
+    if around is None:
+        return start_session(job.path, place.scratch, place.job_output, environment)
+    directory = place.scratch if around.directory < 0 else around.directory
+    output = place.job_output if around.output < 0 else around.output
+    return start_session(job.path, directory, output, around.environment, around.arguments, around.error)
+
+
+def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes]) -> Surroundings | None:
+    """Make the surroundings that a job asked for; None for most jobs. The entries about them are journaled with the next ones, of
+    its start or end. Raises CannotStart, OSError."""
+    if job.given is None:
+        return None
+    from jobjar.attempts.surroundings import Surroundings  # few jobs need it and what it imports
+
+    around = Surroundings(claimer, job, environment)
+    claimer.jar.journal.append_later(around.entries)
+    return around
+
+
+def leave(around: Surroundings | None, was_run: bool = True) -> None:
+    """Close an attempt's surroundings, if it has any. If nothing was run in them, their files are removed."""
+    if around is not None:
+        around.close()
+        if not was_run:
+            around.remove()
 
 
 def clear_plain(
@@ -171,6 +210,11 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
     return None
 
 
+def end_of_start(error: CannotStart, job: ClaimedJob) -> AttemptEnd:
+    """The end of an attempt whose job cannot be run, whatever is tried again."""
+    return end_of_process(Ended(error.status, None, 0.0, 0.0, 0), None, job, 0.0)._replace(message=str(error))
+
+
 def end_of_refusal(message: str) -> AttemptEnd:
     """The end of an attempt that could not be started now, through no fault of the job. The job goes back for a while."""
     return AttemptEnd(INTERRUPTED, message=message, retry_after_s=REFUSED_PAUSE_S)
@@ -191,14 +235,18 @@ def _wait_for_end(
 ) -> tuple[str | None, Ended]:
     """Wait for the job's main process. Returns why it was ended early (or None), and how it ended."""
     deadline = started + job.time_limit_s if job.time_limit_s else None
+    warn_at = warning_time(job, started) if job.given is not None else None
     while True:
         timeout_s = watch.interval_s
         if deadline is not None:
-            timeout_s = min(timeout_s, deadline - time.monotonic())
+            timeout_s = min(timeout_s, (deadline if warn_at is None else warn_at) - time.monotonic())
         ended = waiter.wait(timeout_s, watch.descriptors())
         if ended is not None:
             return None, ended
         cause = watch.reason(job)
+        if warn_at is not None and time.monotonic() >= warn_at:
+            send_warning(job, waiter.pid)
+            warn_at = None
         if cause is None and deadline is not None and time.monotonic() >= deadline:
             cause = TIMED_OUT
         if cause is not None:

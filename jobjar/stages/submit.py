@@ -3,6 +3,7 @@
 The steps: write the file to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. A kill
 before the rename leaves a file in limbo, which the status report names. Without its run bit it is a half copy, which
 recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger.
+A job that is to be held stays in limbo: one append with `submitted` and its move is the commit, and nothing is renamed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import itertools
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,12 +22,12 @@ from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.host import login
 from jobjar.jar import Jar, check_path_is_safe
-from jobjar.job_file.attributes import parse_attributes, read_header
+from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
-from jobjar.journal.submitted import first_move_entry
+from jobjar.journal.submitted import first_move_entry, held_entry
 from jobjar.layout import unclaimed_place
 from jobjar.shared_disk.creating import create_anew
 from jobjar.shared_disk.file_mark import mark_prefix, sum_beginning
@@ -41,18 +43,23 @@ _COPY_BYTES = 1 << 20
 
 class Submission(NamedTuple):
     """A job to submit. Exactly one of these is not None: `command` (a shell line), `path` (an executable file to copy),
-    `script` (the text of the job's file)."""
+    `script` (the text of the job's file). Without priority (None), category ('') and identifier (None) its file may say them.
+    `says_all`: each attribute is in the file."""
 
     command: str | None
     path: str | None
-    priority: int
+    priority: int | None
     category: str
     identifier: str | None
     attributes: Mapping[str, Any]
     script: bytes | None = None
+    says_all: bool = False
+    title: str | None = None
 
     @property
     def what(self) -> str:
+        if self.title is not None:
+            return self.title
         if self.script is not None:
             return f"the job {self.identifier}"
         return self.path if self.path is not None else f"the command {self.command!r}"
@@ -68,7 +75,7 @@ class _Limbo(NamedTuple):
 
 def describe_command(
     command: str | Sequence[str],
-    priority: int = 0,
+    priority: int | None = None,
     category: str | None = None,
     identifier: str | None = None,
     attributes: Mapping[str, Any] | None = None,
@@ -88,7 +95,7 @@ def describe_command(
 
 def describe_file(
     path: str,
-    priority: int = 0,
+    priority: int | None = None,
     category: str | None = None,
     identifier: str | None = None,
     attributes: Mapping[str, Any] | None = None,
@@ -145,9 +152,11 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
             pending.append(_write_to_limbo(jar, submission, jar.layout.limbo))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
+        held = [held_entry(entry) for entry in entries if _is_held(entry)]
         # Attributes that are not in the file have to outlive this node as the file does.
-        durable = any(job.submission.attributes for job in pending)
-        _or_fail(pending[0].submission, lambda: jar.journal.append(entries, durable))
+        durable = any(job.submission.attributes and not job.submission.says_all for job in pending)
+        # COMMIT: from here the jobs that are to be held are submitted.
+        _or_fail(pending[0].submission, lambda: jar.journal.append([*entries, *held], durable or bool(held)))
     except JarError:
         for job in pending:
             with contextlib.suppress(OSError):
@@ -160,20 +169,28 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     moved = []
     for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
         try:
-            moved.append(_move_to_unclaimed(jar, job, entry))
+            if not _is_held(entry):
+                moved.append(_move_to_unclaimed(jar, job, entry))
             names.append(job.name)
         except OSError as error:
             # Jobs that were not moved are not submitted. Remove their files.
-            for left in pending[number:]:
+            for left, its_entry in zip(pending[number:], entries[number:], strict=True):
                 with contextlib.suppress(OSError):
-                    os.unlink(left.path)
+                    if not _is_held(its_entry):
+                        os.unlink(left.path)
             with contextlib.suppress(OSError):
                 jar.journal.append(moved)
             raise SubmitFailed(path=job.submission.what, reason=explain_at(error, job.path)) from error
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are submitted; if this fails, a scan finds them
+    if held:
+        sync_directory(jar.layout.limbo)
     for category in {job.submission.category for job in pending}:
         sync_directory(jar.layout.category_directory(category))
+
+
+def _is_held(submitted: Entry) -> bool:
+    return "given" in submitted and bool(submitted["given"].get("hold"))
 
 
 def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
@@ -225,7 +242,7 @@ def _name_place(path: str, reason: str) -> str:
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
-    name = make_name(submission.priority, submission.identifier)
+    name = make_name(submission.priority or 0, submission.identifier)
     path = f"{directory}/{name}"
     try:
         descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)
@@ -234,9 +251,46 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
         raise SubmitFailed(
             path=submission.what, reason=_name_place(directory, reason) if error.filename in (None, path) else reason
         ) from error
-    return _Limbo(
-        name, path, descriptor, submission._replace(attributes={**header, **submission.attributes}), beginning
-    )
+    job = _Limbo(name, path, descriptor, submission, beginning)
+    if "given" not in header and "given" not in submission.attributes:
+        return job._replace(submission=submission._replace(attributes={**header, **submission.attributes}))
+    try:
+        return _settle(jar, job, merge_attributes(header, submission.attributes))
+    except (JarError, OSError) as error:
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            os.close(descriptor)
+            os.unlink(path)
+        if isinstance(error, OSError):
+            raise SubmitFailed(path=submission.what, reason=_name_place(directory, explain_at(error, path))) from error
+        raise
+
+
+def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
+    """Settle what a job was given. Name, priority and category count if the submission has none. Raises BadAttribute and its
+    like, OSError."""
+    from jobjar.job_file.given import Submitter, settle
+
+    submission = job.submission
+    try:
+        here: str | None = os.getcwd()
+    except OSError:
+        here = None  # it was removed
+    attributes = settle(attributes, submission.what, Submitter(here, os.environ, time.time()))
+    given = attributes.get("given", {})
+    identifier = given.get("name") if submission.identifier is None else submission.identifier
+    priority = given.pop("priority", None) if submission.priority is None else submission.priority
+    category = submission.category or given.get("category", "")
+    given.pop("priority", None), given.pop("category", None)
+    if identifier is not None:
+        given["name"] = identifier
+    said = submission._replace(priority=priority, category=category, identifier=identifier, attributes=attributes)
+    if (identifier, priority, category) != (submission.identifier, submission.priority, submission.category):
+        _make_category(jar, category)
+        name = make_name(priority or 0, identifier)
+        path = f"{os.path.dirname(job.path)}/{name}"
+        patiently(lambda: os.rename(job.path, path), path)  # nobody knows it by the other name yet
+        return job._replace(name=name, path=path, submission=said)
+    return job._replace(submission=said)
 
 
 def _write_file(jar: Jar, submission: Submission, path: str) -> tuple[int, Mapping[str, Any], str]:

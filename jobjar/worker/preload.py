@@ -39,7 +39,7 @@ _MODULES = (
         "resource",
     ),
     *(() if sys.platform == "linux" else ("psutil",)),
-    *("gzip", "bz2", "lzma", "zipfile", "sqlite3", "queue", "traceback", "tempfile", "textwrap"),
+    *("gzip", "bz2", "lzma", "zipfile", "sqlite3", "queue", "datetime", "traceback", "tempfile", "textwrap"),
     *("encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),
 )
 

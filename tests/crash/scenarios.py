@@ -36,6 +36,7 @@ from jobjar.reports.check import check_jar
 from jobjar.shared_disk import moves
 from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
+from jobjar.typed_job import describe_words
 from jobjar.worker.daemon import run_in_foreground
 from jobjar.worker.directory import make_worker_directory
 from jobjar.worker.loop import IDLE, RAN, Worker
@@ -54,6 +55,11 @@ def make_jar() -> None:
 def submit_command(command: str, **options: Any) -> list[str]:
     """Submit one command; returns its name in a list."""
     return [_with_jar(lambda jar: submit(jar, describe_command(command, **options)))]
+
+
+def submit_typed(line: str, **attributes: Any) -> list[str]:
+    """Submit a line as `jobjar submit` does; returns its name in a list."""
+    return [_with_jar(lambda jar: submit(jar, describe_words([line], attributes=attributes)))]
 
 
 def submit_file(path: str, **options: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,42 @@ def test_a_submission_of_three_jobs_at_once_may_be_killed_at_every_write(
 ) -> None:
     killed = kill_everywhere(nursery, template, tmp_path, one_job_before, "submit_commands", 1, commands=three_commands)
     assert killed > 25
+
+
+def test_a_killed_submission_for_later_leaves_a_job_that_begins_then_or_none(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    def begins_in_time(case: Case) -> None:
+        begun = (case.directory / "begun").read_text().split() if (case.directory / "begun").exists() else []
+        assert all(float(moment) >= begin_at for moment in begun)
+
+    begin_at = time.time() + 3  # over for the last cases, which then show no more than that the job is not lost
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, one_job_before, "submit_typed", 3),
+        then=begins_in_time,
+        line=lambda case: case.command(f"date +%s.%N >> {case.directory}/begun"),
+        begin=begin_at,
+        env={"A": "1"},
+        tag=["x"],
+    )
+    assert killed > 5
+
+
+def test_a_killed_submission_that_is_to_be_held_leaves_a_held_job_or_none(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    def is_held_or_unknown(case: Case) -> None:
+        seen = case.do("look").result
+        entries = [entry for entry in seen["entries"] if entry["entry"] == "moved" and "held_reason" in entry]
+        waiting = [place for place in seen["places"] if place.startswith("limbo/")]
+        assert [place for place in seen["places"] if place.startswith("unclaimed/")] == []
+        assert {entry["to"] for entry in entries} <= set(waiting)
+        assert all(entry["held_reason"].startswith("held by ") for entry in entries)
+
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, one_job_before, "submit_typed", 3),
+        then=is_held_or_unknown,
+        line=Case.command,
+        hold=True,
+    )
+    assert killed > 4

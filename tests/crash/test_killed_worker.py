@@ -30,7 +30,8 @@ def a_dropped_job(case: Case) -> None:
 
 def a_job_to_hold(case: Case) -> None:
     case.drop("odd", "#JJ no_such_attribute = 1")
-    case.held.append("odd")
+    case.drop("later", "#JJ hold = yes\n#JJ tag = x")
+    case.held += ["odd", "later"]
 
 
 def all_kinds(case: Case) -> None:

@@ -1,0 +1,106 @@
+"""Undo the claim of a job that is not to run now: hold it in limbo, or put it back into unclaimed until it may begin.
+
+The job was renamed to its worker, and no entry says so yet. Moves it on and journals that as one move from the place where it
+waited. A kill before the rename leaves a job that a dead worker holds and no entry mentions, which recovery returns. After it, a
+scan finds the job where it is; the next claimer reads its file and does the same again.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobjar.attempts.attempt import Claimer
+from jobjar.attempts.claimed_file import found_when_held
+from jobjar.job_file.given import Given
+from jobjar.job_file.names import new_id
+from jobjar.journal.entries import MoreOfMove, moved_entry
+from jobjar.journal.read import Entry
+from jobjar.journal.submitted import HELD_BY
+from jobjar.ledger.ask_claiming import Candidate
+from jobjar.ledger.by_hand import arrival_entry
+from jobjar.shared_disk.files import disk_time, read_status
+from jobjar.shared_disk.moves import move_to_free_name
+
+
+class NotYet(Exception):
+    """A job that was just claimed is not to run now, by what it was given. `found`: what its file says, if that was read."""
+
+    def __init__(self, given: Given, is_to_hold: bool, uid: str, found: Entry | None) -> None:
+        super().__init__(uid)
+        self.given = given
+        self.is_to_hold = is_to_hold
+        self.uid = uid
+        self.found = found
+
+
+def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | None, now: float) -> None:
+    """Raise NotYet if a job may not begin yet, or if a person put it there to be held. `now` is the disk's time.
+
+    A job is held once: one that was moved before has been released since."""
+    is_to_hold = given.hold and candidate.move_number == 0 and not candidate.was_submitted
+    if given.begin_at > now or is_to_hold:
+        raise NotYet(given, is_to_hold, uid, found)
+
+
+def arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
+    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with that move counted.
+    `is_read`: no entry about its submission is known."""
+    if not is_read or candidate.move_number > 0 or candidate.was_submitted:
+        return [], candidate
+    return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
+
+
+def next_move(
+    claimer: Claimer,
+    candidate: Candidate,
+    uid: str,
+    place: str,
+    status: os.stat_result,
+    reason: str,
+    more: MoreOfMove,
+) -> Entry:
+    """The `moved` entry of a candidate's file that a claimer has moved to `place`."""
+    number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
+    said: MoreOfMove = {"worker_uid": claimer.worker_id, **more}
+    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, **said)
+
+
+def put_off(claimer: Claimer, candidate: Candidate, path: str, not_yet: NotYet) -> None:
+    """Do what NotYet says with the job at `path`: hold it, or let it wait. Raises OSError."""
+    found = not_yet.found
+    if not_yet.is_to_hold:
+        by = (found or {}).get("submitter") or candidate.submitter
+        hold(claimer, candidate, path, f"{HELD_BY}{by}", not_yet)
+        return
+    place = os.path.dirname(candidate.place)
+    _move_on(claimer, candidate, path, place, "delayed", not_yet.uid, found, {"not_before": not_yet.given.begin_at})
+
+
+def hold(claimer: Claimer, candidate: Candidate, path: str, reason: str, not_yet: NotYet | None = None) -> None:
+    """Move a job that must not run into limbo, and journal the reason, which the report shows. Raises OSError."""
+    uid = not_yet.uid if not_yet is not None else candidate.uid or new_id()
+    found = None if not_yet is None else not_yet.found
+    _move_on(claimer, candidate, path, "limbo", "held", uid, found, {"held_reason": reason})
+
+
+def _move_on(
+    claimer: Claimer,
+    candidate: Candidate,
+    path: str,
+    directory: str,
+    reason: str,
+    uid: str,
+    found: Entry | None,
+    more: MoreOfMove,
+) -> None:
+    above = claimer.jar.layout.path(directory)
+    name = move_to_free_name(path, above, candidate.name)
+    claimer.taken_paths.discard(path)
+    status = read_status(f"{above}/{name}")
+    is_read = found is not None or reason == "held"
+    entries, candidate = arrival(candidate, uid, is_read)
+    said: MoreOfMove = {**more, "category": candidate.category}
+    if is_read:
+        said["found"] = found_when_held(candidate, status) if found is None else found
+    entry = next_move(claimer, candidate, uid, f"{directory}/{name}", status, reason, said)
+    claimer.jar.journal.append([*entries, entry])
