@@ -34,7 +34,15 @@ IDENTITY = {
     "started_at": 9.5,
     "heartbeat_time_s": 5.0,
 }
-ATTRIBUTES = {"retries": 1, "retry_delay_s": 2.0, "time_limit_s": 3.0, "kind": "described", "batch": "b", "seed": 4}
+ATTRIBUTES = {
+    "retries": 1,
+    "retry_delay_s": 2.0,
+    "time_limit_s": 3.0,
+    "kind": "described",
+    "batch": "b",
+    "seed": 4,
+    "given": {},
+}
 MORE_OF_MOVE: Any = {
     "worker_uid": "w1",
     "attempt": 2,
@@ -72,6 +80,7 @@ MADE: list[Entry] = [
     entries.warned_entry(ABOUT, ["w"]),
     entries.warned_at_claim_entry(ABOUT, ["w"]),
     entries.warned_late_entry(ABOUT, "w"),
+    entries.files_entry(ABOUT, {"output": "/o", "error": "/e"}),
     entries.worker_began_entry(IDENTITY, "w1"),
     entries.worker_ended_entry("rain.7", "w1", "rain", 7, 2.5, "stopped"),
     entries.batch_entry(
@@ -89,7 +98,7 @@ MADE: list[Entry] = [
 ]
 # The fields of each of these, in the order in which they are written: a reader may be a person, and bytes of journals compare.
 ORDER = [
-    "entry job name category submitter submitted_at file retries retry_delay_s time_limit_s kind batch seed",
+    "entry job name category submitter submitted_at file retries retry_delay_s time_limit_s kind batch seed given",
     "entry job number from to moved_at reason by worker_uid attempt category not_before held_reason "
     "priority after found",
     "entry job attempt worker worker_uid pid pid_started",
@@ -102,6 +111,7 @@ ORDER = [
     "entry job attempt worker worker_uid warnings",
     "entry job attempt worker worker_uid first warnings",
     "entry job attempt worker worker_uid warnings first",
+    "entry job attempt worker worker_uid files",
     "worker worker_id node pid boot_id process_started pid_namespace user categories version started_at "
     "heartbeat_time_s entry worker_uid",
     "entry worker worker_uid node pid ended_at end_reason",
@@ -109,7 +119,10 @@ ORDER = [
     "entry batch told_at until failures",
 ]
 # What the table says in code besides fields: values, and the fields of a field.
-NO_FIELDS = {"moved": {"hand", "submitter", "submitted_at", "attributes"}}
+NO_FIELDS = {
+    "moved": {"hand", "submitter", "submitted_at", "attributes", "begin"},
+    "files": {"output", "error"},
+}
 OF_ATTEMPT = {"job", "attempt", "worker", "worker_uid"}
 
 
