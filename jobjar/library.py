@@ -264,8 +264,9 @@ def job(name: str) -> Job:
 
     Raises UnknownJob, AmbiguousJob.
     """
-    from jobjar.reports.jobs import describe_job, find_job
+    from jobjar.reports.jobs import describe_job
     from jobjar.reports.refresh import refresh_ledger
+    from jobjar.selecting.named import find_job
 
     jar = current_jar()
     refresh_ledger(jar)

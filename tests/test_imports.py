@@ -20,7 +20,7 @@ ROOMS = [
     *("fetching", "packages", "attempts", "publishing"),
     "stages",
     *("described", "batches"),
-    *("recovery", "nightly", "reports", "doctor", "self_contained", "create"),
+    *("recovery", "nightly", "selecting", "reports", "doctor", "self_contained", "create"),
     "worker",
     *("library", "library_batches", ""),  # "" is jobjar itself
     "programs",

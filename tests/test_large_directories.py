@@ -14,10 +14,10 @@ from jobjar.ledger import compared, looks
 from jobjar.ledger.counts import count_minutes, count_new_jobs, find_wrong_counts, forget_minutes
 from jobjar.ledger.reconcile_file import scan_category
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
-from jobjar.reports.jobs import find_job
 from jobjar.reports.other_files import find_other_files
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.status import format_status, gather_status
+from jobjar.selecting.named import find_job
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"

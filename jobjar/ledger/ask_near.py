@@ -39,6 +39,17 @@ def newest_jobs(connection: Any, limit: int) -> list[Named]:
     return [Named(*row) for row in connection.execute(query, (_NEWEST, limit))]
 
 
+def newest_names(connection: Any) -> list[tuple[str | None, str, str | None]]:
+    """Id, name and submitter of the jobs that came last into the ledger, the newest first: for what was spelled wrongly."""
+    return list(connection.execute("SELECT uid, name, submitter FROM job ORDER BY id DESC LIMIT ?", (_NEWEST // 10,)))
+
+
+def submitters_of_jobs(connection: Any) -> set[str]:
+    """The submitters of the jobs that came last into the ledger."""
+    query = "SELECT DISTINCT submitter FROM (SELECT submitter FROM job ORDER BY id DESC LIMIT ?) WHERE submitter IS NOT NULL"
+    return {submitter for (submitter,) in connection.execute(query, (_NEWEST,))}
+
+
 def categories_of_jobs(connection: Any) -> set[str]:
     """The categories that any job has or had."""
     return {category for (category,) in connection.execute("SELECT DISTINCT category FROM job_count_report")}
