@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
+    from jobjar.library_looking import list_jobs as list_jobs
 
 _LIBRARY = (
     "Job",
@@ -95,7 +96,8 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-__all__ = ["JarError", "__version__", *_LIBRARY, *_LIBRARY_BATCHES]
+_LIBRARY_LOOKING = ("list_jobs",)
+__all__ = ["JarError", "__version__", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 
 def __getattr__(name: str) -> Any:
@@ -107,6 +109,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_batches
 
         return getattr(library_batches, name)
+    if name in _LIBRARY_LOOKING:
+        from jobjar import library_looking
+
+        return getattr(library_looking, name)
     if name == "JarError":
         from jobjar.errors import JarError
 

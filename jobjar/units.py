@@ -57,6 +57,14 @@ def parse_moment(text: str, now: float | None = None) -> float:
     )
 
 
+def format_moment(moment: float) -> str:
+    """Format a time (UTC epoch seconds) for people: local, to the second; '' if no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
 def format_seconds(seconds: float) -> str:
     """Format a duration for people: `0.4 s`, `42 s`, `3 m 20 s`, `5 h 12 m`, `3 d 4 h`."""
     if seconds < 10:

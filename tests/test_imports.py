@@ -22,7 +22,7 @@ ROOMS = [
     *("described", "batches"),
     *("recovery", "nightly", "selecting", "reports", "doctor", "self_contained", "create"),
     "worker",
-    *("library", "library_batches", ""),  # "" is jobjar itself
+    *("library", "library_batches", "library_looking", ""),  # "" is jobjar itself
     "programs",
 ]
 # Where SQL is spoken outside of ledger/: to become less, never more.

@@ -46,6 +46,7 @@ PROMISED = [
     "unclaimed_jobs",
     "claimed_jobs",
     "completed_jobs",
+    "list_jobs",
     "job",
     "batch_status",
     "list_outputs",

@@ -36,7 +36,13 @@ _OPEN_COLUMNS = (
     "job.moved_at, job.not_before, job.held_reason, job.kind, job.batch"
 )
 _END_COLUMNS = "final.outcome, final.exit_status, final.signal, final.started_at, final.ended_at, final.worker"
-_NO_END = ", NULL" * 6
+# Of a job that runs, the attempt says when that began.
+_BEGAN = (
+    "CASE job.state WHEN 'claimed' THEN "
+    "(SELECT max(started_at) FROM attempt WHERE job_uid = job.uid AND ended_at IS NULL) END"
+)
+_ANY_COLUMNS = _END_COLUMNS.replace("final.started_at", f"coalesce(final.started_at, {_BEGAN})")
+_NO_END = f"NULL, NULL, NULL, {_BEGAN}, NULL, NULL"
 _IS_LATEST = (
     "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = final.job_uid AND later.is_final = 1 "
     "AND (later.number, later.ended_at, later.worker_uid) > (final.number, final.ended_at, final.worker_uid))"
@@ -72,7 +78,8 @@ class Filters(NamedTuple):
 
 class SelectedJob(NamedTuple):
     """A job as the ledger has it. `id` is the ledger's row, `uid` the job's id (None: hand-made and not claimed yet). Times are
-    UTC epoch seconds. `moved_at` is when it came to its place. The last six are of the attempt that ended it."""
+    UTC epoch seconds. `moved_at` is when it came to its place. The last six are of the attempt that ended it; `started_at`
+    is also of one that runs it."""
 
     id: int
     uid: str | None
@@ -119,7 +126,8 @@ def jobs_of_rows(connection: Any, rows: Sequence[int], filters: Filters) -> list
         condition += f" AND job.state IN ({_marks(states)})"
         values += states
     query = (
-        f"SELECT {_OPEN_COLUMNS}, {_END_COLUMNS} FROM job LEFT JOIN attempt AS final ON job.state = 'completed' "
+        f"SELECT {_OPEN_COLUMNS}, {_ANY_COLUMNS} FROM job "
+        "LEFT JOIN attempt AS final ON job.state = 'completed' "
         f"AND final.job_uid = job.uid AND final.is_final = 1 AND {_IS_LATEST} WHERE job.id IN ({{}}) AND {condition}"
     )
     found: dict[int, SelectedJob] = {}
@@ -146,7 +154,7 @@ def selection_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, 
                 else "job.moved_at DESC"
             )
             yield (
-                f"SELECT {_OPEN_COLUMNS}{_NO_END} FROM job WHERE job.state = '{state}' AND {condition} ORDER BY {order}",
+                f"SELECT {_OPEN_COLUMNS}, {_NO_END} FROM job WHERE job.state = '{state}' AND {condition} ORDER BY {order}",
                 values,
             )
 
@@ -168,7 +176,7 @@ def _ended_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, lis
     # Whoever asks for them by name gets every one, also those of which an entry was lost.
     condition += "" if filters.outcomes else f" AND {_BY_HAND}"
     yield (
-        f"SELECT {_OPEN_COLUMNS}{_NO_END} FROM job WHERE job.state = 'completed' AND NOT EXISTS (SELECT 1 FROM attempt "
+        f"SELECT {_OPEN_COLUMNS}, {_NO_END} FROM job WHERE job.state = 'completed' AND NOT EXISTS (SELECT 1 FROM attempt "
         f"WHERE attempt.job_uid = job.uid AND attempt.is_final = 1) AND {condition} ORDER BY job.moved_at DESC",
         values,
     )
@@ -232,6 +240,18 @@ def _conditions(connection: Any, filters: Filters, end_columns: str) -> tuple[st
 
 def _learn_identifiers(connection: Any) -> None:
     connection.create_function("job_identifier", 2, identifier_in_name, deterministic=True)
+
+
+def count_in_states(connection: Any, states: Sequence[str], categories: Sequence[str]) -> int | None:
+    """How many jobs are in these states (keys of STATES; none: all but removed) and categories (none: all), by the counts that
+    the ledger keeps. None for held jobs, which are not counted apart."""
+    if HELD in states and "limbo" not in states:
+        return None
+    wanted = [STATES[word] for word in states] or _USUAL
+    query = f"SELECT coalesce(sum(jobs), 0) FROM job_count_report WHERE state IN ({_marks(wanted)})"
+    if categories:
+        query += f" AND category IN ({_marks(categories)})"
+    return int(connection.execute(query, (*wanted, *categories)).fetchone()[0])
 
 
 def rows_named(connection: Any, pattern: str) -> list[int]:

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "system_status": "print what the jar is doing",
     "batch_status": "print how far batches are",
     "workload_limit": "set how many jobs of a category may run at once",
+    "list": "list jobs: running, held, waiting, ended",
     "show": "print all that is known of a job",
     "output": "print a job's output",
     "list_outputs": "print where output files are stored",

@@ -11,7 +11,9 @@ from jobjar.ledger.ask_awaited import is_batch
 from jobjar.ledger.ask_near import categories_of_jobs, submitters_of_jobs
 from jobjar.ledger.ask_selected import (
     EVERYBODY,
+    Filters,
     SelectedJob,
+    count_in_states,
     jobs_of_filters,
     jobs_of_rows,
     rows_named,
@@ -31,15 +33,15 @@ class Selected(NamedTuple):
     errors: list[JarError]
 
 
-def select_jobs(jar: Jar, selection: Selection) -> list[SelectedJob]:
+def select_jobs(jar: Jar, selection: Selection, limit: int | None = None) -> list[SelectedJob]:
     """The jobs that a question means: those that are named, in this order, or all that fit, in that of `jobs_of_filters`.
-    Jobs that were removed are among them only if they are named, or asked for by their state.
+    At most `limit`. Jobs that were removed are among them only if they are named, or asked for by their state.
 
     Raises UnknownJob, AmbiguousJob, NothingSelected, UnknownBatch."""
-    selected = _select(jar, selection)
+    selected = _select(jar, selection, limit)
     if selected.errors:
         raise selected.errors[0]
-    return selected.jobs
+    return selected.jobs[:limit]
 
 
 def select_jobs_to_change(jar: Jar, selection: Selection) -> Selected:
@@ -63,13 +65,13 @@ def select_jobs_to_change(jar: Jar, selection: Selection) -> Selected:
     return _select(jar, selection._replace(filters=filters._replace(submitters=(login(),))))
 
 
-def _select(jar: Jar, selection: Selection) -> Selected:
+def _select(jar: Jar, selection: Selection, limit: int | None = None) -> Selected:
     connection, filters = jar.ledger.connection, selection.filters
     for name in filters.batches:
         if not is_batch(connection, name):
             raise UnknownBatch(name=name, home=jar.layout.home)
     if not selection.words:
-        jobs = list(jobs_of_filters(connection, filters))
+        jobs = list(jobs_of_filters(connection, filters, limit))
         if not jobs:
             raise nothing_selected(jar, selection)
         return Selected(jobs, [])
@@ -118,3 +120,11 @@ def nothing_selected(jar: Jar, selection: Selection) -> NothingSelected:
     words = " ".join(selection.words)
     asked = " among ".join(part for part in (described, words) if part)
     return NothingSelected(filters=f" {asked}" if asked else ": there is none", hint="".join(hints))
+
+
+def count_selected(jar: Jar, selection: Selection) -> int | None:
+    """How many jobs a selection has, where the ledger keeps such a count: by state and category. Else None."""
+    filters = selection.filters
+    if selection.words or filters._replace(states=(), categories=()) != Filters():
+        return None
+    return count_in_states(jar.ledger.connection, filters.states, filters.categories)

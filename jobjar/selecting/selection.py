@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jobjar.attempts.attempt import OUTCOMES
 from jobjar.errors import UsageError
 from jobjar.ledger.ask_selected import STATES, UNKNOWN, Filters
-from jobjar.units import parse_moment
+from jobjar.units import format_moment, parse_moment
 
 # What options of programs and arguments of the library give words of several kinds for.
 _WORDS = {
@@ -43,13 +43,20 @@ class Selection(NamedTuple):
         """Whether nothing says which jobs are meant."""
         return not self.words and not self.is_all and self.filters._replace(submitters=()) == Filters()
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether a question about this selection is about all jobs: nothing narrows it."""
+        return not self.words and self.filters == Filters()
+
     def describe_filters(self) -> str:
         """The filters as a person would type them."""
         words = []
         for option, field in _WORDS.items():
             words += [f"--{option} {value or repr('')}" for value in getattr(self.filters, field)]
         words += [f"--exit-status {status}" for status in self.filters.exit_statuses]
-        words += [f"--{name}" for name in ("since", "until") if getattr(self.filters, name) is not None]
+        for name in ("since", "until"):
+            moment = getattr(self.filters, name)
+            words += [f"--{name} {format_moment(moment)}"] if moment is not None else []
         return " ".join(words)
 
 
