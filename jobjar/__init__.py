@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
-    from jobjar.library_looking import list_jobs as list_jobs
+    from jobjar.library_looking import history as history, list_jobs as list_jobs, list_workers as list_workers
 
 _LIBRARY = (
     "Job",
@@ -96,7 +96,7 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-_LIBRARY_LOOKING = ("list_jobs",)
+_LIBRARY_LOOKING = ("history", "list_jobs", "list_workers")
 __all__ = ["JarError", "__version__", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 

@@ -1,13 +1,21 @@
-"""The Python library, looking at many jobs: those that words and filters select. `import jobjar` gives all of it."""
+"""The Python library, looking: at the jobs that words and filters select, at what happened to one, at the workers.
+
+`import jobjar` gives all of it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
 from jobjar.library import Job, current_jar
 from jobjar.selecting.selection import make_selection
+
+if TYPE_CHECKING:
+    from jobjar.reports.history import Event
+    from jobjar.reports.working import Worker
 
 Words = str | Iterable[str] | None
 Moment = float | str | None
@@ -82,3 +90,27 @@ def list_jobs(
         )
         for one in listed
     ]
+
+
+def history(job: str) -> list[Event]:
+    """What happened to a job, the earliest first: its moves, its attempts, their phases. `job` is as for `jobjar.job`.
+
+    Raises UnknownJob, AmbiguousJob.
+    """
+    from jobjar.reports.history import gather_history
+    from jobjar.reports.refresh import refresh_ledger
+    from jobjar.selecting.named import find_job
+
+    jar = current_jar()
+    refresh_ledger(jar)
+    return gather_history(jar, find_job(jar, job))
+
+
+def list_workers() -> list[Worker]:
+    """The workers that have not ended, by node and name: what each runs, since when, and when it was heard of last."""
+    from jobjar.reports.refresh import refresh_ledger
+    from jobjar.reports.working import list_working
+
+    jar = current_jar()
+    refresh_ledger(jar)
+    return list_working(jar, time.time())

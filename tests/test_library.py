@@ -47,6 +47,8 @@ PROMISED = [
     "claimed_jobs",
     "completed_jobs",
     "list_jobs",
+    "history",
+    "list_workers",
     "job",
     "batch_status",
     "list_outputs",

@@ -215,8 +215,9 @@ def _conditions(connection: Any, filters: Filters, end_columns: str) -> tuple[st
         add_alternatives("job.submitter", filters.submitters)
     if filters.names:
         _learn_identifiers(connection)
-        one = "job.name GLOB ? OR job_identifier(job.name, job.submitter) GLOB ?"
-        add(f"({' OR '.join([one] * len(filters.names))})", *(name for name in filters.names for _ in range(2)))
+        # The first condition spares most names the others.
+        one = "(job.name GLOB '*' || ? || '*' AND (job.name GLOB ? OR job_identifier(job.name, job.submitter) GLOB ?))"
+        add(f"({' OR '.join([one] * len(filters.names))})", *(name for name in filters.names for _ in range(3)))
     came_at = "coalesce(final.ended_at, job.moved_at)" if end_columns else "job.moved_at"
     if filters.since is not None:
         add(f"{came_at} >= ?", filters.since)

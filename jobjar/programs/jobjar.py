@@ -27,6 +27,8 @@ VERBS: dict[str, str] = {
     "workload_limit": "set how many jobs of a category may run at once",
     "list": "list jobs: running, held, waiting, ended",
     "show": "print all that is known of a job",
+    "history": "print what happened to a job, one line an event",
+    "workers": "print the workers, one line each",
     "output": "print a job's output",
     "list_outputs": "print where output files are stored",
     "get_output": "copy a stored output file from where it is stored",
