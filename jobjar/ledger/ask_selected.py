@@ -53,7 +53,11 @@ _BY_HAND = (
     "WHERE reason = 'found' AND destination GLOB 'completed/*'))"
 )
 _HOLDER = "substr(job.place, 9, instr(substr(job.place, 9), '/') - 1)"
+# Which names may fit a pattern, as a whole or by an identifier, which follows a `-`. It spares most names a function in Python.
+_MAY_FIT = "({0} GLOB ? OR {0} GLOB '*-' || ? || '*')"
 _AT_ONCE = 500
+# If not more names have a part that fits a pattern, their jobs are looked at; else the jobs of each state in their order.
+_FEW = 10_000
 
 
 class Filters(NamedTuple):
@@ -141,13 +145,18 @@ def jobs_of_rows(connection: Any, rows: Sequence[int], filters: Filters) -> list
 def selection_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, list[Any]]]:
     """The queries that `jobs_of_filters` asks, with their values, in order. Each ends so that a LIMIT can follow."""
     states = _states(filters)
+    named = _few_named(connection, filters.names) if filters.names else None
+    if named == []:
+        return
     for state in _GROUPS:
         if state not in (_USUAL if states is None else states):
             continue
+        if filters.categories and not count_in_states(connection, [state], filters.categories):
+            continue  # else all jobs of this state might be read for nothing
         if state == "completed":
-            yield from _ended_queries(connection, filters)
+            yield from _ended_queries(connection, filters, named)
         elif not filters.outcomes and not filters.exit_statuses and (state == "claimed" or not _needs_worker(filters)):
-            condition, values = _conditions(connection, filters, "")
+            condition, values = _conditions(connection, filters, "", named)
             order = (
                 "job.category, job.priority DESC, job.submitted_at, job.id"
                 if state == "unclaimed"
@@ -159,12 +168,13 @@ def selection_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, 
             )
 
 
-def _ended_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, list[Any]]]:
-    condition, values = _conditions(connection, filters, _END_COLUMNS)
+def _ended_queries(connection: Any, filters: Filters, named: list[int] | None) -> Iterator[tuple[str, list[Any]]]:
+    condition, values = _conditions(connection, filters, _END_COLUMNS, named)
     tables = "attempt AS final INDEXED BY attempt_ended CROSS JOIN job ON job.uid = final.job_uid"
-    if filters.batches:
-        tables = "job INDEXED BY job_of_batch CROSS JOIN attempt AS final ON final.job_uid = job.uid"
-        condition += " AND job.batch IS NOT NULL"
+    if named is not None or filters.batches:
+        index = "" if named is not None else "INDEXED BY job_of_batch"
+        tables = f"job {index} CROSS JOIN attempt AS final ON final.job_uid = job.uid"
+        condition += " AND job.batch IS NOT NULL" if filters.batches else ""
     yield (
         f"SELECT {_OPEN_COLUMNS}, {_END_COLUMNS} FROM {tables} WHERE final.is_final = 1 AND job.state = 'completed' "
         f"AND {_IS_LATEST} AND {condition} ORDER BY final.ended_at DESC",
@@ -172,7 +182,7 @@ def _ended_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, lis
     )
     if filters.exit_statuses or _needs_worker(filters) or (filters.outcomes and UNKNOWN not in filters.outcomes):
         return
-    condition, values = _conditions(connection, filters._replace(outcomes=()), "")
+    condition, values = _conditions(connection, filters._replace(outcomes=()), "", named)
     # Whoever asks for them by name gets every one, also those of which an entry was lost.
     condition += "" if filters.outcomes else f" AND {_BY_HAND}"
     yield (
@@ -180,6 +190,14 @@ def _ended_queries(connection: Any, filters: Filters) -> Iterator[tuple[str, lis
         f"WHERE attempt.job_uid = job.uid AND attempt.is_final = 1) AND {condition} ORDER BY job.moved_at DESC",
         values,
     )
+
+
+def _few_named(connection: Any, patterns: Sequence[str]) -> list[int] | None:
+    """The jobs (by row) whose names may fit, by the index of names; None if these are more than `_FEW`."""
+    condition = " OR ".join([_MAY_FIT.format("name")] * len(patterns))
+    query = f"SELECT id FROM job INDEXED BY job_name WHERE {condition} LIMIT {_FEW + 1}"
+    rows = [row for (row,) in connection.execute(query, [pattern for pattern in patterns for _ in range(2)])]
+    return rows if len(rows) <= _FEW else None
 
 
 def _states(filters: Filters) -> list[str] | None:
@@ -195,8 +213,11 @@ def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def _conditions(connection: Any, filters: Filters, end_columns: str) -> tuple[str, list[Any]]:
-    """What filters other than the ledger's state come to. With `end_columns` the query has the attempt that ended the job."""
+def _conditions(
+    connection: Any, filters: Filters, end_columns: str, named: Sequence[int] | None = None
+) -> tuple[str, list[Any]]:
+    """What filters other than the ledger's state come to. With `end_columns` the query has the attempt that ended the job. Only
+    jobs of `named` can fit, if that is given."""
     parts, values = ["1"], list[Any]()
 
     def add(condition: str, *more: Any) -> None:
@@ -207,6 +228,8 @@ def _conditions(connection: Any, filters: Filters, end_columns: str) -> tuple[st
         if words:
             add(f"{column} IN ({_marks(words)})", *words)
 
+    if named is not None:
+        add(f"job.id IN ({_marks(named)})", *named)
     if HELD in filters.states and "limbo" not in filters.states:
         add("(job.state <> 'limbo' OR job.held_reason IS NOT NULL)")
     add_alternatives("job.category", filters.categories)
@@ -215,9 +238,8 @@ def _conditions(connection: Any, filters: Filters, end_columns: str) -> tuple[st
         add_alternatives("job.submitter", filters.submitters)
     if filters.names:
         _learn_identifiers(connection)
-        # The first condition spares most names the others.
-        one = "(job.name GLOB '*' || ? || '*' AND (job.name GLOB ? OR job_identifier(job.name, job.submitter) GLOB ?))"
-        add(f"({' OR '.join([one] * len(filters.names))})", *(name for name in filters.names for _ in range(3)))
+        one = f"({_MAY_FIT.format('job.name')} AND (job.name GLOB ? OR job_identifier(job.name, job.submitter) GLOB ?))"
+        add(f"({' OR '.join([one] * len(filters.names))})", *(name for name in filters.names for _ in range(4)))
     came_at = "coalesce(final.ended_at, job.moved_at)" if end_columns else "job.moved_at"
     if filters.since is not None:
         add(f"{came_at} >= ?", filters.since)
@@ -260,7 +282,7 @@ def rows_named(connection: Any, pattern: str) -> list[int]:
     _learn_identifiers(connection)
     # Reads the index of names; the table only for names that have such a part.
     query = (
-        "SELECT id FROM job WHERE id IN (SELECT id FROM job WHERE name GLOB '*' || ?1 || '*') "
+        "SELECT id FROM job WHERE id IN (SELECT id FROM job WHERE name GLOB ?1 OR name GLOB '*-' || ?1 || '*') "
         "AND (name GLOB ?1 OR job_identifier(name, submitter) GLOB ?1) ORDER BY name DESC"
     )
     return [row for (row,) in connection.execute(query, (pattern,))]

@@ -106,7 +106,9 @@ def nothing_selected(jar: Jar, selection: Selection) -> NothingSelected:
     if filters.categories:
         known = {*categories_of_jobs(connection), *list_directories(jar.layout.unclaimed)}
         hints += [
-            f"; there is no category {name!r}{suggest(name, known)}" for name in filters.categories if name not in known
+            f"; there is no category {name!r}{suggest(name, known)}"
+            for name in filters.categories
+            if name and name not in known
         ]
     named = [name for name in filters.submitters if name not in (EVERYBODY, login())]
     if named:
