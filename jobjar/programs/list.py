@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.listing import check_columns, list_selected
+        from jobjar.reports.other_files import explain_unseen
         from jobjar.reports.refresh import describe_source, refresh_ledger
         from jobjar.reports.tables import check_format
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         selection = read_selection(options)
         limit = (_PAGE if is_table else 0) if options.limit is None else options.limit
         jar = open_named_jar(options, program_path)
-        refresh_ledger(jar)
+        unseen = refresh_ledger(jar)
         missing: NothingSelected | None = None
         try:
             # One more tells whether there are more.
@@ -88,6 +89,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if len(jobs) > len(shown):
             complain(program, _say_more(jar, selection, limit))
         jar.close()
+        for directory in unseen:
+            if directory.is_by_hand:  # what a hand did there is not in the list
+                complain(program, explain_unseen(directory))
         if missing is not None:
             complain(program, missing)
             # A jar without jobs is no failure; a question about some that are not there is.

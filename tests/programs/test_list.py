@@ -184,3 +184,15 @@ def test_bad_input_is_refused_with_what_may_have_been_meant(rig: Rig) -> None:
 def test_a_cell_is_cut_by_what_a_terminal_shows() -> None:
     assert cut("abcdef", 6) == "abcdef" and cut("abcdefg", 6) == "abcde…"
     assert cut("日本語日本語", 6) == "日本…" and shown_width("e\u0301") == 1
+
+
+def test_each_verb_about_a_job_knows_the_last_one_that_its_user_submitted(rig: Rig) -> None:
+    names = [rig.submit("echo first"), rig.submit("echo second; exit 3")]
+    result = rig.run("jobjar", "kill", "@1", "@9", check=False)
+    assert result.returncode == 1 and names[1] in result.stderr and "@9: no job" in result.stderr
+    rig.run_until_idle()
+    assert rig.show("@2")["name"] == names[0]
+    assert rig.run("jobjar", "output", "@1").stdout == "second\n"
+    assert rig.run("jobjar", "wait", "@2").returncode == 0
+    assert rig.run("jobjar", "wait", "@1", check=False).returncode == 1
+    assert rig.run("jobjar", "wait", "@3", check=False).returncode == 1
