@@ -61,6 +61,8 @@ QUESTION = (
 # The measures, in the order of the table, and their units.
 MEASURES = {
     "`system_status`": "s",
+    "`jobjar list`": "s",
+    "`jobjar list --state ended --since 1h`": "s",
     "`jobjar show JOB`": "s",
     "`jobjar.claimed_jobs()`": "s",
     "`batch_status BATCH`": "s",
@@ -95,6 +97,8 @@ class Site:
         library = [sys.executable, "-c", "import jobjar; assert jobjar.claimed_jobs() == []"]
         actions: tuple[Callable[[], float | None], ...] = (
             lambda: self.time_program("system_status"),
+            lambda: self.time_program("jobjar", "list"),
+            lambda: self.time_program("jobjar", "list", "--state", "ended", "--since", "1h"),
             lambda: self.time_program("jobjar", "show", self.job),
             lambda: self.median(lambda: self.run(library)),
             lambda: self.time_program("batch_status", BATCH),

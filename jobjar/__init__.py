@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
+    from jobjar.library_looking import history as history, list_jobs as list_jobs, list_workers as list_workers
     from jobjar.library_submit import submit as submit
 
 _LIBRARY = (
@@ -96,7 +97,8 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES]
+_LIBRARY_LOOKING = ("history", "list_jobs", "list_workers")
+__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 
 def __getattr__(name: str) -> Any:
@@ -112,6 +114,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_submit
 
         return library_submit.submit
+    if name in _LIBRARY_LOOKING:
+        from jobjar import library_looking
+
+        return getattr(library_looking, name)
     if name == "JarError":
         from jobjar.errors import JarError
 

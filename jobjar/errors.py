@@ -232,6 +232,18 @@ class AmbiguousJob(JarError):
     template = "{job} names {count} jobs; use one of their ids: {ids}"
 
 
+class OthersJob(JarError):
+    """`submitter` submitted it; `user` asks."""
+
+    template = "{job} is a job of {submitter}, not of {user}; --submitter {submitter} takes the jobs of that user"
+
+
+class NothingSelected(JarError):
+    """`filters` are those that were given, as a person would type them; `hint` may be empty."""
+
+    template = "no job fits{filters}{hint}"
+
+
 class UnknownTarget(UnknownJob):
     """`passed_over` names the places where this user may not look."""
 

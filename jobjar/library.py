@@ -223,7 +223,9 @@ def _one(result: tuple[list[str], list[JarError]]) -> list[str]:
 
 class Job(NamedTuple):
     """A job as it was when it was looked up. Times are UTC epoch seconds. `attempts` and `moves` are lists of dicts with the
-    names that `jobjar show --format json` uses; functions that return many jobs leave them empty."""
+    names that `jobjar show --format json` uses; functions that return many jobs leave them empty.
+
+    The fields after them are those of `list_jobs`: `worker` runs the job or ended it, since `started_at`."""
 
     name: str
     id: str | None
@@ -236,6 +238,12 @@ class Job(NamedTuple):
     submitted_at: float | None
     attempts: list[dict[str, Any]]
     moves: list[dict[str, Any]]
+    place: str = ""
+    batch: str | None = None
+    held_reason: str | None = None
+    worker: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
 
 
 def running_workers() -> list[WorkerName]:
@@ -265,13 +273,19 @@ def job(name: str) -> Job:
 
     Raises UnknownJob, AmbiguousJob.
     """
-    from jobjar.reports.jobs import describe_job, find_job
+    from jobjar.reports.jobs import describe_job
     from jobjar.reports.refresh import refresh_ledger
+    from jobjar.selecting.named import find_job
 
     jar = current_jar()
     refresh_ledger(jar)
     described = describe_job(jar, find_job(jar, name))
-    return Job(**{field: described[field] for field in Job._fields})
+    is_run = described["state"] in ("claimed", "completed")
+    last = described["attempts"][-1] if described["attempts"] and is_run else {}
+    told: dict[str, Any] = {field: last.get(field) for field in ("worker", "started_at", "ended_at")}
+    told |= {field: value for field, value in described.items() if field in Job._fields and value is not None}
+    fields: dict[str, Any] = {field: told.get(field) for field in Job._fields}
+    return Job(**fields)
 
 
 def wait(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # Longer than anybody waits. A time plus this many seconds is still a valid date.
@@ -30,6 +32,37 @@ def _parse_seconds(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is not a time such as 90, 1.5, 30s, 1m30s or 2h")
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def parse_moment(text: str, now: float | None = None) -> float:
+    """Parse a time in the past to UTC epoch seconds: so long ago (`2h`, `-2h`, `1h30m`, seconds), a time of day (the last `14:00`
+    that there was), a date (`2026-11-30`, its beginning), or both in ISO 8601. Without a zone it is local time.
+
+    Raises ValueError with the reason.
+    """
+    import datetime  # every program would load it
+
+    now = time.time() if now is None else now
+    word = text.strip()
+    with contextlib.suppress(ValueError):
+        return now - parse_seconds(word.removeprefix("-"))
+    with contextlib.suppress(ValueError, OverflowError):
+        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", word):
+            today = datetime.datetime.fromtimestamp(now)
+            moment = datetime.datetime.combine(today, datetime.time.fromisoformat(word.zfill(word.count(":") * 3 + 2)))
+            return (moment if moment <= today else moment - datetime.timedelta(days=1)).timestamp()
+        return datetime.datetime.fromisoformat(word).timestamp()
+    raise ValueError(
+        f"{text!r} is neither so long ago (30m, 2h, 1d) nor a date and time (14:00, 2026-11-20, 2026-11-20T14:00)"
+    )
+
+
+def format_moment(moment: float) -> str:
+    """Format a time (UTC epoch seconds) for people: local, to the second; '' if no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def format_seconds(seconds: float) -> str:

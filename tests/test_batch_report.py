@@ -13,8 +13,9 @@ from jobjar.jar import Jar
 from jobjar.ledger import ask_batches
 from jobjar.ledger.rebuild import dump_ledger, fill_ledger, open_fresh_in_memory, rebuild_ledger
 from jobjar.reports.batches import format_batch, format_batches, gather_batches, gather_work
-from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.named import find_job
 from jobjar.units import format_bytes
 from tests.rig import Rig
 from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle

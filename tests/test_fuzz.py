@@ -26,9 +26,10 @@ from jobjar.ledger.apply import KINDS
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger
 from jobjar.publishing.outputs import find_state, parse_state
-from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.roster import list_workers
+from jobjar.selecting.named import find_job
 from jobjar.settings.layers import read_config_file
 from jobjar.shared_disk.contents import CLAIMER, MESSAGE, Unreadable, parse_document
 from tests.test_fold import CLAIM, SUBMITTED, new_ledger

@@ -14,10 +14,11 @@ from jobjar.ledger import large_looks, looks
 from jobjar.ledger.counts import count_minutes, count_new_jobs, find_wrong_counts, forget_minutes
 from jobjar.ledger.reconcile_file import scan_category
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
-from jobjar.reports.jobs import find_job
+from jobjar.programs import list as list_program
 from jobjar.reports.other_files import find_other_files
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.status import format_status, gather_status
+from jobjar.selecting.named import find_job
 from tests.rig import Rig
 
 SCRIPT = "#!/bin/sh\n"
@@ -259,3 +260,17 @@ def test_counts_are_kept_whatever_changes_a_row_and_check_finds_one_that_is_wron
     assert "job_count: ('completed', '', 0, '', 17) is kept, and is not what the rows come to" in result.stdout
     rig.run("jobjar", "rebuild")
     assert rig.run("jobjar", "check").stdout == ""
+
+
+def test_a_list_says_which_large_directory_a_hand_has_changed(
+    rig: Rig, large: Jar, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in rig.environment.items():
+        if name.startswith("JJ_"):
+            monkeypatch.setenv(name, value)
+    list_program.main(["--columns", "job"])
+    assert capsys.readouterr().err == ""
+    rig.drop("by-hand", SCRIPT, "LINUX")
+    list_program.main(["--columns", "job"])
+    printed = capsys.readouterr()
+    assert "by-hand" not in printed.out and "unclaimed/LINUX/ (5 jobs) was changed by hand" in printed.err

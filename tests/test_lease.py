@@ -20,8 +20,9 @@ from jobjar.ledger.store import driver
 from jobjar.recovery import recover
 from jobjar.recovery.lease import HeartbeatWatch, Holder, Leases, find_holders, recover_expired
 from jobjar.recovery.recover import Recovery
-from jobjar.reports.jobs import find_job, find_output
+from jobjar.reports.jobs import find_output
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.named import find_job
 from jobjar.settings.layers import heartbeat_interval_s, load_settings
 from jobjar.stages import complete
 from jobjar.stages.submit import describe_command, submit

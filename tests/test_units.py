@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from hypothesis import given, strategies as st
 
-from jobjar.units import format_rate, format_seconds, parse_seconds
+from jobjar.units import format_rate, format_seconds, parse_moment, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,31 @@ def test_a_rate_is_written_in_the_unit_that_people_would_say(per_s: float, text:
 )
 def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", "2026-11-30T08:20:30"),
+        ("-2h", "2026-11-30T08:20:30"),
+        ("1h30m", "2026-11-30T08:50:30"),
+        ("0", "2026-11-30T10:20:30"),
+        ("10:20", "2026-11-30T10:20:00"),
+        ("9:05", "2026-11-30T09:05:00"),
+        ("14:00", "2026-11-29T14:00:00"),
+        (" 2026-11-20 ", "2026-11-20T00:00:00"),
+        ("2026-11-20T14:00", "2026-11-20T14:00:00"),
+        ("2026-11-20 14:00:01", "2026-11-20T14:00:01"),
+        ("2026-11-20T14:00:00Z", "2026-11-20T14:00:00+00:00"),
+        ("2026-11-20T14:00:00+05:30", "2026-11-20T14:00:00+05:30"),
+    ],
+)
+def test_a_moment_is_read_as_people_write_it(text: str, moment: str) -> None:
+    now = datetime.datetime(2026, 11, 30, 10, 20, 30).timestamp()
+    assert parse_moment(text, now) == datetime.datetime.fromisoformat(moment).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "--2h", "25:00", "14:60", "2026-13-01", "yesterday 2h", "9999999d"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="neither so long ago"):
+        parse_moment(text, 1e9)

@@ -102,6 +102,15 @@ def ids_in_places(places: Iterable[str]) -> list[str | None]:
     return [found.group(1) if (found := match(place, place.rfind("/") + 1)) else None for place in places]
 
 
+def identifier_in_name(name: str, submitter: str | None) -> str | None:
+    """Return the identifier in a name that `make_name` made for a job of `submitter`: '' if it has none, None for other names."""
+    if id_in_name(name) is None or submitter is None:
+        return None
+    stem = _stem(name)[30:]
+    found = re.match(rf".*?-[0-9]+-[0-9]+-{re.escape(submitter[:32])}(?:-(.*))?$", stem)
+    return None if found is None else found.group(1) or ""
+
+
 def carried_id(name: str) -> str | None:
     """Return the job id in a name that contains a name from `make_name`, with anything before or after it; None for any other."""
     found = _MADE_HERE.search(name)

@@ -30,7 +30,7 @@ _IS_LATEST = (
 _HELD = "state = 'limbo' AND held_reason IS NOT NULL"
 
 
-class Selection(NamedTuple):
+class Awaited(NamedTuple):
     """The jobs that somebody waits for: all of them, or those of a category, a batch, or a pattern of names. `word`
     is that category, batch or pattern. What ended before `since` (the disk's time) does not count."""
 
@@ -50,7 +50,7 @@ class OpenJob(NamedTuple):
     place: str
 
 
-def open_jobs(connection: Connection, selection: Selection) -> list[OpenJob]:
+def open_jobs(connection: Connection, selection: Awaited) -> list[OpenJob]:
     """The jobs of a selection that wait or are claimed; for a batch or a pattern also those that somebody put into
     limbo."""
     states = "'unclaimed', 'claimed'" + (", 'limbo'" if selection.kind in (BATCH, PATTERN) else "")
@@ -78,7 +78,7 @@ def find_open(connection: Connection, keys: Sequence[str]) -> list[OpenJob]:
     return found
 
 
-def held_among(connection: Connection, selection: Selection) -> list[str]:
+def held_among(connection: Connection, selection: Awaited) -> list[str]:
     """The ids of the jobs of a selection that are held in limbo, with a reason."""
     query = (
         f"SELECT uid FROM job WHERE {_OPEN[selection.kind]}{_HELD} AND uid IS NOT NULL AND {_MATCHES[selection.kind]}"
@@ -97,7 +97,7 @@ def held_reasons(connection: Connection, uids: Sequence[str]) -> dict[str, tuple
     return {uid: (name, place, reason) for uid, name, place, reason in filter(None, rows)}
 
 
-def count_in_limbo(connection: Connection, selection: Selection) -> int:
+def count_in_limbo(connection: Connection, selection: Awaited) -> int:
     """How many jobs of a selection are in limbo without a reason: somebody put them there, or is about to submit
     them."""
     query = (
@@ -115,7 +115,7 @@ class Ended(NamedTuple):
     unsuccessful: dict[str, str]
 
 
-def count_ended(connection: Connection, selection: Selection) -> Ended:
+def count_ended(connection: Connection, selection: Awaited) -> Ended:
     """How the jobs of a selection ended."""
     values = (selection.word, selection.since)
     key, told, rest = _ended_query(selection)
@@ -135,13 +135,13 @@ def count_ended(connection: Connection, selection: Selection) -> Ended:
     return Ended(jobs, failed)
 
 
-def list_outcomes(connection: Connection, selection: Selection) -> Iterator[tuple[str, str]]:
+def list_outcomes(connection: Connection, selection: Awaited) -> Iterator[tuple[str, str]]:
     """(id, outcome as in `Ended`) of each job of a selection that ended."""
     key, told, rest = _ended_query(selection)
     yield from connection.execute(f"SELECT {key}, {told} {rest}", (selection.word, selection.since))
 
 
-def _ended_query(selection: Selection) -> tuple[str, str, str]:
+def _ended_query(selection: Awaited) -> tuple[str, str, str]:
     """The parts of a query for the jobs of a selection that ended: the id, the outcome, and the rest. ?1 is the
     selection's `word`, ?2 its `since`."""
     told = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
@@ -166,7 +166,7 @@ def _ended_query(selection: Selection) -> tuple[str, str, str]:
     )
 
 
-def count_ended_before(connection: Connection, selection: Selection) -> int:
+def count_ended_before(connection: Connection, selection: Awaited) -> int:
     """How many jobs of a selection ended before its time."""
     if selection.kind == ALL:
         query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at < ?2 AND ?1 IS NULL"
@@ -185,7 +185,7 @@ def id_of_place(connection: Connection, place: str) -> str | None:
     return None if row is None else row[0]
 
 
-def oldest_submission(connection: Connection, selection: Selection) -> float | None:
+def oldest_submission(connection: Connection, selection: Awaited) -> float | None:
     """When the oldest job of a selection that has not ended was submitted; None if there is none."""
     query = (
         f"SELECT min(submitted_at) FROM job WHERE {_OPEN[selection.kind]}state IN ('unclaimed', 'claimed', 'limbo') "

@@ -55,6 +55,20 @@ def _newest(ledger: Ledger, limit: int, condition: Any) -> list[Named]:
         return [Named(*row) for row in query.tuples()]
 
 
+def newest_names(ledger: Ledger) -> list[tuple[str | None, str, str | None]]:
+    """Id, name and submitter of the jobs that came last into the ledger, the newest first: for what was spelled wrongly."""
+    with ledger.database.bind_ctx((Job,)):
+        query: Any = Job.select(Job.uid, Job.name, Job.submitter).order_by(Job.id.desc()).limit(_NEWEST // 10)
+        return list(query.tuples())
+
+
+def submitters_of_jobs(ledger: Ledger) -> set[str]:
+    """The submitters of the jobs that came last into the ledger."""
+    with ledger.database.bind_ctx((Job,)):
+        query: Any = Job.select(Job.submitter).order_by(Job.id.desc()).limit(_NEWEST)
+        return {submitter for (submitter,) in query.tuples() if submitter is not None}
+
+
 def categories_of_jobs(ledger: Ledger) -> set[str]:
     """The categories that any job has or had."""
     with ledger.database.bind_ctx((JobCountReport,)):

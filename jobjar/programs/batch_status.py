@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.options import add_table_format
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "batch_status") -> int:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "--work_done", action="store_true", help="print the sums of the monitored variable work_done alone"
     )
-    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    add_table_format(parser)
     parser.add_argument("name", nargs="?", metavar="NAME", help="a batch (default: all)")
 
     def body(options: argparse.Namespace) -> int:

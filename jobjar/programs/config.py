@@ -8,13 +8,14 @@ import os
 from collections.abc import Sequence
 
 from jobjar.programs.command import make_parser, run
+from jobjar.programs.options import add_table_format
 from jobjar.settings.layers import load_settings, parse_option
 from jobjar.settings.table import BY_NAME
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar config") -> int:
     parser = make_parser(program, "Print every setting, its value, and where that value comes from.")
-    parser.add_argument("--format", default="plain", help="json, or any format of tabulate (default: plain)")
+    add_table_format(parser, "plain")
     parser.add_argument("--help-settings", action="store_true", help="print what each setting means instead")
 
     def body(options: argparse.Namespace) -> int:

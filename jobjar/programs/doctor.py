@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 
 from jobjar.programs.command import complain, make_parser, named_jar, run
+from jobjar.programs.options import add_text_format
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar doctor") -> int:
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "--timeout", metavar="TIME", default="60", help="wait at most so long for the peer (default: 60 s; or 30s, 5m)"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text or json (default: text)")
+    add_text_format(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what is not fine")
 
     def body(options: argparse.Namespace) -> int:

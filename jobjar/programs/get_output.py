@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from jobjar.errors import CannotGetOutput
 from jobjar.programs.command import complain, make_parser, named_jar, run
+from jobjar.programs.options import A_JOB
 
 _STANDARD_OUTPUT = "-"
 
@@ -17,9 +18,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         program,
         "Copy a stored output file from where it is stored, and verify its size and md5; prints the path of the copy.",
     )
-    parser.add_argument(
-        "--job", metavar="JOB", help="the job that stored it: a name, id (or its first letters), or path"
-    )
+    parser.add_argument("--job", metavar="JOB", help=f"the job that stored it: {A_JOB}")
     parser.add_argument("--batch", metavar="BATCH", help="the batch of the job that stored it")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("name", metavar="NAME", help="the file's name, as `list_outputs` prints it")

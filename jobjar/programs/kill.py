@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.errors import JarError
 from jobjar.programs.command import complain, make_parser, named_jar, run
+from jobjar.programs.options import add_jobs
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar kill") -> int:
@@ -15,12 +16,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "Have the workers that run these jobs kill them: SIGTERM, and SIGKILL after JJ_GRACE_TIME. Each completes with "
         "outcome killed. Prints the workers' names.",
     )
-    parser.add_argument("job", nargs="+", metavar="JOB", help="names, ids (or their first letters), or paths")
+    add_jobs(parser)
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.heartbeat import name_workers
-        from jobjar.reports.jobs import find_job, request_kill
+        from jobjar.reports.jobs import request_kill
         from jobjar.reports.refresh import refresh_ledger
+        from jobjar.selecting.named import find_job
 
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)

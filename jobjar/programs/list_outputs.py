@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.options import add_table_format
 from jobjar.text import printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser = make_parser(
         program, "Print the stored output files of a batch, of a job, or of all jobs: name, size, md5, where."
     )
-    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    add_table_format(parser)
     parser.add_argument("name", metavar="BATCH|JOB", nargs="?", help="a batch's name, or a job's name, id, or path")
 
     def body(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.options import add_job
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar output") -> int:
@@ -18,11 +19,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
     parser.add_argument("--attempt", type=int, metavar="N", help="the attempt whose output is wanted")
     parser.add_argument("--worker", metavar="NAME", help="the worker whose attempt is wanted")
-    parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
+    add_job(parser)
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.reports.jobs import find_job, find_output, open_output
+        from jobjar.reports.jobs import find_output, open_output
         from jobjar.reports.refresh import describe_source, refresh_ledger
+        from jobjar.selecting.named import find_job
 
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobjar.errors import UsageError
 from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.options import add_job, add_text_format
 from jobjar.text import printable
 
 # Details of attempts that get tables of their own. Attempts of plain jobs have only the warnings.
@@ -22,12 +23,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser = make_parser(
         program, "Print all that is known of a job: where it is, how it ended, its attempts and its moves."
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text or json (default: text)")
-    parser.add_argument("job", metavar="JOB", help="a job's name, id (or its first letters), or path")
+    add_text_format(parser)
+    add_job(parser)
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.reports.jobs import describe_job, find_job
+        from jobjar.reports.jobs import describe_job
         from jobjar.reports.refresh import describe_source, refresh_ledger
+        from jobjar.selecting.named import find_job
 
         if not options.job:
             raise UsageError(reason="name a job")

@@ -113,9 +113,9 @@ def _wait(jar: Jar, name: str, program: str) -> int:
     from jobjar.attempts.attempt import TIMED_OUT
     from jobjar.attempts.verdict import TIMED_OUT_STATUS
     from jobjar.programs.command import complain
-    from jobjar.reports.jobs import find_job
     from jobjar.reports.targets import select
     from jobjar.reports.wait import Wait, format_tally, refresh_patiently
+    from jobjar.selecting.named import find_job
 
     uid = str(id_in_name(name))
     try:

@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 
 from jobjar.programs.command import make_parser, named_jar, print_tables, run
+from jobjar.programs.options import add_table_format
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "system_status") -> int:
     parser = make_parser(
         program, "Print workers, waiting and claimed jobs, outcomes, throughput, and what needs a look."
     )
-    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    add_table_format(parser)
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.status import format_status, gather_status

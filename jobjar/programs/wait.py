@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import time
 from collections.abc import Sequence
 
 from jobjar.errors import TimedOut, UsageError
 from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
-from jobjar.units import parse_seconds
+from jobjar.programs.options import A_JOB, A_TIME, take_times_with_minus
+from jobjar.units import parse_moment, parse_seconds
 
 _ABOUT = """Wait until jobs have ended. The last line on standard error says how; while jobs stand still, others say why.
 Exit status: 0 all succeeded; 1 some did not (failed, timed out, killed, cancelled, crashed, removed), or only jobs that are held
@@ -34,18 +33,18 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "--since",
         metavar="TIME",
-        help="what ended before does not count: so long ago (30m, 2h, 1d), or a date and time of here (2026-11-20, "
-        "2026-11-20T14:00). Default for --all and categories: a day ago, or when the oldest of their jobs that have not ended "
-        "was submitted",
+        help=f"what ended before does not count: {A_TIME}. Default for --all and categories: a day ago, or when the oldest of "
+        "their jobs that have not ended was submitted",
     )
     parser.add_argument("--timeout", metavar="TIME", help="wait at most so long (seconds, or 30s, 5m, 2h)")
     parser.add_argument(
         "job",
         nargs="*",
         metavar="JOB",
-        help="names, ids (or their first letters) and paths of jobs; batches; categories; patterns ('*nightly*') of names of "
-        "jobs and batches",
+        help=f"{A_JOB}; a batch; a category; a pattern ('*nightly*') of names of jobs and batches",
     )
+
+    take_times_with_minus(parser)
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.ledger.ask_awaited import BATCH
@@ -94,15 +93,7 @@ def _parse_timeout(text: str | None) -> float | None:
 
 def _parse_since(text: str | None) -> float | None:
     """A time as UTC epoch seconds."""
-    if text is None:
-        return None
     try:
-        return time.time() - parse_seconds(text)
-    except ValueError:
-        pass  # it may be a date
-    try:
-        return datetime.datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError):
-        raise UsageError(
-            reason=f"--since: {text!r} is neither so long ago (30m, 2h, 1d) nor a date and time (2026-11-20T14:00)"
-        ) from None
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise UsageError(reason=f"--since: {error}") from error

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from jobjar.programs.command import complain, make_parser, named_jar, run
+from jobjar.programs.options import add_table_format
 
 DESCRIPTION = """Set how many jobs of a category may run at once, over all nodes: never more do. Without N the limit is printed,
 and without anything all limits, and who holds their tokens."""
@@ -14,7 +15,7 @@ and without anything all limits, and who holds their tokens."""
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "workload_limit") -> int:
     parser = make_parser(program, DESCRIPTION)
-    parser.add_argument("--format", default="simple", help="json, or any format of tabulate (default: simple)")
+    add_table_format(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--storage", action="store_true", help="NAME is a storage class: the limit is for storing its outputs"

@@ -1,4 +1,4 @@
-"""Hints for a person who named no known job, several jobs, or a job that does not run.
+"""Hints for a person who named a job that does not run, or set a limit on something unknown.
 
 Reads the ledger; moves nothing.
 """
@@ -6,63 +6,16 @@ Reads the ledger; moves nothing.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 
 from jobjar.attempts.limits import BATCH, STORAGE
-from jobjar.grouped import name_some
 from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.ledger.ask_batches import list_batches
-from jobjar.ledger.ask_near import Named, categories_of_jobs, count_ids, count_named_with, jobs_named_with, newest_jobs
+from jobjar.ledger.ask_near import categories_of_jobs
 from jobjar.ledger.models import JobReport
-from jobjar.reports.refused import find_unlisted
 from jobjar.roster import list_workers
 from jobjar.shared_disk.listing import list_directory
-from jobjar.text import printable
-
-SHORTEST_ID = 4
-_SHOWN = 10
-_NEWEST = 3
-
-
-def explain_unknown(jar: Jar, text: str) -> str:
-    """A hint for an unknown name or id: similar jobs, how to see all jobs, and which directories this user may not list."""
-    return _explain_near(jar, text) + describe_unlisted(jar)
-
-
-def describe_unlisted(jar: Jar) -> str:
-    """The directories that this user may not list, where a job could be; empty if there are none."""
-    found = find_unlisted(jar.layout)
-    more = f"; and {len(found) - _SHOWN} more directories were not looked into" if len(found) > _SHOWN else ""
-    return "".join(f"; {line}" for line in found[:_SHOWN]) + more
-
-
-def _explain_near(jar: Jar, text: str) -> str:
-    ledger = jar.ledger
-    if 0 < len(text) < SHORTEST_ID and text.isalnum():
-        would_fit = count_ids(ledger, text)
-        fit = f" ({_jobs(would_fit)} would fit)" if would_fit else ""
-        return f"the beginning of an id has to be of {SHORTEST_ID} letters or more{fit}"
-    if list_batches(ledger, text):
-        return f"there is a batch of this name: `batch_status {text}` names its jobs"
-    found = jobs_named_with(ledger, text, _SHOWN) if text else []
-    if found:
-        count = count_named_with(ledger, text)
-        more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
-        return f"it is a part of these names: {_list_names(found[:_SHOWN])}{more}"
-    newest = newest_jobs(ledger, _NEWEST)
-    if not newest:
-        return "no job has been in this jar yet; is it the right one? (`jobjar config` says why it is used)"
-    return f"the newest are {_list_names(newest)}; a job's name is that of its file (`ls {jar.layout.completed}`)"
-
-
-def _list_names(rows: Sequence[Named]) -> str:
-    return ", ".join(f"{printable(name)} ({state})" for name, state in rows)
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
@@ -86,11 +39,6 @@ def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
     near = difflib.get_close_matches(prefix + name, [other for other in known if other.startswith(prefix)], n=3)
     meant = f"; did you mean {' or '.join(other.removeprefix(prefix) for other in near)}?" if near else ""
     return f"there is no {what} {name!r} yet: the limit will hold when there is one{meant}"
-
-
-def list_choices(found: Sequence[JobReport]) -> str:
-    """The ids (or places) of jobs that share a name, newest first, and how many are not listed."""
-    return name_some([f"{job.uid or job.place} ({job.state})" for job in found], _SHOWN)
 
 
 def after_not_running(jar: Jar, job: JobReport) -> tuple[str, str]:

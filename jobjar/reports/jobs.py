@@ -1,4 +1,4 @@
-"""Find jobs and report all that is known of them. Brings the ledger up to date and reads it; moves nothing."""
+"""Report all that is known of them. Brings the ledger up to date and reads it; moves nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from jobjar import control
 from jobjar.access.refusals import explain_disk
 from jobjar.attempts.attempt import DESCRIBED, LOST
 from jobjar.attempts.limits import explain_limits
-from jobjar.errors import (
-    AmbiguousJob,
-    BadAttribute,
-    NoOutput,
-    NotRunning,
-    UnknownJob,
-)
+from jobjar.errors import BadAttribute, NoOutput, NotRunning
 from jobjar.heartbeat import Hearing, heard_workers
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
@@ -31,7 +25,6 @@ from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import (
     attempt_details,
     files_of_attempt,
-    find_jobs,
     list_attempts,
     list_moves,
     name_of_job,
@@ -39,41 +32,19 @@ from jobjar.ledger.ask_jobs import (
     throttle_of_job,
 )
 from jobjar.ledger.ask_returns import find_return
-from jobjar.ledger.looks import look_for
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.liveness import DEAD
 from jobjar.recovery.others_processes import explain_left_running
-from jobjar.reports.hints import after_not_running, explain_unknown, list_choices
+from jobjar.reports.hints import after_not_running
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
 from jobjar.roster import ASIDE, explain_turn, explain_unasked, find_archived_worker, read_worker, running_workers
 from jobjar.shared_disk.contents import LATEST, is_name
 from jobjar.shared_disk.files import is_job_file, look, read_file
 from jobjar.shared_disk.regular import UnfitFile, open_below, open_regular
-from jobjar.text import as_text
 from jobjar.units import name_retries
 
 _DAY_S = 86400.0
-# If more jobs match, they are listed without a look at their files.
-_MOST_LOOKED_FOR = 10
-
-
-def find_job(jar: Jar, name_or_id: str) -> JobReport:
-    """The one job with this name, id, beginning of an id, or place. Raises UnknownJob, AmbiguousJob."""
-    text = as_text(name_or_id)
-    for directory in (jar.layout.home, os.path.realpath(jar.layout.home)):
-        if text.startswith(directory + "/"):
-            text = text[len(directory) + 1 :]
-    found = find_jobs(jar.ledger, text)
-    if len(found) <= _MOST_LOOKED_FOR:
-        known = [(job.id, job.uid, job.place, job.name) for job in found]
-        if look_for(jar.ledger, jar.layout, text, known, jar.open_journal):
-            found = find_jobs(jar.ledger, text)
-    if not found:
-        raise UnknownJob(job=name_or_id, home=jar.layout.home, hint=explain_unknown(jar, text))
-    if len(found) > 1:
-        raise AmbiguousJob(job=name_or_id, count=len(found), ids=list_choices(found))
-    return found[0]
 
 
 def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:

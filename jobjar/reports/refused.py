@@ -5,16 +5,15 @@ Reads the status of directories and files in unclaimed/; writes nothing.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 
 from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
-from jobjar.access.refusals import explain_directory, explain_file, explain_sticky, explain_unlisted
-from jobjar.layout import Layout, category_of_place, jobs_place, worker_place
+from jobjar.access.refusals import explain_directory, explain_file, explain_sticky
+from jobjar.layout import Layout, category_of_place
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import is_job_file, look
-from jobjar.shared_disk.listing import list_allowed, list_directory
+from jobjar.shared_disk.listing import list_directories, list_directory
 
 
 class Refused:
@@ -89,7 +88,7 @@ def _name(users: Iterable[User]) -> str:
 def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[str, str]]:
     """All that is refused: (place, why and what to do)."""
     refused = Refused(layout, running)
-    for category in ["", *_names_of_directories(layout.unclaimed)]:
+    for category in ["", *list_directories(layout.unclaimed)]:
         if not refused.look_at_directory(category) or not refused.is_asked_for(category):
             continue  # a million files need no look each if nobody could be refused
         for entry in list_directory(layout.category_directory(category)):
@@ -102,27 +101,3 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
             if is_job_file(status):
                 refused.look_at_file(category, entry.name, status)
     return sorted(refused.found)
-
-
-def find_unlisted(layout: Layout) -> list[str]:
-    """Directories of categories and workers that this user may not list, so that searches for jobs pass over them. Each line
-    names the owner."""
-    places = [f"unclaimed/{name}" for name in _names_of_directories(layout.unclaimed)]
-    for name in _names_of_directories(layout.workers):
-        jobs = jobs_place(name)
-        places += [worker_place(name), jobs, *(f"{jobs}/{inner}" for inner in _names_of_directories(layout.path(jobs)))]
-    found: list[str] = []
-    for place in places:
-        with contextlib.suppress(OSError):  # it lies below a directory that is already listed
-            status = look(layout.path(place))
-            if status is not None and not os.access(layout.path(place), os.R_OK | os.X_OK):
-                found.append(explain_unlisted(place, status))
-    return found
-
-
-def _names_of_directories(path: str) -> list[str]:
-    return [
-        entry.name
-        for entry in list_allowed(path)
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-    ]

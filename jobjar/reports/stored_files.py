@@ -26,8 +26,8 @@ from jobjar.fetching.origins import FileWriter, LocalFile, Writer, find_origin, 
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.ledger.ask_stored_files import StoredOutput, batch_has_jobs, list_stored
-from jobjar.reports.jobs import find_job
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.named import find_job
 from jobjar.shared_disk.files import sync_directory
 from jobjar.shared_disk.moves import move
 from jobjar.shared_disk.umask import widen_mode

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobjar.errors import UsageError
 from jobjar.text import printable
+
+# Colours a cell, given the number of its column.
+Paint = Callable[[int, str], str]
 
 
 def check_format(name: str) -> str:
@@ -20,9 +23,14 @@ def check_format(name: str) -> str:
     return name
 
 
-def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str) -> str:
-    """A table as text. A tab only ever separates cells; a tab within a cell is shown as `\\x09`."""
+def format_table(
+    rows: Sequence[Sequence[Any]], headers: Sequence[str], table_format: str, paint: Paint | None = None
+) -> str:
+    """A table as text. A tab only ever separates cells; a tab within a cell is shown as `\\x09`. `paint` gets each cell that is
+    text, and may colour it."""
     import tabulate
 
     rows = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    if paint is not None:
+        rows = [[paint(number, cell) for number, cell in enumerate(row)] for row in rows]
     return tabulate.tabulate(rows, headers, tablefmt=table_format, disable_numparse=True)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from jobjar.errors import AmbiguousTarget, UnknownBatch, UnknownJob, UnknownTarget, UsageError
 from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
-from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Selection
+from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Awaited
 from jobjar.ledger.ask_jobs import find_jobs
-from jobjar.reports.hints import describe_unlisted
-from jobjar.reports.jobs import find_job
+from jobjar.selecting.named import find_job
+from jobjar.selecting.unknown import describe_unlisted
 from jobjar.shared_disk.files import is_directory
 from jobjar.text import as_text
 
@@ -25,12 +25,12 @@ class Target(NamedTuple):
     """What to wait for: single jobs, by id, or by place until they have one; and kinds of jobs."""
 
     jobs: frozenset[str]
-    selections: tuple[Selection, ...]
+    selections: tuple[Awaited, ...]
 
 
 def select_all(jar: Jar, since: float | None = None) -> Target:
     """All jobs of the jar that are open or ended after `since` (UTC epoch seconds)."""
-    return Target(frozenset(), (_since(jar, Selection(ALL, None), since),))
+    return Target(frozenset(), (_since(jar, Awaited(ALL, None), since),))
 
 
 def select(
@@ -47,11 +47,11 @@ def select(
     """
     connection = jar.ledger.connection
     jobs: set[str] = set()
-    chosen = [Selection(CATEGORY, as_text(name)) for name in categories]
+    chosen = [Awaited(CATEGORY, as_text(name)) for name in categories]
     for name in map(as_text, batches):
         if not ask_awaited.is_batch(connection, name):
             raise UnknownBatch(name=name, home=jar.layout.home)
-        chosen.append(Selection(BATCH, name))
+        chosen.append(Awaited(BATCH, name))
     for word in map(as_text, words):
         found = _find_kinds(jar, word)
         chosen += found
@@ -64,12 +64,12 @@ def select(
     return Target(frozenset(jobs), tuple(_since(jar, selection, since) for selection in dict.fromkeys(chosen)))
 
 
-def _find_kinds(jar: Jar, word: str) -> list[Selection]:
+def _find_kinds(jar: Jar, word: str) -> list[Awaited]:
     """The kinds of jobs that a word means; empty if it can only be a single job."""
     connection = jar.ledger.connection
-    kinds = [Selection(BATCH, word)] if ask_awaited.is_batch(connection, word) else []
+    kinds = [Awaited(BATCH, word)] if ask_awaited.is_batch(connection, word) else []
     if "/" not in word and word[:1] not in ("", ".") and is_category(jar, word):
-        kinds.append(Selection(CATEGORY, word))
+        kinds.append(Awaited(CATEGORY, word))
     is_job = ask_awaited.is_job(connection, word)
     if len(kinds) + is_job > 1:
         ways = [f"--{kind.kind} {word}" for kind in kinds]
@@ -81,9 +81,9 @@ def _find_kinds(jar: Jar, word: str) -> list[Selection]:
         raise AmbiguousTarget(job=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
     if kinds or is_job or not any(character in word for character in "*?["):
         return kinds
-    kinds = [Selection(BATCH, name) for name in ask_awaited.batches_like(connection, word)]
+    kinds = [Awaited(BATCH, name) for name in ask_awaited.batches_like(connection, word)]
     if ask_awaited.any_named_like(connection, word):
-        kinds.append(Selection(PATTERN, word))
+        kinds.append(Awaited(PATTERN, word))
     if not kinds:
         raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar))
     return kinds
@@ -109,7 +109,7 @@ def _key_of(uid: str | None, place: str) -> str:
     return uid or place
 
 
-def _since(jar: Jar, selection: Selection, since: float | None) -> Selection:
+def _since(jar: Jar, selection: Awaited, since: float | None) -> Awaited:
     """The selection with its start time. By default a batch and a pattern count all their jobs. A category and `all` count the
     jobs that ended in the last day, or since their oldest open job was submitted: these are likely to belong together."""
     if since is None and selection.kind in (ALL, CATEGORY):

@@ -40,6 +40,15 @@ def list_allowed(path: str) -> Iterator[os.DirEntry[str]]:
         yield from list_directory(path)
 
 
+def list_directories(path: str) -> list[str]:
+    """The names of the directories in a directory, without hidden ones; none if this user may not list it."""
+    return [
+        entry.name
+        for entry in list_allowed(path)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    ]
+
+
 def list_jar(path: str, place: str, links: list[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield (place, entry) for each regular file in a jar and its categories, without dot files. The paths of symbolic links
     are appended to `links`. A category of unclaimed/ that this user may not list is skipped (reports/refused.py reports it).

@@ -13,7 +13,20 @@ from jobjar import create
 from tests.rig import BIN, Rig, wait_until
 
 PROGRAMS = [name for name in create.PROGRAMS if name != "jobjar"]
-VERBS = [*PROGRAMS, "init", "config", "show", "output", "wait", "kill", "check", "rebuild"]
+VERBS = [
+    *PROGRAMS,
+    "init",
+    "config",
+    "list",
+    "history",
+    "workers",
+    "show",
+    "output",
+    "wait",
+    "kill",
+    "check",
+    "rebuild",
+]
 
 
 @pytest.mark.parametrize("words", [[name] for name in PROGRAMS] + [["jobjar", verb] for verb in VERBS], ids=" ".join)

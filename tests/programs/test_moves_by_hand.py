@@ -17,8 +17,9 @@ from jobjar.ledger.rebuild import rebuild_ledger
 from jobjar.programs.show import format_description
 from jobjar.recovery.recover import recover_node
 from jobjar.reports.check import check_jar
-from jobjar.reports.jobs import describe_job, find_job
+from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.named import find_job
 from jobjar.stages.submit import describe_command, submit
 from tests.rig import Rig, wait_until
 

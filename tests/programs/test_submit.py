@@ -15,8 +15,9 @@ import pytest
 import jobjar
 from jobjar.job_file.given import GIVEN
 from jobjar.job_file.names import id_in_name
-from jobjar.reports.jobs import describe_job, find_job, find_output, open_output
+from jobjar.reports.jobs import describe_job, find_output, open_output
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.named import find_job
 from tests.rig import BIN, Rig, wait_until
 
 

@@ -1,0 +1,116 @@
+"""The Python library, looking: at the jobs that words and filters select, at what happened to one, at the workers.
+
+`import jobjar` gives all of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from jobjar.errors import NothingSelected
+from jobjar.library import Job, current_jar
+from jobjar.selecting.selection import make_selection
+
+if TYPE_CHECKING:
+    from jobjar.reports.history import Event
+    from jobjar.reports.working import Worker
+
+Words = str | Iterable[str] | None
+Moment = float | str | None
+
+
+def list_jobs(
+    jobs: str | Iterable[str] = (),
+    *,
+    state: Words = None,
+    outcome: Words = None,
+    category: Words = None,
+    batch: Words = None,
+    submitter: Words = None,
+    name: Words = None,
+    since: Moment = None,
+    until: Moment = None,
+    exit_status: int | Iterable[int] | None = None,
+    worker: Words = None,
+    node: Words = None,
+    sort: str | None = None,
+    reverse: bool = False,
+    limit: int | None = None,
+) -> list[Job]:
+    """The jobs that words name (as `jobjar list` takes them), or all that fit the filters; [] if none does.
+
+    Several values of a filter are alternatives. Times are UTC epoch seconds, or text such as '2h' or '2026-11-30T14:00'. The
+    order is that of `jobjar list`, or by a column of it (`sort`); at most `limit` jobs.
+    Raises UnknownJob, AmbiguousJob, UnknownBatch, UsageError.
+    """
+    from jobjar.reports.listing import list_selected
+    from jobjar.reports.refresh import refresh_ledger
+
+    selection = make_selection(
+        jobs,
+        state=state,
+        outcome=outcome,
+        category=category,
+        batch=batch,
+        submitter=submitter,
+        name=name,
+        since=since,
+        until=until,
+        exit_status=exit_status,
+        worker=worker,
+        node=node,
+    )
+    jar = current_jar()
+    refresh_ledger(jar)
+    try:
+        listed = list_selected(jar, selection, time.time(), limit, sort, reverse)
+    except NothingSelected:
+        return []
+    return [
+        Job(
+            name=one.job.name,
+            id=one.job.uid,
+            state=one.job.state,
+            outcome=one.job.outcome,
+            exit_status=one.job.exit_status,
+            category=one.job.category or None,
+            priority=one.job.priority,
+            submitter=one.job.submitter,
+            submitted_at=one.job.submitted_at,
+            attempts=[],
+            moves=[],
+            place=one.job.place,
+            batch=one.job.batch,
+            held_reason=one.job.held_reason,
+            worker=one.worker,
+            started_at=one.started_at,
+            ended_at=one.ended_at,
+        )
+        for one in listed
+    ]
+
+
+def history(job: str) -> list[Event]:
+    """What happened to a job, the earliest first: its moves, its attempts, their phases. `job` is as for `jobjar.job`.
+
+    Raises UnknownJob, AmbiguousJob.
+    """
+    from jobjar.reports.history import gather_history
+    from jobjar.reports.refresh import refresh_ledger
+    from jobjar.selecting.named import find_job
+
+    jar = current_jar()
+    refresh_ledger(jar)
+    return gather_history(jar, find_job(jar, job))
+
+
+def list_workers() -> list[Worker]:
+    """The workers that have not ended, by node and name: what each runs, since when, and when it was heard of last."""
+    from jobjar.reports.refresh import refresh_ledger
+    from jobjar.reports.working import list_working
+
+    jar = current_jar()
+    refresh_ledger(jar)
+    return list_working(jar, time.time())

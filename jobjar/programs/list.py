@@ -1,0 +1,147 @@
+"""jobjar list: print a jar's jobs, those that are named or all that fit filters."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobjar.errors import NothingSelected, UsageError
+from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.options import add_selection, add_table_format, read_selection
+from jobjar.programs.terminal import coloured, has_colours, print_paged, terminal_width
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from jobjar.jar import Jar
+    from jobjar.reports.listing import ListedJob
+    from jobjar.selecting.selection import Selection
+
+_ABOUT = """Print jobs: those that run, are held, wait (in the order in which they will be claimed), and have ended (the latest
+first). The columns are those that fit the terminal; `job` is what a job was named, or else its command. On a terminal a long list
+is shown by a pager (PAGER, or less)."""
+# As many as a person looks through. Programs get all.
+_PAGE = 100
+_COLOURS = {
+    "running": "cyan",
+    "held": "yellow",
+    "limbo": "yellow",
+    "succeeded": "green",
+    "cancelled": "grey",
+    "removed": "grey",
+    **dict.fromkeys(("failed", "timed_out", "killed", "crashed", "ended"), "red"),
+}
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar list") -> int:
+    parser = make_parser(program, _ABOUT)
+    add_table_format(parser, others="json, csv")
+    parser.add_argument(
+        "--columns", metavar="NAMES", help="these columns of a table or of csv, in this order, with commas between"
+    )
+    parser.add_argument("--sort", metavar="COLUMN", help="sort by a column (default: by state)")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help=f"print at most N jobs; 0: all (default: {_PAGE}; json and csv: all)"
+    )
+    add_selection(parser)
+
+    def body(options: argparse.Namespace) -> int:
+        from jobjar.reports.listing import check_columns, list_selected
+        from jobjar.reports.other_files import explain_unseen
+        from jobjar.reports.refresh import describe_source, refresh_ledger
+        from jobjar.reports.tables import check_format
+
+        is_table = options.format not in ("json", "csv")
+        if is_table:
+            check_format(options.format)
+        if options.limit is not None and options.limit < 0:
+            raise UsageError(reason=f"--limit: {options.limit} is no number of jobs; 0 is for all")
+        if options.columns is not None and options.format == "json":
+            raise UsageError(reason="--columns is for tables and csv; json has every field")
+        columns = None if options.columns is None else check_columns(options.columns.split(","))
+        selection = read_selection(options)
+        limit = (_PAGE if is_table else 0) if options.limit is None else options.limit
+        with named_jar(options, program_path) as jar:
+            unseen = refresh_ledger(jar)
+            missing: NothingSelected | None = None
+            try:
+                # One more tells whether there are more.
+                jobs = list_selected(
+                    jar, selection, time.time(), limit + 1 if limit else None, options.sort, options.reverse
+                )
+            except NothingSelected as error:
+                jobs, missing = [], error
+            source = describe_source(jar)
+            shown = jobs[:limit] if limit else jobs
+            if options.format == "json":
+                _print_json(shown, source)
+            elif options.format == "csv":
+                _print_csv(shown, columns)
+            elif shown:
+                _print_table(shown, columns, options.format)
+            if len(jobs) > len(shown):
+                complain(program, _say_more(jar, selection, limit))
+        for directory in unseen:
+            if directory.is_by_hand:  # what a hand did there is not in the list
+                complain(program, explain_unseen(directory))
+        if missing is not None:
+            complain(program, missing)
+            # A jar without jobs is no failure; a question about some that are not there is.
+            return 0 if selection.is_everything else missing.exit_status
+        if is_table:
+            say_source(program, source)
+        return 0
+
+    return run(parser, argv, body)
+
+
+def _print_json(jobs: Sequence[ListedJob], source: Mapping[str, Any]) -> None:
+    """Print one object, a job a line: a million of them are not held as text."""
+    from jobjar.reports.listing import describe_for_programs
+
+    print('{"jobs": [', end="")
+    for number, job in enumerate(jobs):
+        print(f"{',' if number else ''}\n {json.dumps(describe_for_programs(job))}", end="")
+    rest = json.dumps(dict(source)).removeprefix("{")
+    print(f"\n], {rest}")
+
+
+def _print_csv(jobs: Sequence[ListedJob], columns: Sequence[str] | None) -> None:
+    from jobjar.reports.listing import COLUMNS
+    from jobjar.reports.listing_table import cell_for_programs
+
+    names = columns or [name for name in COLUMNS if name not in ("command", "job")]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([cell_for_programs(name, job) for name in names] for job in jobs)
+
+
+def _print_table(jobs: Sequence[ListedJob], columns: Sequence[str] | None, table_format: str) -> None:
+    from jobjar.reports.listing_table import make_table
+
+    width = terminal_width()
+    if width is None:
+        print_tables(make_table(jobs, columns, None, table_format))
+        return
+    paint = _paint if has_colours() else None
+    print_paged(make_table(jobs, columns, width, table_format, paint))
+
+
+def _paint(_: int, cell: str) -> str:
+    """A word for a state, in its colour. No other cell is such a word, unless a person named a job so."""
+    return coloured(cell, _COLOURS[cell]) if cell in _COLOURS else cell
+
+
+def _say_more(jar: Jar, selection: Selection, limit: int) -> str:
+    from jobjar.selecting.select import count_selected
+
+    count = count_selected(jar, selection)
+    more = "there are more" if count is None else f"{count - limit:,} more"
+    return f"{more}; --limit 0 lists all, --state and other filters fewer"
