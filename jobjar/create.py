@@ -102,6 +102,7 @@ def _discard_half_written(layout: Layout) -> None:
         (layout.ledger, "jar_id" + TEMPORARY),
         (layout.bin, ".+?" + TEMPORARY),
         (layout.crontabs, ".+?" + TEMPORARY),
+        *((directory, ".+?" + TEMPORARY) for directory, _, _ in os.walk(layout.documents)),
     ):
         remove_leftovers(directory, pattern)
 
