@@ -12,6 +12,7 @@ import pytest
 
 import jobjar
 from jobjar import library
+from jobjar.shared_disk import umask
 from tests.rig import Rig
 
 # For a test that is part of `make faults`; setup.cfg has the time-out of all others.
@@ -43,6 +44,17 @@ def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if library._jar is not None:
         library._jar.close()
+
+
+@pytest.fixture(autouse=True)
+def own_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A program that a test calls within this process takes the jar's umask; the next test has its own again."""
+    before = os.umask(0o022)
+    os.umask(before)
+    for name in ("_jars", "_users"):
+        monkeypatch.setattr(umask, name, getattr(umask, name))
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

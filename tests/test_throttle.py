@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.attempts import throttle
+from jobjar.attempts import claim_undone, throttle
 from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.verdict import Verdict
 from jobjar.ledger import ask_claiming
@@ -31,7 +31,8 @@ class Site:
         self.began: float = time.time()
         self.now: float = self.began
         # The disk's time of a claim is what the test says; files cannot be given one.
-        monkeypatch.setattr(claim, "disk_time", lambda status: round(self.now, 6))
+        for module in (claim, claim_undone):
+            monkeypatch.setattr(module, "disk_time", lambda status: round(self.now, 6))
         self.claimer = make_claimer(rig, "a.1")
         self.directory = directory
 
