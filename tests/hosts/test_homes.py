@@ -239,15 +239,16 @@ def test_a_home_whose_disk_is_full_stops_no_worker_that_runs_and_no_new_one_star
     worker = space.start_logged_worker(log)
     names = [space.submit("exit", "3")]
     wait_until(lambda: len(space.names("completed")) == 1, "the first job's end")
-    filler = space.fill(disk)
+    space.fill(disk)
     names += [space.submit("true") for _ in range(20)]
     wait_until(lambda: len(space.names("completed")) == 21, "the other jobs' end", 60)
+    assert space.status()["jobs"]["completed"] == 21
+    space.stop_worker(worker)
+    filler = space.fill(disk)  # also what the worker's log of writes took
     refused = space.run("start_worker", "--foreground", check=False, JJ_LEDGER_HOME=f"{disk}/other")
     assert refused.returncode == 1
     assert "the disk is full" in refused.stderr and f"{disk}/other" in refused.stderr
-    assert space.status()["jobs"]["completed"] == 21
     filler.unlink()
-    space.stop_worker(worker)
     space.run("recover_jobs")
     space.assert_clean()
     assert space.show(names[0])["exit_status"] == 3
