@@ -14,7 +14,10 @@ from tests.rig import BIN, Result, Rig, wait_until
 
 # The first process of a node: it lives until its standard input ends, and needs no processes of its own meanwhile.
 # A boot id of its own is mounted over the kernel's (`has_booted`), so that it counts as a machine that was just started.
-BOOT = 'id=$(mktemp); cat /proc/sys/kernel/random/uuid > "$id"; chmod 444 "$id"; mount --bind "$id" /proc/sys/kernel/random/boot_id; rm "$id"'
+BOOT = (
+    'id=$(mktemp); cat /proc/sys/kernel/random/uuid > "$id"; chmod 444 "$id"; '
+    'mount --bind "$id" /proc/sys/kernel/random/boot_id; rm "$id"'
+)
 _INIT = 'hostname "$1" && echo up; read line'
 
 
