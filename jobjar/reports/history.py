@@ -9,13 +9,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.jar import Jar
-from jobjar.layout import NOWHERE, category_of_place, state_of_place
+from jobjar.layout import NOWHERE, category_of_place, state_of_place, worker_of_place
 from jobjar.ledger.models import JobReport
 from jobjar.reports.jobs import describe_job
 from jobjar.units import format_seconds
-
-# Of events of one moment, what has to come first.
-_ORDER = ("submitted", "claimed", "began", "phase", "ended")
 
 
 class Event(NamedTuple):
@@ -30,25 +27,35 @@ class Event(NamedTuple):
 
 
 def gather_history(jar: Jar, job: JobReport) -> list[Event]:
-    """The events of a job, the earliest first."""
+    """The events of a job, the earliest first.
+
+    What happened in an attempt comes before the move by which its worker let go of the job. A file's time may be some
+    milliseconds behind the clock that timed the attempt's end.
+    """
     description = describe_job(jar, job)
-    events = [*_moves(description), *(event for attempt in description["attempts"] for event in _events_of(attempt))]
-    return sorted(
-        events, key=lambda event: (event.at, _ORDER.index(event.event) if event.event in _ORDER else len(_ORDER))
-    )
-
-
-def _moves(description: dict[str, Any]) -> Iterator[Event]:
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for attempt in description["attempts"]:
+        attempts.setdefault(attempt["worker"], []).append(attempt)
+    events: list[Event] = []
     for move in description["moves"]:
-        by_hand = move["reason"] == "found"
-        origin, destination = move["from"] or NOWHERE, move["to"] or NOWHERE
-        yield Event(
-            move["moved_at"],
-            "moved by hand" if by_hand else move["reason"],
-            None if by_hand else move["by"],
-            None,
-            f"{_name_place(origin)} to {_name_place(destination)}" if origin else f"to {_name_place(destination)}",
-        )
+        held = attempts.get(worker_of_place(move["from"] or NOWHERE) or "")
+        if held:
+            events += (event._replace(at=min(event.at, move["moved_at"])) for event in _events_of(held.pop(0)))
+        events.append(_event_of(move))
+    events += (event for left in attempts.values() for attempt in left for event in _events_of(attempt))
+    return sorted(events, key=lambda event: event.at)  # of one moment in the order above
+
+
+def _event_of(move: dict[str, Any]) -> Event:
+    by_hand = move["reason"] == "found"
+    origin, destination = move["from"] or NOWHERE, move["to"] or NOWHERE
+    return Event(
+        move["moved_at"],
+        "moved by hand" if by_hand else move["reason"],
+        None if by_hand else move["by"],
+        None,
+        f"{_name_place(origin)} to {_name_place(destination)}" if origin else f"to {_name_place(destination)}",
+    )
 
 
 def _name_place(place: str) -> str:
