@@ -36,10 +36,11 @@ def read_heartbeat_ns(path: str) -> int:
 
 
 class Hearing:
-    """One look at heartbeats. The disk's clock is read once, for the first heartbeat."""
+    """One look at heartbeats. The disk's clock is read once, for the first heartbeat; each heartbeat is read once."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._ages: dict[str, float | None] = {}
 
     @cached_property
     def _now(self) -> float:
@@ -50,11 +51,14 @@ class Hearing:
 
     def age_s(self, worker: WorkerState) -> float | None:
         """Return the age of a worker's last heartbeat in seconds; None if it never beat, or the file cannot be read."""
-        now = self._now
-        try:
-            return now - read_heartbeat_ns(worker.paths.heartbeat) / 1e9
-        except OSError:
-            return None
+        path = worker.paths.heartbeat
+        if path not in self._ages:
+            now = self._now
+            try:
+                self._ages[path] = now - read_heartbeat_ns(path) / 1e9
+            except OSError:
+                self._ages[path] = None
+        return self._ages[path]
 
     def beats(self, worker: WorkerState) -> bool:
         """Whether a worker has beaten lately. A time far in the future comes from another clock and does not count."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar import control, roster
 from jobjar.errors import JarError, UsageError
@@ -18,6 +18,10 @@ from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import make_name
 from jobjar.settings.layers import Settings, Value, home_of_library, load_settings, parse_option
 from jobjar.stages import submit
+
+if TYPE_CHECKING:
+    from jobjar.ledger.ask_selected import SelectedJob
+    from jobjar.ledger.models import JobReport
 
 _overrides: dict[str, Value] = {}
 _jar: Jar | None = None
@@ -329,23 +333,32 @@ def wait(
 
 def _list(state: str, category: str | None = None) -> list[Job]:
     from jobjar.ledger.ask_jobs import list_jobs
+
+    return [job_of_row(row) for row in list_jobs(refreshed_jar().ledger, state, category)]
+
+
+def refreshed_jar() -> Jar:
+    """The library's jar, with its ledger up to date."""
     from jobjar.reports.refresh import refresh_ledger
 
     jar = current_jar()
     refresh_ledger(jar)
-    return [
-        Job(
-            name=row.name,
-            id=row.uid,
-            state=row.state,
-            outcome=row.outcome,
-            exit_status=row.exit_status,
-            category=row.category or None,
-            priority=row.priority,
-            submitter=row.submitter,
-            submitted_at=row.submitted_at,
-            attempts=[],
-            moves=[],
-        )
-        for row in list_jobs(jar.ledger, state, category)
-    ]
+    return jar
+
+
+def job_of_row(row: JobReport | SelectedJob, **more: Any) -> Job:
+    """A job as the library lists it, without its attempts and moves; `more` are further fields."""
+    return Job(
+        name=row.name,
+        id=row.uid,
+        state=row.state,
+        outcome=row.outcome,
+        exit_status=row.exit_status,
+        category=row.category or None,
+        priority=row.priority,
+        submitter=row.submitter,
+        submitted_at=row.submitted_at,
+        attempts=[],
+        moves=[],
+        **more,
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
-from jobjar.library import Job, current_jar
+from jobjar.library import Job, job_of_row, refreshed_jar
 from jobjar.selecting.selection import make_selection
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def list_jobs(
     Raises UnknownJob, AmbiguousJob, UnknownBatch, UsageError.
     """
     from jobjar.reports.listing import list_selected
-    from jobjar.reports.refresh import refresh_ledger
 
     selection = make_selection(
         jobs,
@@ -62,25 +61,13 @@ def list_jobs(
         worker=worker,
         node=node,
     )
-    jar = current_jar()
-    refresh_ledger(jar)
     try:
-        listed = list_selected(jar, selection, time.time(), limit, sort, reverse)
+        listed = list_selected(refreshed_jar(), selection, time.time(), limit, sort, reverse)
     except NothingSelected:
         return []
     return [
-        Job(
-            name=one.job.name,
-            id=one.job.uid,
-            state=one.job.state,
-            outcome=one.job.outcome,
-            exit_status=one.job.exit_status,
-            category=one.job.category or None,
-            priority=one.job.priority,
-            submitter=one.job.submitter,
-            submitted_at=one.job.submitted_at,
-            attempts=[],
-            moves=[],
+        job_of_row(
+            one.job,
             place=one.job.place,
             batch=one.job.batch,
             held_reason=one.job.held_reason,
@@ -98,19 +85,14 @@ def history(job: str) -> list[Event]:
     Raises UnknownJob, AmbiguousJob.
     """
     from jobjar.reports.history import gather_history
-    from jobjar.reports.refresh import refresh_ledger
     from jobjar.selecting.named import find_job
 
-    jar = current_jar()
-    refresh_ledger(jar)
+    jar = refreshed_jar()
     return gather_history(jar, find_job(jar, job))
 
 
 def list_workers() -> list[Worker]:
     """The workers that have not ended, by node and name: what each runs, since when, and when it was heard of last."""
-    from jobjar.reports.refresh import refresh_ledger
     from jobjar.reports.working import list_working
 
-    jar = current_jar()
-    refresh_ledger(jar)
-    return list_working(jar, time.time())
+    return list_working(refreshed_jar(), time.time())

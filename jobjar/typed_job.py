@@ -71,8 +71,7 @@ def describe_script(
     """A submission of the text of a script. Raises BadCommand, BadAttribute."""
     if not script.strip():
         raise BadCommand(reason="the script is empty")
-    typed = shlex.join(["-", *arguments])
-    values = _typed({**(attributes or {}), "arguments": list(arguments) or None}, typed)
+    values = _typed_with("-", arguments, attributes)
     return Submission(None, None, priority, _check(category), identifier, values, script=script, title="the script")
 
 
@@ -86,9 +85,11 @@ def describe_copy(
 ) -> Submission:
     """A submission of a copy of an executable file. Raises NotExecutable, BadAttribute."""
     submission = describe_file(path, priority, category, identifier)
-    typed = shlex.join([path, *arguments])
-    values = _typed({**(attributes or {}), "arguments": list(arguments) or None}, typed)
-    return submission._replace(attributes=values)
+    return submission._replace(attributes=_typed_with(path, arguments, attributes))
+
+
+def _typed_with(first: str, arguments: Sequence[str], attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return _typed({**(attributes or {}), "arguments": list(arguments) or None}, shlex.join([first, *arguments]))
 
 
 def _check(category: str | None) -> str:

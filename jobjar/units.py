@@ -34,6 +34,11 @@ def _parse_seconds(text: str) -> float:
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
+def parse_duration(value: object) -> float:
+    """`parse_seconds` of text or of a number, as files and callers of the library give it."""
+    return parse_seconds(f"{value:f}" if isinstance(value, float) else str(value))
+
+
 def parse_moment(text: str, now: float | None = None) -> float:
     """Parse a time in the past to UTC epoch seconds: so long ago (`2h`, `-2h`, `1h30m`, seconds), a time of day (the last `14:00`
     that there was), a date (`2026-11-30`, its beginning), or both in ISO 8601. Without a zone it is local time.

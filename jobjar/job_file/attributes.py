@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, BadScript, JarError
 from jobjar.job_file.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
-from jobjar.units import parse_retries, parse_seconds
+from jobjar.units import parse_duration, parse_retries
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
@@ -31,15 +31,11 @@ def _parse_retries(value: Any) -> int:
     return parse_retries(str(value))
 
 
-def _parse_duration(value: Any) -> float:
-    return parse_seconds(f"{value:f}" if isinstance(value, float) else str(value))
-
-
 # name as people write it -> (name in journals and ledgers, parser)
 ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retries": ("retries", _parse_retries),
-    "retry_delay": ("retry_delay_s", _parse_duration),
-    "time_limit": ("time_limit_s", _parse_duration),
+    "retry_delay": ("retry_delay_s", parse_duration),
+    "time_limit": ("time_limit_s", parse_duration),
 }
 
 
@@ -92,15 +88,13 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     keys: dict[str, str] = {}
     shared: list[tuple[str, str, str]] = []
     for here, name, value in read_lines(data, where):
-        if name in ATTRIBUTES:
-            parsed.update(parse_attributes({name: value}, here))
+        if name in ATTRIBUTES or _is_only_given(name):
+            parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
             continue
         from jobjar.job_file.given import GIVEN, SHARED
 
         if name in SHARED:
             shared.append((here, name, value))
-        elif name in GIVEN:
-            _add_given(parsed, here, name, value)
         else:
             from jobjar.job_file.description import KEYS
 
@@ -110,8 +104,8 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
             keys[name] = here
             parsed["kind"] = "described"
     if not keys:
-        for line in shared:
-            _add_given(parsed, *line)
+        for here, name, value in shared:
+            parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
     else:
         from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, journaled_fields, says_what_to_run
 
@@ -122,12 +116,6 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         parsed = {"retries": RETRIES, "retry_delay_s": RETRY_DELAY_S, **parsed}
         parsed.update(journaled_fields(description))
     return parsed
-
-
-def _add_given(parsed: dict[str, Any], where: str, name: str, value: str) -> None:
-    from jobjar.job_file.given import merge_given
-
-    parsed["given"] = merge_given(parsed.get("given", {}), parse_attributes({name: value}, where)["given"])
 
 
 def merge_attributes(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:

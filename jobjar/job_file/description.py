@@ -17,11 +17,11 @@ working directory), `md5=…` and `sha256=…`, joined by `&`.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from jobjar.job_file.given import VARIABLE, split_words
 from jobjar.job_file.names import check_category, check_identifier
 from jobjar.units import parse_seconds
 
@@ -30,7 +30,6 @@ RETRIES = 3
 RETRY_DELAY_S = 10.0
 # Storage workers take their jobs from categories with this prefix.
 STORAGE_CATEGORY = "STORAGE-"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_VALUE = 16384
 
 
@@ -128,22 +127,15 @@ def path_of_file_address(location: str) -> str:
     return f"{host}:{path}" if host else path
 
 
-def _parse_words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {str(error).lower()}") from error
-
-
 def _parse_sources(text: str) -> tuple[Source, ...]:
-    return tuple(parse_source(word) for word in _parse_words(text))
+    return tuple(parse_source(word) for word in split_words(text))
 
 
 def _parse_environment(text: str) -> tuple[tuple[str, str], ...]:
     pairs = []
-    for word in _parse_words(text):
+    for word in split_words(text):
         name, equals, value = word.partition("=")
-        if not equals or not _VARIABLE.fullmatch(name):
+        if not equals or not VARIABLE.fullmatch(name):
             raise ValueError(f"{word!r} is not of the form NAME=value")
         pairs.append((name, value))
     return tuple(pairs)

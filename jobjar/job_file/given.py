@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from jobjar.errors import BadAttribute, JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority, parse_priority
-from jobjar.units import LONGEST_S, parse_seconds
+from jobjar.units import LONGEST_S, parse_duration, parse_seconds
 
 Fields = dict[str, Any]
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z][A-Z0-9+-]*)@(.+)")
 _STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 _PATTERN = re.compile(r"%(.?)")
@@ -44,14 +44,17 @@ def _text(value: Any) -> str:
     return value
 
 
+def split_words(text: str) -> list[str]:
+    """Words as a shell would read them. Raises ValueError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {str(error).lower()}") from error
+
+
 def _words(value: Any) -> list[str]:
     """Words as a shell would read them, or a list of words."""
-    if isinstance(value, str):
-        try:
-            return shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r}: {str(error).lower()}") from error
-    return [_text(word) for word in value]
+    return split_words(value) if isinstance(value, str) else [_text(word) for word in value]
 
 
 def _parse_path(value: Any) -> str:
@@ -92,7 +95,7 @@ def _parse_environment(value: Any) -> dict[str, str | None]:
         )
     parsed: dict[str, str | None] = {}
     for name, text in pairs:
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             raise ValueError(
                 f"{name!r} is no name of a variable; give NAME=VALUE, or NAME for the value that it has here"
             )
@@ -125,10 +128,6 @@ def _parse_statuses(value: Any) -> str:
             )
         ranges.append(str(first) if first == last else f"{first}-{last}")
     return ",".join(ranges)
-
-
-def _parse_duration(value: Any) -> float:
-    return parse_seconds(f"{value:f}" if isinstance(value, float) else str(value))
 
 
 def _parse_warning(value: Any) -> Fields:
@@ -194,7 +193,7 @@ GIVEN: dict[str, Callable[[Any], Fields]] = {
     "warn": _parse_warning,
     "retry_on": _as("retry_on", _parse_statuses),
     "no_retry_on": _as("no_retry_on", _parse_statuses),
-    "job_runtime": _as("job_runtime_s", _parse_duration),
+    "job_runtime": _as("job_runtime_s", parse_duration),
     "dir": _as("dir", _parse_path),
     "scratch": _as("scratch", _parse_flag),
     "arguments": _as("arguments", _words),

@@ -14,6 +14,11 @@ from jobjar.shared_disk.files import disk_time, read_status
 HELD_BY = "held by "
 
 
+def is_held_by_person(reason: str | None) -> bool:
+    """Whether a person holds a job, and no fault of its file."""
+    return (reason or "").startswith(HELD_BY)
+
+
 def first_move_entry(layout: Layout, submitted: Entry) -> Entry:
     """Make the `moved` entry of a job that has just become claimable."""
     name = submitted["name"]

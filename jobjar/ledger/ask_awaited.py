@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT, IS_LATEST
 from jobjar.ledger.ask_claiming import IS_OPEN
 from jobjar.ledger.driver import Connection
 
@@ -23,10 +23,7 @@ _IS_REPLACED = (
     "(job.batch IS NOT NULL AND ended.outcome IS NOT 'succeeded' AND EXISTS (SELECT 1 FROM batch WHERE name = job.batch "
     "AND restarted_until > 0 AND restarted_until >= " + COMPLETED_AT.format(job="job") + "))"
 )
-_IS_LATEST = (
-    "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = ended.job_uid AND later.is_final = 1 "
-    "AND (later.number, later.ended_at, later.worker_uid) > (ended.number, ended.ended_at, ended.worker_uid))"
-)
+_IS_LATEST = IS_LATEST.format(end="ended")
 _HELD = "state = 'limbo' AND held_reason IS NOT NULL"
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT, IS_LATEST
 from jobjar.ledger.models import (
     BatchFailureReport,
     BatchOutcomeReport,
@@ -297,9 +297,7 @@ def failed_jobs(ledger: Ledger, batch: str, limit: int) -> list[dict[str, Any]]:
         WHERE {_FAILED} AND attempt.is_final = 1 AND job.batch = ? AND job.state IN ('completed', 'removed')
             AND NOT EXISTS (SELECT 1 FROM batch WHERE name = job.batch AND restarted_until > 0
                 AND restarted_until >= {COMPLETED_AT.format(job="job")})
-            AND NOT EXISTS (
-                SELECT 1 FROM attempt AS later WHERE later.job_uid = attempt.job_uid AND later.is_final = 1
-                AND (later.number, later.ended_at, later.worker_uid) > (attempt.number, attempt.ended_at, attempt.worker_uid))
+            AND {IS_LATEST.format(end="attempt")}
         ORDER BY attempt.ended_at DESC, job.uid LIMIT ?"""
     return _dicts(ledger, query, (batch, limit))
 

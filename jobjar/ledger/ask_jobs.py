@@ -68,10 +68,10 @@ def list_attempts(ledger: Ledger, uid: str) -> list[Attempt]:
         return list(Attempt.select().where(Attempt.job_uid == uid).order_by(Attempt.number, Attempt.started_at))
 
 
-def files_of_attempt(ledger: Ledger, uid: str, number: int, worker_uid: str) -> dict[str, str]:
+def files_of_attempt(ledger: Ledger, attempt: Attempt) -> dict[str, str]:
     """The paths outside of the jar to which an attempt wrote: of its `output` and its `error`, where its job named them."""
     query = "SELECT stream, path FROM attempt_file WHERE job_uid = ? AND attempt = ? AND worker_uid = ?"
-    return dict(ledger.connection.execute(query, (uid, number, worker_uid)))
+    return dict(ledger.connection.execute(query, (attempt.job_uid, attempt.number, attempt.worker_uid)))
 
 
 def list_moves(ledger: Ledger, uid: str) -> list[Move]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.job_file.names import identifier_in_name
+from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.driver import Connection
 
 # The words for states that a person may use, and the ledger's states that they mean. `held` are those of limbo with a reason.
@@ -44,10 +45,7 @@ _BEGAN = (
 )
 _ANY_COLUMNS = _END_COLUMNS.replace("final.started_at", f"coalesce(final.started_at, {_BEGAN})")
 _NO_END = f"NULL, NULL, NULL, {_BEGAN}, NULL, NULL"
-_IS_LATEST = (
-    "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = final.job_uid AND later.is_final = 1 "
-    "AND (later.number, later.ended_at, later.worker_uid) > (final.number, final.ended_at, final.worker_uid))"
-)
+_IS_LATEST = IS_LATEST.format(end="final")
 # Jobs that a person moved to completed/; those that never had an id were put there.
 _BY_HAND = (
     "(job.uid IS NULL OR job.uid IN (SELECT job_uid FROM move INDEXED BY move_to_completed_by_hand "
@@ -125,7 +123,9 @@ def jobs_of_filters(connection: Connection, filters: Filters, limit: int | None 
 
 def jobs_of_rows(connection: Connection, rows: Sequence[int], filters: Filters) -> list[SelectedJob]:
     """Those of these jobs (by the ledger's rows) that fit, in the order of `rows`. All states count unless filters name some."""
-    condition, values = _conditions(connection, filters, _END_COLUMNS)
+    if filters.names:
+        _learn_identifiers(connection)
+    condition, values = _conditions(filters, _END_COLUMNS)
     states = _states(filters)
     if states is not None:
         condition += f" AND job.state IN ({_marks(states)})"
@@ -146,6 +146,8 @@ def jobs_of_rows(connection: Connection, rows: Sequence[int], filters: Filters) 
 def selection_queries(connection: Connection, filters: Filters) -> Iterator[tuple[str, list[Any]]]:
     """The queries that `jobs_of_filters` asks, with their values, in order. Each ends so that a LIMIT can follow."""
     states = _states(filters)
+    if filters.names:
+        _learn_identifiers(connection)
     named = _few_named(connection, filters.names) if filters.names else None
     if named == []:
         return
@@ -157,7 +159,7 @@ def selection_queries(connection: Connection, filters: Filters) -> Iterator[tupl
         if state == "completed":
             yield from _ended_queries(connection, filters, named)
         elif not filters.outcomes and not filters.exit_statuses and (state == "claimed" or not _needs_worker(filters)):
-            condition, values = _conditions(connection, filters, "", named)
+            condition, values = _conditions(filters, "", named)
             order = (
                 "job.category, job.priority DESC, job.submitted_at, job.id"
                 if state == "unclaimed"
@@ -172,7 +174,7 @@ def selection_queries(connection: Connection, filters: Filters) -> Iterator[tupl
 def _ended_queries(
     connection: Connection, filters: Filters, named: list[int] | None
 ) -> Iterator[tuple[str, list[Any]]]:
-    condition, values = _conditions(connection, filters, _END_COLUMNS, named)
+    condition, values = _conditions(filters, _END_COLUMNS, named)
     tables = "attempt AS final INDEXED BY attempt_ended CROSS JOIN job ON job.uid = final.job_uid"
     if named is not None or filters.batches:
         index = "" if named is not None else "INDEXED BY job_of_batch"
@@ -185,7 +187,7 @@ def _ended_queries(
     )
     if filters.exit_statuses or _needs_worker(filters) or (filters.outcomes and UNKNOWN not in filters.outcomes):
         return
-    condition, values = _conditions(connection, filters._replace(outcomes=()), "", named)
+    condition, values = _conditions(filters._replace(outcomes=()), "", named)
     # Whoever asks for them by name gets every one, also those of which an entry was lost.
     condition += "" if filters.outcomes else f" AND {_BY_HAND}"
     yield (
@@ -216,9 +218,7 @@ def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def _conditions(
-    connection: Connection, filters: Filters, end_columns: str, named: Sequence[int] | None = None
-) -> tuple[str, list[Any]]:
+def _conditions(filters: Filters, end_columns: str, named: Sequence[int] | None = None) -> tuple[str, list[Any]]:
     """What filters other than the ledger's state come to. With `end_columns` the query has the attempt that ended the job. Only
     jobs of `named` can fit, if that is given."""
     parts, values = ["1"], list[Any]()
@@ -240,7 +240,6 @@ def _conditions(
     if EVERYBODY not in filters.submitters:
         add_alternatives("job.submitter", filters.submitters)
     if filters.names:
-        _learn_identifiers(connection)
         one = f"({_MAY_FIT.format('job.name')} AND (job.name GLOB ? OR job_identifier(job.name, job.submitter) GLOB ?))"
         add(f"({' OR '.join([one] * len(filters.names))})", *(name for name in filters.names for _ in range(4)))
     came_at = "coalesce(final.ended_at, job.moved_at)" if end_columns else "job.moved_at"

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 
 from jobjar.programs.command import complain, make_parser, named_jar, run
-from jobjar.programs.options import add_text_format
+from jobjar.programs.options import add_text_format, read_time
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar doctor") -> int:
@@ -29,14 +29,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.doctor.findings import DANGER, FINE, as_objects, format_findings, worst_verdict
         from jobjar.doctor.node import examine_node
-        from jobjar.errors import UsageError
         from jobjar.host import node_name
         from jobjar.units import parse_seconds
 
-        try:
-            timeout_s = parse_seconds(options.timeout)
-        except ValueError as error:
-            raise UsageError(reason=f"--timeout: {error}") from error
+        timeout_s = read_time("--timeout", options.timeout, parse_seconds)
         # After kill(1), clean up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         failure = ""

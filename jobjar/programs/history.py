@@ -8,9 +8,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, say_source
 from jobjar.programs.options import add_job, add_table_format
-from jobjar.programs.terminal import is_terminal, print_paged
+from jobjar.programs.terminal import print_paged
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar history") -> int:
@@ -48,10 +48,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             for event in events
         ]
         text = format_table(rows, ("when", "event", "by", "attempt", ""), options.format)
-        if is_terminal():
-            print_paged(text)
-        else:
-            print_tables(text)
+        print_paged(text)
         say_source(program, source)
         return 0
 

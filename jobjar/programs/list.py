@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected, UsageError
-from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
 from jobjar.programs.options import add_selection, add_table_format, read_selection
-from jobjar.programs.terminal import coloured, has_colours, print_paged, terminal_width
+from jobjar.programs.terminal import painter, print_paged, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,17 +126,7 @@ def _print_csv(jobs: Sequence[ListedJob], columns: Sequence[str] | None) -> None
 def _print_table(jobs: Sequence[ListedJob], columns: Sequence[str] | None, table_format: str) -> None:
     from jobjar.reports.listing_table import make_table
 
-    width = terminal_width()
-    if width is None:
-        print_tables(make_table(jobs, columns, None, table_format))
-        return
-    paint = _paint if has_colours() else None
-    print_paged(make_table(jobs, columns, width, table_format, paint))
-
-
-def _paint(_: int, cell: str) -> str:
-    """A word for a state, in its colour. No other cell is such a word, unless a person named a job so."""
-    return coloured(cell, _COLOURS[cell]) if cell in _COLOURS else cell
+    print_paged(make_table(jobs, columns, terminal_width(), table_format, painter(_COLOURS)))
 
 
 def _say_more(jar: Jar, selection: Selection, limit: int) -> str:

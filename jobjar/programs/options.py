@@ -6,11 +6,23 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
+from jobjar.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobjar.selecting.selection import Selection
 
 A_JOB = "a job's name, id (or its first letters), or path; @1 is the job that you submitted last, @2 the one before"
 A_TIME = "so long ago (30m, 2h, 1d), or a date and time of here (14:00, 2026-11-20, 2026-11-20T14:00)"
+
+
+def read_time(option: str, text: str, parse: Callable[[str], float]) -> float:
+    """The time that an option was given, in seconds as `parse` has them. Raises UsageError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(reason=f"{option}: {error}") from error
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:

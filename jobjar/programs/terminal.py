@@ -6,8 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Callable, Mapping
 
 # As `less` is for git and its like: it ends at once if all fits, lets colours through, and leaves the text on the screen.
 _LESS = "FRX"
@@ -28,8 +28,12 @@ def has_colours() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def coloured(text: str, colour: str) -> str:
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+def painter(colours: Mapping[str, str]) -> Callable[[str], str] | None:
+    """What gives those words of a table that have a colour theirs; None where there are no colours. A cell that a person named
+    like such a word gets it too."""
+    if not has_colours():
+        return None
+    return lambda cell: f"\x1b[{_COLOURS[colours[cell]]}m{cell}\x1b[0m" if cell in colours else cell
 
 
 def print_paged(text: str) -> None:
@@ -38,6 +42,8 @@ def print_paged(text: str) -> None:
     if not pager or not is_terminal() or text.count("\n") + 1 < shutil.get_terminal_size().lines:
         print(text)
         return
+    import subprocess  # takes its time, which a short list need not wait for
+
     sys.stdout.flush()
     environment = {"LESS": _LESS, **os.environ}
     # It asks the terminal, so Ctrl-C is for it.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.errors import TimedOut, UsageError
 from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
-from jobjar.programs.options import A_JOB, A_TIME, take_times_with_minus
+from jobjar.programs.options import A_JOB, A_TIME, read_time, take_times_with_minus
 from jobjar.units import parse_moment, parse_seconds
 
 _ABOUT = """Wait until jobs have ended. The last line on standard error says how; while jobs stand still, others say why.
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
         if not is_named and not options.all:
             raise UsageError(reason="name what to wait for, or use --all")
-        timeout_s, since = _parse_timeout(options.timeout), _parse_since(options.since)
+        timeout_s = None if options.timeout is None else read_time("--timeout", options.timeout, parse_seconds)
+        since = None if options.since is None else read_time("--since", options.since, parse_moment)
         with named_jar(options, program_path) as jar:
             refresh_patiently(jar)
             if options.all:
@@ -82,18 +83,3 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         return 0 if tally.is_success else 1
 
     return run(parser, argv, body)
-
-
-def _parse_timeout(text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_seconds(text)
-    except ValueError as error:
-        raise UsageError(reason=f"--timeout: {error}") from error
-
-
-def _parse_since(text: str | None) -> float | None:
-    """A time as UTC epoch seconds."""
-    try:
-        return None if text is None else parse_moment(text)
-    except ValueError as error:
-        raise UsageError(reason=f"--since: {error}") from error

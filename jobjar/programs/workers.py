@@ -7,9 +7,9 @@ import json
 import time
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
 from jobjar.programs.options import add_table_format
-from jobjar.programs.terminal import coloured, has_colours, is_terminal, print_paged
+from jobjar.programs.terminal import painter, print_paged
 
 _COLOURS = {"busy": "cyan", "paused": "yellow", "silent": "red", "unknown": "red", "dead": "red"}
 
@@ -38,16 +38,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if not workers:
             complain(program, "no worker is running; `start_worker` starts one")
             return 0
-        text = format_workers(workers, now, options.format, _paint if has_colours() else None)
-        if is_terminal():
-            print_paged(text)
-        else:
-            print_tables(text)
+        print_paged(format_workers(workers, now, options.format, painter(_COLOURS)))
         say_source(program, source)
         return 0
 
     return run(parser, argv, body)
-
-
-def _paint(_: int, cell: str) -> str:
-    return coloured(cell, _COLOURS[cell]) if cell in _COLOURS else cell

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jobjar.jar import Jar
 from jobjar.layout import NOWHERE, category_of_place, state_of_place, worker_of_place
 from jobjar.ledger.models import JobReport
-from jobjar.reports.jobs import describe_job
+from jobjar.reports.jobs import describe_attempts, describe_moves
 from jobjar.units import format_seconds
 
 
@@ -32,12 +32,11 @@ def gather_history(jar: Jar, job: JobReport) -> list[Event]:
     What happened in an attempt comes before the move by which its worker let go of the job. A file's time may be some
     milliseconds behind the clock that timed the attempt's end.
     """
-    description = describe_job(jar, job)
     attempts: dict[str, list[dict[str, Any]]] = {}
-    for attempt in description["attempts"]:
+    for attempt in describe_attempts(jar, job):
         attempts.setdefault(attempt["worker"], []).append(attempt)
     events: list[Event] = []
-    for move in description["moves"]:
+    for move in describe_moves(jar, job):
         held = attempts.get(worker_of_place(move["from"] or NOWHERE) or "")
         if held:
             events += (event._replace(at=min(event.at, move["moved_at"])) for event in _events_of(held.pop(0)))

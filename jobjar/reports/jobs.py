@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from jobjar import control
@@ -19,7 +20,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.given import fit_given
-from jobjar.journal.submitted import HELD_BY
+from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import (
@@ -49,9 +50,6 @@ _DAY_S = 86400.0
 
 def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
     """All that is known of a job, with the names that `jobjar show --format json` uses. Times are UTC epoch seconds."""
-    attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
-    if attempts and job.state == "claimed" and _explain_ahead(jar, job):
-        attempts[-1]["started_at"] = None  # the job is staged in and waits for its turn
     return {
         "name": job.name,
         "id": job.uid,
@@ -74,19 +72,32 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "held_reason": job.held_reason,
         "waits_because": explain_waiting(jar, job) or _explain_turn(jar, job) or None,
         **_describe_given(job.given),
-        "attempts": attempts,
-        "moves": [
-            {
-                "number": move.number,
-                "moved_at": move.moved_at,
-                "from": move.origin or None,
-                "to": move.destination or None,
-                "reason": move.reason,
-                "by": move.actor,
-            }
-            for move in (list_moves(jar.ledger, job.uid) if job.uid else [])
-        ],
+        "attempts": describe_attempts(jar, job),
+        "moves": describe_moves(jar, job),
     }
+
+
+def describe_attempts(jar: Jar, job: JobReport) -> list[dict[str, Any]]:
+    """A job's attempts in order, as `describe_job` has them."""
+    attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
+    if attempts and job.state == "claimed" and _explain_ahead(jar, job):
+        attempts[-1]["started_at"] = None  # the job is staged in and waits for its turn
+    return attempts
+
+
+def describe_moves(jar: Jar, job: JobReport) -> list[dict[str, Any]]:
+    """A job's moves in order, as `describe_job` has them."""
+    return [
+        {
+            "number": move.number,
+            "moved_at": move.moved_at,
+            "from": move.origin or None,
+            "to": move.destination or None,
+            "reason": move.reason,
+            "by": move.actor,
+        }
+        for move in (list_moves(jar.ledger, job.uid) if job.uid else [])
+    ]
 
 
 def _describe_given(text: str | None) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     throttled; it is not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went
     back."""
     if job.state == "limbo":
-        is_faulty = job.held_reason and not job.held_reason.startswith(HELD_BY)
+        is_faulty = job.held_reason and not is_held_by_person(job.held_reason)
         what = "its file there is to be corrected, and moved to" if is_faulty else "move it to"
         return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
     if job.state == "claimed":
@@ -208,21 +219,20 @@ def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:
         "max_rss_kib",
         "message",
     )
-    described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt)}
+    files = files_of_attempt(jar.ledger, attempt)
+    described = {**{name: getattr(attempt, name) for name in names}, "output_path": output_path(jar, attempt, files)}
     started_at, ended_at = described["started_at"], described["ended_at"]
     if started_at is not None and ended_at is not None and ended_at < started_at:
         # Two clocks disagree: take the begin plus the measured duration as the end.
         described["ended_at"] = round(started_at + (described["wall_time_s"] or 0.0), 6)
-    files = files_of_attempt(jar.ledger, attempt.job_uid, attempt.number, attempt.worker_uid)
     return {**described, "error_path": files.get("error"), **attempt_details(jar.ledger, attempt)._asdict()}
 
 
-def output_path(jar: Jar, attempt: Attempt) -> str | None:
+def output_path(jar: Jar, attempt: Attempt, files: Mapping[str, str]) -> str | None:
     """The path of an attempt's output, even if its worker's directory was set aside or archived; None if it wrote nothing. A job
-    may have named a file of its own."""
-    own = files_of_attempt(jar.ledger, attempt.job_uid, attempt.number, attempt.worker_uid).get("output")
-    if own is not None:
-        return own
+    may have named a file of its own, which is in `files` (`files_of_attempt`)."""
+    if "output" in files:
+        return files["output"]
     if attempt.ended_at is None:
         path = f"{jar.layout.worker(attempt.worker).output}/{name_of_job(jar.ledger, attempt.job_uid)}.{attempt.number}.out"
         return path if os.path.exists(path) else None
@@ -274,7 +284,7 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
     best = max(
         enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
     )
-    return output_path(jar, best[1])
+    return output_path(jar, best[1], files_of_attempt(jar.ledger, best[1]))
 
 
 def request_kill(jar: Jar, job: JobReport) -> str:

@@ -103,16 +103,12 @@ def list_selected(
     listed = [describe_listed(jar, job, now) for job in select_jobs(jar, selection)]
     if sort is None:
         return listed[::-1][:limit]
-    value = COLUMNS[sort]
-    present = [job for job in listed if value(job) is not None]
-    absent = [job for job in listed if value(job) is None]  # last in either order
-
-    def key(job: ListedJob) -> Any:
-        found = value(job)
-        # An exit status is a number, or the name of a signal.
-        return (isinstance(found, str), found)
-
-    return (sorted(present, key=key, reverse=is_reversed) + absent)[:limit]
+    valued = [(COLUMNS[sort](job), job) for job in listed]
+    present = [(value, job) for value, job in valued if value is not None]
+    absent = [job for value, job in valued if value is None]  # last in either order
+    # An exit status is a number, or the name of a signal.
+    present.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]), reverse=is_reversed)
+    return [*(job for _, job in present), *absent][:limit]
 
 
 def check_columns(names: list[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 from jobjar.errors import UsageError
 from jobjar.text import printable
 
-# Colours a cell, given the number of its column.
-Paint = Callable[[int, str], str]
+# Colours the text of a cell.
+Paint = Callable[[str], str]
 
 
 def check_format(name: str) -> str:
@@ -32,5 +32,5 @@ def format_table(
 
     rows = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     if paint is not None:
-        rows = [[paint(number, cell) for number, cell in enumerate(row)] for row in rows]
+        rows = [[paint(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     return tabulate.tabulate(rows, headers, tablefmt=table_format, disable_numparse=True)

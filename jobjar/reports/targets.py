@@ -11,7 +11,7 @@ from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Awaited
 from jobjar.ledger.ask_jobs import find_jobs
-from jobjar.selecting.named import find_job
+from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.unknown import describe_unlisted
 from jobjar.shared_disk.files import is_directory
 from jobjar.text import as_text
@@ -79,7 +79,7 @@ def _find_kinds(jar: Jar, word: str) -> list[Awaited]:
             ways += [f"the id of one of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         meanings = [f"a {kind.kind}" for kind in kinds] + (["a job"] if is_job else [])
         raise AmbiguousTarget(job=word, meanings=" and ".join(meanings), ways=" or ".join(ways))
-    if kinds or is_job or not any(character in word for character in "*?["):
+    if kinds or is_job or not is_pattern(word):
         return kinds
     kinds = [Awaited(BATCH, name) for name in ask_awaited.batches_like(connection, word)]
     if ask_awaited.any_named_like(connection, word):

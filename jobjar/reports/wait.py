@@ -17,7 +17,7 @@ from jobjar.errors import TimedOut
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.job_file.names import unnumbered_name
-from jobjar.journal.submitted import HELD_BY
+from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
@@ -230,7 +230,7 @@ class Wait:
         layout = self._jar.layout
         for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
             path = layout.path(place)
-            what = f"Move {path}" if (reason or "").startswith(HELD_BY) else f"Correct {path}, and move it"
+            what = f"Move {path}" if is_held_by_person(reason) else f"Correct {path}, and move it"
             self._say(f"{uid} ({name}) is held in limbo: {reason}. {what} to {layout.unclaimed}")
         if len(new) > _SHOWN:
             self._say(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")

@@ -46,7 +46,7 @@ def list_working(jar: Jar, now: float) -> list[Worker]:
     for job in jobs_of_filters(jar.ledger.connection, Filters(states=("running",))):
         held.setdefault(worker_of_place(job.place) or "", []).append(describe_listed(jar, job, now))
     hearing = Hearing(jar.layout)
-    workers = list_workers(jar.layout)
+    workers = [worker for worker in list_workers(jar.layout) if not worker.ended]
     # A directory that was set aside has another name than its worker.
     described = describe_workers(
         workers,
@@ -54,7 +54,7 @@ def list_working(jar: Jar, now: float) -> list[Worker]:
         [{"place": listed.job.place, "name": listed.job.name} for jobs in held.values() for listed in jobs],
     )["workers"]
     found = []
-    for worker, about in zip((worker for worker in workers if not worker.ended), described, strict=True):
+    for worker, about in zip(workers, described, strict=True):
         jobs = sorted(held.get(worker.paths.name, []), key=lambda listed: listed.started_at or 0.0)
         age_s = hearing.age_s(worker)
         first = jobs[0] if jobs else None

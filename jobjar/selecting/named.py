@@ -42,9 +42,9 @@ def find_job(jar: Jar, word: str) -> JobReport:
     return found[0]
 
 
-def is_latest(word: str) -> bool:
-    """Whether a word names a job by when it was submitted (`@1`)."""
-    return _LATEST.fullmatch(word) is not None
+def is_pattern(word: str) -> bool:
+    """Whether a word is to be read as a pattern of names (`*nightly*`), if it names nothing itself."""
+    return any(character in word for character in "*?[")
 
 
 def _uid_of_latest(jar: Jar, word: str) -> str | None:

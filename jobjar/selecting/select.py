@@ -19,7 +19,7 @@ from jobjar.ledger.ask_selected import (
     rows_named,
     submitters_of_filters,
 )
-from jobjar.selecting.named import find_job, is_latest
+from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.selection import Selection
 from jobjar.selecting.unknown import suggest
 from jobjar.shared_disk.listing import list_directories
@@ -91,7 +91,7 @@ def _select(jar: Jar, selection: Selection, limit: int | None = None) -> Selecte
 def find_rows(jar: Jar, word: str) -> list[int]:
     """The ledger's rows of the jobs that a word names: one, or those whose names fit a pattern (`*nightly*`). Raises UnknownJob,
     AmbiguousJob."""
-    if not is_latest(word) and any(character in word for character in "*?["):
+    if is_pattern(word):
         found = rows_named(jar.ledger.connection, as_text(word))
         if found:
             return found
