@@ -23,7 +23,7 @@ from jobjar.programs.jobjar import VERBS
 from jobjar.settings.layers import read_config_file
 from jobjar.settings.table import BY_NAME
 from jobjar.version import VERSION
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import BIN, Rig
 
 ROOT = Path(__file__).parent.parent

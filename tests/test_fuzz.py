@@ -32,7 +32,7 @@ from jobjar.roster import list_workers
 from jobjar.selecting.named import find_job
 from jobjar.settings.layers import read_config_file
 from jobjar.shared_disk.contents import CLAIMER, MESSAGE, Unreadable, parse_document
-from tests.test_fold import CLAIM, SUBMITTED, new_ledger
+from tests.ledger.test_fold import CLAIM, SUBMITTED, new_ledger
 
 ODD = st.one_of(
     st.none(),

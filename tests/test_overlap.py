@@ -14,7 +14,7 @@ import pytest
 
 from jobjar.liveness import own_children
 from jobjar.processes.session import Waiter, adopt_orphans, is_open_for_writing, reap, reap_strays, start_shell
-from tests.described import describe, entries, said, underway
+from tests.described_jobs import describe, entries, said, underway
 from tests.rig import Rig, wait_until
 
 ENVIRONMENT = {b"PATH": b"/bin:/usr/bin"}

@@ -9,7 +9,7 @@ from typing import Any
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.layout import held_place, unclaimed_place
-from tests.described import script
+from tests.described_jobs import script
 
 WORKER = {"worker": "rain.7", "worker_uid": "wkr1"}
 OTHER_WORKER = {"worker": "sun.8", "worker_uid": "wkr2"}

@@ -11,7 +11,7 @@ import pytest
 from tests.crash.case import Case, Step, kill_everywhere
 from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Nursery
-from tests.described import script
+from tests.described_jobs import script
 
 # What differs from one run of a job to the next: of files from two runs one would be refused.
 _OUTPUTS = "mkdir -p output/deep; date +%N > output/a; echo $JJ_ATTEMPT > output/deep/b"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.hosts.rigs.moosefs import MooseFS, why_no_moosefs
 from tests.hosts.storm_of_two import Host, Machine, Storm
-from tests.jug.packing import INSTALL, pack, write_package
 from tests.others import NOBODY, by_user
+from tests.packing import INSTALL, pack, write_package
 from tests.rig import BIN, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.moosefs]

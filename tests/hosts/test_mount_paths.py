@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.hosts.nodes import Node
 from tests.rig import Rig, wait_until
 

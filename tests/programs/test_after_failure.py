@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.described import describe, outcome
+from tests.described_jobs import describe, outcome
 from tests.rig import Rig, wait_until
 
 # An empty setting is none: what is tested here is what is so where nobody says anything.

@@ -12,7 +12,7 @@ import pytest
 
 import jobjar
 from jobjar.job_file.attributes import read_description
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import BIN, Rig, stop_at_rest, wait_until
 
 FILE = 'batch\nname = "wc-$(level)"\nseeds = "1-$(last)"\nrun_command = "count"\npriority = 2\n'

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.described import describe, entries, make_package, outcome, pack, phases, said, underway
-from tests.jug.serving import http_server
+from tests.described_jobs import describe, entries, make_package, outcome, pack, phases, said, underway
 from tests.rig import Rig, wait_until
+from tests.serving import http_server
 
 
 def md5_of(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.attempts.copied_output import names_its_output
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import Rig
 
 ALL = [f"line {number}" for number in range(1, 8)]

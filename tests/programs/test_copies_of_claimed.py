@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe, script
+from tests.described_jobs import describe, script
 from tests.rig import Rig, wait_until
 
 

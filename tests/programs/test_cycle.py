@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe, entries, outcome, phases, said
+from tests.described_jobs import describe, entries, outcome, phases, said
 from tests.rig import Rig, wait_until
 
 STAGES = ("stage_in", "run", "stage_out")

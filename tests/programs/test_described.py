@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.described import describe, entries, make_package, outcome, pack, phases, said, script, underway
+from tests.described_jobs import describe, entries, make_package, outcome, pack, phases, said, script, underway
 from tests.rig import Rig, wait_until
 
 NODE = os.uname().nodename

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.ledger.fold import journal_paths
-from tests.described import make_package, outcome, script
+from tests.described_jobs import make_package, outcome, script
 from tests.rig import Rig, wait_until
 
 

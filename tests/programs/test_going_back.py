@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.described import describe, script
+from tests.described_jobs import describe, script
 from tests.programs.spaces import SpaceRig
 from tests.rig import Rig, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import Rig, wait_until
 
 

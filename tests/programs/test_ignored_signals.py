@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.described import describe, make_package, pack
+from tests.described_jobs import describe, make_package, pack
 from tests.rig import PATIENCE_S, Rig, wait_until
 
 LOOK = "grep -E '^Sig(Blk|Ign)' /proc/self/status"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import Rig, wait_until
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.programs.spaces import SpaceRig
 from tests.rig import PATIENCE_S, Rig, wait_until
 

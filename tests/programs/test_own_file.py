@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.liveness import process_start
-from tests.described import describe, entries
+from tests.described_jobs import describe, entries
 from tests.rig import PATIENCE_S, Rig, wait_until
 
 GONE = "its file was removed, or moved out of the jar, while it ran"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobjar.host import login, node_name
-from tests.described import describe, make_package, outcome
+from tests.described_jobs import describe, make_package, outcome
 from tests.rig import Rig, wait_until
 
 USAGE = ("wall_time_s", "user_cpu_s", "system_cpu_s", "max_rss_kib")

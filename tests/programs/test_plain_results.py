@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.described import describe, entries
+from tests.described_jobs import describe, entries
 from tests.rig import Rig
 
 SAY = (

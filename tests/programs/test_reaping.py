@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.described import describe, said
+from tests.described_jobs import describe, said
 from tests.rig import BIN, PATIENCE_S, Rig, wait_until
 
 # Starts a process that is not the job's child, and waits for its end as people do who cannot wait(2) for it.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import Rig, wait_until
 
 

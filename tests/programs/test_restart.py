@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import make_package
+from tests.described_jobs import make_package
 from tests.rig import Rig, wait_until
 
 # Each seed is in a state of its own when the batch is restarted.

@@ -16,7 +16,7 @@ from jobjar.errors import UnsafeLink
 from jobjar.self_contained import CARRIED, collect_library
 from jobjar.version import VERSION
 from release.make_tarball import NAME, make_tarball
-from tests.described import script
+from tests.described_jobs import script
 from tests.hosts.nodes import BOOT
 from tests.pages import ROOT
 from tests.rig import BIN, Result, Rig

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from tests.described import describe, make_package, pack, phases
-from tests.jug.serving import http_server
+from tests.described_jobs import describe, make_package, pack, phases
 from tests.rig import PATIENCE_S, Rig, wait_until
+from tests.serving import http_server
 
 START = """
 import sys

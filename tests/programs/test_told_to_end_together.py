@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.described import describe, make_package, pack, underway
+from tests.described_jobs import describe, make_package, pack, underway
 from tests.rig import PATIENCE_S, Rig, wait_until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import Rig, wait_until
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import jobjar
 from jobjar.errors import AmbiguousTarget, TimedOut, UnknownTarget, UsageError
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.rig import BIN, Result, Rig, wait_until
 
 

@@ -17,8 +17,8 @@ from jobjar.stages import complete
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import NOW, finish, success
 from tests.race.test_same_name import be_worker, claim
+from tests.recovery.test_lease import make_worker, take_back
 from tests.rig import Rig
-from tests.test_lease import make_worker, take_back
 
 
 @pytest.fixture

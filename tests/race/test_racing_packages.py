@@ -15,9 +15,9 @@ import pytest
 
 from jobjar.fetching.sources import Cache, fetch
 from jobjar.job_file.description import parse_source
-from tests.jug.packing import INSTALL, pack, sha256_of, write_package
-from tests.jug.serving import Server, http_server
+from tests.packing import INSTALL, pack, sha256_of, write_package
 from tests.rig import wait_until
+from tests.serving import Server, http_server
 
 PROCESSES = 12
 # Waits at the gate, so that all begin at once.

@@ -27,12 +27,12 @@ from jobjar.recovery.lease import find_holders
 from jobjar.recovery.recover import recover_node
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit_all
+from tests.attempts.test_candidates import count_calls
 from tests.claiming import claim_in_turns
-from tests.described import describe
+from tests.described_jobs import describe
 from tests.race.test_lost_races import before, finish
+from tests.recovery.test_lease import make_worker, take_back
 from tests.rig import BIN, Rig, wait_until
-from tests.test_lease import make_worker, take_back
-from tests.test_propose import count_calls
 
 NOW = 4e9
 

@@ -29,10 +29,10 @@ from jobjar.packages import build_claim
 from jobjar.packages.install import install, place_workware
 from jobjar.packages.package import Package, find_command, shell_prefix
 from jobjar.shared_disk.trees import remove_tree
-from tests.jug.packing import INSTALL, pack, sha256_of, write_package
-from tests.jug.serving import Server, http_server
+from tests.packing import INSTALL, pack, sha256_of, write_package
 from tests.rig import wait_until
-from tests.test_trees import make_deep
+from tests.serving import Server, http_server
+from tests.shared_disk.test_trees import make_deep
 
 
 @pytest.fixture

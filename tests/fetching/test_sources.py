@@ -21,8 +21,8 @@ from jobjar.fetching import origins, sources
 from jobjar.fetching.sources import Cache, fetch
 from jobjar.host import node_name
 from jobjar.job_file.description import Source, parse_source
-from tests.jug.serving import Server, http_server, ssh_server
 from tests.rig import wait_until
+from tests.serving import Server, http_server, ssh_server
 
 CONTENT = bytes(range(256)) * 9000 + b"end\n"
 LONG_AGO = 1_600_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe, entries
+from tests.described_jobs import describe, entries
 from tests.rig import Rig, wait_until
 
 pytestmark = pytest.mark.slow

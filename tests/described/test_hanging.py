@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 
 from jobjar.liveness import this_process
-from tests.described import describe, entries, phases
-from tests.jug.packing import pack, sha256_of, write_package
-from tests.jug.serving import ssh_server
+from tests.described_jobs import describe, entries, phases
+from tests.packing import pack, sha256_of, write_package
 from tests.rig import Rig, wait_until
+from tests.serving import ssh_server
 
 LONG_GRACE = {"JJ_GRACE_TIME": "600"}
 SUM = f"#name=file&sha256={'0' * 64}"

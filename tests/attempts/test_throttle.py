@@ -18,10 +18,10 @@ from jobjar.ledger.ask_status import list_throttles
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
+from tests.attempts.test_candidates import count_calls
 from tests.claiming import claim_in_turns
 from tests.race.test_lost_races import entries, make_claimer
 from tests.rig import Rig, wait_until
-from tests.test_propose import count_calls
 
 
 class Site:

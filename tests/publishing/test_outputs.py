@@ -38,7 +38,7 @@ from jobjar.publishing.outputs import (
 from jobjar.shared_disk import files as disk
 from jobjar.shared_disk.trees import remove_tree
 from tests.others import BY_PERMISSION_BITS
-from tests.test_trees import make_deep
+from tests.shared_disk.test_trees import make_deep
 
 FILES = {"a.txt": b"one", "data/output.ntpl": b"\0" * 3_000_000, "log/deep/ö x.log": b"", ".hidden": b"dot"}
 

@@ -15,9 +15,9 @@ from jobjar.attempts.limits import BATCH, set_limit
 from jobjar.attempts.put_off import PutOff
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim
+from tests.attempts.test_candidates import count_calls
+from tests.attempts.test_limits import NOW, claim_next, claimed, make_claimer
 from tests.rig import Rig, wait_until
-from tests.test_limits import NOW, claim_next, claimed, make_claimer
-from tests.test_propose import count_calls
 
 OF_WC = "#!/bin/sh\n#JJ batch = wc\n#JJ run_command = true\nexit 2\n"
 

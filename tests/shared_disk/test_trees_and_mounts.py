@@ -15,7 +15,7 @@ import pytest
 from tests.others import BY_PERMISSION_BITS
 
 pytestmark = pytest.mark.root
-HERE = Path(__file__).parent.parent
+HERE = Path(__file__).parent.parent.parent
 # Refuses openat2 as whoever confines a process does: seccomp(2), with the number of the error in the first word.
 _CONFINED = """
 import ctypes, struct, sys

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import describe, said
+from tests.described_jobs import describe, said
 from tests.rig import Rig
 
 

@@ -15,7 +15,7 @@ import pytest
 from jobjar.fetching.cache import Cache
 from jobjar.fetching.sources import fetch
 from jobjar.job_file.description import parse_source
-from tests.jug.serving import Server, http_server
+from tests.serving import Server, http_server
 
 
 @pytest.fixture
