@@ -108,9 +108,21 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_
 
 # An attempt that was lost stays lost. Then an end that completed the job beats one that did not: a recovery that was
 # about to return a job may find that its worker has just completed it. Then the worker's own entry beats a recovery's
-# guess. If they are equal so far, the earlier stands.
+# guess. If they are equal so far, the earlier stands. Two recoveries may read the same time from the disk: then the rest
+# of their entries decides.
 _END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
 wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
+_REST_OF_END = (
+    "outcome",
+    "message",
+    "output_file",
+    "exit_status",
+    "signal",
+    "wall_time_s",
+    "user_cpu_s",
+    "system_cpu_s",
+    "max_rss_kib",
+)
 _END = f"""
 INSERT INTO attempt ({_END_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
@@ -121,7 +133,9 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
     output_file = excluded.output_file, message = excluded.message
 WHERE ended_at IS NULL
    OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
-       excluded.outcome) > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at, outcome)"""
+       {", ".join(f"coalesce(excluded.{name}, -1)" for name in _REST_OF_END)})
+    > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at,
+       {", ".join(f"coalesce({name}, -1)" for name in _REST_OF_END)})"""
 # The process is kept whichever entry stands: a recovery, and a worker that lost the job, may not know it.
 _KNOW_PROCESS = """
 UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""

@@ -261,7 +261,8 @@ def test_two_recoveries_at_once_return_each_job_once(rig: Rig, nodes: Callable[.
     assert len(returned) == 3 and sorted(rig.names("unclaimed")) == sorted(names)
     for node in (snow, hail):
         assert undecided(node) == {"stranded": 3}
-        assert node.run("jobjar", "check", check=False).returncode == 0
+        checked = node.run("jobjar", "check", check=False)
+        assert checked.returncode == 0, checked.stdout
 
 
 def test_without_leases_a_stopped_worker_s_job_is_left_alone(

@@ -471,6 +471,15 @@ def test_variables_keep_their_text_and_are_numbers_where_they_can_be() -> None:
     assert [row[3:6] for row in rows] == [("loss", "0.25", 0.25), ("n", "7", 7.0), ("name", "x", None)]
 
 
+@pytest.mark.parametrize(
+    "more", [{"message": "by snow"}, {"output_file": "x.out"}, {"exit_status": 1}, {"max_rss_kib": 7}]
+)
+def test_two_ends_at_the_same_time_give_the_same_row_in_either_order(more: Entry) -> None:
+    one: Entry = {**ENDED, "final": False, "outcome": "stranded", "exit_status": None}
+    rows = [fold(entries)["attempt"] for entries in ([one, {**one, **more}], [{**one, **more}, one])]
+    assert rows[0] == rows[1] and next(iter(more.values())) in rows[0][0]
+
+
 def test_of_what_was_told_of_a_variable_the_latest_stands_in_whatever_order_it_comes() -> None:
     who = {"entry": "variables", "job": "j", "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
     told = [
