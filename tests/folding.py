@@ -61,7 +61,7 @@ INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started)
 VALUES (:uid, :attempt, :worker, :worker_uid, :pid, :pid_started)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
 
-# An attempt that was lost stays lost; otherwise the first word on how it ended stands.
+# An attempt that was lost stays lost. Otherwise the first word on how it ended stands, and at the same time the greater message.
 _END = """
 INSERT INTO attempt (job_uid, number, worker, worker_uid, pid, pid_started, ended_at, outcome, is_final,
                      exit_status, signal, wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message)
@@ -74,7 +74,8 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
     user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
     output_file = excluded.output_file, message = excluded.message
 WHERE excluded.outcome = 'lost' OR ended_at IS NULL
-   OR (outcome <> 'lost' AND (excluded.ended_at, excluded.outcome) < (ended_at, outcome))"""
+   OR (outcome <> 'lost' AND (-excluded.ended_at, excluded.outcome, coalesce(excluded.message, -1))
+       > (-ended_at, outcome, coalesce(message, -1)))"""
 
 _STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
 
