@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from jobjar.access.refusals import explain_error
@@ -76,7 +76,7 @@ class Ends(Protocol):
 
     def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict: ...
 
-    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool: ...
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool: ...
 
     def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
@@ -194,7 +194,7 @@ class Lifecycle:
         if self._place is not None:
             end = run.clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
             self._place = None
-        self._complete(end, self._decide(end), job)
+        self._services.ends.complete(job, end, self._decide(end))
 
     # Described jobs
 
@@ -356,7 +356,8 @@ class Lifecycle:
         if verdict.is_retry and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
-        held = self._complete(end, verdict, job, attempt)
+        end = end._replace(entries=tuple(attempt.last_entries()))
+        held = self._services.ends.complete(job, end, verdict)
         if not self._has_underway:
             return
         if held and is_over and self._polled_state is not None and self.pid is not None:
@@ -382,10 +383,6 @@ class Lifecycle:
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
         return state is not None and state_directory(self._layout, state) == self._own_directory
-
-    def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
-        before = [] if attempt is None else attempt.last_entries()
-        return self._services.ends.complete(job, end, verdict, before)
 
     def _clear(self) -> str | None:
         """Clear the attempt's workplace. Returns the name of its output file, None where there is none."""

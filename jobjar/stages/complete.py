@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from typing import Any
 
 from jobjar.attempts.attempt import (
@@ -34,7 +34,7 @@ from jobjar.attempts.own_file import (
 from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import LedgerError
-from jobjar.journal.entries import MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
+from jobjar.journal.entries import MoreOfEnd, MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.ask_claiming import is_decided_by
@@ -51,10 +51,7 @@ _YOUNG_S = 1.0
 
 
 # The fields of `AttemptEnd` that its entry has, in order.
-_JOURNALED = (
-    *("exit_status", "signal", "wall_time_s", "user_cpu_s", "system_cpu_s", "max_rss_kib", "output_file", "message"),
-    *("pid", "pid_started"),
-)
+_JOURNALED = tuple(MoreOfEnd.__annotations__)
 
 
 def entry_of_end(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
@@ -75,13 +72,12 @@ def complete(
     now: float,
     may_wait: Callable[[], bool],
     warn: Callable[[str], None],
-    before: Sequence[Entry] = (),
     is_next_near: bool = False,
 ) -> bool:
     """End an attempt as `verdict` says. Returns whether this worker still held the job.
 
-    The entries `before` and those of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move
-    to completed is journaled in one write with what the worker journals next.
+    The entries of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move to completed is
+    journaled in one write with what the worker journals next.
 
     While the disk refuses (full, read-only), this waits as long as `may_wait()`. If that ends, the job stays with this worker
     and is stranded. The tokens of its limits are given back in any case, because the job does not run any more.
@@ -100,7 +96,7 @@ def complete(
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, *end.entries, ended], durable)
+        claimer.jar.journal.append([*end.entries, ended], durable)
 
     def move_job() -> None:
         nonlocal end, verdict, is_elsewhere

@@ -5,12 +5,11 @@ stages/complete.py journals and moves; its words on crashes hold here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
-from jobjar.journal.read import Entry
 from jobjar.stages.complete import complete, give_back_unrun
 from jobjar.worker.after_failure import AfterFailure
 
@@ -39,10 +38,9 @@ class Ends:
         """What becomes of the job."""
         return self._decide(job, end, self._disk_now())
 
-    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool:
-        """Journal the end and move the job on. The entries `before` are journaled with it. Returns whether the worker held the
-        job until then."""
-        held = complete(self._claimer, job, end, verdict, self._disk_now(), self._may_wait, self._log, before)
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool:
+        """Journal the end and move the job on. Returns whether the worker held the job until then."""
+        held = complete(self._claimer, job, end, verdict, self._disk_now(), self._may_wait, self._log)
         self._note(job, end, verdict, held)
         return held
 
