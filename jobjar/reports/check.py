@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from jobjar.attempts.claimed_links import list_links
+from jobjar.attempts.claimed_links import linked_place, list_links
 from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
@@ -169,9 +169,10 @@ def check_links(jar: Jar, places: Collection[str]) -> list[str]:
     """Links in claimed/ that lead nowhere, and claimed jobs that have no link."""
     lines: list[str] = []
     linked = set()
-    for entry, target in list_links(jar.layout):
-        if target is not None:
-            linked.add(target)
+    for entry in list_links(jar.layout).of_jobs:
+        place = linked_place(jar.layout, entry.path)
+        if place is not None:
+            linked.add(place)
         elif look(entry.path) is not None:
             lines.append(Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere"))
     for place in places:
