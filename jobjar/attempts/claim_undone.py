@@ -67,40 +67,32 @@ def next_move(
 
 def put_off(claimer: Claimer, candidate: Candidate, path: str, not_yet: NotYet) -> None:
     """Do what NotYet says with the job at `path`: hold it, or let it wait. Raises OSError."""
-    found = not_yet.found
+    found, candidate = not_yet.found, candidate._replace(uid=not_yet.uid)
     if not_yet.is_to_hold:
         by = (found or {}).get("submitter") or candidate.submitter
-        hold(claimer, candidate, path, f"{HELD_BY}{by}", not_yet)
+        hold(claimer, candidate, path, f"{HELD_BY}{by}", found)
         return
-    place = os.path.dirname(candidate.place)
-    _move_on(claimer, candidate, path, place, "delayed", not_yet.uid, found, {"not_before": not_yet.given.begin_at})
+    more: MoreOfMove = {"not_before": not_yet.given.begin_at}
+    if found is not None:
+        more["found"] = found
+    _move_on(claimer, candidate, path, os.path.dirname(candidate.place), "delayed", more)
 
 
-def hold(claimer: Claimer, candidate: Candidate, path: str, reason: str, not_yet: NotYet | None = None) -> None:
-    """Move a job that must not run into limbo, and journal the reason, which the report shows. Raises OSError."""
-    uid = not_yet.uid if not_yet is not None else candidate.uid or new_id()
-    found = None if not_yet is None else not_yet.found
-    _move_on(claimer, candidate, path, "limbo", "held", uid, found, {"held_reason": reason})
+def hold(claimer: Claimer, candidate: Candidate, path: str, reason: str, found: Entry | None = None) -> None:
+    """Move a job that must not run into limbo, and journal the reason, which the report shows. `found`: what its file says, if
+    that was read. Raises OSError."""
+    if found is None:
+        found = found_when_held(candidate, read_status(path))
+    _move_on(claimer, candidate, path, "limbo", "held", {"held_reason": reason, "found": found})
 
 
-def _move_on(
-    claimer: Claimer,
-    candidate: Candidate,
-    path: str,
-    directory: str,
-    reason: str,
-    uid: str,
-    found: Entry | None,
-    more: MoreOfMove,
-) -> None:
+def _move_on(claimer: Claimer, candidate: Candidate, path: str, directory: str, reason: str, more: MoreOfMove) -> None:
     above = claimer.jar.layout.path(directory)
     name = move_to_free_name(path, above, candidate.name)
     claimer.taken_paths.discard(path)
     status = read_status(f"{above}/{name}")
-    is_read = found is not None or reason == "held"
-    entries, candidate = arrival(candidate, uid, is_read)
+    uid = candidate.uid or new_id()
+    entries, candidate = arrival(candidate, uid, "found" in more)
     said: MoreOfMove = {**more, "category": candidate.category}
-    if is_read:
-        said["found"] = found_when_held(candidate, status) if found is None else found
     entry = next_move(claimer, candidate, uid, f"{directory}/{name}", status, reason, said)
     claimer.jar.journal.append([*entries, entry])

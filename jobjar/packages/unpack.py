@@ -29,6 +29,7 @@ from jobjar.packages.archive_readers import (
     say_plainly,
 )
 from jobjar.packages.build_claim import temporary_path_beside
+from jobjar.shared_disk.files import free_bytes
 from jobjar.shared_disk.trees import remove_tree
 
 MOST_MEMBERS = 500_000
@@ -178,8 +179,7 @@ def _leads_outside(tree: dict[str, Member], link: Member) -> bool:
 
 def _check_space(parent: str, wanted: int) -> None:
     """Raise OSError where the disk has too little room, before it is filled."""
-    disk = os.statvfs(parent)
-    if wanted > disk.f_bavail * disk.f_frsize:
+    if wanted > free_bytes(parent):
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {wanted} bytes to unpack", parent)
 
 
