@@ -20,7 +20,7 @@ from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
-from jobjar.journal.entries import About, ended_entry
+from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.ask_claiming import (
@@ -301,7 +301,7 @@ def _judge(
     more: Any = {"output_file": output_left(worker.paths, job.name, number), "message": message}
     if goes_on:
         more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
-    entry = ended_entry(About(job.uid, number, worker.name, worker.worker_id), now, is_last, outcome, **more)
+    entry = ended_entry(worker.about(job.uid, number), now, is_last, outcome, **more)
     return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
 
 
@@ -338,8 +338,8 @@ def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
         if not was_moved_on:
             return
         message = "its worker lost the lease, and died: the job was taken back meanwhile"
-        about = About(word.uid, word.number, worker.name, worker.worker_id)
         output = output_left(worker.paths, name, word.number)
+        about = worker.about(word.uid, word.number)
         entry = ended_entry(about, jar.disk_now(), False, LOST, output_file=output, message=message)
         jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
         fold_journal(connection, jar.journal.path)

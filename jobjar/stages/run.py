@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.attempt import (
@@ -27,6 +26,7 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.own_file import hold_file
+from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
@@ -47,9 +47,7 @@ from jobjar.processes.session import (
 )
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
-
-if TYPE_CHECKING:
-    from jobjar.attempts.surroundings import Surroundings
+from jobjar.publishing.results import read_results
 
 # How long a job waits for its next claim after it could not be started: its file was busy, or the system or the disk refused.
 REFUSED_PAUSE_S = 5.0
@@ -132,8 +130,6 @@ def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes])
     its start or end. Raises CannotStart, OSError."""
     if job.given is None:
         return None
-    from jobjar.attempts.surroundings import Surroundings  # few jobs need it and what it imports
-
     around = Surroundings(claimer, job, environment)
     claimer.jar.journal.append_later(around.entries)
     return around
@@ -156,8 +152,6 @@ def clear_plain(
     entries: list[Entry] = []
     warnings: list[str] = []
     if place.is_touched() and end.outcome != LOST:
-        from jobjar.publishing.results import read_results  # few jobs need it and what it imports
-
         results = read_results(place.inside())
         about = about_attempt(places.claimer, job)
         entries = [stored_entry(about, record) for record in results.stored]
