@@ -21,7 +21,7 @@ from jobjar.journal.read import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import journal_paths
-from jobjar.ledger.reconcile_jar import find_differences
+from jobjar.ledger.reconcile_jar import Comparison, find_differences
 from jobjar.ledger.renamed import places_of_known_copies
 from jobjar.ledger.second_ledger import SecondLedger, open_second_ledger
 from jobjar.ledger.store import check_database
@@ -85,7 +85,7 @@ def _look(jar: Jar, meter: Meter) -> _Found:
         torn = beside.folded()
         meter.begin("listing the directories", "files")
         places = list_jars(layout, meter=meter)
-        differences = find_differences(ledger, layout, places, meter=meter)
+        differences = find_differences(Comparison(ledger, layout, meter=meter, applies=False), places)
         removed = {difference.uid for difference in differences if difference.is_removal}
         # A completed job whose file somebody removed is no difference.
         found.notes = [difference.as_line() for difference in differences if difference.is_removal]
