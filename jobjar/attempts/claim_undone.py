@@ -8,6 +8,7 @@ scan finds the job where it is; the next claimer reads its file and does the sam
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.claimed_file import found_when_held
@@ -20,6 +21,9 @@ from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.by_hand import arrival_entry
 from jobjar.shared_disk.files import disk_time, read_status
 from jobjar.shared_disk.moves import move_to_free_name
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 class NotYet(Exception):
@@ -43,26 +47,22 @@ def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | No
 
 
 def arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
-    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with that move counted.
-    `is_read`: no entry about its submission is known."""
+    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with its id and with that move
+    counted. `is_read`: no entry about its submission is known."""
+    if candidate.uid != uid:
+        candidate = candidate._replace(uid=uid)
     if not is_read or candidate.move_number > 0 or candidate.was_submitted:
         return [], candidate
     return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
 
 
 def next_move(
-    claimer: Claimer,
-    candidate: Candidate,
-    uid: str,
-    place: str,
-    status: os.stat_result,
-    reason: str,
-    more: MoreOfMove,
+    claimer: Claimer, candidate: Candidate, place: str, status: os.stat_result, reason: str, **more: Unpack[MoreOfMove]
 ) -> Entry:
-    """The `moved` entry of a candidate's file that a claimer has moved to `place`."""
-    number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
+    """The `moved` entry of a candidate's file that a claimer has moved to `place`. The candidate has its id."""
+    uid, number, moved_at = str(candidate.uid), candidate.move_number + 1, disk_time(status)
     said: MoreOfMove = {"worker_uid": claimer.worker_id, **more}
-    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, **said)
+    return moved_entry(uid, number, candidate.place, place, moved_at, reason, claimer.paths.name, **said)
 
 
 def put_off(claimer: Claimer, candidate: Candidate, path: str, not_yet: NotYet) -> None:
@@ -91,8 +91,7 @@ def _move_on(claimer: Claimer, candidate: Candidate, path: str, directory: str, 
     name = move_to_free_name(path, above, candidate.name)
     claimer.taken_paths.discard(path)
     status = read_status(f"{above}/{name}")
-    uid = candidate.uid or new_id()
-    entries, candidate = arrival(candidate, uid, "found" in more)
-    said: MoreOfMove = {**more, "category": candidate.category}
-    entry = next_move(claimer, candidate, uid, f"{directory}/{name}", status, reason, said)
-    claimer.jar.journal.append([*entries, entry])
+    entries, candidate = arrival(candidate, candidate.uid or new_id(), "found" in more)
+    more["category"] = candidate.category
+    entries.append(next_move(claimer, candidate, f"{directory}/{name}", status, reason, **more))
+    claimer.jar.journal.append(entries)

@@ -265,7 +265,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
-        journal_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
+        journal_kept(jar, worker.about(uid, job.attempt), kept, recovery.log)
     if verdict.final:
         recovery.completed += 1
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")

@@ -113,7 +113,7 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
     leave(around)
-    end = end_of_process(ended, cause, job, wall_time_s, pid, pid_started)
+    end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
     return clear_plain(places, place, job, end, monitor, reusable=not leftovers)
 
 
@@ -165,14 +165,7 @@ def clear_plain(
     return end._replace(output_file=output_file, entries=tuple(entries)) if output_file or entries else end
 
 
-def end_of_process(
-    ended: Ended | None,
-    cause: str | None,
-    job: ClaimedJob,
-    wall_time_s: float,
-    pid: int | None = None,
-    pid_started: float | None = None,
-) -> AttemptEnd:
+def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
     """How an attempt ended, from how its main process `ended`. `cause` says why it was ended early, if it was. `ended` is None
     if it was ended before it had a process."""
     if ended is None:
@@ -187,8 +180,6 @@ def end_of_process(
         system_cpu_s=round(ended.system_cpu_s, 6),
         max_rss_kib=ended.max_rss_kib,
         message=explain_cause(cause, job),
-        pid=pid,
-        pid_started=pid_started,
     )
 
 
