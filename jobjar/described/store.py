@@ -85,7 +85,7 @@ def _store_by_software(
     attempt: Attempt, state: State, published: str, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
     package: Package = yield Work(partial(_install, attempt))
-    if attempt.place is None:
+    if attempt.workplace is None:
         attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
     told = {
@@ -109,8 +109,8 @@ def _install(attempt: Attempt) -> Package:
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
     """Run the storage_command; called in a thread. Returns its exit status, for a signal 128 more than its number."""
-    assert attempt.place is not None
-    pid = start_shell(text, (directory,), attempt.place.job_output, environment)
+    assert attempt.workplace is not None
+    pid = start_shell(text, (directory,), attempt.workplace.job_output, environment)
     ended = wait_for_child(pid, attempt.check, LOOKS_S, attempt.jar.settings.grace_time_s)
     attempt.count(ended)
     if seems_ended_on_request(ended):

@@ -96,7 +96,7 @@ class Worker:
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
-        self._places: Workplaces | None = None
+        self._workplaces: Workplaces | None = None
         self._trouble = Trouble(self.claimer, log, has_strays=self._has_place)
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
         log_later = worker_log.write_later if worker_log is not None else log
@@ -130,7 +130,7 @@ class Worker:
         gc.freeze()  # objects that exist now stay, and a job makes few cycles: the collector need not run for every job
         gc.set_threshold(50_000)
         self._listener.start()
-        self._places = Workplaces(self.claimer)
+        self._workplaces = Workplaces(self.claimer)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
@@ -138,7 +138,7 @@ class Worker:
         self._pulse.stop()
         if self._overlap is not None:
             self._overlap.close()
-        if self._places is not None:
+        if self._workplaces is not None:
             self._clean_up()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
@@ -245,7 +245,7 @@ class Worker:
         if job.retries:
             hold_file(self.claimer, job)
         try:
-            end = run_attempt(self.places, job, self._watch, self.log)
+            end = run_attempt(self.workplaces, job, self._watch, self.log)
         except (CannotUseJar, ImportError) as error:
             self._ends.give_back(job, str(error))
             raise
@@ -253,7 +253,7 @@ class Worker:
         return self._after_work()
 
     def _make_overlap(self) -> Overlap:
-        services = Services(self.claimer, self.places, self._ends, self._pulse.disk_now, self.log)
+        services = Services(self.claimer, self.workplaces, self._ends, self._pulse.disk_now, self.log)
         more = MoreJobs(self.claimer, self._next_job, self._listener, self._trouble, self._may_go_on)
         return Overlap(services, self._watch, more, self._trouble)
 
@@ -264,7 +264,7 @@ class Worker:
     def _after_work(self) -> str:
         if self.is_told_to_end():
             return ENDED
-        self.places.remove_kept()
+        self.workplaces.remove_kept()
         return LEAVING if self._trouble.is_unfit else self._failures.order or RAN
 
     def begin_afresh(self, is_logging: bool) -> str:
@@ -284,14 +284,14 @@ class Worker:
 
     def _clean_up(self) -> None:
         """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and discarded links."""
-        if self._places is not None:
-            self._places.discard_spares()
+        if self._workplaces is not None:
+            self._workplaces.discard_spares()
         remove_discarded_links(self.claimer)
 
     @property
-    def places(self) -> Workplaces:
-        assert self._places is not None, "it was started"
-        return self._places
+    def workplaces(self) -> Workplaces:
+        assert self._workplaces is not None, "it was started"
+        return self._workplaces
 
     # Sleeping and being woken
 
