@@ -81,7 +81,7 @@ class Ledger:
         self.database = peewee.SqliteDatabase(None)
         self._identity: tuple[int, int] | None = None
         self._turn_connection: Connection | None = None
-        self._say = log
+        self._log = log
         self.is_private = False
         self.source = FROM_LEDGER
         self.made_at: float | None = None
@@ -189,7 +189,7 @@ class Ledger:
                 connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
             os.rename(temporary, self.path)
         except (LedgerUnavailable, OSError, *UNREADABLE) as error:
-            self._say(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
+            self._log(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
         finally:
             remove_database(temporary)
 

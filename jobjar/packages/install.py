@@ -24,7 +24,7 @@ from functools import partial
 from jobjar.errors import CannotFetch, CannotInstall
 from jobjar.fetching.copying import BetweenPieces, copy, nothing, open_file
 from jobjar.fetching.origins import hide_password, local_path
-from jobjar.fetching.sources import Cache, fetch, key_of_sum, remember_sum, say_mismatch, sum_of_file, sum_of_source
+from jobjar.fetching.sources import Cache, explain_mismatch, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 from jobjar.host import node_name
 from jobjar.job_file.description import Source
 from jobjar.packages.build_claim import Claim, sweep, take_claim, temporary_path_beside
@@ -103,7 +103,7 @@ def archive_at_hand(
         found = sum_of_source(source._replace(sha256=None), None, between_pieces)
         assert found is not None  # a file on this node always has one
         if source.sha256 not in (None, found):
-            raise CannotFetch(location=source.location, reason=say_mismatch("sha256", found, source.sha256))
+            raise CannotFetch(location=source.location, reason=explain_mismatch("sha256", found, source.sha256))
         yield path, found
         return
     fetched = temporary_path_beside(f"{directory}/archive", "fetched")

@@ -24,9 +24,9 @@ from jobjar.packages.archive_readers import (
     Member,
     Reader,
     Refused,
+    explain_plainly,
     normal_path,
     open_archive,
-    say_plainly,
 )
 from jobjar.packages.build_claim import temporary_path_beside
 from jobjar.shared_disk.files import free_bytes
@@ -72,12 +72,14 @@ def unpack(
     except Refused as error:
         raise BadArchive(path=archive_path, reason=str(error)) from error
     except DAMAGE as error:
-        raise BadArchive(path=archive_path, reason=f"it is damaged, or no archive ({say_plainly(error)})") from error
+        raise BadArchive(
+            path=archive_path, reason=f"it is damaged, or no archive ({explain_plainly(error)})"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise
         # gzip and bz2 raise OSErrors of their own for damage.
-        raise BadArchive(path=archive_path, reason=f"it is damaged ({say_plainly(error)})") from error
+        raise BadArchive(path=archive_path, reason=f"it is damaged ({explain_plainly(error)})") from error
 
 
 def _plan(reader: Reader, archive_size: int) -> list[Member]:

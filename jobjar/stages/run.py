@@ -92,7 +92,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         return end_of_refusal(explain_no_process(error) if error.filename is None else explain_error(error))
     waiter = Waiter(pid)
     try:
-        watch.between_pieces()
+        watch.after_start()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
             hold_file(claimer, job)
