@@ -16,8 +16,8 @@ from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
 from jobjar.selecting.select import select_jobs, select_jobs_to_change
 from jobjar.selecting.selection import make_selection
+from tests.journaled_jobs import OTHER_WORKER, WORKER, DescribedJob, tell_batch
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, WORKER, DescribedJob, tell_batch
 
 OPEN = ["running-ann", "held", "waiting-ann", "waits", "by-hand"]
 ENDED = ["failed-ann", "test", "train-2", "train-1"]

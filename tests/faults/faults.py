@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.shared_disk.listing import list_jar
-from tests.faults.site import Site
+from tests.faults.nodes import Site
 from tests.rig import BIN
 
 if TYPE_CHECKING:

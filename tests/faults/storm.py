@@ -31,7 +31,7 @@ from typing import Any
 from jobjar.create import create_jar
 from jobjar.layout import Layout
 from tests.faults.faults import FAULTS, make_plan
-from tests.faults.site import Site
+from tests.faults.nodes import Site
 from tests.faults.submitter import Submitter
 
 CANNOT_RUN = 77

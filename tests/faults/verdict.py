@@ -25,7 +25,7 @@ from jobjar.shared_disk.listing import list_jars
 from jobjar.version import VERSION
 
 if TYPE_CHECKING:
-    from tests.faults.site import Site
+    from tests.faults.nodes import Site
     from tests.faults.storm import Storm
 
 # What a ledger says: the rows of each table (rebuild.py).

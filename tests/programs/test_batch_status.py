@@ -13,8 +13,8 @@ from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.reports.batches import format_batch, format_batches, format_work, gather_batches, gather_work
 from jobjar.reports.tables import check_format
+from tests.journaled_jobs import OTHER_WORKER, DescribedJob, tell_batch
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
 
 @pytest.fixture

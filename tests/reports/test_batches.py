@@ -17,8 +17,8 @@ from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
 from jobjar.units import format_bytes
+from tests.journaled_jobs import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
 
 Make = Callable[..., DescribedJob]
 
