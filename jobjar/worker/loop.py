@@ -26,7 +26,7 @@ from jobjar.recovery.lease import Leases
 from jobjar.roster import journal_end
 from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
-from jobjar.stages.complete import return_strays
+from jobjar.stages.complete import WhileRefused, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.worker.after_failure import (
     LEAVING,
@@ -100,7 +100,8 @@ class Worker:
         self._trouble = Trouble(self.claimer, log, has_strays=self._has_place)
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
         log_later = worker_log.write_later if worker_log is not None else log
-        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, self._watch.may_wait, self.log, log_later)
+        refused = WhileRefused(self._watch.may_wait, log)
+        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, refused, log_later)
         self._overlap: Overlap | None = None
 
     # Beginning and end
