@@ -182,12 +182,12 @@ def _find_unseen(
     """The directories that were not looked at and have changed since they were compared."""
     if not left_out:
         return
-    told = (look(path) for path in list_journals(layout.journals))
-    told_at = max((status.st_mtime for status in told if status is not None), default=0.0)
+    journals = (look(path) for path in list_journals(layout.journals))
+    journaled_at = max((status.st_mtime for status in journals if status is not None), default=0.0)
     for place in sorted(left_out):
         status, known = look(layout.path(place)), looks.get(place)
         if status is not None and (known is None or known.changed_ns != status.st_mtime_ns):
-            is_by_hand = status.st_mtime > told_at + _TICK_S
+            is_by_hand = status.st_mtime > journaled_at + _TICK_S
             compared_at = None if known is None else known.compared_at
             yield Unseen(place, jobs.get(place, 0), compared_at, status.st_mtime, is_by_hand)
 

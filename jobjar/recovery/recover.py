@@ -327,19 +327,19 @@ def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     `ended` and before it found the job gone. Nothing is journaled unless the job is known to have gone another way."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
-        word = final_attempt(connection, worker.worker_id) if is_owner else None
-        if word is None:
+        final = final_attempt(connection, worker.worker_id) if is_owner else None
+        if final is None:
             return
-        name = name_in_place(word.place)
-        was_moved_on = word.was_moved_on
+        name = name_in_place(final.place)
+        was_moved_on = final.was_moved_on
         if was_moved_on is None:
             # The process that took it back may have been killed before it journaled that move.
-            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
+            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(final.place) or "", name)))
         if not was_moved_on:
             return
         message = "its worker lost the lease, and died: the job was taken back meanwhile"
-        output = output_left(worker.paths, name, word.number)
-        about = worker.about(word.uid, word.number)
+        output = output_left(worker.paths, name, final.number)
+        about = worker.about(final.uid, final.number)
         entry = ended_entry(about, jar.disk_now(), False, LOST, output_file=output, message=message)
         jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
         fold_journal(connection, jar.journal.path)

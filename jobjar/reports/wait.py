@@ -131,11 +131,11 @@ class Wait:
 
     def outcomes(self) -> dict[str, str | None]:
         """The outcome of each job by its id; None if it is held, was removed, or has no known outcome."""
-        told = {**self._single_ended, **self._vanished}
+        outcomes = {**self._single_ended, **self._vanished}
         for selection in self._selections:
-            told.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
-        told.update(dict.fromkeys(self._held, HELD))
-        return {key: outcome if outcome in OUTCOMES else None for key, outcome in told.items()}
+            outcomes.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
+        outcomes.update(dict.fromkeys(self._held, HELD))
+        return {key: outcome if outcome in OUTCOMES else None for key, outcome in outcomes.items()}
 
     def unseen(self) -> list[str]:
         """Sentences about jobs and places that the wait ignored."""
