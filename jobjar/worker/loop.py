@@ -36,7 +36,7 @@ from jobjar.worker.after_failure import (
     Predecessor,
     begin_afresh,
     end_pause,
-    is_own_place,
+    is_own_directory,
 )
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from jobjar.worker.ends import Ends
@@ -79,10 +79,10 @@ class Worker:
         self._worker_log = worker_log
         self.identity = this_process()
         # A fresh worker in a predecessor's place keeps its name and id: to everybody else it is the same worker.
-        self._has_place = predecessor is not None and is_own_place(
+        self._is_successor = predecessor is not None and is_own_directory(
             jar.layout.worker(predecessor.name), predecessor.worker_id, self.identity
         )
-        if predecessor is not None and self._has_place:
+        if predecessor is not None and self._is_successor:
             self.name, worker_id = predecessor.name, predecessor.worker_id
         else:
             self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
@@ -97,7 +97,7 @@ class Worker:
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
         self._workplaces: Workplaces | None = None
-        self._trouble = Trouble(self.claimer, log, has_strays=self._has_place)
+        self._trouble = Trouble(self.claimer, log, has_strays=self._is_successor)
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
         log_later = worker_log.write_later if worker_log is not None else log
         refused = WhileRefused(self._watch.may_wait, log)
@@ -114,11 +114,11 @@ class Worker:
         self.jar.check_is_safe()
         self.jar.check_who_runs_jobs()
         self.jar.check_is_writable()
-        if not self._has_place:  # a fresh worker in its predecessor's place stops as any running worker does
+        if not self._is_successor:  # a fresh worker in its predecessor's place stops as any running worker does
             control.check_may_start(self.jar.layout)
         self.jar.take_umask()
         try:
-            if self._has_place:
+            if self._is_successor:
                 end_pause(self.paths)
             else:
                 make_worker_directory(
