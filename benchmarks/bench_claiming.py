@@ -14,7 +14,7 @@ from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import id_in_name, make_name, new_id
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages.claim import claim_next
-from jobjar.stages.complete import complete
+from jobjar.stages.complete import Ending, WhileRefused, complete
 from jobjar.worker.next_job import asked_categories
 
 WANTED = 1.3
@@ -57,7 +57,7 @@ def measure_turns(claimer: Claimer, turns: int) -> float:
             raise SystemExit("no job is left; ask for fewer rounds or turns")
         end = AttemptEnd(SUCCEEDED, 0, None, 0.001, 0.0005, 0.0005, 1000, None, None)
         verdict_of_job = Verdict.complete()
-        complete(claimer, job, end, verdict_of_job, time.time(), may_wait=lambda: False, warn=print)
+        complete(claimer, Ending(job, end, verdict_of_job, time.time()), WhileRefused(lambda: False, print))
     return (time.perf_counter() - started) / turns * 1e6
 
 

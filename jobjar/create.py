@@ -19,7 +19,7 @@ from jobjar.self_contained import carry_library, launch
 from jobjar.settings.layers import SECTION, home_of_library
 from jobjar.settings.table import TABLE
 from jobjar.shared_disk.creating import TEMPORARY, set_mode, write_whole
-from jobjar.shared_disk.files import read_file, replace_file
+from jobjar.shared_disk.files import read_file, replace_file, write_if_other
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
 
@@ -134,18 +134,7 @@ def _copy_documents(target: str, mode: int, file_mode: int) -> None:
         for name in sorted(files):
             if not name.endswith(".py"):
                 with open(f"{source}/{name}", "rb") as file:
-                    _write_if_other(f"{directory}/{name}", file.read(), file_mode)
-
-
-def _write_if_other(path: str, data: bytes, mode: int) -> None:
-    """Write a file unless it has this content already."""
-    try:
-        if read_file(path) == data:
-            set_mode(path, mode)
-            return
-    except (FileNotFoundError, UnfitFile):
-        pass
-    write_whole(path, data, mode, is_exact=True)
+                    write_if_other(f"{directory}/{name}", file.read(), file_mode)
 
 
 def _write_missing(path: str, text: str, mode: int) -> None:

@@ -286,9 +286,9 @@ def job(name: str) -> Job:
     described = describe_job(jar, find_job(jar, name))
     is_run = described["state"] in ("claimed", "completed")
     last = described["attempts"][-1] if described["attempts"] and is_run else {}
-    told: dict[str, Any] = {field: last.get(field) for field in ("worker", "started_at", "ended_at")}
-    told |= {field: value for field, value in described.items() if field in Job._fields and value is not None}
-    fields: dict[str, Any] = {field: told.get(field) for field in Job._fields}
+    values: dict[str, Any] = {field: last.get(field) for field in ("worker", "started_at", "ended_at")}
+    values |= {field: value for field, value in described.items() if field in Job._fields and value is not None}
+    fields: dict[str, Any] = {field: values.get(field) for field in Job._fields}
     return Job(**fields)
 
 

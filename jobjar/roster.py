@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
 from jobjar.job_file.description import STORAGE_CATEGORY
-from jobjar.journal.entries import worker_ended_entry
+from jobjar.journal.entries import About, worker_ended_entry
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
@@ -76,6 +76,10 @@ class WorkerState(NamedTuple):
     def recovered_on(self) -> str:
         """The node on which recovery finishes its work. This machine may have had another name when the worker started."""
         return node_name() if self.is_to_recover else self.process.node
+
+    def about(self, uid: str, attempt: int) -> About:
+        """What an entry about an attempt of it begins with."""
+        return About(uid, attempt, self.name, self.worker_id)
 
     def asks_for(self, category: str) -> bool:
         """Whether it asks for the jobs of a category; '' means the uncategorized jobs."""

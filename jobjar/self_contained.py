@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from jobjar.errors import CannotCarry, UnsafeLink
 from jobjar.settings.layers import home_of_library
-from jobjar.shared_disk.creating import TEMPORARY, set_mode, write_whole
-from jobjar.shared_disk.files import read_file, remove_file
+from jobjar.shared_disk.creating import TEMPORARY, set_mode
+from jobjar.shared_disk.files import read_file, remove_file, write_if_other
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
@@ -150,30 +150,25 @@ def carry_library(python: str, mode: int, file_mode: int) -> None:
         os.makedirs(directory, exist_ok=True)
         set_mode(directory, mode)
         remove_leftovers(directory, ".+?" + TEMPORARY)
+    # Nothing is synced, as with tar: after a power failure a damaged file differs, so the next run writes it again.
     # List old and new files first: after a kill, every file that is here is known to be ours.
-    _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(before | set(files))).encode(), file_mode)
+    write_if_other(
+        f"{python}/{CARRIED}",
+        "".join(f"{name}\n" for name in sorted(before | set(files))).encode(),
+        file_mode,
+        syncs=False,
+    )
     for name, source in sorted(files.items()):
         with open(source, "rb") as file:
-            _write(f"{python}/{name}", file.read(), file_mode)
+            write_if_other(f"{python}/{name}", file.read(), file_mode, syncs=False)
     for name in sorted(before - set(files)):
         remove_file(f"{python}/{name}")
     remove_empty_directories(python)
-    _write(f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(files)).encode(), file_mode)
+    write_if_other(
+        f"{python}/{CARRIED}", "".join(f"{name}\n" for name in sorted(files)).encode(), file_mode, syncs=False
+    )
 
 
 def _directories_above(name: str) -> Iterator[str]:
     while name := os.path.dirname(name):
         yield name
-
-
-def _write(path: str, data: bytes, mode: int) -> None:
-    """Write a file unless it already has this content. Nothing is synced, as with tar: after a power failure a damaged file
-    differs, so the next run writes it again."""
-    try:
-        is_same = read_file(path) == data
-    except (FileNotFoundError, UnfitFile):
-        is_same = False
-    if is_same:
-        set_mode(path, mode)
-    else:
-        write_whole(path, data, mode, syncs=False, is_exact=True)

@@ -25,6 +25,8 @@ ROOMS = [
     *("library", "library_batches", "library_submit", "library_looking", ""),  # "" is jobjar itself
     "programs",
 ]
+# Directories of tests for what spans rooms. The others have the name of the room that they test.
+SPANS = {"crash", "race", "model", "faults", "hosts", "disk", "formats"}
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
 
 
@@ -73,9 +75,20 @@ def test_a_module_imports_only_what_comes_before_it(name: str) -> None:
 @pytest.mark.parametrize(
     "path", sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()), ids=lambda p: p.name
 )
-def test_a_room_says_in_a_sentence_what_it_is_for(path: Path) -> None:
+def test_a_ownersays_in_a_sentence_what_it_is_for(path: Path) -> None:
     text = ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or ""
     assert text and text.splitlines()[0].endswith("."), path.name
+
+
+def test_tests_mirror_the_rooms() -> None:
+    tests = Path(__file__).parent
+    directories = {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert directories - SPANS <= set(ROOMS)
+    for path in tests.glob("test_*.py"):
+        owners = [
+            name for name in ROOMS if (PACKAGE / name / f"{path.stem.removeprefix('test_')}.py").exists() and name
+        ]
+        assert owners == [], f"{path.name} tests a module of the room {owners[0]}: it belongs into its directory"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -13,8 +13,8 @@ import jobjar
 from jobjar import library
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
+from tests.journaled_jobs import DescribedJob
 from tests.rig import Rig
-from tests.told import DescribedJob
 
 # What the guide and the project's pages promise by name.
 PROMISED = [

@@ -141,7 +141,7 @@ class Watch(Protocol):
 
     interval_s: float
 
-    def between_pieces(self) -> None:
+    def after_start(self) -> None:
         """Do work that need not precede the job's start. Called once, just after the start."""
         ...
 

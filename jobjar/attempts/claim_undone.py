@@ -8,6 +8,7 @@ scan finds the job where it is; the next claimer reads its file and does the sam
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.claimed_file import found_when_held
@@ -20,6 +21,9 @@ from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.by_hand import arrival_entry
 from jobjar.shared_disk.files import disk_time, read_status
 from jobjar.shared_disk.moves import move_to_free_name
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 class NotYet(Exception):
@@ -43,64 +47,51 @@ def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | No
 
 
 def arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
-    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with that move counted.
-    `is_read`: no entry about its submission is known."""
+    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with its id and with that move
+    counted. `is_read`: no entry about its submission is known."""
+    if candidate.uid != uid:
+        candidate = candidate._replace(uid=uid)
     if not is_read or candidate.move_number > 0 or candidate.was_submitted:
         return [], candidate
     return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
 
 
 def next_move(
-    claimer: Claimer,
-    candidate: Candidate,
-    uid: str,
-    place: str,
-    status: os.stat_result,
-    reason: str,
-    more: MoreOfMove,
+    claimer: Claimer, candidate: Candidate, place: str, status: os.stat_result, reason: str, **more: Unpack[MoreOfMove]
 ) -> Entry:
-    """The `moved` entry of a candidate's file that a claimer has moved to `place`."""
-    number, moved_at, by = candidate.move_number + 1, disk_time(status), claimer.paths.name
+    """The `moved` entry of a candidate's file that a claimer has moved to `place`. The candidate has its id."""
+    uid, number, moved_at = str(candidate.uid), candidate.move_number + 1, disk_time(status)
     said: MoreOfMove = {"worker_uid": claimer.worker_id, **more}
-    return moved_entry(uid, number, candidate.place, place, moved_at, reason, by, **said)
+    return moved_entry(uid, number, candidate.place, place, moved_at, reason, claimer.paths.name, **said)
 
 
 def put_off(claimer: Claimer, candidate: Candidate, path: str, not_yet: NotYet) -> None:
     """Do what NotYet says with the job at `path`: hold it, or let it wait. Raises OSError."""
-    found = not_yet.found
+    found, candidate = not_yet.found, candidate._replace(uid=not_yet.uid)
     if not_yet.is_to_hold:
         by = (found or {}).get("submitter") or candidate.submitter
-        hold(claimer, candidate, path, f"{HELD_BY}{by}", not_yet)
+        hold(claimer, candidate, path, f"{HELD_BY}{by}", found)
         return
-    place = os.path.dirname(candidate.place)
-    _move_on(claimer, candidate, path, place, "delayed", not_yet.uid, found, {"not_before": not_yet.given.begin_at})
+    more: MoreOfMove = {"not_before": not_yet.given.begin_at}
+    if found is not None:
+        more["found"] = found
+    _move_on(claimer, candidate, path, os.path.dirname(candidate.place), "delayed", more)
 
 
-def hold(claimer: Claimer, candidate: Candidate, path: str, reason: str, not_yet: NotYet | None = None) -> None:
-    """Move a job that must not run into limbo, and journal the reason, which the report shows. Raises OSError."""
-    uid = not_yet.uid if not_yet is not None else candidate.uid or new_id()
-    found = None if not_yet is None else not_yet.found
-    _move_on(claimer, candidate, path, "limbo", "held", uid, found, {"held_reason": reason})
+def hold(claimer: Claimer, candidate: Candidate, path: str, reason: str, found: Entry | None = None) -> None:
+    """Move a job that must not run into limbo, and journal the reason, which the report shows. `found`: what its file says, if
+    that was read. Raises OSError."""
+    if found is None:
+        found = found_when_held(candidate, read_status(path))
+    _move_on(claimer, candidate, path, "limbo", "held", {"held_reason": reason, "found": found})
 
 
-def _move_on(
-    claimer: Claimer,
-    candidate: Candidate,
-    path: str,
-    directory: str,
-    reason: str,
-    uid: str,
-    found: Entry | None,
-    more: MoreOfMove,
-) -> None:
+def _move_on(claimer: Claimer, candidate: Candidate, path: str, directory: str, reason: str, more: MoreOfMove) -> None:
     above = claimer.jar.layout.path(directory)
     name = move_to_free_name(path, above, candidate.name)
     claimer.taken_paths.discard(path)
     status = read_status(f"{above}/{name}")
-    is_read = found is not None or reason == "held"
-    entries, candidate = arrival(candidate, uid, is_read)
-    said: MoreOfMove = {**more, "category": candidate.category}
-    if is_read:
-        said["found"] = found_when_held(candidate, status) if found is None else found
-    entry = next_move(claimer, candidate, uid, f"{directory}/{name}", status, reason, said)
-    claimer.jar.journal.append([*entries, entry])
+    entries, candidate = arrival(candidate, candidate.uid or new_id(), "found" in more)
+    more["category"] = candidate.category
+    entries.append(next_move(claimer, candidate, f"{directory}/{name}", status, reason, **more))
+    claimer.jar.journal.append(entries)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from typing import NamedTuple
 
 from jobjar.attempts.attempt import Claimer
 from jobjar.job_file.names import numbered_name
@@ -104,18 +104,20 @@ def link_job_again(layout: Layout, path: str) -> None:
     os.symlink(_text_of_link(layout, path), f"{layout.claimed}/{os.path.basename(path)}")
 
 
-def list_links(layout: Layout) -> Iterator[tuple[os.DirEntry[str], str | None]]:
-    """Yield each job's link in claimed/, and the place of the job that it leads to: None if it leads to none. Raises OSError."""
-    for entry in list_directory(layout.claimed):
-        if entry.is_symlink() and not entry.name.startswith("."):
-            yield entry, linked_place(layout, entry.path)
+class Links(NamedTuple):
+    """The links in claimed/: those of workers, each with a dot and the worker's name, and those of jobs."""
+
+    of_workers: list[os.DirEntry[str]]
+    of_jobs: list[os.DirEntry[str]]
 
 
-def list_worker_links(layout: Layout) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield each worker's link in claimed/, and the worker's name."""
+def list_links(layout: Layout) -> Links:
+    """The links that are in claimed/ now. Raises OSError."""
+    links = Links([], [])
     for entry in list_directory(layout.claimed):
-        if entry.is_symlink() and entry.name.startswith("."):
-            yield entry, entry.name[1:]
+        if entry.is_symlink():
+            (links.of_workers if entry.name.startswith(".") else links.of_jobs).append(entry)
+    return links
 
 
 def _text_of_link(layout: Layout, path: str) -> str:

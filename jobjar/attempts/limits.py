@@ -38,7 +38,7 @@ from jobjar.shared_disk.creating import (
     temporary_path_of_node,
     write_whole_in,
 )
-from jobjar.shared_disk.files import is_directory, list_names, look, look_afresh, make_directory, read_file, rename
+from jobjar.shared_disk.files import is_directory, list_if_there, look, look_afresh, make_directory, read_file, rename
 from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.patience import FLICKER_S, do_once, patiently
 from jobjar.shared_disk.regular import UnfitFile, open_directory_below, open_directory_in, pass_over
@@ -232,14 +232,6 @@ def list_keys(layout: Layout) -> list[str]:
     """The names of the limits that exist or existed, sorted. Only directories count. Raises OSError."""
     names = filter(_KEY.fullmatch, list_if_there(layout.limits))
     return sorted(name for name in names if is_directory(layout.limit(name).path))
-
-
-def list_if_there(path: str) -> list[str]:
-    """The names in a directory of limits; empty if it is missing. Raises OSError."""
-    try:
-        return list_names(path, FLICKER_S)
-    except FileNotFoundError:
-        return []
 
 
 def read_count(paths: LimitPaths, is_network: bool = False) -> int | None:

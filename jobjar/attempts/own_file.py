@@ -21,7 +21,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
 from jobjar.shared_disk.creating import create_anew
-from jobjar.shared_disk.files import look, read_status, rename, write_all
+from jobjar.shared_disk.files import is_job_file, look, read_status, rename, write_all
 from jobjar.shared_disk.listing import list_jars
 from jobjar.shared_disk.patience import patiently
 
@@ -29,7 +29,6 @@ from jobjar.shared_disk.patience import patiently
 TAKEN_BACK = "taken back"
 CLAIMED_AGAIN = "claimed again"
 _PIECE_BYTES = 1 << 20
-_RUN_BITS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _NOTE = """This job, {name} (id {uid}), removed or moved its own file while it ran.
 What it came to is in the journals: jobjar show {uid}
 """
@@ -99,14 +98,14 @@ def make_runnable(job: ClaimedJob) -> str | None:
     way: in unclaimed/ a directory would be a category. It stays in the worker's directory under a hidden name. Raises OSError
     while the disk refuses."""
     try:
-        mode = read_status(job.path).st_mode
+        status = read_status(job.path)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         rename(job.path, f"{os.path.dirname(job.path)}/.{job.uid}.{job.attempt}.no_job")
-    elif not mode & _RUN_BITS:
+    elif not is_job_file(status):
         try:
-            os.chmod(job.path, stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IXUSR)
+            os.chmod(job.path, stat.S_IMODE(status.st_mode) | stat.S_IRUSR | stat.S_IXUSR)
         except PermissionError:
             return "its file lost its run bit while it ran, and is no job without it"
         return "its file lost its run bit while it ran, and got it again"

@@ -23,6 +23,7 @@ from jobjar.job_file.names import has_priority, id_in_name, unnumbered_name
 from jobjar.journal.entries import files_entry, warned_late_entry
 from jobjar.journal.read import Entry
 from jobjar.processes.session import NOT_RUNNABLE_STATUS, CannotStart
+from jobjar.shared_disk.creating import open_directory
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, patiently
 from jobjar.shared_disk.umask import users_umask, widen_mode
 
@@ -30,7 +31,6 @@ T = TypeVar("T")
 # With these the disk refuses for now: the job goes back and is tried again. With any other error the job asks for what is not
 # there, or may not be had, and fails.
 _FOR_NOW = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
-_TO_GO_THERE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _TO_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
 # Runs $3 with the rest as its words, in the directory $1; errors go to the file $2 if that is not empty.
 _SHELL_TEXT = 'cd -- "$1" || exit 126; test -z "$2" || exec 2>>"$2" || exit 126; shift 2\nexec "$@"\n'
@@ -153,7 +153,7 @@ def _refused_by_name(what: str, path: str, action: Callable[[str], T]) -> T:
 
 
 def _open_directory(path: str) -> int:
-    descriptor = os.open(path, _TO_GO_THERE)
+    descriptor = open_directory(path)
     if not os.access(path, os.X_OK):
         os.close(descriptor)
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

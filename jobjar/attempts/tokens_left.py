@@ -14,7 +14,6 @@ from collections.abc import Callable
 from jobjar.attempts.limits import (
     Token,
     discard_workshops,
-    list_if_there,
     list_keys,
     list_taken,
     parse_taken,
@@ -24,7 +23,7 @@ from jobjar.jar import Jar
 from jobjar.layout import Layout
 from jobjar.liveness import DEAD
 from jobjar.roster import ASIDE, WorkerState, list_workers
-from jobjar.shared_disk.files import is_directory, look, look_afresh, remove_file
+from jobjar.shared_disk.files import is_directory, list_if_there, look, look_afresh, remove_file
 from jobjar.shared_disk.listing import list_held
 from jobjar.text import printable_name
 

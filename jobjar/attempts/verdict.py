@@ -9,6 +9,7 @@ from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.fold import fold_journals
+from jobjar.processes.session import shell_status
 from jobjar.units import LONGEST_S
 
 LONGEST_RETRY_DELAY_S = 86400.0
@@ -65,16 +66,14 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
 
 
 def _may_be_retried(job: ClaimedJob, end: AttemptEnd) -> bool:
-    """Whether a failure is one of those that its job wants to be tried again. As for a shell, a signal counts as 128 and its
-    number, and as for timeout(1), the end at a time limit as 124."""
+    """Whether a failure is one of those that its job wants to be tried again. As for timeout(1), the end at a time limit
+    counts as 124."""
     given = job.given
     if given is None or (given.retry_on is None and given.no_retry_on is None):
         return True
     from jobjar.job_file.given import has_status
 
-    status = TIMED_OUT_STATUS if end.outcome == TIMED_OUT else end.exit_status
-    if status is None:
-        status = 128 + (end.signal or 0)
+    status = TIMED_OUT_STATUS if end.outcome == TIMED_OUT else shell_status(end.exit_status, end.signal)
     if given.retry_on is not None and not has_status(given.retry_on, status):
         return False
     return given.no_retry_on is None or not has_status(given.no_retry_on, status)

@@ -260,12 +260,12 @@ class Workplaces:
     def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
         """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is made if it is missing. A new
         directory is empty; `with_outputs` it has an empty `output/`. Raises OSError."""
-        place = next((place for place in self._overlapped if not place.is_used), None)
-        if place is None:
-            place = Workplace(self.claimer.paths, self._stays)
-            self._overlapped.append(place)
-        place.set_up(job, directory, self._scratch_paths(place), False, with_outputs)
-        return place
+        workplace = next((workplace for workplace in self._overlapped if not workplace.is_used), None)
+        if workplace is None:
+            workplace = Workplace(self.claimer.paths, self._stays)
+            self._overlapped.append(workplace)
+        workplace.set_up(job, directory, self._scratch_paths(workplace), False, with_outputs)
+        return workplace
 
     def make_alone(self, job: ClaimedJob) -> Workplace:
         """The workplace for a job that runs alone. Its output file has no name yet. Raises OSError."""
@@ -273,23 +273,23 @@ class Workplaces:
         return self._alone
 
     def _scratch_paths(self, but: Workplace | None) -> set[str | None]:
-        return {place.scratch_path for place in (self._alone, *self._overlapped) if place is not but}
+        return {workplace.scratch_path for workplace in (self._alone, *self._overlapped) if workplace is not but}
 
-    def clear(self, place: Workplace, reusable: bool) -> str | None:
+    def clear(self, workplace: Workplace, reusable: bool) -> str | None:
         """Clear an attempt's workplace. Returns its output file's name, or None if nothing was written. `reusable` says that no
         process of the attempt may still write."""
-        output_file = place.clear(reusable)
+        output_file = workplace.clear(reusable)
         if sum(not other.is_used for other in self._overlapped) > _MOST_SPARES:
-            place.discard_spares()
-            self._overlapped.remove(place)
+            workplace.discard_spares()
+            self._overlapped.remove(workplace)
         return output_file
 
     def discard_spares(self) -> None:
         """Remove what was kept for further jobs, which will not come, and what stayed of earlier ones."""
-        for place in (self._alone, *self._overlapped):
-            if not place.is_used:
-                place.discard_spares()
-        self._overlapped = [place for place in self._overlapped if place.is_used]
+        for workplace in (self._alone, *self._overlapped):
+            if not workplace.is_used:
+                workplace.discard_spares()
+        self._overlapped = [workplace for workplace in self._overlapped if workplace.is_used]
         self.remove_kept(at_once=True)
 
     def remove_kept(self, at_once: bool = False) -> None:

@@ -18,7 +18,7 @@ from jobjar.journal.entries import About, ended_entry, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import disk_time, make_directory, read_status, rename
+from jobjar.shared_disk.files import make_directory, moved_time, rename
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.trees import remove_empty_directories
 
@@ -70,11 +70,7 @@ def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: 
 
 def _complete(jar: Jar, path: str, job: WaitingJob, by: str) -> Entry:
     name = move_to_free_name(path, jar.layout.completed, job.name)  # COMMIT: from here the job is completed
-    completed = f"{jar.layout.completed}/{name}"
-    try:
-        moved_at = disk_time(read_status(completed))
-    except OSError:
-        moved_at = job.moved_at  # archived already, or the disk is away
+    moved_at = moved_time(f"{jar.layout.completed}/{name}", job.moved_at)
     number, place = job.move_number + 1, f"completed/{name}"
     return moved_entry(job.uid, number, job.place, place, moved_at, "cancelled", by, category=job.category)
 

@@ -13,7 +13,7 @@ from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import disk_time, read_status
+from jobjar.shared_disk.files import moved_time
 from jobjar.shared_disk.moves import move_to_free_name
 
 
@@ -35,9 +35,7 @@ def _rename(jar: Jar, job: WaitingJob, priority: int, by: str) -> Entry:
     stem = job.name.rpartition(".")[0] or job.name
     directory = jar.layout.category_directory(job.category)
     name = move_to_free_name(jar.layout.path(job.place), directory, f"{stem}.{priority}")
-    try:
-        moved_at = disk_time(read_status(f"{directory}/{name}"))
-    except OSError:
-        moved_at = job.moved_at  # a worker has claimed it already; that claim is the later move
+    # If a worker has claimed it already, that claim is the later move.
+    moved_at = moved_time(f"{directory}/{name}", job.moved_at)
     place = unclaimed_place(job.category, name)
     return moved_entry(job.uid, job.move_number + 1, job.place, place, moved_at, "reprioritized", by)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from jobjar.access.refusals import explain_error
@@ -76,7 +76,7 @@ class Ends(Protocol):
 
     def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict: ...
 
-    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool: ...
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool: ...
 
     def give_back(self, job: ClaimedJob, why: str) -> None: ...
 
@@ -85,7 +85,7 @@ class Services(NamedTuple):
     """What a worker hands to the stages of its jobs. `disk_now` returns the disk's time."""
 
     claimer: Claimer
-    places: Workplaces
+    workplaces: Workplaces
     ends: Ends
     disk_now: Callable[[], float]
     log: Callable[[str], None]
@@ -101,9 +101,9 @@ class Lifecycle:
         # The process id and start time of the job's main process, once it was started.
         self.pid: int | None = None
         self.pid_started: float | None = None
-        self._places = services.places
+        self._workplaces = services.workplaces
         self._layout = services.claimer.jar.layout
-        self._place: Workplace | None = None
+        self._workplace: Workplace | None = None
         # A plain job's surroundings, and when it gets a signal before its time limit.
         self._around: Surroundings | None = None
         self.warn_at: float | None = None
@@ -118,7 +118,7 @@ class Lifecycle:
         # Why the attempt is cut, where the cause alone does not say it.
         self.cut_message: str | None = None
         if job.kind == DESCRIBED:
-            self.attempt = Attempt(services.claimer, job, self._places.environment, services.disk_now, services.log)
+            self.attempt = Attempt(services.claimer, job, self._workplaces.environment, services.disk_now, services.log)
         self.monitor = Monitor(services.claimer, job) if self.attempt is None else self.attempt.monitor
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, services.claimer.worker_id)
 
@@ -130,9 +130,9 @@ class Lifecycle:
     @property
     def output(self) -> int:
         """The descriptor of the file that the job's commands write to."""
-        place = self._place if self.attempt is None else self.attempt.place
-        assert place is not None
-        return place.job_output if self._around is None or self._around.output < 0 else self._around.output
+        workplace = self._workplace if self.attempt is None else self.attempt.workplace
+        assert workplace is not None
+        return workplace.job_output if self._around is None or self._around.output < 0 else self._around.output
 
     @property
     def has_entries(self) -> bool:
@@ -156,11 +156,11 @@ class Lifecycle:
 
     def note_variables(self) -> None:
         """Note the monitored variables that the job has set so far. Raises OSError."""
-        place = self._place if self.attempt is None else self.attempt.place
-        if place is None:
+        workplace = self._workplace if self.attempt is None else self.attempt.workplace
+        if workplace is None:
             self.monitor.next_look = None
         else:
-            self.monitor.look(place.inside(), self._services.disk_now())
+            self.monitor.look(workplace.inside(), self._services.disk_now())
 
     # Plain jobs
 
@@ -169,14 +169,14 @@ class Lifecycle:
         started = time.monotonic()
         try:
             yield Turn(RUN)
-            place = self._place = self._places.make(job)
-            environment = self._places.environment(job, place.directory)
+            workplace = self._workplace = self._workplaces.make(job)
+            environment = self._workplaces.environment(job, workplace.directory)
             self._around = run.surround(self._services.claimer, job, environment)
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             self.monitor.schedule_look()
             self.warn_at = warning_time(job, started)
-            ended: Ended = yield Command(*in_shell(job, place.directory, environment, self._around))
+            ended: Ended = yield Command(*in_shell(job, workplace.directory, environment, self._around))
             end = run.end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
                 end = run.end_of_refusal(run.FILE_IS_BUSY)
@@ -185,16 +185,16 @@ class Lifecycle:
         except CannotStart as refusal:
             end = run.end_of_start(refusal, job)
         except OSError as error:
-            if self._place is None:
+            if self._workplace is None:
                 raise
             end = run.end_of_refusal(explain_error(error))
         run.leave(self._around, was_run=not end.retry_after_s)
         self._around = self.warn_at = self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
-        if self._place is not None:
-            end = run.clear_plain(self._places, self._place, job, end, self.monitor, self.is_alone)
-            self._place = None
-        self._complete(end, self._decide(end), job)
+        if self._workplace is not None:
+            end = run.clear_plain(self._workplaces, self._workplace, job, end, self.monitor, self.is_alone)
+            self._workplace = None
+        self._services.ends.complete(job, end, self._decide(end))
 
     # Described jobs
 
@@ -211,7 +211,7 @@ class Lifecycle:
         try:
             if state is None:
                 yield Turn(STAGE_IN)
-                yield from stage_in(attempt, lambda: self._make_place(attempt))
+                yield from stage_in(attempt, lambda: self._make_workplace(attempt))
                 yield Turn(RUN)
                 yield from run_command(attempt)
                 if has_polling(attempt):
@@ -222,7 +222,7 @@ class Lifecycle:
                 yield Turn(STAGE_IN)
                 yield from install_software(attempt)
                 assert self._state_directory is not None
-                attempt.settle(self._places.make(self.job, work_directory(self._state_directory)))
+                attempt.settle(self._workplaces.make(self.job, work_directory(self._state_directory)))
                 use_workware(attempt)
                 yield Turn(RUN)
             if state is not None and self._state_directory is not None:
@@ -236,7 +236,7 @@ class Lifecycle:
         except Cut as cut:
             end = self._end_cut(attempt, cut)
         except OSError as error:
-            if attempt.place is None and attempt.phase is None:
+            if attempt.workplace is None and attempt.phase is None:
                 raise
             message = f"{attempt.phase or 'the disk'}: {explain_error(error)}"
             attempt.end(message=message)
@@ -255,13 +255,13 @@ class Lifecycle:
         ended = cut.ended
         return self._end(attempt, cut.cause, ended and ended.exit_status, ended and ended.signal, message)
 
-    def _make_place(self, attempt: Attempt) -> Workplace:
+    def _make_workplace(self, attempt: Attempt) -> Workplace:
         """Make the working directory. It outlasts the worker for a job that is polled, or whose workware may poll."""
         if not has_polling(attempt) and not attempt.description.workware:
-            return self._places.make(self.job, with_outputs=True)
+            return self._workplaces.make(self.job, with_outputs=True)
         self._has_underway = True
         make_attempt_directory(self._own_directory)
-        return self._places.make(self.job, work_directory(self._own_directory), with_outputs=True)
+        return self._workplaces.make(self.job, work_directory(self._own_directory), with_outputs=True)
 
     def _end(
         self,
@@ -318,7 +318,7 @@ class Lifecycle:
             return
         try:
             yield Turn(STAGE_OUT)
-            yield from store_outputs(attempt, state, directory, self.is_storing, lambda: self._places.make(job))
+            yield from store_outputs(attempt, state, directory, self.is_storing, lambda: self._workplaces.make(job))
         except Refused as refusal:
             attempt.end(message=str(refusal))
             delay_s = delay_after(count_refusals(self._services.claimer.jar, state))
@@ -356,7 +356,8 @@ class Lifecycle:
         if verdict.is_retry and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
-        held = self._complete(end, verdict, job, attempt)
+        end = end._replace(entries=tuple(attempt.last_entries()))
+        held = self._services.ends.complete(job, end, verdict)
         if not self._has_underway:
             return
         if held and is_over and self._polled_state is not None and self.pid is not None:
@@ -383,16 +384,12 @@ class Lifecycle:
         state = find_state(self._layout, self.job.uid)
         return state is not None and state_directory(self._layout, state) == self._own_directory
 
-    def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
-        before = [] if attempt is None else attempt.last_entries()
-        return self._services.ends.complete(job, end, verdict, before)
-
     def _clear(self) -> str | None:
         """Clear the attempt's workplace. Returns the name of its output file, None where there is none."""
         assert self.attempt is not None
-        place, self.attempt.place = self.attempt.place, None
-        if place is None:
+        workplace, self.attempt.workplace = self.attempt.workplace, None
+        if workplace is None:
             return None
-        output_file = self._places.clear(place, self.is_alone)
-        self.attempt.warn([str(each) for each in place.kept])
+        output_file = self._workplaces.clear(workplace, self.is_alone)
+        self.attempt.warn([str(each) for each in workplace.kept])
         return output_file

@@ -196,7 +196,7 @@ class Overlap:
         if task.slot == RUN and task.lifecycle.pid is None:
             task.lifecycle.pid, task.lifecycle.pid_started = pid, started
         if not self._slots.may_claim():
-            self._watch.between_pieces()
+            self._watch.after_start()
 
     def _begin_work(self, task: Task, work: Work) -> None:
         mark = task.work = object()

@@ -46,9 +46,9 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
         with attempt.limited(used_s):
             while True:
                 ended = yield from attempt.call(text, POLL)
-                told = read_polling(f"{attempt.directory}/{POLLED}")
-                attempt.warn(told.warnings)
-                if told.finished:
+                polled = read_polling(f"{attempt.directory}/{POLLED}")
+                attempt.warn(polled.warnings)
+                if polled.finished:
                     break
                 failures = failures + 1 if ended.exit_status != 0 else 0
                 if failures:
@@ -62,6 +62,6 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
     finally:
         attempt.wall_time_s = ran_s + time.monotonic() - started
         attempt.monitor.next_look = None
-    if told.exit_status:
-        raise StageFailed(POLL, f"jug_polling.vars says exit status {told.exit_status}", told.exit_status)
-    attempt.end(told.exit_status or 0)
+    if polled.exit_status:
+        raise StageFailed(POLL, f"jug_polling.vars says exit status {polled.exit_status}", polled.exit_status)
+    attempt.end(polled.exit_status or 0)

@@ -55,7 +55,7 @@ def find_destination(attempt: Attempt, end: AttemptEnd, is_final: bool) -> Desti
 
 def has_output(attempt: Attempt) -> bool:
     """Whether there is anything below `output/`: publishing then takes a thread."""
-    if attempt.place is None:
+    if attempt.workplace is None:
         return False
     path = f"{attempt.directory}/{OUTPUT}"
     try:
@@ -111,9 +111,9 @@ def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:
 
 def note_results(attempt: Attempt) -> None:
     """Read the job's variables, and its records of the files that it stored itself."""
-    if attempt.place is None:
+    if attempt.workplace is None:
         return
-    results = read_results(attempt.place.inside())
+    results = read_results(attempt.workplace.inside())
     attempt.monitor.note(results.variables, attempt.now())
     attempt.warn(results.warnings)
     attempt.entries += [stored_entry(attempt.about, record) for record in results.stored]

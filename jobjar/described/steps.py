@@ -111,7 +111,7 @@ class Attempt:
         self._make_environment = make_environment
         self.environment: dict[bytes, bytes] = {}
         self.packages: list[Package] = []
-        self.place: Workplace | None = None
+        self.workplace: Workplace | None = None
         # Entries not journaled yet, in order. They are journaled with the next entry about the attempt at the latest.
         self.entries: list[Entry] = []
         self._phase: Entry | None = None
@@ -127,10 +127,10 @@ class Attempt:
         self.deadline: float | None = None
         self.monitor = Monitor(claimer, job)
 
-    def settle(self, place: Workplace) -> None:
+    def settle(self, workplace: Workplace) -> None:
         """Use this workplace from now on, and make the commands' environment for it."""
-        self.place = place
-        given = self._make_environment(self.job, place.directory)
+        self.workplace = workplace
+        given = self._make_environment(self.job, workplace.directory)
         said = {name.encode(): value.encode() for name, value in self.description.environment}
         # The description cannot change the worker's own JJ_ variables.
         fixed = {name: value for name, value in given.items() if name.startswith(b"JJ_")}
@@ -138,8 +138,8 @@ class Attempt:
 
     @property
     def directory(self) -> str:
-        assert self.place is not None
-        return self.place.directory
+        assert self.workplace is not None
+        return self.workplace.directory
 
     def begin(self, phase: str) -> None:
         self._phase = phase_entry(self.about, phase, self.now())

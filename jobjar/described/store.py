@@ -25,7 +25,7 @@ from jobjar.job_file.description import parse_source
 from jobjar.journal.entries import stored_entry
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
-from jobjar.processes.session import doubt, seems_ended_on_request, start_shell, wait_for_child
+from jobjar.processes.session import doubt, seems_ended_on_request, shell_status, start_shell, wait_for_child
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords
@@ -85,7 +85,7 @@ def _store_by_software(
     attempt: Attempt, state: State, published: str, make_workplace: Callable[[], Workplace]
 ) -> Steps[None]:
     package: Package = yield Work(partial(_install, attempt))
-    if attempt.place is None:
+    if attempt.workplace is None:
         attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
     told = {
@@ -109,13 +109,13 @@ def _install(attempt: Attempt) -> Package:
 
 def _call(attempt: Attempt, text: str, environment: dict[bytes, bytes], directory: str) -> int:
     """Run the storage_command; called in a thread. Returns its exit status, for a signal 128 more than its number."""
-    assert attempt.place is not None
-    pid = start_shell(text, (directory,), attempt.place.job_output, environment)
+    assert attempt.workplace is not None
+    pid = start_shell(text, (directory,), attempt.workplace.job_output, environment)
     ended = wait_for_child(pid, attempt.check, LOOKS_S, attempt.jar.settings.grace_time_s)
     attempt.count(ended)
     if seems_ended_on_request(ended):
         doubt(attempt.check)
-    return ended.exit_status if ended.exit_status is not None else 128 + (ended.signal or 0)
+    return shell_status(ended.exit_status, ended.signal)
 
 
 def count_refusals(jar: Jar, state: State) -> int:

@@ -13,13 +13,13 @@ from jobjar.jar import Jar
 def examine_node(jar: Jar) -> list[Finding]:
     """All findings of this node."""
     layout = jar.layout
-    places = {"jar": layout.home, "workers": layout.workers, "/tmp": "/tmp"}
+    paths = {"jar": layout.home, "workers": layout.workers, "/tmp": "/tmp"}
     with contextlib.suppress(JarError):  # the ledger's check reports this
-        places["ledger home"] = jar.ledger_home.path
+        paths["ledger home"] = jar.ledger_home.path
     findings = [
         *examine(probe.GROUP, "file system", lambda: filesystem.look_at_file_system(probe.GROUP, layout.home)),
         *examine(probe.GROUP, "disk", lambda: probe.look_at_disk(layout)),
-        *examine(space.GROUP, "space", lambda: space.look_at_space(places)),
+        *examine(space.GROUP, "space", lambda: space.look_at_space(paths)),
         *examine(permissions.GROUP, "permissions", lambda: permissions.look_at_permissions(jar)),
         *examine(ledger_home.GROUP, "ledger", lambda: ledger_home.look_at_ledger(jar)),
         *examine(system.GROUP, "node", lambda: system.look_at_node(jar)),

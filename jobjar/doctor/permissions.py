@@ -13,7 +13,7 @@ from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import is_job_file
-from jobjar.shared_disk.listing import list_directory, list_everything
+from jobjar.shared_disk.listing import list_directories, list_directory, list_everything
 from jobjar.shared_disk.mounts import find_mount
 from jobjar.text import printable_name
 
@@ -34,11 +34,7 @@ def look_at_permissions(jar: Jar) -> Iterator[Finding]:
 
 def categories_of(jar: Jar) -> list[str]:
     """The category directories in unclaimed/."""
-    return sorted(
-        entry.path
-        for entry in list_directory(jar.layout.unclaimed)
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-    )
+    return [jar.layout.category_directory(name) for name in sorted(list_directories(jar.layout.unclaimed))]
 
 
 def look_at_others(jar: Jar) -> Finding:

@@ -21,10 +21,10 @@ INODES_WARNING = (100_000, 0.05)
 INODES_WARNING_FLOOR = 10_000
 
 
-def look_at_space(places: dict[str, str]) -> Iterator[Finding]:
-    """Free space and inodes of each disk among `places` (purpose: path). Each disk is reported once."""
+def look_at_space(paths: dict[str, str]) -> Iterator[Finding]:
+    """Free space and inodes of each disk among `paths` (purpose: path). Each disk is reported once."""
     disks: dict[int, tuple[list[str], str]] = {}
-    for purpose, path in places.items():
+    for purpose, path in paths.items():
         try:
             disks.setdefault(os.stat(path).st_dev, ([], path))[0].append(purpose)
         except FileNotFoundError:

@@ -48,7 +48,7 @@ class Cache:
 
     def __init__(self, path: str, max_bytes: int, between_pieces: BetweenPieces = nothing) -> None:
         self.path = os.path.abspath(path)
-        self._meanwhile = between_pieces
+        self._between_pieces = between_pieces
         self.max_bytes = max_bytes
         self._refused: str | None = None
         self._is_ready = False
@@ -125,7 +125,7 @@ class Cache:
         kernel."""
         pause_s = _FIRST_PAUSE_S
         while not try_lock(descriptor):
-            self._meanwhile()
+            self._between_pieces()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LOOKS_S)
 

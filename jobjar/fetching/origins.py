@@ -139,7 +139,7 @@ class LocalFile:
 
     def __init__(self, path: str, location: str, between_pieces: BetweenPieces = nothing) -> None:
         self.path = path
-        self._meanwhile = between_pieces
+        self._between_pieces = between_pieces
         self._location = location
         self._descriptor = -1
         self.is_runnable = False
@@ -194,7 +194,7 @@ class LocalFile:
                 break
             take(chunk)
             offset += len(chunk)
-            self._meanwhile()
+            self._between_pieces()
         before, self._status = self._status, os.fstat(self._descriptor)
         if (before.st_size, before.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise self._refuse("it was changed while it was read")

@@ -59,7 +59,7 @@ class HttpFile:
 
     def __init__(self, address: str, between_pieces: BetweenPieces = nothing) -> None:
         self._address = address
-        self._meanwhile = between_pieces
+        self._between_pieces = between_pieces
         self._files: Any = None
         self._is_settled = False
 
@@ -127,7 +127,7 @@ class HttpFile:
         asked = asyncio.run_coroutine_threadsafe(question, self._files.loop)
         try:
             while not concurrent.futures.wait([asked], LOOKS_S).done:
-                self._meanwhile()
+                self._between_pieces()
         except BaseException:
             asked.cancel()
             raise
@@ -219,7 +219,7 @@ class FileOfHost:
         self._host = host.replace("[", "").replace("]", "")
         self._path = path
         self._location = f"{host}:{path}"
-        self._meanwhile = between_pieces
+        self._between_pieces = between_pieces
         self._process: subprocess.Popen[bytes] | None = None
         self._shown: str | None = None
         self._is_settled = False
@@ -274,9 +274,9 @@ class FileOfHost:
         poll.register(descriptor, select.POLLIN)
         deadline = time.monotonic() + SILENCE_S
         while not poll.poll(LOOKS_S * 1000):
-            self._meanwhile()
+            self._between_pieces()
             self._check_silence(deadline)
-        self._meanwhile()
+        self._between_pieces()
         return os.read(descriptor, _CHUNK)
 
     def _check_silence(self, deadline: float) -> None:
@@ -293,13 +293,13 @@ class FileOfHost:
             try:
                 return self._process.wait(LOOKS_S)
             except subprocess.TimeoutExpired:
-                self._meanwhile()
+                self._between_pieces()
                 self._check_silence(deadline)
 
     def _say_end(self) -> CannotFetch:
         status = self._wait_for_end()
         if status < 0 or status == _SSH_FAILED:
-            doubt(self._meanwhile)
+            doubt(self._between_pieces)
         said = os.pread(self._said.fileno(), _LONGEST_LINE, 0).decode("utf-8", "replace").split("\n")
         reason = next((line.strip() for line in reversed(said) if line.strip()), f"ssh ended with status {status}")
         return CannotFetch(location=self._location, reason=reason)

@@ -57,10 +57,10 @@ class Sink(FileWriter):
         for kind, made in self._sums.items():
             wanted = getattr(self._source, kind)
             if made.hexdigest() != wanted:
-                raise _Mismatch(say_mismatch(kind, made.hexdigest(), wanted))
+                raise _Mismatch(explain_mismatch(kind, made.hexdigest(), wanted))
 
 
-def say_mismatch(kind: str, found: str, wanted: str | None) -> str:
+def explain_mismatch(kind: str, found: str, wanted: str | None) -> str:
     """Explain that a source's content has another sum, of this kind, than its description says, and what to do."""
     return f"its {kind} is {found}, not {wanted} as the description says; correct the description, or put the right file there"
 
@@ -243,7 +243,9 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
 
             origin.read_all(take)
             if source.md5 not in (None, other.hexdigest()):
-                raise CannotFetch(location=source.location, reason=say_mismatch("md5", other.hexdigest(), source.md5))
+                raise CannotFetch(
+                    location=source.location, reason=explain_mismatch("md5", other.hexdigest(), source.md5)
+                )
             known = made.hexdigest()
             if is_settled:
                 remember_sum(key, known, cache)

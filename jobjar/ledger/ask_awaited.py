@@ -115,16 +115,18 @@ class Ended(NamedTuple):
 def count_ended(connection: Connection, selection: Awaited) -> Ended:
     """How the jobs of a selection ended."""
     values = (selection.word, selection.since)
-    key, told, rest = _ended_query(selection)
+    key, ended_as, rest = _ended_query(selection)
     if selection.kind == ALL:
         # An index alone counts the successes. That pays on a day of a million jobs.
-        failed = dict(connection.execute(f"SELECT {key}, {told} {rest} AND ended.outcome IS NOT 'succeeded'", values))
+        failed = dict(
+            connection.execute(f"SELECT {key}, {ended_as} {rest} AND ended.outcome IS NOT 'succeeded'", values)
+        )
         query = "SELECT count(*) FROM attempt WHERE is_final = 1 AND ended_at >= ?2 AND ?1 IS NULL AND outcome = 'succeeded'"
         return Ended(int(connection.execute(query, values).fetchone()[0]) + len(failed), failed)
     jobs, failed = 0, {}
     query = (
-        f"SELECT {told} AS told, count(*), group_concat(CASE WHEN ended.outcome IS NOT 'succeeded' THEN {key} END, ' ') "
-        f"{rest} GROUP BY told"
+        f"SELECT {ended_as} AS ended_as, count(*), group_concat(CASE WHEN ended.outcome IS NOT 'succeeded' THEN {key} END, ' ') "
+        f"{rest} GROUP BY ended_as"
     )
     for outcome, count, keys in connection.execute(query, values):
         jobs += count
@@ -134,18 +136,18 @@ def count_ended(connection: Connection, selection: Awaited) -> Ended:
 
 def list_outcomes(connection: Connection, selection: Awaited) -> Iterator[tuple[str, str]]:
     """(id, outcome as in `Ended`) of each job of a selection that ended."""
-    key, told, rest = _ended_query(selection)
-    yield from connection.execute(f"SELECT {key}, {told} {rest}", (selection.word, selection.since))
+    key, ended_as, rest = _ended_query(selection)
+    yield from connection.execute(f"SELECT {key}, {ended_as} {rest}", (selection.word, selection.since))
 
 
 def _ended_query(selection: Awaited) -> tuple[str, str, str]:
     """The parts of a query for the jobs of a selection that ended: the id, the outcome, and the rest. ?1 is the
     selection's `word`, ?2 its `since`."""
-    told = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
+    ended_as = "coalesce(ended.outcome, CASE job.state WHEN 'removed' THEN 'removed' ELSE 'unknown' END)"
     if selection.kind in (BATCH, PATTERN):
         return (
             "job.uid",
-            told,
+            ended_as,
             (
                 f"FROM job LEFT JOIN attempt AS ended ON ended.job_uid = job.uid AND ended.is_final = 1 AND {_IS_LATEST} "
                 f"WHERE job.{_MATCHES[selection.kind]} AND job.state IN ('completed', 'removed') AND job.uid IS NOT NULL "
@@ -155,7 +157,7 @@ def _ended_query(selection: Awaited) -> tuple[str, str, str]:
     matches = "job.category = ?1" if selection.kind == CATEGORY else "?1 IS NULL"
     return (
         "job.uid",
-        told,
+        ended_as,
         (
             "FROM attempt AS ended CROSS JOIN job ON job.uid = ended.job_uid WHERE ended.is_final = 1 AND ended.ended_at >= ?2 "
             f"AND {matches} AND job.state = 'completed' AND {_IS_LATEST} AND NOT {_IS_REPLACED}"

@@ -18,6 +18,7 @@ from jobjar.errors import JarError, LedgerCorrupt, LedgerDiskFull, LedgerUnavail
 from jobjar.ledger.driver import quote_path as quote_path
 from jobjar.ledger.migrate import check_schema, check_version
 from jobjar.shared_disk.creating import open_shared
+from jobjar.shared_disk.files import free_bytes
 from jobjar.shared_disk.regular import open_regular
 
 driver: Any = vars(peewee)["sqlite3"]  # the newer of pysqlite3 and Python's own
@@ -92,10 +93,9 @@ def most_is_wal(path: str) -> bool:
 def _has_no_room(path: str) -> bool:
     """Whether a ledger's disk has no room for the index of its write-ahead log."""
     try:
-        disk = os.statvfs(os.path.dirname(path))
+        return free_bytes(os.path.dirname(path)) < _SHM_BYTES
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < _SHM_BYTES
 
 
 def _is_no_file(path: str) -> bool:

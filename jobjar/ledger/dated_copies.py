@@ -15,7 +15,7 @@ import stat
 from jobjar.ledger.database import back_up, check_database, remove_database
 from jobjar.ledger.store import Ledger
 from jobjar.shared_disk.creating import TEMPORARY, temporary_path
-from jobjar.shared_disk.files import sync_directory
+from jobjar.shared_disk.files import sync_directory, sync_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
 
@@ -32,11 +32,7 @@ def copy_database(ledger: Ledger, path: str) -> None:
             ledger.ensure_open()
             back_up(ledger.path, temporary)
         check_database(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_file(temporary)
         os.rename(temporary, path)
         sync_directory(os.path.dirname(path))
     finally:

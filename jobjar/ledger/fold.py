@@ -104,14 +104,14 @@ def fold_journals(
     entries appended just now may be missing then.
     """
     names = list_names(layout.journals, FLICKER_S)
-    told = {} if opens_all else marked_sizes(names)
+    sizes = {} if opens_all else marked_sizes(names)
     positions = dict(connection.execute("SELECT journal, offset FROM journal_position"))
     taken = waiting = 0
     reads: list[_Read] = []
     with _without_collection():
         for path in list_journals(layout.journals, names):
             key = journal_key(path)
-            if key in told and told[key] <= positions.get(key, 0) and not _is_own(path):
+            if key in sizes and sizes[key] <= positions.get(key, 0) and not _is_own(path):
                 continue
             end = sys.maxsize if until is None else until.get(key, 0)
             for read in _read_new(path, positions.get(key, 0), end=end):

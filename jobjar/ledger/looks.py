@@ -19,7 +19,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.large_looks import SMALL, Before, Look, begin_look, count_jobs, find_others, note_look, read_looks
-from jobjar.ledger.reconcile_jar import Row, Suspects, find_suspects, look_at_suspects
+from jobjar.ledger.reconcile_jar import Comparison, Listing, Row, Suspects, find_suspects, look_at_suspects
 from jobjar.ledger.removed import missed_jobs
 from jobjar.ledger.store import Ledger
 from jobjar.shared_disk.files import is_gone, look
@@ -124,17 +124,8 @@ def look_at_small(
     def list_again() -> set[str]:
         return (_Listing(layout, jobs, looks).places | found) - listing.places
 
-    look_at_suspects(
-        ledger,
-        layout,
-        suspects,
-        listing.places,
-        list_again,
-        False,
-        patience_s,
-        open_journal=open_journal,
-        missed=missed,
-    )
+    comparison = Comparison(ledger, layout, patience_s, open_journal=open_journal)
+    look_at_suspects(comparison, suspects, Listing(listing.places, list_again, with_completed=False), missed)
     if listing.large:
         unknown = set(suspects.places)
         with ledger.writing(patience_s) as connection:
@@ -167,12 +158,9 @@ def look_for(
     found = {place for place in places - held if not name_in_place(place).startswith(".") and look(layout.path(place))}
     if not rows and (known or not found):
         return False
-    suspects = Suspects(sorted(found), rows)
-    return bool(
-        look_at_suspects(
-            ledger, layout, suspects, set(), lambda: found, False, LOCK_PATIENCE_S, open_journal=open_journal
-        )
-    )
+    comparison = Comparison(ledger, layout, open_journal=open_journal)
+    listing = Listing(set(), lambda: found, with_completed=False)
+    return bool(look_at_suspects(comparison, Suspects(sorted(found), rows), listing))
 
 
 def _rows(connection: Connection, left_out: set[str]) -> Iterator[Row]:
@@ -194,12 +182,12 @@ def _find_unseen(
     """The directories that were not looked at and have changed since they were compared."""
     if not left_out:
         return
-    told = (look(path) for path in list_journals(layout.journals))
-    told_at = max((status.st_mtime for status in told if status is not None), default=0.0)
+    journals = (look(path) for path in list_journals(layout.journals))
+    journaled_at = max((status.st_mtime for status in journals if status is not None), default=0.0)
     for place in sorted(left_out):
         status, known = look(layout.path(place)), looks.get(place)
         if status is not None and (known is None or known.changed_ns != status.st_mtime_ns):
-            is_by_hand = status.st_mtime > told_at + _TICK_S
+            is_by_hand = status.st_mtime > journaled_at + _TICK_S
             compared_at = None if known is None else known.compared_at
             yield Unseen(place, jobs.get(place, 0), compared_at, status.st_mtime, is_by_hand)
 

@@ -25,7 +25,7 @@ from jobjar.ledger.driver import Connection, quick_driver, quote_path
 from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import is_current
-from jobjar.shared_disk.files import look
+from jobjar.shared_disk.files import free_bytes, look
 
 if TYPE_CHECKING:
     from jobjar.ledger.store import Ledger
@@ -143,8 +143,7 @@ def _close(driver: Any, path: str, connection: Connection) -> None:
     """Close it, and leave its WAL to the next one. The last to close a ledger writes the WAL back and syncs twice
     for that, unless it may only read (sqlite.org/wal.html)."""
     wal = look(f"{path}-wal")
-    disk = os.statvfs(os.path.dirname(path))
-    if wal is None or wal.st_size > min(_LEFT_WAL_BYTES, disk.f_bavail * disk.f_frsize // _WAL_SHARE):
+    if wal is None or wal.st_size > min(_LEFT_WAL_BYTES, free_bytes(os.path.dirname(path)) // _WAL_SHARE):
         connection.close()
         return
     with (

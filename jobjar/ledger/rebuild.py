@@ -27,6 +27,7 @@ from jobjar.ledger.removed import MISSED
 from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.files import sync_file
 from jobjar.shared_disk.moves import exchange
 
 # At most this many bytes of journals are folded while others wait for a rebuilt ledger. A damaged journal is never
@@ -220,23 +221,22 @@ def rebuild_ledger(layout: Layout, home: LedgerHome, meter: Meter = SILENT) -> N
 
 
 def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
-    fresh_home = LedgerHome(home.path, home.has_other_homes)
-    fresh_home.database = temporary_path(home.database)
-    fresh = Ledger(layout, fresh_home)
+    path = temporary_path(home.database)
+    fresh = Ledger(layout, home)
     try:
-        fresh.open_new(fresh_home.database)
+        fresh.open_new(path)
         meter.begin("folding the journals", "bytes", unfolded_bytes(fresh.connection, layout))
         fold_in_pieces(fresh, layout, meter=meter)
         with _opens_journal(home, layout) as open_journal:
             reconcile_in_pieces(fresh, layout, meter=meter, open_journal=open_journal)
         meter.begin("writing the ledger", "ledgers", 1)
-        _sync(fresh.path)
+        sync_file(path)
         tries = itertools.count(1)
         while not _put_in_place(fresh, home, is_last_try=next(tries) >= _TRIES):
             fold_in_pieces(fresh, layout)
     finally:
         fresh.close()
-        remove_database(fresh_home.database)
+        remove_database(path)
 
 
 def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
@@ -250,19 +250,10 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
         with fresh.errors_named():
             fresh.connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
         fresh.close()
-        _sync(fresh.path)
+        sync_file(fresh.path)
         # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
         remove_database(home.database, sidecars_only=True)
         # The old one takes the temporary name. It is removed without the lock: freeing the blocks of a large file takes long.
         if not exchange(fresh.path, home.database):
             os.rename(fresh.path, home.database)
         return True
-
-
-def _sync(path: str) -> None:
-    """Make a ledger durable that nobody else has open. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -41,6 +41,28 @@ class Suspects(NamedTuple):
     rows: list[int]
 
 
+class Listing(NamedTuple):
+    """A listing of the jars: the `places` of their files. `list_again` gives those of a second listing that the first did not
+    show. A job in it moved on during the first listing, or back, as one that could not be started, and the entry of its move is
+    about to be read. Without `with_completed`, jobs that the ledger has in completed/ are believed to be there."""
+
+    places: Collection[str]
+    list_again: Callable[[], set[str]]
+    with_completed: bool
+
+
+class Comparison(NamedTuple):
+    """A ledger that is compared with the jars in pieces. With `applies` it is corrected too, and moves by hand are recorded in
+    the journal that `open_journal` gives, and not at all without `open_journal`."""
+
+    ledger: Ledger
+    layout: Layout
+    patience_s: float = LOCK_PATIENCE_S
+    meter: Meter = SILENT
+    applies: bool = True
+    open_journal: OpenJournal | None = None
+
+
 def list_rows(connection: Connection, with_completed: bool = True) -> Iterator[Row]:
     """The jobs that should have a file: row, id, place and name."""
     states = "state <> 'removed'" if with_completed else IS_OPEN
@@ -123,18 +145,11 @@ def compare_rows(
     connection: Connection,
     layout: Layout,
     rows: Sequence[int],
-    places: Collection[str],
-    list_again: Callable[[], set[str]],
+    listing: Listing,
     explained: Collection[int] = (),
-    with_completed: bool = True,
 ) -> list[Difference]:
-    """Which of these rows have no file, neither now nor in the listing `places`. Rows in `explained` are ignored.
-
-    Without `with_completed`, jobs that the ledger has in completed/ are believed to be there. `list_again` gives the
-    places of a second listing that the first did not show. A job in it moved on during the first listing, or back, as
-    one that could not be started, and the entry of its move is about to be read.
-    """
-    states = "" if with_completed else "AND state <> 'completed'"
+    """Which of these rows have no file, neither now nor in the listing. Rows in `explained` are ignored."""
+    states = "" if listing.with_completed else "AND state <> 'completed'"
     marks = ",".join("?" * len(rows))
     differences: list[Difference] = []
     followed: list[Difference] = []
@@ -146,18 +161,18 @@ def compare_rows(
             followed.append(Difference("gone", row, uid, place, place, 0.0))
             continue
         # Look again: it may have come back since the listing.
-        if row in taken or place in places or not is_gone(layout.path(place)):
+        if row in taken or place in listing.places or not is_gone(layout.path(place)):
             continue
         if worker_of_place(place) is not None and is_with_worker(connection, uid, place):
             continue  # the job may have removed its own file: its worker's end, or a recovery, records that
         difference = None
-        if not with_completed:
+        if not listing.with_completed:
             difference = compare_file(connection, layout, f"completed/{name}", taken)
         if difference is None or difference.row != row:
             difference = Difference("gone", row, uid, place, place, 0.0)
         differences.append(difference)
         taken.add(row)
-    return followed + _without_jobs_on_their_way(connection, layout, differences, list_again, with_completed)
+    return followed + _without_jobs_on_their_way(connection, layout, differences, listing)
 
 
 def _is_followed(connection: Connection, row: int, name: str, place: str) -> bool:
@@ -172,11 +187,7 @@ def _is_followed(connection: Connection, row: int, name: str, place: str) -> boo
 
 
 def _without_jobs_on_their_way(
-    connection: Connection,
-    layout: Layout,
-    differences: list[Difference],
-    list_again: Callable[[], set[str]],
-    with_completed: bool,
+    connection: Connection, layout: Layout, differences: list[Difference], listing: Listing
 ) -> list[Difference]:
     """The differences without missing jobs that a second listing shows, or that are back by now."""
     gone = {unnumbered_name(name_in_place(difference.place)) for difference in differences if difference.kind == "gone"}
@@ -184,7 +195,7 @@ def _without_jobs_on_their_way(
         return differences
     shown = {
         unnumbered_name(name_in_place(place))
-        for place in list_again()
+        for place in listing.list_again()
         if unnumbered_name(name_in_place(place)) in gone and not _is_known(connection, place)
     }
     return [
@@ -195,7 +206,9 @@ def _without_jobs_on_their_way(
         or not (
             unnumbered_name(name_in_place(difference.place)) in shown
             or look(layout.path(difference.place)) is not None
-            or (not with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None)
+            or (
+                not listing.with_completed and look(f"{layout.completed}/{name_in_place(difference.place)}") is not None
+            )
         )
     ]
 
@@ -215,31 +228,27 @@ def compare_jars(
     suspects = find_suspects(connection, layout, places, list_rows(connection, with_completed))
     differences = compare_places(connection, layout, suspects.places, with_completed)
     explained = {difference.row for difference in differences if difference.row is not None}
-    list_again = functools.cache(lambda: list_jars(layout, with_completed) - places)
+    again = functools.cache(lambda: list_jars(layout, with_completed) - places)
+    listing = Listing(places, again, with_completed)
     for start in range(0, len(suspects.rows), PIECE):
         rows = suspects.rows[start : start + PIECE]
-        differences += compare_rows(connection, layout, rows, places, list_again, explained, with_completed)
+        differences += compare_rows(connection, layout, rows, listing, explained)
     return differences
 
 
-def compare_missed(
-    connection: Connection,
-    layout: Layout,
-    rows: Sequence[int],
-    places: Collection[str],
-    list_again: Callable[[], set[str]],
-) -> list[Difference]:
-    """Which jobs that a claimer missed are gone. The ledger has to know the files at `places` before. `list_again`
-    is as in `compare_rows`."""
+def compare_missed(connection: Connection, layout: Layout, rows: Sequence[int], listing: Listing) -> list[Difference]:
+    """Which jobs that a claimer missed are gone. The ledger has to know the listed files before."""
     marks = ",".join("?" * len(rows))
     query = f"SELECT id, uid, place FROM job WHERE id IN ({marks}) AND state = 'removed'"
     gone = [Difference("gone", row, uid, place, place, 0.0) for row, uid, place in connection.execute(query, rows)]
     # A file at a missed job's place is another job's by now.
-    replaced = [difference for difference in gone if difference.place in places]
+    replaced = [difference for difference in gone if difference.place in listing.places]
     missing = [
-        difference for difference in gone if difference.place not in places and is_gone(layout.path(difference.place))
+        difference
+        for difference in gone
+        if difference.place not in listing.places and is_gone(layout.path(difference.place))
     ]
-    return replaced + _without_jobs_on_their_way(connection, layout, missing, list_again, False)
+    return replaced + _without_jobs_on_their_way(connection, layout, missing, listing._replace(with_completed=False))
 
 
 def reconcile(
@@ -280,7 +289,8 @@ def reconcile_in_pieces(
         large = {place: begin_look(layout.path(place)) for place in find_large(ledger.connection)}
     meter.begin("listing the directories", "files")
     places = list_jars(layout, with_completed, links, meter)
-    differences = find_differences(ledger, layout, places, with_completed, patience_s, meter, True, open_journal)
+    comparison = Comparison(ledger, layout, patience_s, meter, True, open_journal)
+    differences = find_differences(comparison, places, with_completed)
     if large:
         with ledger.writing(patience_s) as connection:
             for place, before in large.items():
@@ -288,19 +298,10 @@ def reconcile_in_pieces(
     return differences
 
 
-def find_differences(
-    ledger: Ledger,
-    layout: Layout,
-    places: set[str],
-    with_completed: bool = True,
-    patience_s: float = LOCK_PATIENCE_S,
-    meter: Meter = SILENT,
-    applies: bool = False,
-    open_journal: OpenJournal | None = None,
-) -> list[Difference]:
-    """All differences between a ledger and the jars. `places` is a listing of these from just now. With `applies`,
-    the ledger is corrected too, and moves by hand are journaled. Works in pieces, and raises, as
-    `reconcile_in_pieces`."""
+def find_differences(comparison: Comparison, places: set[str], with_completed: bool = True) -> list[Difference]:
+    """All differences between a ledger and the jars. `places` is a listing of these from just now. Works in pieces, and
+    raises, as `reconcile_in_pieces`."""
+    ledger, layout, patience_s, meter, applies, _ = comparison
     # After the listing, as in `reconcile`.
     meter.begin("folding the journals", "bytes")
     fold_in_pieces(ledger, layout, patience_s, meter)
@@ -309,33 +310,19 @@ def find_differences(
         rows = meter.counted(list_rows(ledger.connection, with_completed))
         suspects = find_suspects(ledger.connection, layout, places, rows)
         missed = missed_jobs(ledger.connection) if applies else []
-
-    def list_again() -> set[str]:
-        return list_jars(layout, with_completed) - places
-
     fold_in_pieces(ledger, layout, patience_s)
-    return look_at_suspects(
-        ledger, layout, suspects, places, list_again, with_completed, patience_s, meter, applies, open_journal, missed
-    )
+    listing = Listing(places, lambda: list_jars(layout, with_completed) - places, with_completed)
+    return look_at_suspects(comparison, suspects, listing, missed)
 
 
 def look_at_suspects(
-    ledger: Ledger,
-    layout: Layout,
-    suspects: Suspects,
-    places: set[str],
-    list_again: Callable[[], set[str]],
-    with_completed: bool,
-    patience_s: float,
-    meter: Meter = SILENT,
-    applies: bool = True,
-    open_journal: OpenJournal | None = None,
-    missed: Sequence[int] = (),
+    comparison: Comparison, suspects: Suspects, listing: Listing, missed: Sequence[int] = ()
 ) -> list[Difference]:
-    """Look at suspects again under the lock, a piece at a time; returns what differs. With `applies`, the ledger is
-    corrected. `list_again`, as in `compare_rows`, is called before the lock is taken. Raises as
-    `reconcile_in_pieces`."""
-    again = list_again() if suspects.rows or missed else set()
+    """Look at suspects again under the lock, a piece at a time; returns what differs. The second listing is made before the
+    lock is taken. Raises as `reconcile_in_pieces`."""
+    ledger, layout, patience_s, meter, applies, open_journal = comparison
+    again = listing.list_again() if suspects.rows or missed else set()
+    listing = listing._replace(list_again=lambda: again)
     differences: list[Difference] = []
     # What was corrected agrees now. Where nothing is corrected, `explained` keeps two files from being one row.
     explained: set[int] = set()
@@ -344,7 +331,7 @@ def look_at_suspects(
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
             known = None if applies else explained
-            of_piece = compare_places(connection, layout, some_places, with_completed, known)
+            of_piece = compare_places(connection, layout, some_places, listing.with_completed, known)
             if applies:
                 apply_differences(connection, layout, of_piece, open_journal)
             differences += of_piece
@@ -354,7 +341,7 @@ def look_at_suspects(
     for rows in in_pieces(suspects.rows, PIECE):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            of_piece = compare_rows(connection, layout, rows, places, lambda: again, explained, with_completed)
+            of_piece = compare_rows(connection, layout, rows, listing, explained)
             if applies:
                 apply_differences(connection, layout, of_piece, open_journal)
             differences += of_piece
@@ -362,7 +349,7 @@ def look_at_suspects(
     for rows in in_pieces(missed, PIECE):
         with ledger.writing(patience_s) as connection:
             fold_journals(connection, layout)
-            gone = compare_missed(connection, layout, rows, places, lambda: again)
+            gone = compare_missed(connection, layout, rows, listing)
             apply_differences(connection, layout, gone, open_journal)
             forget_missed(connection, [difference.row for difference in gone if difference.row is not None])
         differences += gone

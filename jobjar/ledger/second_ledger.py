@@ -15,13 +15,13 @@ from typing import Any
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
-from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.private import temporary_file
 from jobjar.ledger.rebuild import differing_rows, differing_tables
 from jobjar.ledger.reconcile_jar import reconcile
 from jobjar.ledger.store import Ledger
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
+from jobjar.shared_disk.files import free_bytes
 
 _NAME = "beside"
 _SPARE_BYTES = 256 << 20
@@ -90,7 +90,7 @@ class SecondLedger:
 @contextlib.contextmanager
 def open_second_ledger(ledger: Ledger) -> Iterator[SecondLedger]:
     """A new ledger beside one that is open. Raises LedgerUnavailable, OSError."""
-    beside = Ledger(ledger.layout, LedgerHome(ledger.home.path, ledger.home.has_other_homes))
+    beside = Ledger(ledger.layout, ledger.home)
     if ledger.is_private or not _has_room(ledger.path):
         path = temporary_file()
     else:
@@ -105,5 +105,4 @@ def open_second_ledger(ledger: Ledger) -> Iterator[SecondLedger]:
 
 def _has_room(path: str) -> bool:
     """Whether a ledger's disk has room for a second one, with much to spare: a full disk must not be made fuller."""
-    disk = os.statvfs(os.path.dirname(path))
-    return disk.f_bavail * disk.f_frsize > 2 * os.stat(path).st_size + _SPARE_BYTES
+    return free_bytes(os.path.dirname(path)) > 2 * os.stat(path).st_size + _SPARE_BYTES

@@ -32,7 +32,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
 from jobjar.shared_disk.creating import temporary_path
-from jobjar.shared_disk.files import open_common_file
+from jobjar.shared_disk.files import free_bytes, open_common_file
 from jobjar.shared_disk.regular import UnfitFile
 
 __all__ = ["Ledger", "check_database", "driver"]
@@ -81,12 +81,11 @@ class Ledger:
         self.database = peewee.SqliteDatabase(None)
         self._identity: tuple[int, int] | None = None
         self._turn_connection: Connection | None = None
-        self._say = log
+        self._log = log
         self.is_private = False
         self.source = FROM_LEDGER
         self.made_at: float | None = None
         self._is_filling = False
-        self.starts_from_snapshot = home.has_other_homes
         # How far each journal was folded when the snapshot was last seen to have all of that.
         self.published_positions: dict[str, int] = {}
         # Until then (monotonic clock) the snapshot that was seen is not too old.
@@ -165,8 +164,7 @@ class Ledger:
 
     def _bound_wal(self) -> None:
         """Make the WAL leave room on a disk that is small or nearly full, and give back the space of a large one."""
-        disk = os.statvfs(os.path.dirname(self.path))
-        share = disk.f_bavail * disk.f_frsize // _WAL_SHARE // _PAGE_BYTES
+        share = free_bytes(os.path.dirname(self.path)) // _WAL_SHARE // _PAGE_BYTES
         if share < _WAL_PAGES:
             self.connection.execute(f"PRAGMA wal_autocheckpoint = {max(_LEAST_WAL_PAGES, share)}")
         with contextlib.suppress(OSError):
@@ -181,7 +179,7 @@ class Ledger:
     def _start_from_snapshot(self, thorough: bool) -> None:
         """Put a copy of the published snapshot where the ledger is to be. Without a usable one the ledger still
         starts: the journals have everything."""
-        if not self.starts_from_snapshot or not os.path.exists(self.layout.snapshot):
+        if not self.home.has_other_homes or not os.path.exists(self.layout.snapshot):
             return
         temporary = temporary_path(self.path)
         try:
@@ -191,7 +189,7 @@ class Ledger:
                 connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
             os.rename(temporary, self.path)
         except (LedgerUnavailable, OSError, *UNREADABLE) as error:
-            self._say(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
+            self._log(f"the snapshot is not used, which takes longer: {error}. Starting from the journals")
         finally:
             remove_database(temporary)
 

@@ -76,7 +76,7 @@ class Refused(Exception):
     pass
 
 
-def say_plainly(error: BaseException) -> str:
+def explain_plainly(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -91,10 +91,10 @@ class _WatchedFile(io.FileIO):
 
     def __init__(self, path: str, between_pieces: BetweenPieces) -> None:
         super().__init__(path)
-        self._meanwhile = between_pieces
+        self._between_pieces = between_pieces
 
     def readinto(self, buffer: Any, /) -> int | None:
-        self._meanwhile()
+        self._between_pieces()
         return super().readinto(buffer)
 
 
@@ -195,7 +195,7 @@ class _TarReader:
             try:
                 tarfile.data_filter(member.entry, directory)
             except tarfile.FilterError as error:
-                raise Refused(f"{member.name!r}: {say_plainly(error)}") from error
+                raise Refused(f"{member.name!r}: {explain_plainly(error)}") from error
 
     def close(self) -> None:
         self._tar.close()

@@ -20,11 +20,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from jobjar.errors import CannotFetch, CannotInstall
 from jobjar.fetching.copying import BetweenPieces, copy, nothing, open_file
 from jobjar.fetching.origins import hide_password, local_path
-from jobjar.fetching.sources import Cache, fetch, key_of_sum, remember_sum, say_mismatch, sum_of_file, sum_of_source
+from jobjar.fetching.sources import Cache, explain_mismatch, fetch, key_of_sum, remember_sum, sum_of_file, sum_of_source
 from jobjar.host import node_name
 from jobjar.job_file.description import Source
 from jobjar.packages.build_claim import Claim, sweep, take_claim, temporary_path_beside
@@ -40,6 +41,14 @@ from jobjar.shared_disk.files import is_directory, look, remove_file, rename, re
 from jobjar.shared_disk.trees import remove_tree
 
 Say = Callable[[str], None]
+
+
+class Calls(NamedTuple):
+    """What an installation calls meanwhile: `log` and `warn` with lines for people, and `between_pieces` frequently."""
+
+    log: Say
+    warn: Say
+    between_pieces: BetweenPieces
 
 
 def install(
@@ -67,7 +76,7 @@ def install(
     if known is not None and _is_ready(jar_software_dir, known):
         return _read_installed(jar_software_dir, known)
     with archive_at_hand(source, jar_software_dir, cache, between_pieces) as (archive, sha256):
-        _install_once(jar_software_dir, source, archive, sha256, log, warn or log, between_pieces)
+        _install_once(jar_software_dir, source, archive, sha256, Calls(log, warn or log, between_pieces))
     return _read_installed(jar_software_dir, sha256)
 
 
@@ -103,7 +112,7 @@ def archive_at_hand(
         found = sum_of_source(source._replace(sha256=None), None, between_pieces)
         assert found is not None  # a file on this node always has one
         if source.sha256 not in (None, found):
-            raise CannotFetch(location=source.location, reason=say_mismatch("sha256", found, source.sha256))
+            raise CannotFetch(location=source.location, reason=explain_mismatch("sha256", found, source.sha256))
         yield path, found
         return
     fetched = temporary_path_beside(f"{directory}/archive", "fetched")
@@ -119,40 +128,36 @@ def archive_at_hand(
             os.unlink(fetched)
 
 
-def _install_once(
-    directory: str, source: Source, archive: str, sha256: str, log: Say, warn: Say, between_pieces: BetweenPieces
-) -> None:
+def _install_once(directory: str, source: Source, archive: str, sha256: str, calls: Calls) -> None:
     target = f"{directory}/{sha256}"
     while not _is_ready(directory, sha256):
-        claim = take_claim(target, lambda: _is_ready(directory, sha256), log, between_pieces)
+        claim = take_claim(target, lambda: _is_ready(directory, sha256), calls.log, calls.between_pieces)
         if claim is not None:
             with claim:
                 # Looks again: the previous claimer may have done it.
                 if not _is_ready(directory, sha256):
-                    _install_claimed(claim, target, source, archive, log, warn, between_pieces)
+                    _install_claimed(claim, target, source, archive, calls)
 
 
-def _install_claimed(
-    claim: Claim, target: str, source: Source, archive: str, log: Say, warn: Say, between_pieces: BetweenPieces
-) -> None:
+def _install_claimed(claim: Claim, target: str, source: Source, archive: str, calls: Calls) -> None:
     sweep(target)
     remove_file(f"{target}.ready")  # a person may have removed only the directory
-    _discard(target, warn)
+    _discard(target, calls.warn)
     before = os.stat(archive)
     said = ""
     try:
-        unpack(archive, target, claim.is_held, between_pieces)
+        unpack(archive, target, claim.is_held, calls.between_pieces)
         after = os.stat(archive)
         if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
             raise CannotInstall(location=_name(source), reason="the archive was changed while it was unpacked")
-        said = run_install(_location(target), _name(source), log, between_pieces)
+        said = run_install(_location(target), _name(source), calls.log, calls.between_pieces)
         _sync_disk(target)
         if not claim.is_held():
             return  # this process was stopped for so long that another does it anew
     except BaseException:
         with contextlib.suppress(OSError):
             if claim.is_held():
-                _discard(target, warn)
+                _discard(target, calls.warn)
         raise
     ready = {"source": _name(source), "node": node_name(), "installed_at": round(time.time(), 3), "output": said}
     prepared = temporary_path_beside(target, "ready")

@@ -50,11 +50,11 @@ def run_install(
         said = _read_end(output.fileno())
     if ended != 0:
         how = f"was ended by signal {-ended}" if ended < 0 else f"failed with status {ended}"
-        raise CannotInstall(location=package, reason=f"its package/install {how}{_tell(said)}")
+        raise CannotInstall(location=package, reason=f"its package/install {how}{_quote_output(said)}")
     return said
 
 
-def _tell(said: str) -> str:
+def _quote_output(said: str) -> str:
     return f"; it said:\n{said}" if said else ", and said nothing"
 
 

@@ -24,11 +24,12 @@ from jobjar.packages.archive_readers import (
     Member,
     Reader,
     Refused,
+    explain_plainly,
     normal_path,
     open_archive,
-    say_plainly,
 )
 from jobjar.packages.build_claim import temporary_path_beside
+from jobjar.shared_disk.files import free_bytes
 from jobjar.shared_disk.trees import remove_tree
 
 MOST_MEMBERS = 500_000
@@ -71,12 +72,14 @@ def unpack(
     except Refused as error:
         raise BadArchive(path=archive_path, reason=str(error)) from error
     except DAMAGE as error:
-        raise BadArchive(path=archive_path, reason=f"it is damaged, or no archive ({say_plainly(error)})") from error
+        raise BadArchive(
+            path=archive_path, reason=f"it is damaged, or no archive ({explain_plainly(error)})"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise
         # gzip and bz2 raise OSErrors of their own for damage.
-        raise BadArchive(path=archive_path, reason=f"it is damaged ({say_plainly(error)})") from error
+        raise BadArchive(path=archive_path, reason=f"it is damaged ({explain_plainly(error)})") from error
 
 
 def _plan(reader: Reader, archive_size: int) -> list[Member]:
@@ -178,8 +181,7 @@ def _leads_outside(tree: dict[str, Member], link: Member) -> bool:
 
 def _check_space(parent: str, wanted: int) -> None:
     """Raise OSError where the disk has too little room, before it is filled."""
-    disk = os.statvfs(parent)
-    if wanted > disk.f_bavail * disk.f_frsize:
+    if wanted > free_bytes(parent):
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {wanted} bytes to unpack", parent)
 
 

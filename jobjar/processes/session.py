@@ -64,6 +64,11 @@ class Ended(NamedTuple):
     max_rss_kib: int
 
 
+def shell_status(exit_status: int | None, signal_number: int | None) -> int:
+    """An end as the exit status that a shell would give: for a signal 128 and its number."""
+    return exit_status if exit_status is not None else 128 + (signal_number or 0)
+
+
 def seems_ended_on_request(ended: Ended) -> bool:
     """Whether a process seems to have ended on request: by a signal of END_NOW, or with a shell's exit status for one."""
     number = ended.signal if ended.signal is not None else (ended.exit_status or 0) - 128
@@ -332,17 +337,12 @@ def wait_for_child(pid: int, check: Callable[[], object], check_every_s: float, 
             check()
         return ended
     except BaseException:
-        _end_child_session(pid, grace_time_s)
+        end_session(pid, grace_time_s, lambda: None)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
         raise
     finally:
         waiter.close()
-
-
-def _end_child_session(pid: int, grace_time_s: float) -> None:
-    """End the session of a child that a thread of this process has started and waits for. Reap the child."""
-    end_session(pid, grace_time_s, lambda: None)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def end_session(

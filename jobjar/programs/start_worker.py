@@ -53,19 +53,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 )
                 return 0
 
-            def tell(name: str) -> None:
+            def print_name(name: str) -> None:
                 print(name, flush=True)
                 paused = explain_paused_start(jar.layout)
                 if paused:
                     complain(program, paused)
 
             if options.foreground:
-                daemon.run_in_foreground(jar, categories, ready=tell, is_storage=options.storage)
+                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage)
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            tell(daemon.start_worker(jar, categories, options.storage))
+            print_name(daemon.start_worker(jar, categories, options.storage))
         return 0
 
     return run(parser, argv, body)

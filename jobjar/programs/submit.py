@@ -112,6 +112,7 @@ def _wait(jar: Jar, name: str, program: str) -> int:
     """Wait until the job has ended; returns its exit status, as a shell would have it."""
     from jobjar.attempts.attempt import TIMED_OUT
     from jobjar.attempts.verdict import TIMED_OUT_STATUS
+    from jobjar.processes.session import shell_status
     from jobjar.programs.command import complain
     from jobjar.reports.targets import select
     from jobjar.reports.wait import Wait, format_tally, refresh_patiently
@@ -132,4 +133,6 @@ def _wait(jar: Jar, name: str, program: str) -> int:
     job = find_job(jar, uid)
     if job.outcome == TIMED_OUT:
         return TIMED_OUT_STATUS
-    return job.exit_status or (128 + job.signal if job.signal else 1)
+    if job.exit_status is None and job.signal is None:
+        return 1  # it was cancelled, say
+    return shell_status(job.exit_status, job.signal) or 1

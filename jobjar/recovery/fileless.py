@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from jobjar.attempts.attempt import CRASHED, INTERRUPTED, STRANDED, ClaimedJob
 from jobjar.attempts.own_file import find_moved, leave_note
 from jobjar.jar import Jar
-from jobjar.journal.entries import About, ended_entry
+from jobjar.journal.entries import ended_entry
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, HeldAttempt, attempt_of_worker, candidate_at
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -51,14 +51,11 @@ def _end_one(jar: Jar, worker: WorkerState, uid: str, place: str, cause: str) ->
             return False
         if not attempt.is_final:
             was_seen = attempt.outcome not in (None, INTERRUPTED, STRANDED)
-            entry = ended_entry(
-                About(uid, attempt.number, worker.name, worker.worker_id),
-                jar.disk_now(),
-                True,
-                str(attempt.outcome) if was_seen else CRASHED,
-                output_file=output_left(worker.paths, job.name, attempt.number),
-                message=f"{cause}; its file was removed while it ran, so it cannot run again",
-            )
+            outcome = str(attempt.outcome) if was_seen else CRASHED
+            message = f"{cause}; its file was removed while it ran, so it cannot run again"
+            left = output_left(worker.paths, job.name, attempt.number)
+            about = worker.about(uid, attempt.number)
+            entry = ended_entry(about, jar.disk_now(), True, outcome, output_file=left, message=message)
             jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
             fold_journal(connection, jar.journal.path)
         leave_note(job)

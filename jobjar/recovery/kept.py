@@ -20,17 +20,16 @@ from jobjar.shared_disk.trees import Kept
 _UNDERWAY = re.compile(r"([0-9]{1,9})\.([0-9A-Za-z]+)")
 
 
-def journal_kept(
-    jar: Jar, uid: str, attempt: int, worker_uid: str, kept: list[Kept], log: Callable[[str], None]
-) -> None:
-    """Log what stays of an attempt, and journal it as warnings of the job, unless that was done before."""
+def journal_kept(jar: Jar, about: About, kept: list[Kept], log: Callable[[str], None]) -> None:
+    """Log what stays of an attempt, and journal it as warnings of the job, unless that was done before. The worker's name is
+    that of the journaled attempt."""
     if not kept:
         return
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
-        worker = worker_of_attempt(connection, uid, attempt, worker_uid) or ""
-        new = [text for text in map(str, kept) if not has_warning(connection, uid, attempt, worker_uid, text)]
-        about = About(uid, attempt, worker, worker_uid)
+        known = (about.job, about.attempt, about.worker_uid)
+        about = about._replace(worker=worker_of_attempt(connection, *known) or "")
+        new = [text for text in map(str, kept) if not has_warning(connection, *known, text)]
         jar.journal.append([warned_late_entry(about, text) for text in new])
         fold_journals(connection, jar.layout)
     for text in new:
@@ -46,7 +45,7 @@ def journal_kept_scratch(
         uid = uid_of_scratch(connection, name, worker.worker_id)
         attempt = None if uid is None else attempt_of_worker(connection, uid, worker.worker_id)
     if uid is not None and attempt is not None:
-        journal_kept(jar, uid, attempt.number, worker.worker_id, kept, log)
+        journal_kept(jar, worker.about(uid, attempt.number), kept, log)
     elif not worker.ended:  # no job is known; the recovery that notes the death logs it, later ones do not
         for each in kept:
             log(str(each))
@@ -58,4 +57,4 @@ def journal_kept_underway(jar: Jar, uid: str, kept: list[Kept], log: Callable[[s
     for each in kept:
         found = _UNDERWAY.match(each.path.removeprefix(base).partition(os.sep)[0])
         if found:
-            journal_kept(jar, uid, int(found.group(1)), found.group(2), [each], log)
+            journal_kept(jar, About(uid, int(found.group(1)), "", found.group(2)), [each], log)

@@ -119,7 +119,7 @@ class Leases:
         self._jar = jar
         self._by = by
         self._own_worker_id = own_worker_id
-        self._say = log
+        self._log = log
         self.lease_time_s = jar.settings.lease_time_s
         self.interval_s = min(self.lease_time_s / _LOOKS, jar.settings.heartbeat_time_s)
         self._watch = HeartbeatWatch(self.lease_time_s)
@@ -213,13 +213,13 @@ class Leases:
                     if time.monotonic() > until:
                         self._next_look = 0.0  # many leases expired at once; the next turn takes the rest
                         break
-                    self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._say)
+                    self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._log)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s
-            self._say(f"leases: {error}")
+            self._log(f"leases: {error}")
         for line in recovery.lines:
             if line not in self._told:  # the previous look logged the other lines
-                self._say(line)
+                self._log(line)
         self._told = recovery.lines
         return recovery.returned + recovery.completed > 0
 

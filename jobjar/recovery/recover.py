@@ -20,7 +20,7 @@ from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
-from jobjar.journal.entries import About, ended_entry
+from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.ask_claiming import (
@@ -265,7 +265,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         fold_journal(connection, jar.journal.path)
     if worker.alive == DEAD:
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
-        journal_kept(jar, uid, job.attempt, worker.worker_id, kept, recovery.log)
+        journal_kept(jar, worker.about(uid, job.attempt), kept, recovery.log)
     if verdict.final:
         recovery.completed += 1
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")
@@ -301,7 +301,7 @@ def _judge(
     more: Any = {"output_file": output_left(worker.paths, job.name, number), "message": message}
     if goes_on:
         more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
-    entry = ended_entry(About(job.uid, number, worker.name, worker.worker_id), now, is_last, outcome, **more)
+    entry = ended_entry(worker.about(job.uid, number), now, is_last, outcome, **more)
     return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
 
 
@@ -327,19 +327,19 @@ def _journal_loss(jar: Jar, worker: WorkerState, recovery: Recovery) -> None:
     `ended` and before it found the job gone. Nothing is journaled unless the job is known to have gone another way."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
-        word = final_attempt(connection, worker.worker_id) if is_owner else None
-        if word is None:
+        final = final_attempt(connection, worker.worker_id) if is_owner else None
+        if final is None:
             return
-        name = name_in_place(word.place)
-        was_moved_on = word.was_moved_on
+        name = name_in_place(final.place)
+        was_moved_on = final.was_moved_on
         if was_moved_on is None:
             # The process that took it back may have been killed before it journaled that move.
-            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(word.place) or "", name)))
+            was_moved_on = is_job_at(jar.layout.path(unclaimed_place(category_of_place(final.place) or "", name)))
         if not was_moved_on:
             return
         message = "its worker lost the lease, and died: the job was taken back meanwhile"
-        about = About(word.uid, word.number, worker.name, worker.worker_id)
-        output = output_left(worker.paths, name, word.number)
+        output = output_left(worker.paths, name, final.number)
+        about = worker.about(final.uid, final.number)
         entry = ended_entry(about, jar.disk_now(), False, LOST, output_file=output, message=message)
         jar.journal.append([entry], durable=jar.ledger_home.has_other_homes)
         fold_journal(connection, jar.journal.path)

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 
-from jobjar.attempts.claimed_links import link_job_again, list_links, list_worker_links
+from jobjar.attempts.claimed_links import link_job_again, linked_place, list_links
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
@@ -70,17 +70,20 @@ def _is_unborn_of_earlier_release(entry: os.DirEntry[str], paths: WorkerPaths) -
 
 def tidy_links(jar: Jar, log: Callable[[str], None]) -> None:
     """Make claimed/ hold a link to each claimed job, and no other links."""
+    # Listed before the workers: a worker that begins now makes its directory first, and its link then.
+    links = list_links(jar.layout)
     workers = list_workers(jar.layout)
     needed = {worker.name for worker in workers if worker.is_running}
     # A dead worker may hold jobs that only its user can end.
     needed |= {worker.paths.name for worker in workers if holds_jobs(worker)}
-    for entry, worker_name in list_worker_links(jar.layout):
-        if worker_name not in needed:
+    for entry in links.of_workers:
+        if entry.name.removeprefix(".") not in needed:
             remove_file(entry.path)
     linked = set()
-    for entry, target in list_links(jar.layout):
-        if target is not None:
-            linked.add(target)
+    for entry in links.of_jobs:
+        place = linked_place(jar.layout, entry.path)
+        if place is not None:
+            linked.add(place)
         else:
             remove_file(entry.path)
             log(f"removed the stale link claimed/{entry.name}")

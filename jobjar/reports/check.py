@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from jobjar.attempts.claimed_links import list_links
+from jobjar.attempts.claimed_links import linked_place, list_links
 from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
@@ -21,7 +21,7 @@ from jobjar.journal.read import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import journal_paths
-from jobjar.ledger.reconcile_jar import find_differences
+from jobjar.ledger.reconcile_jar import Comparison, find_differences
 from jobjar.ledger.renamed import places_of_known_copies
 from jobjar.ledger.second_ledger import SecondLedger, open_second_ledger
 from jobjar.ledger.store import check_database
@@ -85,7 +85,7 @@ def _look(jar: Jar, meter: Meter) -> _Found:
         torn = beside.folded()
         meter.begin("listing the directories", "files")
         places = list_jars(layout, meter=meter)
-        differences = find_differences(ledger, layout, places, meter=meter)
+        differences = find_differences(Comparison(ledger, layout, meter=meter, applies=False), places)
         removed = {difference.uid for difference in differences if difference.is_removal}
         # A completed job whose file somebody removed is no difference.
         found.notes = [difference.as_line() for difference in differences if difference.is_removal]
@@ -169,9 +169,10 @@ def check_links(jar: Jar, places: Collection[str]) -> list[str]:
     """Links in claimed/ that lead nowhere, and claimed jobs that have no link."""
     lines: list[str] = []
     linked = set()
-    for entry, target in list_links(jar.layout):
-        if target is not None:
-            linked.add(target)
+    for entry in list_links(jar.layout).of_jobs:
+        place = linked_place(jar.layout, entry.path)
+        if place is not None:
+            linked.add(place)
         elif look(entry.path) is not None:
             lines.append(Line(f"claimed/{entry.name}: its job is not there any more", "links in claimed/ lead nowhere"))
     for place in places:

@@ -15,7 +15,7 @@ from jobjar.ledger.ask_batches import list_batches
 from jobjar.ledger.ask_near import categories_of_jobs
 from jobjar.ledger.models import JobReport
 from jobjar.roster import list_workers
-from jobjar.shared_disk.listing import list_directory
+from jobjar.shared_disk.listing import list_directories
 
 
 def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
@@ -30,8 +30,7 @@ def explain_unknown_limit(jar: Jar, kind: str, name: str) -> str | None:
         asked = {
             category for worker in list_workers(jar.layout) for category in (*worker.categories, worker.process.node)
         }
-        made = {entry.name for entry in list_directory(jar.layout.unclaimed) if entry.is_dir(follow_symlinks=False)}
-        known = asked | made | {"", node_name(), *jar.settings.categories}
+        known = asked | {*list_directories(jar.layout.unclaimed)} | {"", node_name(), *jar.settings.categories}
         if prefix + name not in known:
             known |= categories_of_jobs(ledger)
     if prefix + name in known:

@@ -61,7 +61,7 @@ class Wait:
 
     def __init__(self, jar: Jar, target: Target, log: Callable[[str], None] = lambda line: None) -> None:
         self._jar = jar
-        self._say = log
+        self._log = log
         self._selections = target.selections
         # Single jobs that have not ended, and the outcomes of those that have.
         self._single = set(target.jobs)
@@ -131,11 +131,11 @@ class Wait:
 
     def outcomes(self) -> dict[str, str | None]:
         """The outcome of each job by its id; None if it is held, was removed, or has no known outcome."""
-        told = {**self._single_ended, **self._vanished}
+        outcomes = {**self._single_ended, **self._vanished}
         for selection in self._selections:
-            told.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
-        told.update(dict.fromkeys(self._held, HELD))
-        return {key: outcome if outcome in OUTCOMES else None for key, outcome in told.items()}
+            outcomes.update(ask_awaited.list_outcomes(self._jar.ledger.connection, selection))
+        outcomes.update(dict.fromkeys(self._held, HELD))
+        return {key: outcome if outcome in OUTCOMES else None for key, outcome in outcomes.items()}
 
     def unseen(self) -> list[str]:
         """Sentences about jobs and places that the wait ignored."""
@@ -231,9 +231,9 @@ class Wait:
         for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
             path = layout.path(place)
             what = f"Move {path}" if is_held_by_person(reason) else f"Correct {path}, and move it"
-            self._say(f"{uid} ({name}) is held in limbo: {reason}. {what} to {layout.unclaimed}")
+            self._log(f"{uid} ({name}) is held in limbo: {reason}. {what} to {layout.unclaimed}")
         if len(new) > _SHOWN:
-            self._say(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
+            self._log(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
 
     def _log_causes(self) -> None:
         """Log why jobs stand still, a line for each cause; nothing if none does."""
@@ -253,10 +253,10 @@ class Wait:
                     causes.setdefault("; ".join(why), []).extend(job.key for job in jobs)
         for cause, keys in causes.items():
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            self._say(f"{os.path.basename(keys[0])}{more}: {cause}")
+            self._log(f"{os.path.basename(keys[0])}{more}: {cause}")
         missing = self._count_missing()
         if missing:
-            self._say(
+            self._log(
                 f"{_count(missing)} were submitted, and are not in the jar yet (`recover_jobs` goes on with that)"
             )
 

@@ -29,6 +29,7 @@ from jobjar.shared_disk.creating import (
     common_mode as common_mode,
     create_file,
     open_shared,
+    set_mode,
     temporary_path,
     write_whole,
 )
@@ -85,6 +86,14 @@ def list_names(path: str, deadline_s: float | None = None) -> list[str]:
     return patiently(lambda: os.listdir(path), path, deadline_s)
 
 
+def list_if_there(path: str) -> list[str]:
+    """The names in a directory; none if it is missing. Raises OSError for a disk in trouble, after FLICKER_S."""
+    try:
+        return list_names(path, FLICKER_S)
+    except FileNotFoundError:
+        return []
+
+
 def is_directory(path: str) -> bool:
     """os.path.isdir with patience for a disk in trouble. Raises OSError if the trouble lasts."""
     try:
@@ -130,6 +139,15 @@ def link_target(path: str) -> str | None:
 def disk_time(status: os.stat_result) -> float:
     """Return when the file was last moved, by its disk's clock (UTC epoch seconds, to the microsecond)."""
     return round(status.st_ctime, 6)
+
+
+def moved_time(path: str, otherwise: float) -> float:
+    """The disk time of a file that was just moved to `path`; `otherwise` if that cannot be read: another process has moved the
+    file on already, or the disk is away."""
+    try:
+        return disk_time(read_status(path))
+    except OSError:
+        return otherwise
 
 
 def open_common_file(path: str, flags: int) -> int:
@@ -188,6 +206,16 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: str) -> None:
+    """Make the content of a file of this user durable. Raises OSError."""
+    # Open it for writing only: MooseFS does not sync through a descriptor that may read and has not written.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`. Raises OSError, also if the disk fills up midway: there is no short write."""
     view = memoryview(data)
@@ -203,6 +231,24 @@ def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
 def read_file(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:
     """Read a small regular file, or its first `size` bytes. Raises UnfitFile if something else is there, OSError."""
     return read_regular(path, deadline_s, size)
+
+
+def free_bytes(directory: str) -> int:
+    """How many bytes more users without privileges may write to the disk of `directory`. Raises OSError."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def write_if_other(path: str, data: bytes, mode: int, syncs: bool = True) -> None:
+    """Write a small file whole, of exactly this mode, unless it has this content already. Raises OSError."""
+    try:
+        is_same = read_file(path) == data
+    except (FileNotFoundError, UnfitFile):
+        is_same = False
+    if is_same:
+        set_mode(path, mode)
+    else:
+        write_whole(path, data, mode, syncs, is_exact=True)
 
 
 def is_job_file(status: os.stat_result) -> bool:

@@ -322,7 +322,7 @@ def _record_claim(
     more: MoreOfMove = {"attempt": attempts + 1}
     if found is not None:
         more["found"] = found
-    entry = next_move(claimer, candidate, uid, place, status, "claimed", more)
+    entry = next_move(claimer, candidate, place, status, "claimed", **more)
     entries.append(entry)
     attempt = attempts + 1
     if oddities:

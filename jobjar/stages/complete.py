@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple
 
 from jobjar.attempts.attempt import (
     FAILED,
@@ -34,7 +34,7 @@ from jobjar.attempts.own_file import (
 from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import LedgerError
-from jobjar.journal.entries import MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
+from jobjar.journal.entries import MoreOfEnd, MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.ask_claiming import is_decided_by
@@ -51,59 +51,81 @@ _YOUNG_S = 1.0
 
 
 # The fields of `AttemptEnd` that its entry has, in order.
-_JOURNALED = (
-    *("exit_status", "signal", "wall_time_s", "user_cpu_s", "system_cpu_s", "max_rss_kib", "output_file", "message"),
-    *("pid", "pid_started"),
-)
+_JOURNALED = tuple(MoreOfEnd.__annotations__)
 
 
-def entry_of_end(claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float) -> Entry:
+class Ending(NamedTuple):
+    """How an attempt of a job ends, what follows, and when: `at` is the disk's time."""
+
+    job: ClaimedJob
+    end: AttemptEnd
+    verdict: Verdict
+    at: float
+
+
+class WhileRefused(NamedTuple):
+    """What a worker does while the disk refuses to have a job ended: it waits as long as `may_wait()`, and `warn`s people."""
+
+    may_wait: Callable[[], bool]
+    warn: Callable[[str], None]
+
+    def insist(self, action: Callable[[], None]) -> bool:
+        """Repeat an action while the disk refuses it (it is full, say). Returns whether it was done."""
+        warned = False
+        while True:
+            try:
+                action()
+                return True
+            except OSError as error:
+                if not warned:
+                    warned = True
+                    where = error.filename or "journal"
+                    self.warn(f"the end of a job cannot be written: {error.strerror} ({where}); waiting")
+                if not self.may_wait():
+                    return False
+                time.sleep(_RETRY_PAUSE_S)
+
+
+def entry_of_end(claimer: Claimer, ending: Ending) -> Entry:
     """The `ended` entry of an attempt, which says what follows. Fields without a value are omitted."""
+    job, end, verdict, at = ending
     known: Any = {name: value for name in _JOURNALED if (value := getattr(end, name)) is not None}
     # The worker's idea of the disk's time may be a little behind the time of the claim.
-    ended_at = max(now, job.claimed_at)
+    ended_at = max(at, job.claimed_at)
     return ended_entry(
         about_attempt(claimer, job), ended_at, verdict.final, end.outcome, not_before=verdict.not_before, **known
     )
 
 
-def complete(
-    claimer: Claimer,
-    job: ClaimedJob,
-    end: AttemptEnd,
-    verdict: Verdict,
-    now: float,
-    may_wait: Callable[[], bool],
-    warn: Callable[[str], None],
-    before: Sequence[Entry] = (),
-    is_next_near: bool = False,
-) -> bool:
-    """End an attempt as `verdict` says. Returns whether this worker still held the job.
+def complete(claimer: Claimer, ending: Ending, refused: WhileRefused, is_next_near: bool = False) -> bool:
+    """End an attempt as its verdict says. Returns whether this worker still held the job.
 
-    The entries `before` and those of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move
-    to completed is journaled in one write with what the worker journals next.
+    The entries of the end (`end.entries`) are journaled in one write with `ended`. With `is_next_near` a move to completed is
+    journaled in one write with what the worker journals next.
 
-    While the disk refuses (full, read-only), this waits as long as `may_wait()`. If that ends, the job stays with this worker
+    While the disk refuses (full, read-only), this does what `refused` says. If its waiting ends, the job stays with this worker
     and is stranded. The tokens of its limits are given back in any case, because the job does not run any more.
     """
-    threshold = read_threshold(job, end, now)
-    ended = entry_of_end(claimer, job, end, verdict, now)
+    job, warn = ending.job, refused.warn
+    threshold = read_threshold(job, ending.end, ending.at)
+    ended = entry_of_end(claimer, ending)
     durable = claimer.jar.ledger_home.has_other_homes
     moved: list[Entry] = []
 
     notes: list[str] = []
     is_elsewhere = False
 
-    is_away = _may_be_taken_back(claimer, now - job.claimed_at) and is_gone(job.path, is_patient=False)
+    is_away = _may_be_taken_back(claimer, ending.at - job.claimed_at) and is_gone(job.path, is_patient=False)
     if is_away and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=True):
-        journal_loss(claimer, job, ended, may_wait, warn)
+        journal_loss(claimer, job, ended, refused)
         return False
 
     def journal_end() -> None:
-        claimer.jar.journal.append([*before, *end.entries, ended], durable)
+        claimer.jar.journal.append([*ending.end.entries, ended], durable)
 
     def move_job() -> None:
-        nonlocal end, verdict, is_elsewhere
+        nonlocal ending, is_elsewhere
+        verdict = ending.verdict
         troubles = patience.troubles
         try:
             entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name, notes)
@@ -126,8 +148,8 @@ def complete(
                     where = "and another worker claimed it" if place == CLAIMED_AGAIN else f"to {place}"
                     notes[:] = [f"its file was moved by hand while it ran, {where}"]
                     return
-                end, verdict = _replace_file(claimer, job, end, verdict, now, notes)
-                entry = move_ended_job(claimer.jar.layout, job, verdict, claimer.paths.name)
+                ending = _replace_file(claimer, ending, notes)
+                entry = move_ended_job(claimer.jar.layout, job, ending.verdict, claimer.paths.name)
         else:
             # After an error the rename counts as done if the file is at its destination. The journals say who moved it.
             if patience.troubles != troubles and was_taken_back(claimer.jar, claimer.worker_id, job, unknown=False):
@@ -137,47 +159,44 @@ def complete(
     def journal_move() -> None:
         claimer.jar.journal.append(moved)
 
-    if not _insist(journal_end, may_wait, warn) or not _insist(move_job, may_wait, warn):
+    if not refused.insist(journal_end) or not refused.insist(move_job):
         claimer.tokens.give_back(job.tokens)
         return False
     if not moved and not is_elsewhere:
-        journal_loss(claimer, job, ended, may_wait, warn)
+        journal_loss(claimer, job, ended, refused)
         return False
     if notes:
         warn(f"{job.name}: {'; '.join(notes)}")
         moved[:0] = [warned_late_entry(about_attempt(claimer, job), note) for note in notes]
     claimer.tokens.give_back(job.tokens)
     claimer.taken_paths.discard(job.path)
-    if is_next_near and verdict.final:
+    if is_next_near and ending.verdict.final:
         claimer.jar.journal.append_later(moved)
-    elif not _insist(journal_move, may_wait, warn):
+    elif not refused.insist(journal_move):
         warn(f"the move of {job.name} could not be journaled; a scan will find it")
     take_link_away(claimer, job.link)
-    update_throttle(claimer, job, end, threshold, now, warn)
+    update_throttle(claimer, job, ending.end, threshold, ending.at, warn)
     return True
 
 
-def _replace_file(
-    claimer: Claimer, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, now: float, notes: list[str]
-) -> tuple[AttemptEnd, Verdict]:
+def _replace_file(claimer: Claimer, ending: Ending, notes: list[str]) -> Ending:
     """Put something in the place of a job's file that is gone: the file again if the job is to run again, else a note.
     Returns how the attempt ends now. Raises OSError while the disk refuses."""
+    job, end, verdict, _ = ending
     gone = "its file was removed, or moved out of the jar, while it ran"
     if not verdict.final and put_file_back(claimer, job):
         notes[:] = [f"{gone}; the file was put back, for the job is to run again"]
-        return end, verdict
+        return ending
     notes[:] = [gone]
     if not verdict.final:
         notes[:] = [f"{gone}; so the job cannot run again"]
         outcome = FAILED if end.outcome == INTERRUPTED else end.outcome
         message = f"{end.message}; {notes[0]}" if end.message else notes[0]
-        end, verdict = end._replace(outcome=outcome, message=message), Verdict.complete()
+        ending = ending._replace(end=end._replace(outcome=outcome, message=message), verdict=Verdict.complete())
         # If an attempt has two `ended` entries, the final one counts.
-        claimer.jar.journal.append(
-            [entry_of_end(claimer, job, end, verdict, now)], claimer.jar.ledger_home.has_other_homes
-        )
+        claimer.jar.journal.append([entry_of_end(claimer, ending)], claimer.jar.ledger_home.has_other_homes)
     leave_note(job)
-    return end, verdict
+    return ending
 
 
 def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
@@ -187,11 +206,10 @@ def _may_be_taken_back(claimer: Claimer, age_s: float) -> bool:
     return claimer.jar.settings.lease_time_s > 0 or not (not claimer.jar.ledger_home.has_other_homes or is_young)
 
 
-def journal_loss(
-    claimer: Claimer, job: ClaimedJob, ended: Entry, may_wait: Callable[[], bool], warn: Callable[[str], None]
-) -> None:
+def journal_loss(claimer: Claimer, job: ClaimedJob, ended: Entry, refused: WhileRefused) -> None:
     """Log and journal that this attempt lost its job. If recovery completed the job with this attempt, `lost` is not
     journaled: the attempt decided the job, and `lost` would undo that."""
+    warn = refused.warn
     claimer.tokens.give_back(job.tokens)
     claimer.taken_paths.discard(job.path)
     take_own_link_away(claimer, job.link)
@@ -210,7 +228,7 @@ def journal_loss(
         message = "its file was moved or removed by hand before it ran"
         warn(f"{job.name}: {message}")
     lost = without_credit(ended, LOST, message)
-    _insist(lambda: claimer.jar.journal.append([lost]), may_wait, warn)
+    refused.insist(lambda: claimer.jar.journal.append([lost]))
 
 
 def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
@@ -263,21 +281,14 @@ def _moved_entry(
     return moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, **more)
 
 
-def give_back_unrun(
-    claimer: Claimer,
-    job: ClaimedJob,
-    why: str,
-    now: float,
-    may_wait: Callable[[], bool],
-    warn: Callable[[str], None],
-) -> None:
+def give_back_unrun(claimer: Claimer, job: ClaimedJob, why: str, now: float, refused: WhileRefused) -> None:
     """Return a claimed job that was not run, for the reason `why`. If it cannot be returned, it stays here for recovery."""
     try:
         give_back(claimer, job, why)
     except FileNotFoundError:
-        end_unrun(claimer, job, now, may_wait, warn)
+        end_unrun(claimer, job, now, refused)
     except OSError as error:
-        warn(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
+        refused.warn(f"{job.name} could not be given back and stays here for recovery: {error.strerror}")
 
 
 def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
@@ -292,7 +303,7 @@ def give_back(claimer: Claimer, job: ClaimedJob, why: str) -> None:
     take_link_away(claimer, job.link)
     end = AttemptEnd(INTERRUPTED, message=f"it was given back before it ran: {why}")
     with contextlib.suppress(OSError):  # the disk is full; a scan will find the job
-        claimer.jar.journal.append([entry_of_end(claimer, job, end, verdict, moved["moved_at"]), moved])
+        claimer.jar.journal.append([entry_of_end(claimer, Ending(job, end, verdict, moved["moved_at"])), moved])
 
 
 def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[str] = ()) -> None:
@@ -316,25 +327,8 @@ def return_strays(claimer: Claimer, log: Callable[[str], None], held: Container[
             remove_file(path)
 
 
-def end_unrun(
-    claimer: Claimer, job: ClaimedJob, now: float, may_wait: Callable[[], bool], warn: Callable[[str], None]
-) -> None:
+def end_unrun(claimer: Claimer, job: ClaimedJob, now: float, refused: WhileRefused) -> None:
     """Journal the loss of a job that was not run, and that was gone when it was to be given back."""
     end = AttemptEnd(LOST)
-    journal_loss(claimer, job, entry_of_end(claimer, job, end, decide(job, end, 0, now), now), may_wait, warn)
-
-
-def _insist(action: Callable[[], None], may_wait: Callable[[], bool], warn: Callable[[str], None]) -> bool:
-    """Repeat an action while the disk refuses it (it is full, say). Returns whether it was done."""
-    warned = False
-    while True:
-        try:
-            action()
-            return True
-        except OSError as error:
-            if not warned:
-                warned = True
-                warn(f"the end of a job cannot be written: {error.strerror} ({error.filename or 'journal'}); waiting")
-            if not may_wait():
-                return False
-            time.sleep(_RETRY_PAUSE_S)
+    ended = entry_of_end(claimer, Ending(job, end, decide(job, end, 0, now), now))
+    journal_loss(claimer, job, ended, refused)

@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.attempt import (
@@ -27,6 +26,7 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.own_file import hold_file
+from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
@@ -47,9 +47,7 @@ from jobjar.processes.session import (
 )
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
-
-if TYPE_CHECKING:
-    from jobjar.attempts.surroundings import Surroundings
+from jobjar.publishing.results import read_results
 
 # How long a job waits for its next claim after it could not be started: its file was busy, or the system or the disk refused.
 REFUSED_PAUSE_S = 5.0
@@ -60,14 +58,14 @@ FILE_IS_BUSY = (
 )
 
 
-def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
+def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Callable[[str], None]) -> AttemptEnd:
     """Run the job to its end, or until `watch` or its time limit ends it.
 
     Raises CannotUseJar if the disk refuses the scratch directory or the output file; nothing was run then.
     """
-    claimer = places.claimer
+    claimer = workplaces.claimer
     try:
-        place = places.make_alone(job)
+        workplace = workplaces.make_alone(job)
     except OSError as error:
         raise CannotUseJar(
             action="make a scratch directory or output file in", path=claimer.paths.path, reason=explain_error(error)
@@ -77,32 +75,32 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
     leftovers = False
     around: Surroundings | None = None
     try:
-        environment = places.environment(job, place.directory)
+        environment = workplaces.environment(job, workplace.directory)
         around = surround(claimer, job, environment)
-        pid, pid_started = start_now(lambda: _start(job, place, environment, around))
+        pid, pid_started = start_now(lambda: _start(job, workplace, environment, around))
     except CannotStart as error:
         leave(around, was_run=False)
-        places.clear(place, reusable=True)
+        workplaces.clear(workplace, reusable=True)
         return end_of_start(error, job)
     except StillBusy:
         leave(around, was_run=False)
-        places.clear(place, reusable=True)
+        workplaces.clear(workplace, reusable=True)
         return end_of_refusal(FILE_IS_BUSY)
     except OSError as error:
         leave(around, was_run=False)
-        places.clear(place, reusable=True)
+        workplaces.clear(workplace, reusable=True)
         return end_of_refusal(explain_no_process(error) if error.filename is None else explain_error(error))
     waiter = Waiter(pid)
     try:
-        watch.between_pieces()
+        watch.after_start()
         cause, ended = None, waiter.wait(_SHORT_S, [])
         if ended is None:
             hold_file(claimer, job)
             with contextlib.suppress(OSError):  # tried again at its end
-                place.name_output()
+                workplace.name_output()
             _journal_start(claimer, job, pid, pid_started, warn)
             monitor.schedule_look()
-            look = partial(_journal_progress, claimer, job, place, monitor, started)
+            look = partial(_journal_progress, claimer, job, workplace, monitor, started)
             cause, ended = _wait_for_end(claimer, job, waiter, started, watch, look)
     finally:
         waiter.close()
@@ -115,15 +113,15 @@ def run_attempt(places: Workplaces, job: ClaimedJob, watch: Watch, warn: Callabl
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
     leave(around)
-    end = end_of_process(ended, cause, job, wall_time_s, pid, pid_started)
-    return clear_plain(places, place, job, end, monitor, reusable=not leftovers)
+    end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
+    return clear_plain(workplaces, workplace, job, end, monitor, reusable=not leftovers)
 
 
-def _start(job: ClaimedJob, place: Workplace, environment: dict[bytes, bytes], around: Surroundings | None) -> int:
+def _start(job: ClaimedJob, workplace: Workplace, environment: dict[bytes, bytes], around: Surroundings | None) -> int:
     if around is None:
-        return start_session(job.path, place.scratch, place.job_output, environment)
-    directory = place.scratch if around.directory < 0 else around.directory
-    output = place.job_output if around.output < 0 else around.output
+        return start_session(job.path, workplace.scratch, workplace.job_output, environment)
+    directory = workplace.scratch if around.directory < 0 else around.directory
+    output = workplace.job_output if around.output < 0 else around.output
     return start_session(job.path, directory, output, around.environment, around.arguments, around.error)
 
 
@@ -132,8 +130,6 @@ def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes])
     its start or end. Raises CannotStart, OSError."""
     if job.given is None:
         return None
-    from jobjar.attempts.surroundings import Surroundings  # few jobs need it and what it imports
-
     around = Surroundings(claimer, job, environment)
     claimer.jar.journal.append_later(around.entries)
     return around
@@ -148,37 +144,28 @@ def leave(around: Surroundings | None, was_run: bool = True) -> None:
 
 
 def clear_plain(
-    places: Workplaces, place: Workplace, job: ClaimedJob, end: AttemptEnd, monitor: Monitor, reusable: bool
+    workplaces: Workplaces, workplace: Workplace, job: ClaimedJob, end: AttemptEnd, monitor: Monitor, reusable: bool
 ) -> AttemptEnd:
     """Clear the workplace of a plain job's attempt. Returns `end` with the output file, with the entries of the results that
     the job left, and with a warning for each file that cannot be removed. Results are read only if the directory was
     touched."""
     entries: list[Entry] = []
     warnings: list[str] = []
-    if place.is_touched() and end.outcome != LOST:
-        from jobjar.publishing.results import read_results  # few jobs need it and what it imports
-
-        results = read_results(place.inside())
-        about = about_attempt(places.claimer, job)
+    if workplace.is_touched() and end.outcome != LOST:
+        results = read_results(workplace.inside())
+        about = about_attempt(workplaces.claimer, job)
         entries = [stored_entry(about, record) for record in results.stored]
         monitor.note(results.variables, job.claimed_at + end.wall_time_s)
         warnings = results.warnings
     entries += monitor.take_entries()
-    output_file = places.clear(place, reusable)
-    warnings += map(str, place.kept)
+    output_file = workplaces.clear(workplace, reusable)
+    warnings += map(str, workplace.kept)
     if warnings:
-        entries.append(warned_entry(about_attempt(places.claimer, job), warnings))
+        entries.append(warned_entry(about_attempt(workplaces.claimer, job), warnings))
     return end._replace(output_file=output_file, entries=tuple(entries)) if output_file or entries else end
 
 
-def end_of_process(
-    ended: Ended | None,
-    cause: str | None,
-    job: ClaimedJob,
-    wall_time_s: float,
-    pid: int | None = None,
-    pid_started: float | None = None,
-) -> AttemptEnd:
+def end_of_process(ended: Ended | None, cause: str | None, job: ClaimedJob, wall_time_s: float) -> AttemptEnd:
     """How an attempt ended, from how its main process `ended`. `cause` says why it was ended early, if it was. `ended` is None
     if it was ended before it had a process."""
     if ended is None:
@@ -193,8 +180,6 @@ def end_of_process(
         system_cpu_s=round(ended.system_cpu_s, 6),
         max_rss_kib=ended.max_rss_kib,
         message=explain_cause(cause, job),
-        pid=pid,
-        pid_started=pid_started,
     )
 
 
@@ -254,12 +239,14 @@ def _wait_for_end(
         look()
 
 
-def _journal_progress(claimer: Claimer, job: ClaimedJob, place: Workplace, monitor: Monitor, started: float) -> None:
+def _journal_progress(
+    claimer: Claimer, job: ClaimedJob, workplace: Workplace, monitor: Monitor, started: float
+) -> None:
     """Journal the results of a plain job so far, once per JJ_PROGRESS_TIME. A shorter job journals none here."""
     if not monitor.is_due():
         return
     with contextlib.suppress(OSError):  # it is journaled with what comes next
-        monitor.look(place.inside(), job.claimed_at + time.monotonic() - started)
+        monitor.look(workplace.inside(), job.claimed_at + time.monotonic() - started)
         if monitor.entries:
             claimer.jar.journal.append(monitor.entries)
             monitor.entries = []

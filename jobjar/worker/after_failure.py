@@ -137,7 +137,7 @@ def _note(paths: WorkerPaths, **fields: Any) -> None:
     replace_file(paths.identity_file, (json.dumps({**said, **fields}, indent=1) + "\n").encode())
 
 
-def is_own_place(paths: WorkerPaths, worker_id: str, identity: ProcessIdentity) -> bool:
+def is_own_directory(paths: WorkerPaths, worker_id: str, identity: ProcessIdentity) -> bool:
     """Whether a directory belongs to the worker of this id, which runs in this process and has not ended. Raises OSError."""
     try:
         said = read_document(paths.identity_file, WORKER)

@@ -5,44 +5,39 @@ stages/complete.py journals and moves; its words on crashes hold here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
-from jobjar.journal.read import Entry
-from jobjar.stages.complete import complete, give_back_unrun
+from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
 from jobjar.worker.after_failure import AfterFailure
 
 
 class Ends:
-    """The ends of the attempts of one worker. `disk_now` returns the disk's time. `may_wait` says whether to go on waiting while
-    the disk refuses. `log_later` is for lines that may be put off."""
+    """Ends the attempts of one worker. `disk_now` returns the disk's time. `log_later` is for lines that may be put off."""
 
     def __init__(
         self,
         claimer: Claimer,
         failures: AfterFailure,
         disk_now: Callable[[], float],
-        may_wait: Callable[[], bool],
-        log: Callable[[str], None],
+        refused: WhileRefused,
         log_later: Callable[[str], None],
     ) -> None:
         self._claimer = claimer
         self._failures = failures
         self._disk_now = disk_now
-        self._may_wait = may_wait
-        self._log = log
+        self._refused = refused
         self._log_later = log_later
 
     def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict:
         """What becomes of the job."""
         return self._decide(job, end, self._disk_now())
 
-    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool:
-        """Journal the end and move the job on. The entries `before` are journaled with it. Returns whether the worker held the
-        job until then."""
-        held = complete(self._claimer, job, end, verdict, self._disk_now(), self._may_wait, self._log, before)
+    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool:
+        """Journal the end and move the job on. Returns whether the worker held the job until then."""
+        held = complete(self._claimer, Ending(job, end, verdict, self._disk_now()), self._refused)
         self._note(job, end, verdict, held)
         return held
 
@@ -50,14 +45,14 @@ class Ends:
         """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
         now = self._disk_now()
         verdict = self._decide(job, end, now)
-        held = complete(self._claimer, job, end, verdict, now, self._may_wait, self._log, is_next_near=True)
+        held = complete(self._claimer, Ending(job, end, verdict, now), self._refused, is_next_near=True)
         let_file_go(self._claimer, job)
         self._note(job, end, verdict, held)
 
     def give_back(self, job: ClaimedJob, why: str) -> None:
         """Give a job back that was not run."""
         let_file_go(self._claimer, job)
-        give_back_unrun(self._claimer, job, why, self._disk_now(), self._may_wait, self._log)
+        give_back_unrun(self._claimer, job, why, self._disk_now(), self._refused)
 
     def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
         return decide(job, end, count_failures(self._claimer.jar, job, end), now)
@@ -67,6 +62,6 @@ class Ends:
         if held and end.outcome != INTERRUPTED:
             self._log_later(f"{job.name}: {describe_end(end)}{', to be run again' if verdict.is_retry else ''}")
         elif held and end.message:
-            self._log(f"{job.name}: {end.message}")
+            self._refused.warn(f"{job.name}: {end.message}")
         if held:
             self._failures.note(job.kind, end.outcome)

@@ -26,7 +26,7 @@ from jobjar.recovery.lease import Leases
 from jobjar.roster import journal_end
 from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
-from jobjar.stages.complete import return_strays
+from jobjar.stages.complete import WhileRefused, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.worker.after_failure import (
     LEAVING,
@@ -36,7 +36,7 @@ from jobjar.worker.after_failure import (
     Predecessor,
     begin_afresh,
     end_pause,
-    is_own_place,
+    is_own_directory,
 )
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from jobjar.worker.ends import Ends
@@ -79,10 +79,10 @@ class Worker:
         self._worker_log = worker_log
         self.identity = this_process()
         # A fresh worker in a predecessor's place keeps its name and id: to everybody else it is the same worker.
-        self._has_place = predecessor is not None and is_own_place(
+        self._is_successor = predecessor is not None and is_own_directory(
             jar.layout.worker(predecessor.name), predecessor.worker_id, self.identity
         )
-        if predecessor is not None and self._has_place:
+        if predecessor is not None and self._is_successor:
             self.name, worker_id = predecessor.name, predecessor.worker_id
         else:
             self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
@@ -96,11 +96,12 @@ class Worker:
         self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
-        self._places: Workplaces | None = None
-        self._trouble = Trouble(self.claimer, log, has_strays=self._has_place)
+        self._workplaces: Workplaces | None = None
+        self._trouble = Trouble(self.claimer, log, has_strays=self._is_successor)
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
         log_later = worker_log.write_later if worker_log is not None else log
-        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, self._watch.may_wait, self.log, log_later)
+        refused = WhileRefused(self._watch.may_wait, log)
+        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, refused, log_later)
         self._overlap: Overlap | None = None
 
     # Beginning and end
@@ -113,11 +114,11 @@ class Worker:
         self.jar.check_is_safe()
         self.jar.check_who_runs_jobs()
         self.jar.check_is_writable()
-        if not self._has_place:  # a fresh worker in its predecessor's place stops as any running worker does
+        if not self._is_successor:  # a fresh worker in its predecessor's place stops as any running worker does
             control.check_may_start(self.jar.layout)
         self.jar.take_umask()
         try:
-            if self._has_place:
+            if self._is_successor:
                 end_pause(self.paths)
             else:
                 make_worker_directory(
@@ -130,7 +131,7 @@ class Worker:
         gc.freeze()  # objects that exist now stay, and a job makes few cycles: the collector need not run for every job
         gc.set_threshold(50_000)
         self._listener.start()
-        self._places = Workplaces(self.claimer)
+        self._workplaces = Workplaces(self.claimer)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
@@ -138,7 +139,7 @@ class Worker:
         self._pulse.stop()
         if self._overlap is not None:
             self._overlap.close()
-        if self._places is not None:
+        if self._workplaces is not None:
             self._clean_up()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
@@ -245,7 +246,7 @@ class Worker:
         if job.retries:
             hold_file(self.claimer, job)
         try:
-            end = run_attempt(self.places, job, self._watch, self.log)
+            end = run_attempt(self.workplaces, job, self._watch, self.log)
         except (CannotUseJar, ImportError) as error:
             self._ends.give_back(job, str(error))
             raise
@@ -253,7 +254,7 @@ class Worker:
         return self._after_work()
 
     def _make_overlap(self) -> Overlap:
-        services = Services(self.claimer, self.places, self._ends, self._pulse.disk_now, self.log)
+        services = Services(self.claimer, self.workplaces, self._ends, self._pulse.disk_now, self.log)
         more = MoreJobs(self.claimer, self._next_job, self._listener, self._trouble, self._may_go_on)
         return Overlap(services, self._watch, more, self._trouble)
 
@@ -264,7 +265,7 @@ class Worker:
     def _after_work(self) -> str:
         if self.is_told_to_end():
             return ENDED
-        self.places.remove_kept()
+        self.workplaces.remove_kept()
         return LEAVING if self._trouble.is_unfit else self._failures.order or RAN
 
     def begin_afresh(self, is_logging: bool) -> str:
@@ -284,14 +285,14 @@ class Worker:
 
     def _clean_up(self) -> None:
         """Do the clean-up that waits while there are jobs: remove the last job's empty scratch directory, and discarded links."""
-        if self._places is not None:
-            self._places.discard_spares()
+        if self._workplaces is not None:
+            self._workplaces.discard_spares()
         remove_discarded_links(self.claimer)
 
     @property
-    def places(self) -> Workplaces:
-        assert self._places is not None, "it was started"
-        return self._places
+    def workplaces(self) -> Workplaces:
+        assert self._workplaces is not None, "it was started"
+        return self._workplaces
 
     # Sleeping and being woken
 

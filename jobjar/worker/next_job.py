@@ -65,7 +65,7 @@ class NextJob:
         self._jar = claimer.jar
         self._arrivals = arrivals
         self._disk_now = disk_now
-        self._say = log
+        self._log = log
         self._next_scan = 0.0
         self._home_ledger_at = 0.0
         self._is_to_end = is_to_end
@@ -112,7 +112,7 @@ class NextJob:
             was_private = self._jar.ledger.is_private
             if was_private and self._jar.ledger.source == FROM_JOURNALS:
                 raise
-            self._say(f"{error}. Going on with a private ledger")
+            self._log(f"{error}. Going on with a private ledger")
             self._jar.use_private_ledger(from_copy=not was_private)
             self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
             return self._claim_or_scan()
@@ -120,29 +120,29 @@ class NextJob:
     def _use_home_ledger_again(self) -> None:
         if self._jar.ledger.is_private and time.monotonic() >= self._home_ledger_at:
             self._home_ledger_at = time.monotonic() + _PRIVATE_LEDGER_FOR_S
-            ledger = Ledger(self._jar.layout, self._jar.ledger_home, self._say)
+            ledger = Ledger(self._jar.layout, self._jar.ledger_home, self._log)
             try:
                 ledger.open(patience_s=0.1)
             except LedgerError:
                 ledger.close()
                 return
             self._jar.replace_ledger(ledger)
-            self._say("the ledger can be used again")
+            self._log("the ledger can be used again")
 
     def _claim_with_repair(self) -> ClaimedJob | None:
-        return self._jar.ledger.repaired(self._claim_or_scan, fill_ledger, self._say)
+        return self._jar.ledger.repaired(self._claim_or_scan, fill_ledger, self._log)
 
     def _claim_or_scan(self) -> ClaimedJob | None:
         has_scanned = time.monotonic() >= self._next_scan
         if has_scanned:
             self._scan()
-        job = claim_next(self._claimer, self._disk_now(), self._say)
+        job = claim_next(self._claimer, self._disk_now(), self._log)
         if has_scanned and self._jar.ledger_home.has_other_homes:
             return job  # the directories' times show later arrivals, and each further scan costs the file server
         if job is None and not self.has_more and not self._claimer.is_ahead:
             # Try again even if the scan found no file: it also folds, and that may have brought a submission.
             self._scan()
-            job = claim_next(self._claimer, self._disk_now(), self._say)
+            job = claim_next(self._claimer, self._disk_now(), self._log)
         return job
 
     def _scan(self) -> None:
@@ -172,7 +172,7 @@ class NextJob:
             status = look(self._jar.layout.category_directory(category))
             if not category or status is None:
                 raise
-            refusals.log_once(place, explain_directory(status, refusals.user.name), self._say)
+            refusals.log_once(place, explain_directory(status, refusals.user.name), self._log)
             return False
         refusals.end(place)
         return has_more

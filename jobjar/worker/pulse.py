@@ -39,7 +39,7 @@ class Pulse:
     def __init__(self, jar: Jar, paths: WorkerPaths, log: Callable[[str], None]) -> None:
         self._jar = jar
         self._paths = paths
-        self._say = log
+        self._log = log
         self._clock_offset_s = 0.0
         self._beat_at = float("-inf")
         self._next_sync = 0.0
@@ -90,7 +90,7 @@ class Pulse:
             try:
                 publish_snapshot_when_due(self._jar.ledger, self.beat_meanwhile)
             except (OSError, LedgerError) as error:
-                self._say(f"the snapshot was not published: {error}")
+                self._log(f"the snapshot was not published: {error}")
 
     def beat_meanwhile(self, intervals: int = 1) -> None:
         """Only the heartbeat, if it is due: `intervals` after the last one. For use during long work."""
@@ -115,7 +115,7 @@ class Pulse:
         except OSError as error:
             self._close()
             if not self._is_refused:
-                self._say(f"heartbeat: {error.strerror}")
+                self._log(f"heartbeat: {error.strerror}")
             self._is_refused = True
 
     def _touch(self) -> None:

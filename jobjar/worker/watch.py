@@ -27,7 +27,7 @@ class AttemptWatch:
         self._leases = leases
         self._flush_log = flush_log
 
-    def between_pieces(self) -> None:
+    def after_start(self) -> None:
         refresh(self._claimer, self._pulse.disk_now())
 
     def descriptors(self) -> list[int]:

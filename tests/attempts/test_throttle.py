@@ -17,6 +17,7 @@ from jobjar.ledger.ask_claiming import next_due
 from jobjar.ledger.ask_status import list_throttles
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.stages import claim, complete
+from jobjar.stages.complete import Ending, WhileRefused
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from tests.attempts.test_candidates import count_calls
 from tests.claiming import claim_in_turns
@@ -58,7 +59,7 @@ class Site:
         end = AttemptEnd(outcome, 1, None, 0.1, 0.1, 0.1, 1000)
         now = self.began + at_s
         verdict = Verdict.give_back(PUBLISHED) if outcome == PUBLISHED else Verdict.complete()
-        assert complete.complete(self.claimer, job, end, verdict, now, lambda: False, said.append)
+        assert complete.complete(self.claimer, Ending(job, end, verdict, now), WhileRefused(lambda: False, said.append))
         return said
 
     def run(self, *ends: tuple[float, str]) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.shared_disk.listing import list_jar
-from tests.faults.site import Site
+from tests.faults.nodes import Node
 from tests.rig import BIN
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def make_plan(rng: random.Random, count: int, shared: bool = False) -> list[str]
     return plan
 
 
-def _any_worker(storm: Storm, rng: random.Random, with_jobs: bool = False) -> tuple[Site, str, int] | None:
+def _any_worker(storm: Storm, rng: random.Random, with_jobs: bool = False) -> tuple[Node, str, int] | None:
     workers = [
-        (site, name, pid)
-        for site in storm.sites
-        if site.name not in storm.frozen
-        for name, pid in site.workers().items()
+        (node, name, pid)
+        for node in storm.nodes
+        if node.name not in storm.frozen
+        for name, pid in node.workers().items()
         if pid not in storm.stopped and not (with_jobs and not _holds_jobs(storm, name))
     ]
     return rng.choice(workers) if workers else None
@@ -95,33 +95,33 @@ def terminate_worker(storm: Storm, rng: random.Random) -> bool:
 
 @fault("worker killed at once when it has been started", 4)
 def kill_new_worker(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
-    program = site.start(str(BIN / "start_worker"), "--foreground", "OTHER")
+    node = rng.choice(storm.nodes)
+    program = node.start(str(BIN / "start_worker"), "--foreground", "OTHER")
     if program is None:
         return False
-    _kill_in(site, program, rng.uniform(0.1, 1.2))
+    _kill_in(node, program, rng.uniform(0.1, 1.2))
     return True
 
 
 @fault("node killed whole and started again", 8)
 def kill_node(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
-    if not site.is_up() or site.name in storm.frozen:
+    node = rng.choice(storm.nodes)
+    if not node.is_up() or node.name in storm.frozen:
         return False
-    site.kill()
-    storm.later(rng.uniform(0.2, 3.0), site.boot)
+    node.kill()
+    storm.later(rng.uniform(0.2, 3.0), node.boot)
     return True
 
 
 @fault("node killed whole, its ledger home lost with it", 2, of_own_homes=True)
 def kill_node_and_home(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
-    if not site.is_up() or site.name in storm.frozen or site.name in storm.locked:
+    node = rng.choice(storm.nodes)
+    if not node.is_up() or node.name in storm.frozen or node.name in storm.locked:
         return False
-    with site.power:
-        site.kill()
-        shutil.rmtree(site.ledger_home, ignore_errors=True)
-    storm.later(rng.uniform(0.2, 2.0), site.boot)
+    with node.power:
+        node.kill()
+        shutil.rmtree(node.ledger_home, ignore_errors=True)
+    storm.later(rng.uniform(0.2, 2.0), node.boot)
     return True
 
 
@@ -143,16 +143,16 @@ def stop_worker(storm: Storm, rng: random.Random) -> bool:
 
 @fault("node stopped for longer than the lease, then continued", 4)
 def freeze_node(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
+    node = rng.choice(storm.nodes)
     # Of a shared home's lock there is one for all nodes: whoever holds it stopped stops the others for a while.
-    if not site.is_up() or site.name in storm.frozen:
+    if not node.is_up() or node.name in storm.frozen:
         return False
-    storm.frozen.add(site.name)
-    site.freeze()
+    storm.frozen.add(node.name)
+    node.freeze()
 
     def thaw() -> None:
-        site.thaw()
-        storm.frozen.discard(site.name)
+        node.thaw()
+        storm.frozen.discard(node.name)
 
     storm.later(storm.stopped_time_s(rng), thaw)
     return True
@@ -160,10 +160,10 @@ def freeze_node(storm: Storm, rng: random.Random) -> bool:
 
 @fault("recover_jobs three times at once", 6)
 def recover_at_once(storm: Storm, rng: random.Random) -> bool:
-    sites = [rng.choice(storm.sites) for _ in range(3)]
-    for site in sites:
-        storm.spawn(partial(site.run, "recover_jobs"))
-    return any(site.is_up() for site in sites)
+    nodes = [rng.choice(storm.nodes) for _ in range(3)]
+    for node in nodes:
+        storm.spawn(partial(node.run, "recover_jobs"))
+    return any(node.is_up() for node in nodes)
 
 
 @fault("recover_jobs killed", 6)
@@ -236,9 +236,9 @@ def _overwrite(path: str, rng: random.Random) -> bool:
 
 @fault("ledger locked by somebody for 30 s", 1.5)
 def lock_ledger(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
-    home = storm.ledger_home(site)
-    key = "all" if storm.shared else site.name
+    node = rng.choice(storm.nodes)
+    home = storm.ledger_home(node)
+    key = "all" if storm.shared else node.name
     if key in storm.locked:
         return False
     try:
@@ -286,19 +286,19 @@ def _fill(storm: Storm, disk: Path, rng: random.Random) -> bool:
 
 @fault("jar read-only on one node, then writable again", 4)
 def make_read_only(storm: Storm, rng: random.Random) -> bool:
-    site = rng.choice(storm.sites)
-    if site.name in storm.frozen or site.name in storm.read_only:
+    node = rng.choice(storm.nodes)
+    if node.name in storm.frozen or node.name in storm.read_only:
         return False
     disk = storm.jar_disk
-    if not site.is_up() or not site.shell_as_root(f"mount --bind {disk} {disk} && mount -o remount,ro,bind {disk}"):
+    if not node.is_up() or not node.shell_as_root(f"mount --bind {disk} {disk} && mount -o remount,ro,bind {disk}"):
         return False
-    storm.read_only.add(site.name)
-    boots = site.boots
+    storm.read_only.add(node.name)
+    boots = node.boots
 
     def make_writable() -> None:
-        if site.boots == boots:  # otherwise the node was killed meanwhile, and its mounts with it
-            site.shell_as_root(f"umount --lazy {disk}")
-        storm.read_only.discard(site.name)
+        if node.boots == boots:  # otherwise the node was killed meanwhile, and its mounts with it
+            node.shell_as_root(f"umount --lazy {disk}")
+        storm.read_only.discard(node.name)
 
     storm.later(rng.uniform(1.0, 4.0), make_writable)
     return True
@@ -339,15 +339,15 @@ def kill_job(storm: Storm, rng: random.Random) -> bool:
     links = [name for name in os.listdir(storm.layout.claimed) if not name.startswith(".")]
     if not links:
         return False
-    said = rng.choice(storm.sites).run("jobjar", "kill", rng.choice(links))
+    said = rng.choice(storm.nodes).run("jobjar", "kill", rng.choice(links))
     return said is not None and said.status == 0
 
 
-def _kill_in(site: Site, program: subprocess.Popen[str], seconds: float) -> None:
+def _kill_in(node: Node, program: subprocess.Popen[str], seconds: float) -> None:
     """Let a program run for a while and kill it, whatever it is doing."""
     time.sleep(seconds)
-    for pid in site.processes():
+    for pid in node.processes():
         with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
             if int(file.read().rpartition(b") ")[2].split()[1]) == program.pid:
                 os.kill(pid, signal.SIGKILL)
-    site.finish(program, "a program that is killed")
+    node.finish(program, "a program that is killed")

@@ -31,7 +31,7 @@ from typing import Any
 from jobjar.create import create_jar
 from jobjar.layout import Layout
 from tests.faults.faults import FAULTS, make_plan
-from tests.faults.site import Site
+from tests.faults.nodes import Node
 from tests.faults.submitter import Submitter
 
 CANNOT_RUN = 77
@@ -70,7 +70,7 @@ class Storm:
         self.frozen: set[str] = set()
         self.locked: set[str] = set()
         self.read_only: set[str] = set()
-        self.sites: list[Site] = []
+        self.nodes: list[Node] = []
         self.submitter = Submitter(self, self.seed)
         self._heals: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -97,11 +97,11 @@ class Storm:
         """What is to be expected, counted."""
         self.notes[f"{line.partition(chr(58))[0]}: … {line[-110:]}"] += 1
 
-    def ledger_home(self, site: Site) -> Path:
-        return Path(self.layout.ledger) if self.shared else site.ledger_home
+    def ledger_home(self, node: Node) -> Path:
+        return Path(self.layout.ledger) if self.shared else node.ledger_home
 
     def ledger_homes(self) -> list[Path]:
-        return [Path(self.layout.ledger)] if self.shared else [site.ledger_home for site in self.sites]
+        return [Path(self.layout.ledger)] if self.shared else [node.ledger_home for node in self.nodes]
 
     def say(self, line: str) -> None:
         print(f"{time.monotonic() - self._started:6.1f} {line}", flush=True)
@@ -133,18 +133,18 @@ class Storm:
             home = self.home_disk / name
             if not self.shared:
                 environment["JJ_LEDGER_HOME"] = str(home)
-            site = Site(name, self.layout, environment, home)
-            site.complaints = self.complaints
-            site.boot()
-            self.sites.append(site)
+            node = Node(name, self.layout, environment, home)
+            node.complaints = self.complaints
+            node.boot()
+            self.nodes.append(node)
         self.say(f"a jar on {kind}, {len(NODES)} nodes, {sum(WORKERS.values())} workers")
 
     def rage(self) -> None:
         """Faults, one after the other, while jobs are submitted and run."""
-        for site in self.sites:
-            self.spawn(partial(self._be_cron, site, "check_workers"))
+        for node in self.nodes:
+            self.spawn(partial(self._be_cron, node, "check_workers"))
             # Apart: while it watches a lease, which takes at least as long as that, workers go on being started.
-            self.spawn(partial(self._be_cron, site, "recover_jobs"))
+            self.spawn(partial(self._be_cron, node, "recover_jobs"))
         self.submitter.start()
         waits = random.Random(self.seed + 1)
         for number, name in enumerate(self.plan, 1):
@@ -186,11 +186,11 @@ class Storm:
             else:
                 time.sleep(max(0.0, min(until, self._heals[0][0] if self._heals else until) - now))
 
-    def _be_cron(self, site: Site, program: str) -> None:
+    def _be_cron(self, node: Node, program: str) -> None:
         """What cron does on a node: as many workers as are wanted; recovery, of dead workers and of leases that ran out."""
         while not self._is_over.is_set():
             with contextlib.suppress(OSError):
-                said = site.run(program)
+                said = node.run(program)
                 if said is not None and said.status:
                     self.note(f"{program}: {said.errors.strip()}")
                 if said is not None and "watching " in said.errors:
@@ -206,9 +206,9 @@ class Storm:
         """Undo every fault, submit what is left, and wait until all is completed; returns whether it is."""
         while self._heals:
             heapq.heappop(self._heals)[2]()
-        for site in self.sites:
-            site.boot()
-            site.thaw()
+        for node in self.nodes:
+            node.boot()
+            node.thaw()
         self.say("healed")
         deadline = time.monotonic() + timeout_s
         done = self.submitter.finish(timeout_s)
@@ -231,16 +231,16 @@ class Storm:
         self._is_over.set()
         for thread in self._threads:
             thread.join(600)
-        for site in self.sites:
-            site.run("stop_worker", "all")
-        for site in self.sites:
-            site.wait_for_no_workers(120)
+        for node in self.nodes:
+            node.run("stop_worker", "all")
+        for node in self.nodes:
+            node.wait_for_no_workers(120)
         for _ in range(2):
-            for site in self.sites:
-                said = site.run("recover_jobs")
+            for node in self.nodes:
+                said = node.run("recover_jobs")
                 assert said is not None
                 if said.status:
-                    self.complain(f"recover_jobs on {site.name} after all was healed: {said.errors}")
+                    self.complain(f"recover_jobs on {node.name} after all was healed: {said.errors}")
 
 
 def make_disk(path: Path, size: str) -> str:
@@ -274,8 +274,8 @@ def run_storm(options: argparse.Namespace) -> dict[str, Any]:
         result = judge(storm, is_done)
     finally:
         storm._is_over.set()
-        for site in storm.sites:
-            site.kill()
+        for node in storm.nodes:
+            node.kill()
         for disk in (storm.jar_disk, storm.home_disk):
             subprocess.run(["umount", "--lazy", str(disk)], capture_output=True, check=False)
         if options.keep is None:

@@ -125,7 +125,7 @@ class Submitter:
         for name in ("retries", "retry_delay"):
             if name in job:
                 words += ["--" + name.replace("_", "-"), str(job[name])]
-        said = self.random.choice(self.storm.sites).run("submit_job", *words, job["command"])
+        said = self.random.choice(self.storm.nodes).run("submit_job", *words, job["command"])
         if said is None:
             time.sleep(0.05)
         elif said.status == 0:
@@ -136,8 +136,8 @@ class Submitter:
 
     def _submit_by_library(self, count: int) -> None:
         jobs = [self.make_job() for _ in range(count)]
-        site = self.random.choice(self.storm.sites)
-        said = site.run("python", "-c", _SUBMIT_JOBS, json.dumps([job for job, _ in jobs]))
+        node = self.random.choice(self.storm.nodes)
+        said = node.run("python", "-c", _SUBMIT_JOBS, json.dumps([job for job, _ in jobs]))
         if said is None:
             time.sleep(0.05)
             return
@@ -178,16 +178,16 @@ class Submitter:
         """A submission that is killed at a random moment; what it printed until then counts."""
         job, outcome = self.make_job()
 
-        site = rng.choice(self.storm.sites)
-        program = site.start(str(BIN / "python"), "-c", _SUBMIT_ONE_BY_ONE, json.dumps(job))
+        node = rng.choice(self.storm.nodes)
+        program = node.start(str(BIN / "python"), "-c", _SUBMIT_ONE_BY_ONE, json.dumps(job))
         if program is None:
             return False
         time.sleep(rng.uniform(0.05, 0.6))
-        for pid in site.processes():
+        for pid in node.processes():
             with contextlib.suppress(OSError):
                 if _parent(pid) == program.pid:
                     os.kill(pid, signal.SIGKILL)
-        said = site.finish(program, "a submission to be killed")
+        said = node.finish(program, "a submission to be killed")
         # A name that was cut off in the pipe was not said.
         for name in said.output.splitlines(keepends=True):
             if name.endswith("\n"):

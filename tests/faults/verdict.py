@@ -25,7 +25,7 @@ from jobjar.shared_disk.listing import list_jars
 from jobjar.version import VERSION
 
 if TYPE_CHECKING:
-    from tests.faults.site import Site
+    from tests.faults.nodes import Node
     from tests.faults.storm import Storm
 
 # What a ledger says: the rows of each table (rebuild.py).
@@ -48,8 +48,8 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     problems = list(storm.complaints)
     places = list_jars(storm.layout)
     runs = read_runs(storm)
-    dumps = {site.name: dump_home(storm, site) for site in storm.sites}
-    ledger = dumps[storm.sites[0].name]
+    dumps = {node.name: dump_home(storm, node) for node in storm.nodes}
+    ledger = dumps[storm.nodes[0].name]
     lost, twice_there = judge_places(storm, places)
     never_ran = sorted(set(storm.submitter.submitted) - {run.name for run in runs})
     twice_final, wrong = judge_finals(ledger, storm)
@@ -73,8 +73,8 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     for name in list(dict.fromkeys(blamed))[:_MOST_TOLD]:
         problems.append(tell_history(storm, name, places, ledger))
     problems += [f"log: {line}" for line in bad_lines_of_logs(storm)]
-    for site in storm.sites:
-        site.kill()
+    for node in storm.nodes:
+        node.kill()
     problems += processes_left(storm)
     repeated = Counter((run.name) for run in runs)
     outcomes = Counter(kind_of_end(row) for row in ledger["attempt"])
@@ -89,7 +89,7 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         "held": len(storm.submitter.held),
         "submissions_refused": storm.submitter.failed,
         "workers": 8,
-        "nodes": len(storm.sites),
+        "nodes": len(storm.nodes),
         "faults": dict(storm.counts.most_common()),
         "jobs_lost": len(lost),
         "completed_twice": len(set(twice_final) | set(twice_there)),
@@ -133,11 +133,11 @@ def read_runs(storm: Storm) -> list[Run]:
     return runs
 
 
-def dump_home(storm: Storm, site: Site) -> Dump:
+def dump_home(storm: Storm, node: Node) -> Dump:
     """All that a node's ledger says, once it has folded what there is."""
     from jobjar.ledger.fold import fold_journals
 
-    jar = open_jar(environment=site.environment)
+    jar = open_jar(environment=node.environment)
     try:
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
@@ -188,23 +188,23 @@ def judge_history(ledger: Dump, runs: list[Run], places: set[str]) -> list[Run]:
 def judge_ledgers(storm: Storm, dumps: dict[str, Dump]) -> list[str]:
     """All homes say the same; `jobjar check` is clean on each; a rebuilt ledger is equal."""
     problems = []
-    first = dumps[storm.sites[0].name]
-    for site in storm.sites:
-        for table, rows in dumps[site.name].items():
+    first = dumps[storm.nodes[0].name]
+    for node in storm.nodes:
+        for table, rows in dumps[node.name].items():
             if rows != first[table]:
                 differing = sorted(map(str, set(rows) ^ set(first[table])))
-                problems.append(f"{site.name} and {storm.sites[0].name} differ in {table}: {differing[:4]}")
-        said = site.run("jobjar", "check")
+                problems.append(f"{node.name} and {storm.nodes[0].name} differ in {table}: {differing[:4]}")
+        said = node.run("jobjar", "check")
         if said is None or said.status != 0:
-            problems.append(f"jobjar check on {site.name}: {said and (said.output + said.errors)[-3000:]}")
-        jar = open_jar(environment=site.environment)
+            problems.append(f"jobjar check on {node.name}: {said and (said.output + said.errors)[-3000:]}")
+        jar = open_jar(environment=node.environment)
         rebuild_ledger(jar.layout, jar.ledger_home)
         jar.close()
-        for table, rows in dump_home(storm, site).items():
-            if rows != dumps[site.name][table]:
-                differing = sorted(map(str, set(rows) ^ set(dumps[site.name][table])))
-                problems.append(f"rebuilt on {site.name}, {table} differs: {differing[:4]}")
-    shown = storm.sites[-1].run("system_status")
+        for table, rows in dump_home(storm, node).items():
+            if rows != dumps[node.name][table]:
+                differing = sorted(map(str, set(rows) ^ set(dumps[node.name][table])))
+                problems.append(f"rebuilt on {node.name}, {table} differs: {differing[:4]}")
+    shown = storm.nodes[-1].run("system_status")
     if shown is None or shown.status != 0:
         problems.append(f"system_status fails: {shown and shown.errors}")
     return problems

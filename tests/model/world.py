@@ -41,7 +41,7 @@ from jobjar.roster import read_worker
 from jobjar.shared_disk import moves, placeholder
 from jobjar.shared_disk.files import is_job_file, read_disk_clock
 from jobjar.shared_disk.listing import list_jars
-from jobjar.stages.complete import complete
+from jobjar.stages.complete import Ending, WhileRefused, complete
 from jobjar.stages.submit import describe_command, submit
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from tests.claiming import claim_in_turns
@@ -256,7 +256,11 @@ class World:
                     fold_journals(connection, jar.layout)
                     failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
             verdict = decide(job, end, failures, self.now())
-            held = complete(body.claimer, job, end, verdict, self.now(), lambda: False, lambda line: None)
+            held = complete(
+                body.claimer,
+                Ending(job, end, verdict, self.now()),
+                WhileRefused(lambda: False, lambda line: None),
+            )
         body.job = None
         return held
 

@@ -13,21 +13,21 @@ from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.reports.batches import format_batch, format_batches, format_work, gather_batches, gather_work
 from jobjar.reports.tables import check_format
+from tests.journaled_jobs import OTHER_WORKER, DescribedJob, journal_batch
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch
 
 
 @pytest.fixture
 def jar(rig: Rig) -> Jar:
     """A jar with a batch: one job succeeded at its second attempt, one failed, one runs, one waits."""
     jar = rig.open()
-    tell_batch(jar, "wc", jobs=4, notes="counts words")
+    journal_batch(jar, "wc", jobs=4, notes="counts words")
     begun_at = time.time() - 100
     first = DescribedJob(jar, "wc", 1, begun_at).claim().log(work_done=500).retry(message="disk full")
     first.claim(OTHER_WORKER).pass_phase("stage_in", 1.5).pass_phase("run", 2.0).log(
         work_done=40, loss="0.25", host="rain"
     )
-    first.tell("warned", **first.who, warnings=["jug_monitor.vars, line 9: no ="])
+    first.journal("warned", **first.who, warnings=["jug_monitor.vars, line 9: no ="])
     first.store(
         "a.txt", 2048, storage_md5="0f" * 16, storage_hfn="rain:/data/wc/a.txt", storage_url="file:///data/wc/a.txt"
     )

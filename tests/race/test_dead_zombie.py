@@ -14,6 +14,7 @@ from jobjar.host import node_name
 from jobjar.ledger.fold import fold_journals
 from jobjar.recovery.recover import recover_node
 from jobjar.stages import complete
+from jobjar.stages.complete import Ending
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import NOW, finish, success
 from tests.race.test_same_name import be_worker, claim
@@ -36,7 +37,7 @@ def say_ended(claimer: Claimer, job: ClaimedJob) -> None:
     """Journal that the attempt succeeded and completes the job, and die; the rename would be next."""
     end = success()
     verdict = decide(job, end, 0, NOW)
-    claimer.jar.journal.append([complete.entry_of_end(claimer, job, end, verdict, NOW)])
+    claimer.jar.journal.append([complete.entry_of_end(claimer, Ending(job, end, verdict, NOW))])
     die(claimer)
 
 

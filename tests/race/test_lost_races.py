@@ -23,6 +23,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.recovery.recover import recover_node
 from jobjar.shared_disk import files
 from jobjar.stages import claim, complete
+from jobjar.stages.complete import Ending, WhileRefused
 from jobjar.stages.submit import describe_command, submit
 from tests.claiming import claim_in_turns
 from tests.rig import Rig
@@ -62,7 +63,7 @@ def finish(claimer: Claimer, job: ClaimedJob) -> tuple[bool, list[str]]:
     said: list[str] = []
     end = success()
     verdict = decide(job, end, 0, NOW)
-    held = complete.complete(claimer, job, end, verdict, NOW, lambda: False, said.append)
+    held = complete.complete(claimer, Ending(job, end, verdict, NOW), WhileRefused(lambda: False, said.append))
     return held, said
 
 
@@ -247,7 +248,7 @@ def test_a_job_that_another_home_put_back_for_later_is_not_claimed_before(rig: R
     later = files.read_disk_clock(one.jar.layout.clock_file("here"))
     verdict = decide(job, end, 0, later)
     assert not verdict.final and verdict.not_before > later
-    assert complete.complete(one, job, end, verdict, later, lambda: False, print)
+    assert complete.complete(one, Ending(job, end, verdict, later), WhileRefused(lambda: False, print))
     # The other home has not looked at this one's journal since; the file itself says that it was moved meanwhile.
     assert claim.claim_next(other, later, print) is None
     again = claim.claim_next(other, verdict.not_before + 1, print)

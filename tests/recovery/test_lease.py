@@ -25,6 +25,7 @@ from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
 from jobjar.settings.layers import heartbeat_interval_s, load_settings
 from jobjar.stages import complete
+from jobjar.stages.complete import Ending, WhileRefused
 from jobjar.stages.submit import describe_command, submit
 from tests.race.test_lost_races import before, claim_next, entries, finish, make_claimer
 from tests.rig import Rig, wait_until
@@ -417,7 +418,7 @@ def test_a_job_taken_back_before_it_was_run_is_lost_too(leased: Rig) -> None:
     said: list[str] = []
     with pytest.raises(FileNotFoundError):
         complete.give_back(old, job, "for a test")
-    complete.end_unrun(old, job, time.time(), lambda: False, said.append)
+    complete.end_unrun(old, job, time.time(), WhileRefused(lambda: False, said.append))
     assert "the lease is lost" in said[0]
     assert attempts_of(leased, name) == [(1, "rain.7", LOST)]
 
@@ -434,7 +435,7 @@ def test_the_winner_s_output_is_shown_although_the_loser_s_attempt_has_the_same_
         end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output)
         now = time.time() + (claimer is old)
         verdict = decide(job, end, 0, now)
-        complete.complete(claimer, job, end, verdict, now, lambda: False, lambda line: None)
+        complete.complete(claimer, Ending(job, end, verdict, now), WhileRefused(lambda: False, lambda line: None))
     jar = leased.open()
     refresh_ledger(jar)
     job_report = find_job(jar, name)
@@ -462,7 +463,8 @@ def test_a_lost_attempt_s_output_is_shown_only_where_it_is_named_or_the_only_one
     Path(f"{back.paths.output}/{output}").write_text("of the loser\n")
     end = AttemptEnd(SUCCEEDED, 0, None, 0.1, 0.1, 0.1, 1000, output)
     now = time.time()
-    complete.complete(back, job, end, decide(job, end, 0, now), now, lambda: False, lambda line: None)
+    ending = Ending(job, end, decide(job, end, 0, now), now)
+    complete.complete(back, ending, WhileRefused(lambda: False, lambda line: None))
     assert [outcome for _, _, outcome in attempts_of(leased, name)] == [STRANDED, LOST]
     assert leased.run("jobjar", "output", name).stdout == "of the crash\n"
     assert leased.run("jobjar", "output", "--attempt", "2", name).stdout == "of the loser\n"

@@ -17,8 +17,8 @@ from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
 from jobjar.units import format_bytes
+from tests.journaled_jobs import OTHER_WORKER, DescribedJob, journal_batch, journal_throttle
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, DescribedJob, tell_batch, tell_throttle
 
 Make = Callable[..., DescribedJob]
 
@@ -201,7 +201,7 @@ def test_the_details_say_which_jobs_failed_and_why(jar: Jar, make: Make) -> None
 
 def test_the_details_count_the_jobs_with_warnings(jar: Jar, make: Make) -> None:
     job = make().claim()
-    job.tell("warned", **job.who, warnings=["line 1: no =", "line 2: no ="])
+    job.journal("warned", **job.who, warnings=["line 1: no =", "line 2: no ="])
     make().claim().complete()
     assert only(jar, "wc")["warned_jobs"] == 1
 
@@ -227,9 +227,9 @@ def test_the_rate_of_a_batch_that_is_over_is_that_at_which_it_ran(jar: Jar, make
 def test_what_is_to_be_expected_comes_after_the_end_of_the_throttle(jar: Jar, make: Make) -> None:
     make().claim().complete()
     make()
-    tell_batch(jar, "wc", jobs=2)
+    journal_batch(jar, "wc", jobs=2)
     before = only(jar)["eta_s"]
-    tell_throttle(jar, "wc", time.time() + 600, 10)
+    journal_throttle(jar, "wc", time.time() + 600, 10)
     assert 590 < only(jar)["eta_s"] - before < 610
 
 
@@ -296,7 +296,7 @@ def test_an_aborted_batch_has_no_rate(jar: Jar, make: Make) -> None:
     for _ in range(5):
         make().claim().complete("cancelled", None)
     make().claim()
-    tell_batch(jar, "wc", jobs=6, is_aborted=True, changed_at=2000.0)
+    journal_batch(jar, "wc", jobs=6, is_aborted=True, changed_at=2000.0)
     batch = only(jar, "wc")
     assert (batch["rate_per_s"], batch["eta_s"]) == (None, None)
     (line,) = format_batches([batch], "plain").splitlines()[1:]
@@ -307,7 +307,7 @@ def test_no_attempt_is_shown_to_end_before_it_started(jar: Jar, make: Make) -> N
     """Its node's clock was behind the disk's, or another's."""
     job = make().claim()
     began_at = job.clock
-    job.tell(
+    job.journal(
         "ended", **job.who, ended_at=began_at - 30, outcome="succeeded", final=True, exit_status=0, wall_time_s=2.5
     )
     job.move(f"completed/{job.name}", "completed", "rain.7")
@@ -328,15 +328,15 @@ def test_rates_are_written_in_sensible_units(jar: Jar, make: Make) -> None:
 
 def test_what_is_told_of_a_batch_is_shown_until_it_is_over(jar: Jar, make: Make) -> None:
     make()
-    tell_batch(jar, "wc", jobs=5, notes="counts words")
-    tell_throttle(jar, "wc", time.time() + 600, 10)
+    journal_batch(jar, "wc", jobs=5, notes="counts words")
+    journal_throttle(jar, "wc", time.time() + 600, 10)
     batch = only(jar)
     assert (batch["jobs"], batch["done"], batch["notes"], batch["submitter"]) == (5, 0, "counts words", "ann")
     assert batch["throttled_until"] > time.time() and not batch["is_aborted"]
     assert "throttled until" in format_batches([batch], "simple")
-    tell_batch(jar, "wc", jobs=5, is_aborted=True, changed_at=2000.0)
-    tell_batch(jar, "past")
-    tell_throttle(jar, "past", time.time() - 600, 10)
+    journal_batch(jar, "wc", jobs=5, is_aborted=True, changed_at=2000.0)
+    journal_batch(jar, "past")
+    journal_throttle(jar, "past", time.time() - 600, 10)
     past, batch = gather_batches(jar)
     assert batch["is_aborted"] and past["throttled_until"] is None
     assert (past["jobs"], past["phases"], past["work_done"]) == (0, {}, None)
@@ -363,12 +363,12 @@ def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) 
     gone = make()
     os.unlink(jar.layout.path(gone.place))
     until = gone.tick()
-    tell_batch(jar, "wc", jobs=7, changed_at=2000.0)
+    journal_batch(jar, "wc", jobs=7, changed_at=2000.0)
     assert (only(jar)["done"], only(jar)["jobs"], only(jar)["restarted"]) == (6, 7, 0)
     replaced[0].clock = replaced[1].clock = until + 1
     replaced[0].move(f"archive/2026-01-02/completed/{replaced[0].name}", "archived", "nightly")
     os.unlink(jar.layout.path(replaced[1].place))
-    tell_batch(jar, "wc", jobs=7, changed_at=3000.0, restarted_until=until)
+    journal_batch(jar, "wc", jobs=7, changed_at=3000.0, restarted_until=until)
     for _ in range(5):
         make()
     make().claim().complete("failed", 4)
@@ -383,7 +383,7 @@ def test_jobs_that_were_submitted_again_are_counted_apart(jar: Jar, make: Make) 
 
 
 def test_a_ledger_made_anew_says_the_same_of_a_batch(jar: Jar, make: Make) -> None:
-    tell_batch(jar, "wc", jobs=9)
+    journal_batch(jar, "wc", jobs=9)
     make().claim().log(work_done=1).retry().claim().pass_phase("run").log(work_done=2).store("a", 9).complete()
     make().claim().complete("failed", 3, message="why")
     make().claim().begin("run").log(work_done=3)

@@ -17,7 +17,7 @@ from jobjar.journal import entries
 from jobjar.journal.entries import About
 from jobjar.journal.read import Entry
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(jobjar.__file__).parent
 ABOUT = About("u1", 2, "rain.7", "w1")
 IDENTITY = {

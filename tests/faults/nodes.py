@@ -33,7 +33,7 @@ class Said:
         self.errors = errors
 
 
-class Site:
+class Node:
     """A node that may be killed and booted again under the same name."""
 
     def __init__(self, name: str, layout: Layout, environment: Mapping[str, str], ledger_home: Path) -> None:

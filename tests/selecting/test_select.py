@@ -16,8 +16,8 @@ from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
 from jobjar.selecting.select import select_jobs, select_jobs_to_change
 from jobjar.selecting.selection import make_selection
+from tests.journaled_jobs import OTHER_WORKER, WORKER, DescribedJob, journal_batch
 from tests.rig import Rig
-from tests.told import OTHER_WORKER, WORKER, DescribedJob, tell_batch
 
 OPEN = ["running-ann", "held", "waiting-ann", "waits", "by-hand"]
 ENDED = ["failed-ann", "test", "train-2", "train-1"]
@@ -35,7 +35,7 @@ def jar(rig: Rig) -> Jar:
     refresh_ledger(jar)
     (rig.home / "unclaimed/LATER" / names["held"]).rename(rig.home / "limbo" / names["held"])
     (rig.home / "unclaimed/LATER" / names["gone"]).unlink()
-    tell_batch(jar, "wc")
+    journal_batch(jar, "wc")
     for seed, who in enumerate((None, WORKER, OTHER_WORKER)):
         job = DescribedJob(jar, "wc", seed, time.time() + 1000)
         if who is not None:

@@ -17,7 +17,7 @@ OTHER_WORKER = {"worker": "sun.8", "worker_uid": "wkr2"}
 
 class DescribedJob:
     """A job of a batch, submitted; `described` is what its file says beyond that it runs something. `clock` is the
-    disk's time of what is told next; it goes on by itself."""
+    disk's time of what is journaled next; it goes on by itself."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class DescribedJob:
         file.write_text(script(run_command="true", **(described or {})))
         file.chmod(0o755)
         about = {"kind": "described", "batch": batch, "seed": seed, "retries": 3, **said}
-        self.tell("submitted", name=self.name, category=category, submitter="ann", submitted_at=self.tick(), **about)
+        self.journal("submitted", name=self.name, category=category, submitter="ann", submitted_at=self.tick(), **about)
         self.move(unclaimed_place(category, self.name), "submitted", "ann")
 
     def tick(self, seconds: float = 0.25) -> float:
         self.clock += seconds
         return self.clock
 
-    def tell(self, kind: str, /, **fields: Any) -> None:
+    def journal(self, kind: str, /, **fields: Any) -> None:
         self.jar.journal.append([{"entry": kind, "job": self.uid, **fields}])
 
     def move(self, to: str, reason: str, by: str, **fields: Any) -> None:
@@ -57,7 +57,7 @@ class DescribedJob:
         os.rename(source, target)
         self.number += 1
         where = {"number": self.number, "from": self.place, "to": to, "moved_at": self.tick()}
-        self.tell("moved", **where, reason=reason, by=by, **fields)
+        self.journal("moved", **where, reason=reason, by=by, **fields)
         self.place = to
 
     def claim(self, who: dict[str, Any] = WORKER, category: str | None = None) -> DescribedJob:
@@ -69,27 +69,27 @@ class DescribedJob:
 
     def begin(self, phase: str) -> DescribedJob:
         self.began_at = self.tick()
-        self.tell("phase", **self.who, phase=phase, began_at=self.began_at)
+        self.journal("phase", **self.who, phase=phase, began_at=self.began_at)
         return self
 
     def pass_phase(self, phase: str, seconds: float = 0.25, **how: Any) -> DescribedJob:
         self.begin(phase)
         ended_at = self.tick(seconds)
-        self.tell(
+        self.journal(
             "phase", **self.who, phase=phase, began_at=self.began_at, ended_at=ended_at, **{"exit_status": 0, **how}
         )
         return self
 
     def log(self, **variables: Any) -> DescribedJob:
-        self.tell("variables", **self.who, variables=variables, told_at=self.tick())
+        self.journal("variables", **self.who, variables=variables, told_at=self.tick())
         return self
 
     def store(self, source_name: str, size: int, **fields: Any) -> DescribedJob:
-        self.tell("stored", **self.who, source_name=source_name, storage_size=size, **fields)
+        self.journal("stored", **self.who, source_name=source_name, storage_size=size, **fields)
         return self
 
     def end(self, outcome: str, final: bool, **how: Any) -> None:
-        self.tell("ended", **self.who, ended_at=self.tick(), outcome=outcome, final=final, **how)
+        self.journal("ended", **self.who, ended_at=self.tick(), outcome=outcome, final=final, **how)
 
     def complete(self, outcome: str = "succeeded", exit_status: int | None = 0, **how: Any) -> DescribedJob:
         self.end(outcome, True, exit_status=exit_status, **how)
@@ -107,10 +107,10 @@ class DescribedJob:
         return self
 
 
-def tell_batch(jar: Jar, name: str, **fields: Any) -> None:
+def journal_batch(jar: Jar, name: str, **fields: Any) -> None:
     about = {"submitter": "ann", "submitted_at": 1000.0, "description": "", "changed_at": 1000.0}
     jar.journal.append([{"entry": "batch", "batch": name, **about, **fields}])
 
 
-def tell_throttle(jar: Jar, name: str, until: float, failures: int) -> None:
+def journal_throttle(jar: Jar, name: str, until: float, failures: int) -> None:
     jar.journal.append([{"entry": "throttle", "batch": name, "told_at": 1000.0, "until": until, "failures": failures}])
