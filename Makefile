@@ -7,6 +7,9 @@ PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moose
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales
 BENCHMARKS := throughput bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
+# The tests that start no program (tests/quick.py); the names of those that take long all the same are shown.
+QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --durations-min=2
+
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
@@ -15,8 +18,8 @@ PYTHONS ?= python3.12 python3.13
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
 	@echo "make demo-jug    run a batch of described jobs on this machine's own text files"
-	@echo "make test        lint and all tests        make test-quick   the tests of the inner loop"
-	@echo "make test-pythons  those with each of $(PYTHONS) that runs here"
+	@echo "make test        lint and all tests        make test-quick   those that start no program, in a minute"
+	@echo "make test-pythons  the quick ones with each of $(PYTHONS) that runs here"
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
@@ -39,7 +42,7 @@ test: lint
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-quick: $(READY)
-	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow and not faults"
+	@$(BIN)/python -m pytest $(QUICK)
 
 # That a name is there says little (pyenv puts one there for each version that it could run), so each is run; pyenv's own versions
 # are looked for where it keeps them.
@@ -57,7 +60,7 @@ test-pythons:
 	  echo "$$name: $$("$$python" --version), in $$home"; \
 	  { test -x "$$home/bin/python" || "$$python" -m venv "$$home"; } && \
 	    "$$home/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]' && \
-	    "$$home/bin/python" -m pytest -p no:cacheprovider -n 4 --dist worksteal -m "not slow and not faults" || status=1; \
+	    "$$home/bin/python" -m pytest -p no:cacheprovider $(QUICK) || status=1; \
 	  tested="$$tested $$name"; \
 	done; \
 	echo "tested with:$${tested:- none}"; exit $$status

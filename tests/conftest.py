@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,12 @@ import pytest
 import jobjar
 from jobjar import library
 from jobjar.shared_disk import umask
+from tests.quick import refuse_programs, starts_program, watch_programs
 from tests.rig import Rig
+
+# Pytest rewrites each module of tests, which takes as long as the quick tests, and keeps the result where it may. What a test
+# starts still heeds PYTHONDONTWRITEBYTECODE.
+sys.dont_write_bytecode = False
 
 # For a test that is part of `make faults`; setup.cfg has the time-out of all others.
 LONGEST_S = 3600
@@ -24,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     programs that tests start would compile it again, which takes longer than what most of them do."""
     if not hasattr(config, "workerinput"):  # the one that starts the others
         compileall.compile_dir(Path(jobjar.__file__).parent, quiet=2)
+    watch_programs()
 
 
 @pytest.fixture
@@ -70,10 +77,23 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)  # looked for again
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A quick test starts no program, and none of its fixtures does."""
+    refuse_programs("" if item.get_closest_marker("slow") else item.nodeid)
+    try:
+        return (yield)
+    finally:
+        refuse_programs("")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `faults` may take longer; those marked `root` are skipped, with the reason, where namespaces and mounts are
-    not allowed."""
+    """Tests that start a program are `slow`, unmarked (tests/quick.py). Tests marked `faults` may take longer; those marked
+    `root` are skipped, with the reason, where namespaces and mounts are not allowed."""
     for item in items:
+        if isinstance(item, pytest.Function) and starts_program(item):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("faults") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONGEST_S))
     if os.geteuid() == 0 and os.uname().sysname == "Linux":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import jobjar
 
@@ -43,6 +43,12 @@ def read_modules() -> dict[str, ast.Module]:
 MODULES = read_modules()
 
 
+def nodes(names: Iterable[str]) -> Iterator[tuple[str, ast.AST]]:
+    """All that stands in these modules, each with the name of its module."""
+    return ((name, node) for name in names for node in ast.walk(MODULES[name]))
+
+
+@cache
 def find_imports(name: str) -> set[str]:
     """The modules of this package that a module imports, wherever in it."""
     found: set[str] = set()
@@ -66,18 +72,16 @@ def rank(name: str) -> int:
     return ROOMS.index(room(name))
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_imports_only_what_comes_before_it(name: str) -> None:
-    for target in find_imports(name):
-        assert rank(target) <= rank(name), f"{name} imports {target}, which comes after it"
+def test_a_module_imports_only_what_comes_before_it() -> None:
+    for name in MODULES:
+        for target in find_imports(name):
+            assert rank(target) <= rank(name), f"{name} imports {target}, which comes after it"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()), ids=lambda p: p.name
-)
-def test_a_ownersays_in_a_sentence_what_it_is_for(path: Path) -> None:
-    text = ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or ""
-    assert text and text.splitlines()[0].endswith("."), path.name
+def test_a_room_says_in_a_sentence_what_it_is_for() -> None:
+    for path in PACKAGE.glob("*/__init__.py"):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert text and text.splitlines()[0].endswith("."), path
 
 
 def test_tests_mirror_the_rooms() -> None:
@@ -105,19 +109,20 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         follow(name, ())
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) == "stages"))
-def test_a_stage_imports_no_other_stage(name: str) -> None:
-    assert not {target for target in find_imports(name) if room(target) == "stages"}
+def test_a_stage_imports_no_other_stage() -> None:
+    for name in MODULES:
+        targets = {target for target in find_imports(name) if room(target) == "stages"}
+        assert room(name) != "stages" or not targets, name
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) != "programs"))
-def test_only_programs_import_programs(name: str) -> None:
-    assert not {target for target in find_imports(name) if room(target) == "programs"}
+def test_only_programs_import_programs() -> None:
+    for name in MODULES:
+        targets = {target for target in find_imports(name) if room(target) == "programs"}
+        assert room(name) == "programs" or not targets, name
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) != "programs"))
-def test_only_programs_print_exit_or_read_the_command_line(name: str) -> None:
-    for node in ast.walk(MODULES[name]):
+def test_only_programs_print_exit_or_read_the_command_line() -> None:
+    for name, node in nodes(name for name in MODULES if room(name) != "programs"):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "exit", "input"), f"{name}, line {node.lineno}"
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys":
@@ -127,53 +132,47 @@ def test_only_programs_print_exit_or_read_the_command_line(name: str) -> None:
 def test_sql_is_spoken_in_the_ledger_only() -> None:
     spoken = {
         name
-        for name, tree in MODULES.items()
-        for node in ast.walk(tree)
+        for name, node in nodes(MODULES)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(SQL)
     }
     assert {room(name) for name in spoken} == {"ledger"}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_says_what_it_is_for_and_is_of_readable_size(name: str) -> None:
-    tree = MODULES[name]
-    if tree.body:
-        assert ast.get_docstring(tree), name
-    path = PACKAGE.parent / Path(*name.split("."))
-    file = path.with_suffix(".py") if not path.is_dir() else path / "__init__.py"
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, f"{name} wants to be two modules"
+def test_a_module_says_what_it_is_for_and_is_of_readable_size() -> None:
+    for name, tree in MODULES.items():
+        if tree.body:
+            assert ast.get_docstring(tree), name
+        path = PACKAGE.parent / Path(*name.split("."))
+        file = path.with_suffix(".py") if not path.is_dir() else path / "__init__.py"
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, f"{name} wants to be two modules"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_no_error_is_caught_without_a_name(name: str) -> None:
-    for node in ast.walk(MODULES[name]):
+def test_no_error_is_caught_without_a_name() -> None:
+    for name, node in nodes(MODULES):
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}, line {node.lineno}"
 
 
 def test_one_module_takes_locks_and_the_doctor_tries_them() -> None:
     takers = {
         name
-        for name, tree in MODULES.items()
-        for node in ast.walk(tree)
+        for name, node in nodes(MODULES)
         if (isinstance(node, ast.Attribute) and node.attr in ("flock", "lockf"))
         or (isinstance(node, (ast.Import, ast.ImportFrom)) and "portalocker" in ast.unparse(node))
     }
     assert takers == {"jobjar.shared_disk.locks", "jobjar.doctor.peer"}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_what_keeps_a_process_from_its_ledger_is_caught_by_one_name(name: str) -> None:
+def test_what_keeps_a_process_from_its_ledger_is_caught_by_one_name() -> None:
     both = {"LedgerBusy", "LedgerUnavailable"}
-    for node in ast.walk(MODULES[name]):
+    for name, node in nodes(MODULES):
         if isinstance(node, (ast.Tuple, ast.Call)):
             named = {part.id for part in ast.iter_child_nodes(node) if isinstance(part, ast.Name)}
             assert not both <= named, f"{name}, line {node.lineno}: LedgerError is both"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name != "jobjar.shared_disk.trees"))
-def test_only_one_room_removes_trees(name: str) -> None:
+def test_only_one_room_removes_trees() -> None:
     """What a job left mounted in its directory would be removed by any other way: see jobjar/shared_disk/trees.py."""
-    for node in ast.walk(MODULES[name]):
+    for name, node in nodes(name for name in MODULES if name != "jobjar.shared_disk.trees"):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("rmtree", "removedirs", "fwalk"), f"{name}, line {node.lineno}"
         if isinstance(node, ast.keyword):
