@@ -185,7 +185,7 @@ class Overlap:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
-                    error = OSError(refusal.errno, explain_no_process(refusal))
+                    error = OSError(explain_no_process(refusal))
                     continue
             return
 

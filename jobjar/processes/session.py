@@ -112,7 +112,16 @@ def start_session(
     # posix_spawn takes no directory and no umask, so the child inherits this process's. Only one thread runs here.
     umask = users_umask()
     own_umask = None if umask is None else os.umask(umask)
-    os.chdir(directory)
+    try:
+        os.chdir(directory)
+        return _spawn_file(path, arguments, files, environment)
+    finally:
+        if own_umask is not None:
+            os.umask(own_umask)
+        _return_to(before)
+
+
+def _spawn_file(path: str, arguments: Sequence[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
     try:
         return _spawn(path, [path, *arguments], files, environment)
     except OSError as error:
@@ -123,10 +132,6 @@ def start_session(
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
-    finally:
-        if own_umask is not None:
-            os.umask(own_umask)
-        _return_to(before)
 
 
 def _explain_missing(path: str) -> str:
