@@ -129,12 +129,14 @@ def merge_attributes(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[
 
 
 def settle_attributes(attributes: dict[str, Any], where: str, status: os.stat_result) -> dict[str, Any]:
-    """Settle what the file of a job says that was put into a jar by hand. Raises BadAttribute."""
+    """Settle what the file of a job says that was put into a jar by hand. Its priority and category are those of its name and
+    its place, whatever its lines say. Raises BadAttribute."""
     if "given" not in attributes:
         return attributes
     from jobjar.job_file.given import Submitter, settle
 
-    return settle(attributes, where, Submitter(None, None, status.st_mtime))
+    said = {name: value for name, value in attributes["given"].items() if name not in ("priority", "category")}
+    return settle({**attributes, "given": said}, where, Submitter(None, None, status.st_mtime))
 
 
 def read_description(data: bytes, where: str) -> Description:
