@@ -13,7 +13,6 @@ import errno
 import itertools
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -272,14 +271,10 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
 def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
     """Settle what a job was given. Name, priority and category count if the submission has none. Raises BadAttribute and its
     like, OSError."""
-    from jobjar.job_file.given import Submitter, settle
+    from jobjar.job_file.given import find_submitter, settle
 
     submission = job.submission
-    try:
-        here: str | None = os.getcwd()
-    except OSError:
-        here = None  # it was removed
-    attributes = settle(attributes, submission.what, Submitter(here, os.environ, time.time()))
+    attributes = settle(attributes, submission.what, find_submitter())
     given = attributes.pop("given", {})
     identifier = given.get("name") if submission.identifier is None else submission.identifier
     priority = given.pop("priority", None) if submission.priority is None else submission.priority
@@ -287,7 +282,7 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
     given.pop("priority", None), given.pop("category", None)
     # A name, a priority or a category alone is in the file's name and place.
     if given:
-        attributes["given"] = given if identifier is None else {**given, "name": identifier}
+        attributes["given"] = {**given, "name": identifier} if identifier else given
     said = submission._replace(priority=priority, category=category, identifier=identifier, attributes=attributes)
     if (identifier, priority, category) != (submission.identifier, submission.priority, submission.category):
         if category != submission.category:
