@@ -191,7 +191,9 @@ class Overlap:
 
     def _begin_command(self, task: Task, command: Command) -> None:
         output = task.lifecycle.output
-        pid, started = start_now(lambda: start_shell(command.text, command.words, output, command.environment))
+        pid, started = start_now(
+            lambda: start_shell(command.text, command.words, output, command.environment, command.error)
+        )
         task.process = Process(pid)
         if task.slot == RUN and task.lifecycle.pid is None:
             task.lifecycle.pid, task.lifecycle.pid_started = pid, started

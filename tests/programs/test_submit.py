@@ -474,10 +474,12 @@ def test_a_plain_job_beside_described_ones_is_given_the_same(rig: Rig, here: Pat
     options = ("--env", "A=1", "--output", "o.txt", "--error", "e.txt")
     job = submit_script(rig, script, *options, "-", "two words")
     warned = submit_script(rig, script, "--time-limit", "20s", "--warn", "USR1@19.9s", "-", "1", "2")
+    piped = submit(rig, "--error", "p.txt", "echo 1 >&2; echo 2 > /dev/stderr; echo 3 >&2; echo out > /dev/stdout")
     missing = submit_script(rig, f"#JJ dir = {here}/none\ntrue\n", "-")
-    rig.run("jobjar", "wait", "--timeout", "60s", job, warned, missing, check=False)
+    rig.run("jobjar", "wait", "--timeout", "60s", job, warned, piped, missing, check=False)
     assert (here / "pipe").is_fifo() and show(rig, "described")["state"] == "claimed"
     assert (here / "o.txt").read_text() == f"1 two words\n{here}\n" and (here / "e.txt").read_text() == "err\n"
+    assert (here / "p.txt").read_text() == "1\n2\n3\n" and output(rig, piped) == "out\n"
     assert output(rig, warned).endswith("warned\n") and show(rig, warned)["exit_status"] == 3
     assert f"its directory {here}/none cannot be used" in messages(rig, missing)[0]
     with open(here / "pipe", "w"):
