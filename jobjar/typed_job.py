@@ -7,7 +7,6 @@ and its `submitted` entry need not be synced. Reads the environment and the dire
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from jobjar.errors import BadAttribute, BadCommand
 from jobjar.job_file.attributes import parse_attributes
-from jobjar.job_file.given import Submitter, settle
+from jobjar.job_file.given import find_submitter, settle
 from jobjar.job_file.names import check_category
 from jobjar.stages.submit import Submission, describe_file
 from jobjar.units import name_retries
@@ -52,7 +51,7 @@ def describe_words(
     typed = words[0] if len(words) == 1 else shlex.join(words)
     line = typed if len(words) == 1 or f" {words[0]} " in _OF_THE_SHELL else f"exec {typed}"
     title = f"the command {typed!r}"
-    values = settle(_typed(attributes, typed), title, _here())
+    values = settle(_typed(attributes, typed), title, find_submitter())
     head, says_all = _write_lines(values)
     script = "\n".join([_SHELL, *head, line, ""]).encode("utf-8", "surrogateescape")
     return Submission(
@@ -93,25 +92,7 @@ def _typed_with(first: str, arguments: Sequence[str], attributes: Mapping[str, A
 
 
 def _check(category: str | None) -> str:
-    return check_category(category) if category is not None else ""
-
-
-def _here() -> Submitter:
-    return Submitter(_directory(), os.environ, time.time())
-
-
-def _directory() -> str | None:
-    """The directory where the job is typed, by the name that the shell has for it: that may lead through links which are the same
-    on other nodes, where the kernel's name is not. None if it was removed."""
-    try:
-        here = os.getcwd()
-    except FileNotFoundError:
-        return None
-    said = os.environ.get("PWD", "")
-    try:
-        return said if said.startswith("/") and os.path.samefile(said, here) else here
-    except OSError:
-        return here
+    return check_category(category) if category else ""
 
 
 def _typed(attributes: Mapping[str, Any] | None, command: str) -> dict[str, Any]:
@@ -119,7 +100,7 @@ def _typed(attributes: Mapping[str, Any] | None, command: str) -> dict[str, Any]
     values = parse_attributes(attributes or {}, "submission")
     given = {"command": command, **values.get("given", {})}
     if "dir" not in given and not given.get("scratch"):
-        given["usual_dir"] = _directory()
+        given["usual_dir"] = find_submitter().directory
         if given["usual_dir"] is None:
             reason = "the directory that you are in was removed; go elsewhere, or give dir or scratch"
             raise BadAttribute(where="submission", reason=reason, known="dir, scratch")

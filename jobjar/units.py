@@ -14,6 +14,8 @@ _RATES = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
 _UNLIMITED = "unlimited"
 # A number, since journals hold it: releases that do not know the word `unlimited` treat it correctly.
 UNLIMITED = 1 << 40
+_TIME_OF_DAY = re.compile(r"([0-9]{1,2}):[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:?[0-9]{2})?")
+_TOO_FAR = "is not within the next 100 years"
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -45,21 +47,57 @@ def parse_moment(text: str, now: float | None = None) -> float:
 
     Raises ValueError with the reason.
     """
-    import datetime  # every program would load it
-
     now = time.time() if now is None else now
     word = text.strip()
     with contextlib.suppress(ValueError):
         return now - parse_seconds(word.removeprefix("-"))
-    with contextlib.suppress(ValueError, OverflowError):
-        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", word):
-            today = datetime.datetime.fromtimestamp(now)
-            moment = datetime.datetime.combine(today, datetime.time.fromisoformat(word.zfill(word.count(":") * 3 + 2)))
-            return (moment if moment <= today else moment - datetime.timedelta(days=1)).timestamp()
-        return datetime.datetime.fromisoformat(word).timestamp()
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return _parse_date(word, now, is_ahead=False)
     raise ValueError(
         f"{text!r} is neither so long ago (30m, 2h, 1d) nor a date and time (14:00, 2026-11-20, 2026-11-20T14:00)"
     )
+
+
+def parse_coming(text: str, now: float) -> float:
+    """Parse a time to come to UTC epoch seconds: `+2h` after `now`, a time of day (the next `18:30` that there is), or what
+    `parse_moment` takes for a date. Raises ValueError with the reason."""
+    word = text.strip()
+    if word.startswith("+"):
+        return now + parse_seconds(word[1:])
+    try:
+        return check_coming(_parse_date(word, now, is_ahead=True), word)
+    except (OverflowError, OSError):
+        return check_coming(float("inf"), word)
+    except ValueError as error:
+        if str(error).endswith(_TOO_FAR):
+            raise
+        raise ValueError(
+            f"{text!r} is neither a time from now (+2h) nor of a day (18:30) nor a date and time (2026-11-20T14:00)"
+        ) from error
+
+
+def check_coming(moment: float, shown: object) -> float:
+    """Return a time in UTC epoch seconds, if a job may wait for it. Raises ValueError with the reason."""
+    if not 0 <= moment < time.time() + LONGEST_S:  # nor is it a number at all
+        raise ValueError(f"{str(shown)[:40]!r} {_TOO_FAR}")
+    return moment
+
+
+def _parse_date(word: str, now: float, is_ahead: bool) -> float:
+    import datetime  # every program would load it
+
+    found = _TIME_OF_DAY.fullmatch(word)
+    if found is None:
+        return datetime.datetime.fromisoformat(word).timestamp()
+    day = datetime.timedelta(days=1)
+    wanted = datetime.time.fromisoformat(word if len(found.group(1)) == 2 else f"0{word}")
+    here = datetime.datetime.fromtimestamp(now, wanted.tzinfo)
+    moment = datetime.datetime.combine(here.date(), wanted)
+    if is_ahead and moment <= here:
+        moment += day
+    elif not is_ahead and moment > here:
+        moment -= day
+    return moment.timestamp()
 
 
 def format_moment(moment: float) -> str:

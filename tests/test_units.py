@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 from hypothesis import given, strategies as st
 
-from jobjar.units import format_rate, format_seconds, parse_moment, parse_seconds
+from jobjar.units import format_rate, format_seconds, parse_coming, parse_moment, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: 
         ("10:20", "2026-11-30T10:20:00"),
         ("9:05", "2026-11-30T09:05:00"),
         ("14:00", "2026-11-29T14:00:00"),
+        ("14:00+00:00", "2026-11-29T14:00:00+00:00"),
         (" 2026-11-20 ", "2026-11-20T00:00:00"),
         ("2026-11-20T14:00", "2026-11-20T14:00:00"),
         ("2026-11-20 14:00:01", "2026-11-20T14:00:01"),
@@ -101,3 +103,36 @@ def test_a_moment_is_read_as_people_write_it(text: str, moment: str) -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither so long ago"):
         parse_moment(text, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("+2h", "2026-11-30T12:20:30"),
+        ("10:20", "2026-12-01T10:20:00"),
+        ("8:30", "2026-12-01T08:30:00"),
+        ("18:30", "2026-11-30T18:30:00"),
+        ("18:30:01", "2026-11-30T18:30:01"),
+        ("18:30Z", "2026-11-30T18:30:00+00:00"),
+        ("2:30+05:30", "2026-12-01T02:30:00+05:30"),
+        (" 2026-11-20 ", "2026-11-20T00:00:00"),
+        ("2026-12-20T14:00Z", "2026-12-20T14:00:00+00:00"),
+    ],
+)
+def test_a_time_to_come_is_read_as_a_time_that_was(text: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        now = datetime.datetime(2026, 11, 30, 10, 20, 30).timestamp()
+        assert parse_coming(text, now) == datetime.datetime.fromisoformat(moment).timestamp()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2h", "25:00", "14:60", "8:3", "18:30X", "nan", "1e30", "9999-01-01", "0001-01-01"]
+)
+def test_what_is_no_time_to_come_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"neither a time from now|not within the next 100 years"):
+        parse_coming(text, 1e9)

@@ -108,7 +108,8 @@ def explain_error(error: BaseException) -> str:
     """Explain an error: what is refused, why, and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    # A call that was given a descriptor puts that there, which nobody else can read.
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return where + explain_reason(error)
 
 

@@ -92,9 +92,10 @@ def given_of(candidate: Candidate, in_file: Entry) -> Given | None:
         if candidate.given is None or in_file:
             return None
         fields = json.loads(candidate.given)
-    from jobjar.job_file.given import read_given
+    from jobjar.job_file.given import Given, read_given
 
-    return read_given(fields, candidate.place)
+    given = read_given(fields, candidate.place)
+    return None if given == Given() else given  # its command as it was typed, or tags: nothing to do for a worker
 
 
 def _submitted_given(candidate: Candidate) -> Entry:

@@ -32,8 +32,8 @@ T = TypeVar("T")
 # there, or may not be had, and fails.
 _FOR_NOW = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
 _TO_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
-# Runs $3 with the rest as its words, in the directory $1; errors go to the file $2 if that is not empty.
-_SHELL_TEXT = 'cd -- "$1" || exit 126; test -z "$2" || exec 2>>"$2" || exit 126; shift 2\nexec "$@"\n'
+# Runs $2 with the rest as its words, in the directory $1.
+_SHELL_TEXT = 'cd -- "$1" || exit 126; shift\nexec "$@"\n'
 
 
 class Surroundings:
@@ -114,9 +114,8 @@ def in_shell(
     """How to run a plain job by lines of sh, for a worker whose own directory has to stay: the lines, their words, and the
     environment. Without surroundings the job runs in the directory `scratch`."""
     if around is None or job.given is None:
-        return _SHELL_TEXT, (scratch, "", job.path), environment
-    directory, error = job.given.dir or scratch, around.paths.get("error", "")
-    return _SHELL_TEXT, (directory, error, job.path, *around.arguments), around.environment
+        return _SHELL_TEXT, (scratch, job.path), environment
+    return _SHELL_TEXT, (job.given.dir or scratch, job.path, *around.arguments), around.environment
 
 
 def name_of_job(job: ClaimedJob) -> str:

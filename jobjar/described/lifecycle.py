@@ -176,7 +176,8 @@ class Lifecycle:
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             self.monitor.schedule_look()
             self.warn_at = warning_time(job, started)
-            ended: Ended = yield Command(*in_shell(job, workplace.directory, environment, self._around))
+            error = -1 if self._around is None else self._around.error
+            ended: Ended = yield Command(*in_shell(job, workplace.directory, environment, self._around), error=error)
             end = run.end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
                 end = run.end_of_refusal(run.FILE_IS_BUSY)

@@ -185,13 +185,15 @@ class Overlap:
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
-                    error = OSError(refusal.errno, explain_no_process(refusal))
+                    error = OSError(explain_no_process(refusal))
                     continue
             return
 
     def _begin_command(self, task: Task, command: Command) -> None:
         output = task.lifecycle.output
-        pid, started = start_now(lambda: start_shell(command.text, command.words, output, command.environment))
+        pid, started = start_now(
+            lambda: start_shell(command.text, command.words, output, command.environment, command.error)
+        )
         task.process = Process(pid)
         if task.slot == RUN and task.lifecycle.pid is None:
             task.lifecycle.pid, task.lifecycle.pid_started = pid, started

@@ -35,12 +35,13 @@ T = TypeVar("T")
 
 class Command(NamedTuple):
     """Run lines of sh in a session of their own, with `words` as $1, $2 …; the answer is an `Ended`. Processes that they leave
-    running are ended, unless `may_leave`."""
+    running are ended, unless `may_leave`. `error` is a descriptor for their standard error, if that is not their output's."""
 
     text: str
     words: tuple[str, ...]
     environment: Mapping[bytes, bytes]
     may_leave: bool = False
+    error: int = -1
 
 
 class Work(NamedTuple):

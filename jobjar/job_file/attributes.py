@@ -52,7 +52,7 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
             from jobjar.job_file.given import GIVEN, merge_given, parse_given
 
             if name not in GIVEN:
-                raise BadAttribute(where=where, reason=f"there is no attribute {name!r}", known=", ".join(ATTRIBUTES))
+                raise BadAttribute(where=where, reason=f"there is no attribute {name!r}", known=_known())
             fields = parse_given(name, value, where, (*ATTRIBUTES, *GIVEN))
             parsed["given"] = merge_given(parsed.get("given", {}), fields)
             continue
@@ -60,7 +60,7 @@ def parse_attributes(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         try:
             parsed[key] = parse(value)
         except ValueError as error:
-            raise BadAttribute(where=where, reason=f"{name}: {error}", known=", ".join(ATTRIBUTES)) from error
+            raise BadAttribute(where=where, reason=f"{name}: {error}", known=_known()) from error
     return parsed
 
 
@@ -72,7 +72,7 @@ def read_lines(data: bytes, where: str) -> list[tuple[str, str, str]]:
         found = _ASSIGNMENT.fullmatch(line.text)
         if not found:
             reason = "is not of the form `#JJ name = value`"
-            raise BadAttribute(where=line.where, reason=reason, known=", ".join(ATTRIBUTES))
+            raise BadAttribute(where=line.where, reason=reason, known=_known(is_line=True))
         found_lines.append((line.where, found.group(1), found.group(2)))
     return found_lines
 
@@ -91,7 +91,7 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
         if name in ATTRIBUTES or _is_only_given(name):
             parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
             continue
-        from jobjar.job_file.given import GIVEN, SHARED
+        from jobjar.job_file.given import SHARED
 
         if name in SHARED:
             shared.append((here, name, value))
@@ -99,8 +99,7 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
             from jobjar.job_file.description import KEYS
 
             if name not in KEYS:
-                known = ", ".join((*ATTRIBUTES, *GIVEN, *KEYS))
-                raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=known)
+                raise BadAttribute(where=here, reason=f"there is no attribute {name!r}", known=_known(is_line=True))
             keys[name] = here
             parsed["kind"] = "described"
     if not keys:
@@ -129,18 +128,20 @@ def merge_attributes(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[
 
 
 def settle_attributes(attributes: dict[str, Any], where: str, status: os.stat_result) -> dict[str, Any]:
-    """Settle what the file of a job says that was put into a jar by hand. Raises BadAttribute."""
+    """Settle what the file of a job says that was put into a jar by hand. Its priority and category are those of its name and
+    its place, whatever its lines say. Raises BadAttribute."""
     if "given" not in attributes:
         return attributes
     from jobjar.job_file.given import Submitter, settle
 
-    return settle(attributes, where, Submitter(None, None, status.st_mtime))
+    said = {name: value for name, value in attributes["given"].items() if name not in ("priority", "category")}
+    return settle({**attributes, "given": said}, where, Submitter(None, None, status.st_mtime))
 
 
 def read_description(data: bytes, where: str) -> Description:
     """Read the description of a described job from the `#JJ` lines of its file, which begins with `data`. Raises BadAttribute
     with the line's number."""
-    from jobjar.job_file.description import KEYS, describe
+    from jobjar.job_file.description import describe
 
     pairs: list[tuple[str, str]] = []
     for here, name, value in read_lines(data, where):
@@ -150,9 +151,21 @@ def read_description(data: bytes, where: str) -> Description:
             describe([(name, value)])
         except (KeyError, ValueError, JarError) as error:
             reason = f"there is no attribute {name!r}" if isinstance(error, KeyError) else str(error)
-            raise BadAttribute(where=here, reason=reason, known=", ".join((*ATTRIBUTES, *KEYS))) from error
+            raise BadAttribute(where=here, reason=reason, known=_known(is_line=True)) from error
         pairs.append((name, value))
     return describe(pairs)
+
+
+def _known(is_line: bool = False) -> str:
+    """The names of all attributes, for messages; `is_line`: those of `#JJ` lines, which may describe a job."""
+    from jobjar.job_file.given import GIVEN
+
+    names = [*ATTRIBUTES, *GIVEN]
+    if is_line:
+        from jobjar.job_file.description import KEYS
+
+        names += [name for name in KEYS if name not in names]
+    return ", ".join(names)
 
 
 def _is_only_given(name: str) -> bool:

@@ -4,11 +4,12 @@ goes, when it may begin, how people find it.
 Each is a `#JJ name = value` line, an option of `jobjar submit`, and a keyword argument of the library. Together they are one
 object, the field `given` of journals and the column `given` of ledgers. A job that was given none of it has no such object.
 `settle` makes paths and times absolute, and is called once, where the submitter's directory and clock are known.
-Reads and writes nothing.
+Reads the submitter's environment and directory; writes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from jobjar.errors import BadAttribute, JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority, parse_priority
-from jobjar.units import LONGEST_S, parse_duration, parse_seconds
+from jobjar.units import check_coming, parse_coming, parse_duration, parse_seconds
 
 Fields = dict[str, Any]
 
@@ -147,35 +148,13 @@ def is_signal(name: Any) -> bool:
 
 
 def _parse_begin(value: Any) -> Fields:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return {"begin_at": round(float(value), 6)}
     if hasattr(value, "timestamp"):
-        return {"begin_at": round(float(value.timestamp()), 6)}
+        value = value.timestamp()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"begin_at": round(float(check_coming(value, value)), 6)}
     text = _text(value).strip()
-    _begin_time(text, 0.0)
+    parse_coming(text, 0.0)
     return {"begin": text}
-
-
-def _begin_time(text: str, now: float) -> float:
-    """When a job may begin, in UTC epoch seconds: `+2h` after `now`, a time of the day (the next such), or a date and time.
-    Raises ValueError."""
-    if text.startswith("+"):
-        return now + parse_seconds(text[1:])
-    from datetime import datetime, time as time_of_day, timedelta
-
-    try:
-        if len(text) <= 8 and ":" in text:
-            today = datetime.fromtimestamp(now)
-            moment = datetime.combine(today.date(), time_of_day.fromisoformat(text))
-            return (moment if moment > today else moment + timedelta(days=1)).timestamp()
-        moment_s = datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError) as error:
-        raise ValueError(
-            f"{text!r} is neither a time from now (+2h) nor of a day (18:30) nor a date and time (2026-11-20T14:00)"
-        ) from error
-    if not 0 <= moment_s < time.time() + LONGEST_S:
-        raise ValueError(f"{text!r} is not within the next 100 years")
-    return moment_s
 
 
 def _as(field: str, parse: Callable[[Any], Any]) -> Callable[[Any], Fields]:
@@ -220,7 +199,7 @@ def parse_given(name: str, value: Any, where: str, known: Sequence[str]) -> Fiel
     """Parse one of GIVEN to fields. Raises BadAttribute with `where`."""
     try:
         return GIVEN[name](value)
-    except (ValueError, TypeError, JarError) as error:
+    except (ValueError, TypeError, OverflowError, JarError) as error:
         raise BadAttribute(where=where, reason=f"{name}: {error}", known=", ".join(known)) from error
 
 
@@ -244,6 +223,18 @@ class Submitter(NamedTuple):
     directory: str | None
     environment: Mapping[str, str] | None
     now: float
+
+
+def find_submitter() -> Submitter:
+    """What is known where this process submits. Its directory has the name that the shell has for it: that may lead through links
+    which are the same on other nodes, where the kernel's name is not. It is None if it was removed."""
+    directory: str | None = None
+    with contextlib.suppress(OSError):
+        directory = os.getcwd()
+        said = os.environ.get("PWD", "")
+        if said.startswith("/") and os.path.samefile(said, directory):
+            directory = said
+    return Submitter(directory, os.environ, time.time())
 
 
 def settle(attributes: Mapping[str, Any], where: str, submitter: Submitter) -> dict[str, Any]:
@@ -279,7 +270,7 @@ def settle(attributes: Mapping[str, Any], where: str, submitter: Submitter) -> d
         if name in given:
             given[name] = _absolute(given[name], base, name, refuse)
     if "begin" in given:
-        given["begin_at"] = round(_begin_time(given.pop("begin"), submitter.now), 6)
+        given["begin_at"] = round(parse_coming(given.pop("begin"), submitter.now), 6)
     _settle_environment(given, submitter, refuse)
     rest = {name: value for name, value in attributes.items() if name != "given"}
     return {**rest, "given": given} if given else rest

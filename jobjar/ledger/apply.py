@@ -40,18 +40,7 @@ _DEFAULTS = (0, None, None, None, None, "", None, None, 0, None, None)
 
 # What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
 # are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
-_FOUND_ORDER = (
-    "found_number",
-    "retries",
-    "retry_delay_s",
-    "time_limit_s",
-    "seed",
-    "kind",
-    "batch",
-    "submitter",
-    "found_file",
-    "given",
-)
+_FOUND_ORDER = "found_number retries retry_delay_s time_limit_s seed kind batch submitter found_file given"
 _SUBMIT = f"""
 INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
     name, state, place, category, priority, found_number, found_file, given)
@@ -63,8 +52,8 @@ ON CONFLICT (uid) DO UPDATE SET
     found_file = excluded.found_file, given = excluded.given
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
-        AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER)})
-            > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER)}))))"""
+        AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER.split())})
+            > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER.split())}))))"""
 
 # `>=`: somebody may find a move (by_hand.py), and that may be folded before the program's own entry. The row is then as
 # late as that entry, which knows more and replaces it. `name`: most moves keep it, and a column that is not set needs
@@ -112,17 +101,7 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_
 # of their entries decides.
 _END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
 wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
-_REST_OF_END = (
-    "outcome",
-    "message",
-    "output_file",
-    "exit_status",
-    "signal",
-    "wall_time_s",
-    "user_cpu_s",
-    "system_cpu_s",
-    "max_rss_kib",
-)
+_REST_OF_END = "outcome message output_file exit_status signal wall_time_s user_cpu_s system_cpu_s max_rss_kib"
 _END = f"""
 INSERT INTO attempt ({_END_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
@@ -133,9 +112,9 @@ ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
     output_file = excluded.output_file, message = excluded.message
 WHERE ended_at IS NULL
    OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
-       {", ".join(f"coalesce(excluded.{name}, -1)" for name in _REST_OF_END)})
+       {", ".join(f"coalesce(excluded.{name}, -1)" for name in _REST_OF_END.split())})
     > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at,
-       {", ".join(f"coalesce({name}, -1)" for name in _REST_OF_END)})"""
+       {", ".join(f"coalesce({name}, -1)" for name in _REST_OF_END.split())})"""
 # The process is kept whichever entry stands: a recovery, and a worker that lost the job, may not know it.
 _KNOW_PROCESS = """
 UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""

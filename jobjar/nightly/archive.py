@@ -17,6 +17,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login
@@ -33,14 +34,13 @@ from jobjar.shared_disk.creating import make_directory_in
 from jobjar.shared_disk.files import disk_time
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.regular import UnfitFile, open_directory_in, pass_over
+from jobjar.shared_disk.regular import UnfitFile, open_directory_below, pass_over
 from jobjar.shared_disk.soft_lock import release_soft_lock, renew_soft_lock, take_soft_lock
 from jobjar.shared_disk.trees import remove_tree
 
 # Jobs in one transaction. Between two transactions the lock is free, and workers go on.
 BATCH = 500
 _DAY_S = 86400.0
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DESCRIPTORS = "/proc/self/fd"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A directory is renamed to this before it is deleted, so that nobody takes a half of it for the whole.
@@ -79,9 +79,10 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
         kept.skipped = True
         return kept
     try:
-        _put_back(jar)
-        for worker in _old_workers(jar, now, _first(archive_days, settings.keep_workers_days)):
-            kept.archived_workers += _archive_worker(jar, worker, date_of(now))
+        workers = list_workers(jar.layout)
+        _put_back(jar, workers)
+        old = _old_workers(workers, now, _first(archive_days, settings.keep_workers_days))
+        kept.archived_workers = _archive_workers(jar, old, date_of(now))
         kept.archived_jobs = _archive_jobs(jar, now, _first(archive_days, settings.keep_completed_days))
         if settings.keep_completed_days:
             kept.deleted_jobs = _delete_jobs(jar, now - settings.keep_completed_days * _DAY_S)
@@ -102,20 +103,17 @@ def _first(*days: float) -> float:
 def _held(jar: Jar, *names: str, makes: bool = False) -> Iterator[str]:
     """Yield a path of the directory of these names below archive/, which goes on meaning that directory. With `makes` it is made,
     with the jar's permissions. In a group's jar no link is followed: any member may have put one there, and this may run as root.
-    Raises UnfitFile (a name leads elsewhere), FileNotFoundError, OSError."""
-    path = jar.layout.home
-    directory = os.open(path, _DIRECTORY)
+    Raises UnfitFile (a name is no directory, or leads elsewhere), FileNotFoundError, OSError."""
+    path = "/".join((jar.layout.archive, *names))
+    directory = open_directory_below(
+        jar.layout.home,
+        os.path.basename(jar.layout.archive),
+        *names,
+        follow=not jar.is_for_group,
+        make=partial(make_directory_in, mode=0o777 & ~jar.umask) if makes else None,
+    )
     try:
-        for name in (os.path.basename(jar.layout.archive), *names):
-            path, above = f"{path}/{name}", directory
-            if makes:
-                make_directory_in(above, name, path, 0o777 & ~jar.umask)
-            is_linked = not jar.is_for_group
-            directory = os.open(name, _DIRECTORY, dir_fd=above) if is_linked else open_directory_in(above, name, path)
-            os.close(above)
         yield f"{_DESCRIPTORS}/{directory}" if os.path.isdir(_DESCRIPTORS) else path
-    except UnfitFile:
-        raise
     except OSError as error:
         if error.filename:
             error.filename = str(error.filename).replace(f"{_DESCRIPTORS}/{directory}", path)
@@ -213,26 +211,31 @@ def _quiet_since(paths: WorkerPaths) -> float:
     return latest or os.stat(paths.path).st_mtime
 
 
-def _old_workers(jar: Jar, now: float, days: float) -> list[WorkerState]:
+def _old_workers(workers: list[WorkerState], now: float, days: float) -> list[WorkerState]:
     """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job,
     and whose scratch/ is empty."""
     if not days:
         return []
-    old = []
-    for worker in list_workers(jar.layout):
-        holds = holds_jobs(worker)
-        if (
-            worker.ended
-            and not holds
-            and not any(list_everything(worker.paths.scratch))
-            and _quiet_since(worker.paths) < now - days * _DAY_S
-        ):
-            old.append(worker)
-    return old
+    return [
+        worker
+        for worker in workers
+        if worker.ended
+        and not holds_jobs(worker)
+        and not any(list_everything(worker.paths.scratch))
+        and _quiet_since(worker.paths) < now - days * _DAY_S
+    ]
 
 
-def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
-    """Archive a worker's directory; returns whether it was there.
+def _archive_workers(jar: Jar, workers: list[WorkerState], date: str) -> int:
+    """Archive the directories of workers; returns how many were there."""
+    if not workers:
+        return 0
+    with _held(jar, date, _WORKERS, makes=True) as directory:
+        return sum(_archive_worker(jar, worker, directory) for worker in workers)
+
+
+def _archive_worker(jar: Jar, worker: WorkerState, directory: str) -> bool:
+    """Move a worker's directory to `directory`; returns whether it was there.
 
     The directory first gets the name of one that is set aside. A kill then leaves it in workers/, where recovery and every
     listing see what it holds, even if it is a living worker's (`_put_back`).
@@ -246,8 +249,7 @@ def _archive_worker(jar: Jar, worker: WorkerState, date: str) -> bool:
             # A new worker took the process id at this very moment: this is a living worker's directory. Put it back.
             os.rename(path, worker.paths.path)
             return False
-        with _held(jar, date, _WORKERS, makes=True) as directory:
-            os.rename(path, f"{directory}/{os.path.basename(path)}")
+        os.rename(path, f"{directory}/{os.path.basename(path)}")
     except FileNotFoundError:
         return False
     return True
@@ -259,9 +261,9 @@ def _is_of(paths: WorkerPaths, worker: WorkerState) -> bool:
     return False
 
 
-def _put_back(jar: Jar) -> None:
+def _put_back(jar: Jar, workers: list[WorkerState]) -> None:
     """Give a living worker's directory its name again, if an archiving was killed that had taken it for an earlier worker's."""
-    for worker in list_workers(jar.layout):
+    for worker in workers:
         is_own = worker.paths.name.endswith(f"{ASIDE}{worker.worker_id}")
         if worker.set_aside and not is_own and worker.is_running:
             with contextlib.suppress(OSError):  # there is another one already
@@ -273,7 +275,8 @@ def _delete_workers(jar: Jar, quiet_before: float, kept: Kept) -> None:
         try:
             with _held(jar, date, _WORKERS) as directory:
                 for entry in list(list_directory(directory)):
-                    _delete_worker(jar, entry, quiet_before, kept)
+                    if entry.is_dir(follow_symlinks=False):  # a file there is none of ours
+                        _delete_worker(jar, entry, quiet_before, kept)
         except UnfitFile as error:
             pass_over(error.filename, error.strerror)
         except FileNotFoundError:
@@ -299,9 +302,9 @@ def _delete_worker(jar: Jar, entry: os.DirEntry[str], quiet_before: float, kept:
 
 
 def _days(jar: Jar) -> list[str]:
-    """The days of which the archive has anything."""
+    """The days of which the archive has anything. A file beside them is none of ours."""
     with contextlib.suppress(FileNotFoundError), _held(jar) as archive:
-        return [entry.name for entry in list_directory(archive)]
+        return [entry.name for entry in list_directory(archive) if entry.is_dir() or entry.is_symlink()]
     return []
 
 

@@ -105,11 +105,7 @@ def start_session(
     `directory` and `output` are descriptors: of its working directory, and of the file for its standard output and error;
     `error_output` of another one for its standard error. Its standard input is empty. Raises CannotStart, StillBusy, OSError.
     """
-    files: Sequence[Any] = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output if error_output < 0 else error_output, 2),
-    ]
+    files = _streams(output, error_output)
     try:
         before = os.getcwd()
     except OSError:
@@ -117,7 +113,24 @@ def start_session(
     # posix_spawn takes no directory and no umask, so the child inherits this process's. Only one thread runs here.
     umask = users_umask()
     own_umask = None if umask is None else os.umask(umask)
-    os.chdir(directory)
+    try:
+        os.chdir(directory)
+        return _spawn_file(path, arguments, files, environment)
+    finally:
+        if own_umask is not None:
+            os.umask(own_umask)
+        _return_to(before)
+
+
+def _streams(output: int, error_output: int) -> Sequence[Any]:
+    return [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output if error_output < 0 else error_output, 2),
+    ]
+
+
+def _spawn_file(path: str, arguments: Sequence[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
     try:
         return _spawn(path, [path, *arguments], files, environment)
     except OSError as error:
@@ -128,10 +141,6 @@ def start_session(
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
             raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
         raise
-    finally:
-        if own_umask is not None:
-            os.umask(own_umask)
-        _return_to(before)
 
 
 def _explain_missing(path: str) -> str:
@@ -152,18 +161,16 @@ def _explain_missing(path: str) -> str:
     return f"the interpreter that its first line names, {interpreter!r}, is missing on this node"
 
 
-def start_shell(text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes]) -> int:
+def start_shell(
+    text: str, words: Sequence[str], output: int, environment: Mapping[bytes, bytes], error_output: int = -1
+) -> int:
     """Start lines of /bin/sh, with `words` as $1, $2 …, in a new session. Returns its process id.
 
     Unlike `start_session` it does not change this process's directory, so other threads may run. The lines have to change to
-    their directory themselves. Standard input is empty. Standard output and error go to the descriptor `output`.
+    their directory themselves. `output`, `error_output` and standard input are as there.
     Raises CannotStart, StillBusy, OSError.
     """
-    files: Sequence[Any] = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output, 2),
-    ]
+    files = _streams(output, error_output)
     umask = users_umask()
     if umask is not None:
         text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors have the right line numbers

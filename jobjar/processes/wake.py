@@ -106,7 +106,7 @@ class SignalFlags:
         """Take the ends of children from the descriptor. They would end the next long wait at once, for nothing. Other signals
         stay readable."""
         with contextlib.suppress(BlockingIOError):
-            others = os.read(self._reader, 4096).strip(_CHILD_ENDED)
+            others = os.read(self._reader, 4096).replace(_CHILD_ENDED, b"")
             if others:
                 os.write(self._writer, others)
 
@@ -121,7 +121,7 @@ class SignalFlags:
         others = b""
         with contextlib.suppress(BlockingIOError):
             while seen := os.read(self._reader, 4096):
-                others += seen.strip(_CHILD_ENDED)
+                others += seen.replace(_CHILD_ENDED, b"")
         reap_ended()
         return bool(others)
 

@@ -88,8 +88,6 @@ def _describe(options: argparse.Namespace, parser: argparse.ArgumentParser) -> S
             "have, put `#JJ dir = PATH` into a script)"
         )
     attributes: dict[str, Any] = {name: getattr(options, name) for name in _ATTRIBUTES}
-    if attributes["dir"] is not None:
-        attributes["dir"] = os.path.abspath(attributes["dir"])
     priority = None if options.priority is None else parse_priority(options.priority)
     about = priority, options.category, options.name, attributes
     if options.file:

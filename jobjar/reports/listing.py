@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jobjar.shared_disk.regular import read_regular
 # What people call the ledger's states.
 _STATE_WORDS = {"claimed": "running", "unclaimed": "waiting", "completed": "ended"}
 _COMMAND_BYTES = 4096
-_RUNS = b"#JJ run_command ="
+_RUNS = re.compile(rb"#JJ\s+run_command\s*=\s*(.*)")
 
 
 class ListedJob(NamedTuple):
@@ -188,7 +189,8 @@ def read_command(path: str) -> str:
     if not data.startswith(b"#"):
         return ""
     lines = [line.strip() for line in data.splitlines()]
-    command = next((line.removeprefix(_RUNS) for line in lines if line.startswith(_RUNS)), None)
+    command = next((found.group(1) for found in map(_RUNS.fullmatch, lines) if found), None)
     if command is None:
-        command = next((line for line in lines if line and not line.startswith(b"#")), b"")
+        # `jobjar submit` puts a program in the shell's place, so that signals reach it.
+        command = next((line for line in lines if line and not line.startswith(b"#")), b"").removeprefix(b"exec ")
     return command.strip().decode("utf-8", "surrogateescape")

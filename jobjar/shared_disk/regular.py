@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from jobjar.shared_disk.patience import patience, patiently
 
@@ -98,28 +98,35 @@ def open_below(top: str, *names: str) -> int:
         os.close(directory)
 
 
-def open_directory_below(top: str, *names: str) -> int:
-    """Open the directory at `top`/`names`… without following a link below `top`. Raises UnfitFile if a name is no directory,
-    FileNotFoundError, OSError."""
+def open_directory_below(
+    top: str, *names: str, follow: bool = False, make: Callable[[int, str, str], None] | None = None
+) -> int:
+    """Open the directory at `top`/`names`… without following a link below `top`, unless `follow`. `make` makes one that is
+    missing, by the descriptor of the directory that it belongs in, its name, and its path. Raises UnfitFile if a name is no
+    directory, FileNotFoundError, OSError."""
     directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, name in enumerate(names, 1):
+        path = "/".join((top, *names[:number]))
         try:
-            inner = open_directory_in(directory, name, "/".join((top, *names[:number])))
+            if make is not None:
+                make(directory, name, path)
+            inner = open_directory_in(directory, name, path, follow)
         finally:
             os.close(directory)
         directory = inner
     return directory
 
 
-def open_directory_in(directory: int, name: str, path: str) -> int:
+def open_directory_in(directory: int, name: str, path: str, follow: bool = False) -> int:
     """Open the directory of this name in an open directory. Raises what `open_directory_below` raises."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         return os.open(name, flags, dir_fd=directory)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-        raise UnfitFile(errno.ELOOP, f"{name} is not a directory, but leads elsewhere", path) from error
+        reason = f"{name} is not a directory" + ("" if follow else ", or leads elsewhere")
+        raise UnfitFile(errno.ELOOP, reason, path) from error
 
 
 def read_regular(path: str, deadline_s: float | None = None, size: int = -1) -> bytes:

@@ -74,22 +74,27 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     monitor = Monitor(claimer, job)
     leftovers = False
     around: Surroundings | None = None
+
+    def refuse(end: AttemptEnd) -> AttemptEnd:
+        leave(around, was_run=False)
+        workplaces.clear(workplace, reusable=True)
+        return end
+
     try:
         environment = workplaces.environment(job, workplace.directory)
         around = surround(claimer, job, environment)
+    except CannotStart as error:
+        return refuse(end_of_start(error, job))
+    except OSError as error:
+        return refuse(end_of_refusal(explain_error(error)))
+    try:
         pid, pid_started = start_now(lambda: _start(job, workplace, environment, around))
     except CannotStart as error:
-        leave(around, was_run=False)
-        workplaces.clear(workplace, reusable=True)
-        return end_of_start(error, job)
+        return refuse(end_of_start(error, job))
     except StillBusy:
-        leave(around, was_run=False)
-        workplaces.clear(workplace, reusable=True)
-        return end_of_refusal(FILE_IS_BUSY)
+        return refuse(end_of_refusal(FILE_IS_BUSY))
     except OSError as error:
-        leave(around, was_run=False)
-        workplaces.clear(workplace, reusable=True)
-        return end_of_refusal(explain_no_process(error) if error.filename is None else explain_error(error))
+        return refuse(end_of_refusal(explain_no_process(error)))
     waiter = Waiter(pid)
     try:
         watch.after_start()

@@ -13,7 +13,6 @@ import errno
 import itertools
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,26 +166,30 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
             with contextlib.suppress(OSError):  # its content was synced
                 os.close(job.descriptor)
     moved = []
-    for number, (job, entry) in enumerate(zip(pending, entries, strict=True)):
-        try:
-            if not _is_held(entry):
-                moved.append(_move_to_unclaimed(jar, job, entry))
-            names.append(job.name)
-        except OSError as error:
-            # Jobs that were not moved are not submitted. Remove their files.
-            for left, its_entry in zip(pending[number:], entries[number:], strict=True):
+    refused: tuple[_Limbo, OSError] | None = None
+    for job, entry in zip(pending, entries, strict=True):
+        if not _is_held(entry):
+            if refused is None:
+                try:
+                    moved.append(_move_to_unclaimed(jar, job, entry))
+                except OSError as error:
+                    refused = job, error
+            if refused is not None:
+                # Jobs that were not moved are not submitted. Remove their files.
                 with contextlib.suppress(OSError):
-                    if not _is_held(its_entry):
-                        os.unlink(left.path)
-            with contextlib.suppress(OSError):
-                jar.journal.append(moved)
-            raise SubmitFailed(path=job.submission.what, reason=explain_at(error, job.path)) from error
+                    os.unlink(job.path)
+                continue
+        names.append(job.name)
     with contextlib.suppress(OSError):
         jar.journal.append(moved)  # the jobs are submitted; if this fails, a scan finds them
-    if held:
-        sync_directory(jar.layout.limbo)
-    for category in {job.submission.category for job in pending}:
-        sync_directory(jar.layout.category_directory(category))
+    with contextlib.suppress(*([OSError] if refused else [])):  # the first error is the one to report
+        if held:
+            sync_directory(jar.layout.limbo)
+        for category in {job.submission.category for job in pending}:
+            sync_directory(jar.layout.category_directory(category))
+    if refused is not None:
+        job, why = refused
+        raise SubmitFailed(path=job.submission.what, reason=explain_at(why, job.path)) from why
 
 
 def _is_held(submitted: Entry) -> bool:
@@ -268,24 +271,22 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
 def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
     """Settle what a job was given. Name, priority and category count if the submission has none. Raises BadAttribute and its
     like, OSError."""
-    from jobjar.job_file.given import Submitter, settle
+    from jobjar.job_file.given import find_submitter, settle
 
     submission = job.submission
-    try:
-        here: str | None = os.getcwd()
-    except OSError:
-        here = None  # it was removed
-    attributes = settle(attributes, submission.what, Submitter(here, os.environ, time.time()))
-    given = attributes.get("given", {})
+    attributes = settle(attributes, submission.what, find_submitter())
+    given = attributes.pop("given", {})
     identifier = given.get("name") if submission.identifier is None else submission.identifier
     priority = given.pop("priority", None) if submission.priority is None else submission.priority
     category = submission.category or given.get("category", "")
     given.pop("priority", None), given.pop("category", None)
-    if identifier is not None:
-        given["name"] = identifier
+    # A name, a priority or a category alone is in the file's name and place.
+    if given:
+        attributes["given"] = {**given, "name": identifier} if identifier else given
     said = submission._replace(priority=priority, category=category, identifier=identifier, attributes=attributes)
     if (identifier, priority, category) != (submission.identifier, submission.priority, submission.category):
-        _make_category(jar, category)
+        if category != submission.category:
+            _make_category(jar, category)
         name = make_name(priority or 0, identifier)
         path = f"{os.path.dirname(job.path)}/{name}"
         patiently(lambda: os.rename(job.path, path), path)  # nobody knows it by the other name yet

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -153,3 +154,17 @@ def test_a_bad_line_of_a_description_is_named(line: bytes, reason: str) -> None:
             read(b"#!/bin/sh\n#JJ run_command = x\n" + line + b"\n", "job")
         assert str(raised.value).startswith("job, line 3: ")
         assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("begin", [float("nan"), float("inf"), 1e30, 10**400, -1.0, datetime.datetime(9999, 1, 1)])
+def test_a_number_that_is_no_time_to_begin_is_refused(begin: object) -> None:
+    with pytest.raises(BadAttribute, match="begin: "):
+        parse_attributes({"begin": begin}, "submission")
+
+
+def test_a_word_that_is_no_attribute_is_told_all_that_there_are() -> None:
+    with pytest.raises(BadAttribute, match=r"time_limit, name, priority, .*env_all$"):
+        parse_attributes({"colour": "red"}, "submission")
+    for line in (b"#JJ colour = red\n", b"#JJ colour\n", b"#JJ seed = x\n"):
+        with pytest.raises(BadAttribute, match=r"time_limit, name, priority, .*run_command"):
+            read_header(line, "script")

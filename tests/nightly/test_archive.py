@@ -163,6 +163,29 @@ def test_what_is_kept_no_longer_is_deleted_and_its_history_stays(rig: Rig, night
     assert_rebuild_changes_nothing(rig, *names)
 
 
+def test_files_of_people_in_the_archive_keep_nothing_from_being_deleted(
+    rig: Rig, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note beside the days, one beside the workers, and a day's directory that somebody put into a file (tar, say)."""
+    rig.submit("true")
+    rig.run_until_idle()
+    night(JJ_ARCHIVE_AFTER=AT_ONCE)
+    [day] = (rig.home / "archive").iterdir()
+    notes = [rig.home / "archive" / "0-README", day / "workers" / "0-README", rig.home / "archive" / "1999-01-01"]
+    for note in notes:
+        note.write_text("somebody's")
+    packed = rig.home / "archive" / "2000-01-01"
+    packed.mkdir()
+    for name in ("workers", "completed"):
+        (packed / name).write_text("somebody's")
+    monkeypatch.setattr(archive, "_day_of", lambda job: "2000-01-01")
+    assert night(JJ_KEEP_COMPLETED=AT_ONCE).deleted_jobs == 0
+    monkeypatch.undo()
+    kept = night(JJ_KEEP_COMPLETED=AT_ONCE, JJ_KEEP_WORKERS=AT_ONCE)
+    assert (kept.deleted_jobs, kept.deleted_workers) == (1, 1)
+    assert [note.read_text() for note in [*notes, packed / "workers"]] == ["somebody's"] * 4
+
+
 def test_days_that_are_empty_go_but_for_today(rig: Rig, night: Night) -> None:
     (rig.home / "archive/2001-01-01/completed").mkdir(parents=True)
     (rig.home / "archive/2001-01-02/workers/.doomed-x").mkdir(parents=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobjar.access.refusals import explain_error
+from jobjar.processes import session
 from jobjar.processes.session import Waiter, start_session
 
 
@@ -50,3 +52,18 @@ def test_a_session_that_was_started_is_told_of_though_there_is_no_way_back(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "getcwd", lambda: str(tmp_path / "not there any more"))
     assert run_in(tmp_path, output) == 0
+
+
+def test_a_directory_that_cannot_be_entered_leaves_no_other_umask_and_is_explained(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "users_umask", lambda: 0o027)
+    closed = os.open(tmp_path, os.O_RDONLY)
+    os.close(closed)
+    before = os.umask(0o022)
+    os.umask(before)
+    with pytest.raises(OSError) as refused:
+        session.start_session("/bin/pwd", closed, 1, {})
+    assert os.umask(before) == before and os.getcwd() == str(tmp_path)
+    assert explain_error(refused.value) == "Bad file descriptor"  # the number of the descriptor says nothing to people

@@ -113,8 +113,17 @@ def test_a_directory_that_is_reached_through_a_link_keeps_the_name_that_the_shel
     link = here.parent / "linked"
     link.symlink_to(here)
     job = submit(rig, "echo $PWD; pwd", PWD=str(link))
-    false = submit(rig, "pwd", PWD="/usr")
+    false = submit(rig, "-c", "", "pwd", PWD="/usr")
+    (here / "sub").mkdir()
+    below = submit(rig, "--dir", "sub", "--output", "out", "pwd", PWD=str(link))
+    (here / "script").write_text("#!/bin/sh\n#JJ dir = sub\npwd\n")
+    (here / "script").chmod(0o755)
+    rig.environment["PWD"] = str(link)
+    old = rig.submit("-f", "script")
     rig.run_until_idle()
+    for other in (below, old):
+        assert show(rig, other)["directory"] == f"{link}/sub"
+    assert (here / "sub" / "out").read_text() == output(rig, old) == f"{link}/sub\n"
     assert output(rig, job) == f"{link}\n{link}\n"
     assert output(rig, false) == f"{here}\n"
 
@@ -373,7 +382,6 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("",), "it is empty"),
     (("-p", "high", "true"), "priority 'high'"),
     (("-c", "a/b", "true"), "category 'a/b'"),
-    (("-c", "", "true"), "category ''"),
     (("--name", "a b", "true"), "identifier 'a b'"),
     (("--tag", "a/b", "true"), "tag: "),
     (("--dir", "nowhere", "true"), "there is no directory nowhere here"),
@@ -388,6 +396,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("--begin", "soon", "true"), "'soon' is neither"),
     (("--begin", "25:00", "true"), "'25:00' is neither"),
     (("--begin", "+101000d", "true"), "100 years"),
+    (("--tag", "a b", "true"), "attributes are: retries, retry_delay, time_limit, name, "),
     (("--begin", "9999-01-01", "true"), "100 years"),
     (("--time-limit", "soon", "true"), "time_limit: 'soon'"),
     (("--warn", "USR1@1m", "true"), "give a time_limit"),
@@ -465,10 +474,12 @@ def test_a_plain_job_beside_described_ones_is_given_the_same(rig: Rig, here: Pat
     options = ("--env", "A=1", "--output", "o.txt", "--error", "e.txt")
     job = submit_script(rig, script, *options, "-", "two words")
     warned = submit_script(rig, script, "--time-limit", "20s", "--warn", "USR1@19.9s", "-", "1", "2")
+    piped = submit(rig, "--error", "p.txt", "echo 1 >&2; echo 2 > /dev/stderr; echo 3 >&2; echo out > /dev/stdout")
     missing = submit_script(rig, f"#JJ dir = {here}/none\ntrue\n", "-")
-    rig.run("jobjar", "wait", "--timeout", "60s", job, warned, missing, check=False)
+    rig.run("jobjar", "wait", "--timeout", "60s", job, warned, piped, missing, check=False)
     assert (here / "pipe").is_fifo() and show(rig, "described")["state"] == "claimed"
     assert (here / "o.txt").read_text() == f"1 two words\n{here}\n" and (here / "e.txt").read_text() == "err\n"
+    assert (here / "p.txt").read_text() == "1\n2\n3\n" and output(rig, piped) == "out\n"
     assert output(rig, warned).endswith("warned\n") and show(rig, warned)["exit_status"] == 3
     assert f"its directory {here}/none cannot be used" in messages(rig, missing)[0]
     with open(here / "pipe", "w"):

@@ -121,6 +121,55 @@ def test_a_move_that_fails_leaves_those_before_it_and_nothing_of_those_after(
     assert {row[1] for row in rows if row[2] == "unclaimed"} == set(moved)
 
 
+def test_a_move_that_fails_hides_no_held_job_behind_it(rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held job is submitted by its entry, whatever becomes of the others."""
+
+    def fail(source: str, destination: str, **options: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    free, held = describe_command("true"), describe_command("true", attributes={"hold": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "move_under_own_name", fail)
+        with pytest.raises(SubmitFailed, match="Input/output error") as caught:
+            submit_all(jar, [free, held, free, held])
+    assert rig.names("unclaimed") == [] and len(rig.names("limbo")) == 2
+    assert sorted(caught.value.fields["submitted"]) == rig.names("limbo")  # type: ignore[call-overload]
+
+
+def test_a_script_that_says_its_priority_and_category_alone_is_given_nothing(
+    rig: Rig, jar: Jar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in its name and its place: its entry need not be synced, and a worker has nothing to prepare."""
+    made: list[str] = []
+    durable: list[bool] = []
+    make: Any = vars(module)["make_directory"]
+    append: Any = Journal.append
+
+    def note_directory(path: str, mode: int) -> None:
+        made.append(path)
+        make(path, mode)
+
+    def note_append(self: Journal, entries: Any, is_durable: bool = False) -> None:
+        durable.append(is_durable)
+        append(self, entries, is_durable)
+
+    monkeypatch.setattr(module, "make_directory", note_directory)
+    monkeypatch.setattr(Journal, "append", note_append)
+    text = "#!/bin/sh\n#JJ priority = 7\n#JJ category = SOME\ntrue\n"
+    name = submit(jar, describe_file(script(tmp_path / "job", text)))
+    other = submit(jar, describe_file(script(tmp_path / "job", text), category="ELSE", identifier="mine"))
+    assert rig.names("unclaimed/SOME") == [name] and name.endswith(".7")
+    assert rig.names("unclaimed/ELSE") == [other] and other.endswith("-mine.7")
+    assert made == [str(rig.home / "unclaimed" / "SOME"), str(rig.home / "unclaimed" / "ELSE")]
+    assert True not in durable
+    by_hand = rig.drop("by-hand.3", text, "SOME").name
+    rig.run_until_idle("SOME", "ELSE")
+    fill_ledger(jar.ledger)
+    assert jar.ledger.connection.execute("select name, given from job where state != 'completed'").fetchall() == []
+    given = dict(jar.ledger.connection.execute("select name, given from job").fetchall())
+    assert given == {name: None, other: None, by_hand: None}
+
+
 def test_words_are_joined_by_single_spaces_and_a_line_is_taken_as_it_is(rig: Rig, jar: Jar) -> None:
     for command, text in ((["echo", "a  b", "*"], "echo a  b *"), ("echo 'x  y'", "echo 'x  y'")):
         name = submit(jar, describe_command(command))
