@@ -98,7 +98,8 @@ class Surroundings:
         for copied in self._copied:
             copied.finish()
         for descriptor in self._opened:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # NFS reports here that it could not write some of the job's output
+                os.close(descriptor)
         self._copied, self._opened = [], []
 
     def remove(self) -> None:
