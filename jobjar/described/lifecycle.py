@@ -142,6 +142,7 @@ class Lifecycle:
         entries: list[Entry] = []
         if is_running and not self._is_start_journaled:
             self._is_start_journaled = True
+            entries += [] if self._around is None else self._around.take_entries()
             entries.append(started_entry(about_attempt(self._services.claimer, self.job), self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
@@ -184,7 +185,7 @@ class Lifecycle:
                 raise
             end = run.end_of_refusal(explain_error(error))
         self._has_begun = True
-        run.leave(self._around, was_run=not end.retry_after_s)
+        run.leave(self._services.claimer, self._around, was_run=self.pid is not None and not end.retry_after_s)
         self._around = self.warn_at = self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._place is not None:
