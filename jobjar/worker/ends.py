@@ -69,4 +69,4 @@ class Ends:
         elif held and end.message:
             self._log(f"{job.name}: {end.message}")
         if held:
-            self._failures.note(job.kind, end.outcome)
+            self._failures.note(job.kind, end.outcome, job.uid)
