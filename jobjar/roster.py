@@ -56,6 +56,7 @@ class WorkerState(NamedTuple):
     # After failures in a row it claims nothing before this (the disk's time).
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
+    last_failed: str | None = None  # the id of the job that failed last
 
     @property
     def is_here(self) -> bool:
@@ -128,6 +129,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             is_given_up=is_given_up,
             pauses_until=float(data.get("pauses_until", 0.0)),
             failures_in_a_row=data.get("failures_in_a_row", 0),
+            last_failed=data.get("last_failed"),
         )
     except OSError as error:
         if is_transient(error):
@@ -162,9 +164,9 @@ def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState
         # The worker that goes on first, among those that pause after failures.
         soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
         others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
-        return (
-            f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} (see why its last job failed)"
-        )
+        job = soonest.last_failed  # an earlier release does not note it
+        what = f"`jobjar show {job}` says why" if job else f"`jobjar list --worker {soonest.name}` names its jobs"
+        return f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} ({what})"
     if asking:
         pause_all = layout.pause_all_file
         what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"

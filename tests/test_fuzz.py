@@ -83,6 +83,7 @@ WORKER = {
     "given_up_by": "ann",
     "pauses_until": 5.0,
     "failures_in_a_row": 2,
+    "last_failed": "0123456789ab",
 }
 PROCESS = {"node": "snow", "pid": 7, "started": 5.0, "boot_id": "b", "pid_namespace": "4026531836"}
 CHANGE = {**PROCESS, "id": "c", "by": "ann", "batches": ["wc"]}

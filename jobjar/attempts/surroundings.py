@@ -60,8 +60,8 @@ class Surroundings:
             self.remove()
             raise
         about = about_attempt(claimer, job)
-        self.entries: list[Entry] = [files_entry(about, self.paths)] if self.paths else []
-        self.entries += [warned_late_entry(about, note) for note in self._notes]
+        self._entries: list[Entry] = [files_entry(about, self.paths)] if self.paths else []
+        self._entries += [warned_late_entry(about, note) for note in self._notes]
 
     def _open(self) -> None:
         given = self._given
@@ -85,20 +85,27 @@ class Surroundings:
         if found != path:
             self._notes.append(f"{path} was there already and is left as it is; its {stream} went to {found}")
         if job.pipes_output:
-            self._copied.append(CopiedOutput(descriptor))
-            return self._copied[-1].descriptor
+            with contextlib.suppress(OSError):  # without a pipe the job writes into the file, as any other
+                self._copied.append(CopiedOutput(descriptor))
+                return self._copied[-1].descriptor
         return descriptor
 
     def _keep(self, descriptor: int) -> int:
         self._opened.append(descriptor)
         return descriptor
 
+    def take_entries(self) -> list[Entry]:
+        """Take the entries to be journaled once the job runs."""
+        entries, self._entries = self._entries, []
+        return entries
+
     def close(self) -> None:
         """Close what was opened. If the output goes through a pipe, wait for the rest of it."""
         for copied in self._copied:
             copied.finish()
         for descriptor in self._opened:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # NFS reports here that it could not write some of the job's output
+                os.close(descriptor)
         self._copied, self._opened = [], []
 
     def remove(self) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
 from jobjar.access.refusals import explain_error
 from jobjar.attempts.attempt import (
@@ -23,16 +21,16 @@ from jobjar.attempts.attempt import (
     TIMED_OUT,
     AttemptEnd,
     ClaimedJob,
-    Claimer,
     about_attempt,
 )
 from jobjar.attempts.stays import journal_late
 from jobjar.attempts.surroundings import Surroundings, in_shell
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.warning import warning_time
-from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.attempts.workplace import Workplace
 from jobjar.described.poll import has_polling, poll, save_polled
 from jobjar.described.run_command import run_command
+from jobjar.described.services import Services
 from jobjar.described.stage_in import install_software, stage_in, use_workware
 from jobjar.described.stage_out import (
     find_destination,
@@ -71,26 +69,6 @@ from jobjar.shared_disk.trees import remove_tree
 from jobjar.stages import run
 
 
-class Ends(Protocol):
-    """Ends attempts: what becomes of their jobs, and their completion (worker/ends.py)."""
-
-    def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict: ...
-
-    def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool: ...
-
-    def give_back(self, job: ClaimedJob, why: str) -> None: ...
-
-
-class Services(NamedTuple):
-    """What a worker hands to the stages of its jobs. `disk_now` returns the disk's time."""
-
-    claimer: Claimer
-    workplaces: Workplaces
-    ends: Ends
-    disk_now: Callable[[], float]
-    log: Callable[[str], None]
-
-
 class Lifecycle:
     """One job's way. The overlap sets `is_alone`: no process is left that a command of the job started."""
 
@@ -108,6 +86,8 @@ class Lifecycle:
         self._around: Surroundings | None = None
         self.warn_at: float | None = None
         self._is_start_journaled = False
+        # Its commands have run, or it stores what an earlier attempt published; its end is journaled.
+        self._has_begun = self._has_ended = False
         self._deadline: float | None = None
         self._has_underway = False
         # The directory of the job's state.json, and the state of a job that was submitted elsewhere and is polled.
@@ -140,14 +120,29 @@ class Lifecycle:
         return bool(self.monitor.entries) or (self.attempt is not None and bool(self.attempt.entries))
 
     def steps(self) -> Steps[None]:
-        """The steps from the claim to the commit. Raises OSError only where nothing was begun: the job can be given back."""
+        """The steps from the claim to the commit. If they raise OSError or ImportError, call `end_refused`."""
         return self._run_plain() if self.attempt is None else self._run_described(self.attempt)
+
+    def end_refused(self, why: str) -> bool:
+        """End the attempt, whose steps raised an error. Returns False if nothing of it was begun: the job can be given back."""
+        if self._has_ended:
+            self._services.log(f"{self.job.name}: what its attempt left is not tidied: {why}")
+        elif self._has_begun:
+            end = AttemptEnd(INTERRUPTED, message=why, retry_after_s=run.REFUSED_PAUSE_S)
+            if self.attempt is not None:
+                self.attempt.end(message=why)
+                end = self._end(self.attempt, INTERRUPTED, message=why)._replace(retry_after_s=run.REFUSED_PAUSE_S)
+                with contextlib.suppress(OSError):  # recovery clears its workplace
+                    end = end._replace(output_file=self._clear())
+            self._complete(end, self._decide(end), self.job, self.attempt)
+        return self._has_begun
 
     def take_entries(self, is_running: bool) -> list[Entry]:
         """Take the entries to be journaled while the attempt goes on. `is_running`: its main process runs."""
         entries: list[Entry] = []
         if is_running and not self._is_start_journaled:
             self._is_start_journaled = True
+            entries += [] if self._around is None else self._around.take_entries()
             entries.append(started_entry(about_attempt(self._services.claimer, self.job), self.pid, self.pid_started))
         if self.attempt is not None:
             entries += self.attempt.entries
@@ -189,13 +184,14 @@ class Lifecycle:
             if self._workplace is None:
                 raise
             end = run.end_of_refusal(explain_error(error))
-        run.leave(self._around, was_run=not end.retry_after_s)
+        self._has_begun = True
+        run.leave(self._services.claimer, self._around, was_run=self.pid is not None and not end.retry_after_s)
         self._around = self.warn_at = self._deadline = self.monitor.next_look = None
         end = end._replace(pid=self.pid, pid_started=self.pid_started)
         if self._workplace is not None:
             end = run.clear_plain(self._workplaces, self._workplace, job, end, self.monitor, self.is_alone)
             self._workplace = None
-        self._services.ends.complete(job, end, self._decide(end))
+        self._complete(end, self._decide(end), job)
 
     # Described jobs
 
@@ -277,6 +273,7 @@ class Lifecycle:
 
     def _conclude(self, attempt: Attempt, end: AttemptEnd) -> Steps[None]:
         """Publish the outputs and store them. Without outputs to store, end the attempt."""
+        self._has_begun = True
         if end.outcome != LOST:
             note_results(attempt)
         verdict = self._decide(end)
@@ -309,6 +306,7 @@ class Lifecycle:
 
     def _store(self, attempt: Attempt, state: State, directory: str) -> Steps[None]:
         """Store what is published and complete the job, or hand the job to the workers of its storage class."""
+        self._has_begun = True
         job = self.job
         own_category = job._replace(category=state.category)
         waiting = storage_category(state.storage_class) if state.storage_class else None
@@ -357,8 +355,7 @@ class Lifecycle:
         if verdict.is_retry and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
-        end = end._replace(entries=tuple(attempt.last_entries()))
-        held = self._services.ends.complete(job, end, verdict)
+        held = self._complete(end, verdict, job, attempt)
         if not self._has_underway:
             return
         if held and is_over and self._polled_state is not None and self.pid is not None:
@@ -384,6 +381,13 @@ class Lifecycle:
     def _is_own_state_there(self) -> bool:
         state = find_state(self._layout, self.job.uid)
         return state is not None and state_directory(self._layout, state) == self._own_directory
+
+    def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
+        if attempt is not None:
+            end = end._replace(entries=tuple(attempt.last_entries()))
+        held = self._services.ends.complete(job, end, verdict)
+        self._has_ended = True
+        return held
 
     def _clear(self) -> str | None:
         """Clear the attempt's workplace. Returns the name of its output file, None where there is none."""

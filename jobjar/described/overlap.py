@@ -22,7 +22,8 @@ from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
 from jobjar.attempts.own_file import hold_file, let_file_go
 from jobjar.attempts.warning import send_warning
-from jobjar.described.lifecycle import Lifecycle, Services
+from jobjar.described.lifecycle import Lifecycle
+from jobjar.described.services import Services
 from jobjar.described.slots import Process, Slots, Task
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.errors import CannotUseJar
@@ -158,14 +159,16 @@ class Overlap:
                 let_file_go(self._claimer, task.job)
                 return
             except (CannotUseJar, OSError, ImportError) as refusal:
-                # Nothing of the job was begun, so another worker may take it.
                 self._jobs.remove(task)
                 if isinstance(refusal, ImportError):
                     why = self._trouble.note_unfit(refusal)
                 else:
                     self._trouble.log_refusal(refusal)
                     why = explain_error(refusal)
-                self._services.ends.give_back(task.job, why)
+                if task.lifecycle.end_refused(why):
+                    let_file_go(self._claimer, task.job)
+                else:  # another worker may take it
+                    self._services.ends.give_back(task.job, why)
                 self._next_claim = time.monotonic() + self._watch.interval_s
                 return
             answer = error = None

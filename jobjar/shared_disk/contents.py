@@ -111,6 +111,7 @@ WORKER = Document(
         "given_up_by": or_none(is_text),
         "pauses_until": is_time,
         "failures_in_a_row": is_count,
+        "last_failed": is_name,
     },
 )
 CHANGE = Document(

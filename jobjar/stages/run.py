@@ -76,7 +76,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     around: Surroundings | None = None
 
     def refuse(end: AttemptEnd) -> AttemptEnd:
-        leave(around, was_run=False)
+        leave(claimer, around, was_run=False)
         workplaces.clear(workplace, reusable=True)
         return end
 
@@ -95,6 +95,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         return refuse(end_of_refusal(FILE_IS_BUSY))
     except OSError as error:
         return refuse(end_of_refusal(explain_no_process(error)))
+    note_surroundings(claimer, around)
     waiter = Waiter(pid)
     try:
         watch.after_start()
@@ -117,7 +118,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         if end_session(pid, claimer.jar.settings.grace_time_s):
             warn(f"{job.name} left background processes, which were ended")
         leftovers = reap_strays()
-    leave(around)
+    leave(claimer, around)
     end = end_of_process(ended, cause, job, wall_time_s)._replace(pid=pid, pid_started=pid_started)
     return clear_plain(workplaces, workplace, job, end, monitor, reusable=not leftovers)
 
@@ -131,18 +132,24 @@ def _start(job: ClaimedJob, workplace: Workplace, environment: dict[bytes, bytes
 
 
 def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes]) -> Surroundings | None:
-    """Make the surroundings that a job asked for; None for most jobs. The entries about them are journaled with the next ones, of
-    its start or end. Raises CannotStart, OSError."""
+    """Make the surroundings that a job asked for; None for most jobs. Raises CannotStart, OSError."""
     if job.given is None:
         return None
-    around = Surroundings(claimer, job, environment)
-    claimer.jar.journal.append_later(around.entries)
-    return around
+    return Surroundings(claimer, job, environment)
 
 
-def leave(around: Surroundings | None, was_run: bool = True) -> None:
+def note_surroundings(claimer: Claimer, around: Surroundings | None) -> None:
+    """Have the entries about an attempt's surroundings journaled with the next ones, of its start or end. Call it once the job
+    runs: if it is refused, its files are removed."""
+    if around is not None:
+        claimer.jar.journal.append_later(around.take_entries())
+
+
+def leave(claimer: Claimer, around: Surroundings | None, was_run: bool = True) -> None:
     """Close an attempt's surroundings, if it has any. If nothing was run in them, their files are removed."""
     if around is not None:
+        if was_run:
+            note_surroundings(claimer, around)
         around.close()
         if not was_run:
             around.remove()

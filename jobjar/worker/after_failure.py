@@ -2,8 +2,8 @@
 
 The fresh worker is the same process with a new program (execv). The process id stays, and with it the worker's name, its
 directory, its journaled start, and its parent's hold on it (a terminal, systemd, check_workers). Nothing else stays. So orders
-always reach a worker, and failures leave no directories behind. Writes `pauses_until` and `failures_in_a_row` into worker.json.
-A kill at any point leaves an ordinary dead worker that holds no job.
+always reach a worker, and failures leave no directories behind. Writes `pauses_until`, `failures_in_a_row` and
+`last_failed` into worker.json. A kill at any point leaves an ordinary dead worker that holds no job.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class AfterFailure:
         # LEAVING or RESTING after a failure, else None.
         self.order: str | None = None
         self._until: float | None = None
+        self._last_failed = ""
 
-    def note(self, kind: str, outcome: str) -> None:
-        """Count an attempt of a job of this kind, which ended with this outcome."""
+    def note(self, kind: str, outcome: str, uid: str) -> None:
+        """Count an attempt of the job of this id and kind, which ended with this outcome."""
         if outcome in (SUCCEEDED, PUBLISHED):
             self.in_a_row = 0
         elif outcome in (FAILED, TIMED_OUT):
             said = self._settings.exit_on_failure or ("restart" if kind == DESCRIBED else "no")
             if said != "no":
                 self.in_a_row += 1
+                self._last_failed = uid
                 self.order = LEAVING if said == "yes" else RESTING
 
     def begin_pause(self, paths: WorkerPaths, now: float, log: Callable[[str], None]) -> None:
@@ -68,7 +70,8 @@ class AfterFailure:
         after = "a failure" if self.in_a_row <= 1 else f"{self.in_a_row} failures in a row"
         log(f"after {after} a fresh worker takes this one's place in {format_seconds(pause_s)}")
         with contextlib.suppress(OSError, ValueError):  # the report calls it idle then
-            _note(paths, pauses_until=round(now + pause_s, 3), failures_in_a_row=self.in_a_row)
+            more = {"last_failed": self._last_failed} if self._last_failed else {}
+            _note(paths, pauses_until=round(now + pause_s, 3), failures_in_a_row=self.in_a_row, **more)
 
     def left_s(self) -> float:
         """How many seconds of the pause are left."""

@@ -64,4 +64,4 @@ class Ends:
         elif held and end.message:
             self._refused.warn(f"{job.name}: {end.message}")
         if held:
-            self._failures.note(job.kind, end.outcome)
+            self._failures.note(job.kind, end.outcome, job.uid)

@@ -15,8 +15,8 @@ from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.own_file import hold_file
 from jobjar.attempts.workplace import Workplaces
-from jobjar.described.lifecycle import Services
 from jobjar.described.overlap import Overlap
+from jobjar.described.services import Services
 from jobjar.errors import CannotUseJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id

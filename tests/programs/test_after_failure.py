@@ -135,7 +135,8 @@ def test_the_status_says_until_when_a_worker_pauses_and_after_what_and_show_says
     assert f"worker {name} pauses until {until} after a failure" in status["warnings"]
     waiting = rig.submit("true")
     reasons = rig.show(waiting)["waits_because"]
-    assert any(f"{name}, which asks for it, pauses until {until} after a failure" in reason for reason in reasons)
+    why = f"{until} after a failure (`jobjar show {rig.show('a')['id']}` says why)"
+    assert any(f"{name}, which asks for it, pauses until {why}" in reason for reason in reasons)
     # It counts as one.
     assert rig.run("check_workers", JJ_MAX_WORKERS="1").stdout == ""
 
