@@ -22,7 +22,7 @@ from jobjar.ledger.ask_jobs import (
     name_of_job,
     run_before,
 )
-from jobjar.ledger.ask_selected import Filters, jobs_of_rows
+from jobjar.ledger.ask_selected import Filters, SelectedJob, jobs_of_rows
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.reports.hints import after_not_running
 from jobjar.reports.standing import Look, find_standing, find_turn
@@ -104,15 +104,24 @@ def _describe_given(text: str | None) -> dict[str, Any]:
     }
 
 
+def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
+    """Why a job does not run now, a line for each cause; [] if nothing keeps it from running."""
+    return [standing.line for standing in find_standing(Look(jar), _row_of(jar, job))]
+
+
 def _explain(jar: Jar, job: JobReport) -> list[str] | None:
-    """Why a job does not run now, a line for each cause; None if nothing keeps it from running, and a worker is free."""
-    look_at = Look(jar)
-    [row] = jobs_of_rows(jar.ledger.connection, [job.id], Filters())
+    """`explain_waiting`; if nothing keeps the job from running, that all its workers are busy: `jobjar wait` leaves that out."""
+    look_at, row = Look(jar), _row_of(jar, job)
     found = find_standing(look_at, row)
     turn = None if found else find_turn(look_at, row)
     if turn is not None and turn.cause is Cause.BUSY:
         found = [turn]
     return [standing.line for standing in found] or None
+
+
+def _row_of(jar: Jar, job: JobReport) -> SelectedJob:
+    [row] = jobs_of_rows(jar.ledger.connection, [job.id], Filters())
+    return row
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs
-from jobjar.ledger.ask_selected import Filters, jobs_of_rows
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
+from jobjar.reports.jobs import explain_waiting
 from jobjar.reports.refresh import refresh_ledger
-from jobjar.reports.standing import Look, find_standing
 from jobjar.reports.targets import Target, is_category
 from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory, list_held
@@ -247,11 +246,9 @@ class Wait:
             worker = worker_of_place(job.place) if job.state == "claimed" else None
             alike.setdefault((job.state, job.category, job.batch, job.not_before > time.time(), worker), []).append(job)
         causes: dict[str, list[str]] = {}
-        look_at = Look(jar)
         for jobs in list(alike.values())[:_MOST_CAUSES]:
-            rows = [described.id for described in find_jobs(jar.ledger, jobs[0].key)[:1]]
-            for described in jobs_of_rows(jar.ledger.connection, rows, Filters()):
-                why = [standing.line for standing in find_standing(look_at, described)]
+            for described in find_jobs(jar.ledger, jobs[0].key)[:1]:
+                why = explain_waiting(jar, described)
                 if why:
                     causes.setdefault("; ".join(why), []).extend(job.key for job in jobs)
         for cause, keys in causes.items():
