@@ -64,6 +64,7 @@ MEASURES = {
     "`jobjar list`": "s",
     "`jobjar list --state ended --since 1h`": "s",
     "`jobjar show JOB`": "s",
+    "`jobjar explain JOB`, the last to be claimed": "s",
     "`jobjar.claimed_jobs()`": "s",
     "`batch_status BATCH`": "s",
     "`jobjar wait JOB`, which has ended": "s",
@@ -88,6 +89,9 @@ class Site:
             put_into_batch(jar)
             self.database = jar.ledger_home.database
             self.job = jar.ledger.connection.execute("SELECT name FROM job WHERE state = 'completed'").fetchone()[0]
+            # The last to be claimed; one that has ended where none waits.
+            order = "ORDER BY state = 'unclaimed' DESC, priority, submitted_at DESC LIMIT 1"
+            self.last = jar.ledger.connection.execute(f"SELECT name FROM job {order}").fetchone()[0]
         finally:
             jar.close()
         self.environment = {**os.environ, "JJ_HOME": str(home)}
@@ -100,6 +104,7 @@ class Site:
             lambda: self.time_program("jobjar", "list"),
             lambda: self.time_program("jobjar", "list", "--state", "ended", "--since", "1h"),
             lambda: self.time_program("jobjar", "show", self.job),
+            lambda: self.time_program("jobjar", "explain", self.last),
             lambda: self.median(lambda: self.run(library)),
             lambda: self.time_program("batch_status", BATCH),
             lambda: self.time_program("jobjar", "wait", self.job),

@@ -1,4 +1,4 @@
-"""The Python library, looking: at the jobs that words and filters select, at what happened to one, at the workers.
+"""The Python library, looking: at the jobs that words and filters select, why they wait, at what happened to one, at the workers.
 
 `import jobjar` gives all of it.
 """
@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
-from jobjar.library import Job, job_of_row, refreshed_jar
+from jobjar.library import Job, current_jar, job_of_row, refreshed_jar
 from jobjar.selecting.selection import make_selection
 
 if TYPE_CHECKING:
+    from jobjar.reports.explain import Explanation
     from jobjar.reports.history import Event
     from jobjar.reports.working import Worker
 
@@ -77,6 +78,51 @@ def list_jobs(
         )
         for one in listed
     ]
+
+
+def explain(
+    jobs: str | Iterable[str] = (),
+    *,
+    state: Words = None,
+    outcome: Words = None,
+    category: Words = None,
+    batch: Words = None,
+    submitter: Words = None,
+    name: Words = None,
+    since: Moment = None,
+    until: Moment = None,
+    exit_status: int | Iterable[int] | None = None,
+    worker: Words = None,
+    node: Words = None,
+    limit: int | None = None,
+) -> list[Explanation]:
+    """Why jobs wait, where they run or how they ended, and what to do: the jobs that words name, or all that fit the filters (as
+    for `list_jobs`), at most `limit`; [] if none does. Raises UnknownJob, AmbiguousJob, UnknownBatch, UsageError."""
+    from jobjar.reports.explain import explain_selected
+    from jobjar.reports.refresh import refresh_ledger
+
+    selection = make_selection(
+        jobs,
+        state=state,
+        outcome=outcome,
+        category=category,
+        batch=batch,
+        submitter=submitter,
+        name=name,
+        since=since,
+        until=until,
+        exit_status=exit_status,
+        worker=worker,
+        node=node,
+    )
+    jar = current_jar()
+    try:
+        explained = explain_selected(jar, selection, refresh_ledger(jar), limit)
+    except NothingSelected:
+        return []
+    if explained.errors:
+        raise explained.errors[0]
+    return explained.jobs
 
 
 def history(job: str) -> list[Event]:

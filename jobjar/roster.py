@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobjar.causes import Cause, Standing
 from jobjar.host import node_name
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.journal.entries import About, worker_ended_entry
@@ -91,6 +92,12 @@ class WorkerState(NamedTuple):
         pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
         return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to leave after its present job."""
+        stop_all = f"{os.path.dirname(self.paths.path)}/STOP_ALL"
+        return os.path.lexists(self.paths.stop_file) or os.path.lexists(stop_all)
+
     def explain_pause(self) -> str | None:
         """Explain until when it pauses after failures, and after how many; None if it does not."""
         if self.ended or self.alive == DEAD or self.pauses_until <= time.time():
@@ -98,6 +105,14 @@ class WorkerState(NamedTuple):
         until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.pauses_until))
         after = "a failure" if self.failures_in_a_row <= 1 else f"{self.failures_in_a_row} failures in a row"
         return f"pauses until {until} after {after}"
+
+    def explain_failed(self) -> str:
+        """How to see why its last job failed. An earlier release does not note that job."""
+        return (
+            f"`jobjar show {self.last_failed}` says why"
+            if self.last_failed
+            else f"`jobjar list --worker {self.name}` names its jobs"
+        )
 
 
 def read_worker(layout: Layout, directory: str) -> WorkerState | None:
@@ -154,29 +169,37 @@ def running_workers(layout: Layout) -> list[WorkerState]:
     return [worker for worker in list_workers(layout) if worker.is_running and not worker.set_aside]
 
 
-def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> str | None:
+def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> Standing | None:
     """Explain why none of the running workers claims jobs of this category, and what to do; None if one would."""
     asking = [worker for worker in running if worker.asks_for(category)]
-    pauses = [worker.explain_pause() for worker in asking]
-    if any(pause is None and not one.is_paused for one, pause in zip(asking, pauses, strict=True)):
+    staying = [worker for worker in asking if not worker.is_stopping]
+    pauses = [worker.explain_pause() for worker in staying]
+    if any(pause is None and not one.is_paused for one, pause in zip(staying, pauses, strict=True)):
         return None
-    if any(not one.is_paused for one in asking):
-        # The worker that goes on first, among those that pause after failures.
-        soonest = min((one for one in asking if not one.is_paused), key=lambda one: one.pauses_until)
-        others = f", and so do {len(asking) - 1} others" if len(asking) > 1 else ""
-        job = soonest.last_failed  # an earlier release does not note it
-        what = f"`jobjar show {job}` says why" if job else f"`jobjar list --worker {soonest.name}` names its jobs"
-        return f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others} ({what})"
-    if asking:
-        pause_all = layout.pause_all_file
-        what = f"remove {pause_all}" if os.path.lexists(pause_all) else "`unpause_worker all`"
-        return f"the workers that ask for it are paused ({what})"
     who, words = _name_asking(category)
-    first = f"remove {layout.stop_all_file}; " if os.path.lexists(layout.stop_all_file) else ""
-    return f"no {who} is running ({first}`{words}` starts one)"
+    if any(not one.is_paused for one in staying):
+        # The worker that goes on first, among those that pause after failures.
+        soonest = min((one for one in staying if not one.is_paused), key=lambda one: one.pauses_until)
+        others = f", and so do {len(staying) - 1} others" if len(staying) > 1 else ""
+        pauses_until = f"worker {soonest.name}, which asks for it, {soonest.explain_pause()}{others}"
+        return Standing(Cause.FAILURE_PAUSE, pauses_until, soonest.explain_failed())
+    paused = "the workers that ask for it are paused"
+    if staying and os.path.lexists(layout.pause_all_file):
+        return Standing(Cause.PAUSE_ALL, paused, f"remove {layout.pause_all_file}")
+    if staying:
+        return Standing(Cause.PAUSED, paused, "`unpause_worker all`")
+    if os.path.lexists(layout.stop_all_file):
+        none = f"no {who} is running, and {layout.stop_all_file} keeps all from starting"
+        return Standing(Cause.STOP_ALL, none, f"remove {layout.stop_all_file}; `{words}` starts one")
+    if asking:
+        leaves = f"worker {asking[0].name} leaves" if len(asking) == 1 else f"all {len(asking)} workers leave"
+        return Standing(
+            Cause.STOPPING, f"{leaves} after the present job, and no other {who} is running", _starts(words)
+        )
+    return Standing(Cause.NO_WORKER, f"no {who} is running", _starts(words))
 
 
-def explain_turn(category: str, running: Iterable[WorkerState], holding: Collection[str]) -> str | None:
+def explain_turn(category: str, running: Iterable[WorkerState], holding: Collection[str]) -> Standing | None:
     """Explain that all running workers that ask for this category are busy, and how to start another; None if one is not. The
     workers in `holding` hold jobs."""
     asking = [worker for worker in running if worker.asks_for(category)]
@@ -184,7 +207,12 @@ def explain_turn(category: str, running: Iterable[WorkerState], holding: Collect
         return None
     who, words = _name_asking(category)
     busy = f"worker {asking[0].name} is" if len(asking) == 1 else f"all {len(asking)} workers are"
-    return f"its turn has not come: {busy} busy with other jobs, and no other {who} is running (`{words}` starts one)"
+    why = f"its turn has not come: {busy} busy with other jobs, and no other {who} is running"
+    return Standing(Cause.BUSY, why, _starts(words))
+
+
+def _starts(words: str) -> str:
+    return f"`{words}` starts one"
 
 
 def _name_asking(category: str) -> tuple[str, str]:

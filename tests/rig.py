@@ -152,6 +152,12 @@ class Rig:
         described: dict[str, Any] = json.loads(self.run_forked("jobjar", "show", "--format", "json", job).stdout)
         return described
 
+    def explain(self, *jobs: str) -> list[dict[str, Any]]:
+        """What `jobjar explain --format json` says of jobs."""
+        said = self.run("jobjar", "explain", "--format", "json", *jobs).stdout
+        explained: list[dict[str, Any]] = json.loads(said)["jobs"]
+        return explained
+
     def status(self, **changes: str) -> dict[str, Any]:
         """What `system_status --format json` says."""
         described: dict[str, Any] = json.loads(

@@ -225,6 +225,7 @@ def without_particulars(text: str) -> str:
     """What a program printed, without what differs from one run to the next: names, ids, nodes, process ids."""
     text = re.sub(r"\d{8}T\d{6}Z-\S+", "NAME", text)
     text = re.sub(r"(?m)^(id +)\w{12}$", r"\1ID", text)
+    text = re.sub(r"(?m)^\w{12} (\(\w+\) has waited for) [^:]+:", r"ID \1 TIME:", text)
     return re.sub(rf"\b(rain|{re.escape(node_name())})(\.\d+)?\b", "WORKER", text)
 
 

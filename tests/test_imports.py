@@ -13,7 +13,7 @@ PACKAGE = Path(jobjar.__file__).parent
 # The rooms from the ground up: a module imports from its own room and from those before it, never from one after it.
 # Directories of jobjar/, and the modules that lie beside them.
 ROOMS = [
-    *("errors", "units", "layout", "version", "text", "host", "meter"),
+    *("errors", "units", "layout", "version", "text", "host", "meter", "causes"),
     *("job_file", "liveness", "shared_disk", "access", "settings", "journal", "grouped"),
     "ledger",
     *("jar", "roster", "control", "heartbeat", "processes"),

@@ -48,6 +48,7 @@ PROMISED = [
     "claimed_jobs",
     "completed_jobs",
     "list_jobs",
+    "explain",
     "history",
     "list_workers",
     "job",

@@ -147,21 +147,21 @@ def explain_disk(path: str) -> str | None:
 
 def explain_file(status: os.stat_result, user: str) -> str:
     """Explain why a user cannot run a job, and what to do."""
-    return f"{user} may not read and run it: it {_belongs(status)} (`chmod a+rx`, or `g+rx` in a jar of a group)"
+    return f"{user} may not read and run it: it {_belongs(status)}; `chmod a+rx` it, or `g+rx` in a jar of a group"
 
 
 def explain_directory(status: os.stat_result, user: str) -> str:
     """Explain why a user cannot take jobs from a directory, and what to do."""
     return (
-        f"{user} may not take jobs from its directory: that {_belongs(status)} (`chmod g+rwxs` in a jar of a group, else it "
-        "wants workers of that user)"
+        f"{user} may not take jobs from its directory: that {_belongs(status)}; `chmod g+rwxs` it in a jar of a group, "
+        "else start workers of that user"
     )
 
 
 def explain_sticky(status: os.stat_result, user: str) -> str:
     """Explain why a user cannot move a job out of its directory, and what to do."""
     owner = describe_user(status.st_uid)
-    return f"{user} may not move it: it belongs to {owner}, and its directory has the sticky bit (`chmod -t` on that)"
+    return f"{user} may not move it: it belongs to {owner}, and its directory has the sticky bit; `chmod -t` that directory"
 
 
 def explain_unlisted(place: str, status: os.stat_result) -> str:

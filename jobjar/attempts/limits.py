@@ -24,11 +24,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobjar.access.refusals import explain_at
+from jobjar.causes import Cause, Standing
 from jobjar.errors import BadLimit, CannotUseJar
 from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY, storage_category
 from jobjar.job_file.names import check_category, check_identifier
 from jobjar.layout import TOKENS_IN_BLOCK, Layout, LimitPaths
+from jobjar.liveness import DEAD
+from jobjar.roster import read_worker
 from jobjar.shared_disk.creating import (
     create_file,
     make_directory_in,
@@ -308,14 +311,20 @@ def describe_limits(layout: Layout) -> list[dict[str, Any]]:
     ]
 
 
-def explain_limits(layout: Layout, category: str, batch: str | None) -> list[str]:
-    """The limits that keep a job of this category and batch from being claimed now, a line each. Raises OSError."""
-    lines = []
-    for key in keys_of(category, batch):
-        state = read_limit(layout, key)
-        if state.left == 0:
-            lines.append(f"the limit of {name_limit(state)} ({state.most}) is used up")
-    return lines
+def explain_limit(layout: Layout, key: str) -> Standing | None:
+    """Explain that a limit keeps jobs from being claimed now, and what to do; None if it does not. Raises OSError."""
+    state = read_limit(layout, key)
+    if state.left != 0:
+        return None
+    raises = f"`workload_limit {state.name or repr('')} N` sets another"
+    if state.kind != CATEGORY:
+        raises = f"`workload_limit --{state.kind} {state.name} N` sets another"
+    does = raises if not state.taken else f"it goes on when one of them ends; {raises}"
+    for token in state.taken:
+        holder = read_worker(layout, token.worker)
+        if holder is None or (holder.worker_id == token.worker_id and holder.alive == DEAD):
+            does = f"{token.worker}, which holds a token of it, is dead: `recover_jobs` gives that back"
+    return Standing(Cause.LIMIT, f"the limit of {name_limit(state)} ({state.most}) is used up", does)
 
 
 def name_limit(state: LimitState) -> str:

@@ -19,7 +19,6 @@ from jobjar.ledger.models import (
     OpenJobReport,
     Phase,
     StoredFile,
-    Throttle,
     VariableHistory,
 )
 from jobjar.ledger.store import Ledger
@@ -85,15 +84,6 @@ def name_of_job(ledger: Ledger, uid: str) -> str:
     with ledger.database.bind_ctx((Job,)):
         row = Job.select(Job.name).where(Job.uid == uid).tuples().first()
         return str(row[0]) if row else ""
-
-
-def throttle_of_job(ledger: Ledger, row: int) -> tuple[str | None, float]:
-    """The batch of a job, and until when (the disk's time) that batch is throttled; 0 if it is not."""
-    with ledger.database.bind_ctx((Job, Throttle)):
-        until = peewee.fn.coalesce(Throttle.until, 0.0)
-        query = Job.select(Job.batch, until).join(Throttle, peewee.JOIN.LEFT_OUTER, on=(Throttle.batch == Job.batch))
-        found: tuple[str | None, float] | None = query.where(Job.id == row).tuples().first()
-        return found or (None, 0.0)
 
 
 def run_before(ledger: Ledger, uid: str, place: str) -> str | None:

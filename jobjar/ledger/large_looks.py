@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from jobjar.job_file.names import oddity_in_name
@@ -28,6 +29,7 @@ _TICK_S, _COARSE_TICK_S = 0.05, 2.0
 _PAUSE_S = 10.0
 # How many files that are no jobs are noted for a directory.
 _MOST_OTHERS = 1000
+NOT_EXECUTABLE = "it is not executable"
 
 
 class Look(NamedTuple):
@@ -126,14 +128,14 @@ def is_category(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and is_text(entry.name)
 
 
-def why_not_a_job(entry: os.DirEntry[str]) -> str | None:
+def why_not_a_job(entry: os.DirEntry[str] | Path) -> str | None:
     """Why an entry of a directory of jobs is no job; None if it is one, or has gone."""
     oddity = oddity_in_name(entry.name)
     if oddity:
         return f"its name: {oddity}"
     with contextlib.suppress(OSError):  # gone meanwhile
         if entry.is_symlink():
-            if read_placeholder(entry.path) is not None:
+            if read_placeholder(os.fspath(entry)) is not None:
                 return (
                     "it holds the name for a move; where its process was killed, recover_jobs on that node removes it"
                 )
@@ -141,5 +143,5 @@ def why_not_a_job(entry: os.DirEntry[str]) -> str | None:
         if not entry.is_file():
             return "it is not a regular file"
         if not is_job_file(entry.stat(follow_symlinks=False)):
-            return "it is not executable"
+            return NOT_EXECUTABLE
     return None

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "workload_limit": "set how many jobs of a category may run at once",
     "list": "list jobs: running, held, waiting, ended",
     "show": "print all that is known of a job",
+    "explain": "say why jobs wait, where they run or how they ended, and what to do",
     "history": "print what happened to a job, one line an event",
     "workers": "print the workers, one line each",
     "output": "print a job's output",

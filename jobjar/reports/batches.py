@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.attempts.attempt import OUTCOMES
+from jobjar.causes import Cause, Counted
 from jobjar.errors import JarError, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
@@ -15,9 +16,12 @@ from jobjar.layout import worker_of_place
 from jobjar.ledger import ask_batches
 from jobjar.ledger.ask_batches import OPEN_PHASES, BatchRow, Rate
 from jobjar.ledger.ask_returns import returns_of_batches
+from jobjar.ledger.ask_standing import waiting_of_batches
 from jobjar.reports.expectation import estimate_time_left_s
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.returned import format_returns, group_returns
+from jobjar.reports.standing import Look
+from jobjar.reports.standing_counts import count_batch
 from jobjar.reports.tables import format_table
 from jobjar.shared_disk.files import read_file
 from jobjar.text import as_text
@@ -29,6 +33,8 @@ PHASES = (*OPEN_PHASES, *OUTCOMES, "unknown", "removed")
 # The details of a batch name at most so many jobs of each kind.
 _NAMED_JOBS = 1000
 _SHOWN = 20
+# A batch's line says these anyway.
+_REMARKED = (Cause.ABORTED, Cause.THROTTLED, Cause.RETRIED_LATER, Cause.STORAGE, Cause.HELD, Cause.FAULTY)
 
 
 def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
@@ -42,7 +48,8 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     - the fields of `gather_work`; `stored_files`, `stored_bytes`;
     - `failures`: failed attempts, whether repeated or not; `warned_jobs`: how many jobs have warnings;
     - `restarted`: jobs that were submitted again as new ones. Only `failures` still counts these;
-    - `returned`: why waiting jobs went back, by `group_returns`.
+    - `returned`: why waiting jobs went back, by `group_returns`;
+    - `standing`: what stands still, and what to do, with the fields of `causes.Counted`.
     The details are `warnings` (each with its number of `jobs`, and one of them), and at most 1,000 jobs each of `failed_jobs`
     (for good), `retried_jobs` (not ended, but failed before) and `held_jobs` (by workers).
     Durations are seconds, times are UTC epoch seconds. Raises UnknownBatch, LedgerUnavailable.
@@ -55,7 +62,9 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     stored = ask_batches.sum_stored(jar.ledger, name)
     warned = ask_batches.count_warned(jar.ledger, name)
     returns = returns_of_batches(connection, name)
-    now = time.time()
+    waiting = waiting_of_batches(connection, name)
+    look_at = Look(jar)
+    now = look_at.now
     batches = []
     for row, work in zip(rows, _describe_work(jar, rows, name), strict=True):
         files, size = stored.get(row.name, (0, 0))
@@ -70,6 +79,8 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
             "returned": group_returns(returns.get(row.name, [])),
             "restarted": sum(restarted.get(row.name, {}).values()),
         }
+        standing = count_batch(look_at, batch, waiting.get(row.name, {}))
+        batch["standing"] = [counted._asdict() for counted in standing]
         if name is not None:
             batch.update(_describe_jobs(jar, name))
         batches.append(batch)
@@ -222,6 +233,9 @@ def format_batch(batch: Batch, table_format: str) -> str:
         ("notes", batch["notes"] or ""),
     ]
     sections = [format_table([line for line in lines if line[1] != ""], (), "plain")]
+    if batch["standing"]:
+        lines_of = (Counted(**counted).line for counted in batch["standing"])
+        sections.append("Standing still\n" + "\n".join(f"- {line}" for line in lines_of))
     if batch["returned"]:
         sections.append("Went back, and wait\n" + format_returns(batch["returned"], table_format))
     columns = ("seed", "job", "attempt", "ended", "why")
@@ -286,6 +300,7 @@ def _remarks(batch: Batch) -> list[str]:
         more = sum(other["jobs"] for other in batch["returned"][1:])
         others = f" (and {more} for other causes)" if more else ""
         remarks.append(f"{group['jobs']} went back: {' '.join(group['cause'].split())}{others}")
+    remarks += [counted["why"] for counted in batch["standing"] if counted["cause"] not in _REMARKED][:1]
     return remarks + ([batch["notes"]] if batch["notes"] else [])
 
 

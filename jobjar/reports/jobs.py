@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import stat
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from jobjar import control
-from jobjar.access.refusals import explain_disk
 from jobjar.attempts.attempt import DESCRIBED, LOST
-from jobjar.attempts.limits import explain_limits
-from jobjar.errors import BadAttribute, NoOutput, NotRunning
-from jobjar.heartbeat import Hearing, heard_workers
+from jobjar.causes import Cause
+from jobjar.errors import NoOutput, NotRunning
 from jobjar.jar import Jar
-from jobjar.job_file.attributes import HEADER_BYTES, read_header
-from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.given import fit_given
-from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import (
     attempt_details,
     files_of_attempt,
@@ -30,22 +21,15 @@ from jobjar.ledger.ask_jobs import (
     list_moves,
     name_of_job,
     run_before,
-    throttle_of_job,
 )
-from jobjar.ledger.ask_returns import find_return
+from jobjar.ledger.ask_selected import Filters, SelectedJob, jobs_of_rows
 from jobjar.ledger.models import Attempt, JobReport
-from jobjar.liveness import DEAD
-from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.hints import after_not_running
-from jobjar.reports.refused import Refused
-from jobjar.reports.returned import explain_return
-from jobjar.roster import ASIDE, explain_turn, explain_unasked, find_archived_worker, read_worker, running_workers
-from jobjar.shared_disk.contents import LATEST, is_name
-from jobjar.shared_disk.files import is_job_file, look, read_file
+from jobjar.reports.standing import Look, find_standing, find_turn
+from jobjar.roster import ASIDE, find_archived_worker
+from jobjar.shared_disk.contents import is_name
 from jobjar.shared_disk.regular import UnfitFile, open_below, open_regular
 from jobjar.units import name_retries
-
-_DAY_S = 86400.0
 
 
 def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
@@ -70,7 +54,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "time_limit_s": job.time_limit_s,
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
-        "waits_because": explain_waiting(jar, job) or _explain_turn(jar, job) or None,
+        "waits_because": _explain(jar, job),
         **_describe_given(job.given),
         "attempts": describe_attempts(jar, job),
         "moves": describe_moves(jar, job),
@@ -80,7 +64,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
 def describe_attempts(jar: Jar, job: JobReport) -> list[dict[str, Any]]:
     """A job's attempts in order, as `describe_job` has them."""
     attempts = [_describe_attempt(jar, attempt) for attempt in (list_attempts(jar.ledger, job.uid) if job.uid else [])]
-    if attempts and job.state == "claimed" and _explain_ahead(jar, job):
+    if attempts and job.uid and job.kind == DESCRIBED and run_before(jar.ledger, job.uid, job.place):
         attempts[-1]["started_at"] = None  # the job is staged in and waits for its turn
     return attempts
 
@@ -121,87 +105,23 @@ def _describe_given(text: str | None) -> dict[str, Any]:
 
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
-    """Why a job does not run now: it is in limbo, stranded or staged behind another; it has no run bit; its batch is aborted or
-    throttled; it is not due yet; a limit is used up; no worker asks for it, or may run it; the disk is in trouble; it went
-    back."""
-    if job.state == "limbo":
-        is_faulty = job.held_reason and not is_held_by_person(job.held_reason)
-        what = "its file there is to be corrected, and moved to" if is_faulty else "move it to"
-        return [f"it is in limbo, where no worker looks; {what} {jar.layout.unclaimed}"]
-    if job.state == "claimed":
-        return _explain_stranded(jar, job) or _explain_ahead(jar, job)
-    if job.state in ("unclaimed", "removed") and job.place.startswith("unclaimed/"):
-        path = jar.layout.path(job.place)
-        with contextlib.suppress(OSError):  # the other reasons still help
-            status = look(path)
-            if status is not None and stat.S_ISREG(status.st_mode) and not is_job_file(status):
-                return [f"its file has no run bit, so it is no job: chmod +x {path}"]
-    if job.state != "unclaimed":
-        return []
-    lines = []
-    with contextlib.suppress(OSError):  # the other reasons still help
-        refused = Refused(jar.layout, running_workers(jar.layout)).explain(job.place)
-        lines += [refused] if refused else []
-    batch, until = throttle_of_job(jar.ledger, job.id)
-    if batch is None:
-        with contextlib.suppress(OSError, BadAttribute):  # put there by hand: its file names the batch
-            batch = read_header(read_file(jar.layout.path(job.place), size=HEADER_BYTES), job.place).get("batch")
-    if batch in aborted_batches(jar.ledger.connection) and not job.category.startswith(STORAGE_CATEGORY):
-        lines.append(f"its batch {batch} is aborted (abort_batch --restart takes that back)")
-    if until > time.time() and not job.category.startswith(STORAGE_CATEGORY):
-        lines.append(f"its batch is throttled until {_format_time(until)}")
-    if (job.not_before or 0.0) > time.time():
-        is_first = job.not_before == _describe_given(job.given)["begin_at"]
-        what = "begin" if is_first else "be tried again"
-        lines.append(f"it is not to {what} before {_format_time(job.not_before or 0.0)}")
-    with contextlib.suppress(OSError):  # the other reasons still help
-        lines += explain_limits(jar.layout, job.category, batch)
-        unasked = explain_unasked(
-            jar.layout, job.category or "", heard_workers(jar.layout, running_workers(jar.layout))
-        )
-        lines += [unasked] if unasked else []
-        trouble = explain_disk(jar.layout.home)
-        lines += [trouble] if trouble else []
-    went_back = find_return(jar.ledger.connection, job.uid) if job.uid else None
-    if went_back is not None:
-        # What the job waits for comes first. But a bare "not before" time needs its cause right after it.
-        is_due_told = bool(lines) and lines[0].startswith("it is not to ")
-        lines.insert(1 if is_due_told else len(lines), explain_return(went_back))
-    return lines
+    """Why a job does not run now, a line for each cause; [] if nothing keeps it from running."""
+    return [standing.line for standing in find_standing(Look(jar), _row_of(jar, job))]
 
 
-def _explain_turn(jar: Jar, job: JobReport) -> list[str]:
-    """That nothing keeps a job from running but the jobs before it. It does not stand still: `jobjar wait` leaves this out."""
-    turn = None
-    if job.state == "unclaimed":
-        with contextlib.suppress(OSError):
-            running = heard_workers(jar.layout, running_workers(jar.layout))
-            turn = explain_turn(job.category or "", running, workers_with_jobs(jar.ledger.connection))
-    return [turn] if turn else []
+def _explain(jar: Jar, job: JobReport) -> list[str] | None:
+    """`explain_waiting`; if nothing keeps the job from running, that all its workers are busy: `jobjar wait` leaves that out."""
+    look_at, row = Look(jar), _row_of(jar, job)
+    found = find_standing(look_at, row)
+    turn = None if found else find_turn(look_at, row)
+    if turn is not None and turn.cause is Cause.BUSY:
+        found = [turn]
+    return [standing.line for standing in found] or None
 
 
-def _format_time(moment: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(moment, LATEST - _DAY_S)))
-
-
-def _explain_stranded(jar: Jar, job: JobReport) -> list[str]:
-    name = worker_of_place(job.place)
-    with contextlib.suppress(OSError):
-        worker = None if name is None else read_worker(jar.layout, name)
-        if worker is None:
-            return []
-        if worker.alive == DEAD:
-            left = explain_left_running(jar.ledger.connection, jar.layout, worker, {job.uid or ""}).get(job.uid or "")
-            what = f"; {left}" if left else f" (`recover_jobs` on node {worker.recovered_on})"
-            return [f"it is stranded with the dead worker {name}{what}"]
-        silence = Hearing(jar.layout).explain_silence(worker)
-        return [f"its worker {silence}"] if silence else []
-    return []
-
-
-def _explain_ahead(jar: Jar, job: JobReport) -> list[str]:
-    first = run_before(jar.ledger, job.uid, job.place) if job.uid and job.kind == DESCRIBED else None
-    return [] if first is None else [f"it is staged behind {first}, which {worker_of_place(job.place)} runs first"]
+def _row_of(jar: Jar, job: JobReport) -> SelectedJob:
+    [row] = jobs_of_rows(jar.ledger.connection, [job.id], Filters())
+    return row
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:

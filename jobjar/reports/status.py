@@ -6,17 +6,16 @@ unusable, the status comes from the directories alone, and says so.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jobjar.access.refusals import explain_disk, name_refusal
+from jobjar.access.refusals import name_refusal
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.limits import describe_limits
-from jobjar.errors import CannotUseJar, JarError, LedgerError
-from jobjar.heartbeat import Hearing
+from jobjar.causes import Cause, Counted, count_standing, split_line
+from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name, priority_in_name
@@ -26,19 +25,16 @@ from jobjar.ledger.ask_batches import count_open_phases
 from jobjar.ledger.ask_returns import list_returns
 from jobjar.ledger.looks import Unseen
 from jobjar.ledger.renamed import find_renamed_jobs
-from jobjar.liveness import ALIVE
-from jobjar.recovery.others_processes import explain_left_running
-from jobjar.reports.other_files import explain_unseen, find_large_directories, find_other_files, known_categories
+from jobjar.reports.other_files import explain_unseen, find_large_directories
 from jobjar.reports.refresh import describe_source, name_source, refresh_ledger
-from jobjar.reports.refused import Refused
 from jobjar.reports.returned import format_returns, group_returns
+from jobjar.reports.standing import Look
+from jobjar.reports.standing_counts import count_jar
 from jobjar.reports.tables import format_table
 from jobjar.reports.versions import explain_other_versions
-from jobjar.reports.workers import KINDS, describe_workers, mark_stranded, warn_of_silence
-from jobjar.roster import WorkerState, list_workers
+from jobjar.reports.workers import KINDS, describe_workers, mark_stranded
 from jobjar.shared_disk.files import is_job_file
 from jobjar.shared_disk.listing import list_directory, list_held, list_jar
-from jobjar.text import printable_name
 from jobjar.units import format_rate, format_seconds
 
 Status = dict[str, Any]
@@ -49,29 +45,33 @@ _SHOWN = 20
 
 def gather_status(jar: Jar) -> Status:
     """The state of a jar. Ages are in seconds. Its fields:
-    - `jobs`, `categories`, `workers`, `limits`, `throughput`, `warnings`, `throttled` (batches), `outcomes` (of jobs);
+    - `jobs`, `categories`, `workers`, `limits`, `throughput`, `throttled` (batches), `outcomes` (of jobs);
+    - `standing`: what stands still, with the fields of `causes.Counted`; `warnings`: the same as lines, and what else is odd;
     - `phases`: how many open described jobs are in each phase; `undecided_attempts`: those that completed no job;
     - `returned`: why waiting jobs went back, by `group_returns`; `renamed`: jobs whose files a person renamed;
     - `unseen`: directories too large for a look that changed since they were last compared with the ledger, with the fields of
       `ledger.looks.Unseen`;
     - `source`: `ledger`, `snapshot` (of age `snapshot_age_s`, plus the newer journal entries), `journals` or `directories`."""
-    warnings: list[str] = []
     unseen: list[Unseen] = []
+    standing: list[Counted] = []
     try:
         unseen = refresh_ledger(jar, _PATIENCE_S, needs_history=False)
         status = _from_ledger(jar)
     except (LedgerError, CannotUseJar, OSError) as error:
         reason = name_refusal(error) if isinstance(error, OSError) else error
-        warnings.append(f"read from the directories alone, without history: {reason}")
+        standing.append(
+            count_standing(split_line(Cause.LEDGER, f"read from the directories alone, without history: {reason}"), 0)
+        )
         status = _from_directories(jar)
-    workers = list_workers(jar.layout)
-    hearing = Hearing(jar.layout)
-    status["workers"] = describe_workers(workers, hearing, status["jobs"]["claimed_jobs"])
-    mark_stranded(workers, status["jobs"]["claimed_jobs"])
+    look_at = Look(jar)
+    status["workers"] = describe_workers(look_at.workers, look_at.hearing, status["jobs"]["claimed_jobs"])
+    mark_stranded(look_at.workers, status["jobs"]["claimed_jobs"])
     status["limits"] = describe_limits(jar.layout)
     large = find_large_directories(jar, unseen) if status["source"] != DIRECTORIES else set()
     status["unseen"] = [directory._asdict() for directory in unseen]
-    status["warnings"] = warnings + _find_warnings(jar, status, workers, hearing, large)
+    standing += count_jar(look_at, status, large)
+    status["standing"] = [counted._asdict() for counted in standing]
+    status["warnings"] = [counted.line for counted in standing] + _find_others(status, look_at)
     return status
 
 
@@ -194,33 +194,9 @@ def name_holders(workers: Sequence[str]) -> str:
     return ", ".join(worker if count == 1 else f"{worker} ({count})" for worker, count in counts.items())
 
 
-def _find_warnings(
-    jar: Jar, status: Status, workers: Sequence[WorkerState], hearing: Hearing, large: Collection[str]
-) -> list[str]:
-    """What a person should look at. Files in `large` directories are not looked at one by one."""
-    found = warn_of_silence(workers, hearing, status["jobs"]["claimed_jobs"])
-    running = [worker for worker in workers if worker.is_running and (worker.alive == ALIVE or hearing.beats(worker))]
-    if status["jobs"]["unclaimed"] and not running:
-        found.append("no worker is running; `start_worker` starts one")
-    elif running:
-        unasked: dict[str, int] = {}
-        for row in status["categories"]:
-            if not any(worker.asks_for(row["category"]) for worker in running):
-                unasked[row["category"]] = unasked.get(row["category"], 0) + row["waiting"]
-        for category, count in unasked.items():
-            which = f"category {category}" if category else "uncategorized"
-            found.append(f"{which}: {_jobs(count)}, but no running worker asks for it")
-    versions = explain_other_versions(running)
-    found += [versions] if versions else []
-    resting = [f"worker {worker.name} {pause}" for worker in running if (pause := worker.explain_pause())]
-    found += resting[:_SHOWN]
-    if len(resting) > _SHOWN:
-        found.append(f"and {len(resting) - _SHOWN} more workers pause after failures")
-    found += _warn_of_stranded(jar, status, workers)
-    held = [job for job in status["jobs"]["held"] if job["held_reason"]]
-    found += [f"{job['name']} is held in limbo: {job['held_reason']}" for job in held[:_SHOWN]]
-    if len(held) > _SHOWN:
-        found.append(f"and {_jobs(len(held) - _SHOWN)} more are held in limbo")
+def _find_others(status: Status, look_at: Look) -> list[str]:
+    """What a person should look at, though nothing stands still for it."""
+    found = []
     for job in status["renamed"][:_SHOWN]:
         found.append(
             f"{job['place']} is job {job['name']}, which somebody renamed; its worker gives it its name back. Where a category "
@@ -228,46 +204,8 @@ def _find_warnings(
         )
     if len(status["renamed"]) > _SHOWN:
         found.append(f"and {_jobs(len(status['renamed']) - _SHOWN)} more were renamed")
-    found += [explain_unseen(Unseen(**directory)) for directory in status["unseen"] if directory["is_by_hand"]]
-    with contextlib.suppress(OSError):  # the other warnings still help
-        trouble = explain_disk(jar.layout.home)
-        found += [trouble + "; until then workers wait"] if trouble else []
-    if os.path.lexists(jar.layout.stop_all_file):
-        found.append(f"{jar.layout.stop_all_file} stops every worker, new ones too, until it is removed")
-    if os.path.lexists(jar.layout.pause_all_file):
-        found.append(f"{jar.layout.pause_all_file} pauses every worker until it is removed")
-    refused = Refused(jar.layout, running)
-    others = find_other_files(jar, refused, large)
-    for place, reason in sorted(refused.found)[:_SHOWN]:
-        found.append(f"{place if place.isprintable() else ascii(place)} is passed over: {reason}")
-    if len(refused.found) > _SHOWN:
-        found.append(f"and {_jobs(len(refused.found) - _SHOWN)} more are passed over for that reason")
-    for path, reason in others[:_SHOWN]:
-        found.append(f"{printable_name(path)} is not a job: {reason}")
-    if len(others) > _SHOWN:
-        found.append(f"and {len(others) - _SHOWN} more files that are not jobs")
-    try:
-        jar.check_is_safe(known_categories(jar) if "unclaimed" in large else None)
-    except JarError as error:
-        found.append(str(error))
-    return found
-
-
-def _warn_of_stranded(jar: Jar, status: Status, workers: Sequence[WorkerState]) -> list[str]:
-    stranded = [job for job in status["jobs"]["claimed_jobs"] if job["stranded"]]
-    left: dict[str, str] = {}
-    nodes = {worker.paths.name: f"node {worker.recovered_on}" for worker in workers}
-    for worker in workers:
-        uids = {job["id"] for job in stranded[:_SHOWN] if job["id"] and job["worker"] == worker.paths.name}
-        if uids:
-            left |= explain_left_running(jar.ledger.connection, jar.layout, worker, uids)
-    found = []
-    for job in stranded[:_SHOWN]:
-        what = left.get(job["id"] or "") or f"run `recover_jobs` on {nodes.get(job['worker'], 'its node')}"
-        found.append(f"{job['name']} is stranded with the dead worker {job['worker']}; {what}")
-    if len(stranded) > _SHOWN:
-        found.append(f"and {_jobs(len(stranded) - _SHOWN)} more are stranded")
-    return found
+    versions = explain_other_versions(look_at.heard)
+    return found + ([versions] if versions else [])
 
 
 def _jobs(count: int) -> str:

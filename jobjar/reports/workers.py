@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobjar.causes import Cause, Counted
 from jobjar.heartbeat import Hearing
 from jobjar.layout import worker_of_place
 from jobjar.liveness import DEAD, UNKNOWN
@@ -17,7 +18,6 @@ from jobjar.units import format_seconds
 
 # The kinds that workers are counted as. Busy and paused workers count as running too.
 KINDS = ("running", "busy", "paused", "dead", "silent", "unknown")
-_SHOWN = 20
 
 
 def describe_workers(
@@ -73,8 +73,8 @@ def mark_stranded(workers: Iterable[WorkerState], claimed: Iterable[dict[str, An
         job["stranded"] = job["worker"] in dead
 
 
-def warn_of_silence(workers: Sequence[WorkerState], hearing: Hearing, claimed: Sequence[dict[str, Any]]) -> list[str]:
-    """A warning for each silent worker: since when, what it holds, and what to do. A person has to look or to decide."""
+def count_silent(workers: Sequence[WorkerState], hearing: Hearing, claimed: Sequence[dict[str, Any]]) -> list[Counted]:
+    """A line for each silent worker: since when, what it holds, and what to do. A person has to look or to decide."""
     found = []
     for worker in workers:
         silent_s = None if worker.ended or worker.alive == DEAD else hearing.silent_s(worker)
@@ -86,7 +86,6 @@ def warn_of_silence(workers: Sequence[WorkerState], hearing: Hearing, claimed: S
         what = f"where it is gone for good: `recover_jobs --worker {worker.name}`"
         if worker.alive != UNKNOWN:
             what = f"its process {worker.process.pid} is there: was it stopped, or does its disk not answer?"
-        found.append(
-            f"{worker.name} has been silent for {format_seconds(silent_s)}, since {since}, and {holds}; {what}"
-        )
-    return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more are silent"] if len(found) > _SHOWN else found
+        why = f"{worker.name} has been silent for {format_seconds(silent_s)}, since {since}, and {holds}"
+        found.append(Counted(Cause.SILENT, count, why, what))
+    return found

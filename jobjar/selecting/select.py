@@ -44,6 +44,12 @@ def select_jobs(jar: Jar, selection: Selection, limit: int | None = None) -> lis
     return selected.jobs[:limit]
 
 
+def select_each(jar: Jar, selection: Selection, limit: int | None = None) -> Selected:
+    """The jobs that `select_jobs` gives. A word that names no job is an error among others; the other jobs are there all the
+    same. Raises NothingSelected, UnknownBatch."""
+    return _select(jar, selection, limit)
+
+
 def select_jobs_to_change(jar: Jar, selection: Selection) -> Selected:
     """The jobs that a verb which changes jobs means. They are this user's, or those of the submitters that the selection names
     (`*`: of anybody). A word that names no job, or somebody else's, is an error among others; the other jobs are changed all the

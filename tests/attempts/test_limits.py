@@ -506,7 +506,7 @@ def test_show_and_the_status_say_what_is_limited_and_why_a_job_waits(rig: Rig) -
     set_limit(claimer.jar, CATEGORY, "A", 1)
     set_limit(claimer.jar, STORAGE, "tape", 7)
     names = submit_in(claimer, "A", 2)
-    nobody = "no worker that asks for category A is running (`start_worker A` starts one)"
+    nobody = "no worker that asks for category A is running; `start_worker A` starts one"
     assert rig.show(names[1])["waits_because"] == [nobody]
     claimed(claimer)
     assert rig.show(names[0])["waits_because"] is None

@@ -40,6 +40,8 @@ def test_a_file_that_the_worker_s_user_may_not_run_is_passed_over_until_it_is_me
         [reason, *_] = group.show("theirs.9")["waits_because"]
         assert reason.startswith("nobody may not read and run it") and WHOSE.format(mode) in reason
         assert "chmod a+rx" in reason
+        [one] = group.explain("theirs.9")
+        assert one["causes"][0]["cause"] == "not_permitted" and "chmod a+rx" in one["what_to_do"][0]
         path.chmod(0o755)
         wait_until(lambda: "theirs.9" in group.names("completed"), "the mended one")
     said = group.stop_worker(worker)
@@ -94,7 +96,9 @@ def test_a_job_that_the_sticky_bit_of_its_directory_keeps_there_is_told(group: G
     worker = group.start_worker("LINUX")
     other = group.submit("true")
     wait_until(lambda: group.names("completed") == [other], "the other")
-    reason = "nobody may not move it: it belongs to daemon, and its directory has the sticky bit (`chmod -t` on that)"
+    reason = (
+        "nobody may not move it: it belongs to daemon, and its directory has the sticky bit; `chmod -t` that directory"
+    )
     assert f"unclaimed/LINUX/theirs is passed over: {reason}" in group.status()["warnings"]
     assert group.show("theirs")["waits_because"][0] == reason
     path.parent.chmod(0o2775)

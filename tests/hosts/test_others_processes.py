@@ -62,6 +62,8 @@ def test_a_job_that_another_member_cannot_end_stays_until_its_user_does(
         unclaimed = f"unclaimed/{category}".rstrip("/")
         assert psutil.pid_exists(pid) and group.names(unclaimed) == []
         told_to_people(group, job, pid, colleague)
+        [one] = group.explain(job)
+        assert one["causes"][0]["cause"] == "left_running" and "may not end" in one["what_to_do"][0] + one["sentence"]
         stays_where_it_is(group, worker.pid)
         done = subprocess.run(
             [*by_colleague, str(BIN / "recover_jobs")],
@@ -90,7 +92,7 @@ def told_to_people(group: GroupRig, job: str, pid: int, colleague: str) -> None:
         assert f"`recover_jobs` of {colleague} or root ends and returns it" in said
     assert (group.home / "claimed" / job).exists()
     group.before, by_nobody = [], group.before
-    assert group.show(job)["waits_because"][0].endswith(f"(`recover_jobs` on node {os.uname().nodename})")
+    assert group.show(job)["waits_because"][0].endswith(f"; run `recover_jobs` on node {os.uname().nodename}")
     group.before = by_nobody
 
 

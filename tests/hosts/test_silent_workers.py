@@ -66,7 +66,7 @@ def test_a_node_sees_what_runs_on_another_and_that_it_has_been_silent_since_its_
     # Nobody waits for what is dead to claim something.
     waiting = rig.submit("true")
     shown = snow.run("jobjar", "show", waiting).stdout
-    assert "is running (`start_worker` starts one)" in shown
+    assert "is running; `start_worker` starts one" in shown
 
 
 def test_only_a_worker_without_a_heartbeat_is_unknown(rig: Rig, make_node: MakeNode) -> None:

@@ -103,12 +103,14 @@ def test_what_a_hand_puts_into_a_large_directory_is_told_and_taken_in_by_a_worke
     status = gather_status(large)
     assert status["jobs"]["unclaimed"] == 10
     (warning,) = [line for line in status["warnings"] if "by hand" in line]
+    [counted] = [row for row in status["standing"] if row["cause"] == "unseen"]
+    assert counted["jobs"] == 5 and "recover_jobs" in counted["do"]
     assert warning.startswith("unclaimed/LINUX/ (5 jobs) was changed by hand at ") and "was last compared" in warning
     age(rig.home / "unclaimed/LINUX")
     scan(large, "LINUX")
     status = gather_status(large)
     assert status["jobs"]["unclaimed"] == 11
-    assert "unclaimed/LINUX/text is not a job: it is not executable" in status["warnings"]
+    assert "unclaimed/LINUX/text is not a job: it is not executable; chmod +x it, if it is to run" in status["warnings"]
     assert not [line for line in status["warnings"] if "by hand" in line]
     (rig.home / "unclaimed/LINUX/text").unlink()
     scan(large, "LINUX")

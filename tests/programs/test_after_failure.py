@@ -132,11 +132,14 @@ def test_the_status_says_until_when_a_worker_pauses_and_after_what_and_show_says
     row = status["workers"]["workers"][0]
     assert (row["state"], row["failures_in_a_row"], row["pauses_until"]) == ("paused", 1, said["pauses_until"])
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["pauses_until"]))
-    assert f"worker {name} pauses until {until} after a failure" in status["warnings"]
+    why = f"pauses until {until} after a failure; `jobjar show {rig.show('a')['id']}` says why"
+    assert f"worker {name} {why}" in status["warnings"]
     waiting = rig.submit("true")
     reasons = rig.show(waiting)["waits_because"]
-    why = f"{until} after a failure (`jobjar show {rig.show('a')['id']}` says why)"
-    assert any(f"{name}, which asks for it, pauses until {why}" in reason for reason in reasons)
+    assert any(f"{name}, which asks for it, {why}" in reason for reason in reasons)
+    [one] = rig.explain(waiting)
+    assert [standing["cause"] for standing in one["causes"]] == ["failure_pause"]
+    assert "failure_pause" in [row["cause"] for row in status["standing"]]
     # It counts as one.
     assert rig.run("check_workers", JJ_MAX_WORKERS="1").stdout == ""
 

@@ -115,6 +115,7 @@ def test_without_a_ledger_the_status_comes_from_the_directories(rig: Rig) -> Non
     assert status["categories"][0]["category"] == "LINUX"
     assert status["categories"][0]["priority"] == 4
     assert any("directories alone" in line for line in status["warnings"])
+    assert [row["cause"] for row in status["standing"]] == ["ledger", "no_worker"]
     text = rig.run("system_status").stdout
     assert "LINUX" in text and "directories alone" in text
 

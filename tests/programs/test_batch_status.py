@@ -16,6 +16,8 @@ from jobjar.reports.tables import check_format
 from tests.journaled_jobs import OTHER_WORKER, DescribedJob, journal_batch
 from tests.rig import Rig
 
+UNASKED = "no worker that asks for uncategorized jobs is running"
+
 
 @pytest.fixture
 def jar(rig: Rig) -> Jar:
@@ -59,7 +61,7 @@ def test_without_a_name_each_batch_is_a_line(rig: Rig, jar: Jar) -> None:
     row = dict(zip(head, wc, strict=True))
     assert (row["done"], row["waiting"], row["run"], row["succeeded"], row["failed"]) == ("2/4", "1", "1", "1", "1")
     assert (row["work done"], row["stored"], row["failures"]) == ("40", "2.01 KiB", "2")
-    assert row["remarks"] == "1 job with warnings; counts words"
+    assert row["remarks"] == f"1 job with warnings; 1 uncategorized job: {UNASKED}; counts words"
 
 
 def test_a_batch_is_shown_with_its_failures_and_what_is_held(rig: Rig, jar: Jar) -> None:

@@ -58,7 +58,9 @@ def test_what_is_dropped_by_hand_into_an_aborted_batch_waits_until_that_is_resta
     worker = rig.start_worker("STORAGE-tape")
     wait_until(lambda: {stored, other} <= set(rig.names("completed")), "the other jobs")
     assert rig.names("unclaimed") == [dropped]
-    assert rig.show(dropped)["waits_because"] == ["its batch wc-3 is aborted (abort_batch --restart takes that back)"]
+    assert rig.show(dropped)["waits_because"] == [
+        "its batch wc-3 is aborted; `abort_batch --restart wc-3` takes that back"
+    ]
     rig.run("recover_jobs")
     assert rig.names("unclaimed") == [dropped]
     rig.run("abort_batch", "--restart", "wc-3")

@@ -65,6 +65,10 @@ def test_a_storage_path_that_is_missing_is_named_with_what_to_do(rig: Rig, tmp_p
     worker = rig.start_worker(JJ_STORAGE_PATH=str(tmp_path / "away"))
     wait_until(all_went_back(rig, jobs), "all to come back")
     rig.stop_worker(worker)
+    [one] = rig.explain(jobs[0])
+    assert "storage" in [standing["cause"] for standing in one["causes"]] and f"{tmp_path}/away" in one["sentence"]
+    assert any(what.startswith("make it, or mount the disk") for what in one["what_to_do"])
+    assert ("storage", 3) in [(row["cause"], row["jobs"]) for row in rig.status()["standing"]]
     remedy = "make it, or mount the disk that it lies on, or name another storage path (JJ_STORAGE_PATH)"
     assert_told(rig, jobs[0], 3, "interrupted", f"store: {tmp_path}/away: No such file or directory; {remedy}")
     rig.assert_clean()
@@ -191,6 +195,8 @@ def test_a_jar_whose_disk_is_full_is_named_though_nothing_can_be_journaled(small
     told = f"the disk of {small.home} is full; free space on that disk"
     assert any(told in line for line in small.status()["warnings"])
     assert any(told in line for line in small.show(job)["waits_because"])
+    [one] = small.explain(job)
+    assert [standing["cause"] for standing in one["causes"]] == ["no_worker", "disk"]
     filler.unlink()
     assert not any(told in line for line in small.show(job)["waits_because"])
     worker = small.start_worker()

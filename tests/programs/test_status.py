@@ -42,6 +42,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "undecided_attempts",
         "throughput",
         "warnings",
+        "standing",
     }
     assert status["source"] == "ledger"
     counts = {state: status["jobs"][state] for state in ("limbo", "unclaimed", "claimed", "completed")}
@@ -61,7 +62,9 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         ("succeeded", 1, 1),
     ]
     assert status["throughput"]["completed_last_hour"] == 2
-    assert status["warnings"] == ["category SUN: 3 jobs, but no running worker asks for it"]
+    assert status["warnings"] == [
+        "3 jobs of category SUN: no worker that asks for category SUN is running; `start_worker SUN` starts one"
+    ]
     gate.write_text("on\n")
     rig.stop_worker(worker)
 

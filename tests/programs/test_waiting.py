@@ -18,32 +18,33 @@ def test_a_job_that_no_running_worker_asks_for_is_told_which_worker_is_missing(r
     special = describe(rig, "special", "SPECIAL", run_command="true")
     stored = describe(rig, "stored", "STORAGE-tape", run_command="true")
     wanted = {
-        plain: "no worker that asks for uncategorized jobs is running (`start_worker` starts one)",
-        special: "no worker that asks for category SPECIAL is running (`start_worker SPECIAL` starts one)",
-        stored: "no storage worker of class tape is running (`start_worker --storage tape` starts one)",
+        plain: "no worker that asks for uncategorized jobs is running; `start_worker` starts one",
+        special: "no worker that asks for category SPECIAL is running; `start_worker SPECIAL` starts one",
+        stored: "no storage worker of class tape is running; `start_worker --storage tape` starts one",
     }
     assert {job: why(rig, job) for job in wanted} == {job: [line] for job, line in wanted.items()}
     # A storage worker asks for nothing but its class.
     worker = rig.start_worker("--storage", "disk")
     assert why(rig, plain) == [wanted[plain]]
-    assert "uncategorized: 1 job, but no running worker asks for it" in rig.status()["warnings"]
+    assert f"1 uncategorized job: {wanted[plain]}" in rig.status()["warnings"]
     rig.stop_worker(worker)
     (rig.home / "workers" / "STOP_ALL").touch()
-    remedy = f"(remove {rig.home}/workers/STOP_ALL; `start_worker` starts one)"
-    assert why(rig, plain) == [f"no worker that asks for uncategorized jobs is running {remedy}"]
+    stop_all = f"{rig.home}/workers/STOP_ALL"
+    told = f"no worker that asks for uncategorized jobs is running, and {stop_all} keeps all from starting"
+    assert why(rig, plain) == [f"{told}; remove {stop_all}; `start_worker` starts one"]
 
 
 def test_a_job_whose_workers_are_paused_says_so(rig: Rig) -> None:
     worker = rig.start_worker()
     rig.run("pause_worker", "all")
     job = describe(rig, "job", run_command="true")
-    assert why(rig, job) == ["the workers that ask for it are paused (`unpause_worker all`)"]
+    assert why(rig, job) == ["the workers that ask for it are paused; `unpause_worker all`"]
     rig.run("unpause_worker", "all")
     rig.run("jobjar", "wait", "--timeout", "60s", job)
     pause_all = rig.home / "workers" / "PAUSE_ALL"
     pause_all.touch()
     job = describe(rig, "another", run_command="true")
-    assert why(rig, job) == [f"the workers that ask for it are paused (remove {pause_all})"]
+    assert why(rig, job) == [f"the workers that ask for it are paused; remove {pause_all}"]
     pause_all.unlink()
     rig.run("jobjar", "wait", "--timeout", "60s", job)
     assert why(rig, job) == []
@@ -56,7 +57,7 @@ def test_a_job_whose_workers_are_busy_says_so_until_one_is_not(rig: Rig, tmp_pat
     worker = rig.start_worker()
     wait_until(lambda: rig.show(first)["state"] == "claimed", "the claim")
     waiting, special = rig.submit("true"), rig.submit("-c", "SPECIAL", "true")
-    other = "no other worker that asks for uncategorized jobs is running (`start_worker` starts one)"
+    other = "no other worker that asks for uncategorized jobs is running; `start_worker` starts one"
     name = f"{os.uname().nodename}.{worker.pid}"
     assert why(rig, waiting) == [f"its turn has not come: worker {name} is busy with other jobs, and {other}"]
     assert why(rig, first) == [] and "asks for category SPECIAL is running" in why(rig, special)[0]
@@ -90,9 +91,9 @@ def test_a_job_in_limbo_says_what_to_do_with_it(rig: Rig) -> None:
     assert why(rig, job) == [f"it is in limbo, where no worker looks; move it to {rig.home}/unclaimed"]
     wrong = describe(rig, "wrong", run_command="true", colour="red")
     rig.run_until_idle()
+    reason = rig.show(wrong)["held_reason"]
     told = f"its file there is to be corrected, and moved to {rig.home}/unclaimed"
-    assert why(rig, wrong) == [f"it is in limbo, where no worker looks; {told}"]
-    assert "'colour'" in rig.show(wrong)["held_reason"]
+    assert why(rig, wrong) == [f"it is held in limbo: {reason}; {told}"] and "'colour'" in reason
 
 
 def test_a_job_that_a_dead_worker_holds_says_where_to_recover_it(rig: Rig) -> None:
@@ -103,8 +104,10 @@ def test_a_job_that_a_dead_worker_holds_says_where_to_recover_it(rig: Rig) -> No
     worker.kill()
     worker.wait()
     [line] = why(rig, job)
-    assert f".{worker.pid} (`recover_jobs` on node " in line and line.startswith("it is stranded with the dead worker ")
+    assert f".{worker.pid}; run `recover_jobs` on node " in line and line.startswith(
+        "it is stranded with the dead worker "
+    )
     rig.run("recover_jobs")
     line, cause = why(rig, job)
     assert cause.startswith("its attempt 1 was stranded: its worker ")
-    assert line.startswith("no worker that asks for uncategorized jobs is running ")
+    assert line.startswith("no worker that asks for uncategorized jobs is running; ")

@@ -232,8 +232,8 @@ def test_after_some_seconds_it_says_why_jobs_stand_still_a_line_a_cause(rig: Rig
     assert process.stderr is not None
     said = sorted(re.sub(r"\b[0-9a-z]{12}\b", "ID", process.stderr.readline()) for _ in range(2))
     assert said == [
-        "jobjar wait: ID and 2 more: no worker that asks for category SPECIAL is running (`start_worker SPECIAL` starts one)\n",
-        "jobjar wait: ID: no worker that asks for uncategorized jobs is running (`start_worker` starts one)\n",
+        "jobjar wait: ID and 2 more: no worker that asks for category SPECIAL is running; `start_worker SPECIAL` starts one\n",
+        "jobjar wait: ID: no worker that asks for uncategorized jobs is running; `start_worker` starts one\n",
     ]
     worker = rig.start_worker("SPECIAL")
     assert process.communicate(timeout=60)[1].splitlines()[-1] == "jobjar wait: 4 of 4 succeeded"
@@ -248,7 +248,7 @@ def test_when_the_time_is_over_it_says_what_failed_what_stands_still_and_how_muc
     assert result.returncode == 124
     failed, open_job = ids(rig, bad, stuck)
     assert result.stderr.splitlines() == [
-        f"jobjar wait: {open_job}: no worker that asks for category SPECIAL is running (`start_worker SPECIAL` starts one)",
+        f"jobjar wait: {open_job}: no worker that asks for category SPECIAL is running; `start_worker SPECIAL` starts one",
         f"jobjar wait: 1 of 2 failed: {failed} (`jobjar show {failed}` says why)",
         "jobjar wait: the end of 1 of 2 jobs did not happen within 0.2 s",
     ]
@@ -292,7 +292,7 @@ def test_the_library_waits_for_the_same(rig: Rig) -> None:
     told: list[str] = []
     with pytest.raises(TimedOut, match="the end of 1 of 1 jobs"):
         jobjar.wait(category="SPECIAL", timeout=0, log=told.append)
-    assert told[-1].endswith("(`start_worker SPECIAL` starts one)")
+    assert told[-1].endswith("; `start_worker SPECIAL` starts one")
     with pytest.raises(UnknownTarget):
         jobjar.wait("nobody*")
     rig.stop_worker(worker)

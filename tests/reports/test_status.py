@@ -112,7 +112,10 @@ def test_a_running_worker_is_counted_and_what_it_does_not_ask_for_is_warned_of(r
     assert (node["node"], node["running"], node["dead"], node["unknown"]) == (node_name(), 1, 0, 0)
     (described,) = status["workers"]["workers"]
     assert (described["state"], described["categories"]) == ("idle", ["A"])
-    assert "category B: 1 job, but no running worker asks for it" in status["warnings"]
+    assert (
+        "1 job of category B: no worker that asks for category B is running; `start_worker B` starts one"
+        in status["warnings"]
+    )
     worker.kill()
     worker.wait()
     assert gather_status(jar)["workers"]["nodes"][0]["dead"] == 1

@@ -57,6 +57,8 @@ def test_what_is_staged_ahead_says_behind_what_and_goes_back_when_another_worker
     reason = f"it is staged behind first.1, which {holder} runs first"
     wait_until(lambda: rig.show(ahead)["waits_because"] == [reason], "the reason")
     assert rig.show("first.1")["waits_because"] is None
+    [one] = rig.explain(ahead)
+    assert [standing["cause"] for standing in one["causes"]] == ["ahead"]
     shown = rig.run("jobjar", "show", ahead).stdout
     assert f"waits because  {reason}" in shown and "started at" not in shown
     assert "started at" in rig.run("jobjar", "show", "first.1").stdout
