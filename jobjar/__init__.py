@@ -54,7 +54,13 @@ if TYPE_CHECKING:
         workload_limit as workload_limit,
         workload_limits as workload_limits,
     )
-    from jobjar.library_looking import history as history, list_jobs as list_jobs, list_workers as list_workers
+    from jobjar.library_looking import (
+        follow_output as follow_output,
+        history as history,
+        list_jobs as list_jobs,
+        list_workers as list_workers,
+        output as output,
+    )
     from jobjar.library_submit import submit as submit
 
 _LIBRARY = (
@@ -97,7 +103,7 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-_LIBRARY_LOOKING = ("history", "list_jobs", "list_workers")
+_LIBRARY_LOOKING = ("follow_output", "history", "list_jobs", "list_workers", "output")
 __all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
@@ -96,3 +96,33 @@ def list_workers() -> list[Worker]:
     from jobjar.reports.working import list_working
 
     return list_working(refreshed_jar(), time.time())
+
+
+def output(job: str, attempt: int | None = None, worker: str | None = None, tail: int | None = None) -> bytes:
+    """What a job wrote to its standard output and error: of the attempt that completed it, or of its newest one, unless `attempt`
+    or `worker` name another. b'' if it wrote nothing; with `tail`, its last so many lines.
+
+    Raises UnknownJob, AmbiguousJob, UsageError, and NoOutput if there is no such attempt yet.
+    """
+    from jobjar.reports.jobs import find_output
+    from jobjar.reports.output import check_tail, read_output
+    from jobjar.selecting.named import find_job
+
+    check_tail(tail)
+    jar = refreshed_jar()
+    path = find_output(jar, find_job(jar, job), attempt, worker)
+    return b"" if path is None else b"".join(read_output(jar, path, tail))
+
+
+def follow_output(job: str, tail: int | None = None, log: Callable[[str], None] | None = None) -> Iterator[bytes]:
+    """What a job writes, in pieces as they come, through all of its attempts, until it has ended; with `tail`, of what there is
+    already the last so many lines alone. `log` gets lines for people: why it has not begun, how its attempts and it ended.
+
+    Raises UnknownJob, AmbiguousJob, UsageError.
+    """
+    from jobjar.reports.following import Followed, follow
+    from jobjar.selecting.named import find_job
+
+    jar = refreshed_jar()
+    followed = Followed(jar, find_job(jar, job), log or (lambda line: None), tail=tail)
+    return (piece for _, piece in follow(jar, [followed]))
