@@ -23,11 +23,13 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.ledger.ask_near import categories_of_jobs
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.targets import Target, is_category
+from jobjar.selecting.unknown import suggest
 from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.patience import patiently
@@ -154,7 +156,8 @@ class Wait:
             word = selection.word
             is_known = before or in_limbo or not word or is_category(self._jar, word)
             if not is_known and not ask_awaited.count_ended(connection, selection).jobs:
-                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it")
+                near = suggest(word or "", categories_of_jobs(self._jar.ledger))
+                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it{near}")
         return lines
 
     def _count_missing(self) -> int:
