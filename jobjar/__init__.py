@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         list_jobs as list_jobs,
         list_workers as list_workers,
         output as output,
+        stats as stats,
     )
     from jobjar.library_submit import submit as submit
 
@@ -103,7 +104,7 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-_LIBRARY_LOOKING = ("follow_output", "history", "list_jobs", "list_workers", "output")
+_LIBRARY_LOOKING = ("follow_output", "history", "list_jobs", "list_workers", "output", "stats")
 __all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
 from jobjar.library import Job, job_of_row, refreshed_jar
+from jobjar.reports.grouping import NEWEST
 from jobjar.selecting.selection import make_selection
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from jobjar.reports.history import Event
+    from jobjar.reports.stats import Stats
     from jobjar.reports.working import Worker
 
 Words = str | Iterable[str] | None
@@ -126,3 +130,16 @@ def follow_output(job: str, tail: int | None = None, log: Callable[[str], None] 
     jar = refreshed_jar()
     followed = Followed(jar, find_job(jar, job), log or (lambda line: None), tail=tail)
     return (piece for _, piece in follow(jar, [followed]))
+
+
+def stats(by: str = "category", jobs: str | Iterable[str] = (), limit: int | None = NEWEST, **filters: Any) -> Stats:
+    """What jobs take: of each group (`by`: category, batch, name, submitter or node) how many wait, run and ended, how these
+    ended, and the median, the 95th percentile and the maximum of how long they waited and ran (seconds), of their processor time
+    (seconds) and of their memory (KiB); and what those said that failed.
+
+    `jobs` and `filters` are those of `list_jobs`, without `state`. Of the jobs that ended, the `limit` newest count (None: all).
+    Raises UnknownJob, AmbiguousJob, UsageError.
+    """
+    from jobjar.reports.stats import gather_stats
+
+    return gather_stats(refreshed_jar(), make_selection(jobs, **filters), by, limit)

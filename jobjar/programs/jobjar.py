@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "list_outputs": "print where output files are stored",
     "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
+    "stats": "print what jobs take: waiting and run time, processor time, memory",
     "kill": "kill running jobs",
     "check": "compare the ledger, the journals and the directories",
     "rebuild": "make the ledger anew",

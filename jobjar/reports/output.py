@@ -9,12 +9,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from jobjar.errors import UsageError
+from jobjar.errors import JarError, UsageError
 from jobjar.jar import Jar
 from jobjar.reports.jobs import open_output
+from jobjar.text import printable_name
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
+# Of the last lines for people: where they are looked for, and what is shown of each.
+_READ_BYTES = 4096
+_LONGEST_LINE = 200
 
 
 def read_output(jar: Jar, path: str, tail: int | None = None) -> Iterator[bytes]:
@@ -66,3 +70,15 @@ class OpenOutput:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def read_last_lines(jar: Jar, path: str | None, count: int) -> list[str]:
+    """The last lines of an output that are not empty, for people: at most `count`, and the beginning of each. [] if there are
+    none, or the file cannot be read here."""
+    data = b""
+    if path is not None:
+        with contextlib.suppress(JarError, OSError), contextlib.closing(OpenOutput(jar, path)) as output:
+            data = b"".join(output.read_from(max(0, output.size() - _READ_BYTES)))
+    # A progress bar writes over its own line: what stands there in the end is what people saw.
+    lines = [line.rstrip().rpartition("\r")[2] for line in data.decode("utf-8", "surrogateescape").split("\n")]
+    return [printable_name(line)[:_LONGEST_LINE] for line in lines if line.strip()][-count:]
