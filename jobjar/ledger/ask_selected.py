@@ -213,17 +213,19 @@ def decided_query(
     )
 
 
-def open_query(
+def open_queries(
     connection: Connection, filters: Filters, columns: str, rows: Sequence[int] | None = None
-) -> tuple[str, list[Any]] | None:
-    """A query, with its values, for `columns` of the jobs that fit and have not ended; None if none can fit. A GROUP BY can
-    follow."""
+) -> Iterator[tuple[str, list[Any]]]:
+    """Queries, with their values, for `columns` of the jobs that fit and have not ended, one for each state; a GROUP BY can
+    follow. With `rows`, only of jobs of these rows."""
     if filters.outcomes or filters.exit_statuses or _needs_worker(filters):
-        return None
+        return
     if filters.names:
         _learn_identifiers(connection)
     condition, values = _conditions(filters, "", rows)
-    return f"SELECT {columns} FROM job WHERE job.state IN ('claimed', 'limbo', 'unclaimed') AND {condition}", values
+    index = "INDEXED BY job_open" if rows is None else ""
+    for state in ("claimed", "limbo", "unclaimed"):
+        yield f"SELECT {columns} FROM job {index} WHERE job.state = '{state}' AND {condition}", values
 
 
 def _few_named(connection: Connection, patterns: Sequence[str]) -> list[int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobjar.ledger.ask_selected import Filters, decided_query, open_query
+from jobjar.ledger.ask_selected import Filters, decided_query, open_queries
 from jobjar.ledger.driver import Connection
 
 _COLUMNS = (
@@ -83,9 +83,7 @@ def open_counts(
         rest = " GROUP BY told, grouped"
     else:
         columns, rest = f"{state}, NULL, job.name, job.submitter, job.place, 1", ""
-    found = open_query(connection, filters, columns, rows)
-    if found is not None:
-        query, values = found
+    for query, values in open_queries(connection, filters, columns, rows):
         for row in connection.execute(query + rest, values):
             yield OpenCount(*row)
 

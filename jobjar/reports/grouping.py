@@ -4,4 +4,4 @@ from __future__ import annotations
 
 GROUPINGS = ("category", "batch", "name", "submitter", "node")
 # So many of the jobs that ended last tell enough, and are read in a tenth of a second.
-NEWEST = 20_000
+NEWEST = 10_000
