@@ -56,9 +56,12 @@ if TYPE_CHECKING:
     )
     from jobjar.library_looking import (
         explain as explain,
+        follow_output as follow_output,
         history as history,
         list_jobs as list_jobs,
         list_workers as list_workers,
+        output as output,
+        stats as stats,
     )
     from jobjar.library_submit import submit as submit
 
@@ -102,7 +105,7 @@ _LIBRARY_BATCHES = (
     "workload_limit",
     "workload_limits",
 )
-_LIBRARY_LOOKING = ("explain", "history", "list_jobs", "list_workers")
+_LIBRARY_LOOKING = ("explain", "follow_output", "history", "list_jobs", "list_workers", "output", "stats")
 __all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
 
 

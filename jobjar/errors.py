@@ -163,7 +163,12 @@ class BatchExists(JarError):
 
 
 class UnknownBatch(JarError):
-    template = "there is no batch {name} in {home}; `batch_status` lists them"
+    """`hint` says which batches have a name like it."""
+
+    template = "there is no batch {name} in {home}{hint}; `batch_status` lists them"
+
+    def __init__(self, hint: str = "", **fields: object) -> None:
+        super().__init__(hint=hint, **fields)
 
 
 class BatchBusy(JarError):
@@ -245,11 +250,11 @@ class NothingSelected(JarError):
 
 
 class UnknownTarget(UnknownJob):
-    """`passed_over` names the places where this user may not look."""
+    """`passed_over` names the places where this user may not look; `hint` says what has a name like it."""
 
     template = (
-        "{job}: no job of this name or id, and no batch or category, in {home}; `system_status` and `batch_status` show what "
-        "there is{passed_over}"
+        "{job}: no job of this name or id, and no batch or category, in {home}{hint}; `system_status` and `batch_status` show "
+        "what there is{passed_over}"
     )
 
 

@@ -300,9 +300,11 @@ def wait(
     category: str | None = None,
     all: bool = False,
     since: float | None = None,
+    fail_fast: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns each one's outcome by its id, None if the job was removed or is held.
+    """Wait until jobs have ended; returns each one's outcome by its id, None if the job was removed or is held. With `fail_fast`
+    it returns as soon as a job has not succeeded, without those that have not ended.
 
     `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. Use `batch`, `category`
     ('': jobs without one) or `all` where a word could mean something else. `timeout` is in seconds.
@@ -326,7 +328,7 @@ def wait(
         )
     refresh_patiently(jar)
     target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
-    waiting = Wait(jar, target, log or (lambda line: None))
+    waiting = Wait(jar, target, log or (lambda line: None), fails_fast=fail_fast)
     waiting.run(timeout)
     return waiting.outcomes()
 

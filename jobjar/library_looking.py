@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected
 from jobjar.library import Job, current_jar, job_of_row, refreshed_jar
+from jobjar.reports.grouping import NEWEST
 from jobjar.selecting.selection import make_selection
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from jobjar.reports.explain import Explanation
     from jobjar.reports.history import Event
+    from jobjar.reports.stats import Stats
     from jobjar.reports.working import Worker
 
 Words = str | Iterable[str] | None
@@ -142,3 +146,46 @@ def list_workers() -> list[Worker]:
     from jobjar.reports.working import list_working
 
     return list_working(refreshed_jar(), time.time())
+
+
+def output(job: str, attempt: int | None = None, worker: str | None = None, tail: int | None = None) -> bytes:
+    """What a job wrote to its standard output and error: of the attempt that completed it, or of its newest one, unless `attempt`
+    or `worker` name another. b'' if it wrote nothing; with `tail`, its last so many lines.
+
+    Raises UnknownJob, AmbiguousJob, UsageError, and NoOutput if there is no such attempt yet.
+    """
+    from jobjar.reports.jobs import find_output
+    from jobjar.reports.output import check_tail, read_output
+    from jobjar.selecting.named import find_job
+
+    check_tail(tail)
+    jar = refreshed_jar()
+    path = find_output(jar, find_job(jar, job), attempt, worker)
+    return b"" if path is None else b"".join(read_output(jar, path, tail))
+
+
+def follow_output(job: str, tail: int | None = None, log: Callable[[str], None] | None = None) -> Iterator[bytes]:
+    """What a job writes, in pieces as they come, through all of its attempts, until it has ended; with `tail`, of what there is
+    already the last so many lines alone. `log` gets lines for people: why it has not begun, how its attempts and it ended.
+
+    Raises UnknownJob, AmbiguousJob, UsageError.
+    """
+    from jobjar.reports.following import Followed, follow
+    from jobjar.selecting.named import find_job
+
+    jar = refreshed_jar()
+    followed = Followed(jar, find_job(jar, job), log or (lambda line: None), tail=tail)
+    return (piece for _, piece in follow(jar, [followed]))
+
+
+def stats(by: str = "category", jobs: str | Iterable[str] = (), limit: int | None = NEWEST, **filters: Any) -> Stats:
+    """What jobs take: of each group (`by`: category, batch, name, submitter or node) how many wait, run and ended, how these
+    ended, and the median, the 95th percentile and the maximum of how long they waited and ran (seconds), of their processor time
+    (seconds) and of their memory (KiB); and what those said that failed.
+
+    `jobs` and `filters` are those of `list_jobs`, without `state`. Of the jobs that ended, the `limit` newest count (None: all).
+    Raises UnknownJob, AmbiguousJob, UsageError.
+    """
+    from jobjar.reports.stats import gather_stats
+
+    return gather_stats(refreshed_jar(), make_selection(jobs, **filters), by, limit)

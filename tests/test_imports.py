@@ -64,7 +64,8 @@ def find_imports(name: str) -> set[str]:
 
 
 def room(name: str) -> str:
-    return [*name.split("."), ""][1]
+    found = [*name.split("."), ""][1]
+    return "programs" if found == "__main__" else found  # `python -m jobjar` is a program
 
 
 def rank(name: str) -> int:

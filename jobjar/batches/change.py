@@ -41,6 +41,7 @@ from jobjar.job_file.names import new_id, parse_priority
 from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
+from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.contents import BATCH, CHANGE
 from jobjar.shared_disk.creating import (
     make_directory_in,
@@ -233,7 +234,7 @@ def is_committed(jar: Jar, change: Change) -> bool:
     return state is not None and state.get("change") == change.id
 
 
-def finish(jar: Jar, change: Change) -> None:
+def finish(jar: Jar, change: Change, meter: Meter = SILENT) -> None:
     """Do the rest of a committed change. Two processes may do it at once. Raises OSError, LedgerError: the
     next process that settles the change goes on."""
     states = []
@@ -244,7 +245,7 @@ def finish(jar: Jar, change: Change) -> None:
             move_json(jar, prepared, paths.file)
         states.append(read_batch(jar, name))
     jar.journal.append([state.entry() for state in states], durable=True)
-    release_staged(jar, jar.layout.staged(change.id), change.by)
+    release_staged(jar, jar.layout.staged(change.id), change.by, meter)
     for state in states:
         if state.is_aborted:
             cancel_batch(jar, state.name, change.id, change.by, partial(is_aborted, jar, state.name))
@@ -264,7 +265,7 @@ def _has_priority_by(jar: Jar, name: str, change_id: str) -> bool:
 
 
 @contextlib.contextmanager
-def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
+def making(jar: Jar, change: Change, what: str, meter: Meter = SILENT) -> Iterator[None]:
     """Finish the change that the body commits. Where the body fails before its commit, nothing is changed.
 
     Raises SubmitFailed where the disk refuses something before the commit, and BatchUnfinished where the disk or the ledger
@@ -274,7 +275,7 @@ def making(jar: Jar, change: Change, what: str) -> Iterator[None]:
     try:
         try:
             yield
-            finish(jar, change)
+            finish(jar, change, meter)
         except BaseException as error:
             has_happened = is_committed(jar, change)
             if not has_happened:

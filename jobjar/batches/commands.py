@@ -40,6 +40,7 @@ from jobjar.ledger.ask_batch_jobs import (
 )
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S, fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
+from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import make_directory, read_file
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import Submission, stage_chunk
@@ -92,8 +93,8 @@ def read_submit_files(
     return parse_submit_files(texts, parameters, lambda name: is_taken(jar, name))
 
 
-def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]:
-    """Submit all batches, or none of them.
+def submit_batches(jar: Jar, texts: Sequence[BatchText], meter: Meter = SILENT) -> list[SubmittedBatch]:
+    """Submit all batches, or none of them. `meter` gets the progress.
 
     Raises BatchExists, BatchBusy, SubmitFailed (nothing was submitted), BatchUnfinished (all are submitted, and recovery does
     the rest).
@@ -101,17 +102,20 @@ def submit_batches(jar: Jar, texts: Sequence[BatchText]) -> list[SubmittedBatch]
     if not texts:
         return []
     change = new_change([text.name for text in texts])
-    with making(jar, change, f"batch {texts[0].name}"):
+    count = sum(map(count_jobs, texts))
+    with making(jar, change, f"batch {texts[0].name}", meter):
         for name in change.batches:
             if is_taken(jar, name) or not take_name(jar, name, change):
                 raise BatchExists(name=name)
         jobs = itertools.chain.from_iterable(map(plan_jobs, texts))
-        _stage(jar, change, map(_as_submission, jobs))
+        meter.begin("writing the jobs", "jobs", count)
+        _stage(jar, change, map(_as_submission, meter.counted(jobs)))
         now = disk_now(jar)
         states = [_first_state(text, change, now) for text in texts]
         for state in states[1:]:
             prepare(jar, state["batch"], state)
         commit(jar, change, states[0])
+        meter.begin("submitting them", "jobs", count)
     return [SubmittedBatch(state["batch"], state["jobs"]) for state in states]
 
 

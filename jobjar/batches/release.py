@@ -21,6 +21,7 @@ from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry
 from jobjar.layout import LEAVING, unclaimed_place
+from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.file_mark import make_mark
 from jobjar.shared_disk.files import disk_time, list_names, make_directory, rename, sync_directory
 from jobjar.shared_disk.moves import move_under_own_name
@@ -44,9 +45,9 @@ class _Leaving(NamedTuple):
         return int(found.group(1)) if found else 0, self.name
 
 
-def release_staged(jar: Jar, directory: str, by: str) -> int:
-    """Make all jobs in a change's directory claimable, in their order, and remove it. Returns how many this call moved.
-    `by` submitted them. Raises OSError: the next process that settles the change does the rest."""
+def release_staged(jar: Jar, directory: str, by: str, meter: Meter = SILENT) -> int:
+    """Make all jobs in a change's directory claimable, in their order, and remove it. Returns how many this call moved, which
+    are reported to `meter`. `by` submitted them. Raises OSError: the next process that settles the change does the rest."""
     released = 0
     try:
         chunks = sorted(filter(_CHUNK.fullmatch, list_names(directory)))
@@ -60,7 +61,9 @@ def release_staged(jar: Jar, directory: str, by: str) -> int:
             except FileNotFoundError:
                 continue  # another process has it, and a later settling finds what that one leaves
             path += LEAVING
-        released += _release_chunk(jar, path, by)
+        moved = _release_chunk(jar, path, by)
+        meter.add(moved)
+        released += moved
         jar.mirror(after_s=jar.settings.poll_time_s)
     with contextlib.suppress(OSError):  # another process still works in it
         os.rmdir(directory)

@@ -174,17 +174,7 @@ def selection_queries(connection: Connection, filters: Filters) -> Iterator[tupl
 def _ended_queries(
     connection: Connection, filters: Filters, named: list[int] | None
 ) -> Iterator[tuple[str, list[Any]]]:
-    condition, values = _conditions(filters, _END_COLUMNS, named)
-    tables = "attempt AS final INDEXED BY attempt_ended CROSS JOIN job ON job.uid = final.job_uid"
-    if named is not None or filters.batches:
-        index = "" if named is not None else "INDEXED BY job_of_batch"
-        tables = f"job {index} CROSS JOIN attempt AS final ON final.job_uid = job.uid"
-        condition += " AND job.batch IS NOT NULL" if filters.batches else ""
-    yield (
-        f"SELECT {_OPEN_COLUMNS}, {_END_COLUMNS} FROM {tables} WHERE final.is_final = 1 AND job.state = 'completed' "
-        f"AND {_IS_LATEST} AND {condition} ORDER BY final.ended_at DESC",
-        values,
-    )
+    yield _decided_query(filters, f"{_OPEN_COLUMNS}, {_END_COLUMNS}", named)
     if filters.exit_statuses or _needs_worker(filters) or (filters.outcomes and UNKNOWN not in filters.outcomes):
         return
     condition, values = _conditions(filters._replace(outcomes=()), "", named)
@@ -195,6 +185,47 @@ def _ended_queries(
         f"WHERE attempt.job_uid = job.uid AND attempt.is_final = 1) AND {condition} ORDER BY job.moved_at DESC",
         values,
     )
+
+
+def _decided_query(filters: Filters, columns: str, named: Sequence[int] | None) -> tuple[str, list[Any]]:
+    condition, values = _conditions(filters, _END_COLUMNS, named)
+    tables = "attempt AS final INDEXED BY attempt_ended CROSS JOIN job ON job.uid = final.job_uid"
+    if named is not None or filters.batches:
+        index = "" if named is not None else "INDEXED BY job_of_batch"
+        tables = f"job {index} CROSS JOIN attempt AS final ON final.job_uid = job.uid"
+        condition += " AND job.batch IS NOT NULL" if filters.batches else ""
+    return (
+        f"SELECT {columns} FROM {tables} WHERE final.is_final = 1 AND job.state = 'completed' "
+        f"AND {_IS_LATEST} AND {condition} ORDER BY final.ended_at DESC",
+        values,
+    )
+
+
+def decided_query(
+    connection: Connection, filters: Filters, columns: str, rows: Sequence[int] | None = None
+) -> tuple[str, list[Any]]:
+    """A query, with its values, for `columns` of the ended jobs that fit (`job`) and of the attempts that decided them (`final`),
+    the newest end first; a LIMIT can follow. With `rows`, only of jobs of these rows."""
+    if filters.names:
+        _learn_identifiers(connection)
+    return _decided_query(
+        filters, columns, _few_named(connection, filters.names) if filters.names and rows is None else rows
+    )
+
+
+def open_queries(
+    connection: Connection, filters: Filters, columns: str, rows: Sequence[int] | None = None
+) -> Iterator[tuple[str, list[Any]]]:
+    """Queries, with their values, for `columns` of the jobs that fit and have not ended, one for each state; a GROUP BY can
+    follow. With `rows`, only of jobs of these rows."""
+    if filters.outcomes or filters.exit_statuses or _needs_worker(filters):
+        return
+    if filters.names:
+        _learn_identifiers(connection)
+    condition, values = _conditions(filters, "", rows)
+    index = "INDEXED BY job_open" if rows is None else ""
+    for state in ("claimed", "limbo", "unclaimed"):
+        yield f"SELECT {columns} FROM job {index} WHERE job.state = '{state}' AND {condition}", values
 
 
 def _few_named(connection: Connection, patterns: Sequence[str]) -> list[int] | None:

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from jobjar.access.refusals import name_refusal
 from jobjar.errors import JarError
@@ -22,7 +22,7 @@ Body = Callable[[argparse.Namespace], int]
 
 def make_parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser with the options that every program has."""
-    parser = argparse.ArgumentParser(prog=program, description=description, epilog=epilog, formatter_class=_Formatter)
+    parser = _Parser(prog=program, description=description, epilog=epilog, formatter_class=_Formatter)
     parser.add_argument("--home", metavar="DIR", help="the jar (default: JJ_HOME, or the one that the program lies in)")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     return parser
@@ -51,11 +51,28 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=width - 2)
 
 
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *rest: object, **named: object) -> None:
-        from jobjar.version import VERSION
+class _Parser(argparse.ArgumentParser):
+    """Says of an option that there is not which one may have been meant."""
 
-        print(f"Job Jar {VERSION}")
+    def error(self, message: str) -> NoReturn:
+        unknown = [word.partition("=")[0] for word in message.partition("unrecognized arguments: ")[2].split()]
+        import difflib
+
+        options = [option for action in self._actions for option in action.option_strings]
+        near = [
+            meant for word in unknown if word.startswith("-") for meant in difflib.get_close_matches(word, options, n=1)
+        ]
+        super().error(message + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+
+class _Version(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *rest: object, **named: object
+    ) -> None:
+        from jobjar.programs.version import describe_version
+
+        home = getattr(namespace, "home", None)
+        print(describe_version(os.path.abspath(sys.argv[0]), None if home is None else os.path.abspath(home)))
         parser.exit(0)
 
 

@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "list_outputs": "print where output files are stored",
     "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
+    "stats": "print what jobs take: waiting and run time, processor time, memory",
     "kill": "kill running jobs",
     "check": "compare the ledger, the journals and the directories",
     "rebuild": "make the ledger anew",
@@ -43,14 +44,39 @@ VERBS: dict[str, str] = {
 }
 
 
+# The groups in which people look for a verb. One that is in none of them is listed at the end.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Submit": ("submit", "submit_job", "submit_batch", "unique_job_name"),
+    "Steer": (
+        *("cancel", "kill", "hold", "release", "retry", "priority", "move", "remove"),
+        *("batch_edit", "abort_batch", "workload_limit"),
+    ),
+    "See": (
+        *("list", "show", "explain", "history", "output", "wait", "stats", "top"),
+        *("system_status", "batch_status", "list_outputs", "get_output"),
+    ),
+    "Workers": ("start_worker", "stop_worker", "pause_worker", "unpause_worker", "check_workers", "workers"),
+    "Upkeep": ("init", "config", "recover_jobs", "check", "rebuild", "doctor"),
+}
+
 # These close what they opened. A cleanup of the interpreter would take a noticeable part of their time.
 _OVER_AT_ONCE = ("submit", "submit_job")
 
 
 def usage() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:{width}}  {text}" for verb, text in VERBS.items()]
-    return "usage: jobjar VERB [OPTION…] [WORD…]\n\n" + "\n".join(lines) + "\n\n`jobjar VERB --help` says more of each."
+    grouped = {verb for verbs in GROUPS.values() for verb in verbs}
+    groups = {**GROUPS, "More": tuple(verb for verb in VERBS if verb not in grouped)}
+    sections = []
+    for group, verbs in groups.items():
+        lines = [f"  {verb:{width}}  {VERBS[verb]}" for verb in verbs if verb in VERBS]
+        sections += ["\n".join((f"{group}:", *lines))] if lines else []
+    return (
+        "usage: jobjar VERB [OPTION…] [WORD…]\n\n"
+        + "\n\n".join(sections)
+        + "\n\n`jobjar VERB --help` says more of each. "
+        "A hyphen may stand for an underscore."
+    )
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> int:
@@ -59,17 +85,19 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> 
     if not words:
         print(usage(), file=sys.stderr)
         return 2
+    if words[0] == "help" and len(words) == 2:
+        words = [words[1], "--help"]
     if words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
     if words[0] == "--version":
-        from jobjar.version import VERSION
+        from jobjar.programs.version import describe_version
 
-        print(f"Job Jar {VERSION}")
+        print(describe_version(program_path))
         return 0
     verb = words[0].replace("-", "_")
     if verb not in VERBS:
-        print(f"jobjar: there is no verb {words[0]!r}; `jobjar help` lists them", file=sys.stderr)
+        print(f"jobjar: there is no verb {words[0]!r}{_suggest(verb)}; `jobjar help` lists them", file=sys.stderr)
         return 2
     module = importlib.import_module(f"jobjar.programs.{verb}")
     status = int(module.main(words[1:], program_path, program=f"jobjar {verb}"))
@@ -78,3 +106,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> 
         sys.stderr.flush()
         os._exit(status)  # as the program of this name does (`run_and_exit_at_once` in command.py)
     return status
+
+
+def _suggest(word: str) -> str:
+    import difflib
+
+    near = [verb for verb in VERBS if word in verb] or difflib.get_close_matches(word, VERBS, n=3, cutoff=0.65)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

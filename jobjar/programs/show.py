@@ -11,6 +11,7 @@ from typing import Any
 from jobjar.errors import UsageError
 from jobjar.programs.command import make_parser, named_jar, run, say_source
 from jobjar.programs.options import add_job, add_text_format
+from jobjar.programs.terminal import is_terminal
 from jobjar.text import printable
 
 # Details of attempts that get tables of their own. Attempts of plain jobs have only the warnings.
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.jobs import describe_job
         from jobjar.reports.refresh import describe_source, refresh_ledger
+        from jobjar.reports.sentences import tell_job
         from jobjar.selecting.named import find_job
 
         if not options.job:
@@ -36,10 +38,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)
             description = describe_job(jar, find_job(jar, options.job))
+            first = tell_job(jar, description, time.time()) if is_terminal() and options.format != "json" else ""
             source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({**description, **source}, indent=1))
         else:
+            if first:
+                print(printable(f"{first}\n"))
             print(printable(format_description(description)))
             say_source(program, source)
         return 0

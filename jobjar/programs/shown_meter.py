@@ -1,6 +1,7 @@
 """A line on a terminal that says how far a program is: it is written over and over, and is gone when the program has its answer.
 
-Writes to standard error, and only where that is a terminal: in a pipe, a file or a mail of cron's there is none of it.
+Writes to standard error, and only where that is a terminal: in a pipe, a file or a mail of cron's there is none of it. A wait for
+jobs says there now and then, in a line that stays, how far it is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,23 @@ import contextlib
 import itertools
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobjar.meter import SILENT, Meter
+from jobjar.reports.progress import Progress, format_progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 # Report to tqdm only after so many items; tqdm then decides whether to write.
 _AT_A_TIME = 1_000
+# A wait that is over sooner shows nothing of how far it is.
+_SHOWN_AFTER_S = 0.5
+# Where there is no terminal, lines come after so long, and then after pauses that double, up to the longest.
+_FIRST_LINE_S, _LONGEST_PAUSE_S = 30.0, 600.0
 
 
 @contextlib.contextmanager
@@ -32,14 +42,18 @@ def open_meter() -> Iterator[Meter]:
         meter.end()
 
 
+def _load_tqdm() -> type[tqdm[Any]]:
+    from tqdm import tqdm
+
+    # Only one thread of one process writes here, so tqdm needs neither its lock between processes nor its monitor thread.
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
+    return tqdm
+
+
 class _ShownMeter(Meter):
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        # Only one thread of one process writes here, so tqdm needs neither its lock between processes nor its monitor thread.
-        tqdm.set_lock(threading.RLock())
-        tqdm.monitor_interval = 0
-        self._tqdm = tqdm
+        self._tqdm = _load_tqdm()
         self._bar: tqdm[Any] | None = None
 
     def begin(self, what: str, unit: str, total: int | None = None) -> None:
@@ -63,6 +77,58 @@ class _ShownMeter(Meter):
         while some := list(itertools.islice(iterator, _AT_A_TIME)):
             yield from some
             self.add(len(some))
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class ShownWait:
+    """Shows how far a wait for jobs is: a bar on a terminal, else a line now and then, by `say`."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._is_terminal = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._next_line_at, self._pause_s = self._began + _FIRST_LINE_S, _FIRST_LINE_S
+        self._first: Progress | None = None
+        self._bar: tqdm[Any] | None = None
+
+    def tell(self, progress: Progress) -> None:
+        """Show how far it is now."""
+        now = time.monotonic()
+        self._first = self._first or progress
+        if self._is_terminal:
+            if now - self._began >= _SHOWN_AFTER_S:
+                self._show(progress)
+        elif now >= self._next_line_at:
+            self._say(format_progress(progress, self._first, now - self._began))
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            self._next_line_at = now + self._pause_s
+
+    def _show(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = _load_tqdm()(
+                total=progress.jobs,
+                initial=progress.ended,
+                unit=" jobs",
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0,
+                file=sys.stderr,
+            )
+        self._bar.total = progress.jobs
+        self._bar.set_postfix_str(f"{progress.unsuccessful:,} failed, {progress.running:,} running", refresh=False)
+        # A job that is submitted again does not count any more.
+        self._bar.update(progress.ended - self._bar.n)
+        self._bar.refresh()
+
+    def say(self, line: str) -> None:
+        """Say something beside the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._say(line)
 
     def end(self) -> None:
         if self._bar is not None:

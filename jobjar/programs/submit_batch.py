@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.batches.commands import read_submit_files, submit_batches
+        from jobjar.programs.shown_meter import open_meter
 
         parameters: dict[str, str] = {}
         paths = []
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if not paths:
             parser.error("name a FILE")
         with named_jar(options, program_path) as jar:
-            for batch in submit_batches(jar, read_submit_files(jar, paths, parameters, sys.stdin.buffer)):
+            texts = read_submit_files(jar, paths, parameters, sys.stdin.buffer)
+            with open_meter() as meter:
+                batches = submit_batches(jar, texts, meter)
+            for batch in batches:
                 print(batch.name)
         return 0
 

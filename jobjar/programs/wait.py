@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         help=f"what ended before does not count: {A_TIME}. Default for --all and categories: a day ago, or when the oldest of "
         "their jobs that have not ended was submitted",
     )
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="leave with exit status 1 as soon as a job has not succeeded"
+    )
     parser.add_argument("--timeout", metavar="TIME", help="wait at most so long (seconds, or 30s, 5m, 2h)")
     parser.add_argument(
         "job",
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.ledger.ask_awaited import BATCH
+        from jobjar.programs.shown_meter import ShownWait
         from jobjar.reports.refresh import describe_source
         from jobjar.reports.targets import select, select_all
         from jobjar.reports.wait import Wait, format_tally, refresh_patiently
@@ -67,19 +71,25 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 target = select_all(jar, since)
             else:
                 target = select(jar, options.job, options.batch, options.category, since)
-            wait = Wait(jar, target, lambda line: complain(program, line))
+            shown = ShownWait(lambda line: complain(program, line))
+            wait = Wait(jar, target, shown.say, shown.tell, options.fail_fast)
             batches = [str(kind.word) for kind in target.selections if kind.kind == BATCH]
             try:
                 tally = wait.run(timeout_s)
             except TimedOut:
+                shown.end()
                 tally = wait.tally()
                 if tally.unsuccessful:
                     complain(program, format_tally(tally, batches))
                 raise
+            finally:
+                shown.end()
             say_source(program, describe_source(jar))
             for line in wait.unseen():
                 complain(program, line)
         complain(program, format_tally(tally, batches))
+        if tally.open:
+            complain(program, f"not waited for any longer: {tally.open:,} of {tally.jobs:,}, which go on")
         return 0 if tally.is_success else 1
 
     return run(parser, argv, body)

@@ -23,6 +23,7 @@ from jobjar.reports.returned import format_returns, group_returns
 from jobjar.reports.standing import Look
 from jobjar.reports.standing_counts import count_batch
 from jobjar.reports.tables import format_table
+from jobjar.selecting.unknown import suggest_batch
 from jobjar.shared_disk.files import read_file
 from jobjar.text import as_text
 from jobjar.units import format_bytes, format_rate, format_seconds
@@ -99,7 +100,7 @@ def _find_batches(jar: Jar, name: str | None) -> list[BatchRow]:
     name = None if name is None else as_text(name)
     rows = ask_batches.list_batches(jar.ledger, name)
     if name is not None and not rows:
-        raise UnknownBatch(name=name, home=jar.layout.home)
+        raise UnknownBatch(name=name, home=jar.layout.home, hint=suggest_batch(jar, name))
     return rows
 
 

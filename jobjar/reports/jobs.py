@@ -188,12 +188,19 @@ def open_output(jar: Jar, path: str) -> int:
 
 
 def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str | None = None) -> str | None:
-    """The output file of one attempt of a job; None if the attempt wrote nothing. `number` and `worker` narrow the choice.
+    """The output file of one attempt of a job (`choose_attempt`); None if the attempt wrote nothing. Raises NoOutput."""
+    chosen = choose_attempt(job, list_attempts(jar.ledger, job.uid) if job.uid else [], number, worker)
+    return output_path(jar, chosen, files_of_attempt(jar.ledger, chosen))
+
+
+def choose_attempt(
+    job: JobReport, attempts: list[Attempt], number: int | None = None, worker: str | None = None
+) -> Attempt:
+    """The attempt whose output people mean. `number` and `worker` narrow the choice.
 
     The attempt that completed the job comes first, else the newest one. An attempt that lost its lease is chosen only if there
     is no other. Raises NoOutput if there is no such attempt yet.
     """
-    attempts = list_attempts(jar.ledger, job.uid) if job.uid else []
     chosen = [attempt for attempt in attempts if number in (None, attempt.number) and worker in (None, attempt.worker)]
     if not chosen:
         named = f"attempt{'' if number is None else f' {number}'}{'' if worker is None else f' by {worker}'}"
@@ -204,7 +211,7 @@ def find_output(jar: Jar, job: JobReport, number: int | None = None, worker: str
     best = max(
         enumerate(chosen), key=lambda item: (is_completed and item[1].is_final, item[1].outcome != LOST, item[0])
     )
-    return output_path(jar, best[1], files_of_attempt(jar.ledger, best[1]))
+    return best[1]
 
 
 def request_kill(jar: Jar, job: JobReport) -> str:

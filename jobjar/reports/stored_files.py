@@ -28,6 +28,7 @@ from jobjar.jar import Jar
 from jobjar.ledger.ask_stored_files import StoredOutput, batch_has_jobs, list_stored
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.named import find_job
+from jobjar.selecting.unknown import suggest_batch
 from jobjar.shared_disk.files import sync_directory
 from jobjar.shared_disk.moves import move
 from jobjar.shared_disk.umask import widen_mode
@@ -62,7 +63,7 @@ def find_stored_output(jar: Jar, name: str, job: str | None = None, batch: str |
     refresh_ledger(jar)
     name, batch = as_text(name), None if batch is None else as_text(batch)
     if batch is not None and not batch_has_jobs(jar.ledger, batch):
-        raise UnknownBatch(name=batch, home=jar.layout.home)
+        raise UnknownBatch(name=batch, home=jar.layout.home, hint=suggest_batch(jar, batch))
     uid = None if job is None else find_job(jar, job).uid or ""
     found = list_stored(jar.ledger, batch, uid, name)
     if not found:

@@ -12,7 +12,7 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Awaited
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.selecting.named import find_job, is_pattern
-from jobjar.selecting.unknown import describe_unlisted
+from jobjar.selecting.unknown import describe_unlisted, suggest_batch, suggest_target
 from jobjar.shared_disk.files import is_directory
 from jobjar.text import as_text
 
@@ -50,7 +50,7 @@ def select(
     chosen = [Awaited(CATEGORY, as_text(name)) for name in categories]
     for name in map(as_text, batches):
         if not ask_awaited.is_batch(connection, name):
-            raise UnknownBatch(name=name, home=jar.layout.home)
+            raise UnknownBatch(name=name, home=jar.layout.home, hint=suggest_batch(jar, name))
         chosen.append(Awaited(BATCH, name))
     for word in map(as_text, words):
         found = _find_kinds(jar, word)
@@ -85,7 +85,7 @@ def _find_kinds(jar: Jar, word: str) -> list[Awaited]:
     if ask_awaited.any_named_like(connection, word):
         kinds.append(Awaited(PATTERN, word))
     if not kinds:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar))
+        raise _unknown(jar, word)
     return kinds
 
 
@@ -96,11 +96,16 @@ def is_category(jar: Jar, word: str) -> bool:
     )
 
 
+def _unknown(jar: Jar, word: str) -> UnknownTarget:
+    hint = suggest_target(jar, word)
+    return UnknownTarget(job=word, home=jar.layout.home, hint=hint, passed_over=describe_unlisted(jar))
+
+
 def _find_one(jar: Jar, word: str) -> str:
     try:
         job = find_job(jar, word)
     except UnknownJob:
-        raise UnknownTarget(job=word, home=jar.layout.home, passed_over=describe_unlisted(jar)) from None
+        raise _unknown(jar, word) from None
     return _key_of(job.uid, job.place)
 
 

@@ -23,11 +23,14 @@ from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.ledger.ask_near import categories_of_jobs
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
+from jobjar.reports.progress import OnProgress, Progress
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.targets import Target, is_category
+from jobjar.selecting.unknown import suggest
 from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.patience import patiently
@@ -36,6 +39,8 @@ from jobjar.shared_disk.patience import patiently
 HELD, REMOVED, UNKNOWN = "held", "removed", "unknown"
 # Explain standing jobs after so long; then after pauses that double each time, up to the longest pause.
 _FIRST_CAUSES_S = 5.0
+# Jobs are counted so often for those who want to know how far a wait is.
+_COUNT_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 600.0
 _MOST_CAUSES = 20
 _MOST_EXPLAINED = 1000
@@ -57,10 +62,24 @@ class Tally(NamedTuple):
 
 
 class Wait:
-    """A wait for `target`. `log` gets a line at once for each held job, and later the reasons why jobs stand still."""
+    """A wait for `target`. `log` gets a line at once for each held job, and later the reasons why jobs stand still.
 
-    def __init__(self, jar: Jar, target: Target, log: Callable[[str], None] = lambda line: None) -> None:
+    `on_progress` is told how far it is, about once a second. With `fails_fast` it is over with the first job that did not
+    succeed."""
+
+    def __init__(
+        self,
+        jar: Jar,
+        target: Target,
+        log: Callable[[str], None] = lambda line: None,
+        on_progress: OnProgress | None = None,
+        fails_fast: bool = False,
+    ) -> None:
         self._jar = jar
+        self._on_progress = on_progress
+        self._fails_fast = fails_fast
+        self._counts_at = 0.0
+        self._running_single = 0
         self._log = log
         self._selections = target.selections
         # Single jobs that have not ended, and the outcomes of those that have.
@@ -76,7 +95,8 @@ class Wait:
         self._unexplained: dict[str, float] = {}
 
     def run(self, timeout_s: float | None = None) -> Tally:
-        """Wait until every job has ended or is held; returns the tally. Raises TimedOut."""
+        """Wait until every job has ended or is held, or with `fails_fast` until one has failed; returns the tally. Raises
+        TimedOut."""
         started = time.monotonic()
         deadline = None if timeout_s is None else started + timeout_s
         causes_at, pause_s = started + _FIRST_CAUSES_S, _FIRST_CAUSES_S
@@ -93,6 +113,9 @@ class Wait:
                     unknown_until = unknown_until or now + OUTCOME_COMES_WITHIN_S
                     if UNKNOWN not in tally.unsuccessful.values() or now >= unknown_until:
                         return tally
+                failed = self._tell_progress(now)
+                if failed is not None:
+                    return failed
                 poll_time_s = self._jar.settings.poll_time_s
                 left_s = poll_time_s if deadline is None else min(poll_time_s, deadline - now)
                 if left_s <= 0:
@@ -129,6 +152,22 @@ class Wait:
         still_open = len(self._wanted - self._held) + self._count_missing()
         return Tally(succeeded + len(unsuccessful) + still_open, still_open, unsuccessful)
 
+    def _tell_progress(self, now: float) -> Tally | None:
+        """Tell how far it is, if that is wanted and was not told for a second; returns the tally if the wait is over for a
+        failure."""
+        if now < self._counts_at or (self._on_progress is None and not self._fails_fast):
+            return None
+        tally = self.tally()
+        # What a day of a million jobs came to takes its time to count.
+        self._counts_at = now + max(_COUNT_PAUSE_S, 10 * (time.monotonic() - now))
+        if self._on_progress is not None:
+            running = self._running_single + sum(job.state == "claimed" for job in self._open.values())
+            ended = tally.jobs - tally.open
+            self._on_progress(Progress(tally.jobs, ended, len(tally.unsuccessful), running))
+        # A held job has not failed; of one of unknown end more may be known soon.
+        failures = [outcome for outcome in tally.unsuccessful.values() if outcome not in (HELD, UNKNOWN)]
+        return tally if self._fails_fast and failures else None
+
     def outcomes(self) -> dict[str, str | None]:
         """The outcome of each job by its id; None if it is held, was removed, or has no known outcome."""
         outcomes = {**self._single_ended, **self._vanished}
@@ -154,7 +193,8 @@ class Wait:
             word = selection.word
             is_known = before or in_limbo or not word or is_category(self._jar, word)
             if not is_known and not ask_awaited.count_ended(connection, selection).jobs:
-                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it")
+                near = suggest(word or "", categories_of_jobs(self._jar.ledger))
+                lines.append(f"there is no category {word}: no unclaimed/{word}, and no job of it{near}")
         return lines
 
     def _count_missing(self) -> int:
@@ -201,6 +241,7 @@ class Wait:
                 self._single.remove(key)
                 self._single.add(uid)
         found = ask_awaited.job_outcomes(jar.ledger.connection, sorted(key for key in keys if "/" not in key))
+        self._running_single = sum(state == "claimed" for state, _ in found.values())
         for uid, (state, outcome) in found.items():
             if state == "held":
                 self._held.add(uid)

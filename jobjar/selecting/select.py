@@ -21,7 +21,7 @@ from jobjar.ledger.ask_selected import (
 )
 from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.selection import Selection
-from jobjar.selecting.unknown import suggest
+from jobjar.selecting.unknown import suggest, suggest_batch
 from jobjar.shared_disk.listing import list_directories
 from jobjar.text import as_text
 
@@ -75,7 +75,7 @@ def _select(jar: Jar, selection: Selection, limit: int | None = None) -> Selecte
     connection, filters = jar.ledger.connection, selection.filters
     for name in filters.batches:
         if not is_batch(connection, name):
-            raise UnknownBatch(name=name, home=jar.layout.home)
+            raise UnknownBatch(name=name, home=jar.layout.home, hint=suggest_batch(jar, name))
     if not selection.words:
         jobs = list(jobs_of_filters(connection, filters, limit))
         if not jobs:

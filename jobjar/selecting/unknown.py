@@ -16,7 +16,15 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.layout import Layout, jobs_place, worker_place
 from jobjar.ledger.ask_batches import list_batches
-from jobjar.ledger.ask_near import Named, count_ids, count_named_with, jobs_named_with, newest_jobs, newest_names
+from jobjar.ledger.ask_near import (
+    Named,
+    categories_of_jobs,
+    count_ids,
+    count_named_with,
+    jobs_named_with,
+    newest_jobs,
+    newest_names,
+)
 from jobjar.ledger.models import JobReport
 from jobjar.ledger.store import Ledger
 from jobjar.shared_disk.files import look
@@ -74,6 +82,18 @@ def _find_meant(ledger: Ledger, text: str) -> list[str]:
         if uid is not None:
             words.setdefault(uid, uid)
     return [words[word] for word in difflib.get_close_matches(text, words, n=3, cutoff=_LIKENESS)]
+
+
+def suggest_target(jar: Jar, word: str) -> str:
+    """`; did you mean X?` of batches, categories and jobs that a word may have meant; else nothing."""
+    known = {row.name for row in list_batches(jar.ledger, None)} | categories_of_jobs(jar.ledger)
+    meant = _find_meant(jar.ledger, word)
+    return suggest(word, known) or (f"; did you mean {' or '.join(meant)}?" if meant else "")
+
+
+def suggest_batch(jar: Jar, name: str) -> str:
+    """`; did you mean X?` of batches with a name like this one; else nothing."""
+    return suggest(name, {row.name for row in list_batches(jar.ledger, None)})
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ VERBS = [
     "show",
     "output",
     "wait",
+    "stats",
     "kill",
     "check",
     "rebuild",

@@ -1,0 +1,56 @@
+"""jobjar show on a terminal: the first sentence is what a person can act on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.follower import PROMPT
+from tests.programs.test_list import on_terminal
+from tests.rig import Rig, wait_until
+
+
+def first_of(rig: Rig, job: str) -> str:
+    """What a terminal shows before the details."""
+    sentence, _, details = on_terminal(rig, "show", job).partition("\n\n")
+    assert details.startswith("name ")
+    return sentence
+
+
+def test_show_begins_on_a_terminal_with_what_there_is_to_know(rig: Rig, tmp_path: Path) -> None:
+    ago = r"[0-9.]+ m?s?( [0-9]+ s)? ago"
+    failing = rig.submit("--id", "bad", "--retries", "1", "seq 9; printf 'no \\033[1mway'; exit 3")
+    silent = rig.submit("--retries", "0", "kill -9 $$")
+    good = rig.submit("true")
+    uids = {name: rig.show(name)["id"] for name in (failing, silent, good)}
+    waits = first_of(rig, failing)
+    told = r"waits since .*: no worker that asks for uncategorized jobs is running \(`start_worker` starts one\)"
+    assert re.fullmatch(rf"bad \({uids[failing]}\) {told}", waits), waits
+    rig.run_until_idle()
+    lines = first_of(rig, failing).splitlines()
+    head = (
+        rf"bad \({uids[failing]}\) failed on the 2nd attempt, exit status 3, {ago}, after .*; last lines of its output:"
+    )
+    assert re.fullmatch(head, lines[0]), lines
+    assert [line.strip() for line in lines[1:]] == ["6", "7", "8", "9", "no \\x1b[1mway"]
+    assert re.fullmatch(
+        rf"{uids[silent]} failed, signal KILL, {ago}, after .*; it wrote nothing", first_of(rig, silent)
+    )
+    assert re.fullmatch(rf"{uids[good]} succeeded, {ago}, after .*", first_of(rig, good))
+
+    running = rig.submit(PROMPT.format(tmp_path, "go"))
+    held = rig.submit("-c", "LINUX", "true")
+    (rig.home / "unclaimed" / "LINUX" / held).rename(rig.home / "limbo" / held)
+    assert " waits since " in first_of(rig, held) and "it is in limbo, where no worker looks" in first_of(rig, held)
+    worker = rig.start_worker()
+    wait_until(lambda: rig.show(running)["attempts"], "the start")
+    place = rig.show(running)["worker"]
+    assert re.fullmatch(rf"[0-9a-z]+ runs on {re.escape(place)} for [0-9.]+ s", first_of(rig, running))
+    rig.run("jobjar", "kill", running)
+    rig.run("jobjar", "wait", "--timeout", "60s", running, check=False)
+    assert re.search(rf" was killed, signal TERM, {ago}", first_of(rig, running))
+    rig.stop_worker(worker)
+    (rig.home / "limbo" / held).unlink()
+    assert re.search(r" was removed .* ago: its file was taken away$", first_of(rig, held))
+    # For programs nothing is said before the details.
+    assert rig.run("jobjar", "show", failing).stdout.startswith("name ")

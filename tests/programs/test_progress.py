@@ -1,0 +1,64 @@
+"""How far a wait or long work is: a bar on a terminal, lines elsewhere; a wait that leaves at the first failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import jobjar
+from jobjar.reports.progress import Progress, format_progress
+from tests.follower import PROMPT
+from tests.rig import Rig
+from tests.terminal import OnTerminal
+
+
+@pytest.mark.usefixtures("own_library")
+def test_a_wait_shows_on_a_terminal_how_far_it_is_and_may_leave_at_the_first_failure(rig: Rig, tmp_path: Path) -> None:
+    bad = rig.submit("-p", "2", "exit 3")
+    slow = rig.submit("-p", "1", PROMPT.format(tmp_path, "go"))
+    last = rig.submit("true")
+    waits = OnTerminal(rig, "jobjar", "wait", "--all")
+    named = OnTerminal(rig, "jobjar", "wait", bad, slow, last)
+    for terminal in (waits, named):
+        terminal.wait_for("0/3 [", "0 failed, 0 running")
+    # Why they stand still is said beside the bar.
+    waits.wait_for("no worker that asks for uncategorized jobs is running")
+    worker = rig.start_worker()
+    for terminal in (waits, named):
+        terminal.wait_for("1/3 [", "1 failed, 1 running")
+    fast = rig.run("jobjar", "wait", "--fail-fast", "--all", check=False)
+    uid = rig.show(bad)["id"]
+    assert fast.returncode == 1 and "/3 [" not in fast.stderr
+    assert fast.stderr.splitlines()[-2:] == [
+        f"jobjar wait: 1 of 3 failed: {uid} (`jobjar show {uid}` says why)",
+        "jobjar wait: not waited for any longer: 2 of 3, which go on",
+    ]
+    assert jobjar.wait([slow, bad], fail_fast=True) == {uid: "failed"}
+    assert rig.run("jobjar", "wait", "--fail-fast", "--timeout", "0.1s", last, check=False).returncode == 124
+    (tmp_path / "go").touch()
+    for terminal in (waits, named):
+        status, line = terminal.end()
+        assert status == 1 and line.endswith(f"1 of 3 failed: {uid} (`jobjar show {uid}` says why)")
+    rig.stop_worker(worker)
+    assert rig.run("jobjar", "wait", "--fail-fast", last).stderr == "jobjar wait: 1 of 1 succeeded\n"
+
+
+def test_lines_of_progress_say_all_that_a_bar_says() -> None:
+    first = Progress(100, 10, 0, 4)
+    assert format_progress(first, first, 0.0) == "10 of 100 ended; 4 run"
+    told = format_progress(Progress(100, 40, 2, 1), first, 60.0)
+    assert told == "40 of 100 ended, 2 of them unsuccessfully; 1 runs; 30/min; about 2 m 0 s left"
+
+
+def test_a_batch_of_many_jobs_shows_on_a_terminal_how_far_its_submission_is(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "b.jug").write_text("batch\nname = many\nseeds = 1-1200\nrun_command = true\n")
+    terminal = OnTerminal(rig, "submit_batch", str(tmp_path / "b.jug"))
+    assert terminal.end() == (0, "")  # nothing of the bars is left
+    text = terminal.read()
+    assert "writing the jobs" in text and "submitting them" in text and "/1200 [" in text
+    assert "folding" not in rig.run("jobjar", "rebuild").stderr
+    for program, words in (("jobjar", ["rebuild"]), ("jobjar", ["check"]), ("recover_jobs", [])):
+        terminal = OnTerminal(rig, program, *words)
+        assert terminal.end()[0] == 0
+        assert "folding the journals" in terminal.read() or program == "recover_jobs"
