@@ -55,6 +55,12 @@ if TYPE_CHECKING:
         workload_limits as workload_limits,
     )
     from jobjar.library_looking import history as history, list_jobs as list_jobs, list_workers as list_workers
+    from jobjar.library_steering import (
+        hold as hold,
+        move as move,
+        release as release,
+        set_priority as set_priority,
+    )
     from jobjar.library_submit import submit as submit
 
 _LIBRARY = (
@@ -98,7 +104,8 @@ _LIBRARY_BATCHES = (
     "workload_limits",
 )
 _LIBRARY_LOOKING = ("history", "list_jobs", "list_workers")
-__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
+_LIBRARY_STEERING = ("hold", "move", "release", "set_priority")
+__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING, *_LIBRARY_STEERING]
 
 
 def __getattr__(name: str) -> Any:
@@ -118,6 +125,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_looking
 
         return getattr(library_looking, name)
+    if name in _LIBRARY_STEERING:
+        from jobjar import library_steering
+
+        return getattr(library_steering, name)
     if name == "JarError":
         from jobjar.errors import JarError
 
