@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from jobjar.library_looking import history as history, list_jobs as list_jobs, list_workers as list_workers
     from jobjar.library_steering import (
+        cancel as cancel,
         hold as hold,
         move as move,
         release as release,
@@ -104,7 +105,7 @@ _LIBRARY_BATCHES = (
     "workload_limits",
 )
 _LIBRARY_LOOKING = ("history", "list_jobs", "list_workers")
-_LIBRARY_STEERING = ("hold", "move", "release", "set_priority")
+_LIBRARY_STEERING = ("cancel", "hold", "move", "release", "set_priority")
 __all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING, *_LIBRARY_STEERING]
 
 

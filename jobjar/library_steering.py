@@ -14,6 +14,7 @@ from jobjar.host import login
 from jobjar.job_file.names import check_category, check_priority
 from jobjar.library import refreshed_jar
 from jobjar.selecting.selection import make_selection
+from jobjar.steering.cancel import Cancel
 from jobjar.steering.steer import Steered, steer
 from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 
@@ -36,6 +37,19 @@ class JobFilters(TypedDict, total=False):
     exit_status: int | Iterable[int] | None
     worker: Words
     node: Words
+
+
+def cancel(
+    jobs: str | Iterable[str] = (),
+    *,
+    reason: str | None = None,
+    all: bool = False,
+    dry_run: bool = False,
+    **filters: Unpack[JobFilters],
+) -> Steered:
+    """Cancel jobs that wait, are held, or run. Returns when the running ones have ended, at the latest ten seconds after
+    JJ_GRACE_TIME. `reason` goes into their history. Raises what `hold` raises."""
+    return _steer(Cancel(login(), reason), jobs, all, dry_run, filters)
 
 
 def hold(

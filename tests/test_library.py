@@ -50,6 +50,7 @@ PROMISED = [
     "list_jobs",
     "history",
     "list_workers",
+    "cancel",
     "hold",
     "release",
     "set_priority",

@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "list_outputs": "print where output files are stored",
     "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
+    "cancel": "cancel jobs that wait, are held, or run",
     "hold": "hold waiting jobs",
     "release": "let held jobs wait again",
     "priority": "give waiting and held jobs another priority",

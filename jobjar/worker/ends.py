@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.journal.read import Entry
@@ -42,6 +42,7 @@ class Ends:
     def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, before: Sequence[Entry] = ()) -> bool:
         """Journal the end and move the job on. The entries `before` are journaled with it. Returns whether the worker held the
         job until then."""
+        end = self._say_who_cancelled(job, end)
         held = complete(self._claimer, job, end, verdict, self._disk_now(), self._may_wait, self._log, before)
         self._note(job, end, verdict, held)
         return held
@@ -49,6 +50,7 @@ class Ends:
     def conclude(self, job: ClaimedJob, end: AttemptEnd) -> None:
         """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
         now = self._disk_now()
+        end = self._say_who_cancelled(job, end)
         verdict = self._decide(job, end, now)
         held = complete(self._claimer, job, end, verdict, now, self._may_wait, self._log, is_next_near=True)
         let_file_go(self._claimer, job)
@@ -61,6 +63,12 @@ class Ends:
 
     def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
         return decide(job, end, count_failures(self._claimer.jar, job, end), now)
+
+    def _say_who_cancelled(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
+        if end.outcome != CANCELLED:
+            return end
+        who, more = self._claimer.cancelled.pop(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)
+        return end._replace(message=f"{who}{more}")
 
     def _note(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which the worker may have to leave."""

@@ -40,6 +40,7 @@ from jobjar.shared_disk import moves
 from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.steering import steer as steering
+from jobjar.steering.cancel import Cancel
 from jobjar.steering.verb import Verb
 from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 from jobjar.typed_job import describe_words
@@ -49,6 +50,7 @@ from jobjar.worker.loop import IDLE, RAN, Worker
 
 T = TypeVar("T")
 VERBS: dict[str, Callable[..., Verb]] = {
+    "cancel": Cancel,
     "hold": Hold,
     "release": Release,
     "priority": Prioritize,

@@ -26,7 +26,7 @@ def jobs_that_are_held(case: Case) -> None:
 
 def release_what_lies_in_limbo(case: Case) -> None:
     """A person sees jobs in limbo, and lets them go on, whoever put them there."""
-    if names := [path.name for path in (case.home / "limbo").iterdir()]:
+    if names := [path.name for path in (case.home / "limbo").iterdir() if path.is_file()]:
         assert case.do("steer", verb="release", words=names).result == []
 
 
@@ -60,3 +60,33 @@ def test_a_killed_change_of_category_or_priority_leaves_jobs_that_run(
         values=[{"move": "MANY", "priority": 5}[verb]],
     )
     assert killed > 5
+
+
+def jobs_to_cancel(case: Case) -> None:
+    """The same, and one that is held."""
+    case.submit()
+    assert case.do("steer", verb="hold").result == []
+    jobs_that_wait(case)
+    case.may_cancel = True
+
+
+def a_held_job_is_released(case: Case) -> None:
+    """A killed cancellation leaves some as they were."""
+    case.do("recover")
+    release_what_lies_in_limbo(case)
+
+
+def test_a_killed_cancellation_leaves_jobs_that_run_or_are_cancelled(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    def nothing_is_left_of_it(case: Case) -> None:
+        files = [path for path in (case.home / "limbo").rglob("*") if path.is_file()]
+        assert [path for path in files if not path.name.startswith("order.json")] == []
+
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, jobs_to_cancel, "steer", 2),
+        heal=a_held_job_is_released,
+        then=nothing_is_left_of_it,
+        verb="cancel",
+    )
+    assert killed > 10

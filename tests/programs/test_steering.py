@@ -99,7 +99,7 @@ def test_the_library_steers_as_the_programs_do(rig: Rig, monkeypatch: pytest.Mon
     ids = [submit(rig, word) for word in ("a", "b")]
     jobjar.set_home(str(rig.home))
     assert jobjar.hold(["a", "nobody"]).jobs == [(ids[0], rig.show("a")["name"], "waiting")]
-    assert jobjar.set_priority("*a*", 3).describe_jobs() == "1 held job"
+    assert jobjar.set_priority("*-a.*", 3).describe_jobs() == "1 held job"
     assert jobjar.move(all=True, to="X", jobs=(), dry_run=True).describe_jobs() == "1 waiting and 1 held jobs"
     assert len(jobjar.move((), "X", state="waiting").jobs) == 1
     assert [str(error) for error in jobjar.release(ids).errors] == [
