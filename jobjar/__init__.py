@@ -63,6 +63,13 @@ if TYPE_CHECKING:
         output as output,
         stats as stats,
     )
+    from jobjar.library_steering import (
+        cancel as cancel,
+        hold as hold,
+        move as move,
+        release as release,
+        set_priority as set_priority,
+    )
     from jobjar.library_submit import submit as submit
 
 _LIBRARY = (
@@ -106,7 +113,8 @@ _LIBRARY_BATCHES = (
     "workload_limits",
 )
 _LIBRARY_LOOKING = ("explain", "follow_output", "history", "list_jobs", "list_workers", "output", "stats")
-__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING]
+_LIBRARY_STEERING = ("cancel", "hold", "move", "release", "set_priority")
+__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING, *_LIBRARY_STEERING]
 
 
 def __getattr__(name: str) -> Any:
@@ -126,6 +134,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_looking
 
         return getattr(library_looking, name)
+    if name in _LIBRARY_STEERING:
+        from jobjar import library_steering
+
+        return getattr(library_steering, name)
     if name == "JarError":
         from jobjar.errors import JarError
 

@@ -1,15 +1,18 @@
 """Control files: STOP and PAUSE in a worker's directory, STOP_ALL and PAUSE_ALL beside them, KILL.<job's id> for one job.
 
 An empty file stops or pauses workers; people may make it with `touch`. Workers look at these files between jobs. KILL.<job>
-ends a running job. This module reads the workers' directories. A crash here leaves some of the files made and others not.
+ends a running job: as killed, or as cancelled if the file says so. This module reads the workers' directories. A crash here
+leaves some of the files made and others not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from jobjar.access.refusals import explain_at
 from jobjar.errors import CannotUseJar, JarError, NoneMayStart, StillPaused, UnknownWorker
@@ -17,11 +20,14 @@ from jobjar.grouped import name_some
 from jobjar.layout import Layout, WorkerPaths
 from jobjar.roster import WorkerState, running_workers
 from jobjar.shared_disk.change_times import Looks
-from jobjar.shared_disk.creating import create_file
+from jobjar.shared_disk.contents import KILL, Unreadable, parse_document
+from jobjar.shared_disk.creating import create_file, write_whole
 from jobjar.shared_disk.files import look_afresh, remove_file
 from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.regular import open_regular
 
 ALL = "all"
+_MOST_BYTES = 1 << 16
 _SHOWN = 20
 
 
@@ -84,6 +90,13 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
     return [worker.name for worker in workers], errors
 
 
+class KillRequest(NamedTuple):
+    """What a KILL file says. An empty one, as people make it, kills the job. One with a `message` cancels it, in this attempt."""
+
+    attempt: int | None = None
+    message: str | None = None
+
+
 class Orders:
     """The orders that control files give a worker.
 
@@ -134,12 +147,14 @@ class Orders:
         look_afresh(self._layout.workers)
         return True
 
-    def take_kill_request(self, uid: str, job_name: str) -> bool:
-        """Whether somebody asked to kill this running job. The request is removed. Programs use the job's id, since a worker may
-        hold several jobs of one name. People may use the name."""
+    def take_kill_request(self, uid: str, job_name: str, attempt: int) -> KillRequest | None:
+        """The request to end this running job, if there is one. It is removed. Programs use the job's id, since a worker may hold
+        several jobs of one name. People may use the name."""
         if self._looks is not None:
             look_afresh(self._paths.path)
-        return take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
+        request = take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
+        # A request to cancel is about one attempt: it may come when that has just ended.
+        return None if request is not None and request.attempt not in (None, attempt) else request
 
 
 def request_kill(layout: Layout, worker: str, job: str) -> None:
@@ -149,16 +164,37 @@ def request_kill(layout: Layout, worker: str, job: str) -> None:
         patiently(lambda: os.close(create_file(path, 0o660)), path)
 
 
-def take_kill_request(paths: WorkerPaths, job: str) -> bool:
-    """Whether somebody asked to kill a running job by this id or name. The request is removed."""
+def request_cancel(layout: Layout, worker: str, job: str, attempt: int, message: str) -> None:
+    """Ask a worker to end this attempt of the job with this id as cancelled. `message` says who wants that, and why. Raises
+    OSError."""
+    text = json.dumps({"attempt": attempt, "message": message})
+    write_whole(layout.worker(worker).kill_file(job), text.encode(), 0o660, syncs=False)
+
+
+def withdraw_cancel(layout: Layout, worker: str, job: str) -> None:
+    """Take back what `request_cancel` asked for, if the worker has not read it. Raises OSError."""
+    remove_file(layout.worker(worker).kill_file(job))
+
+
+def take_kill_request(paths: WorkerPaths, job: str) -> KillRequest | None:
+    """The request to end a running job by this id or name, if there is one. It is removed."""
+    path = paths.kill_file(job)
+    request = KillRequest()
     try:
-        os.unlink(paths.kill_file(job))
-        return True
+        descriptor = open_regular(path)
     except FileNotFoundError:
-        return False
-    except OSError:
-        # A read-only disk refuses before it looks whether there is such a file. For a disk that is away, the answer is no.
-        return os.path.lexists(paths.kill_file(job))
+        return None
+    except OSError:  # whatever is there gives the order; for a disk that is away, the answer is no
+        if not os.path.lexists(path):
+            return None
+    else:
+        with contextlib.suppress(OSError, Unreadable), open(descriptor, "rb") as file:
+            if data := file.read(_MOST_BYTES):
+                said = parse_document(data, KILL)
+                request = KillRequest(said["attempt"], said["message"])
+    with contextlib.suppress(OSError):  # a read-only disk
+        os.unlink(path)
+    return request
 
 
 def touch(path: str) -> None:

@@ -243,6 +243,12 @@ class OthersJob(JarError):
     template = "{job} is a job of {submitter}, not of {user}; --submitter {submitter} takes the jobs of that user"
 
 
+class NotSteered(JarError):
+    """`done` is what was asked for, as a participle."""
+
+    template = "{job} was not {done}: {reason}"
+
+
 class NothingSelected(JarError):
     """`filters` are those that were given, as a person would type them; `hint` may be empty."""
 

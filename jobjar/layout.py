@@ -10,10 +10,14 @@ import os
 
 # The prefix of the directories in limbo where a change of a batch writes jobs. Nobody else looks for jobs there.
 STAGED = ".batch-"
+# The prefix of the directories in limbo where jobs are on their way to be cancelled, each one's by a person.
+CANCELLING = ".cancel-"
 # The suffix of a chunk's directory while its jobs move to unclaimed. They are journaled, or are about to be.
 LEAVING = ".leaving"
 # The directory beside the chunks into which cancelled jobs are moved. It has the sub-directories of unclaimed.
 TAKEN = "cancelled"
+# The same for cancelled jobs that were held.
+TAKEN_HELD = "held"
 TOKENS_IN_BLOCK = 64
 # The place of a file that is in no jar: one that somebody brought by hand came from there, one that was removed went there.
 NOWHERE = ""
@@ -148,6 +152,10 @@ class Layout:
     def staged(self, change_id: str) -> str:
         """Return the directory where a change of a batch writes jobs before they are submitted."""
         return f"{self.limbo}/{STAGED}{change_id}"
+
+    def cancelling(self, id: str) -> str:
+        """Return the directory of the jobs that are on their way to be cancelled by one call."""
+        return f"{self.limbo}/{CANCELLING}{id}"
 
     def path(self, place: str) -> str:
         """Return the path of `place` on this node."""

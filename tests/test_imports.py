@@ -20,9 +20,9 @@ ROOMS = [
     *("fetching", "packages", "attempts", "publishing"),
     "stages",
     *("typed_job", "described", "batches"),
-    *("recovery", "nightly", "selecting", "reports", "doctor", "self_contained", "create"),
+    *("recovery", "nightly", "selecting", "steering", "reports", "doctor", "self_contained", "create"),
     "worker",
-    *("library", "library_batches", "library_submit", "library_looking", ""),  # "" is jobjar itself
+    *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
     "programs",
 ]
 # Directories of tests for what spans rooms. The others have the name of the room that they test.

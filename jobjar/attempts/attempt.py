@@ -66,6 +66,8 @@ class Claimer:
         self.tokens = Tokens(jar, paths.name, worker_id)
         self.closed_batches = ClosedBatches(self.tokens)
         self.claiming_workers = ClaimingWorkers(paths.name)
+        # Who cancelled jobs that run here, and why, by job id.
+        self.cancelled: dict[str, str] = {}
         # Open descriptors of job files, by job id (own_file.py).
         self.held_files: dict[str, int] = {}
 
@@ -154,5 +156,6 @@ class Watch(Protocol):
         ...
 
     def reason(self, job: ClaimedJob) -> str | None:
-        """Why to end the attempt: INTERRUPTED, KILLED, LOST, or None to go on. Asked at least every `interval_s` seconds."""
+        """Why to end the attempt: INTERRUPTED, KILLED, CANCELLED, LOST, or None to go on. Asked at least every `interval_s`
+        seconds."""
         ...

@@ -16,6 +16,8 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name, new_id, priority_in_name
 from jobjar.layout import category_of_place, worker_of_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob, job_that_was_at, running_jobs, waiting_jobs
+from jobjar.ledger.ask_claiming import attempt_of_worker
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.shared_disk.files import look
@@ -80,10 +82,17 @@ def _complete_taken(jar: Jar, directory: str, change_id: str, by: str, message: 
     if not taken:
         return 0
     with jar.ledger.writing() as connection:
-        known = [(path, job_that_was_at(connection, place)) for path, place in taken]
+        known = [(path, _as_taken(connection, place, change_id)) for path, place in taken]
     # A job that the ledger forgot has its id in its name, like all jobs of a batch.
     jobs = [(path, job or _forgotten(path, place)) for (path, job), (_, place) in zip(known, taken, strict=True)]
     return complete_taken(jar, jobs, change_id, by, message)
+
+
+def _as_taken(connection: Connection, place: str, change_id: str) -> WaitingJob | None:
+    """The job that was taken from a place, as it was before this change journaled its end."""
+    job = job_that_was_at(connection, place)
+    attempt = None if job is None else attempt_of_worker(connection, job.uid, change_id)
+    return job if job is None or attempt is None else job._replace(attempts=attempt.number - 1)
 
 
 def _forgotten(path: str, place: str) -> WaitingJob:

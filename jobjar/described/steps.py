@@ -70,8 +70,8 @@ Steps = Generator[Wait, Any, T]
 
 
 class Cut(Exception):
-    """The attempt is to end now: `cause` is INTERRUPTED, KILLED, LOST or TIMED_OUT. No command of it runs any more. `ended`:
-    the end of the command that it waited for. `message` says why, where the cause alone does not."""
+    """The attempt is to end now: `cause` is INTERRUPTED, KILLED, CANCELLED, LOST or TIMED_OUT. No command of it runs any more.
+    `ended`: the end of the command that it waited for. `message` says why, where the cause alone does not."""
 
     def __init__(self, cause: str, ended: Ended | None = None, message: str | None = None) -> None:
         super().__init__(cause)

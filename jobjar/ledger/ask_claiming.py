@@ -47,14 +47,14 @@ class Candidate(NamedTuple):
 # Jobs that have not ended, in the words that the index job_open needs: `IN` would not do. Naming one state is enough.
 IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
 
-_CANDIDATE_COLUMNS = (
+CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
     "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
-SELECT {_CANDIDATE_COLUMNS} FROM job
+SELECT {CANDIDATE_COLUMNS} FROM job
 WHERE state <> 'completed' AND state = 'unclaimed' AND category = +? AND not_before <= +?%s
 ORDER BY priority DESC, submitted_at, id LIMIT +?"""
 _ALL_CANDIDATES = _CANDIDATES % ""
@@ -118,7 +118,7 @@ def workers_with_jobs(connection: Connection) -> set[str]:
 def candidate_at(connection: Connection, place: str) -> Candidate | None:
     """The job that the ledger knows at a place, or None."""
     row = connection.execute(
-        f"SELECT {_CANDIDATE_COLUMNS} FROM job WHERE name = ? AND place = ? AND state <> 'removed' "
+        f"SELECT {CANDIDATE_COLUMNS} FROM job WHERE name = ? AND place = ? AND state <> 'removed' "
         "ORDER BY moved_at DESC LIMIT 1",
         (name_in_place(place), place),
     ).fetchone()

@@ -41,6 +41,7 @@ from jobjar.ledger.reconcile_jar import PIECE, reconcile_in_pieces
 from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
+from jobjar.recovery.cancelling import settle_cancellations
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import (
@@ -93,6 +94,7 @@ def recover_node(jar: Jar, meter: Meter = SILENT) -> Recovery:
             recover_worker(jar, worker, recovery)
     recover_tokens(jar, recovery.log)
     settle_all(jar, recovery.log)
+    settle_cancellations(jar, recovery.log)
     tidy_up(jar, recovery.log)
     links: list[str] = []
     differences = reconcile_in_pieces(jar.ledger, jar.layout, links=links, meter=meter, open_journal=jar.open_journal)

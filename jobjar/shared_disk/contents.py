@@ -119,6 +119,12 @@ CHANGE = Document(
     {**_PROCESS, "started": is_number, "id": is_name, "by": is_text, "batches": list_of(is_name)},
     {"pid_namespace": is_text},
 )
+CANCELLATION = Document(
+    "who cancels jobs",
+    {**_PROCESS, "started": is_number, "by": is_text, "message": is_text},
+    {"pid_namespace": is_text},
+)
+KILL = Document("why a job is to be ended", {"attempt": is_count, "message": is_text}, {})
 BATCH = Document(
     "what a batch is",
     {

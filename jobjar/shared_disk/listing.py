@@ -7,7 +7,18 @@ import errno
 import os
 from collections.abc import Iterator
 
-from jobjar.layout import LEAVING, STAGED, TAKEN, Layout, WorkerPaths, archive_place, jobs_place, unclaimed_place
+from jobjar.layout import (
+    CANCELLING,
+    LEAVING,
+    STAGED,
+    TAKEN,
+    TAKEN_HELD,
+    Layout,
+    WorkerPaths,
+    archive_place,
+    jobs_place,
+    unclaimed_place,
+)
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import FLICKER_S, patiently
@@ -101,14 +112,14 @@ def list_worker_jobs(layout: Layout, links: list[str] | None = None) -> Iterator
 
 
 def leaving_places(layout: Layout) -> Iterator[str]:
-    """Yield the places that journals have for jobs that a change of a batch is moving. Jobs that are just becoming claimable
-    are journaled as in limbo; jobs that are being cancelled are still journaled as unclaimed."""
+    """Yield the places that journals have for jobs that a change of a batch is moving, or a cancellation. Jobs that are just
+    becoming claimable are journaled as in limbo; jobs that are being cancelled are still journaled as unclaimed, or as held."""
     for staged in list_directory(layout.limbo):
-        if not staged.name.startswith(STAGED):
+        if not staged.name.startswith((STAGED, CANCELLING)):
             continue
         for chunk in list_allowed(staged.path):
             is_taken = chunk.name == TAKEN
-            if not is_taken and not chunk.name.endswith(LEAVING):
+            if not is_taken and chunk.name != TAKEN_HELD and not chunk.name.endswith(LEAVING):
                 continue
             for entry in list_allowed(chunk.path):
                 if not entry.is_dir(follow_symlinks=False):

@@ -147,7 +147,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     by = login()
     try:
         for submission in chunk:
-            _make_category(jar, submission.category)
+            make_category(jar, submission.category)
             pending.append(_write_to_limbo(jar, submission, jar.layout.limbo))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
@@ -210,7 +210,7 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
         for path in paths.values():
             _or_fail(what, lambda path=path: make_directory(path, 0o777 & ~jar.umask))  # type: ignore[misc]
         for submission in chunk:
-            _make_category(jar, submission.category)
+            make_category(jar, submission.category)
             pending.append(_write_to_limbo(jar, submission, paths[submission.category]))
         _start_writing(pending)
         for job in pending:
@@ -223,7 +223,8 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
                 os.close(job.descriptor)
 
 
-def _make_category(jar: Jar, category: str) -> None:
+def make_category(jar: Jar, category: str) -> None:
+    """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar."""
     if not category:
         return
     path = jar.layout.category_directory(category)
@@ -286,7 +287,7 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
     said = submission._replace(priority=priority, category=category, identifier=identifier, attributes=attributes)
     if (identifier, priority, category) != (submission.identifier, submission.priority, submission.category):
         if category != submission.category:
-            _make_category(jar, category)
+            make_category(jar, category)
         name = make_name(priority or 0, identifier)
         path = f"{os.path.dirname(job.path)}/{name}"
         patiently(lambda: os.rename(job.path, path), path)  # nobody knows it by the other name yet

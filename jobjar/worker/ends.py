@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
@@ -37,6 +37,7 @@ class Ends:
 
     def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool:
         """Journal the end and move the job on. Returns whether the worker held the job until then."""
+        end = self._say_who_cancelled(job, end)
         held = complete(self._claimer, Ending(job, end, verdict, self._disk_now()), self._refused)
         self._note(job, end, verdict, held)
         return held
@@ -44,6 +45,7 @@ class Ends:
     def conclude(self, job: ClaimedJob, end: AttemptEnd) -> None:
         """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
         now = self._disk_now()
+        end = self._say_who_cancelled(job, end)
         verdict = self._decide(job, end, now)
         held = complete(self._claimer, Ending(job, end, verdict, now), self._refused, is_next_near=True)
         let_file_go(self._claimer, job)
@@ -56,6 +58,12 @@ class Ends:
 
     def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
         return decide(job, end, count_failures(self._claimer.jar, job, end), now)
+
+    def _say_who_cancelled(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
+        if end.outcome != CANCELLED:
+            return end
+        who, more = self._claimer.cancelled.pop(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)
+        return end._replace(message=f"{who}{more}")
 
     def _note(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which the worker may have to leave."""

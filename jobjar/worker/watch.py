@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobjar.attempts.attempt import INTERRUPTED, KILLED, ClaimedJob, Claimer
+from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, KILLED, ClaimedJob, Claimer
 from jobjar.attempts.candidates import refresh
 from jobjar.recovery.lease import Leases
 from jobjar.worker.listener import Listener
@@ -44,8 +44,12 @@ class AttemptWatch:
         self._claimer.jar.mirror(after_s=self.interval_s, with_others=True)
         if self.is_told_to_end():
             return INTERRUPTED
-        if self._listener.control_files.take_kill_request(job.uid, job.name):
-            return KILLED
+        request = self._listener.control_files.take_kill_request(job.uid, job.name, job.attempt)
+        if request is not None:
+            if request.message is None:
+                return KILLED
+            self._claimer.cancelled[job.uid] = request.message
+            return CANCELLED
         return self._leases.check_held(job)
 
     def is_told_to_end(self) -> bool:

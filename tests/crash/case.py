@@ -34,6 +34,8 @@ class Case:
         self.submitted: list[str] = []
         self.dropped: list[str] = []
         self.held: list[str] = []
+        # Whether jobs may complete cancelled, without a run.
+        self.may_cancel = False
         # What works through the jar in the end: scenarios, in order.
         self.workers = ["work"]
 
@@ -92,13 +94,16 @@ class Case:
     def _assert_completed_once(self, name: str, after: dict[str, Any]) -> None:
         ended = [place for place in after["places"] if place.startswith(("completed/", "archive/"))]
         assert name in map(name_in_place, ended), f"{name}: {after['places']}"
-        assert self.runs()[name] >= 1, f"{name} never ran"
         final = {
-            (entry["attempt"], entry["worker_uid"])
+            (entry["attempt"], entry["worker_uid"], entry["outcome"])
             for entry in after["entries"]
             if entry["entry"] == "ended" and entry["job"] == id_of(name, after) and entry["final"]
         }
         assert len(final) == 1, f"{name} has {len(final)} outcomes"
+        if self.may_cancel and next(iter(final))[2] == "cancelled":
+            assert self.runs()[name] == 0, f"{name} ran and was cancelled"
+        else:
+            assert self.runs()[name] >= 1, f"{name} never ran"
 
 
 def id_of(name: str, seen: dict[str, Any]) -> str | None:

@@ -18,7 +18,8 @@ from jobjar.batches.commands import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
 from jobjar.described import overlap as overlap
-from jobjar.errors import LedgerUnavailable
+from jobjar.errors import LedgerUnavailable, NothingSelected
+from jobjar.host import login
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.description import storage_category
 from jobjar.journal.read import open_to_read, read_journal
@@ -33,15 +34,28 @@ from jobjar.nightly.night import run_nightly
 from jobjar.publishing import outputs, storage
 from jobjar.recovery.recover import recover_node, set_aside
 from jobjar.reports.check import check_jar
+from jobjar.reports.refresh import refresh_ledger
+from jobjar.selecting.selection import make_selection
 from jobjar.shared_disk import moves
 from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
+from jobjar.steering import steer as steering
+from jobjar.steering.cancel import Cancel
+from jobjar.steering.verb import Verb
+from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 from jobjar.typed_job import describe_words
 from jobjar.worker.daemon import run_in_foreground
 from jobjar.worker.directory import make_worker_directory
 from jobjar.worker.loop import IDLE, RAN, Worker
 
 T = TypeVar("T")
+VERBS: dict[str, Callable[..., Verb]] = {
+    "cancel": Cancel,
+    "hold": Hold,
+    "release": Release,
+    "priority": Prioritize,
+    "move": Recategorize,
+}
 
 # Idle turns in a row after which a worker of a test leaves; a delayed job would need more.
 _PATIENCE_TURNS = 2
@@ -90,6 +104,20 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> list[in
     def run(jar: Jar) -> list[int]:
         done = batch.abort_batch(jar, name, restart, kill)
         return [done.cancelled, done.restarted]
+
+    return _with_jar(run)
+
+
+def steer(verb: str, values: tuple[Any, ...] = (), words: tuple[str, ...] = ()) -> list[str]:
+    """A verb that steers jobs, done to those that are named or to all; returns what it could not do."""
+
+    def run(jar: Jar) -> list[str]:
+        refresh_ledger(jar)
+        selection = make_selection(words, is_all=not words)
+        try:
+            return [str(error) for error in steering.steer(jar, selection, VERBS[verb](login(), *values)).errors]
+        except NothingSelected as error:
+            return [str(error)]
 
     return _with_jar(run)
 

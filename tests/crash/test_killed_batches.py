@@ -163,8 +163,9 @@ def test_a_killed_abortion_cancels_all_that_wait_or_none(case: Case) -> None:
         case.do("abort_batch", name="wc")
         assert (seeds_in(case, "unclaimed"), seeds_in(case, "completed")) == ([], [1, 2, 3])
         seen = case.do("look").result["entries"]
-        final = {(entry["job"], entry["outcome"]) for entry in seen if entry["entry"] == "ended" and entry["final"]}
-        assert Counter(outcome for _, outcome in final) == {"cancelled": 3, "succeeded": 1}
+        ends = (entry for entry in seen if entry["entry"] == "ended" and entry["final"])
+        final = {(entry["job"], entry["attempt"], entry["outcome"]) for entry in ends}
+        assert Counter(outcome for *_, outcome in final) == {"cancelled": 3, "succeeded": 1}
 
     assert kill_at_each_write(case, 1, "abort_batch", {"name": "wc"}, all_or_none) > 25
 

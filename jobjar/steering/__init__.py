@@ -1,0 +1,1 @@
+"""Steering: what people do with the jobs that they select. Each verb moves files by renames, and journals that."""

@@ -1,0 +1,137 @@
+"""Do what a verb says to the jobs that a selection means, some hundred at a time, and say what was done.
+
+Reads the ledger, which the caller brings up to date (reports/refresh.py). The verbs move files and append to the journal. A kill
+leaves some of the jobs done and the others as they were.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from jobjar.errors import JarError, NothingSelected, NotSteered, UsageError
+from jobjar.jar import Jar
+from jobjar.ledger.ask_selected import HELD, STATES, Filters
+from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
+from jobjar.ledger.fold import fold_journals
+from jobjar.selecting.named import is_pattern
+from jobjar.selecting.select import Selected, select_jobs_to_change
+from jobjar.selecting.selection import Selection
+from jobjar.steering.verb import Verb
+
+CHUNK = 500
+# How often a job is looked for again whose file was elsewhere.
+_ROUNDS = 3
+_ELSEWHERE = "its file is not where the ledger has it; recover_jobs looks where it is"
+
+
+class SteeredTo(NamedTuple):
+    """A job that a verb was done to: its id (None: a hand-made job that no worker has claimed yet), its name, and the state that
+    it was in before: waiting, held, running or ended."""
+
+    id: str | None
+    name: str
+    was: str
+
+
+class Steered(NamedTuple):
+    """What a verb did: the jobs that it was done to, and an error for each that it could not be done to."""
+
+    jobs: list[SteeredTo]
+    errors: list[JarError]
+
+    def describe_jobs(self) -> str:
+        """How many jobs there are of each state, as people say it: `312 waiting and 2 running jobs`."""
+        counts = Counter(job.was for job in self.jobs)
+        if not counts:
+            return "no job"
+        parts = [f"{counts[word]:,} {word}" for word in ("waiting", HELD, "running", "ended") if counts[word]]
+        words = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+        return f"{words} job{'' if len(self.jobs) == 1 else 's'}"
+
+
+def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False) -> Steered:
+    """Do what a verb says to the jobs of a selection that are in a state for it. With `is_dry_run`, only say to which.
+
+    A job that is named and is in another state is an error; of those that filters or patterns select, only the jobs in a state
+    for the verb are meant. Raises UsageError, NothingSelected, UnknownBatch; what `verb.prepare` and `verb.change` raise.
+    """
+    selected = _select(jar, selection, verb.states)
+    steered = Steered([], list(selected.errors))
+    rows = [job.id for job in selected.jobs]
+    if not is_dry_run:
+        verb.prepare(jar)
+    for round_number in range(_ROUNDS):
+        missed: list[SteeredJob] = []
+        for start in range(0, len(rows), CHUNK):
+            missed += _steer_chunk(jar, rows[start : start + CHUNK], verb, is_dry_run, steered)
+        if not missed:
+            break
+        if round_number == _ROUNDS - 1:
+            steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=_ELSEWHERE) for known in missed)
+        rows = [known.job.row for known in missed]
+    if not is_dry_run:
+        _take_back(verb, verb.finish(jar).refused, steered)
+    return steered
+
+
+def _steer_chunk(jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steered: Steered) -> list[SteeredJob]:
+    """Do it to some jobs. Returns those whose files were elsewhere."""
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        jobs = list(steered_jobs(connection, rows))
+    fit = []
+    for known in jobs:
+        reason = verb.refuse(jar, known)
+        if reason is None:
+            fit.append(known)
+        else:
+            steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
+    if is_dry_run:
+        steered.jobs.extend(map(_as_steered, fit))
+        return []
+    left = verb.change(jar, fit)
+    undone = {known.job.row for known in left.missed} | {known.job.row for known, _ in left.refused}
+    steered.jobs.extend(_as_steered(known) for known in fit if known.job.row not in undone)
+    steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=reason) for known, reason in left.refused)
+    return left.missed
+
+
+def _take_back(verb: Verb, refused: list[tuple[SteeredJob, str]], steered: Steered) -> None:
+    """Note the jobs that it could not be done to after all."""
+    for known, reason in refused:
+        steered.jobs.remove(_as_steered(known))
+        steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
+
+
+def _as_steered(known: SteeredJob) -> SteeredTo:
+    return SteeredTo(known.job.uid, known.job.name, known.word)
+
+
+def _select(jar: Jar, selection: Selection, states: tuple[str, ...]) -> Selected:
+    """The jobs that are meant. Only those in one of these states are, if they are not named."""
+    if selection.is_empty:
+        select_jobs_to_change(jar, selection)  # says what is missing
+    named = tuple(word for word in selection.words if not is_pattern(word))
+    if named == selection.words and named:
+        return select_jobs_to_change(jar, selection)
+    narrowed = selection._replace(filters=_narrow(selection.filters, states))
+    if not named:
+        return select_jobs_to_change(jar, narrowed)
+    patterns = tuple(word for word in selection.words if word not in named)
+    found = []
+    for part in (selection._replace(words=named), narrowed._replace(words=patterns)):
+        try:
+            found.append(select_jobs_to_change(jar, part))
+        except NothingSelected as error:
+            found.append(Selected([], [error]))
+    unique = {job.id: job for part in found for job in part.jobs}
+    return Selected(list(unique.values()), [error for part in found for error in part.errors])
+
+
+def _narrow(filters: Filters, states: tuple[str, ...]) -> Filters:
+    asked = filters.states or states
+    kept = tuple(word for word in asked if STATES[word] in {STATES[state] for state in states})
+    if not kept:
+        raise UsageError(reason=f"--state {' '.join(asked)}: this is for jobs that are {' or '.join(states)}")
+    return filters._replace(states=kept)

@@ -1,0 +1,52 @@
+"""What a verb of steering is: what it does to jobs that are in a state for it, and why it leaves others alone. Moves nothing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from jobjar.jar import Jar
+from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_selected import HELD
+from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.steering.moving import Left
+
+
+class Verb(ABC):
+    """A verb. `done` is its participle, for messages. `states` are the words for the states of the jobs that it takes. `by` is
+    the user."""
+
+    done: str
+    states: tuple[str, ...]
+
+    def __init__(self, by: str) -> None:
+        self.by = by
+
+    @abstractmethod
+    def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
+        """Why a job is left alone; None if it is not."""
+
+    def prepare(self, jar: Jar) -> None:  # noqa: B027
+        """Do what comes before all jobs. Raises JarError: nothing is done then."""
+
+    @abstractmethod
+    def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
+        """Do it to jobs that are not refused. Raises JarError."""
+
+    def finish(self, jar: Jar) -> Left:
+        """Wait for what `change` only asked for."""
+        return Left([], [])
+
+
+def explain_state(known: SteeredJob, states: Sequence[str]) -> str | None:
+    """Why a job is in no state for a verb that takes those of `states`; None if it is."""
+    if known.word in states:
+        is_unknown = known.state == "limbo" and known.held_reason is None and known.job.move_number == 0
+        return "nobody has submitted it: it lies in limbo, where files are written" if is_unknown else None
+    if known.state == "claimed":
+        return f"worker {worker_of_place(known.job.place)} runs it"
+    if known.state == "completed":
+        return f"it has ended ({known.outcome})" if known.outcome else "it has ended"
+    if known.state == "removed":
+        return "its file was removed"
+    return {HELD: "it is held", "waiting": "it waits, and is not held"}[known.word]
