@@ -286,7 +286,7 @@ class WholeSeconds:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
         monkeypatch.setattr("jobjar.jar.read_disk_clock", self.read)
-        monkeypatch.setattr(cancel, "disk_time", lambda status: float(int(self.now)))
+        monkeypatch.setattr(cancel, "moved_time", lambda path, otherwise: float(int(self.now)))
 
     def read(self, path: str) -> float:
         self.now += 0.2
