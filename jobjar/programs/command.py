@@ -126,6 +126,10 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
         if error.args:
             complain(parser.prog, error)
         return 130
+    except ImportError as error:
+        what_to_do = "it is being upgraded, or was by half: install it again whole, then try again"
+        complain(parser.prog, f"a part of this software does not fit the others ({error}); {what_to_do}")
+        return 1
     except OSError as error:
         complain(parser.prog, f"{name_refusal(error)}. Check the disk and the permissions")
         return 1
