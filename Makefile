@@ -38,8 +38,9 @@ demo: $(READY)
 demo-jug: $(READY)
 	@$(BIN)/python examples/jug/demo.py build/demo-jug
 
+# Tests often wait for what they started: six at once keep two processors busy.
 test: lint
-	@$(BIN)/python -m pytest -n 4 --dist worksteal
+	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
 test-quick: $(READY)
 	@$(BIN)/python -m pytest $(QUICK)

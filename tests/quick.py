@@ -82,7 +82,8 @@ def _reaches(function: Any) -> bool:
     code = function.__code__
     if code not in _known:
         _known[code] = False  # while it is looked at: it may call itself
-        no_rigs = {name for name, kind in function.__annotations__.items() if not str(kind).endswith("Rig")}
+        kinds = {name: getattr(kind, "__name__", str(kind)) for name, kind in function.__annotations__.items()}
+        no_rigs = {name for name, kind in kinds.items() if not kind.endswith("Rig")}
         _known[code] = any(
             _is_start(function.__globals__[name])
             if is_global and name in function.__globals__

@@ -16,7 +16,6 @@ from jobjar.layout import Layout
 from jobjar.ledger.ask_claiming import attempt_of_worker
 from jobjar.ledger.driver import Connection
 from jobjar.liveness import process_environment, process_ids, process_start, process_user, session_processes
-from jobjar.recovery.orphans import can_be_continued
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import look
 
@@ -35,6 +34,9 @@ def explain_left_running(connection: Connection, layout: Layout, worker: WorkerS
     owner = _owner_of(worker)
     if owner is None:
         return {}
+    # What recovery needs to end processes takes a program that only looks a while to import.
+    from jobjar.recovery.orphans import can_be_continued
+
     name = describe_user(owner)
     left: dict[str, str] = {}
     for uid in uids:

@@ -19,7 +19,8 @@ from jobjar.reports.other_files import find_other_files
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.status import format_status, gather_status
 from jobjar.selecting.named import find_job
-from tests.rig import Rig
+from jobjar.stages.submit import describe_command, submit
+from tests.rig import Rig, wait_until
 
 SCRIPT = "#!/bin/sh\n"
 
@@ -27,10 +28,10 @@ SCRIPT = "#!/bin/sh\n"
 @pytest.fixture
 def large(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Jar:
     """A jar in which unclaimed/ and unclaimed/LINUX are too large for a look, and hold five jobs each."""
+    jar = rig.open()
     for category in ("", "LINUX"):
         for priority in range(5):
-            rig.submit("-p", str(priority), *(("-c", category) if category else ()), "true")
-    jar = rig.open()
+            submit(jar, describe_command("true", priority, category or None))
     refresh_ledger(jar)
     for module in (large_looks, looks):
         monkeypatch.setattr(module, "SMALL", 3)
@@ -242,7 +243,9 @@ def test_reports_of_what_ended_count_exactly_from_an_hour_and_a_day_ago(large: J
 
 
 def test_counts_are_kept_whatever_changes_a_row_and_check_finds_one_that_is_wrong(rig: Rig, large: Jar) -> None:
-    rig.run_until_idle()
+    worker = rig.start_worker()
+    wait_until(lambda: len(rig.names("completed")) == 5, "the end of the jobs without a category")
+    rig.stop_worker(worker)
     rig.drop("x.7", SCRIPT)
     assert gather_status(large)["jobs"]["completed"] == 5  # nobody asked for LINUX
     with large.ledger.writing() as connection:
