@@ -170,10 +170,12 @@ def _count_returns(groups: Iterable[Group], unclaimed: str = "") -> list[Counted
         if group["outcome"] == "held":
             if unclaimed:
                 found.append(_held(group["jobs"], group["job"], cause, unclaimed))
-        elif group["next_at"] is not None:
-            at = format_time(group["next_at"])
-            kind = Cause.STORAGE if is_of_storage(group["outcome"], cause) else Cause.RETRIED_LATER
-            line = f"{_jobs(group['jobs'])} to be tried again, the first of them not before {at}: {cause}"
+            continue
+        is_storage = is_of_storage(group["outcome"], cause)
+        if is_storage or group["next_at"] is not None:
+            due = "" if group["next_at"] is None else f", the first of them not before {format_time(group['next_at'])}"
+            line = f"{_jobs(group['jobs'])} to be tried again{due}: {cause}"
+            kind = Cause.STORAGE if is_storage else Cause.RETRIED_LATER
             found.append(count_standing(split_line(kind, line), group["jobs"]))
     return found
 

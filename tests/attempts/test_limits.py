@@ -510,7 +510,8 @@ def test_show_and_the_status_say_what_is_limited_and_why_a_job_waits(rig: Rig) -
     assert rig.show(names[1])["waits_because"] == [nobody]
     claimed(claimer)
     assert rig.show(names[0])["waits_because"] is None
-    assert rig.show(names[1])["waits_because"] == ["the limit of category A (1) is used up", nobody]
+    dead = f"{node_name()}.1, which holds a token of it, is dead: `recover_jobs` gives that back"
+    assert rig.show(names[1])["waits_because"] == [f"the limit of category A (1) is used up; {dead}", nobody]
     assert "waits because  the limit of category A (1) is used up" in rig.run("jobjar", "show", names[1]).stdout
     holder = claimer.paths.name
     assert rig.status()["limits"] == [
@@ -621,7 +622,8 @@ def test_a_polled_job_without_a_worker_runs_beside_the_limit_and_waits_for_a_tok
     [limit] = json.loads(rig.run("workload_limit", "--format", "json").stdout)
     assert (limit["free"], len(limit["taken"])) == (0, 1)
     limit, went_back = rig.show(polled)["waits_because"]
-    assert limit == "the limit of category L (1) is used up"
+    goes_on = "it goes on when one of them ends; `workload_limit L N` sets another"
+    assert limit == f"the limit of category L (1) is used up; {goes_on}"
     assert went_back == "its attempt 1 was interrupted: its worker was told to end"
     assert not (tmp_path / "asked").exists()
     (tmp_path / "go").touch()

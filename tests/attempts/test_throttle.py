@@ -248,7 +248,7 @@ def test_show_and_the_status_say_so(rig: Rig, site: Site) -> None:
     *_, name = site.submit(4)
     site.run(*fails(0, 0, 0))
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(site.began + 61))
-    assert rig.show(name)["waits_because"][0] == f"its batch is throttled until {until}"
+    assert rig.show(name)["waits_because"][0].startswith(f"its batch is throttled until {until}, ")
     [row] = rig.status()["throttled"]
     assert (row["batch"], row["failures"], 0 < row["left_s"] <= 61) == ("wc", 3, True)
     assert "Throttled batches" in rig.run("system_status").stdout

@@ -42,7 +42,7 @@ def test_three_thousand_jobs_of_a_batch_whose_limit_is_used_up_keep_a_worker_fro
         beat = (directory / "heartbeat").stat().st_mtime_ns
         wait_until(partial(_has_beaten_since, directory, beat), "another beat")
     [reason] = rig.show("by hand 2999")["waits_because"]
-    assert reason == "the limit of batch wc (0) is used up"
+    assert reason == "the limit of batch wc (0) is used up; `workload_limit --batch wc N` sets another"
     for worker, directory in zip(workers, directories, strict=True):
         if order == "STOP":
             (directory / "STOP").touch()
