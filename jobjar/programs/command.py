@@ -109,6 +109,10 @@ def run_and_exit_at_once(parser: argparse.ArgumentParser, argv: Sequence[str] | 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body) -> int:
     begin(is_program=argv is None)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        from jobjar.programs.completing import complete
+
+        complete(parser)
     options = parser.parse_args(argv)
     patience.log = lambda line: complain(parser.prog, line)
     try:

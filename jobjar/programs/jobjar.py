@@ -45,6 +45,7 @@ VERBS: dict[str, str] = {
     "kill": "kill running jobs",
     "check": "compare the ledger, the journals and the directories",
     "rebuild": "make the ledger anew",
+    "completion": "print what a shell needs to complete words",
     "doctor": "look at this node, and at a pair of nodes, for what endangers jobs",
 }
 
@@ -61,7 +62,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("system_status", "batch_status", "list_outputs", "get_output"),
     ),
     "Workers": ("start_worker", "stop_worker", "pause_worker", "unpause_worker", "check_workers", "workers"),
-    "Upkeep": ("init", "config", "recover_jobs", "check", "rebuild", "doctor"),
+    "Upkeep": ("init", "config", "recover_jobs", "check", "rebuild", "doctor", "completion"),
 }
 
 # These close what they opened. A cleanup of the interpreter would take a noticeable part of their time.
@@ -86,6 +87,10 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None) -> int:
     begin(is_program=argv is None)
+    if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks what may come next
+        from jobjar.programs.completing import complete_verb
+
+        complete_verb(VERBS, program_path)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(usage(), file=sys.stderr)

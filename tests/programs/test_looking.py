@@ -24,6 +24,7 @@ VERBS = [
     "output",
     "wait",
     "stats",
+    "completion",
     "kill",
     "check",
     "rebuild",
