@@ -52,6 +52,8 @@ PROMISED = [
     "list_workers",
     "cancel",
     "hold",
+    "retry",
+    "remove",
     "release",
     "set_priority",
     "move",

@@ -36,6 +36,8 @@ VERBS: dict[str, str] = {
     "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
     "cancel": "cancel jobs that wait, are held, or run",
+    "retry": "run ended jobs again",
+    "remove": "remove ended jobs",
     "hold": "hold waiting jobs",
     "release": "let held jobs wait again",
     "priority": "give waiting and held jobs another priority",

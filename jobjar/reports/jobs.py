@@ -20,6 +20,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.given import fit_given
+from jobjar.journal.entries import LIFE
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import aborted_batches, workers_with_jobs
@@ -89,7 +90,7 @@ def describe_moves(jar: Jar, job: JobReport) -> list[dict[str, Any]]:
     """A job's moves in order, as `describe_job` has them."""
     return [
         {
-            "number": move.number,
+            "number": move.number % LIFE,
             "moved_at": move.moved_at,
             "from": move.origin or None,
             "to": move.destination or None,
