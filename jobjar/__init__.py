@@ -68,6 +68,8 @@ if TYPE_CHECKING:
         hold as hold,
         move as move,
         release as release,
+        remove as remove,
+        retry as retry,
         set_priority as set_priority,
     )
     from jobjar.library_submit import submit as submit
@@ -113,7 +115,7 @@ _LIBRARY_BATCHES = (
     "workload_limits",
 )
 _LIBRARY_LOOKING = ("explain", "follow_output", "history", "list_jobs", "list_workers", "output", "stats")
-_LIBRARY_STEERING = ("cancel", "hold", "move", "release", "set_priority")
+_LIBRARY_STEERING = ("cancel", "hold", "move", "release", "remove", "retry", "set_priority")
 __all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING, *_LIBRARY_STEERING]
 
 

@@ -15,6 +15,7 @@ from jobjar.job_file.names import check_category, check_priority
 from jobjar.library import refreshed_jar
 from jobjar.selecting.selection import make_selection
 from jobjar.steering.cancel import Cancel
+from jobjar.steering.ended import FAILURES, Remove, Retry
 from jobjar.steering.steer import Steered, steer
 from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 
@@ -64,6 +65,28 @@ def release(
 ) -> Steered:
     """Let held jobs wait again. Raises what `hold` raises."""
     return _steer(Release(login()), jobs, all, dry_run, filters)
+
+
+def retry(
+    jobs: str | Iterable[str] = (),
+    *,
+    failed: bool = False,
+    all: bool = False,
+    dry_run: bool = False,
+    **filters: Unpack[JobFilters],
+) -> Steered:
+    """Run ended jobs again, as the same jobs; with `failed` those that failed, timed out, were killed, or crashed. Raises what
+    `hold` raises."""
+    if failed:
+        filters["outcome"] = FAILURES
+    return _steer(Retry(login()), jobs, all, dry_run, filters)
+
+
+def remove(
+    jobs: str | Iterable[str] = (), *, all: bool = False, dry_run: bool = False, **filters: Unpack[JobFilters]
+) -> Steered:
+    """Remove the files of ended jobs; their history stays. Raises what `hold` raises."""
+    return _steer(Remove(login()), jobs, all, dry_run, filters)
 
 
 def set_priority(

@@ -56,6 +56,8 @@ PROMISED = [
     "stats",
     "cancel",
     "hold",
+    "retry",
+    "remove",
     "release",
     "set_priority",
     "move",

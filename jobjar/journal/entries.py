@@ -22,6 +22,15 @@ _FIRST_LATE_WARNING = 1_000_000
 _FIRST_WARNING_OF_CLAIM = -1000
 
 
+# A job begins a new life when it leaves completed/. Its moves are then numbered from the next multiple of this on.
+LIFE = 1_000_000
+
+
+def first_of_life(number: int) -> int:
+    """The number of the move by which a job leaves completed/, after its move `number`."""
+    return (number // LIFE + 1) * LIFE + number % LIFE + 1
+
+
 class About(NamedTuple):
     """The attempt that an entry is about."""
 

@@ -1,10 +1,10 @@
 """Apply entries of journals to a ledger, a chunk at a time, with the same result in any order.
 
 Why the order does not matter: rows of history have keys that come from the entry, so writing one twice changes nothing.
-A job's row takes the *latest* of its moves: one to completed before all, then the later time (the disk's), then the
-higher number, then a claim, then by place. What an attempt has once become (lost, final) is never taken back. So a
-chunk may be put together in memory first: only a job's latest move is compared with its row, and an attempt that began
-and ended in the chunk is written once. Writes rows inside the caller's transaction; reads nothing else.
+A job's row takes the *latest* of its moves: one of a later life (journal/entries.LIFE) before all, then one to completed,
+then the later time (the disk's), then the higher number, then a claim, then by place. What an attempt has once become
+(lost, final) is never taken back. So a chunk may be put together in memory first: only a job's latest move is compared with
+its row, and an attempt that began and ended in the chunk is written once. Writes rows inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.job_file.names import priority_in_name
+from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
@@ -61,7 +62,8 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
 # each call. `OR FAIL`: a refused row ends the statement, and it is the only row. Otherwise SQLite would copy pages before
 # triggers write, to be able to put them back (schema/0006).
 _LATER = """
-(+?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {} (state = 'completed', moved_at, move_number, state = 'claimed', place)"""
+(+?10 / 1000000, +?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {}
+(move_number / 1000000, state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
 UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
     move_number = ?10
@@ -171,9 +173,9 @@ class _Chunk:
         uid, place, origin = entry["job"], entry["to"], entry["from"]
         state = _STATE_OF_TOP[place.partition("/")[0]]
         moved_at, number, reason, actor = entry["moved_at"], entry["number"], entry["reason"], entry["by"]
-        order = (state == "completed", moved_at, number, state == "claimed", place)
+        order = (number // LIFE, state == "completed", moved_at, number, state == "claimed", place)
         is_found = reason == FOUND
-        if is_found:
+        if is_found or place == NOWHERE:
             order = _found_order(entry, order)
         latest = self.latest.get(uid)
         found = entry.get("found")
@@ -292,11 +294,11 @@ def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:
         return order
     if not is_time(entry["after"]):
         raise ValueError("after cannot be that")
-    return (False, entry["after"], entry["number"], False, entry["from"])
+    return (entry["number"] // LIFE, False, entry["after"], entry["number"], False, entry["from"])
 
 
 def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
-    place = order[4]
+    place = order[5]
     name = name_in_place(place)
     category = category_of_place(place)
     return (
@@ -308,8 +310,8 @@ def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
         entry["priority"] if entry["reason"] == FOUND and "priority" in entry else priority_in_name(name),
         entry.get("not_before", 0),
         entry.get("held_reason"),
-        order[1],
         order[2],
+        order[3],
     )
 
 

@@ -19,7 +19,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
 from jobjar.journal.append import Journal
-from jobjar.journal.entries import moved_entry
+from jobjar.journal.entries import first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
 from jobjar.ledger.difference import Difference
@@ -33,6 +33,8 @@ FOUND, HAND = "found", "hand"
 # A removal from here is a person's. A job may remove its own file from its worker, which its end records; the nightly
 # job deletes old files from the archive.
 _REMOVED_FROM = ("limbo/", "unclaimed/", "completed/")
+
+_ENDED = ("completed/", "archive/")
 
 _LATEST_FIRST = "ORDER BY moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, destination DESC"
 
@@ -135,6 +137,8 @@ def _found_entry(connection: Connection, difference: Difference, last: LastMove)
     if held_reason is not None and place.startswith("limbo/") and last.place.startswith("limbo/"):
         more["held_reason"] = held_reason
     number = _next_number(connection, uid)
+    if last.place.startswith(_ENDED) and not place.startswith(_ENDED):
+        number = first_of_life(number - 1)
     return moved_entry(uid, number, last.place, place, difference.moved_at, FOUND, HAND, **more)
 
 

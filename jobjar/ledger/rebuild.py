@@ -37,7 +37,8 @@ _LAST_BYTES, _TRIES = 1 << 16, 10
 # time when it saw the file, which another ledger may have seen earlier or later.
 _RECORDED = (
     "CASE WHEN place = (SELECT destination FROM move WHERE job_uid = uid "
-    "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
+    "ORDER BY number / 1000000 DESC, "
+    "(destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
     "destination LIKE 'workers/%' DESC, "
     "destination DESC LIMIT 1)"
 )

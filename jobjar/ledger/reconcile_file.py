@@ -208,7 +208,8 @@ def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple
     place that showed one. Both follow from the journals, not from what this ledger happened to see."""
     decided = connection.execute(
         "SELECT moved_at, number, destination FROM move WHERE job_uid = ? "
-        "ORDER BY (destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
+        "ORDER BY number / 1000000 DESC, "
+        "(destination LIKE 'completed/%' OR destination LIKE 'archive/%') DESC, moved_at DESC, number DESC, "
         "destination LIKE 'workers/%' DESC, destination DESC LIMIT 1",
         (uid,),
     ).fetchone()

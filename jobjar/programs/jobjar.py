@@ -38,6 +38,8 @@ VERBS: dict[str, str] = {
     "wait": "wait until jobs have ended",
     "stats": "print what jobs take: waiting and run time, processor time, memory",
     "cancel": "cancel jobs that wait, are held, or run",
+    "retry": "run ended jobs again",
+    "remove": "remove ended jobs",
     "hold": "hold waiting jobs",
     "release": "let held jobs wait again",
     "priority": "give waiting and held jobs another priority",

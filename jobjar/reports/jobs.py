@@ -13,6 +13,7 @@ from jobjar.causes import Cause
 from jobjar.errors import NoOutput, NotRunning
 from jobjar.jar import Jar
 from jobjar.job_file.given import fit_given
+from jobjar.journal.entries import LIFE
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_jobs import (
     attempt_details,
@@ -73,7 +74,7 @@ def describe_moves(jar: Jar, job: JobReport) -> list[dict[str, Any]]:
     """A job's moves in order, as `describe_job` has them."""
     return [
         {
-            "number": move.number,
+            "number": move.number % LIFE,
             "moved_at": move.moved_at,
             "from": move.origin or None,
             "to": move.destination or None,

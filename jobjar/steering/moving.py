@@ -6,6 +6,8 @@ hold it does not know the reason. The moves of a chunk are journaled in one sync
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from jobjar.attempts.claimed_file import found_when_held
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
-from jobjar.journal.entries import MoreOfMove, moved_entry
+from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.ledger.fold import fold_journal
@@ -25,12 +27,13 @@ from jobjar.shared_disk.moves import move_to_free_name
 
 class Move(NamedTuple):
     """Where a job's file goes: to a directory of the jar, under a name. `more` are fields of its entry. `is_rename`: False if the
-    file stays where it is, and only its entry says something new."""
+    file stays where it is, and only its entry says something new. `begins_life`: the job leaves completed/."""
 
     directory: str
     name: str
     more: MoreOfMove
     is_rename: bool = True
+    begins_life: bool = False
 
 
 class Left(NamedTuple):
@@ -87,6 +90,7 @@ def _move(jar: Jar, known: SteeredJob, uid: str, move: Move, reason: str, by: st
     """Rename one job's file. Returns the entries to journal. Raises FileNotFoundError, OSError."""
     place, moved_at = known.job.place, known.job.moved_at
     path = jar.layout.path(place)
+    status: os.stat_result | None = None
     if not move.is_rename:
         status = read_status(path)
     else:
@@ -94,21 +98,19 @@ def _move(jar: Jar, known: SteeredJob, uid: str, move: Move, reason: str, by: st
         # COMMIT: from here the job is where it was to go
         name = move_to_free_name(path, above, move.name)
         place, path = f"{move.directory}/{name}", f"{above}/{name}"
-        try:
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # a worker has claimed it already, and that claim is the later move
             status = read_status(path)
             moved_at = disk_time(status)
-        except FileNotFoundError:
-            if known.job.uid is None:
-                return []  # its claimer names it
-            # A worker has claimed it already. That claim is the later move.
-            return [
-                moved_entry(uid, known.job.move_number + 1, known.job.place, place, moved_at, reason, by, **move.more)
-            ]
-    entries, job = arrival(known.job, uid, is_read=True)
+        if status is None and known.job.uid is None:
+            return []  # its claimer names it
+    entries, job = arrival(known.job, uid, is_read=status is not None)
     more = move.more
-    if entries:
+    if entries and status is not None:
         more = {**more, "found": found_when_held(known.job, status)}
-    return [*entries, moved_entry(uid, job.move_number + 1, job.place, place, moved_at, reason, by, **more)]
+    number = first_of_life(job.move_number) if move.begins_life else job.move_number + 1
+    return [*entries, moved_entry(uid, number, known.job.place, place, moved_at, reason, by, **more)]
 
 
 def is_runnable(jar: Jar, known: SteeredJob) -> bool:

@@ -53,23 +53,7 @@ class Release(Verb):
         return explain_state(known, self.states) or self._aborted.explain(jar, known)
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
-        left, may = Left([], []), []
-        for category in {known.job.category for known in jobs}:
-            of_category = [known for known in jobs if known.job.category == category]
-            try:
-                make_category(jar, category)
-            except JarError as error:
-                left.refused.extend((known, str(error)) for known in of_category)
-            else:
-                may += of_category
-        done = move_all(
-            jar,
-            may,
-            "released",
-            self.by,
-            lambda known: Move(_waiting_directory(known), known.own_name, _not_before(known)),
-        )
-        return Left(done.missed, left.refused + done.refused)
+        return move_to_categories(jar, jobs, "released", self.by)
 
 
 class Prioritize(Verb):
@@ -124,6 +108,26 @@ class Recategorize(Verb):
             return Move(directory, known.own_name, _not_before(known))
 
         return move_all(jar, jobs, "recategorized", self.by, plan)
+
+
+def move_to_categories(jar: Jar, jobs: Sequence[SteeredJob], reason: str, by: str, begins_life: bool = False) -> Left:
+    """Move jobs from elsewhere to their categories, which are made if they are not there. Raises CannotUseJar."""
+    refused, may = list[tuple[SteeredJob, str]](), list[SteeredJob]()
+    for category in {known.job.category for known in jobs}:
+        of_category = [known for known in jobs if known.job.category == category]
+        try:
+            make_category(jar, category)
+        except JarError as error:
+            refused += [(known, str(error)) for known in of_category]
+        else:
+            may += of_category
+
+    def plan(known: SteeredJob) -> Move:
+        more: MoreOfMove = {} if begins_life else _not_before(known)
+        return Move(_waiting_directory(known), known.own_name, more, begins_life=begins_life)
+
+    done = move_all(jar, may, reason, by, plan)
+    return Left(done.missed, refused + done.refused)
 
 
 def _waiting_directory(known: SteeredJob) -> str:

@@ -41,6 +41,7 @@ from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.submit import describe_command, describe_file, submit, submit_all
 from jobjar.steering import steer as steering
 from jobjar.steering.cancel import Cancel
+from jobjar.steering.ended import Remove, Retry
 from jobjar.steering.verb import Verb
 from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 from jobjar.typed_job import describe_words
@@ -53,6 +54,8 @@ VERBS: dict[str, Callable[..., Verb]] = {
     "cancel": Cancel,
     "hold": Hold,
     "release": Release,
+    "remove": Remove,
+    "retry": Retry,
     "priority": Prioritize,
     "move": Recategorize,
 }

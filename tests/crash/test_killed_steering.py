@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.crash.case import Case, kill_everywhere
+from jobjar.journal.entries import LIFE
+from tests.crash.case import Case, Step, kill_everywhere, plan_deaths
+from tests.crash.killer import Plan
 from tests.crash.nursery import Nursery
 
 
@@ -90,3 +94,63 @@ def test_a_killed_cancellation_leaves_jobs_that_run_or_are_cancelled(
         verb="cancel",
     )
     assert killed > 10
+
+
+def jobs_that_failed(case: Case) -> None:
+    """The same, run: they fail until a file is there."""
+    case.submit(then=f"test -e {case.directory}/mended")
+    case.submit(category="SOME", then=f"test -e {case.directory}/mended")
+    case.do("work")
+    (case.directory / "mended").touch()
+
+
+def kill_at_each_write(case: Case, verb: str, then: Step) -> int:
+    """Kill a verb about all jobs at its writes, each time in the same jar, and look at what `then` asserts."""
+    saved = case.directory.parent / "saved"
+    shutil.copytree(case.directory, saved, symlinks=True)
+    points = case.do("steer", Plan(), verb=verb).points
+    then(case)
+    plans = plan_deaths(len(points), 3)
+    killed = 0
+    for plan in plans:
+        shutil.rmtree(case.directory)
+        shutil.copytree(saved, case.directory, symlinks=True)
+        killed += case.do("steer", plan, verb=verb).killed
+        case.do("recover")
+        assert case.do("check").result == []
+        then(case)
+        assert case.do("check").result == []
+        assert case.do("recover").result == []
+    assert killed >= len(plans) * 0.8
+    return killed
+
+
+def test_a_killed_retry_leaves_jobs_that_have_ended_or_wait(nursery: Nursery, template: Path, tmp_path: Path) -> None:
+    def each_has_run_twice(case: Case) -> None:
+        if names := [name for name in case.submitted if (case.home / "completed" / name).exists()]:
+            assert case.do("steer", verb="retry", words=names).result == []
+        case.do("work")
+        assert sorted(case.runs().values()) == [2, 2]
+        seen = case.do("look").result["entries"]
+        again = [entry for entry in seen if entry["entry"] == "moved" and entry["from"].startswith("completed/")]
+        assert {entry["number"] // LIFE for entry in again} == {1}
+        final = Counter(entry["job"] for entry in seen if entry["entry"] == "ended" and entry["final"])
+        assert sorted(final.values()) == [2, 2]
+
+    case = Case(nursery, template, tmp_path / "case")
+    jobs_that_failed(case)
+    assert kill_at_each_write(case, "retry", each_has_run_twice) > 3
+
+
+def test_a_killed_removal_leaves_jobs_that_have_ended_or_are_removed(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    def can_be_removed(case: Case) -> None:
+        case.do("steer", verb="remove")
+        assert list((case.home / "completed").iterdir()) == []
+        case.do("work")
+        assert sorted(case.runs().values()) == [1, 1]
+
+    case = Case(nursery, template, tmp_path / "case")
+    jobs_that_failed(case)
+    assert kill_at_each_write(case, "remove", can_be_removed) > 3

@@ -1,0 +1,115 @@
+"""The verbs about jobs that have ended: retry and remove.
+
+Retry: one rename from completed/ back to the job's category, then `moved`, with a number that begins a new life
+(journal/entries.py). A kill between leaves a job that waits, which is found as a move by hand: that begins the same life. Remove:
+unlink the file, then `moved` to nowhere. A kill between leaves a job without a file, which the next recovery finds removed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from jobjar.access.refusals import explain_at
+from jobjar.attempts.attempt import CRASHED, FAILED, KILLED, SUCCEEDED, TIMED_OUT
+from jobjar.batches.state import read_batch
+from jobjar.errors import UnknownBatch
+from jobjar.jar import Jar
+from jobjar.journal.entries import first_of_life, moved_entry
+from jobjar.journal.read import Entry
+from jobjar.layout import NOWHERE
+from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.patience import patiently
+from jobjar.shared_disk.regular import open_directory_below
+from jobjar.steering.moving import Left, append
+from jobjar.steering.verb import Verb, explain_state
+from jobjar.steering.waiting import AbortedBatches, move_to_categories
+
+# The outcomes of jobs that failed, whoever ended them.
+FAILURES = (FAILED, TIMED_OUT, KILLED, CRASHED)
+_UNKNOWN = "no journal knows it: a hand put it there before any worker had claimed it"
+
+
+class Retry(Verb):
+    """Ended jobs wait again, as the same jobs with their history, and with all their retries."""
+
+    done = "retried"
+    states = ("ended",)
+
+    def __init__(self, by: str) -> None:
+        super().__init__(by)
+        self._aborted = AbortedBatches()
+        self._restarted: dict[str, float] = {}
+
+    def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
+        reason = explain_state(known, self.states)
+        if reason is None and known.job.uid is None:
+            reason = _UNKNOWN
+        if reason is None:
+            reason = self._aborted.explain(jar, known) or self._explain_restart(jar, known)
+        if reason is None:
+            status = look(jar.layout.path(known.job.place))
+            if status is not None and not is_job_file(status):
+                reason = "its file cannot be run any more: the job removed its own, or its run bit was taken"
+        return reason
+
+    def _explain_restart(self, jar: Jar, known: SteeredJob) -> str | None:
+        """Why a job of a batch is left alone that a restart has replaced by a new one."""
+        name = known.job.batch
+        if name is None or known.outcome == SUCCEEDED:
+            return None
+        if name not in self._restarted:
+            try:
+                self._restarted[name] = read_batch(jar, name).restarted_until
+            except UnknownBatch:
+                self._restarted[name] = 0.0
+        is_replaced = known.job.moved_at <= self._restarted[name]
+        return f"abort_batch --restart {name} has submitted it again, as a new job" if is_replaced else None
+
+    def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
+        return move_to_categories(jar, jobs, "again", self.by, begins_life=True)
+
+
+class Remove(Verb):
+    """The files of ended jobs are removed now, instead of by retention. The history stays."""
+
+    done = "removed"
+    states = ("ended",)
+
+    def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
+        return explain_state(known, self.states) or (None if known.job.uid is not None else _UNKNOWN)
+
+    def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
+        left = Left([], [])
+        entries: list[Entry] = []
+        now = round(jar.disk_now(), 6)
+        try:
+            for known in jobs:
+                job = known.job
+                try:
+                    _unlink(jar, job.place)
+                except FileNotFoundError:
+                    left.missed.append(known)
+                    continue
+                except OSError as error:
+                    left.refused.append((known, explain_at(error, jar.layout.path(job.place))))
+                    continue
+                number, uid = first_of_life(job.move_number), str(job.uid)
+                entries.append(
+                    moved_entry(uid, number, job.place, NOWHERE, now, "removed", self.by, after=job.moved_at)
+                )
+        finally:
+            append(jar, entries)
+        return left
+
+
+def _unlink(jar: Jar, place: str) -> None:
+    """Remove the file at a place, and follow no link on the way there. Raises FileNotFoundError, OSError."""
+    path = jar.layout.path(place)
+    directory = patiently(lambda: open_directory_below(jar.layout.home, *place.split("/")[:-1]), path)
+    try:
+        # COMMIT: from here the job is removed
+        patiently(lambda: os.unlink(os.path.basename(path), dir_fd=directory), path)
+    finally:
+        os.close(directory)
