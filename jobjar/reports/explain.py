@@ -174,12 +174,11 @@ def _explain_end(look_at: Look, job: SelectedJob) -> Explanation:
     what = [] if job.outcome == CANCELLED else [f"`jobjar output {key}` shows what it wrote"]
     what += [_HINTS[job.outcome]] if job.outcome in _HINTS else []
     if job.outcome != SUCCEEDED:
-        again = f"move {look_at.jar.layout.path(job.place)} to {look_at.jar.layout.category_directory(job.category)}"
         is_aborted = job.batch is not None and job.batch in look_at.aborted
         what.append(
             f"`abort_batch --restart {job.batch}` runs what its batch has not done"
             if is_aborted
-            else f"to run it again, {again}"
+            else f"`jobjar retry {key}` runs it again"
         )
     return _make(job, sentence, [], what)
 

@@ -202,9 +202,9 @@ def _explain_limbo(jar: Jar, job: SelectedJob) -> Standing:
     path = jar.layout.path(job.place)
     where = jar.layout.category_directory(job.category)
     if is_held_by_person(job.held_reason):
-        return Standing(Cause.HELD, f"it is {job.held_reason}", f"move {path} to {where}")
+        return Standing(Cause.HELD, f"it is {job.held_reason}", f"`jobjar release {job.uid or job.name}` lets it go on")
     if job.held_reason:
-        what = f"its file there is to be corrected, and moved to {where}"
+        what = f"correct {path}, then `jobjar release {job.uid or job.name}` lets it go on"
         return Standing(Cause.FAULTY, f"it is held in limbo: {job.held_reason}", what)
     if job.uid is not None and id_in_name(job.name) and not has_moves(jar.ledger.connection, job.uid):
         why = "it is being submitted: its file is in limbo, and its move to unclaimed is still to come"

@@ -57,7 +57,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
     ]
     found += _shorten(rests, "more workers pause after failures")
     found += _count_stranded(look_at, [job for job in claimed if job["stranded"]])
-    found += _count_held(status["jobs"]["held"], layout.unclaimed)
+    found += _count_held(status["jobs"]["held"])
     for row in status["limits"]:
         if row["free"] == 0:
             found += _count_limit(look_at, row["kind"], row["name"], waiting, has_ledger)
@@ -83,7 +83,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
 
 def count_batch(look_at: Look, batch: Mapping[str, Any], waiting: Mapping[str, int]) -> list[Counted]:
     """What stands still in a batch, as `gather_batches` has gathered it. `waiting` has its waiting jobs by category."""
-    jar, name = look_at.jar, str(batch["batch"])
+    name = str(batch["batch"])
     known = sum(batch["phases"].values())
     found: list[Counted] = []
     if batch["jobs"] > known and not batch["is_aborted"]:
@@ -99,7 +99,7 @@ def count_batch(look_at: Look, batch: Mapping[str, Any], waiting: Mapping[str, i
         found += _ask(lambda key=key: look_at.limit(key), jobs, _jobs(jobs))  # type: ignore[misc]
     found += _count_unasked(look_at, waiting)
     found += _count_begin_later(look_at, name) if own else []
-    found += _count_returns(batch["returned"], jar.layout.unclaimed)
+    found += _count_returns(batch["returned"], with_held=True)
     if any(phase not in ("waiting", "waiting_for_storage", "held", "limbo") for phase in batch["phases"]):
         found += _count_holders(look_at, name)
     with contextlib.suppress(OSError):
@@ -162,14 +162,14 @@ def _count_begin_later(look_at: Look, batch: str | None = None) -> list[Counted]
     return [Counted(Cause.BEGINS_LATER, later.jobs, why)]
 
 
-def _count_returns(groups: Iterable[Group], unclaimed: str = "") -> list[Counted]:
-    """The jobs that are tried again only later, by why they went back; with `unclaimed`, also those that are held."""
+def _count_returns(groups: Iterable[Group], with_held: bool = False) -> list[Counted]:
+    """The jobs that are tried again only later, by why they went back; `with_held`, also those that are held."""
     found = []
     for group in groups:
         cause = " ".join(group["cause"].split())
         if group["outcome"] == "held":
-            if unclaimed:
-                found.append(_held(group["jobs"], group["job"], cause, unclaimed))
+            if with_held:
+                found.append(_held(group["jobs"], group["job"], cause))
             continue
         is_storage = is_of_storage(group["outcome"], cause)
         if is_storage or group["next_at"] is not None:
@@ -180,19 +180,22 @@ def _count_returns(groups: Iterable[Group], unclaimed: str = "") -> list[Counted
     return found
 
 
-def _count_held(held: Iterable[Mapping[str, Any]], unclaimed: str) -> list[Counted]:
+def _count_held(held: Iterable[Mapping[str, Any]]) -> list[Counted]:
     """The jobs that are held in limbo, those with one reason together."""
     groups: dict[str, list[str]] = {}
     for job in held:
         if job["held_reason"]:
             groups.setdefault(job["held_reason"], []).append(job["name"])
-    found = [_held(len(names), names[0], reason, unclaimed) for reason, names in groups.items()]
+    found = [_held(len(names), names[0], reason) for reason, names in groups.items()]
     return _shorten(found, "more are held in limbo")
 
 
-def _held(jobs: int, name: str, reason: str, unclaimed: str) -> Counted:
+def _held(jobs: int, name: str, reason: str) -> Counted:
     is_by_person = is_held_by_person(reason)
-    what = f"move it to {unclaimed}" if is_by_person else f"correct its file there, and move it to {unclaimed}"
+    what = f"`jobjar release {name}`" if jobs == 1 else "`jobjar release`"
+    what = f"{what} lets {'it' if jobs == 1 else 'them'} go on"
+    if not is_by_person:
+        what = f"correct {'its file' if jobs == 1 else 'their files'} there, then {what}"
     start = f"{name} is" if jobs == 1 else f"{jobs:,} jobs are"
     end = "" if jobs == 1 else f" (one of them: {name})"
     return Counted(Cause.HELD if is_by_person else Cause.FAULTY, jobs, f"{start} held in limbo: {reason}{end}", what)

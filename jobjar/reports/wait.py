@@ -270,9 +270,8 @@ class Wait:
         self._held_logged = set(self._held)
         layout = self._jar.layout
         for uid, (name, place, reason) in ask_awaited.held_reasons(self._jar.ledger.connection, new[:_SHOWN]).items():
-            path = layout.path(place)
-            what = f"Move {path}" if is_held_by_person(reason) else f"Correct {path}, and move it"
-            self._log(f"{uid} ({name}) is held in limbo: {reason}. {what} to {layout.unclaimed}")
+            what = "" if is_held_by_person(reason) else f"correct {layout.path(place)}, then "
+            self._log(f"{uid} ({name}) is held in limbo: {reason}; {what}`jobjar release {uid}` lets it go on")
         if len(new) > _SHOWN:
             self._log(f"{len(new) - _SHOWN} more are held in limbo (`system_status` shows them)")
 

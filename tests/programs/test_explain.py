@@ -53,7 +53,7 @@ def test_what_is_in_limbo_says_why_it_is_there_and_where_to_move_it(rig: Rig) ->
     ]
     by_whom = explained[1]["causes"][0]["why"]
     assert "'retires'" in explained[0]["sentence"] and by_whom.startswith("it is held by ")
-    assert explained[1]["what_to_do"][0].endswith(f"to {rig.home}/unclaimed/LINUX")
+    assert explained[1]["what_to_do"] == [f"`jobjar release {held}` lets it go on"]
     assert all(one["what_to_do"] and one["sentence"].count(" has waited for ") == 1 for one in explained)
     counts = counted(rig)
     assert (counts["faulty"], counts["held"]) == (1, 1)
@@ -234,7 +234,7 @@ def test_how_a_job_ended_is_said_in_a_sentence_and_words_are_those_of_every_verb
     assert "ran into its time limit " in slow.sentence
     assert bad.what_to_do == [
         f"`jobjar output {bad.id}` shows what it wrote",
-        f"to run it again, move {rig.home}/completed/{bad.name} to {rig.home}/unclaimed",
+        f"`jobjar retry {bad.id}` runs it again",
     ]
     text = rig.run("jobjar", "explain", "--outcome", "failed").stdout.splitlines()
     assert text[0].startswith(f"{bad.id} (bad) failed ") and text[0].endswith(".")

@@ -297,7 +297,7 @@ def test_a_held_job_waits_for_a_person_and_is_held_once(rig: Rig, here: Path) ->
         shown = show(rig, which)
         assert (shown["state"], shown["held_reason"]) == ("limbo", f"held by {user}")
         waiting = rig.run("jobjar", "wait", which, check=False)
-        assert waiting.returncode == 1 and "Move /" in waiting.stderr and "Correct" not in waiting.stderr
+        assert waiting.returncode == 1 and "`jobjar release " in waiting.stderr and "correct" not in waiting.stderr
     assert show(rig, job)["tags"] == ["b", "a"] and show(rig, "byhand")["tags"] == ["c"]
     rig.run("jobjar", "rebuild")
     assert show(rig, job)["held_reason"] == f"held by {user}"

@@ -91,8 +91,9 @@ def test_a_job_in_limbo_says_what_to_do_with_it(rig: Rig) -> None:
     assert why(rig, job) == [f"it is in limbo, where no worker looks; move it to {rig.home}/unclaimed"]
     wrong = describe(rig, "wrong", run_command="true", colour="red")
     rig.run_until_idle()
-    reason = rig.show(wrong)["held_reason"]
-    told = f"its file there is to be corrected, and moved to {rig.home}/unclaimed"
+    shown = rig.show(wrong)
+    reason = shown["held_reason"]
+    told = f"correct {rig.home}/limbo/{shown['name']}, then `jobjar release {shown['id']}` lets it go on"
     assert why(rig, wrong) == [f"it is held in limbo: {reason}; {told}"] and "'colour'" in reason
 
 

@@ -77,7 +77,7 @@ def test_whatever_is_no_success_is_named_by_its_kind(rig: Rig) -> None:
     [at_once] = [line for line in said if "is held in limbo" in line]
     assert at_once.startswith(f"jobjar wait: {known['held']} (odd.-1) is held in limbo: ")
     assert "'colour'" in at_once and at_once.endswith(
-        f"Correct {rig.home}/limbo/odd.-1, and move it to {rig.home}/unclaimed"
+        f"correct {rig.home}/limbo/odd.-1, then `jobjar release {known['held']}` lets it go on"
     )
     rig.stop_worker(worker)
 
