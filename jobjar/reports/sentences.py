@@ -38,7 +38,7 @@ def tell_job(jar: Jar, description: dict[str, Any], now: float) -> str:
     if it failed; what it waits for, and what to do; where it runs. `now` is UTC epoch seconds."""
     uid = description["id"] or description["place"]
     identifier = identifier_in_name(description["name"], description["submitter"])
-    return f"{f'{identifier} ({uid})' if identifier else uid} {_tell_state(jar, description, now)}"
+    return f"{f'{uid} ({identifier})' if identifier else uid} {_tell_state(jar, description, now)}"
 
 
 def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
@@ -58,9 +58,8 @@ def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
         since = f" for {ago(started_at)}" if started_at is not None else ""
         runs = f"runs on {description['worker']}{since}{_count_attempt(begun)}" if since else "is with a worker"
         return f"{runs}: {because}" if because else runs
-    held = f"is held in limbo: {description['held_reason']}" if description["held_reason"] else ""
-    waits = held or f"waits since {ago(moved_at)}" if moved_at is not None else held or "waits"
-    return f"{waits}{'; ' if held and because else ': ' if because else ''}{because}"
+    waits = "waits" if moved_at is None else f"has waited for {ago(moved_at)}"
+    return f"{waits}: {because}" if because else waits
 
 
 def _tell_ended(jar: Jar, description: dict[str, Any], ago: Callable[[float | None], str]) -> str:

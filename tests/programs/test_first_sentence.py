@@ -24,12 +24,12 @@ def test_show_begins_on_a_terminal_with_what_there_is_to_know(rig: Rig, tmp_path
     good = rig.submit("true")
     uids = {name: rig.show(name)["id"] for name in (failing, silent, good)}
     waits = first_of(rig, failing)
-    told = r"waits since .*: no worker that asks for uncategorized jobs is running \(`start_worker` starts one\)"
-    assert re.fullmatch(rf"bad \({uids[failing]}\) {told}", waits), waits
+    told = r"has waited for .*: no worker that asks for uncategorized jobs is running; `start_worker` starts one"
+    assert re.fullmatch(rf"{uids[failing]} \(bad\) {told}", waits), waits
     rig.run_until_idle()
     lines = first_of(rig, failing).splitlines()
     head = (
-        rf"bad \({uids[failing]}\) failed on the 2nd attempt, exit status 3, {ago}, after .*; last lines of its output:"
+        rf"{uids[failing]} \(bad\) failed on the 2nd attempt, exit status 3, {ago}, after .*; last lines of its output:"
     )
     assert re.fullmatch(head, lines[0]), lines
     assert [line.strip() for line in lines[1:]] == ["6", "7", "8", "9", "no \\x1b[1mway"]
@@ -41,7 +41,7 @@ def test_show_begins_on_a_terminal_with_what_there_is_to_know(rig: Rig, tmp_path
     running = rig.submit(PROMPT.format(tmp_path, "go"))
     held = rig.submit("-c", "LINUX", "true")
     (rig.home / "unclaimed" / "LINUX" / held).rename(rig.home / "limbo" / held)
-    assert " waits since " in first_of(rig, held) and "it is in limbo, where no worker looks" in first_of(rig, held)
+    assert " has waited for " in first_of(rig, held) and "it is in limbo, where no worker looks" in first_of(rig, held)
     worker = rig.start_worker()
     wait_until(lambda: rig.show(running)["attempts"], "the start")
     place = rig.show(running)["worker"]
