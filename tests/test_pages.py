@@ -172,6 +172,9 @@ STAGES: dict[str, dict[str, Stage]] = {
             name="own", after=f"submit_job -f ./own; {_WAIT_FOR_ALL}; test $(cat /shared/jar/storage/count-17) = 3"
         ),
         "jobjar wait count-3": Stage(after=f"{_WAIT_FOR_ALL}; test $(wc -l < /data/merged) = 10"),
+        'eval "$(jobjar completion': Stage(
+            instead={"eval ": ("bash -c 'eval \"$(jobjar completion bash)\"'", "it is for bash, and this is sh")}
+        ),
         "jobjar doctor": Stage(
             instead={
                 "jobjar doctor  ": (
