@@ -240,7 +240,7 @@ def test_a_waiting_job_without_its_run_bit_says_so(rig: Rig) -> None:
     name = rig.submit("true")
     path = rig.home / "unclaimed" / name
     path.chmod(0o644)
-    told = f"its file has no run bit, so it is no job: chmod +x {path}"
+    told = f"its file has no run bit, so it is no job; `chmod +x {path}`"
     assert rig.show(name)["waits_because"] == [told]
     assert told in rig.run("jobjar", "show", name).stdout
     worker = rig.start_worker()
