@@ -261,7 +261,9 @@ def test_a_storage_worker_killed_within_a_handler_of_one_s_own_costs_nothing(rig
         package__commands="storage_command = $1/bin/keep\n",
     )
     name = describe(rig, "job", run_command="echo a > output/a; echo b > output/b", storage_class="own")
-    rig.run_until_idle()
+    worker = rig.start_worker()
+    wait_until(lambda: [each["outcome"] for each in rig.show(name)["attempts"]] == ["published"], "the job's run")
+    rig.stop_worker(worker)
     first = rig.start_worker("--storage", "own", JJ_STORAGE_SOFTWARE=str(package))
     wait_until(flag.exists, "the handler")
     first.kill()

@@ -92,9 +92,9 @@ def test_a_jar_where_this_user_may_make_none_says_whose_the_directory_is(tmp_pat
 
 
 def test_to_kill_what_does_not_run_says_what_it_is_and_what_was_perhaps_wanted(rig: Rig) -> None:
-    waiting = rig.submit("-c", "NOBODY", "true")
     ended = rig.submit("true")
     rig.run_until_idle()
+    waiting = rig.submit("-c", "NOBODY", "true")
     gone = rig.submit("true")
     (rig.home / "unclaimed" / gone).unlink()
     held = rig.drop("held", "#!/bin/sh\n").rename(rig.home / "limbo" / "held")

@@ -118,7 +118,11 @@ def test_a_delay_goes_with_the_job_that_is_moved(rig: Rig) -> None:
     for verb, *words in (("hold",), ("priority", "4"), ("move", "A"), ("release",), ("priority", "5"), ("move", "B")):
         steer(rig, verb, uid, *words)
         assert rig.show(uid)["not_before"] == begin, verb
-    rig.run_until_idle("B", JJ_PAUSE_TIME="1")
+    # A worker that has run a later job of the category has passed this one over.
+    other = rig.submit("-c", "B", "true")
+    worker = rig.start_worker("B")
+    rig.run("jobjar", "wait", "--timeout", "60s", other)
+    rig.stop_worker(worker)
     assert rig.show(uid)["attempts"] == []
     rig.assert_clean()
 
