@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from jobjar.errors import NothingSelected
 from jobjar.library import Job, current_jar, job_of_row, refreshed_jar
@@ -15,8 +15,6 @@ from jobjar.reports.grouping import NEWEST
 from jobjar.selecting.selection import make_selection
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from jobjar.reports.explain import Explanation
     from jobjar.reports.history import Event
     from jobjar.reports.stats import Stats
@@ -24,6 +22,22 @@ if TYPE_CHECKING:
 
 Words = str | Iterable[str] | None
 Moment = float | str | None
+
+
+class JobFilters(TypedDict, total=False):
+    """Filters of jobs, as those of `jobjar.list_jobs`."""
+
+    state: Words
+    outcome: Words
+    category: Words
+    batch: Words
+    submitter: Words
+    name: Words
+    since: Moment
+    until: Moment
+    exit_status: int | Iterable[int] | None
+    worker: Words
+    node: Words
 
 
 def list_jobs(
@@ -85,40 +99,14 @@ def list_jobs(
 
 
 def explain(
-    jobs: str | Iterable[str] = (),
-    *,
-    state: Words = None,
-    outcome: Words = None,
-    category: Words = None,
-    batch: Words = None,
-    submitter: Words = None,
-    name: Words = None,
-    since: Moment = None,
-    until: Moment = None,
-    exit_status: int | Iterable[int] | None = None,
-    worker: Words = None,
-    node: Words = None,
-    limit: int | None = None,
+    jobs: str | Iterable[str] = (), *, limit: int | None = None, **filters: Unpack[JobFilters]
 ) -> list[Explanation]:
     """Why jobs wait, where they run or how they ended, and what to do: the jobs that words name, or all that fit the filters (as
     for `list_jobs`), at most `limit`; [] if none does. Raises UnknownJob, AmbiguousJob, UnknownBatch, UsageError."""
     from jobjar.reports.explain import explain_selected
     from jobjar.reports.refresh import refresh_ledger
 
-    selection = make_selection(
-        jobs,
-        state=state,
-        outcome=outcome,
-        category=category,
-        batch=batch,
-        submitter=submitter,
-        name=name,
-        since=since,
-        until=until,
-        exit_status=exit_status,
-        worker=worker,
-        node=node,
-    )
+    selection = make_selection(jobs, **filters)
     jar = current_jar()
     try:
         explained = explain_selected(jar, selection, refresh_ledger(jar), limit)
@@ -178,7 +166,12 @@ def follow_output(job: str, tail: int | None = None, log: Callable[[str], None] 
     return (piece for _, piece in follow(jar, [followed]))
 
 
-def stats(by: str = "category", jobs: str | Iterable[str] = (), limit: int | None = NEWEST, **filters: Any) -> Stats:
+def stats(
+    by: str = "category",
+    jobs: str | Iterable[str] = (),
+    limit: int | None = NEWEST,
+    **filters: Unpack[JobFilters],
+) -> Stats:
     """What jobs take: of each group (`by`: category, batch, name, submitter or node) how many wait, run and ended, how these
     ended, and the median, the 95th percentile and the maximum of how long they waited and ran (seconds), of their processor time
     (seconds) and of their memory (KiB); and what those said that failed.

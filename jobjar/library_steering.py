@@ -8,7 +8,7 @@ or filters, or `all=True`; the user's own jobs, unless `submitter` names others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from jobjar.host import login
 from jobjar.job_file.names import check_category, check_priority
@@ -20,24 +20,8 @@ from jobjar.steering.steer import Steered, steer
 from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 
 if TYPE_CHECKING:
-    from jobjar.library_looking import Moment, Words
+    from jobjar.library_looking import JobFilters
     from jobjar.steering.verb import Verb
-
-
-class JobFilters(TypedDict, total=False):
-    """Filters of jobs, as those of `jobjar.list_jobs`."""
-
-    state: Words
-    outcome: Words
-    category: Words
-    batch: Words
-    submitter: Words
-    name: Words
-    since: Moment
-    until: Moment
-    exit_status: int | Iterable[int] | None
-    worker: Words
-    node: Words
 
 
 def cancel(

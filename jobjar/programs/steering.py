@@ -35,8 +35,8 @@ def steer_selected(
     say: Callable[[str], str],
     narrow: Callable[[Selection], Selection] = lambda selection: selection,
 ) -> int:
-    """Do what a verb says to the jobs that the options select, and print that. `say` makes the line, from a verb form ("done",
-    "would do") that goes before how many jobs it was. Returns the exit status."""
+    """Do what a verb says to the jobs that the options select, and print that. `say` makes the line from how many
+    jobs it was ("312 waiting jobs"). `narrow` changes the selection first. Returns the exit status."""
     from jobjar.reports.refresh import refresh_ledger
     from jobjar.steering.steer import steer
 

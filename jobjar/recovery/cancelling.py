@@ -38,6 +38,7 @@ from jobjar.shared_disk.files import (
     list_names,
     look,
     make_directory,
+    moved_time,
     read_status,
     remove_file,
     rename,
@@ -131,10 +132,7 @@ def complete_cancelled(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, 
 def _complete(jar: Jar, order: Cancellation, path: str, job: Candidate, uid: str, name: str) -> Entry:
     # COMMIT: from here the job is completed
     name = move_to_free_name(path, jar.layout.completed, name)
-    try:
-        moved_at = disk_time(read_status(f"{jar.layout.completed}/{name}"))
-    except OSError:
-        moved_at = job.moved_at  # archived already, or the disk is away
+    moved_at = moved_time(f"{jar.layout.completed}/{name}", job.moved_at)
     more: MoreOfMove = {"category": job.category}
     number, place = job.move_number + 1, f"completed/{name}"
     return moved_entry(uid, number, job.place, place, moved_at, "cancelled", order.by, **more)

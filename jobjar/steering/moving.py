@@ -21,7 +21,7 @@ from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.ledger.fold import fold_journal
-from jobjar.shared_disk.files import disk_time, is_job_file, read_status, sync_directory
+from jobjar.shared_disk.files import disk_time, read_status, sync_directory
 from jobjar.shared_disk.moves import move_to_free_name
 
 
@@ -111,8 +111,3 @@ def _move(jar: Jar, known: SteeredJob, uid: str, move: Move, reason: str, by: st
         more = {**more, "found": found_when_held(known.job, status)}
     number = first_of_life(job.move_number) if move.begins_life else job.move_number + 1
     return [*entries, moved_entry(uid, number, known.job.place, place, moved_at, reason, by, **more)]
-
-
-def is_runnable(jar: Jar, known: SteeredJob) -> bool:
-    """Whether a job's file is there and has its run bit. Raises OSError."""
-    return is_job_file(read_status(jar.layout.path(known.job.place)))
