@@ -26,8 +26,8 @@ def worker_pid(name: str) -> int:
 def gated_job(rig: Rig, gate: Path) -> str:
     """Submit a job that runs until something is written to the FIFO `gate`; returns when it runs."""
     os.mkfifo(gate)
-    name = rig.submit(f"read line < {gate}")
-    wait_until(lambda: rig.names("claimed") == [name], "the job's start")
+    name = rig.submit(f"read line < '{gate}'")
+    wait_until(lambda: name in rig.names("claimed"), "the job's start")
     return name
 
 
@@ -152,14 +152,18 @@ def test_no_worker_is_started_under_stop_all_and_it_is_said_what_to_remove(rig: 
 
 
 @pytest.mark.parametrize("file", ["PAUSE", "PAUSE_ALL"])
-def test_a_pause_file_holds_a_worker_until_it_is_removed(rig: Rig, file: str) -> None:
+def test_a_pause_file_holds_a_worker_until_it_is_removed(rig: Rig, tmp_path: Path, file: str) -> None:
     worker = rig.start_worker()
     name = f"{NODE}.{worker.pid}"
     path = rig.home / "workers" / (name if file == "PAUSE" else "") / file
+    # A busy worker looks for orders before its next claim. One without a job might be in the midst of a claim.
+    running = gated_job(rig, tmp_path / "gate")
     path.touch()
     job = rig.submit("true")
+    (tmp_path / "gate").write_text("on\n")
+    wait_until(lambda: rig.names("completed") == [running], "the running job's end")
     if file == "PAUSE":
-        assert say_at_rest(rig, name) == "paused"
+        wait_until(lambda: say_at_rest(rig, name) == "paused", "the worker to be paused")
         assert rig.status()["workers"]["nodes"][0]["paused"] == 1
     else:
         # New workers start paused, and say so.
@@ -172,23 +176,25 @@ def test_a_pause_file_holds_a_worker_until_it_is_removed(rig: Rig, file: str) ->
         assert second.poll() is None
     assert rig.names("unclaimed") == [job]
     path.unlink()
-    wait_until(lambda: rig.names("completed") == [job], "the job's end")
+    wait_until(lambda: rig.names("completed") == sorted([running, job]), "the job's end")
 
 
 def test_pause_worker_and_unpause_worker(rig: Rig, tmp_path: Path) -> None:
     workers = [rig.start_worker(), rig.start_worker()]
     names = sorted(f"{NODE}.{worker.pid}" for worker in workers)
-    running = gated_job(rig, tmp_path / "gate")
+    gates = [tmp_path / f"gate of {name}" for name in names]
+    running = sorted(gated_job(rig, gate) for gate in gates)
     result = rig.run("pause_worker", "rain", names[0], NODE, check=False)
     assert result.returncode == 1 and "rain" in result.stderr
     assert sorted(result.stdout.split()) == names
-    (tmp_path / "gate").write_text("on\n")
-    wait_until(lambda: rig.names("completed") == [running], "the running job's end")
+    for gate in gates:
+        gate.write_text("on\n")
+    wait_until(lambda: rig.names("completed") == running, "the running jobs' end")
     job = rig.submit("true")
-    assert [say_at_rest(rig, name) for name in names] == ["paused", "paused"]
+    wait_until(lambda: {say_at_rest(rig, name) for name in names} == {"paused"}, "both to be paused")
     assert rig.names("unclaimed") == [job]
     rig.run("unpause_worker", "all")
-    wait_until(lambda: len(rig.names("completed")) == 2, "the job's end")
+    wait_until(lambda: len(rig.names("completed")) == 3, "the job's end")
     assert sorted(rig.run("unpause_worker", *names).stdout.split()) == names
     assert not (rig.home / "workers" / "PAUSE_ALL").exists()
 
