@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
     """Treat as dead what the person says is gone; without --yes, ask first. Raises UnknownGone, NotGone, NotConfirmed."""
-    from jobjar.recovery.giving_up import find_gone, give_up_gone
+    from jobjar.recovery.declared_gone import find_gone, give_up_gone
 
     gone = find_gone(jar, options.node, options.worker)
     if (gone.workers or gone.batches) and not options.yes:

@@ -21,7 +21,7 @@ from jobjar.attempts.limits import list_all_taken, return_token
 from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
-from jobjar.heartbeat import read_heartbeat_ns
+from jobjar.hearing import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import node_run

@@ -19,7 +19,7 @@ from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.limits import explain_limit, keys_of
 from jobjar.causes import Cause, Standing, split_line
 from jobjar.errors import BadAttribute, JarError
-from jobjar.heartbeat import Hearing
+from jobjar.hearing import Hearing
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY

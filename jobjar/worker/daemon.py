@@ -14,7 +14,7 @@ from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
 from jobjar.text import printable
 from jobjar.version import VERSION
-from jobjar.worker.after_failure import RESTARTING, Predecessor
+from jobjar.worker.failure_pause import RESTARTING, Predecessor
 from jobjar.worker.log import WorkerLog
 
 _READY = b"+"

@@ -11,7 +11,7 @@ from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJ
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
-from jobjar.worker.after_failure import AfterFailure
+from jobjar.worker.failure_pause import AfterFailure
 
 
 class Ends:

@@ -28,7 +28,9 @@ from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.complete import WhileRefused, return_strays
 from jobjar.stages.run import run_attempt
-from jobjar.worker.after_failure import (
+from jobjar.worker.directory import choose_worker_name, make_worker_directory
+from jobjar.worker.ends import Ends
+from jobjar.worker.failure_pause import (
     LEAVING,
     RESTARTING,
     RESTING,
@@ -38,8 +40,6 @@ from jobjar.worker.after_failure import (
     end_pause,
     is_own_directory,
 )
-from jobjar.worker.directory import choose_worker_name, make_worker_directory
-from jobjar.worker.ends import Ends
 from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
 from jobjar.worker.more_jobs import MoreJobs

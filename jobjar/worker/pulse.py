@@ -29,7 +29,7 @@ SYNC_INTERVAL_S = 1.0
 _REFUSED_PAUSE_S = 1.0
 # How often, if a look at the heartbeat file costs an operation, its time is read, and whether it is still the worker's file.
 _CLOCK_S = 300.0
-# On a network disk a worker that has been idle for long beats after so many intervals. It is silent after four (heartbeat.py).
+# On a network disk a worker that has been idle for long beats after so many intervals. It is silent after four (hearing.py).
 _IDLE_INTERVALS = 2
 
 
