@@ -35,10 +35,7 @@ from jobjar.worker.failure_pause import (
     RESTARTING,
     RESTING,
     AfterFailure,
-    Predecessor,
-    begin_afresh,
     end_pause,
-    is_own_directory,
 )
 from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
@@ -46,6 +43,7 @@ from jobjar.worker.more_jobs import MoreJobs
 from jobjar.worker.next_job import ClaimGivenUp, NextJob, asked_categories
 from jobjar.worker.preload import load_what_may_be_needed
 from jobjar.worker.pulse import Pulse, sync_journal
+from jobjar.worker.successor import Predecessor, begin_afresh, is_own_directory
 from jobjar.worker.trouble import REFUSALS, Trouble
 from jobjar.worker.watch import AttemptWatch
 
