@@ -16,7 +16,7 @@ from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.roster import WorkerState, read_worker
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.regular import open_regular
 from jobjar.units import format_seconds
 

@@ -19,7 +19,8 @@ from jobjar.journal.read import Entry
 from jobjar.journal.submitted import HELD_BY
 from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.by_hand import arrival_entry
-from jobjar.shared_disk.files import disk_time, read_status
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import read_status
 from jobjar.shared_disk.moves import move_to_free_name
 
 if TYPE_CHECKING:

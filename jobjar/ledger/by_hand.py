@@ -25,7 +25,7 @@ from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, wor
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import kept_priority
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
 
 # The reason and the actor of such a move. Nobody knows the person.
 FOUND, HAND = "found", "hand"

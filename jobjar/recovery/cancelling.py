@@ -31,14 +31,13 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
+from jobjar.shared_disk.clock import disk_time, moved_time
 from jobjar.shared_disk.contents import CANCELLATION, Unreadable, read_document
 from jobjar.shared_disk.creating import common_mode, write_whole
 from jobjar.shared_disk.files import (
-    disk_time,
     list_names,
     look,
     make_directory,
-    moved_time,
     read_status,
     remove_file,
     rename,

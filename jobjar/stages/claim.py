@@ -43,8 +43,8 @@ from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_num
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.files import (
-    disk_time,
     is_directory,
     is_job_file,
     look,

@@ -21,7 +21,8 @@ from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.ledger.fold import fold_journal
-from jobjar.shared_disk.files import disk_time, read_status, sync_directory
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import read_status, sync_directory
 from jobjar.shared_disk.moves import move_to_free_name
 
 
