@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
 from jobjar.journal.entries import About, worker_ended_entry
-from jobjar.layout import Layout, WorkerPaths
+from jobjar.layout import PAUSE_ALL, STOP_ALL, Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.files import list_names, replace_file
@@ -86,13 +86,13 @@ class WorkerState(NamedTuple):
 
     @property
     def is_paused(self) -> bool:
-        pause_all = f"{os.path.dirname(self.paths.path)}/PAUSE_ALL"
+        pause_all = f"{os.path.dirname(self.paths.path)}/{PAUSE_ALL}"
         return os.path.lexists(self.paths.pause_file) or os.path.lexists(pause_all)
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to leave after its present job."""
-        stop_all = f"{os.path.dirname(self.paths.path)}/STOP_ALL"
+        stop_all = f"{os.path.dirname(self.paths.path)}/{STOP_ALL}"
         return os.path.lexists(self.paths.stop_file) or os.path.lexists(stop_all)
 
     def explain_pause(self) -> str | None:

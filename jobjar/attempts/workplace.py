@@ -170,16 +170,16 @@ class Workplace:
 
     def _find_output_name(self) -> tuple[str, bool]:
         """A free path for the output file, or the path that it has already; and whether it has it."""
-        stem, number = self._output_stem(), 2
-        path = f"{stem}.out"
+        number = 1
+        path = self._output_file()
         while (there := look(path)) is not None and not self._is_output(there):
-            path = f"{stem}~{number}.out"
             number += 1
+            path = self._output_file(number)
         return path, there is not None
 
-    def _output_stem(self) -> str:
+    def _output_file(self, number: int = 1) -> str:
         assert self._job is not None
-        return f"{self._paths.output}/{self._job.name}.{self._job.attempt}"
+        return self._paths.output_file(self._job.name, self._job.attempt, number)
 
     def _clear_output(self, reusable: bool) -> str | None:
         try:
@@ -196,7 +196,7 @@ class Workplace:
             return None  # the job removed it, or moved it away
         except OSError:
             if self._output_path == self._paths.next_output:
-                self._overdue_name = f"{self._output_stem()}.out"
+                self._overdue_name = self._output_file()
             return os.path.basename(self._overdue_name or self._output_path)
         finally:
             self._close_output()
