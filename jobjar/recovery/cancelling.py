@@ -34,15 +34,7 @@ from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
 from jobjar.shared_disk.clock import disk_time, moved_time
 from jobjar.shared_disk.contents import CANCELLATION, Unreadable, read_document
 from jobjar.shared_disk.creating import common_mode, write_whole
-from jobjar.shared_disk.files import (
-    list_names,
-    look,
-    make_directory,
-    read_status,
-    remove_file,
-    rename,
-    sync_directory,
-)
+from jobjar.shared_disk.files import list_names, look, make_directory, read_status, remove_file, rename, sync_directory
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile

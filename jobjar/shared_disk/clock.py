@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import os
 
-from jobjar.shared_disk.creating import (
-    create_file,
-    open_shared,
-    temporary_path,
-)
+from jobjar.shared_disk.creating import create_file, open_shared, temporary_path
 from jobjar.shared_disk.files import read_status
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over

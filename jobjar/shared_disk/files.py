@@ -26,12 +26,7 @@ import contextlib
 import os
 import stat
 
-from jobjar.shared_disk.creating import (
-    common_mode as common_mode,
-    open_shared,
-    set_mode,
-    write_whole,
-)
+from jobjar.shared_disk.creating import common_mode as common_mode, open_shared, set_mode, write_whole
 from jobjar.shared_disk.patience import FLICKER_S, do_once, is_transient, patience, patiently as patiently
 from jobjar.shared_disk.regular import UnfitFile, read_regular
 

@@ -53,15 +53,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
 from jobjar.shared_disk.clock import disk_time
-from jobjar.shared_disk.files import (
-    is_directory,
-    is_job_file,
-    look,
-    make_directory,
-    read_file,
-    read_status,
-    rename,
-)
+from jobjar.shared_disk.files import is_directory, is_job_file, look, make_directory, read_file, read_status, rename
 from jobjar.shared_disk.moves import move_to_free_name, move_to_own
 
 if TYPE_CHECKING:

@@ -30,13 +30,7 @@ from jobjar.stages.complete import WhileRefused, return_strays
 from jobjar.stages.run import run_attempt
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from jobjar.worker.ends import Ends
-from jobjar.worker.failure_pause import (
-    LEAVING,
-    RESTARTING,
-    RESTING,
-    AfterFailure,
-    end_pause,
-)
+from jobjar.worker.failure_pause import LEAVING, RESTARTING, RESTING, AfterFailure, end_pause
 from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
 from jobjar.worker.more_jobs import MoreJobs
