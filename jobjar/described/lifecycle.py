@@ -47,7 +47,8 @@ from jobjar.described.store import Refused, count_refusals, delay_after, keep_pu
 from jobjar.job_file.description import storage_category
 from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
-from jobjar.processes.session import NOT_RUNNABLE_STATUS, CannotStart, Ended, end_rest, is_open_for_writing
+from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
+from jobjar.processes.session import CannotStart, Ended, end_rest, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.outputs import (
     OUTPUT,
