@@ -22,12 +22,10 @@ from typing import Any, Protocol
 
 from jobjar.errors import CannotFetch
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.settled import SETTLED_S
 from jobjar.processes.session import doubt, give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
-# Times of files are whole seconds on some disks, in http, and in the output of stat(1). A file that was last changed longer ago
-# than this shows its next change.
-SETTLED_S = 2.0
 _CHUNK = 1 << 20
 _LONGEST_LINE = 4096
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]

@@ -12,17 +12,10 @@ from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
-from jobjar.ledger.ask_claiming import (
-    HeldAttempt,
-    count_attempts,
-    last_attempt_number,
-)
+from jobjar.ledger.ask_claiming import HeldAttempt, count_attempts, last_attempt_number
 from jobjar.ledger.driver import Connection
 from jobjar.recovery.fileless import output_left
-from jobjar.recovery.orphans import (
-    can_be_continued,
-    usage_until_published,
-)
+from jobjar.recovery.orphans import can_be_continued, usage_until_published
 from jobjar.roster import WorkerState
 
 
