@@ -19,7 +19,7 @@ from jobjar.publishing.outputs import OUTPUT, State, publish
 from jobjar.publishing.results import read_results
 
 # Pause before the next try where the disk refuses the published files.
-_REFUSED_PAUSE_S = 1.0
+_REFUSED_PUBLISHING_PAUSE_S = 1.0
 
 
 class Destination(NamedTuple):
@@ -84,7 +84,7 @@ def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, director
             if not is_told:
                 attempt.log(f"the outputs of {attempt.job.name} cannot be published: {error}; waiting")
             is_told = True
-        yield Pause(_REFUSED_PAUSE_S)
+        yield Pause(_REFUSED_PUBLISHING_PAUSE_S)
 
 
 def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:

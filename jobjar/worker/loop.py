@@ -51,7 +51,8 @@ REFUSED = "refused"
 # Nothing was claimed yet, and there are more jobs to try. Turns are short, so that the worker looks at its orders.
 LOOKING = "looking"
 
-_REFUSED_PAUSE_S = 5.0
+# The longest pause of a worker whose turn the disk refused.
+_REFUSED_TURN_PAUSE_S = 5.0
 
 
 class Worker:
@@ -164,7 +165,7 @@ class Worker:
                 return result
             try:
                 if result == REFUSED:
-                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
+                    self._sleep(min(_REFUSED_TURN_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
                 elif result == RESTING:
                     self._sleep(self._failures.left_s(), for_jobs=False)
                 elif result in (IDLE, PAUSED):
