@@ -28,7 +28,7 @@ from jobjar.liveness import node_run
 from jobjar.recovery.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
-from jobjar.settings.layers import _BEATS
+from jobjar.settings.layers import BEATS_IN_LEASE
 from jobjar.shared_disk.files import is_gone, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.locks import try_lock
@@ -136,7 +136,7 @@ class Leases:
 
     def time_of(self, worker: WorkerState) -> float:
         """A worker's lease in seconds: this process's JJ_LEASE_TIME, or longer for a worker that beats too rarely for that."""
-        return max(self.lease_time_s, _BEATS * worker.heartbeat_time_s)
+        return max(self.lease_time_s, BEATS_IN_LEASE * worker.heartbeat_time_s)
 
     def look(self) -> list[Holder]:
         """Look at the heartbeats of the workers that hold jobs or tokens; returns these workers. Raises OSError."""
