@@ -89,13 +89,13 @@ def _store_by_software(
     if attempt.workplace is None:
         attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
-    told = {
+    of_storage = {
         b"JJ_PHASE": STORE.encode(),
         b"JJ_STORAGE_PATH": os.fsencode(attempt.jar.settings.storage_path),
         b"JJ_STORAGE_CLASS": (state.storage_class or "").encode(),
         b"JJ_OUTPUT_PATH": os.fsencode(state.output_path),
     }
-    call = partial(_call, attempt, text, {**attempt.environment, **told})
+    call = partial(_call, attempt, text, {**attempt.environment, **of_storage})
     said: StoredRecords = yield Work(
         partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
     )

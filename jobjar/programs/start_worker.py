@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
 
 if TYPE_CHECKING:
     from jobjar.worker.successor import Predecessor
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
             jar.root_is_meant = options.as_root_for_group
-            say_other_versions(program, jar)
+            warn_of_other_versions(program, jar)
             named = tuple(check_category(name) for name in options.category)
             if options.storage and not named:
                 parser.error("--storage needs the storage classes whose files this worker is to store")

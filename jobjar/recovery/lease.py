@@ -125,7 +125,7 @@ class Leases:
         self._watch = HeartbeatWatch(self.lease_time_s)
         self._next_look = 0.0
         self._looked_at = time.monotonic()
-        self._told: list[str] = []
+        self._logged: list[str] = []
 
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
@@ -218,9 +218,9 @@ class Leases:
             self._next_look = time.monotonic() + self.interval_s
             self._log(f"leases: {error}")
         for line in recovery.lines:
-            if line not in self._told:  # the previous look logged the other lines
+            if line not in self._logged:  # the previous look logged the other lines
                 self._log(line)
-        self._told = recovery.lines
+        self._logged = recovery.lines
         return recovery.returned + recovery.completed > 0
 
     def take_back(self, holder: Holder, recovery: Recovery) -> None:
