@@ -196,6 +196,14 @@ class Rig:
                     found.append(process)
         return found
 
+    def command_lines(self) -> list[list[str]]:
+        """The command lines of those processes, as far as they still run when they are asked."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(process.cmdline())
+        return found
+
     def end_everything(self) -> None:
         """End what was started here. Called when the test is over."""
         for jar in self._jars:
