@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import jobjar
 from jobjar import library
 from jobjar.shared_disk import umask
 from tests.quick import refuse_programs, starts_program, watch_programs
-from tests.rig import Rig
+from tests.rig import ABOUT_MEANS, Rig
 
 # Pytest rewrites each module of tests, which takes as long as the quick tests, and keeps the result where it may. What a test
 # starts still heeds PYTHONDONTWRITEBYTECODE.
@@ -27,16 +28,20 @@ LONGEST_S = 3600
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), each of the thousands of
-    programs that tests start would compile it again, which takes longer than what most of them do."""
+    programs that tests start would compile it again, which takes longer than what most of them do. Examples take as long as the
+    machine has them take."""
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
     if not hasattr(config, "workerinput"):  # the one that starts the others
         compileall.compile_dir(Path(jobjar.__file__).parent, quiet=2)
     watch_programs()
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
+def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     """A new jar with the real programs; what it started is ended, and nothing may be left, when the test is over."""
     made = Rig(tmp_path / "jar")
+    made.forks = request.path.stem not in ABOUT_MEANS
     yield made
     made.end_everything()
 

@@ -19,13 +19,22 @@ import psutil
 
 from jobjar.create import create_jar
 from jobjar.jar import Jar, open_jar
-from tests.looking import can_fork, run_forked
+from tests.looking import Forked, can_fork, run_forked
 
 BIN = Path(sys.executable).parent
 Result = subprocess.CompletedProcess[str]
 PATIENCE_S = 30.0
 # What a program may take.
 LONGEST_S = 120
+# The programs and verbs that tests run on their way, and the modules in which they are what is tested: there Python starts each.
+MEANS = {
+    *("recover_jobs", "stop_worker", "jobjar check", "jobjar explain", "jobjar kill", "jobjar list", "jobjar output"),
+    *("jobjar rebuild", "jobjar show", "jobjar wait"),
+}
+ABOUT_MEANS = {
+    *("test_explain", "test_first_sentence", "test_guide_workers", "test_list", "test_looking", "test_locales"),
+    *("test_nightly", "test_output", "test_progress", "test_removed_by_hand", "test_waits", "test_words"),
+}
 
 
 def wait_until(condition: Callable[[], Any], what: str = "the condition", timeout_s: float = PATIENCE_S) -> Any:
@@ -82,6 +91,7 @@ class Rig:
             "JJ_EXIT_ON_FAILURE": "no",
             "HOME": str(home.parent),
         }
+        self.forks = True
         # Words before each program (who runs it, and where), and the directory that it begins in.
         self.before: list[str] = []
         self.directory: str | None = None
@@ -89,8 +99,21 @@ class Rig:
         self._jars: list[Jar] = []
 
     def run(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
-        """Run an installed program to its end; with `check`, it has to succeed. `changes` go to its environment."""
-        result = subprocess.run(
+        """Run an installed program to its end; with `check`, it has to succeed. `changes` go to its environment. What most tests
+        run only to go on or to look is forked, where the test is not of its module (`run_forked`)."""
+        if self.forks and (program in MEANS or f"{program} {words[0] if words else ''}" in MEANS):
+            return self.run_forked(program, *words, check=check, **changes)
+        return judge(self._run_by_python(program, words, changes), check)
+
+    def run_forked(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
+        """`run` for what is not the subject of the test: where it comes to the same, Python is not started (looking.py)."""
+        environment = {**self.environment, **changes}
+        if self.before or self.directory or not can_fork(environment):
+            return judge(self._run_by_python(program, words, changes), check)
+        return judge(run_forked(str(BIN / program), words, environment, LONGEST_S), check)
+
+    def _run_by_python(self, program: str, words: tuple[str, ...], changes: dict[str, str]) -> Result:
+        return subprocess.run(
             [*self.before, str(BIN / program), *words],
             env={**self.environment, **changes},
             capture_output=True,
@@ -99,14 +122,6 @@ class Rig:
             stdin=subprocess.DEVNULL,
             cwd=self.directory,
         )
-        return judge(result, check)
-
-    def run_forked(self, program: str, *words: str, check: bool = True, **changes: str) -> Result:
-        """`run` for what is not the subject of the test: where it comes to the same, Python is not started (looking.py)."""
-        environment = {**self.environment, **changes}
-        if self.before or self.directory or not can_fork(environment):
-            return self.run(program, *words, check=check, **changes)
-        return judge(run_forked(str(BIN / program), words, environment, LONGEST_S), check)
 
     def submit(self, *words: str, **changes: str) -> str:
         """Submit with submit_job; returns the job's name."""
@@ -147,11 +162,22 @@ class Rig:
 
     def run_until_idle(self, *words: str, **changes: str) -> str:
         """One worker from its start until no job waits or runs, or for a minute; returns what it said."""
-        process = self.start_worker(*words, **changes)
+        environment = {**self.environment, **changes}
+        if self.before or self.directory or not can_fork(environment):
+            process = self.start_worker(*words, **changes)
+            self._wait_until_idle(**changes)
+            return self.stop_worker(process)
+        with Forked(str(BIN / "start_worker"), ("--foreground", *words), environment) as worker:
+            wait_until(lambda: worker.said()[0] or worker.has_ended, "the worker to start")
+            assert worker.said()[0], f"the worker did not start: {worker.said()[1]}"
+            self._wait_until_idle(**changes)
+            worker.send_signal(signal.SIGUSR1)
+            return str(worker.wait(PATIENCE_S).stderr)
+
+    def _wait_until_idle(self, **changes: str) -> None:
         waited = self.run_forked("jobjar", "wait", "--all", "--timeout", "60s", check=False, **changes)
         if waited.returncode == 124:
-            warnings.warn(f"a minute's wait was for nothing; wait for what is meant: {waited.stderr}", stacklevel=2)
-        return self.stop_worker(process)
+            warnings.warn(f"a minute's wait was for nothing; wait for what is meant: {waited.stderr}", stacklevel=3)
 
     def show(self, job: str) -> dict[str, Any]:
         """What `jobjar show --format json` says."""
@@ -194,6 +220,14 @@ class Rig:
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get("JJ_HOME") == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
+        return found
+
+    def command_lines(self) -> list[list[str]]:
+        """The command lines of those processes, as far as they still run when they are asked."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(process.cmdline())
         return found
 
     def end_everything(self) -> None:

@@ -247,7 +247,7 @@ def test_the_first_session_of_the_readme_prints_what_it_shows(tmp_path: Path) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=280,
         )
     finally:
         rig.end_everything()
@@ -270,7 +270,7 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
         )
         assert result.returncode == 0, result.stdout + result.stderr
         assert [line for line in result.stderr.splitlines() if not line.startswith("jobjar wait: ")] == []

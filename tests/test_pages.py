@@ -289,6 +289,7 @@ STAGES: dict[str, dict[str, Stage]] = {
 
 
 @pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"the examples need {', '.join(NEEDED)}")
+@pytest.mark.timeout(900)  # the guide has hundreds
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_example_of_a_page_runs_as_it_is_typed(page: Path, tmp_path: Path) -> None:
     session = make_session(read_pieces(page), STAGES[page.name])
@@ -304,7 +305,7 @@ def test_every_example_of_a_page_runs_as_it_is_typed(page: Path, tmp_path: Path)
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=800,
     )
     assert result.returncode == 0, f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
     assert "Traceback" not in result.stderr

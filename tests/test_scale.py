@@ -23,7 +23,7 @@ def test_what_grows_with_a_jar_is_measured_drawn_and_put_into_a_page(tmp_path: P
     jars = tmp_path / "jars"
     words = ["--sizes", "20", "--rounds", "1", "--idle", "0.3", "--directory", str(jars)]
     words += ["--result", str(result), "--draw", str(drawing), "--into", str(page)]
-    done = subprocess.run([sys.executable, str(BENCHMARK), *words], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(BENCHMARK), *words], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     columns = json.loads(result.read_text())["columns"]
     assert list(columns) == ["empty", "waiting 20", "completed 20"]

@@ -14,9 +14,11 @@ Paint = Callable[[str], str]
 
 def check_format(name: str) -> str:
     """Return a table format's name, or raise UsageError."""
+    if name == "json":
+        return name
     import tabulate
 
-    if name != "json" and name not in tabulate.tabulate_formats:
+    if name not in tabulate.tabulate_formats:
         raise UsageError(
             reason=f"there is no format {name!r}; use json or one of: {' '.join(tabulate.tabulate_formats)}"
         )

@@ -42,6 +42,11 @@ class Case:
     def do(self, scenario: str, plan: Plan | None = None, **arguments: Any) -> Answer:
         return self.nursery.do(self.home, scenario, plan, **arguments)
 
+    def do_each(self, *scenarios: str) -> list[Any]:
+        """The results of several scenarios, which one child does one after the other."""
+        results: list[Any] = self.do("several", scenarios=scenarios).result
+        return results
+
     def command(self, then: str = "true") -> str:
         """A job that says in the log that it runs, and does `then`."""
         return f'echo "$JJ_JOB" >> "{self.log}"; {then}'
@@ -62,15 +67,14 @@ class Case:
 
     def assert_recovered_and_done(self) -> None:
         """Recover, check, work, check; and every job was run and completed, once, or is where it may be."""
-        before = self.do("look").result
         runs_before = self.runs()
-        self.do("recover")
-        assert self.do("check").result == []
+        before, _, different = self.do_each("look", "recover", "check")
+        assert different == []
         assert self.do("recover").result == []
         for scenario in self.workers:
             self.do(scenario)
-        after = self.do("look").result
-        assert self.do("check").result == []
+        after, different = self.do_each("look", "check")
+        assert different == []
         assert after["links"] == []
         assert [name for name in after["ledger"] if name.endswith(".new")] == []
         names = Counter(name_in_place(place) for place in after["places"])

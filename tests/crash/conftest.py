@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,4 +25,5 @@ def template(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A new jar in which nothing has happened yet."""
     home = tmp_path_factory.mktemp("template") / "jar"
     nursery.do(home, "make_jar")
+    shutil.rmtree(home / "documents")  # nobody reads them, and each case copies them
     return home

@@ -67,7 +67,8 @@ def main() -> None:
     import portalocker  # noqa: F401
     import psutil  # noqa: F401
 
-    import tests.crash.scenarios  # noqa: F401  (all imports before the first fork)
+    import tests.crash.scenarios
+    import tests.frozen  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -160,20 +160,20 @@ def test_a_killed_job_leaves_its_worker_to_others_whatever_it_waited_for(rig: Ri
 @pytest.mark.parametrize("kind", ["software", "server midway", "stage_in_command", "stage_out_command"])
 def test_the_time_limit_is_of_staging_in_and_out_too(rig: Rig, tmp_path: Path, kind: str) -> None:
     with hang(kind, rig, tmp_path) as (said, _, environment):
-        name = describe(rig, "job", time_limit="0.5s", retries="0", **{"run_command": "true", **said})
+        name = describe(rig, "job", time_limit="1.5s", retries="0", **{"run_command": "true", **said})
         rig.start_worker(**environment)
         wait_until(lambda: rig.names("completed") == [name], "the job's end")
     assert rig.show(name)["outcome"] == "timed_out"
     stage = "stage_out" if kind == "stage_out_command" else "stage_in"
-    assert rig.show(name)["attempts"][0]["message"] == f"{stage}: ended at its time limit of 0.5 s"
+    assert rig.show(name)["attempts"][0]["message"] == f"{stage}: ended at its time limit of 1.5 s"
     assert phases(rig, name)[-1][0] == stage
     assert_nothing_left(rig, tmp_path, workers=1)
 
 
 def test_the_time_limit_begins_anew_with_each_stage(rig: Rig) -> None:
     """A job is not to blame for what it waited for before."""
-    slow = {f"{stage}_command": "sleep 0.6" for stage in ("stage_in", "run", "stage_out")}
-    name = describe(rig, "job", time_limit="1s", retries="0", **slow)
+    slow = {f"{stage}_command": "sleep 1" for stage in ("stage_in", "run", "stage_out")}
+    name = describe(rig, "job", time_limit="2.5s", retries="0", **slow)
     rig.run_until_idle()
     assert rig.show(name)["outcome"] == "succeeded"
 

@@ -147,7 +147,7 @@ def test_a_job_that_was_taken_back_is_dropped_and_the_others_go_on(rig: Rig, tmp
     go.touch()
     wait_until(lambda: rig.show(kept)["state"] == "completed")
     rig.stop_worker(worker)
-    assert [process for process in rig.processes() if "sleep" in process.cmdline()] == []
+    assert [words for words in rig.command_lines() if "sleep" in words] == []
 
 
 def test_a_plain_job_that_is_still_written_goes_back_also_among_described_ones(rig: Rig, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_job_that_is_over_takes_what_it_left_for_polling_with_it(rig: Rig) -> 
     )
     worker = rig.start_worker()
     wait_until(lambda: rig.show(name)["state"] == "completed")
-    wait_until(lambda: not [p for p in rig.processes() if "sleep" in p.cmdline()], "the end of what it left")
+    wait_until(lambda: not [words for words in rig.command_lines() if "sleep" in words], "the end of what it left")
     rig.stop_worker(worker)
     assert rig.show(name)["outcome"] == "timed_out"
 

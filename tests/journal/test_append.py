@@ -62,7 +62,7 @@ def test_nothing_is_written_for_no_entries(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.dictionaries(st.text(), VALUES, max_size=3), min_size=1, max_size=4), st.data())
 def test_however_an_append_is_cut_short_what_is_there_is_whole_entries(
     tmp_path_factory: pytest.TempPathFactory, objects: list[dict[str, Any]], data: st.DataObject

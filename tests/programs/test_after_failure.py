@@ -39,9 +39,9 @@ def environ_of_programs(pid: int) -> str:
 
 
 def test_after_a_failed_described_job_a_fresh_worker_goes_on_in_the_same_process(rig: Rig, tmp_path: Path) -> None:
-    failing = describe(rig, "a.2", run_command="[ $JJ_ATTEMPT -gt 1 ]", retry_delay="0s")
     worker = rig.start_worker(**DEFAULT, JJ_FAILURE_PAUSE="0.1")
     before = environ_of_programs(worker.pid)
+    failing = describe(rig, "a.2", run_command="[ $JJ_ATTEMPT -gt 1 ]", retry_delay="0s")
     rig.run("jobjar", "wait", "--timeout", "60s", failing)
     assert outcome(rig, failing) == ("completed", "succeeded", 0, 2)
     assert worker.poll() is None and environ_of_programs(worker.pid) != before

@@ -71,7 +71,7 @@ def test_nothing_is_lost_of_a_described_job(rig: Rig) -> None:
 
 def test_the_end_of_much_output_is_there_and_an_attempt_that_is_ended_keeps_what_it_wrote(rig: Rig) -> None:
     much = rig.submit("-p", "2", "seq 200000; echo end > /dev/stderr")
-    ended = rig.submit("-p", "1", "--time-limit", "1", "echo begun > /dev/stderr; exec sleep 600")
+    ended = rig.submit("-p", "1", "--time-limit", "2", "echo begun > /dev/stderr; exec sleep 600")
     empty = rig.submit("-p", "0", "test /dev/stderr")
     rig.run_until_idle()
     lines = output(rig, much)

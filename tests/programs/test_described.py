@@ -5,6 +5,7 @@ What the two documents that they come from say stands sentence by sentence in `t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -320,7 +322,7 @@ def test_a_job_is_killed_on_request_whatever_stage_it_is_in(rig: Rig) -> None:
         wait_until(partial(is_completed, rig, name), "the end")
     rig.stop_worker(worker)
     assert [rig.show(name)["outcome"] for name in names] == ["killed", "killed"]
-    assert [process for process in rig.processes() if "sleep" in process.cmdline()] == []
+    assert [words for words in rig.command_lines() if "sleep" in words] == []
 
 
 # What a job says of itself, and its outputs
@@ -414,9 +416,13 @@ def test_a_storage_disk_that_refuses_has_the_job_wait_and_loses_nothing(rig: Rig
     place = tmp_path / "away"
     name = describe(rig, "job", run_command="echo a > output/a")
     worker = rig.start_worker(JJ_STORAGE_PATH=str(place))
-    wait_until(lambda: rig.show(name)["not_before"], "the job to be sent back")
-    shown = rig.show(name)
-    assert shown["state"] == "unclaimed" and shown["attempts"][0]["outcome"] == "interrupted"
+
+    def is_back() -> dict[str, Any] | None:
+        shown = rig.show(name)
+        return shown if shown["not_before"] and shown["state"] == "unclaimed" else None
+
+    shown = wait_until(is_back, "the job to be sent back")
+    assert shown["attempts"][0]["outcome"] == "interrupted"
     cause = f"store: {place}: No such file or directory; make it, or mount the disk that it lies on"
     assert shown["attempts"][0]["message"].startswith(cause)
     due = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(shown["not_before"]))
@@ -428,7 +434,9 @@ def test_a_storage_disk_that_refuses_has_the_job_wait_and_loses_nothing(rig: Rig
     rig.stop_worker(worker)
     assert (place / "a").read_text() == "a\n"
     assert len(entries(rig, "started", name)) <= 1 and [phase[0] for phase in phases(rig, name)][:1] == ["run"]
-    assert outcome(rig, name) == ("completed", "succeeded", 0, 2)
+    assert outcome(rig, name)[:3] == ("completed", "succeeded", 0)
+    # It is tried every five seconds, and the disk is back when a slow machine has come so far.
+    assert {attempt["outcome"] for attempt in rig.show(name)["attempts"][:-1]} == {"interrupted"}
     rig.assert_clean()
 
 
@@ -687,7 +695,7 @@ def test_a_worker_told_to_end_gives_back_all_that_it_has(rig: Rig) -> None:
     ]
     worker = rig.start_worker()
     wait_until(lambda: len(rig.names("claimed")) == 3 and len(rig.processes()) >= 4, "all under way")
-    wait_until(lambda: sum("sleep" in " ".join(p.cmdline()) for p in rig.processes()) >= 3, "three sleeping")
+    wait_until(lambda: sum("sleep" in " ".join(words) for words in rig.command_lines()) >= 3, "three sleeping")
     worker.terminate()
     assert worker.wait(30) == 0
     assert [rig.show(name)["state"] for name in names] == ["unclaimed"] * 3
@@ -718,9 +726,14 @@ def test_what_a_command_leaves_in_its_session_is_ended_and_what_left_it_stays(ri
     wait_until(lambda: rig.names("completed") == ["job"])
 
     def sleeping() -> list[psutil.Process]:
-        return [process for process in rig.processes() if process.name() == "sleep"]
+        found = []
+        for process in rig.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was just ended
+                if process.cmdline()[:1] == ["sleep"]:
+                    found.append(process)
+        return found
 
-    wait_until(lambda: [process.cmdline() for process in sleeping()] == [["sleep", "62"]])
+    wait_until(lambda: [words[1] for words in rig.command_lines() if words[:1] == ["sleep"]] == ["62"])
     for process in sleeping():
         process.kill()
     rig.stop_worker(worker)

@@ -45,7 +45,8 @@ def test_show_begins_on_a_terminal_with_what_there_is_to_know(rig: Rig, tmp_path
     worker = rig.start_worker()
     wait_until(lambda: rig.show(running)["attempts"], "the start")
     place = rig.show(running)["worker"]
-    assert re.fullmatch(rf"[0-9a-z]+ runs on {re.escape(place)} for [0-9.]+ s", first_of(rig, running))
+    runs = rf"[0-9a-z]+ runs on {re.escape(place)} for [0-9.]+ s"
+    wait_until(lambda: re.fullmatch(runs, first_of(rig, running)), "the start, which comes after the claim")
     rig.run("jobjar", "kill", running)
     rig.run("jobjar", "wait", "--timeout", "60s", running, check=False)
     assert re.search(rf" was killed, signal TERM, {ago}", first_of(rig, running))

@@ -216,8 +216,7 @@ def test_a_job_that_was_given_back_before_it_ran_says_what_was_refused(rig: Rig)
     job = rig.submit("echo written; sleep 0.1")
     wait_until(lambda: rig.show(job)["attempts"], "the try")
     wait_until(lambda: rig.show(job)["state"] == "unclaimed", "the return")
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(30)
+    rig.stop_worker(worker)  # not by SIGTERM, which would be the cause where the job is just tried again
     [(jobs, outcome, cause)] = causes(rig)
     assert (jobs, outcome) == (1, "interrupted")
     assert "given back before it ran: cannot make a scratch directory or output file in" in cause

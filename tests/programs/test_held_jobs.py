@@ -13,9 +13,11 @@ def test_a_held_job_that_was_corrected_runs_as_its_file_says_now(rig: Rig) -> No
     rig.drop("x", "#!/bin/sh\n#JJ retires = 1\nexit 3\n")
     worker = rig.start_worker()
     held = rig.home / "limbo" / "x"
-    wait_until(held.exists, "the job in limbo")
-    warnings = rig.status()["warnings"]
-    assert any("x is held in limbo" in line and "'retires'" in line for line in warnings), warnings
+
+    def is_told() -> bool:
+        return any("x is held in limbo" in line and "'retires'" in line for line in rig.status()["warnings"])
+
+    wait_until(is_told, "the job in limbo, and then the reason")
     held.write_text("#!/bin/sh\n#JJ retries = 1\nexit 3\n")
     held.rename(rig.home / "unclaimed" / "x")
     rig.run("jobjar", "wait", "--timeout", "60s", "x", check=False)

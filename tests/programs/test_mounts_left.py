@@ -87,7 +87,7 @@ def test_data_that_a_job_binds_into_its_directory_stay(space: SpaceRig, tmp_path
 
 
 def test_data_that_a_job_binds_stay_at_its_time_limit(space: SpaceRig, tmp_path: Path, data: Path) -> None:
-    name = space.submit("--time-limit", "1s", f"{BIND.format(data=data)}; sleep 100")
+    name = space.submit("--time-limit", "3s", f"{BIND.format(data=data)}; sleep 100")
     log = run_logged(space, tmp_path, name)
     assert space.show(name)["outcome"] == "timed_out"
     assert_told_and_removed_later(space, name, log, data)

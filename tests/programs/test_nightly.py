@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobjar.host import node_name
@@ -40,7 +42,10 @@ def make_old(path: Path) -> None:
 
 def only_open(rig: Rig, current: Path) -> bool:
     """Whether no process of the jar has another journal open than the current one."""
-    found = {file.path for process in rig.processes() for file in process.open_files() if file.path.endswith(".jsonl")}
+    found = set()
+    for process in rig.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a job that has ended meanwhile
+            found |= {file.path for file in process.open_files() if file.path.endswith(".jsonl")}
     return found <= {str(current)}
 
 

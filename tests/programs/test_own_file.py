@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -88,7 +89,7 @@ def test_a_job_that_replaces_its_file_ends_as_it_exited(rig: Rig, act: str) -> N
 
 
 def test_a_time_limit_and_a_kill_end_it_as_they_end_any_job(rig: Rig, tmp_path: Path) -> None:
-    limited = rig.submit("--time-limit", "0.3", 'rm -- "$0"; exec sleep 600')
+    limited = rig.submit("--time-limit", "2", 'rm -- "$0"; exec sleep 600')
     rig.run_until_idle()
     assert_ended(rig, limited, "timed_out", None, [[GONE]])
     shutil.rmtree(rig.home / "completed")
@@ -104,7 +105,10 @@ def test_a_time_limit_and_a_kill_end_it_as_they_end_any_job(rig: Rig, tmp_path: 
 
 
 def test_a_worker_that_is_told_to_end_gives_such_a_job_back(rig: Rig, tmp_path: Path) -> None:
-    text = f'test $JJ_ATTEMPT = 1 || exit 0; sleep 0.1; rm -- "$0"; touch {tmp_path}/started; exec sleep 600'
+    # A worker takes hold of the file of a job that is not over at once.
+    is_held = 'ls -l /proc/$PPID/fd | grep -q "$JJ_JOB_FILE"'
+    text = f'test $JJ_ATTEMPT = 1 || exit 0; until {is_held}; do sleep 0.02; done; rm -- "$0"; '
+    text += f"touch {tmp_path}/started; exec sleep 600"
     name = rig.submit(text)
     worker = rig.start_worker()
     wait_until((tmp_path / "started").exists, "the job's start")
@@ -119,7 +123,10 @@ def test_one_that_cannot_be_put_back_is_over_and_says_so(rig: Rig, tmp_path: Pat
     name = rig.submit(f'rm -- "$0"; touch {tmp_path}/started; exec sleep 600')
     worker = rig.start_worker()
     wait_until((tmp_path / "started").exists, "the job's start")
-    opened = [os.readlink(path) for path in Path(f"/proc/{worker.pid}/fd").iterdir() if os.path.lexists(path)]
+    opened = []
+    for path in Path(f"/proc/{worker.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(os.readlink(path))
     held = any(path.endswith(f"/jobs/{name} (deleted)") for path in opened)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0

@@ -43,7 +43,7 @@ def test_so_does_each_command_of_a_described_job(rig: Rig, tmp_path: Path, comma
 
 def test_a_job_that_tidies_up_at_its_time_limit_sees_it_too(rig: Rig) -> None:
     tidy = f"tidy() {{ {WAIT_FOR_A_STRANGER} exit 7; }}"
-    job = rig.submit("--time-limit", "0.3", f"{tidy}\ntrap tidy TERM; sleep 600 & wait")
+    job = rig.submit("--time-limit", "2", f"{tidy}\ntrap tidy TERM; sleep 600 & wait")
     rig.run_until_idle(JJ_GRACE_TIME="25")
     shown = rig.show(job)
     assert (shown["outcome"], shown["exit_status"]) == ("timed_out", 7)

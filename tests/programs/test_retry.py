@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobjar.host import login
 from tests.programs.test_steering import steer, submit
-from tests.rig import Rig
+from tests.rig import Rig, wait_until
 
 
 def test_ended_jobs_run_again_as_the_same_jobs_with_their_history(rig: Rig, tmp_path: Path) -> None:
@@ -61,10 +61,9 @@ def test_a_retried_job_that_waits_for_its_delay_waits_in_a_rebuilt_ledger_too(ri
     rig.run("jobjar", "cancel", job)
     steer(rig, "retry", job)
     worker = rig.start_worker()
-    rig.run("jobjar", "wait", "--timeout", "1s", job, check=False)
+    due = wait_until(lambda: rig.show(job)["not_before"], "the failure")
     rig.stop_worker(worker)
-    due = rig.show(job)["not_before"]
-    assert due is not None and rig.show(job)["attempts"][-1]["outcome"] == "failed"
+    assert rig.show(job)["not_before"] == due and rig.show(job)["attempts"][-1]["outcome"] == "failed"
     rig.run("jobjar", "rebuild")
     assert rig.show(job)["not_before"] == due
     rig.assert_clean()

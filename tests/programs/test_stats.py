@@ -39,9 +39,7 @@ def test_statistics_are_what_the_jobs_say_of_themselves(rig: Rig) -> None:
     ]
     again = rig.submit("--id", "bad", "--retries", "1", "test $JJ_ATTEMPT = 2")
     quiet = rig.submit("kill -9 $$")
-    special = rig.start_worker("LINUX")
-    rig.run_until_idle()
-    rig.stop_worker(special)
+    rig.run_until_idle("LINUX")
     rig.submit("-c", "LATER", "true")
     held = rig.submit("-c", "LATER", "true")
     (rig.home / "unclaimed" / "LATER" / held).rename(rig.home / "limbo" / held)

@@ -225,15 +225,15 @@ def test_what_a_job_asks_for_and_is_not_on_its_node_is_named(rig: Rig, here: Pat
 def test_a_warning_reaches_the_job_alone_before_its_time_limit(rig: Rig, here: Path) -> None:
     # The child does not hear the signal: it would end by it.
     script = "trap 'echo warned; kill $child; exit 0' USR1\nsleep 60 & child=$!\nwait $child; echo $?\n"
-    options = ("--time-limit", "20", "--warn", "USR1@19.8s")
+    options = ("--time-limit", "20", "--warn", "USR1@18s")
     job = submit(rig, *options, script)
     dies = submit(rig, "--time-limit", "20s", "--warn", "SIGTERM@19900ms", "sleep", "60")
-    late = submit(rig, "--time-limit", "1", "--warn", "USR1@500ms", "trap '' USR1; sleep 60")
+    late = submit(rig, "--time-limit", "2", "--warn", "USR1@100ms", "trap '' USR1; sleep 60")
     rig.run_until_idle()
     assert (show(rig, job)["outcome"], output(rig, job)) == ("succeeded", "warned\n")
     assert (show(rig, dies)["outcome"], show(rig, dies)["signal"]) == ("failed", 15)
     assert show(rig, late)["outcome"] == "timed_out"
-    assert show(rig, job)["warn"] == "USR1@19.8s"
+    assert show(rig, job)["warn"] == "USR1@18s"
 
 
 def test_only_some_failures_are_tried_again(rig: Rig, here: Path) -> None:
@@ -473,7 +473,7 @@ def test_a_plain_job_beside_described_ones_is_given_the_same(rig: Rig, here: Pat
     script = 'trap "echo warned; exit 3" USR1; echo "$A $1"; pwd; echo err >&2; test -z "$2" || { sleep 60 & wait; }\n'
     options = ("--env", "A=1", "--output", "o.txt", "--error", "e.txt")
     job = submit_script(rig, script, *options, "-", "two words")
-    warned = submit_script(rig, script, "--time-limit", "20s", "--warn", "USR1@19.9s", "-", "1", "2")
+    warned = submit_script(rig, script, "--time-limit", "20s", "--warn", "USR1@18s", "-", "1", "2")
     piped = submit(rig, "--error", "p.txt", "echo 1 >&2; echo 2 > /dev/stderr; echo 3 >&2; echo out > /dev/stdout")
     missing = submit_script(rig, f"#JJ dir = {here}/none\ntrue\n", "-")
     rig.run("jobjar", "wait", "--timeout", "60s", job, warned, piped, missing, check=False)
