@@ -106,3 +106,21 @@ def test_the_table_of_rooms_has_each_directory_and_module_once() -> None:
     }
     assert set(listed) == there - {"__init__"}
     assert max(listed.values()) == 1, listed
+
+
+def test_questions_are_peewee_s_or_the_page_says_why_not() -> None:
+    reasons = (ROOT / "DESIGN.md").read_text(encoding="utf-8").partition("\n## 14.")[2].partition("\n## ")[0]
+    reasons = reasons.partition("These kinds of questions are SQL")[2]
+    modules = sorted((PACKAGE / "ledger").glob("ask_*.py"))
+    texts = {module.name: module.read_text(encoding="utf-8") for module in modules}
+    by_driver = {name for name, text in texts.items() if "jobjar.ledger.models" not in text}
+    assert len(by_driver) < len(texts)
+    assert [name for name in sorted(by_driver) if f"`ledger/{name}`" not in reasons] == []
+
+
+def test_each_model_is_used_by_the_code() -> None:
+    path = PACKAGE / "ledger" / "models.py"
+    classes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    bases = {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
+    code = "".join(other.read_text(encoding="utf-8") for other in PACKAGE.rglob("*.py") if other != path)
+    assert [node.name for node in classes if node.name not in bases and not re.search(rf"\b{node.name}\b", code)] == []

@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from jobjar.errors import BadCategory, BadIdentifier, BadPriority
 from jobjar.host import login, node_name
@@ -23,6 +23,7 @@ MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+_ID_AT, _ID_LENGTH = 17, 12
 # The affixes by which editors and package managers name a file that they keep.
 _BACKUP = (
     r"(?i)(.+?)(?:\.?~[0-9]*~|~"
@@ -96,10 +97,17 @@ def id_in_name(name: str) -> str | None:
     return found.group(1) if found else None
 
 
-def ids_in_places(places: Iterable[str]) -> list[str | None]:
-    """`id_in_name` of the names in many places, in their order; no name is remembered."""
-    match = _MADE_HERE.match
-    return [found.group(1) if (found := match(place, place.rfind("/") + 1)) else None for place in places]
+def places_by_shared_id(places: Collection[str]) -> dict[str, list[str]]:
+    """The places of the names that have one id in common, in their order, by that id; none for an id that one place has."""
+    # Where an id would be, most names have one of their own.
+    if len({place[(at := place.rfind("/") + 1 + _ID_AT) : at + _ID_LENGTH] for place in places}) == len(places):
+        return {}
+    by_id: dict[str, list[str]] = {}
+    for place in sorted(places):
+        found = _MADE_HERE.match(place, place.rfind("/") + 1)
+        if found is not None:
+            by_id.setdefault(found.group(1), []).append(place)
+    return {uid: shared for uid, shared in by_id.items() if len(shared) > 1}
 
 
 def identifier_in_name(name: str, submitter: str | None) -> str | None:

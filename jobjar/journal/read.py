@@ -172,12 +172,12 @@ def read_whole_lines(journal: JournalFile, offset: int, at_most: int) -> tuple[l
     if not data.endswith(b"}") or len(data) == at_most:
         data = data[: max(0, data.rfind(b"\n"))]
     try:
-        lines = data.decode().split("\n")
-        lines = [line for line in lines if line]
-        entries = _decode(f"[{','.join(lines)}]")
-    except (ValueError, RecursionError):
+        lines = data.decode().strip("\n")
+        entries: list[Entry] = _decode("[" + lines.replace("\n", ",") + "]")
+        kinds = [entry["entry"] for entry in entries]
+    except (ValueError, RecursionError, TypeError, KeyError):
         return [], offset
-    if len(entries) != len(lines) or not all(isinstance(entry, dict) and "entry" in entry for entry in entries):
+    if len(kinds) != lines.count("\n") + 1:  # a line has several entries, or none
         return [], offset
     return entries, offset + len(data)
 

@@ -27,25 +27,21 @@ _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Rec
 _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}
 _STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "removed"}
 
-_JOB_COLUMNS = (
-    "uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number, "
-    "submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given"
-)
-_ADD_WHOLE_JOB = f"INSERT OR IGNORE INTO job ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 21)})"
 # Most jobs have defaults in the other columns. Each column that is named costs a fold some tenths of a microsecond.
-_ADD_PLAIN_JOB = (
-    "INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, submitter, "
-    f"submitted_at) VALUES ({', '.join('?' * 10)})"
-)
-_DEFAULTS = (0, None, None, None, None, "", None, None, 0, None, None)
+_PLAIN_COLUMNS = "uid, name, state, place, category, priority, moved_at, move_number, submitter, submitted_at"
+_OTHER_COLUMNS = "retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given"
+_ADD_PLAIN_JOB = f"INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}) VALUES ({', '.join('?' * 10)})"
+_ADD_WHOLE_JOB = f"""
+INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}, not_before, held_reason, {_OTHER_COLUMNS}) VALUES ({", ".join("?" * 21)})"""
+_NOT_DELAYED = (0, None)
+_DEFAULTS = (None, None, None, "", None, None, 0, None, None)
 
 # What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
 # are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
 _FOUND_ORDER = "found_number retries retry_delay_s time_limit_s seed kind batch submitter found_file given"
 _SUBMIT = f"""
-INSERT INTO job (uid, submitter, submitted_at, retries, retry_delay_s, time_limit_s, kind, batch, seed,
-    name, state, place, category, priority, found_number, found_file, given)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'limbo', 'limbo/' || ?10, ?11, ?12, ?13, ?14, ?15)
+INSERT INTO job (uid, submitter, submitted_at, name, category, {_OTHER_COLUMNS}, priority, state, place)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 'limbo', 'limbo/' || ?4)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
@@ -62,19 +58,19 @@ WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < su
 # each call. `OR FAIL`: a refused row ends the statement, and it is the only row. Otherwise SQLite would copy pages before
 # triggers write, to be able to put them back (schema/0006).
 _LATER = """
-(+?10 / 1000000, +?3 = 'completed', +?9, +?10, +?3 = 'claimed', +?4) {}
+(+?8 / 1000000, +?3 = 'completed', +?7, +?8, +?3 = 'claimed', +?4) {}
 (move_number / 1000000, state = 'completed', moved_at, move_number, state = 'claimed', place)"""
 _MOVE_JOB = f"""
-UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8, moved_at = ?9,
-    move_number = ?10
+UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, moved_at = ?7, move_number = ?8, not_before = ?9,
+    held_reason = ?10
 WHERE uid = +?1 AND name = +?2 AND {_LATER.format(">=")}"""
 _MOVE_ANY_JOB = """
-UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, not_before = ?7, held_reason = ?8,
-    moved_at = ?9, move_number = ?10
+UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, moved_at = ?7, move_number = ?8,
+    not_before = ?9, held_reason = ?10
 WHERE uid = +?1 AND {}"""
 _MOVE_AND_RENAME_JOB, _MOVE_FOUND_JOB = (_MOVE_ANY_JOB.format(_LATER.format(sign)) for sign in (">=", ">"))
 _ADD_JOB = """
-INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, not_before, held_reason, moved_at, move_number)
+INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, not_before, held_reason)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A hand-made submission gets its id with its first claim. Until then a ledger knows it by its place alone.
 _FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
@@ -129,8 +125,8 @@ class _Chunk:
     """The rows that a chunk of entries comes to. An invalid entry raises an error and adds nothing."""
 
     def __init__(self) -> None:
-        # By job, the latest move: its sort key and its entry.
-        self.latest: dict[str, tuple[tuple[Any, ...], Entry]] = {}
+        # By job, the latest move: its sort key, its entry, and the state that it leads to.
+        self.latest: dict[str, tuple[tuple[Any, ...], Entry, str]] = {}
         self.submissions: list[tuple[Any, ...]] = []
         self.moves: list[tuple[Any, ...]] = []
         self.claims: list[tuple[Any, ...]] = []
@@ -184,7 +180,7 @@ class _Chunk:
         if reason == "claimed" and "attempt" in entry:
             self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, moved_at))
         if is_latest:
-            self.latest[uid] = (order, entry)
+            self.latest[uid] = (order, entry, state)
         if state == "removed":
             self.removals.append((uid, number))
         self.moves.append((uid, number, moved_at, place, origin, reason, actor))
@@ -194,7 +190,7 @@ class _Chunk:
 
     def write(self, connection: Connection) -> None:
         """Apply all rows to the ledger. Raises one of `_refusals` if one of the entries is invalid."""
-        rows = {uid: _job_row(order, entry) for uid, (order, entry) in self.latest.items()}
+        rows = {uid: _job_row(*latest) for uid, latest in self.latest.items()}
         self._check(list(rows.values()))
         self._forget_unnamed(connection)
         if self.submissions:
@@ -231,13 +227,13 @@ class _Chunk:
     def _write_submissions(self, connection: Connection, rows: dict[str, tuple[Any, ...]]) -> None:
         """Write the rows of submissions. Most jobs are new and were moved: these leave `rows` and are written whole."""
         said = {submission[0]: submission for submission in self.submissions}
-        whole = [(*rows[uid], *submission[1:9], *submission[12:]) for uid, submission in said.items() if uid in rows]
-        if len(said) == len(self.submissions) and _add_jobs(connection, whole) == len(whole):
-            connection.executemany(_SUBMIT, [submission for uid, submission in said.items() if uid not in rows])
-            for row in whole:
+        moved = [(rows[uid], submission) for uid, submission in said.items() if uid in rows]
+        left = self.submissions
+        if len(said) == len(left) and _add_jobs(connection, moved) == len(moved):
+            left = [submission for submission in left if submission[0] not in rows]
+            for row, _ in moved:
                 del rows[row[0]]
-        else:
-            connection.executemany(_SUBMIT, self.submissions)
+        connection.executemany(_SUBMIT, [(*submission, priority_in_name(submission[3])) for submission in left])
 
     def _write_attempts(self, connection: Connection) -> None:
         """Write attempts. Most are new and have ended: these are written whole."""
@@ -262,12 +258,16 @@ class _Chunk:
             connection.executemany(_KNOW_PROCESS, [(*row[:3], *row[4:6]) for row in ends if row[4] is not None])
 
 
-def _add_jobs(connection: Connection, rows: list[tuple[Any, ...]]) -> int:
-    """Add those of these whole rows whose jobs the ledger does not know; returns how many."""
-    plain = [row[:6] + row[8:12] for row in rows if row[6:8] + row[12:] == _DEFAULTS]
+def _add_jobs(connection: Connection, jobs: list[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> int:
+    """Add those of these jobs, each a row and a submission, which the ledger does not know; returns how many."""
+    plain, others = [], []
+    for row, submission in jobs:
+        if submission[5:] == _DEFAULTS and row[8:] == _NOT_DELAYED:
+            plain.append(row[:8] + submission[1:3])
+        else:
+            others.append(row[:8] + submission[1:3] + row[8:] + submission[5:])
     added: int = connection.executemany(_ADD_PLAIN_JOB, plain).rowcount
-    if len(plain) < len(rows):
-        others = [row for row in rows if row[6:8] + row[12:] != _DEFAULTS]
+    if others:
         added += connection.executemany(_ADD_WHOLE_JOB, others).rowcount
     return added
 
@@ -297,21 +297,21 @@ def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:
     return (entry["number"] // LIFE, False, entry["after"], entry["number"], False, entry["from"])
 
 
-def _job_row(order: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
+def _job_row(order: tuple[Any, ...], entry: Entry, state: str) -> tuple[Any, ...]:
     place = order[5]
     name = name_in_place(place)
     category = category_of_place(place)
     return (
         entry["job"],
         name,
-        _STATE_OF_TOP[entry["to"].partition("/")[0]],
+        state,
         place,
         entry.get("category", "") if category is None else category,
         entry["priority"] if entry["reason"] == FOUND and "priority" in entry else priority_in_name(name),
-        entry.get("not_before", 0),
-        entry.get("held_reason"),
         order[2],
         order[3],
+        entry.get("not_before", 0),
+        entry.get("held_reason"),
     )
 
 
@@ -320,15 +320,14 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
         uid,
         said.get("submitter"),
         said.get("submitted_at"),
+        name,
+        said.get("category", ""),
         said.get("retries"),
         said.get("retry_delay_s"),
         said.get("time_limit_s"),
         said.get("kind", ""),
         said.get("batch"),
         said.get("seed"),
-        name,
-        said.get("category", ""),
-        priority_in_name(name),
         found_number,
         said.get("file") if found_number else None,
         None if "given" not in said else given_text(said["given"]),

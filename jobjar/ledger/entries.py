@@ -81,12 +81,12 @@ ENDS: tuple[_Check | None, ...] = (
     None,
 )
 SUBMISSIONS: tuple[_Check | None, ...] = (
-    *(are_names, _texts_or_none, _times_or_none),
+    *(are_names, _texts_or_none, _times_or_none, are_names, _categories),
     *(_numbers_or_none,) * 3,
-    *(_texts, _names_or_none, _numbers_or_none, are_names, _categories),
+    *(_texts, _names_or_none, _numbers_or_none),
 )
 # For rows of jobs: the columns that do not come from other rows.
-JOBS: tuple[_Check | None, ...] = (None, None, None, None, _categories, None, _numbers_or_none)
+JOBS: tuple[_Check | None, ...] = (None, None, None, None, _categories, None, None, None, _numbers_or_none)
 
 
 def check_rows(rows: Sequence[Sequence[Any]], checks: Sequence[_Check | None]) -> None:

@@ -112,7 +112,8 @@ def differing_rows(connection: Connection, other: str, table: str) -> tuple[Rows
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS differing (uid TEXT PRIMARY KEY)")
         connection.execute("DELETE FROM temp.differing")
         for one, another in ((ours, theirs), (theirs, ours)):
-            connection.execute(f"INSERT OR IGNORE INTO temp.differing SELECT uid FROM ({one} EXCEPT {another})")
+            only = _only_in(connection, one, another)
+            connection.execute(f"INSERT OR IGNORE INTO temp.differing SELECT uid FROM ({only})")
         condition = "WHERE uid IS NULL OR uid IN (SELECT uid FROM temp.differing)"
         ours, theirs = (f"SELECT * FROM ({query}) {condition}" for query in (_said(table), _in(other, _said(table))))
     only_ours, only_theirs = (
@@ -140,9 +141,32 @@ def _in(other: str, query: str) -> str:
 
 def _is_same(connection: Connection, one: str, another: str) -> bool:
     """Whether two queries have the same rows, in any order. Neither has a row twice."""
-    counts = [connection.execute(f"SELECT count(*) FROM ({query})").fetchone() for query in (one, another)]
-    more = f"SELECT 1 FROM ({one} EXCEPT {another}) LIMIT 1"
-    return counts[0] == counts[1] and connection.execute(more).fetchone() is None
+    is_there = _is_there(connection, one, another)
+    rows, missing = connection.execute(
+        f"SELECT count(*), count(*) FILTER (WHERE NOT {is_there}) FROM ({one}) AS one"
+    ).fetchone()
+    if connection.execute(f"SELECT count(*) FROM ({another})").fetchone() != (rows,):
+        return False
+    return not missing or connection.execute(_only_in(connection, one, another)).fetchone() is None
+
+
+def _only_in(connection: Connection, one: str, another: str) -> str:
+    """The query of the rows that only the first of two queries has."""
+    missing = f"SELECT * FROM ({one}) AS one WHERE NOT {_is_there(connection, one, another)}"
+    # Jobs without an id have no key. There are few, and they are compared as they are.
+    return f"{missing} EXCEPT SELECT * FROM ({another}) WHERE {_columns(connection, another)[0]} IS NULL"
+
+
+def _is_there(connection: Connection, one: str, another: str) -> str:
+    """The condition of the row `one` of a query that another query has the same. The key, with which each row begins,
+    leads to it: SQLite would make a sorted copy of all rows for an EXCEPT."""
+    key, *others = _columns(connection, one)
+    same = " AND ".join([f"another.{key} = one.{key}", *(f"another.{column} IS one.{column}" for column in others)])
+    return f"EXISTS (SELECT 1 FROM ({another}) AS another WHERE {same})"
+
+
+def _columns(connection: Connection, query: str) -> list[str]:
+    return [column[0] for column in connection.execute(f"SELECT * FROM ({query}) LIMIT 0").description]
 
 
 def fill_ledger(ledger: Ledger) -> None:

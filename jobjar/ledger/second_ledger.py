@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,12 +38,13 @@ class SecondLedger:
     def fold(self, meter: Meter = SILENT) -> None:
         """Fold all journals. Raises LedgerUnavailable."""
         with self._beside.writing() as connection:
-            # Indexes for questions are built much faster once all rows are there. What triggers count is not compared.
+            # Indexes for questions are built much faster once all rows are there. Counts are not compared.
             found = connection.execute(
                 "SELECT type, name, sql FROM sqlite_master WHERE type = 'trigger' OR (type = 'index' AND sql NOT LIKE '%UNIQUE%')"
             ).fetchall()
             for kind, name, _ in found:
                 connection.execute(f"DROP {kind} {name}")
+            connection.execute("UPDATE counted SET job_id = ?", (sys.maxsize,))
             self._left_out = [statement for kind, _, statement in found if kind == "index"]
             meter.begin("folding the journals", "bytes", unfolded_bytes(connection, self._beside.layout))
             fold_journals(connection, self._beside.layout, meter=meter)

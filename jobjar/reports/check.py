@@ -16,7 +16,7 @@ from jobjar.attempts.limits import find_faults
 from jobjar.errors import LedgerUnavailable
 from jobjar.grouped import Line
 from jobjar.jar import Jar
-from jobjar.job_file.names import ids_in_places
+from jobjar.job_file.names import places_by_shared_id
 from jobjar.journal.read import journal_key, open_to_read, read_journal
 from jobjar.layout import Layout
 from jobjar.ledger.counts import find_wrong_counts
@@ -149,19 +149,16 @@ def note_torn_lines(layout: Layout, folded: Mapping[str, tuple[int, int]], note:
 def check_one_place(layout: Layout, places: Collection[str]) -> list[str]:
     """Jobs whose name is in more than one place, although a name made here is given only once. A file without its run bit is no
     job: it may reserve a name for a killed move, on disks where a rename cannot refuse to overwrite (shared_disk/moves.py)."""
-    ids = ids_in_places(places)
-    known: set[str | None] = {None}
-    twice = {uid for uid in ids if uid in known or known.add(uid)} - {None}  # type: ignore[func-returns-value]
-    first: dict[str | None, str] = {}
     lines: list[str] = []
-    for uid, place in sorted((uid, place) for uid, place in zip(ids, places, strict=True) if uid in twice):
-        if first.setdefault(uid, place) == place or not is_job_at(layout.path(place)):
-            continue
-        if is_job_at(layout.path(first[uid])):
-            line = f"{place}: the same job name is also at {first[uid]}"
-            lines.append(Line(line, "files have the name of a job that is elsewhere too"))
-        else:
-            first[uid] = place
+    for _, (first, *others) in sorted(places_by_shared_id(places).items()):
+        for place in others:
+            if not is_job_at(layout.path(place)):
+                continue
+            if is_job_at(layout.path(first)):
+                line = f"{place}: the same job name is also at {first}"
+                lines.append(Line(line, "files have the name of a job that is elsewhere too"))
+            else:
+                first = place
     return lines
 
 

@@ -15,7 +15,7 @@ from jobjar.attempts.attempt import CRASHED, FAILED, KILLED, SUCCEEDED, TIMED_OU
 from jobjar.batches.state import read_batch
 from jobjar.errors import UnknownBatch
 from jobjar.jar import Jar
-from jobjar.journal.entries import first_of_life, moved_entry
+from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
 from jobjar.ledger.ask_steered import SteeredJob
@@ -96,9 +96,8 @@ class Remove(Verb):
                     left.refused.append((known, explain_at(error, jar.layout.path(job.place))))
                     continue
                 number, uid = first_of_life(job.move_number), str(job.uid)
-                entries.append(
-                    moved_entry(uid, number, job.place, NOWHERE, now, "removed", self.by, after=job.moved_at)
-                )
+                more = MoreOfMove(after=job.moved_at, category=job.category)
+                entries.append(moved_entry(uid, number, job.place, NOWHERE, now, "removed", self.by, **more))
         finally:
             append(jar, entries)
         return left

@@ -28,6 +28,7 @@ else:
     os.waitpid(child, 0)
     print(jobjar.submit_job("true"))
 """
+_ASK = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
 SOME = 'batch\nname = "some"\nseeds = "1-3"\nrun_command = "true"\n'
 
 
@@ -93,6 +94,30 @@ def test_what_a_busy_worker_claimed_and_what_comes_meanwhile_is_in_the_ledger(ri
     wait_until(lambda: states(rig) == {running: "completed", waiting: "completed"}, "both ends in the ledger")
     rig.stop_worker(worker)
     assert ask(rig, "SELECT end_reason FROM worker") == [("stopped",)]
+    rig.assert_clean()
+
+
+def test_what_people_steer_is_in_the_ledger_when_the_call_is_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_ledger(rig)
+    monkeypatch.setenv("JJ_HOME", str(rig.home))
+    name = jobjar.submit_job("true")
+    uid = jobjar.job(name).id
+    assert uid is not None
+
+    def after(steered: jobjar.Steered) -> str:
+        assert [job.id for job in steered.jobs] == [uid]
+        # Another process asks: SQLite's locks are those of a process, and this one has the ledger open by another SQLite.
+        query = "SELECT state, category, priority, count(*) FROM job JOIN move ON job_uid = uid"
+        return rig.run("python", "-c", _ASK, str(rig.home / "ledger" / "ledger.db"), query).stdout.strip()
+
+    assert after(jobjar.hold(uid)) == "('limbo', '', 0, 2)"
+    assert after(jobjar.release(uid)) == "('unclaimed', '', 0, 3)"
+    assert after(jobjar.set_priority(uid, 7)) == "('unclaimed', '', 7, 4)"
+    assert after(jobjar.move(uid, "GPU")) == "('unclaimed', 'GPU', 7, 5)"
+    assert after(jobjar.cancel(uid)) == "('completed', 'GPU', 7, 6)"
+    assert after(jobjar.retry(uid)) == "('unclaimed', 'GPU', 7, 7)"
+    assert after(jobjar.cancel(uid)) == "('completed', 'GPU', 7, 8)"
+    assert after(jobjar.remove(uid)) == "('removed', 'GPU', 7, 9)"
     rig.assert_clean()
 
 
