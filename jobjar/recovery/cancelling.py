@@ -48,8 +48,11 @@ from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
+from jobjar.text import as_text
 
 _ORDER = "order.json"
+# Of a message, in characters: a worker reads so much of the order that has it.
+_LONGEST = 10_000
 _DAY_S = 86400.0
 
 
@@ -65,7 +68,7 @@ class Cancellation(NamedTuple):
 def begin_cancellation(jar: Jar, by: str, reason: str | None) -> Cancellation:
     """Write down who cancels, and why. Raises OSError."""
     process = this_process()
-    message = f"cancelled by {by}{f': {reason}' if reason else ''}"
+    message = as_text(f"cancelled by {by}{f': {reason}' if reason else ''}")[:_LONGEST]
     order = Cancellation(new_id(), by, message, f"{process.node}.{process.pid}")
     directory = jar.layout.cancelling(order.id)
     make_directory(directory, 0o777 & ~jar.umask)  # if this process is killed now, a recovery removes it after a day

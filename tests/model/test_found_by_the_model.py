@@ -134,3 +134,18 @@ def test_a_name_held_for_a_move_that_was_killed_is_no_second_job(tmp_path: Path,
     assert not any((tmp_path / "jar/workers/snow.11/jobs").iterdir())
     assert not [name for name in (tmp_path / "jar/unclaimed").iterdir() if "~2" in name.name]
     world.close()
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_rebuild_that_is_killed_leaves_those_who_have_the_ledger_open_and_others_one_ledger(
+    world: World, at: int
+) -> None:
+    world.submit("rain", "", 0, {}, None)
+    claimed(world, "rain", 1)
+    world.fold("rain", 0, None)
+    world.rebuild("rain", Fault("killed", at))
+    check(world)
+    world.submit("rain", "", 0, {}, None)
+    world.reconcile("rain", True)
+    claimed(world, "rain", 2)
+    check(world)
