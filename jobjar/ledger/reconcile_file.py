@@ -53,9 +53,10 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
     is_waiting = state_of_place(place) in ("limbo", "unclaimed")
     if is_waiting and may_be_passing(name, status):
         return None
+    # Jobs without an id come last: another ledger may not know them, and has to come to the same.
     rows = connection.execute(
-        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
-        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
+        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) ORDER BY "
+        "(place = :place) DESC, (uid IS NULL), (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
         {"place": place, "uid": carried_id(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
     at_home = next((row for row, _, state, was, _ in rows if was == place and state != "removed"), None)
