@@ -6,6 +6,7 @@ journaled (by_hand.py). Killed midway, the transaction is taken back. reconcile_
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 
@@ -33,7 +34,7 @@ from jobjar.ledger.renamed import (
     may_be_passing,
 )
 from jobjar.ledger.same_id import free_id
-from jobjar.shared_disk.files import disk_time, is_job_file, look
+from jobjar.shared_disk.files import disk_time, is_gone, is_job_file, look
 from jobjar.shared_disk.listing import is_job_at, list_everything
 from jobjar.text import is_text
 
@@ -69,7 +70,7 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
     for row, uid, state, was, known_name in rows:
         if row in ignored:
             continue
-        is_there = was != place and state != "removed" and is_job_at(layout.path(was))
+        is_there = was != place and state != "removed" and _is_at(layout, was, state)
         if is_waiting and uid is not None and was != place and is_odd_name(connection, uid, name, known_name):
             if is_there:
                 continue
@@ -80,13 +81,26 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
                 continue
         if is_waiting and is_new_file(connection, row, status):
             continue
-        if uid is not None and carried_id(name) != uid and is_unlike(connection, layout, uid, place, status):
+        if uid is not None and carried_id(name) != uid and _is_another(connection, layout, uid, place, status):
             continue
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, disk_time(status))
     # The claimer gives a hand-made name its id, because two ledgers would give it two.
     return Difference("new", None, id_in_name(name), place, "", disk_time(status), status.st_uid)
+
+
+def _is_another(connection: Connection, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
+    """Whether a file cannot be a job's, though it has the job's name: it is unlike the one that was submitted, or came to its
+    place before the job's last recorded move. The job's own file would have come there later."""
+    last = last_move(connection, uid)
+    return is_unlike(connection, layout, uid, place, status) or (last is not None and disk_time(status) < last.moved_at)
+
+
+def _is_at(layout: Layout, place: str, state: str) -> bool:
+    """Whether a job's own file is at a place. A completed job that removed its own has a note there, without a run bit."""
+    path = layout.path(place)
+    return is_job_at(path) or (state == "completed" and not is_gone(path))
 
 
 def _is_taken_for_backup(

@@ -314,6 +314,8 @@ class World:
     def rebuild(self, node: str, fault: Fault | None) -> None:
         with self.on(node) as jar, fault_in(fault):
             rebuild_ledger(jar.layout, jar.ledger_home)
+        if not (self.directory / f"home of {node}" / "ledger.db").exists():
+            self.recorded.pop(node, None)  # killed when the old one was gone, and the new one not there yet
 
     def publish(self, node: str, fault: Fault | None) -> None:
         with contextlib.suppress(OSError):
