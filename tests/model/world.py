@@ -25,6 +25,7 @@ from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.ask_claiming import count_attempts
+from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.looks import look_at_small
@@ -438,8 +439,10 @@ class World:
             )
 
     def _check_keeps(self, who: str, dump: Dump) -> None:
-        """Moves, attempts and ends of attempts that were recorded once stay."""
-        now = {("move", *row) for row in dump["move"]}
+        """Moves, attempts and ends of attempts that were recorded once stay. Of a move that was found its program may say more
+        later, and of several that noticed a removal the earliest time is kept."""
+        now = {("moved", uid, number, to and at, to) for uid, number, at, _, to, _, _ in dump["move"]}
+        now |= {("move", *row) for row in dump["move"] if row[5] != FOUND}
         now |= {("attempt", *row[:4]) for row in dump["attempt"]}
         now |= {("ended", *row[:2], row[3]) for row in dump["attempt"] if row[8] is not None}
         now |= {("lost", *row[:2], row[3]) for row in dump["attempt"] if row[8] == "lost"}
