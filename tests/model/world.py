@@ -82,6 +82,8 @@ class World:
         # Jobs that have to be there, and those of them that completed.
         self.live: set[int] = set()
         self.completed: set[int] = set()
+        # Places from which hands took files away.
+        self.vacated: set[str] = set()
         # What was recorded: of each home that was not deleted since, and in the journals.
         self.recorded: dict[str, set[tuple[Any, ...]]] = {}
         self.keys = 0
@@ -338,8 +340,11 @@ class World:
             name = new_name
         if not is_job_file(os.lstat(source)) or os.path.lexists(target := f"{self.layout.home}/{to}/{name}"):
             return
+        if new_name is not None and f"{to}/{name}" in self.vacated:
+            return  # DESIGN.md, "Simplifications": who takes the place of a job without an id is taken for it
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.rename(source, target)
+        self.vacated.add(files[key])
         self.completed.discard(key)
 
     def delete_by_hand(self, number: int) -> None:
@@ -347,6 +352,7 @@ class World:
         if files:
             key = sorted(files)[number % len(files)]
             os.unlink(self.layout.path(files[key]))
+            self.vacated.add(files[key])
             self.live.discard(key)
             self.completed.discard(key)
 
