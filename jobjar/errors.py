@@ -185,6 +185,13 @@ class BatchUnfinished(JarError):
     )
 
 
+class UnfitSoftware(JarError):
+    template = (
+        "a part of this software does not fit the others ({error}); it is being upgraded, or was by half: install it again "
+        "whole, then try again"
+    )
+
+
 class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 
