@@ -185,13 +185,6 @@ class BatchUnfinished(JarError):
     )
 
 
-class UnfitSoftware(JarError):
-    template = (
-        "a part of this software does not fit the others ({error}); it is being upgraded, or was by half: install it again "
-        "whole, then try again"
-    )
-
-
 class WorkerFailed(JarError):
     template = "the worker did not start: {reason}"
 

@@ -203,7 +203,8 @@ def apply_difference(connection: Connection, difference: Difference) -> None:
             values["category"] = category
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            "category = :category, move_number = coalesce(:number, move_number), "
+            "category = coalesce(:category, CASE WHEN found_number = 0 THEN category ELSE '' END), "
+            "move_number = coalesce(:number, move_number), "
             # Nothing is recorded of a job without an id: in every ledger it is as old as its file's last move.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -218,9 +219,10 @@ def apply_difference(connection: Connection, difference: Difference) -> None:
         )
 
 
-def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
+def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str | None]:
     """Time and number of a job's last journaled move if that led to `place`, else None; and the category of the last
-    place that showed one. Both follow from the journals, not from what this ledger happened to see."""
+    place that showed one (None: no move is journaled, and it has the category that it was submitted to). Both follow from
+    the journals, not from what this ledger happened to see."""
     decided = connection.execute(
         "SELECT moved_at, number, destination FROM move WHERE job_uid = ? "
         "ORDER BY number / 1000000 DESC, "
@@ -230,4 +232,4 @@ def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple
     ).fetchone()
     # A completed job that was put back by hand is where that move took it.
     moves = [move for move in (decided, last_move(connection, uid)) if move is not None and move[2] == place]
-    return (moves[0][:2] if moves else None), last_category(connection, uid)
+    return (moves[0][:2] if moves else None), None if decided is None else last_category(connection, uid)

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jobjar.access.refusals import name_refusal
-from jobjar.errors import JarError, UnfitSoftware
+from jobjar.access.refusals import explain_unfit, name_refusal
+from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.programs.utf8 import begin
 from jobjar.settings.layers import Value, parse_option
@@ -131,7 +131,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
             complain(parser.prog, error)
         return 130
     except ImportError as error:
-        complain(parser.prog, UnfitSoftware(error=error))
+        complain(parser.prog, explain_unfit(error))
         return 1
     except OSError as error:
         complain(parser.prog, f"{name_refusal(error)}. Check the disk and the permissions")

@@ -9,7 +9,8 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from jobjar.errors import JarError, NameTaken, UnfitSoftware, WorkerFailed
+from jobjar.access.refusals import explain_unfit
+from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
 from jobjar.text import printable
@@ -109,7 +110,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
             run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
         status = 0
     except (JarError, OSError, ImportError) as error:
-        said = str(UnfitSoftware(error=error) if isinstance(error, ImportError) else error)
+        said = explain_unfit(error) if isinstance(error, ImportError) else str(error)
         with contextlib.suppress(OSError):  # the worker had started, so the starting process has closed the pipe
             os.write(writer, _FAILED + printable(said).encode())
     except Exception:

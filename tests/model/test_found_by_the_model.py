@@ -202,3 +202,14 @@ def test_a_file_that_came_to_limbo_before_a_job_of_its_name_was_claimed_is_anoth
     check(world)
     world.delete_by_hand(0)
     check(world)
+
+
+@pytest.mark.parametrize("at", range(16, 19))
+def test_a_submission_that_a_hand_moved_back_before_its_move_was_journaled_keeps_its_category(
+    world: World, at: int
+) -> None:
+    world.submit("rain", "LINUX", 0, {"retries": "1"}, Fault("killed", at))
+    world.reconcile("rain", True)
+    world.move_by_hand(0, "limbo", None)
+    world.reconcile("rain", True)
+    check(world)
