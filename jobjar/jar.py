@@ -5,11 +5,12 @@ Programs and the library open a jar, and stages get what they need from it. Open
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from jobjar.access.access import describe_user
@@ -21,6 +22,7 @@ from jobjar.settings.layers import Settings, Value, load_settings
 from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
+from jobjar.shared_disk.regular import held_directory
 from jobjar.shared_disk.umask import take_umask
 
 if TYPE_CHECKING:
@@ -72,6 +74,17 @@ class Jar:
         if self._journal is None:
             self._journal = self.ledger_home.open_journal(self.layout)
         return self._journal
+
+    @contextlib.contextmanager
+    def directory(self, place: str) -> Iterator[str]:
+        """Yield a path of a directory of the jar. In a group's jar no link is followed on the way there, and the path goes on
+        meaning that directory: any member may put a link there, and this may run as root. Raises UnfitFile,
+        FileNotFoundError, OSError."""
+        if not self.is_for_group:
+            yield self.layout.path(place)
+            return
+        with held_directory(self.layout.home, *place.split("/")) as path:
+            yield path
 
     def open_journal(self) -> Journal | None:
         """Return `journal`, for callers that append only if there is something to record. None while the ledger is private: its
@@ -269,8 +282,14 @@ def _refuse_links(layout: Layout) -> None:
     """Raise UnsafeLink if a directory of a group's jar is a link. Any member may have put it there, and others would submit and
     journal to where it leads."""
     for path in layout.directories()[1:]:
-        if path.startswith(f"{layout.home}/") and os.path.islink(path):
-            raise UnsafeLink(path=path)
+        if path.startswith(f"{layout.home}/"):
+            refuse_link(path)
+
+
+def refuse_link(path: str) -> None:
+    """Raise UnsafeLink if a link is at `path`, in a group's jar."""
+    if os.path.islink(path):
+        raise UnsafeLink(path=path)
 
 
 def _subdirectories(path: str) -> list[str]:

@@ -209,3 +209,9 @@ class Refusals:
         if self._said:
             self._said.clear()
             log("going on")
+
+
+def explain_unfit(error: ImportError) -> str:
+    """Say what an import that fails means, and what to do."""
+    what_to_do = "it is being upgraded, or was by half: install it again whole, then try again"
+    return f"a part of this software does not fit the others ({error}); {what_to_do}"

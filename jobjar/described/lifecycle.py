@@ -86,8 +86,8 @@ class Lifecycle:
         self._around: Surroundings | None = None
         self.warn_at: float | None = None
         self._is_start_journaled = False
-        # Its commands have run, or it stores what an earlier attempt published; its end is journaled.
-        self._has_begun = self._has_ended = False
+        # Its commands have run, or it stores what an earlier attempt published; its end is journaled; a new attempt polls on.
+        self._has_begun = self._has_ended = self._goes_on = False
         self._deadline: float | None = None
         self._has_underway = False
         # The directory of the job's state.json, and the state of a job that was submitted elsewhere and is polled.
@@ -241,6 +241,7 @@ class Lifecycle:
         yield from self._conclude(attempt, end)
 
     def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:
+        self._goes_on = failure.goes_on
         attempt.end(failure.exit_status, str(failure))
         return self._end(attempt, FAILED, failure.exit_status, failure.signal, str(failure))
 
@@ -351,8 +352,9 @@ class Lifecycle:
 
     def _finish(self, attempt: Attempt, end: AttemptEnd, verdict: Verdict, job: ClaimedJob) -> None:
         """End the attempt, and tidy underway/. A retry would go on from a state there, so states are removed before the end."""
-        is_over = verdict.final or verdict.is_retry
-        if verdict.is_retry and self._has_underway and not is_gone(job.path, is_patient=False):
+        begins_anew = verdict.is_retry and not self._goes_on
+        is_over = verdict.final or begins_anew
+        if begins_anew and self._has_underway and not is_gone(job.path, is_patient=False):
             for entry in list_directory(f"{self._layout.underway}/{job.uid}"):
                 forget_state(entry.path)
         held = self._complete(end, verdict, job, attempt)
@@ -375,12 +377,9 @@ class Lifecycle:
                 rename(taken, f"{work_directory(str(self._state_directory))}/{OUTPUT}")
                 if self._state_directory == self._own_directory:
                     write_state(self._own_directory, self._polled_state)
-        if self._state_directory != self._own_directory and not (held and self._is_own_state_there()):
+        state = find_state(self._layout, self.job.uid) if held else None
+        if self._own_directory not in (self._state_directory, state and state_directory(self._layout, state)):
             journal_late(self._services.claimer, self.job, remove_tree(self._own_directory))
-
-    def _is_own_state_there(self) -> bool:
-        state = find_state(self._layout, self.job.uid)
-        return state is not None and state_directory(self._layout, state) == self._own_directory
 
     def _complete(self, end: AttemptEnd, verdict: Verdict, job: ClaimedJob, attempt: Attempt | None = None) -> bool:
         if attempt is not None:

@@ -14,8 +14,8 @@ from jobjar.described.steps import POLL, Attempt, Pause, StageFailed, Steps, Wor
 from jobjar.publishing.outputs import State, write_state
 from jobjar.publishing.variables import POLLED, read_polling
 
-# The attempt fails after so many failed polls in a row. A failed poll says nothing about the job, and a new attempt might run
-# the job twice. So a single failure only leads to the next poll.
+# The attempt fails after so many failed polls in a row. A failed poll says nothing about the job, and to submit it again would
+# run it twice. So a single failure only leads to the next poll, and a new attempt goes on polling.
 MOST_FAILURES = 3
 
 
@@ -57,7 +57,7 @@ def poll(attempt: Attempt, directory: str, state: State) -> Steps[None]:
                     message = (
                         f"polling_command failed {failures} times one after the other, with {describe_ended(ended)}"
                     )
-                    raise StageFailed(POLL, message, ended.exit_status, ended.signal)
+                    raise StageFailed(POLL, message, ended.exit_status, ended.signal, goes_on=True)
                 yield Pause(interval_s)
     finally:
         attempt.wall_time_s = ran_s + time.monotonic() - started

@@ -83,12 +83,20 @@ class Cut(Exception):
 
 class StageFailed(Exception):
     """A stage of an attempt failed. The message may have several lines. `exit_status`, `signal`: the end of the command that
-    failed, if one did."""
+    failed, if one did. `goes_on`: nobody knows whether the job, which runs elsewhere, is finished."""
 
-    def __init__(self, phase: str, message: str, exit_status: int | None = None, signal: int | None = None) -> None:
+    def __init__(
+        self,
+        phase: str,
+        message: str,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        goes_on: bool = False,
+    ) -> None:
         super().__init__(f"{phase}: {message}")
         self.exit_status = exit_status
         self.signal = signal
+        self.goes_on = goes_on
 
 
 class Attempt:

@@ -23,19 +23,37 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.files import open_common_file
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, keep_trying, patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over
+from jobjar.text import as_text
 
 # Appended bytes are kept until the next sync, to be written again if that fails. More than this many force a sync.
 _UNSYNCED_BYTES = 4 << 20
 # How often a process looks whether its home names another journal. How long after that some may not have looked yet.
 _LOOK_INTERVAL_S = 1.0
 _CHANGE_TAKES_S = 60.0
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+# What a job was given may be any bytes: words that a person types for a program. Its readers take them.
+_ANY_BYTES = ("given",)
+
+
+def _encode(entry: Entry) -> str:
+    """The text of an entry. Its strings are text that every reader takes, also where they quote a path or words that are not."""
+    text = _to_json(entry)
+    return text if "\\ud" not in text else _to_json(_escape(entry))
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return as_text(value)
+    if isinstance(value, Mapping):
+        return {name: inner if name in _ANY_BYTES else _escape(inner) for name, inner in value.items()}
+    return [_escape(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class Journal:

@@ -19,7 +19,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
 from jobjar.journal.append import Journal
-from jobjar.journal.entries import first_of_life, moved_entry
+from jobjar.journal.entries import LIFE, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
 from jobjar.ledger.ask_claiming import Candidate
@@ -37,13 +37,20 @@ _REMOVED_FROM = ("limbo/", "unclaimed/", "completed/")
 
 _ENDED = ("completed/", "archive/")
 
-_LATEST_FIRST = "ORDER BY moved_at DESC, number DESC, destination LIKE 'workers/%' DESC, destination DESC"
+# A removal is as late as the move before it, whenever it was noticed (apply.py).
+_AS_OF = (
+    "CASE destination WHEN '' THEN coalesce((SELECT max(moved_at) FROM move AS earlier WHERE earlier.job_uid = move.job_uid "
+    "AND earlier.number < move.number AND earlier.destination <> ''), moved_at) ELSE moved_at END"
+)
+_LATEST_FIRST = (
+    f"ORDER BY number / {LIFE} DESC, {_AS_OF} DESC, number DESC, destination LIKE 'workers/%' DESC, destination DESC"
+)
 
 OpenJournal = Callable[[], Journal | None]
 
 
 class LastMove(NamedTuple):
-    """The last recorded move of a job. `moved_at` is the disk's time."""
+    """The last recorded move of a job. `moved_at` is the disk's time; of a removal that of the move before it."""
 
     moved_at: float
     number: int
@@ -54,7 +61,7 @@ class LastMove(NamedTuple):
 def last_move(connection: Connection, uid: str | None) -> LastMove | None:
     """The last recorded move of a job, or None where there is none."""
     row = connection.execute(
-        f"SELECT moved_at, number, destination, origin FROM move WHERE job_uid = ? {_LATEST_FIRST} LIMIT 1", (uid,)
+        f"SELECT {_AS_OF}, number, destination, origin FROM move WHERE job_uid = ? {_LATEST_FIRST} LIMIT 1", (uid,)
     ).fetchone()
     return LastMove(*row) if row else None
 

@@ -28,7 +28,6 @@ from jobjar.ledger.store import Ledger, driver
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.creating import temporary_path
 from jobjar.shared_disk.files import sync_file
-from jobjar.shared_disk.moves import exchange
 
 # At most this many bytes of journals are folded while others wait for a rebuilt ledger. A damaged journal is never
 # folded, so after this many tries more may be left.
@@ -276,9 +275,14 @@ def _put_in_place(fresh: Ledger, home: LedgerHome, is_last_try: bool) -> bool:
             fresh.connection.execute("PRAGMA journal_mode = wal")  # a living ledger is always in this mode
         fresh.close()
         sync_file(fresh.path)
-        # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
+        # First the old one's name, then its WAL. A new database beside an old WAL is damaged. So is an old one that others have
+        # open with its WAL, once the WAL's name is gone: who opens it next makes another WAL.
+        aside = temporary_path(home.database)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(home.database, aside)
         remove_database(home.database, sidecars_only=True)
-        # The old one takes the temporary name. It is removed without the lock: freeing the blocks of a large file takes long.
-        if not exchange(fresh.path, home.database):
-            os.rename(fresh.path, home.database)
+        os.rename(fresh.path, home.database)
+        # The caller removes it, without the lock: freeing the blocks of a large file takes long.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(aside, fresh.path)
         return True

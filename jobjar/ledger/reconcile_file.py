@@ -6,6 +6,7 @@ journaled (by_hand.py). Killed midway, the transaction is taken back. reconcile_
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +35,7 @@ from jobjar.ledger.renamed import (
 )
 from jobjar.ledger.same_id import free_id
 from jobjar.shared_disk.clock import disk_time
-from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.files import is_gone, is_job_file, look
 from jobjar.shared_disk.listing import is_job_at, list_everything
 from jobjar.text import is_text
 
@@ -54,9 +55,10 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
     is_waiting = state_of_place(place) in ("limbo", "unclaimed")
     if is_waiting and may_be_passing(name, status):
         return None
+    # Jobs without an id come last: another ledger may not know them, and has to come to the same.
     rows = connection.execute(
-        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) "
-        "ORDER BY (place = :place) DESC, (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
+        "SELECT id, uid, state, place, name FROM job WHERE uid = :uid OR name IN (:name, :unnumbered) ORDER BY "
+        "(place = :place) DESC, (uid IS NULL), (uid IS :uid) DESC, (name = :name) DESC, moved_at DESC, uid DESC, id DESC",
         {"place": place, "uid": carried_id(name), "name": name, "unnumbered": unnumbered_name(name)},
     ).fetchall()
     at_home = next((row for row, _, state, was, _ in rows if was == place and state != "removed"), None)
@@ -69,7 +71,7 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
     for row, uid, state, was, known_name in rows:
         if row in ignored:
             continue
-        is_there = was != place and state != "removed" and is_job_at(layout.path(was))
+        is_there = was != place and state != "removed" and _is_at(layout, was, state)
         if is_waiting and uid is not None and was != place and is_odd_name(connection, uid, name, known_name):
             if is_there:
                 continue
@@ -80,13 +82,26 @@ def compare_file(connection: Connection, layout: Layout, place: str, ignored: It
                 continue
         if is_waiting and is_new_file(connection, row, status):
             continue
-        if uid is not None and carried_id(name) != uid and is_unlike(connection, layout, uid, place, status):
+        if uid is not None and carried_id(name) != uid and _is_another(connection, layout, uid, place, status):
             continue
         if is_there and not _is_taken_for_backup(connection, layout, place, uid, was, name):
             continue
         return Difference("moved", row, uid, place, was, disk_time(status))
     # The claimer gives a hand-made name its id, because two ledgers would give it two.
     return Difference("new", None, id_in_name(name), place, "", disk_time(status), status.st_uid)
+
+
+def _is_another(connection: Connection, layout: Layout, uid: str, place: str, status: os.stat_result) -> bool:
+    """Whether a file cannot be a job's, though it has the job's name: it is unlike the one that was submitted, or came to its
+    place before the job's last recorded move. The job's own file would have come there later."""
+    last = last_move(connection, uid)
+    return is_unlike(connection, layout, uid, place, status) or (last is not None and disk_time(status) < last.moved_at)
+
+
+def _is_at(layout: Layout, place: str, state: str) -> bool:
+    """Whether a job's own file is at a place. A completed job that removed its own has a note there, without a run bit."""
+    path = layout.path(place)
+    return is_job_at(path) or (state == "completed" and not is_gone(path))
 
 
 def _is_taken_for_backup(
@@ -189,7 +204,8 @@ def apply_difference(connection: Connection, difference: Difference) -> None:
             values["category"] = category
         connection.execute(
             "UPDATE job SET name = :name, state = :state, place = :place, priority = :priority, moved_at = :moved_at, "
-            "category = :category, move_number = coalesce(:number, move_number), "
+            "category = coalesce(:category, CASE WHEN found_number = 0 THEN category ELSE '' END), "
+            "move_number = coalesce(:number, move_number), "
             # Nothing is recorded of a job without an id: in every ledger it is as old as its file's last move.
             "submitted_at = CASE WHEN uid IS NULL THEN :moved_at ELSE submitted_at END WHERE id = :row",
             values,
@@ -204,9 +220,10 @@ def apply_difference(connection: Connection, difference: Difference) -> None:
         )
 
 
-def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str]:
+def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple[tuple[float, int] | None, str | None]:
     """Time and number of a job's last journaled move if that led to `place`, else None; and the category of the last
-    place that showed one. Both follow from the journals, not from what this ledger happened to see."""
+    place that showed one (None: no move is journaled, and it has the category that it was submitted to). Both follow from
+    the journals, not from what this ledger happened to see."""
     decided = connection.execute(
         "SELECT moved_at, number, destination FROM move WHERE job_uid = ? "
         "ORDER BY number / 1000000 DESC, "
@@ -216,4 +233,4 @@ def _recorded_move(connection: Connection, uid: str | None, place: str) -> tuple
     ).fetchone()
     # A completed job that was put back by hand is where that move took it.
     moves = [move for move in (decided, last_move(connection, uid)) if move is not None and move[2] == place]
-    return (moves[0][:2] if moves else None), last_category(connection, uid)
+    return (moves[0][:2] if moves else None), None if decided is None else last_category(connection, uid)

@@ -50,10 +50,10 @@ def forget_missed(connection: Connection, rows: Iterable[int]) -> None:
 
 def describe_removed(connection: Connection, row: int | None) -> None:
     """Make a removed job's row say what follows from its last recorded move, as in a rebuilt ledger: its name, its
-    priority, the number of the move."""
+    priority, the time and the number of the move. Entries that come later are compared with these."""
     found = connection.execute("SELECT uid FROM job WHERE id = ?", (row,)).fetchone()
     last = None if found is None else last_move(connection, found[0])
     if last is not None:
         name = name_in_place(last.place or last.origin)
-        values = (name, kept_priority(connection, found[0], name), last.number, row)
-        connection.execute("UPDATE job SET name = ?, priority = ?, move_number = ? WHERE id = ?", values)
+        values = (name, kept_priority(connection, found[0], name), last.moved_at, last.number, row)
+        connection.execute("UPDATE job SET name = ?, priority = ?, moved_at = ?, move_number = ? WHERE id = ?", values)

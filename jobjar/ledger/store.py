@@ -362,8 +362,9 @@ class Ledger:
         with self.home.locked(), self.errors_named():
             self.close()
             aside = f"{self.path}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-            # The WAL goes first: a database without its WAL is only older, a new database beside an old WAL is damaged.
-            for suffix in ("-wal", "-shm", ""):
+            # The database goes first: while others have it open, nobody may make it another WAL. Killed between, the next to open
+            # a ledger removes what is left of this one.
+            for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + suffix, aside + suffix)
             for old in sorted(glob.glob(f"{glob.escape(self.path)}.corrupt-*Z"))[:-_DAMAGED_KEPT]:

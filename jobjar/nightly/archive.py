@@ -34,14 +34,13 @@ from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.creating import make_directory_in
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
-from jobjar.shared_disk.regular import UnfitFile, open_directory_below, pass_over
+from jobjar.shared_disk.regular import UnfitFile, held_directory, pass_over
 from jobjar.shared_disk.soft_lock import release_soft_lock, renew_soft_lock, take_soft_lock
 from jobjar.shared_disk.trees import remove_tree
 
 # Jobs in one transaction. Between two transactions the lock is free, and workers go on.
 BATCH = 500
 _DAY_S = 86400.0
-_DESCRIPTORS = "/proc/self/fd"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A directory is renamed to this before it is deleted, so that nobody takes a half of it for the whole.
 _DOOMED = ".doomed-"
@@ -104,22 +103,14 @@ def _held(jar: Jar, *names: str, makes: bool = False) -> Iterator[str]:
     """Yield a path of the directory of these names below archive/, which goes on meaning that directory. With `makes` it is made,
     with the jar's permissions. In a group's jar no link is followed: any member may have put one there, and this may run as root.
     Raises UnfitFile (a name is no directory, or leads elsewhere), FileNotFoundError, OSError."""
-    path = "/".join((jar.layout.archive, *names))
-    directory = open_directory_below(
+    with held_directory(
         jar.layout.home,
         os.path.basename(jar.layout.archive),
         *names,
         follow=not jar.is_for_group,
         make=partial(make_directory_in, mode=0o777 & ~jar.umask) if makes else None,
-    )
-    try:
-        yield f"{_DESCRIPTORS}/{directory}" if os.path.isdir(_DESCRIPTORS) else path
-    except OSError as error:
-        if error.filename:
-            error.filename = str(error.filename).replace(f"{_DESCRIPTORS}/{directory}", path)
-        raise
-    finally:
-        os.close(directory)
+    ) as path:
+        yield path
 
 
 # Completed jobs

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from jobjar.processes.session import reap_ended
@@ -21,9 +21,10 @@ _CHILD_ENDED = bytes([signal.SIGCHLD])
 
 class DirectoryWatch:
     """Becomes readable when a file appears in a watched directory, or gets its run bit there. With `removals`, also when a file
-    leaves one."""
+    leaves one. Files of the names `ignored` are as good as not there: `drain` does not count them."""
 
-    def __init__(self, removals: bool = False) -> None:
+    def __init__(self, removals: bool = False, ignored: Collection[str] = ()) -> None:
+        self._ignored = ignored
         self._inotify: Any = None
         self._watched: dict[str, int] = {}
         self._flags = 0
@@ -59,7 +60,7 @@ class DirectoryWatch:
                 gone = [path for path, number in self._watched.items() if number == event.wd]
                 for path in gone:
                     del self._watched[path]
-        return bool(events)
+        return any(event.name not in self._ignored for event in events)
 
     def close(self) -> None:
         if self._inotify is not None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jobjar.access.refusals import name_refusal
+from jobjar.access.refusals import explain_unfit, name_refusal
 from jobjar.errors import JarError
 from jobjar.jar import Jar, open_jar
 from jobjar.programs.utf8 import begin
@@ -131,8 +131,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, body: Body
             complain(parser.prog, error)
         return 130
     except ImportError as error:
-        what_to_do = "it is being upgraded, or was by half: install it again whole, then try again"
-        complain(parser.prog, f"a part of this software does not fit the others ({error}); {what_to_do}")
+        complain(parser.prog, explain_unfit(error))
         return 1
     except OSError as error:
         complain(parser.prog, f"{name_refusal(error)}. Check the disk and the permissions")

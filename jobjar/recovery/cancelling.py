@@ -39,8 +39,11 @@ from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
+from jobjar.text import as_text
 
 _ORDER = "order.json"
+# Of a message, in characters: a worker reads so much of the order that has it.
+_LONGEST = 10_000
 _DAY_S = 86400.0
 
 
@@ -56,7 +59,7 @@ class Cancellation(NamedTuple):
 def begin_cancellation(jar: Jar, by: str, reason: str | None) -> Cancellation:
     """Write down who cancels, and why. Raises OSError."""
     process = this_process()
-    message = f"cancelled by {by}{f': {reason}' if reason else ''}"
+    message = as_text(f"cancelled by {by}{f': {reason}' if reason else ''}")[:_LONGEST]
     order = Cancellation(new_id(), by, message, f"{process.node}.{process.pid}")
     directory = jar.layout.cancelling(order.id)
     make_directory(directory, 0o777 & ~jar.umask)  # if this process is killed now, a recovery removes it after a day
@@ -69,24 +72,28 @@ def begin_cancellation(jar: Jar, by: str, reason: str | None) -> Cancellation:
 def take(jar: Jar, order: Cancellation, job: Candidate) -> str:
     """Take a job's file out of where it waits or is held. Returns its path now. Raises FileNotFoundError if it is not there any
     more, OSError."""
-    directory = jar.layout.cancelling(order.id)
+    directory = f"limbo/{CANCELLING}{order.id}"
     is_held = job.place.startswith("limbo/")
-    target = f"{directory}/{TAKEN_HELD if is_held else TAKEN}"
+    target = above = f"{directory}/{TAKEN_HELD if is_held else TAKEN}"
     if job.category and not is_held:
         target += f"/{job.category}"
-    path = f"{target}/{job.name}"
-    source = jar.layout.path(job.place)
-    # COMMIT: from here the job is going to be cancelled
     try:
-        rename(source, path)
+        _take(jar, job, target)
     except FileNotFoundError:
-        if look(target) is not None or look(source) is None:
+        if look(jar.layout.path(target)) is not None or look(jar.layout.path(job.place)) is None:
             raise
-        for above in (f"{directory}/{TAKEN_HELD if is_held else TAKEN}", target):
+        for place in (above, target):
             with contextlib.suppress(FileExistsError):
-                make_directory(above, 0o777 & ~jar.umask)
-        rename(source, path)
-    return path
+                make_directory(jar.layout.path(place), 0o777 & ~jar.umask)
+        _take(jar, job, target)
+    return jar.layout.path(f"{target}/{job.name}")
+
+
+def _take(jar: Jar, job: Candidate, place: str) -> None:
+    above, name = os.path.split(job.place)
+    with jar.directory(above) as source, jar.directory(place) as target:
+        # COMMIT: from here the job is going to be cancelled
+        rename(f"{source}/{name}", f"{target}/{job.name}")
 
 
 def complete_cancelled(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, Candidate, str]]) -> None:
@@ -121,9 +128,11 @@ def complete_cancelled(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, 
 
 
 def _complete(jar: Jar, order: Cancellation, path: str, job: Candidate, uid: str, name: str) -> Entry:
-    # COMMIT: from here the job is completed
-    name = move_to_free_name(path, jar.layout.completed, name)
-    moved_at = moved_time(f"{jar.layout.completed}/{name}", job.moved_at)
+    above, taken = os.path.split(os.path.relpath(path, jar.layout.home))
+    with jar.directory(above) as source, jar.directory("completed") as target:
+        # COMMIT: from here the job is completed
+        name = move_to_free_name(f"{source}/{taken}", target, name)
+        moved_at = moved_time(f"{target}/{name}", job.moved_at)
     more: MoreOfMove = {"category": job.category}
     number, place = job.move_number + 1, f"completed/{name}"
     return moved_entry(uid, number, job.place, place, moved_at, "cancelled", order.by, **more)
@@ -200,13 +209,18 @@ def _is_old(jar: Jar, order_id: str) -> bool:
 
 
 def _list_taken(jar: Jar, order_id: str) -> Iterator[tuple[str, str]]:
-    """The jobs that were taken and are not completed yet: for each its path, and the place that it had."""
+    """The jobs that were taken and are not completed yet: for each its path, and the place that it had. Links that lead to
+    other directories hold none."""
     directory = jar.layout.cancelling(order_id)
-    for entry in list_directory(f"{directory}/{TAKEN_HELD}"):
+    for entry in _list_own(f"{directory}/{TAKEN_HELD}"):
         yield entry.path, f"limbo/{entry.name}"
-    for entry in list_directory(f"{directory}/{TAKEN}"):
+    for entry in _list_own(f"{directory}/{TAKEN}"):
         if entry.is_dir(follow_symlinks=False):
             for inner in list_directory(entry.path):
                 yield inner.path, unclaimed_place(entry.name, inner.name)
         else:
             yield entry.path, unclaimed_place("", entry.name)
+
+
+def _list_own(path: str) -> Iterator[os.DirEntry[str]]:
+    return iter(()) if os.path.islink(path) else list_directory(path)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jobjar.attempts.attempt import OUTCOMES
 from jobjar.errors import UsageError
 from jobjar.ledger.ask_selected import STATES, UNKNOWN, Filters
+from jobjar.text import as_text
 from jobjar.units import format_moment, parse_moment
 
 # What options of programs and arguments of the library give words of several kinds for.
@@ -88,7 +89,7 @@ def _check_words(name: str, value: Any) -> tuple[str, ...]:
     words = _several(value)
     known = _FIXED.get(name)
     if known is None:
-        return tuple(map(str, words))
+        return tuple(as_text(str(word)) for word in words)
     words = [part.strip() for word in words for part in str(word).split(",")]
     for word in words:
         if word not in known:

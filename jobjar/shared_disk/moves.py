@@ -18,7 +18,7 @@ from jobjar.shared_disk.files import look, look_afresh, rename
 from jobjar.shared_disk.patience import TRANSIENT, do_once, is_transient, keep_trying, patiently
 from jobjar.shared_disk.placeholder import new_placeholder, read_placeholder
 
-_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _renameat2: Callable[..., int] | None = None
 _looked_for_renameat2 = False
@@ -66,22 +66,6 @@ def _rename_unless_taken(source: str, destination: str) -> OSError | None:
         return None
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number), source, None, destination)
-
-
-def exchange(path: str, other: str) -> bool:
-    """Have two files of a local disk swap their names at once; False, and nothing is done, where one is missing or the file
-    system cannot. Raises OSError."""
-    import ctypes
-
-    call = _load_renameat2()
-    if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOENT):
-        return False
-    raise OSError(number, os.strerror(number), path, None, other)
 
 
 def _move_after_trouble(error: OSError, source: str, destination: str) -> None:

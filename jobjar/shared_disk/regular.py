@@ -19,6 +19,7 @@ from jobjar.shared_disk.patience import patience, patiently
 MOST_BYTES = 64 << 20
 _AS_IT_LIES = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK_BYTES = 1 << 20
+_DESCRIPTORS = "/proc/self/fd"
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a directory"),
@@ -115,6 +116,24 @@ def open_directory_below(
             os.close(directory)
         directory = inner
     return directory
+
+
+@contextlib.contextmanager
+def held_directory(
+    top: str, *names: str, follow: bool = False, make: Callable[[int, str, str], None] | None = None
+) -> Iterator[str]:
+    """Yield a path of the directory that `open_directory_below` opens. The path goes on meaning that directory, whatever somebody
+    puts at its name. Raises as that, and OSError."""
+    directory = open_directory_below(top, *names, follow=follow, make=make)
+    held, path = f"{_DESCRIPTORS}/{directory}", "/".join((top, *names))
+    try:
+        yield held if os.path.isdir(_DESCRIPTORS) else path
+    except OSError as error:
+        if error.filename:
+            error.filename = str(error.filename).replace(held, path)
+        raise
+    finally:
+        os.close(directory)
 
 
 def open_directory_in(directory: int, name: str, path: str, follow: bool = False) -> int:

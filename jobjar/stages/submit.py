@@ -20,7 +20,7 @@ from jobjar.access.refusals import explain_at
 from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.host import login
-from jobjar.jar import Jar, check_path_is_safe
+from jobjar.jar import Jar, check_path_is_safe, refuse_link
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
@@ -225,7 +225,7 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
 
 
 def make_category(jar: Jar, category: str) -> None:
-    """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar."""
+    """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar, UnsafeLink."""
     if not category:
         return
     path = jar.layout.category_directory(category)
@@ -234,6 +234,8 @@ def make_category(jar: Jar, category: str) -> None:
         if jar.is_for_group:
             patiently(lambda: os.chmod(path, 0o2770), path)
     except FileExistsError:
+        if jar.is_for_group:
+            refuse_link(path)
         check_path_is_safe(path)
     except OSError as error:
         raise SubmitFailed(

@@ -90,22 +90,23 @@ def append(jar: Jar, entries: Sequence[Entry]) -> None:
 def _move(jar: Jar, known: SteeredJob, uid: str, move: Move, reason: str, by: str) -> list[Entry]:
     """Rename one job's file. Returns the entries to journal. Raises FileNotFoundError, OSError."""
     place, moved_at = known.job.place, known.job.moved_at
-    path = jar.layout.path(place)
+    above, name = os.path.split(place)
     status: os.stat_result | None = None
-    if not move.is_rename:
-        status = read_status(path)
-    else:
-        above = jar.layout.path(move.directory)
-        # COMMIT: from here the job is where it was to go
-        name = move_to_free_name(path, above, move.name)
-        place, path = f"{move.directory}/{name}", f"{above}/{name}"
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # a worker has claimed it already, and that claim is the later move
-            status = read_status(path)
-            moved_at = disk_time(status)
-        if status is None and known.job.uid is None:
-            return []  # its claimer names it
+    with jar.directory(above) as source:
+        if not move.is_rename:
+            status = read_status(f"{source}/{name}")
+        else:
+            with jar.directory(move.directory) as target:
+                # COMMIT: from here the job is where it was to go
+                name = move_to_free_name(f"{source}/{name}", target, move.name)
+                place = f"{move.directory}/{name}"
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # a worker has claimed it already, and that claim is the later move
+                    status = read_status(f"{target}/{name}")
+                    moved_at = disk_time(status)
+                if status is None and known.job.uid is None:
+                    return []  # its claimer names it
     entries, job = arrival(known.job, uid, is_read=status is not None)
     more = move.more
     if entries and status is not None:

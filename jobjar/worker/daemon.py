@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from jobjar.access.refusals import explain_unfit
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
@@ -109,9 +110,10 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
 
             run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
         status = 0
-    except (JarError, OSError) as error:
+    except (JarError, OSError, ImportError) as error:
+        said = explain_unfit(error) if isinstance(error, ImportError) else str(error)
         with contextlib.suppress(OSError):  # the worker had started, so the starting process has closed the pipe
-            os.write(writer, _FAILED + printable(str(error)).encode())
+            os.write(writer, _FAILED + printable(said).encode())
     except Exception:
         import traceback
 

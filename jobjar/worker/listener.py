@@ -5,6 +5,7 @@ Reads the worker's control files and the descriptors that wake it; writes nothin
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -34,7 +35,8 @@ class Listener:
         self.control_files = control.Orders(jar.layout, paths, self._poll_time_s, looks)
         self._is_network = looks is not None
         self.signals = SignalFlags()
-        self._control_watch = DirectoryWatch(removals=True)
+        # A worker's own heartbeat is no order. Each would cost a look at two directories of a network disk.
+        self._control_watch = DirectoryWatch(removals=True, ignored=(os.path.basename(paths.heartbeat),))
         self.arrivals = Arrivals(asked, looks, disk_now, Backoff(self._poll_time_s, jar.settings.pause_time_s))
 
     def start(self) -> None:

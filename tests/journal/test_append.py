@@ -183,11 +183,27 @@ def test_concurrent_appends_of_several_processes_lose_nothing_and_mix_nothing(tm
 
 def test_a_line_is_plain_json_that_other_programs_can_read(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    entry = {"entry": "test", "name": "é\n\udcff\"'", "value": 0.1}
+    entry = {"entry": "test", "name": "é\n😀\"'", "value": 0.1, "given": {"arguments": ["\udcff"]}}
     append(path, entry)
     assert path.read_bytes().count(b"\n") == 1
     assert path.read_bytes().isascii()
     assert json.loads(path.read_bytes()) == entry
+
+
+def test_a_text_that_quotes_other_bytes_is_escaped_so_that_readers_take_it(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    given = {"arguments": ["\udcff"]}
+    append(
+        path,
+        {"entry": "test", "message": "no \udcff", "warnings": ("😀\udcff",), "found": {"given": given, "x": "\ud800"}},
+    )
+    [entry] = read_entries(path)
+    assert entry == {
+        "entry": "test",
+        "message": r"no \xff",
+        "warnings": [r"😀\xff"],
+        "found": {"given": given, "x": r"\ud800"},
+    }
 
 
 def test_what_others_appended_is_read_once_and_what_is_only_partly_there_again(tmp_path: Path) -> None:

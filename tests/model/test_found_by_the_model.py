@@ -9,6 +9,7 @@ import pytest
 
 from tests.model.faults import Fault
 from tests.model.world import Body, World
+from tests.rig import wait_until
 
 
 @pytest.fixture
@@ -44,6 +45,8 @@ def test_a_job_of_which_nothing_is_recorded_and_that_is_gone_is_in_no_ledger(wor
     world.reconcile("snow", True)
     world.delete_by_hand(1)
     world.reconcile("snow", True)
+    check(world)
+    world.delete_by_hand(0)
     check(world)
 
 
@@ -134,3 +137,79 @@ def test_a_name_held_for_a_move_that_was_killed_is_no_second_job(tmp_path: Path,
     assert not any((tmp_path / "jar/workers/snow.11/jobs").iterdir())
     assert not [name for name in (tmp_path / "jar/unclaimed").iterdir() if "~2" in name.name]
     world.close()
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_rebuild_that_is_killed_leaves_those_who_have_the_ledger_open_and_others_one_ledger(
+    world: World, at: int
+) -> None:
+    world.submit("rain", "", 0, {}, None)
+    claimed(world, "rain", 1)
+    world.fold("rain", 0, None)
+    world.rebuild("rain", Fault("killed", at))
+    check(world)
+    world.submit("rain", "", 0, {}, None)
+    world.reconcile("rain", True)
+    claimed(world, "rain", 2)
+    check(world)
+
+
+def test_a_file_that_may_be_a_job_s_is_that_job_in_ledgers_that_knew_it_as_another_without_an_id_too(
+    world: World,
+) -> None:
+    world.drop("y~2.5", "LINUX")
+    claimed(world, "wind", 21)
+    world.move_by_hand(0, "unclaimed/LINUX", None)
+    world.drop("y~2.5", "")
+    world.reconcile("wind", True)
+    world.move_by_hand(1, "completed", None)
+    world.delete_by_hand(0)
+    check(world)
+
+
+@pytest.mark.parametrize("at", range(8, 11))
+def test_a_job_of_the_name_of_one_that_completed_without_its_file_is_another(world: World, at: int) -> None:
+    world.drop("y", "")
+    body = claimed(world, "rain", 1)
+    world.delete_by_hand(0)
+    world.complete(body, "succeeded", None)
+    world.drop("y", "")
+    world.claim(started(world, "snow", 11), True, Fault("killed", at))
+    world.reconcile("rain", True)
+    world.recover("snow", None)
+    check(world)
+
+
+@pytest.mark.parametrize("at", range(5, 8))
+def test_a_removal_of_a_job_whose_completion_was_found_is_the_last_of_its_moves(world: World, at: int) -> None:
+    world.submit("rain", "", 0, {}, None)
+    world.complete(claimed(world, "rain", 1), "succeeded", Fault("killed", at))
+    world.reconcile("rain", True)
+    world.delete_by_hand(0)
+    world.reconcile("rain", True)
+    check(world)
+
+
+def test_a_file_that_came_to_limbo_before_a_job_of_its_name_was_claimed_is_another(world: World) -> None:
+    world.drop("x", "LINUX")
+    world.drop("x", "")
+    world.move_by_hand(1, "limbo", None)
+    moved_at = world.now()
+    wait_until(lambda: world.now() > moved_at, "the disk's clock to go on")
+    claimed(world, "snow", 11)
+    world.delete_by_hand(0)
+    world.reconcile("snow", True)
+    check(world)
+    world.delete_by_hand(0)
+    check(world)
+
+
+@pytest.mark.parametrize("at", range(16, 19))
+def test_a_submission_that_a_hand_moved_back_before_its_move_was_journaled_keeps_its_category(
+    world: World, at: int
+) -> None:
+    world.submit("rain", "LINUX", 0, {"retries": "1"}, Fault("killed", at))
+    world.reconcile("rain", True)
+    world.move_by_hand(0, "limbo", None)
+    world.reconcile("rain", True)
+    check(world)

@@ -25,6 +25,7 @@ from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.ask_claiming import count_attempts
+from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import find_wrong_counts
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.looks import look_at_small
@@ -82,6 +83,8 @@ class World:
         # Jobs that have to be there, and those of them that completed.
         self.live: set[int] = set()
         self.completed: set[int] = set()
+        # Places from which hands took files away.
+        self.vacated: set[str] = set()
         # What was recorded: of each home that was not deleted since, and in the journals.
         self.recorded: dict[str, set[tuple[Any, ...]]] = {}
         self.keys = 0
@@ -315,6 +318,8 @@ class World:
     def rebuild(self, node: str, fault: Fault | None) -> None:
         with self.on(node) as jar, fault_in(fault):
             rebuild_ledger(jar.layout, jar.ledger_home)
+        if not (self.directory / f"home of {node}" / "ledger.db").exists():
+            self.recorded.pop(node, None)  # killed when the old one was gone, and the new one not there yet
 
     def publish(self, node: str, fault: Fault | None) -> None:
         with contextlib.suppress(OSError):
@@ -336,8 +341,11 @@ class World:
             name = new_name
         if not is_job_file(os.lstat(source)) or os.path.lexists(target := f"{self.layout.home}/{to}/{name}"):
             return
+        if new_name is not None and f"{to}/{name}" in self.vacated:
+            return  # DESIGN.md, "Simplifications": who takes the place of a job without an id is taken for it
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.rename(source, target)
+        self.vacated.add(files[key])
         self.completed.discard(key)
 
     def delete_by_hand(self, number: int) -> None:
@@ -345,6 +353,7 @@ class World:
         if files:
             key = sorted(files)[number % len(files)]
             os.unlink(self.layout.path(files[key]))
+            self.vacated.add(files[key])
             self.live.discard(key)
             self.completed.discard(key)
 
@@ -437,8 +446,10 @@ class World:
             )
 
     def _check_keeps(self, who: str, dump: Dump) -> None:
-        """Moves, attempts and ends of attempts that were recorded once stay."""
-        now = {("move", *row) for row in dump["move"]}
+        """Moves, attempts and ends of attempts that were recorded once stay. Of a move that was found its program may say more
+        later, and of several that noticed a removal the earliest time is kept."""
+        now = {("moved", uid, number, to and at, to) for uid, number, at, _, to, _, _ in dump["move"]}
+        now |= {("move", *row) for row in dump["move"] if row[5] != FOUND}
         now |= {("attempt", *row[:4]) for row in dump["attempt"]}
         now |= {("ended", *row[:2], row[3]) for row in dump["attempt"] if row[8] is not None}
         now |= {("lost", *row[:2], row[3]) for row in dump["attempt"] if row[8] == "lost"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from jobjar.processes.wake import SignalFlags
+from jobjar.processes.wake import DirectoryWatch, SignalFlags
 
 
 @pytest.fixture
@@ -29,3 +31,16 @@ def test_children_that_ended_between_two_signals_are_taken_out_and_the_signals_s
     assert not flags.drain()
     os.write(flags._writer, chld + usr2 + chld)
     assert flags.drain()
+
+
+def test_a_watch_counts_no_file_that_it_is_told_to_ignore(tmp_path: Path) -> None:
+    heartbeat = tmp_path / "heartbeat"
+    heartbeat.touch()
+    watch = DirectoryWatch(removals=True, ignored=("heartbeat",))
+    watch.watch([str(tmp_path)])
+    os.utime(heartbeat)
+    assert select.select(watch.descriptors(), [], [], 10)[0] and not watch.drain()
+    os.utime(heartbeat)
+    (tmp_path / "STOP").touch()
+    assert watch.drain()
+    watch.close()

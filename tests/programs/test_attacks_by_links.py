@@ -342,3 +342,38 @@ def test_root_s_nightly_job_moves_and_removes_nothing_where_a_member_s_link_lead
         said = shared.run("recover_jobs", "--nightly", check=False, **night)
         assert tree_of(private) == before, (link, said.stdout, said.stderr)
         as_member(path.unlink)
+
+
+def test_root_steers_no_file_of_a_directory_to_which_a_member_s_link_leads(shared: Rig, private: Path) -> None:
+    """The member replaces a category after root has put jobs there, and knows a name of root's private files."""
+    jobs = {name: shared.submit("-c", name, "true") for name in ("FROM", "TO")}
+    shared.run("jobjar", "hold", jobs["TO"])
+    for name in ("cancelled", "held"):
+        (private / name).mkdir()
+    for path in (private, private / "cancelled", private / "held"):
+        (path / jobs["FROM"]).write_text("mine")
+        (path / jobs["FROM"]).chmod(0o700)
+    other = shared.submit("-c", "OTHER", "true")
+    before = tree_of(private)
+    for name in jobs:
+        put_link(shared.home / "unclaimed" / name, private)
+    for words in (
+        ["hold", jobs["FROM"]],
+        ["priority", jobs["FROM"], "5"],
+        ["move", jobs["FROM"], "OTHER"],
+        ["move", other, "TO"],
+        ["submit", "-c", "TO", "true"],
+        ["release", jobs["TO"]],
+        ["cancel", jobs["FROM"]],
+    ):
+        said = shared.run("jobjar", *words, check=False)
+        assert (said.returncode, tree_of(private)) == (1, before), (words, said.stdout, said.stderr)
+    order = shared.home / "limbo/.cancel-abcdefghijkl"
+
+    def order_by_link() -> None:
+        order.mkdir()
+        (order / "cancelled").symlink_to(private)
+
+    as_member(order_by_link)
+    shared.run("recover_jobs", check=False)
+    assert tree_of(private) == before

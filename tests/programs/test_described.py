@@ -629,6 +629,20 @@ def test_a_polling_command_that_fails_is_asked_again_but_not_for_ever(rig: Rig, 
     assert "3 times" in rig.show(name)["attempts"][0]["message"]
 
 
+def test_a_new_attempt_goes_on_polling_where_polls_failed_and_submits_nothing_a_second_time(
+    rig: Rig, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    ask = f"echo polled >> {log}; [ $(grep -c polled {log}) = 5 ] || exit 7; echo finished = 1 > jug_polling.vars"
+    work = {"run_command": f"echo submitted >> {log}", "polling_command": ask, "polling_time": "0.05"}
+    name = describe(rig, "job", retries=1, retry_delay=0, **work)
+    rig.run_until_idle()
+    assert outcome(rig, name) == ("completed", "succeeded", 0, 2)
+    assert lines(log) == ["submitted"] + ["polled"] * 5
+    assert underway(rig) == []
+    rig.assert_clean()
+
+
 def test_the_time_limit_is_of_run_and_poll_together(rig: Rig, tmp_path: Path) -> None:
     name = describe(rig, "job", time_limit="0.5", retries=0, **polled(tmp_path))
     rig.run_until_idle()

@@ -178,3 +178,23 @@ def test_a_jar_may_lie_in_a_directory_whose_name_is_not_text(tmp_path: Path) -> 
         rig.assert_clean()
     finally:
         rig.end_everything()
+
+
+def test_filters_and_reasons_that_are_not_text_stop_no_verb_and_no_reader(rig: Rig, tmp_path: Path) -> None:
+    kept = rig.submit("-c", "LATER", "true")
+    for words in (("list", "--name"), ("hold", "--category"), ("cancel", "--batch"), ("explain", "--node")):
+        status, out, err = run(rig, "jobjar", *words, ODD)
+        assert status == 1 and ESCAPED in err, (words, out, err)
+    assert rig.show(kept)["state"] == "unclaimed"
+    rig.run("jobjar", "hold", kept)
+    cancelled = rig.submit("-c", "LATER", "true")
+    status, _, err = run(rig, "jobjar", "cancel", cancelled, "--reason", ODD)
+    assert status == 0, err
+    # Its output cannot be opened, and the message says where that is.
+    (tmp_path / os.fsdecode(ODD)).mkdir()
+    status, out, err = run(rig, "jobjar", "submit", "--output", os.fsencode(tmp_path) + b"/" + ODD, "true")
+    assert status == 0, err
+    assert rig.run_until_idle().count("no entry may say") == 0
+    for name in (cancelled, out.strip()):
+        assert ESCAPED in rig.show(name)["attempts"][-1]["message"]
+    rig.assert_clean()
