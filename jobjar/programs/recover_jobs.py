@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 return _do_nightly(jar, options.quiet, options.verbose)
             with open_meter() as meter:
                 recovery = jar.ledger.repaired(lambda: recover_node(jar, meter), fill_ledger, warn)
-            jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
+            with open_meter() as meter:
+                jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn, meter), fill_ledger, warn)
         lines = [*recovery.lines, *([] if options.quiet else recovery.notes)]
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))
