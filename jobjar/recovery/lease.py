@@ -128,6 +128,8 @@ class Leases:
         self._next_look = 0.0
         self._looked_at = time.monotonic()
         self._told: list[str] = []
+        # Gets the ids of the jobs that `take_back_expired` completed.
+        self.on_completed: Callable[[list[str]], None] = lambda uids: None
 
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
@@ -216,6 +218,7 @@ class Leases:
                         self._next_look = 0.0  # many leases expired at once; the next turn takes the rest
                         break
                     self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._log)
+            self.on_completed(recovery.completed_jobs)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s
             self._log(f"leases: {error}")
