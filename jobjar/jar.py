@@ -178,6 +178,10 @@ class Jar:
         unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
 
+    def check_is_there(self) -> None:
+        """Raise what Jar raises if the jar is not at its path any more."""
+        _check_is_jar(self.layout)
+
     def check_is_safe(self, categories: Iterable[str] | None = None) -> None:
         """Raise UnsafeJar if others could put jobs into this jar, since a worker would run them. `categories` are the categories
         to check; None means all."""

@@ -15,6 +15,7 @@ import pytest
 
 import jobjar
 from jobjar.attempts.attempt import OUTCOMES
+from jobjar.attempts.told import ALL, facts_of_job, facts_of_several
 from jobjar.create import PROGRAMS
 from jobjar.host import node_name
 from jobjar.job_file.attributes import ATTRIBUTES
@@ -142,6 +143,8 @@ def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_docume
         assert set(_VARIABLE.findall(table)) == variables
     # What a storage package's command finds besides (tests/test_examples.py runs one).
     own = found[0] | found[1] | {"JJ_STORAGE_CLASS", "JJ_OUTPUT_PATH"}
+    own |= facts_of_job({"JJ_JOB": ""}, "").keys() | facts_of_several(ALL, "", 1, 0).keys()
+    own |= {"JJ_RUN_TIME", "JJ_EXIT_STATUS", "JJ_SIGNAL"}
     for document in [*DOCUMENTS, *PAGES.iterdir()]:
         named = set(_VARIABLE.findall(document.read_text(encoding="utf-8")))
         assert named <= own | set(BY_NAME), document.name

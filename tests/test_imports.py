@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_a_room_says_in_a_sentence_what_it_is_for() -> None:
     for path in PACKAGE.glob("*/__init__.py"):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert text and text.splitlines()[0].endswith("."), path
+
+
+def test_each_room_that_is_a_directory_is_installed() -> None:
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg")
+    packages = config["options"]["packages"].split()
+    assert sorted(packages) == sorted(
+        {"jobjar", *(f"jobjar.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))}
+    )
 
 
 def test_tests_mirror_the_rooms() -> None:

@@ -172,6 +172,11 @@ STAGES: dict[str, dict[str, Stage]] = {
             name="own", after=f"submit_job -f ./own; {_WAIT_FOR_ALL}; test $(cat /shared/jar/storage/count-17) = 3"
         ),
         "jobjar wait count-3": Stage(after=f"{_WAIT_FOR_ALL}; test $(wc -l < /data/merged) = 10"),
+        "jobjar wait --batch count-3 --notify": Stage(
+            before="program /usr/local/bin/mail <<'end'\n#!/bin/sh\ncat > /tmp/mailed\nend",
+            after="wait; grep -q '^batch count-3: [0-9]* of [0-9]* succeeded' /tmp/mailed",
+        ),
+        "echo 'JJ_ON_END: ": Stage(after="jobjar config | grep -q '^JJ_ON_END .*mail -s'"),
         'eval "$(jobjar completion': Stage(
             instead={"eval ": ("bash -c 'eval \"$(jobjar completion bash)\"'", "it is for bash, and this is sh")}
         ),

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from jobjar.access.refusals import name_refusal
+from jobjar.attempts.on_end import tell_recovered
 from jobjar.errors import JarError, LedgerCorrupt
 from jobjar.jar import Jar
 from jobjar.ledger.ask_nightly import checkpoint
@@ -101,6 +102,7 @@ def _recover(jar: Jar, night: Night) -> None:
     for line in recovery.notes:
         night.log(line)
     night.log(f"recovery: {recovery.returned} jobs returned, {recovery.completed} completed")
+    tell_recovered(jar, recovery.completed_jobs, recovery.by, night.log)
 
 
 def _archive(jar: Jar, night: Night) -> None:

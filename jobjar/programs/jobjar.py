@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "list_outputs": "print where output files are stored",
     "get_output": "copy a stored output file from where it is stored",
     "wait": "wait until jobs have ended",
+    "top": "show what the jar is doing, its workers and its jobs, on the whole terminal",
     "stats": "print what jobs take: waiting and run time, processor time, memory",
     "cancel": "cancel jobs that wait, are held, or run",
     "retry": "run ended jobs again",

@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask whether --node or --worker is meant")
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.attempts.on_end import tell_recovered
         from jobjar.batches.change import give_up
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.programs.shown_meter import open_meter
@@ -76,7 +77,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 return _do_nightly(jar, options.quiet, options.verbose)
             with open_meter() as meter:
                 recovery = jar.ledger.repaired(lambda: recover_node(jar, meter), fill_ledger, warn)
-            jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn), fill_ledger, warn)
+            with open_meter() as meter:
+                jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn, meter), fill_ledger, warn)
+            tell_recovered(jar, recovery.completed_jobs, recovery.by, warn)
         lines = [*recovery.lines, *([] if options.quiet else recovery.notes)]
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))

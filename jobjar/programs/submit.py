@@ -111,19 +111,22 @@ def _wait(jar: Jar, name: str, program: str) -> int:
     from jobjar.attempts.attempt import TIMED_OUT
     from jobjar.processes.exit_status import TIMED_OUT_STATUS, shell_status
     from jobjar.programs.command import complain
+    from jobjar.programs.shown_meter import ShownWait
     from jobjar.reports.targets import select
     from jobjar.reports.wait import Wait, format_tally, refresh_patiently
     from jobjar.selecting.named import find_job
 
     uid = str(id_in_name(name))
+    shown = ShownWait(lambda line: complain(program, line))
     try:
         refresh_patiently(jar)
-        wait = Wait(jar, select(jar, [uid]), lambda line: complain(program, line))
-        tally = wait.run(None)
+        tally = Wait(jar, select(jar, [uid]), shown.log, shown.show).run(None)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{uid} goes on; `jobjar wait {uid}` waits for it, `jobjar kill {uid}` ends it"
         ) from None
+    finally:
+        shown.end()
     if tally.is_success:
         return 0
     complain(program, format_tally(tally))

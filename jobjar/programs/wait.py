@@ -39,6 +39,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "--fail-fast", action="store_true", help="leave with exit status 1 as soon as a job has not succeeded"
     )
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="when it is over, run this command of /bin/sh, with what ended and how in its environment (JJ_ENDED, JJ_MESSAGE "
+        "and others)",
+    )
     parser.add_argument("--timeout", metavar="TIME", help="wait at most so long (seconds, or 30s, 5m, 2h)")
     parser.add_argument(
         "job",
@@ -51,6 +57,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.ledger.ask_awaited import BATCH
+        from jobjar.programs.notify import describe_wait, tell
         from jobjar.programs.shown_meter import ShownWait
         from jobjar.reports.refresh import describe_source
         from jobjar.reports.targets import select, select_all
@@ -87,9 +94,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             warn_of_source(program, describe_source(jar))
             for line in wait.unseen():
                 complain(program, line)
+            told = None if options.notify is None else describe_wait(jar, target, tally, format_tally(tally, batches))
         complain(program, format_tally(tally, batches))
         if tally.open:
             complain(program, f"not waited for any longer: {tally.open:,} of {tally.jobs:,}, which go on")
+        if told is not None:
+            tell(jar, options.notify, told, lambda line: complain(program, line))
         return 0 if tally.is_success else 1
 
     return run(parser, argv, body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from jobjar.hearing import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import node_run
+from jobjar.meter import SILENT, Meter
 from jobjar.recovery.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
@@ -126,6 +128,8 @@ class Leases:
         self._next_look = 0.0
         self._looked_at = time.monotonic()
         self._logged: list[str] = []
+        # Gets the ids of the jobs that `take_back_expired` completed.
+        self.on_completed: Callable[[list[str]], None] = lambda uids: None
 
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
@@ -214,6 +218,7 @@ class Leases:
                         self._next_look = 0.0  # many leases expired at once; the next turn takes the rest
                         break
                     self._jar.ledger.repaired(partial(self.take_back, holder, recovery), fill_ledger, self._log)
+            self.on_completed(recovery.completed_jobs)
         except (JarError, OSError) as error:
             self._next_look = time.monotonic() + self.interval_s
             self._log(f"leases: {error}")
@@ -263,9 +268,10 @@ class Leases:
             recover_job(self._jar, worker, place, recovery, cause)
 
 
-def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) -> None:
+def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None], meter: Meter = SILENT) -> None:
     """For `recover_jobs`: watch the workers whose heartbeats are older than their leases by the file server's clock. If a
-    heartbeat stands still for a whole lease, take the worker's jobs back. Returns at once if there is no such worker.
+    heartbeat stands still for a whole lease, take the worker's jobs back. Returns at once if there is no such worker. The meter
+    counts seconds, up to the longest lease; a clock that stands still makes the watch longer.
 
     A heartbeat's age only decides which workers to watch. Raises LedgerError, CannotUseJar, OSError.
     """
@@ -284,9 +290,14 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
         return
     longest_s = max(leases.time_of(holder.worker) for holder in suspects)
     log(f"watching {', '.join(holder.worker.name for holder in suspects)} for {format_seconds(longest_s)}")
-    give_up_at = time.monotonic() + _PATIENCE * longest_s
+    began, told_s = time.monotonic(), 0
+    meter.begin("watching silent workers", "seconds", math.ceil(longest_s))
     while suspects:
-        if time.monotonic() > give_up_at:
+        passed_s = time.monotonic() - began
+        meter.add(int(passed_s) - told_s)
+        told_s = int(passed_s)
+        if passed_s > _PATIENCE * longest_s:
+            meter.end()
             log(f"the file server's clock hardly moves: left {', '.join(holder.worker.name for holder in suspects)}")
             return
         time.sleep(leases.interval_s)
@@ -296,3 +307,4 @@ def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None]) ->
         for holder in [holder for holder in suspects if leases.has_expired(holder.worker)]:
             suspects.remove(holder)
             leases.take_back(holder, recovery)
+    meter.end()

@@ -54,7 +54,12 @@ class Recovery:
         # Lines about findings with which nothing was wrong.
         self.notes: list[str] = []
         self.returned = 0
-        self.completed = 0
+        # The ids of the jobs that it completed.
+        self.completed_jobs: list[str] = []
+
+    @property
+    def completed(self) -> int:
+        return len(self.completed_jobs)
 
     def log(self, line: str) -> None:
         self.lines.append(line)
@@ -251,7 +256,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
         journal_kept(jar, worker.about(uid, job.attempt), kept, recovery.log)
     if verdict.final:
-        recovery.completed += 1
+        recovery.completed_jobs.append(uid)
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")
     else:
         recovery.returned += 1

@@ -104,12 +104,16 @@ def list_selected(
     listed = [describe_listed(jar, job, now) for job in select_jobs(jar, selection)]
     if sort is None:
         return listed[::-1][:limit]
-    valued = [(COLUMNS[sort](job), job) for job in listed]
+    return sort_jobs(listed, sort, is_reversed)[:limit]
+
+
+def sort_jobs(jobs: list[ListedJob], column: str, is_reversed: bool) -> list[ListedJob]:
+    """Jobs in the order of a column. Those that have nothing there come last in either order."""
+    valued = [(COLUMNS[column](job), job) for job in jobs]
     present = [(value, job) for value, job in valued if value is not None]
-    absent = [job for value, job in valued if value is None]  # last in either order
     # An exit status is a number, or the name of a signal.
     present.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]), reverse=is_reversed)
-    return [*(job for _, job in present), *absent][:limit]
+    return [*(job for _, job in present), *(job for value, job in valued if value is None)]
 
 
 def check_columns(names: list[str]) -> list[str]:

@@ -63,6 +63,17 @@ def gather_status(jar: Jar) -> Status:
             count_standing(split_line(Cause.LEDGER, f"read from the directories alone, without history: {reason}"), 0)
         )
         status = _from_directories(jar)
+    return _complete_status(jar, status, unseen, standing)
+
+
+def gather_refreshed(jar: Jar, unseen: list[Unseen]) -> Status:
+    """`gather_status` for a caller that has brought the ledger up to date, and was told `unseen`. Raises LedgerError, OSError."""
+    with jar.ledger.errors_named():
+        return _complete_status(jar, _from_ledger(jar), unseen, [])
+
+
+def _complete_status(jar: Jar, status: Status, unseen: list[Unseen], standing: list[Counted]) -> Status:
+    """Add what comes from the workers' directories and from several sources."""
     look_at = Look(jar)
     status["workers"] = describe_workers(look_at.workers, look_at.hearing, status["jobs"]["claimed_jobs"])
     mark_stranded(look_at.workers, status["jobs"]["claimed_jobs"])

@@ -190,6 +190,14 @@ TABLE: tuple[Setting, ...] = (
         "The longest that such a pause becomes, in seconds.",
     ),
     Setting(
+        "JJ_ON_END",
+        "on_end",
+        parse_text,
+        "",
+        "A command for /bin/sh that a worker runs when a job has ended, when the last job of a batch has, and when no job waits "
+        "or runs any more. Variables tell it which (JJ_ENDED) and how. Default: none.",
+    ),
+    Setting(
         "JJ_ARCHIVE_AFTER",
         "archive_after_days",
         parse_days,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
@@ -15,7 +16,8 @@ from jobjar.worker.failure_pause import AfterFailure
 
 
 class Ends:
-    """Ends the attempts of one worker. `disk_now` returns the disk's time. `log_later` is for lines that may be put off."""
+    """Ends the attempts of one worker. `disk_now` returns the disk's time. `log_later` is for lines that may be put off.
+    `on_end` is told of the jobs that are completed."""
 
     def __init__(
         self,
@@ -24,12 +26,14 @@ class Ends:
         disk_now: Callable[[], float],
         refused: WhileRefused,
         log_later: Callable[[str], None],
+        on_end: OnEnd | None = None,
     ) -> None:
         self._claimer = claimer
         self._failures = failures
         self._disk_now = disk_now
         self._refused = refused
         self._log_later = log_later
+        self._on_end = on_end
 
     def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict:
         """What becomes of the job."""
@@ -73,3 +77,5 @@ class Ends:
             self._refused.warn(f"{job.name}: {end.message}")
         if held:
             self._failures.note(job.kind, end.outcome, job.uid)
+            if self._on_end is not None and verdict.final:
+                self._on_end.note(job, end)

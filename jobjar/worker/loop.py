@@ -13,6 +13,7 @@ from collections.abc import Callable
 from jobjar import control, roster
 from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
+from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.own_file import hold_file
 from jobjar.attempts.workplace import Workplaces
 from jobjar.described.overlap import Overlap
@@ -94,7 +95,11 @@ class Worker:
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
         log_later = worker_log.write_later if worker_log is not None else log
         refused = WhileRefused(self._watch.may_wait, log)
-        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, refused, log_later)
+        self._on_end = OnEnd(jar, self.name, self.claimer.worker_id, log) if jar.settings.on_end else None
+        if self._on_end is not None:
+            self._pulse.also = self._on_end.turn
+            self._leases.on_completed = self._on_end.note_recovered
+        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, refused, log_later, self._on_end)
         self._overlap: Overlap | None = None
 
     # Beginning and end
@@ -134,6 +139,7 @@ class Worker:
             self._overlap.close()
         if self._workplaces is not None:
             self._clean_up()
+            self._tell_ends()
             with contextlib.suppress(OSError):  # recovery returns these tokens
                 self.claimer.tokens.return_strays()
             unlink_worker(self.jar.layout, self.name)
@@ -208,6 +214,8 @@ class Worker:
             self._clean_up()
             return RESTING if self._failures.left_s() > 0 else RESTARTING
         self._trouble.return_strays()
+        if self._on_end is not None:
+            self._on_end.wait_for_room(self._watch.may_wait)
         try:
             job = self._next_job.claim()
         except ClaimGivenUp:
@@ -263,6 +271,7 @@ class Worker:
 
     def begin_afresh(self, is_logging: bool) -> str:
         """Let a fresh worker take this one's place in this process. Returns only if none is to, or can: the reason to end."""
+        self._tell_ends()
         self._pulse.stop()
         sync_journal(self.jar.journal)
         self._flush_log()
@@ -271,6 +280,11 @@ class Worker:
         raised = self._listener.signals.raised
         begin_afresh(jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.log)
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
+
+    def _tell_ends(self) -> None:
+        """Tell what is left to be told of ends. One who is told to end has no more time for that than a job has."""
+        if self._on_end is not None:
+            self._on_end.finish(*([self.jar.settings.grace_time_s] if self.is_told_to_end() else []))
 
     def _flush_log(self) -> None:
         if self._worker_log is not None:
@@ -293,6 +307,8 @@ class Worker:
         """Sleep until an order comes, or (`for_jobs`) a submission since the last scan, or a retry is due."""
         sync_journal(self.jar.journal)
         self._flush_log()
+        if self._on_end is not None:
+            self._on_end.look_now()
         if for_jobs:
             seconds = self._next_job.sleep_s(seconds)
 

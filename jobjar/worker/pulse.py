@@ -53,6 +53,8 @@ class Pulse:
         # has to be the one that other nodes see.
         self._looks_seldom = jar.ledger_home.has_other_homes and not jar.settings.lease_time_s
         self._next_clock = 0.0
+        # What else is done at each beat, if anything.
+        self.also: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Beat once. With leases, beat in a thread until `stop`, whatever the main thread does."""
@@ -91,6 +93,8 @@ class Pulse:
                 publish_snapshot_when_due(self._jar.ledger, self.beat_meanwhile)
             except (OSError, LedgerError) as error:
                 self._log(f"the snapshot was not published: {error}")
+        if self.also is not None:
+            self.also()
 
     def beat_meanwhile(self, intervals: int = 1) -> None:
         """Only the heartbeat, if it is due: `intervals` after the last one. For use during long work."""

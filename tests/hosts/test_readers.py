@@ -116,6 +116,7 @@ def test_a_local_jar_answers_its_readers_whether_or_not_somebody_has_its_ledger_
     assert readable.read("jobjar", "list", "--columns", "id", "--exit-status", "3").stdout.split()[2:] == [shown["id"]]
     assert "exit status 3" in readable.read("jobjar", "history", names[1]).stdout
     assert "no worker is running" in readable.read("jobjar", "workers").stderr
+    assert shown["id"] in readable.read("jobjar", "top").stdout
     assert readable.read("jobjar", "output", names[0]).stdout == "one\n"
     assert readable.read("jobjar", "wait", *names[:2], check=False).returncode == 1
     assert readable.read("jobjar", "check").stdout == ""

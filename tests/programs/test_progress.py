@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import jobjar
 from jobjar.reports.progress import Progress, format_progress
 from tests.follower import PROMPT
+from tests.recovery.test_lease import claim, make_worker
 from tests.rig import Rig
 from tests.terminal import OnTerminal
 
@@ -62,3 +64,26 @@ def test_a_batch_of_many_jobs_shows_on_a_terminal_how_far_its_submission_is(rig:
         terminal = OnTerminal(rig, program, *words)
         assert terminal.end()[0] == 0
         assert "folding the journals" in terminal.read() or program == "recover_jobs"
+
+
+def test_a_job_that_is_submitted_to_be_waited_for_shows_on_a_terminal_how_far_it_is(rig: Rig, tmp_path: Path) -> None:
+    terminal = OnTerminal(rig, "jobjar", "submit", "--wait", f"{PROMPT.format(tmp_path, 'go')}; exit 3")
+    terminal.wait_for("0/1 [", "0 failed, 0 running")
+    worker = rig.start_worker()
+    terminal.wait_for("0 failed, 1 running")
+    (tmp_path / "go").touch()
+    status, line = terminal.end()
+    assert status == 3 and line.startswith("jobjar submit: 1 of 1 failed: ")
+    rig.stop_worker(worker)
+
+
+def test_a_recovery_that_watches_silent_workers_shows_on_a_terminal_how_far_it_is(rig: Rig) -> None:
+    rig.environment["JJ_LEASE_TIME"] = "2"
+    silent = make_worker(rig, "rain.7")
+    name = rig.submit("true")
+    claim(silent)
+    os.utime(silent.paths.heartbeat, (1e9, 1e9))
+    terminal = OnTerminal(rig, "recover_jobs", "--quiet")
+    terminal.wait_for("watching rain.7 for 2.0 s", "watching silent workers", "/2 [")
+    assert terminal.end() == (0, "")
+    assert rig.names("unclaimed") == [name]
