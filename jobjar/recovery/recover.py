@@ -1,9 +1,9 @@
 """The only backward edges of a job's way: take dead workers' jobs back, and put right what a crash left behind.
 
-For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, and return the
-others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then tidy what else a crash left (tidy.py), and
-reconcile the ledger. Each job's step is one rename, journaled before and after. Two recoveries may run at once. After a kill
-the next one does the rest.
+For each dead worker of this node: end the sessions that it left. Complete the jobs whose outcome is journaled, and those that it
+was asked to cancel. Return the others to unclaimed, or complete them as crashed after JJ_CRASH_LIMIT times. Then tidy what else
+a crash left (tidy.py), and reconcile the ledger. Each job's step is one rename, journaled before and after. Two recoveries may
+run at once. After a kill the next one does the rest.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import errno
 import os
 from typing import Any
 
-from jobjar.attempts.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempts.attempt import CANCELLED, CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
 from jobjar.batches.change import cancel_returned, settle_all
+from jobjar.control import cancel_request, withdraw_cancel
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
@@ -242,7 +243,8 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
 
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
-    """Complete a held job whose outcome is journaled. Return any other job; its attempt is stranded, for the reason `cause`."""
+    """Complete a held job whose outcome is journaled, or that was cancelled. Return any other job; its attempt is stranded, for
+    the reason `cause`."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         if not is_owner:
             return
@@ -269,6 +271,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
         journal_kept(jar, worker.about(uid, job.attempt), kept, recovery.log)
     if verdict.final:
+        with contextlib.suppress(OSError):  # it names an attempt that is over
+            withdraw_cancel(jar.layout, worker.paths.name, uid)
         recovery.completed += 1
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")
     else:
@@ -282,6 +286,9 @@ def _judge(
     """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
     now = jar.disk_now()
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    cancelled = _judge_cancelled(worker, job, attempt, number, now)
+    if cancelled is not None:
+        return cancelled
     if attempt is not None and attempt.outcome is not None:
         output_left(worker.paths, job.name, number)  # gives its output the name that the entry has
         if attempt.is_final:
@@ -305,6 +312,25 @@ def _judge(
         more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
     entry = ended_entry(worker.about(job.uid, number), now, is_last, outcome, **more)
     return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
+
+
+def _judge_cancelled(
+    worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, number: int, now: float
+) -> tuple[list[Entry], Verdict] | None:
+    """`_judge` for a job that its worker was asked to cancel; None for others. If the attempt had ended, and the job was to run
+    again, the cancellation is an attempt of its own, as that of a job that waits."""
+    if attempt is not None and attempt.is_final:
+        return None
+    # The request has the number before, if it was made when no entry mentioned the claim.
+    message = cancel_request(worker.paths, job.uid, (number,) if attempt is not None else (number, number - 1))
+    if message is None:
+        return None
+    output = output_left(worker.paths, job.name, number)
+    if attempt is not None and attempt.outcome is not None:
+        number, output = number + 1, None
+    about = worker.about(job.uid, number)
+    entry = ended_entry(about, now, True, CANCELLED, output_file=output, message=message)
+    return [entry], Verdict.complete(message)
 
 
 def _ordinal(number: int) -> str:
