@@ -99,9 +99,17 @@ def _steer_chunk(jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steere
 
 def _take_back(verb: Verb, refused: list[tuple[SteeredJob, str]], steered: Steered) -> None:
     """Note the jobs that it could not be done to after all."""
-    for known, reason in refused:
-        steered.jobs.remove(_as_steered(known))
-        steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
+    if not refused:
+        return
+    undone = Counter(_as_steered(known) for known, _ in refused)
+    kept = []
+    for job in steered.jobs:
+        if undone[job]:
+            undone[job] -= 1
+        else:
+            kept.append(job)
+    steered.jobs[:] = kept
+    steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=reason) for known, reason in refused)
 
 
 def _as_steered(known: SteeredJob) -> SteeredTo:
