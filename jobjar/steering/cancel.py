@@ -21,11 +21,12 @@ from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.ask_selected import HELD
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.recovery.cancelling import Cancellation, begin_cancellation, complete_cancelled, end_cancellation, take
+from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
 from jobjar.recovery.recover import Recovery, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import sync_directory
+from jobjar.stages.cancelled import Cancellation
 from jobjar.steering.moving import Left
 from jobjar.steering.verb import Verb, explain_state
 from jobjar.steering.waiting import refuse_storing
@@ -75,7 +76,7 @@ class Cancel(Verb):
                 left.refused.append((known, explain_at(error, jar.layout.path(known.job.place))))
         if taken:
             try:
-                complete_cancelled(jar, self._order, taken)
+                complete_taken(jar, self._order, taken)
             except OSError as error:
                 reason = f"{explain_at(error, jar.journal.path)}; recover_jobs does the rest"
                 raise CannotUseJar(action="cancel jobs in", path=jar.layout.home, reason=reason) from error
