@@ -37,6 +37,7 @@ DOCUMENTS = [
         "CHANGELOG.md",
         "docs/guide.md",
         "docs/described-jobs.md",
+        "docs/migration.md",
         "docs/security.md",
         "docs/faults.md",
     )
@@ -213,6 +214,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
     assert copied == {
         "guide.md",
         "described-jobs.md",
+        "migration.md",
         "security.md",
         "faults.md",
         "jar.svg",
