@@ -17,6 +17,7 @@ from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.selection import make_selection
 from jobjar.steering.cancel import Cancel
 from jobjar.steering.steer import steer as do
+from tests.described_jobs import describe
 from tests.programs.test_steering import steer, submit
 from tests.rig import BIN, Rig, stop_at_rest, wait_until
 
@@ -154,3 +155,17 @@ def test_a_job_stays_cancelled_whose_worker_and_canceller_are_killed_while_it_is
         killed.wait()
     assert "0 jobs returned, 1 completed" in rig.run("recover_jobs").stdout
     assert_cancelled_once(rig, job, process, f"cancelled by {login()}")
+
+
+def test_a_described_job_that_is_polled_and_whose_worker_is_dead_ends_as_cancelled(rig: Rig, tmp_path: Path) -> None:
+    name = describe(rig, "polled", run_command="true", polling_command=f"touch {tmp_path}/polled; exit 1")
+    worker = rig.start_worker()
+    wait_until((tmp_path / "polled").exists, "the first poll")
+    worker.kill()
+    worker.wait()
+    assert steer(rig, "cancel", name).stdout == "cancelled 1 running job\n"
+    rig.run("recover_jobs")
+    shown = rig.show(name)
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == [shown["outcome"]] == ["cancelled"]
+    assert list((rig.home / "underway").iterdir()) == []
+    rig.assert_clean()
