@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_at
@@ -148,13 +148,22 @@ class Orders:
         return True
 
     def take_kill_request(self, uid: str, job_name: str, attempt: int) -> KillRequest | None:
-        """The request to end this running job, if there is one. It is removed. Programs use the job's id, since a worker may hold
-        several jobs of one name. People may use the name."""
+        """The request to end this running job, if there is one. It is removed. One to cancel this attempt stays until the job has
+        ended (`withdraw_cancel`), so that it holds if this worker is killed meanwhile. Programs use the job's id, since a worker
+        may hold several jobs of one name. People may use the name."""
         if self._looks is not None:
             look_afresh(self._paths.path)
-        request = take_kill_request(self._paths, uid) or take_kill_request(self._paths, job_name)
-        # A request to cancel is about one attempt: it may come when that has just ended.
-        return None if request is not None and request.attempt not in (None, attempt) else request
+        for job in (uid, job_name):
+            request = read_kill_request(self._paths, job)
+            if request is None:
+                continue
+            if request.message is not None and request.attempt == attempt:
+                return request
+            with contextlib.suppress(OSError):  # a read-only disk
+                os.unlink(self._paths.kill_file(job))
+            # A request to cancel is about one attempt: it may come when that has just ended.
+            return request if request.attempt is None else None
+        return None
 
 
 def request_kill(layout: Layout, worker: str, job: str) -> None:
@@ -172,29 +181,30 @@ def request_cancel(layout: Layout, worker: str, job: str, attempt: int, message:
 
 
 def withdraw_cancel(layout: Layout, worker: str, job: str) -> None:
-    """Take back what `request_cancel` asked for, if the worker has not read it. Raises OSError."""
+    """Remove what `request_cancel` left, because it was done or came too late. Raises OSError."""
     remove_file(layout.worker(worker).kill_file(job))
 
 
-def take_kill_request(paths: WorkerPaths, job: str) -> KillRequest | None:
-    """The request to end a running job by this id or name, if there is one. It is removed."""
+def cancel_request(paths: WorkerPaths, job: str, attempts: Container[int]) -> str | None:
+    """What a request says that one of these attempts of the job with this id is to be cancelled; None if there is none."""
+    request = read_kill_request(paths, job)
+    return request.message if request is not None and request.attempt in attempts else None
+
+
+def read_kill_request(paths: WorkerPaths, job: str) -> KillRequest | None:
+    """The request to end a running job by this id or name, if there is one."""
     path = paths.kill_file(job)
-    request = KillRequest()
     try:
         descriptor = open_regular(path)
     except FileNotFoundError:
         return None
     except OSError:  # whatever is there gives the order; for a disk that is away, the answer is no
-        if not os.path.lexists(path):
-            return None
-    else:
-        with contextlib.suppress(OSError, Unreadable), open(descriptor, "rb") as file:
-            if data := file.read(_MOST_BYTES):
-                said = parse_document(data, KILL)
-                request = KillRequest(said["attempt"], said["message"])
-    with contextlib.suppress(OSError):  # a read-only disk
-        os.unlink(path)
-    return request
+        return KillRequest() if os.path.lexists(path) else None
+    with contextlib.suppress(OSError, Unreadable), open(descriptor, "rb") as file:
+        if data := file.read(_MOST_BYTES):
+            said = parse_document(data, KILL)
+            return KillRequest(said["attempt"], said["message"])
+    return KillRequest()
 
 
 def touch(path: str) -> None:

@@ -3,7 +3,8 @@ into one session of a shell for each page.
 
 A piece is what stands between blank lines of a block of code. What begins with `#!` is a program, `batch {` a submit file, a
 table in brackets TOML or a configuration file: these are written down under the name that the page gives them. All else is
-typed: of a session (`console`), in which output is shown too, what stands behind `$ `.
+typed: of a session (`console`), in which output is shown too, what stands behind `$ `. Of a page of equivalents, the code in the
+last cell of each line of its tables is typed too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ PAGES = (
 )
 # A fenced block with its language, or lines that are indented by four blanks or more.
 _BLOCK = re.compile(r"(?ms)^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n(?:\n(?=    ))*)+)")
+# A page of equivalents: what a person used to type, and what is typed here. Each of its sections is a session of its own.
+EQUIVALENTS = ROOT / "docs/migration.md"
+_ROW = re.compile(r"(?m)^\|.*(?<!\\)\| (?P<cell>.*) \|$")
+_CODE = re.compile(r"`([^`]+)`")
 _TROFF = re.compile(r"(?ms)^\.nf\n(.*?)^\.fi$")
 # What a reader sees and does not type.
 _SHOWN = ("text",)
@@ -38,10 +43,25 @@ class Piece(NamedTuple):
         return self.text.splitlines()[self.language == "program"]
 
 
+def read_sections() -> dict[str, list[Piece]]:
+    """What the page of equivalents shows as code, in order, by the heading of its section."""
+    text = EQUIVALENTS.read_text(encoding="utf-8")
+    sections: dict[str, list[Piece]] = {}
+    headings = [(text.count("\n", 0, found.start()) + 1, found[1]) for found in re.finditer(r"(?m)^## (.*)$", text)]
+    for piece in read_pieces(EQUIVALENTS):
+        [*_, (_, heading)] = [heading for heading in headings if heading[0] < piece.line]
+        sections.setdefault(heading, []).append(piece)
+    return sections
+
+
 def read_pieces(page: Path) -> list[Piece]:
     """What a page shows as code, in order."""
     text = page.read_text(encoding="utf-8")
     pieces: list[Piece] = []
+    if page == EQUIVALENTS:
+        for row in _ROW.finditer(text):
+            line = text.count("\n", 0, row.start()) + 1
+            pieces += [Piece(line, "sh", code.replace("\\|", "|") + "\n") for code in _CODE.findall(row["cell"])]
     if page.suffix == ".md":
         for block in _BLOCK.finditer(text):
             language, content = block["language"] or "sh", block["fenced"]
@@ -53,7 +73,7 @@ def read_pieces(page: Path) -> list[Piece]:
         for found in _TROFF.finditer(text.partition(".SH EXAMPLES\n")[2]):
             content = found[1].replace("\\-", "-").replace("\\e", "\\").replace("\\&", "")
             pieces += _split(text.count("\n", 0, text.index(found[0])) + 1, "sh", content)
-    return pieces
+    return sorted(pieces, key=lambda piece: piece.line)
 
 
 def _split(line: int, language: str, content: str) -> Iterator[Piece]:

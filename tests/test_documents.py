@@ -38,6 +38,7 @@ DOCUMENTS = [
         "CHANGELOG.md",
         "docs/guide.md",
         "docs/described-jobs.md",
+        "docs/migration.md",
         "docs/security.md",
         "docs/faults.md",
     )
@@ -216,6 +217,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
     assert copied == {
         "guide.md",
         "described-jobs.md",
+        "migration.md",
         "security.md",
         "faults.md",
         "jar.svg",

@@ -1,4 +1,4 @@
-"""Random histories of a jar: submit, claim, complete, crash, recover, fold, hands; the promise is checked after each step.
+"""Random histories of a jar: submit, claim, complete, steer, crash, recover, fold, hands; the promise is checked after each step.
 
 The environment variables MODEL_EXAMPLES and MODEL_STEPS make it longer, with other histories each time (`make faults`). A
 failure prints its steps, as short as they could be made, and a line that runs them again.
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.model.faults import Fault
-from tests.model.world import CATEGORIES, NODES, World
+from tests.model.world import CATEGORIES, NODES, VERBS, World
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
@@ -35,6 +35,7 @@ ATTRIBUTES = st.sampled_from(
 )
 OUTCOME = st.sampled_from(("succeeded", "succeeded", "failed", "failed", "interrupted", "killed"))
 PLACE = st.sampled_from(("limbo", "unclaimed", "unclaimed/LINUX", "completed"))
+VERB = st.sampled_from(sorted(VERBS))
 OTHERS = ("fold", "reconcile", "recover", "take back", "claim", "move", "delete")
 
 
@@ -117,6 +118,16 @@ class Machine(RuleBasedStateMachine):
         body = self.world.pick(number)
         if body is not None:
             self.world.complete(body, outcome, Fault("between_pieces", at), self.others(what, node, other, body.node))
+
+    @rule(node=NODE, verb=VERB, number=NUMBER, fault=KILL)
+    def steer(self, node: str, verb: str, number: int, fault: Fault | None) -> None:
+        self.world.steer(node, verb, number, fault)
+
+    @rule(node=NODE, verb=VERB, number=NUMBER, what=st.sampled_from(OTHERS), elsewhere=NODE, other=NUMBER, at=NUMBER)
+    def steer_while_others_act(
+        self, node: str, verb: str, number: int, what: str, elsewhere: str, other: int, at: int
+    ) -> None:
+        self.world.steer(node, verb, number, Fault("between_pieces", at), self.others(what, elsewhere, other, node))
 
     @rule(number=NUMBER)
     def kill_worker(self, number: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import PAGES, ROOT, Stage, make_session, read_pieces
+from tests.pages import PAGES, ROOT, Stage, make_session, read_pieces, read_sections
 from tests.rig import BIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
@@ -98,6 +98,61 @@ _PEER = "it wants a second node; tests/hosts/test_doctor_peer.py has one"
 _INSTALLED = f"for program in {ROOT}/scripts/*; do ln -s {BIN}/${{program##*/}} %s/; done"
 
 
+# The reader's own programs and data, a jar with workers, and a job that runs until it is ended.
+_TO_MIGRATE = r"""
+jobjar init /tmp/work; export JJ_HOME=/tmp/work; start_worker; start_worker GPU
+program() { cat > "$1"; chmod 755 "$1"; }
+mkdir -p /tmp/mine/data; cd /tmp/mine
+for name in a b; do printf '3\n1\n2\n' > data/$name.csv; done
+ls data/* > files.txt
+printf '#!/bin/sh\nsort "$1"\n' | program fit.sh
+printf '#!/bin/sh\necho trained\n' | program train.sh
+"""
+_RUNS = "jobjar submit --name %s 'touch /tmp/mine/on; sleep 600'; until test -e /tmp/mine/on; do sleep 0.1; done; rm /tmp/mine/on"
+
+
+_FAILS = "jobjar submit --wait false || test $? = 1"
+_WAITS = "jobjar submit -c NIGHT --name %s true"
+SECTIONS: dict[str, dict[str, Stage]] = {
+    "Everywhere": {},
+    "Slurm": {
+        "jobjar submit -f fit.sh": Stage(before=_TO_MIGRATE),
+        "jobjar list --state running,held,waiting": Stage(before=_WAITS % "night"),
+        "jobjar retry fit": Stage(before="jobjar wait --timeout 200s fit"),
+        "jobjar cancel --state waiting": Stage(before=_WAITS % "other"),
+        "jobjar cancel --name night": Stage(before=_WAITS % "night"),
+        "jobjar list --outcome failed": Stage(before=_FAILS),
+        "#JJ name = lines-of-a": Stage(
+            name="lines.sh", after="jobjar submit --wait -f ./lines.sh data/a.csv; test -s logs/lines-of-a-*.out"
+        ),
+        "jobjar submit 'echo $JJ_SCRATCH_DIR'": Stage(
+            after='jobjar wait --timeout 200s @5; test -n "$(jobjar output @5)"'
+        ),
+    },
+    "GNU Parallel": {
+        "start_worker": Stage(before=_TO_MIGRATE),
+        "jobjar wait --all": Stage(after="test -s out/a; test $(jobjar output @1) = 3; test -e data/b.csv.gz"),
+        "jobjar retry --failed": Stage(before=_FAILS),
+    },
+    "HyperQueue": {
+        "start_worker": Stage(before=_TO_MIGRATE),
+        "jobjar list --state running": Stage(
+            before=_RUNS % "busy", after="jobjar kill busy; jobjar wait busy || test $? = 1"
+        ),
+        "jobjar cancel --all": Stage(before=_WAITS % "last"),
+    },
+    "pueue": {
+        "start_worker": Stage(before=_TO_MIGRATE),
+        "jobjar kill runs": Stage(before=_RUNS % "runs"),
+        "jobjar retry runs": Stage(before="jobjar wait runs || test $? = 1", after="jobjar cancel runs"),
+        "jobjar retry --failed": Stage(before=_FAILS),
+    },
+    "task-spooler": {
+        "start_worker": Stage(before=_TO_MIGRATE),
+        "jobjar priority urgent 99": Stage(before=_WAITS % "urgent"),
+        "jobjar kill endless": Stage(before=_RUNS % "endless", after="jobjar wait endless || test $? = 1"),
+    },
+}
 STAGES: dict[str, dict[str, Stage]] = {
     "README.md": {
         "make demo ": Stage(
@@ -297,7 +352,17 @@ STAGES: dict[str, dict[str, Stage]] = {
 @pytest.mark.timeout(900)  # the guide has hundreds
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_example_of_a_page_runs_as_it_is_typed(page: Path, tmp_path: Path) -> None:
-    session = make_session(read_pieces(page), STAGES[page.name])
+    run_session(make_session(read_pieces(page), STAGES[page.name]), tmp_path)
+
+
+@pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"the examples need {', '.join(NEEDED)}")
+@pytest.mark.parametrize("section", read_sections())
+def test_every_equivalent_of_what_people_used_to_type_runs_as_it_is_typed(section: str, tmp_path: Path) -> None:
+    run_session(make_session(read_sections()[section], SECTIONS[section]), tmp_path)
+
+
+def run_session(session: str, tmp_path: Path) -> None:
+    """Type a session in a world of its own; all of it has to succeed."""
     root = tmp_path / "root"
     root.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JJ_")}

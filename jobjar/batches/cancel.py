@@ -1,8 +1,8 @@
 """Cancel waiting jobs: they complete without a run, with outcome `cancelled`, and stay in the history.
 
-The steps resemble a claim. Rename the job's file out of unclaimed, into the change's directory in limbo: either this or a worker
-gets it. Journal `ended` (cancelled, final). Rename the file to completed (the commit). Journal `moved`. A kill midway leaves the
-file in unclaimed, or in that directory; the next process that finishes the change goes on with it.
+Rename the job's file out of unclaimed, into the change's directory in limbo: either this or a worker gets it. Then
+stages/cancelled.py completes it. A kill midway leaves the file in unclaimed, or in that directory; the next process that finishes
+the change goes on with it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from jobjar.attempts.attempt import CANCELLED
 from jobjar.host import node_name
 from jobjar.jar import Jar
-from jobjar.journal.entries import About, ended_entry, moved_entry
-from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.clock import moved_time
 from jobjar.shared_disk.files import make_directory, rename
-from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.trees import remove_empty_directories
+from jobjar.stages.cancelled import Cancellation, TakenJob, complete_cancelled
 
 
 def take_waiting(jar: Jar, jobs: Sequence[WaitingJob], directory: str) -> int:
@@ -51,29 +47,12 @@ def list_taken(directory: str) -> list[tuple[str, str]]:
 
 def complete_taken(jar: Jar, jobs: Sequence[tuple[str, WaitingJob]], change_id: str, by: str, message: str) -> int:
     """Complete jobs that were taken, each given by its path and its ledger row. Returns how many. Raises OSError."""
-    now = jar.disk_now()
-    canceller = f"{node_name()}.{os.getpid()}"
-    ended = [
-        ended_entry(About(job.uid, job.attempts + 1, canceller, change_id), now, True, CANCELLED, message=message)
-        for _, job in jobs
+    order = Cancellation(change_id, by, message, f"{node_name()}.{os.getpid()}")
+    taken = [
+        TakenJob(path, job.name, job.uid, job.place, job.category, job.attempts, job.move_number, job.moved_at)
+        for path, job in jobs
     ]
-    jar.journal.append(ended, durable=jar.ledger_home.has_other_homes)
-    moved: list[Entry] = []
-    try:
-        for path, job in jobs:
-            with contextlib.suppress(FileNotFoundError):  # another process that finishes this change was quicker
-                moved.append(_complete(jar, path, job, by))
-    finally:
-        with contextlib.suppress(OSError):  # reconciliation with completed/ finds the moves
-            jar.journal.append(moved)
-    return len(moved)
-
-
-def _complete(jar: Jar, path: str, job: WaitingJob, by: str) -> Entry:
-    name = move_to_free_name(path, jar.layout.completed, job.name)  # COMMIT: from here the job is completed
-    moved_at = moved_time(f"{jar.layout.completed}/{name}", job.moved_at)
-    number, place = job.move_number + 1, f"completed/{name}"
-    return moved_entry(job.uid, number, job.place, place, moved_at, "cancelled", by, category=job.category)
+    return complete_cancelled(jar, order, taken)
 
 
 def remove_taken(directory: str) -> None:

@@ -172,12 +172,22 @@ def staging_since(connection: Connection, uid: str) -> float | None:
     return row[1] if row is not None and row[0] == "stage_in" and row[2] is None else None
 
 
-def final_message(connection: Connection, uid: str) -> tuple[int, str | None]:
-    """The number of the attempt that completed a job, and what was said of its end; 0 where none is known."""
+class FinalEnd(NamedTuple):
+    """What is known of the attempt that completed a job. `number` is 0 if nothing is."""
+
+    number: int
+    message: str | None
+    wall_time_s: float | None
+
+
+def final_end(connection: Connection, uid: str) -> FinalEnd:
+    """How the attempt ended that completed a job."""
     row = connection.execute(
-        "SELECT number, message FROM attempt WHERE job_uid = ? AND is_final = 1 ORDER BY number DESC LIMIT 1", (uid,)
+        "SELECT number, message, wall_time_s FROM attempt WHERE job_uid = ? AND is_final = 1 "
+        "ORDER BY number DESC LIMIT 1",
+        (uid,),
     ).fetchone()
-    return (0, None) if row is None else (row[0], row[1])
+    return FinalEnd(0, None, None) if row is None else FinalEnd(*row)
 
 
 def limit_of_job(connection: Connection, row: int) -> float | None:

@@ -154,10 +154,16 @@ def _found_entry(connection: Connection, difference: Difference, last: LastMove)
         more["not_before"] = not_before
     if held_reason is not None and place.startswith("limbo/") and last.place.startswith("limbo/"):
         more["held_reason"] = held_reason
-    number = _next_number(connection, uid)
-    if last.place.startswith(_ENDED) and not place.startswith(_ENDED):
-        number = first_of_life(number - 1)
+    number = number_of_new_life(connection, uid, place, last) or _next_number(connection, uid)
     return moved_entry(uid, number, last.place, place, difference.moved_at, FOUND, HAND, **more)
+
+
+def number_of_new_life(connection: Connection, uid: str | None, place: str, last: LastMove | None) -> int | None:
+    """The number of the move that took a job out of completed/ to this place, which is not recorded: it begins a new life
+    (journal/entries.py). None for other moves."""
+    if uid is None or last is None or not last.place.startswith(_ENDED) or place.startswith(_ENDED):
+        return None
+    return first_of_life(_next_number(connection, uid) - 1)
 
 
 def _removal_entry(connection: Connection, difference: Difference, last: LastMove, now: float) -> Entry:

@@ -18,7 +18,7 @@ from jobjar.layout import (
     name_in_place,
     state_of_place,
 )
-from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move
+from jobjar.ledger.by_hand import OpenJournal, journal_moves_by_hand, last_category, last_move, number_of_new_life
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals
@@ -200,6 +200,11 @@ def apply_difference(connection: Connection, difference: Difference) -> None:
         recorded, category = _recorded_move(connection, difference.uid, place)
         if recorded is not None:
             values["moved_at"], values["number"] = recorded
+        else:
+            # Whoever moves it next counts on from there, so that this is the later move in every ledger.
+            values["number"] = number_of_new_life(
+                connection, difference.uid, place, last_move(connection, difference.uid)
+            )
         if values["category"] is None:
             values["category"] = category
         connection.execute(

@@ -53,12 +53,11 @@ def _load_tqdm() -> type[tqdm[Any]]:
 
 class _ShownMeter(Meter):
     def __init__(self) -> None:
-        self._tqdm = _load_tqdm()
         self._bar: tqdm[Any] | None = None
 
     def begin(self, what: str, unit: str, total: int | None = None) -> None:
         self.end()
-        self._bar = self._tqdm(
+        self._bar = _load_tqdm()(
             total=total,
             desc=what,
             unit="B" if unit == "bytes" else f" {unit}",

@@ -37,13 +37,15 @@ def steer_selected(
 ) -> int:
     """Do what a verb says to the jobs that the options select, and print that. `describe_done` makes the line from how many
     jobs it was ("312 waiting jobs"). `narrow` changes the selection first. Returns the exit status."""
+    from jobjar.programs.shown_meter import open_meter
     from jobjar.reports.refresh import refresh_ledger
     from jobjar.steering.steer import steer
 
     selection = narrow(read_selection(options))
     with named_jar(options, program_path) as jar:
         refresh_ledger(jar)
-        steered = steer(jar, selection, verb, options.dry_run)
+        with open_meter() as meter:
+            steered = steer(jar, selection, verb, options.dry_run, meter)
     if options.format == "json":
         print(json.dumps(describe(steered, options.dry_run)))
     else:

@@ -4,8 +4,8 @@
     limbo/.cancel-<id>/cancelled/       waiting jobs on their way, with the sub-directories of unclaimed
     limbo/.cancel-<id>/held/            held jobs on their way
 
-1. Write order.json. 2. Rename a job's file to there, COMMIT: either this or a worker gets it, and it will be completed.
-3. Journal `ended` (cancelled, final). 4. Rename it to completed. 5. Journal `moved`. After a kill between 2 and 5, the next
+1. Write order.json. 2. Rename a job's file to there, COMMIT: either this or a worker gets it, and it will be completed. 3. to 5.
+Journal `ended`, rename it to completed, journal `moved` (stages/cancelled.py). After a kill between 2 and 5, the next
 recovery does the rest: on that node once the process is dead, on others at any time, since two may do it at once. The files
 that are left are the jobs that are left.
 """
@@ -16,13 +16,11 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.claimed_file import found_when_held
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
-from jobjar.journal.entries import About, MoreOfMove, ended_entry, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import CANCELLING, TAKEN, TAKEN_HELD, unclaimed_place
 from jobjar.ledger.ask_claiming import Candidate, attempt_of_worker, candidate_at
@@ -31,29 +29,20 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
-from jobjar.shared_disk.clock import disk_time, moved_time
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.contents import CANCELLATION, Unreadable, read_document
 from jobjar.shared_disk.creating import common_mode, write_whole
 from jobjar.shared_disk.files import list_names, look, make_directory, read_status, remove_file, rename, sync_directory
 from jobjar.shared_disk.listing import list_directory
-from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
+from jobjar.stages.cancelled import Cancellation, TakenJob, complete_cancelled
 from jobjar.text import as_text
 
 _ORDER = "order.json"
 # Of a message, in characters: a worker reads so much of the order that has it.
 _LONGEST = 10_000
 _DAY_S = 86400.0
-
-
-class Cancellation(NamedTuple):
-    """One call that cancels jobs: its id, the user, what is said of each job, and the process, as its attempts have it."""
-
-    id: str
-    by: str
-    message: str
-    worker: str
 
 
 def begin_cancellation(jar: Jar, by: str, reason: str | None) -> Cancellation:
@@ -96,15 +85,13 @@ def _take(jar: Jar, job: Candidate, place: str) -> None:
         rename(f"{source}/{name}", f"{target}/{job.name}")
 
 
-def complete_cancelled(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, Candidate, str]]) -> None:
+def complete_taken(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, Candidate, str]]) -> None:
     """Complete jobs that were taken: each is given by its path, what the ledger has of it, and the name that it gets. Raises
     OSError."""
-    now = jar.disk_now()
-    ends: list[Entry] = []
-    moves: list[tuple[str, Candidate, str, str]] = []
+    arrivals: list[Entry] = []
+    taken: list[TakenJob] = []
     for path, job, name in jobs:
         uid = job.uid or new_id()
-        attempt = job.attempts + 1
         try:
             status = read_status(path)
         except FileNotFoundError:
@@ -112,30 +99,10 @@ def complete_cancelled(jar: Jar, order: Cancellation, jobs: Sequence[tuple[str, 
         entries, job = arrival(job, uid, is_read=True)
         if entries:
             entries[0]["found"] = found_when_held(job, status)
-        about = About(uid, attempt, order.worker, order.id)
-        ends += [*entries, ended_entry(about, now, True, CANCELLED, message=order.message)]
-        moves.append((path, job, uid, name))
-    jar.journal.append(ends, durable=True)
-    moved: list[Entry] = []
-    try:
-        for path, job, uid, name in moves:
-            with contextlib.suppress(FileNotFoundError):  # as above
-                moved.append(_complete(jar, order, path, job, uid, name))
-    finally:
-        with contextlib.suppress(OSError):  # reconciliation with completed/ finds the moves
-            jar.journal.append(moved, durable=True)
+        arrivals += entries
+        taken.append(TakenJob(path, name, uid, job.place, job.category, job.attempts, job.move_number, job.moved_at))
+    complete_cancelled(jar, order, taken, arrivals, is_durable=True)
     sync_directory(jar.layout.completed)
-
-
-def _complete(jar: Jar, order: Cancellation, path: str, job: Candidate, uid: str, name: str) -> Entry:
-    above, taken = os.path.split(os.path.relpath(path, jar.layout.home))
-    with jar.directory(above) as source, jar.directory("completed") as target:
-        # COMMIT: from here the job is completed
-        name = move_to_free_name(f"{source}/{taken}", target, name)
-        moved_at = moved_time(f"{target}/{name}", job.moved_at)
-    more: MoreOfMove = {"category": job.category}
-    number, place = job.move_number + 1, f"completed/{name}"
-    return moved_entry(uid, number, job.place, place, moved_at, "cancelled", order.by, **more)
 
 
 def end_cancellation(jar: Jar, order_id: str) -> None:
@@ -176,7 +143,7 @@ def settle_cancellations(jar: Jar, log: Callable[[str], None]) -> None:
                 known = [(path, _as_taken(connection, place, order_id)) for path, place in taken]
             # Another node's process may live. It alone gives ids to the jobs that have none.
             jobs = [(path, job, job.name) for path, job in known if job is not None and (job.uid or is_over)]
-            complete_cancelled(jar, order, jobs)
+            complete_taken(jar, order, jobs)
             log(f"completed {len(jobs)} jobs that {order.by} was cancelling")
         if is_over:
             end_cancellation(jar, order_id)

@@ -11,8 +11,9 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
-from jobjar.attempts.attempt import CRASHED, INTERRUPTED, STRANDED, ClaimedJob
+from jobjar.attempts.attempt import CANCELLED, CRASHED, INTERRUPTED, STRANDED, ClaimedJob
 from jobjar.attempts.own_file import find_moved, leave_note
+from jobjar.control import cancel_request
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry
 from jobjar.layout import WorkerPaths, category_of_place, name_in_place
@@ -51,8 +52,9 @@ def _end_one(jar: Jar, worker: WorkerState, uid: str, place: str, cause: str) ->
             return False
         if not attempt.is_final:
             was_seen = attempt.outcome not in (None, INTERRUPTED, STRANDED)
-            outcome = str(attempt.outcome) if was_seen else CRASHED
-            message = f"{cause}; its file was removed while it ran, so it cannot run again"
+            cancelled = cancel_request(worker.paths, uid, (attempt.number,))
+            outcome = str(attempt.outcome) if was_seen else CRASHED if cancelled is None else CANCELLED
+            message = f"{cancelled or cause}; its file was removed while it ran, so it cannot run again"
             left = output_left(worker.paths, job.name, attempt.number)
             about = worker.about(uid, attempt.number)
             entry = ended_entry(about, jar.disk_now(), True, outcome, output_file=left, message=message)

@@ -1,9 +1,9 @@
 """The only backward edges of a job's way: take dead workers' jobs back, and put right what a crash left behind.
 
-For each dead worker of this node: end the sessions that it left, complete the jobs whose outcome is journaled, and return the
-others to unclaimed (or complete them as crashed after JJ_CRASH_LIMIT times). Then tidy what else a crash left (tidy.py), and
-reconcile the ledger. Each job's step is one rename, journaled before and after. Two recoveries may run at once. After a kill
-the next one does the rest.
+For each dead worker of this node: end the sessions that it left. Complete the jobs whose outcome is journaled, and those that it
+was asked to cancel. Return the others to unclaimed, or complete them as crashed after JJ_CRASH_LIMIT times. Then tidy what else
+a crash left (tidy.py), and reconcile the ledger. Each job's step is one rename, journaled before and after. Two recoveries may
+run at once. After a kill the next one does the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 from jobjar.attempts.attempt import LOST
 from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.batches.change import cancel_returned, settle_all
+from jobjar.control import withdraw_cancel
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
@@ -229,7 +230,8 @@ def identify_held(jar: Jar, places: list[str]) -> dict[str, Candidate]:
 
 
 def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, cause: str) -> None:
-    """Complete a held job whose outcome is journaled. Return any other job; its attempt is stranded, for the reason `cause`."""
+    """Complete a held job whose outcome is journaled, or that was cancelled. Return any other job; its attempt is stranded, for
+    the reason `cause`."""
     with owner_stays(jar, worker) as is_owner, jar.ledger.writing() as connection:
         if not is_owner:
             return
@@ -256,6 +258,8 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         kept = remove_attempt(jar.layout, uid, job.attempt, worker.worker_id)
         journal_kept(jar, worker.about(uid, job.attempt), kept, recovery.log)
     if verdict.final:
+        with contextlib.suppress(OSError):  # it names an attempt that is over
+            withdraw_cancel(jar.layout, worker.paths.name, uid)
         recovery.completed_jobs.append(uid)
         recovery.log(f"{worker.name}: completed {job.name} ({verdict.explanation})")
     else:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobjar.attempts.attempt import CRASHED, INTERRUPTED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempts.attempt import CANCELLED, CRASHED, INTERRUPTED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
+from jobjar.control import cancel_request
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
@@ -25,6 +26,9 @@ def judge_stranded(
     """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
     now = jar.disk_now()
     number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
+    cancelled = _judge_cancelled(worker, job, attempt, number, now)
+    if cancelled is not None:
+        return cancelled
     if attempt is not None and attempt.outcome is not None:
         output_left(worker.paths, job.name, number)  # gives its output the name that the entry has
         if attempt.is_final:
@@ -48,6 +52,25 @@ def judge_stranded(
         more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
     entry = ended_entry(worker.about(job.uid, number), now, is_last, outcome, **more)
     return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
+
+
+def _judge_cancelled(
+    worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, number: int, now: float
+) -> tuple[list[Entry], Verdict] | None:
+    """`judge_stranded` for a job that its worker was asked to cancel; None for others. If the attempt had ended, and the job
+    was to run again, the cancellation is an attempt of its own, as that of a job that waits."""
+    if attempt is not None and attempt.is_final:
+        return None
+    # The request has the number before, if it was made when no entry mentioned the claim.
+    message = cancel_request(worker.paths, job.uid, (number,) if attempt is not None else (number, number - 1))
+    if message is None:
+        return None
+    output = output_left(worker.paths, job.name, number)
+    if attempt is not None and attempt.outcome is not None:
+        number, output = number + 1, None
+    about = worker.about(job.uid, number)
+    entry = ended_entry(about, now, True, CANCELLED, output_file=output, message=message)
+    return [entry], Verdict.complete(message)
 
 
 def _ordinal(number: int) -> str:

@@ -17,10 +17,11 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.ask_selected import SelectedJob
-from jobjar.ledger.ask_standing import count_before, count_waiting, final_message, limit_of_job, recent_ends
+from jobjar.ledger.ask_standing import count_before, count_waiting, final_end, limit_of_job, recent_ends
 from jobjar.ledger.large_looks import why_not_a_job
 from jobjar.ledger.looks import Unseen
 from jobjar.reports.listing import iso_time
+from jobjar.reports.sentences import End, tell_whole_end
 from jobjar.reports.standing import Look, explain_remedy, find_standing, find_turn, format_time
 from jobjar.roster import read_worker
 from jobjar.selecting.select import select_each
@@ -157,20 +158,20 @@ def _explain_running(look_at: Look, job: SelectedJob, found: list[Standing]) -> 
 
 def _explain_end(look_at: Look, job: SelectedJob) -> Explanation:
     key = job.uid or job.name
-    if job.outcome is None or job.ended_at is None:
-        how = f"{_name(job)} is in completed/, and nothing tells how it ended"
-        return _make(job, how, [], [f"`jobjar history {key}` says what is known"])
-    ago = format_seconds(max(0.0, look_at.now - job.ended_at))
-    took_s = None if job.started_at is None else max(0.0, job.ended_at - job.started_at)
-    number, message = final_message(look_at.jar.ledger.connection, key)
-    sentence = f"{_name(job)} {_OUTCOMES.get(job.outcome, job.outcome)} {ago} ago"
-    sentence += f", in attempt {number}" if number and job.outcome != CANCELLED else ""
-    sentence += f" by {job.final_worker}" if job.final_worker and job.outcome != CANCELLED else ""
-    sentence += f", after {format_seconds(took_s)}" if took_s is not None and job.outcome != CANCELLED else ""
-    ended_by = f"signal {job.signal}" if job.signal is not None else f"exit status {job.exit_status}"
-    if job.outcome != SUCCEEDED and (job.signal is not None or job.exit_status):
-        sentence += f": {ended_by}"
-    sentence += f" ({message})" if message else ""
+    last = final_end(look_at.jar.ledger.connection, key)
+    end = End(
+        job.outcome,
+        job.exit_status,
+        job.signal,
+        job.ended_at,
+        last.wall_time_s,
+        last.number,
+        job.final_worker,
+        last.message,
+    )
+    sentence = f"{_name(job)} {tell_whole_end(end, look_at.now)}"
+    if job.outcome is None:
+        return _make(job, sentence, [], [f"`jobjar history {key}` says what is known"])
     what = [] if job.outcome == CANCELLED else [f"`jobjar output {key}` shows what it wrote"]
     what += [_HINTS[job.outcome]] if job.outcome in _HINTS else []
     if job.outcome != SUCCEEDED:
@@ -183,13 +184,6 @@ def _explain_end(look_at: Look, job: SelectedJob) -> Explanation:
     return _make(job, sentence, [], what)
 
 
-# Words that a time follows.
-_OUTCOMES = {
-    TIMED_OUT: "ran into its time limit",
-    "killed": "was killed",
-    CANCELLED: "was cancelled",
-    CRASHED: "was given up",
-}
 _HINTS = {
     TIMED_OUT: "give it a longer time limit, if it needs more time",
     CRASHED: "its worker died each time that it ran: does it use up the memory?",

@@ -53,11 +53,11 @@ def _event_of(move: dict[str, Any]) -> Event:
         "moved by hand" if by_hand else move["reason"],
         None if by_hand else move["by"],
         None,
-        f"{_name_place(origin)} to {_name_place(destination)}" if origin else f"to {_name_place(destination)}",
+        f"{name_place(origin)} to {name_place(destination)}" if origin else f"to {name_place(destination)}",
     )
 
 
-def _name_place(place: str) -> str:
+def name_place(place: str) -> str:
     """Where a job is, in short: which jar, which category, which worker."""
     if place == NOWHERE:
         return "nowhere"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ def count_batch(look_at: Look, batch: Mapping[str, Any], waiting: Mapping[str, i
         found += _ask(lambda key=key: look_at.limit(key), jobs, _jobs(jobs))  # type: ignore[misc]
     found += _count_unasked(look_at, waiting)
     found += _count_begin_later(look_at, name) if own else []
-    found += _count_returns(batch["returned"], with_held=True)
+    found += _count_returns(batch["returned"], name)
     if any(phase not in ("waiting", "waiting_for_storage", "held", "limbo") for phase in batch["phases"]):
         found += _count_holders(look_at, name)
     with contextlib.suppress(OSError):
@@ -162,14 +163,14 @@ def _count_begin_later(look_at: Look, batch: str | None = None) -> list[Counted]
     return [Counted(Cause.BEGINS_LATER, later.jobs, why)]
 
 
-def _count_returns(groups: Iterable[Group], with_held: bool = False) -> list[Counted]:
-    """The jobs that are tried again only later, by why they went back; `with_held`, also those that are held."""
+def _count_returns(groups: Iterable[Group], batch: str | None = None) -> list[Counted]:
+    """The jobs that are tried again only later, by why they went back; of a batch, also those that are held."""
     found = []
     for group in groups:
         cause = " ".join(group["cause"].split())
         if group["outcome"] == "held":
-            if with_held:
-                found.append(_held(group["jobs"], group["job"], cause))
+            if batch is not None:
+                found.append(_held(group["jobs"], group["job"], cause, f"--batch {shlex.quote(batch)}"))
             continue
         is_storage = is_of_storage(group["outcome"], cause)
         if is_storage or group["next_at"] is not None:
@@ -190,9 +191,10 @@ def _count_held(held: Iterable[Mapping[str, Any]]) -> list[Counted]:
     return _shorten(found, "more are held in limbo")
 
 
-def _held(jobs: int, name: str, reason: str) -> Counted:
+def _held(jobs: int, name: str, reason: str, which: str = "--state held") -> Counted:
+    """Jobs that are held for one reason. `which` selects them, if there are several."""
     is_by_person = is_held_by_person(reason)
-    what = f"`jobjar release {name}`" if jobs == 1 else "`jobjar release`"
+    what = f"`jobjar release {name if jobs == 1 else which}`"
     what = f"{what} lets {'it' if jobs == 1 else 'them'} go on"
     if not is_by_person:
         what = f"correct {'its file' if jobs == 1 else 'their files'} there, then {what}"

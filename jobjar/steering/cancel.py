@@ -1,7 +1,8 @@
 """Cancel jobs, wherever they are: those that wait or are held complete without a run, those that run are ended by their workers.
 
 What waits goes the way that recovery/cancelling.py describes, and its words on crashes hold here. A running job's worker gets a
-control file, on any node. This then waits until the job has ended, or has come back and is cancelled as one that waits.
+control file, on any node. This then waits until the job has ended, or has come back and is cancelled as one that waits. The
+control file stays until the job has ended: if the worker is dead, or is killed meanwhile, recovery does what the file says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from jobjar import control
 from jobjar.access.refusals import explain_at
 from jobjar.attempts.attempt import CANCELLED
+from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
@@ -19,8 +21,12 @@ from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.ask_selected import HELD
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
-from jobjar.recovery.cancelling import Cancellation, begin_cancellation, complete_cancelled, end_cancellation, take
+from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
+from jobjar.recovery.recover import Recovery, recover_worker
+from jobjar.recovery.tidy import tidy_links
+from jobjar.roster import read_worker
 from jobjar.shared_disk.files import sync_directory
+from jobjar.stages.cancelled import Cancellation
 from jobjar.steering.moving import Left
 from jobjar.steering.verb import Verb, explain_state
 from jobjar.steering.waiting import refuse_storing
@@ -42,6 +48,7 @@ class Cancel(Verb):
         self._order: Cancellation | None = None
         # The running jobs that workers were asked to end, by row, as they were first seen and as they were asked about.
         self._asked: dict[int, tuple[SteeredJob, SteeredJob]] = {}
+        self._recovered: set[str] = set()
 
     def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
         return explain_state(known, self.states) or refuse_storing(known)
@@ -69,7 +76,7 @@ class Cancel(Verb):
                 left.refused.append((known, explain_at(error, jar.layout.path(known.job.place))))
         if taken:
             try:
-                complete_cancelled(jar, self._order, taken)
+                complete_taken(jar, self._order, taken)
             except OSError as error:
                 reason = f"{explain_at(error, jar.journal.path)}; recover_jobs does the rest"
                 raise CannotUseJar(action="cancel jobs in", path=jar.layout.home, reason=reason) from error
@@ -89,13 +96,14 @@ class Cancel(Verb):
         left = Left([], [])
         try:
             deadline = time.monotonic() + jar.settings.grace_time_s + _END_WITHIN_S
+            self._recover_dead(jar)
             while self._asked:
                 with jar.ledger.writing() as connection:
                     fold_journals(connection, jar.layout)
                     jobs = list(steered_jobs(connection, self._asked))
                 for now in jobs:
                     self._look_at(jar, now, left)
-                if self._asked and time.monotonic() > deadline:
+                if self._asked and time.monotonic() > deadline and not self._recover_dead(jar):
                     self._give_up(left)
                 if self._asked:
                     time.sleep(_LOOK_EVERY_S)
@@ -104,6 +112,22 @@ class Cancel(Verb):
                 end_cancellation(jar, self._order.id)
                 sync_directory(jar.layout.limbo)
         return left
+
+    def _recover_dead(self, jar: Jar) -> bool:
+        """Recover the dead workers of this node that were asked: that cancels their jobs. Returns whether there was one. Raises
+        LedgerError, CannotUseJar, OSError."""
+        workers = {str(worker_of_place(asked.job.place)) for _, asked in self._asked.values()}
+        recovered = False
+        for name in sorted(workers - self._recovered):
+            worker = read_worker(jar.layout, name)
+            if worker is not None and worker.is_to_recover:
+                recovery = Recovery()
+                recover_worker(jar, worker, recovery)
+                recover_tokens(jar, recovery.log)
+                tidy_links(jar, recovery.log)
+                self._recovered.add(name)
+                recovered = True
+        return recovered
 
     def _look_at(self, jar: Jar, now: SteeredJob, left: Left) -> None:
         """See what became of a job that was asked to end."""
@@ -133,6 +157,6 @@ class Cancel(Verb):
     def _give_up(self, left: Left) -> None:
         for first, asked in self._asked.values():
             worker = worker_of_place(asked.job.place)
-            reason = f"worker {worker} was asked to end it, and has not yet; if that is dead, recover_jobs gives the job back"
+            reason = f"worker {worker} was asked to end it, and has not yet; if that is dead, recover_jobs ends it as cancelled"
             left.refused.append((first, reason))
         self._asked.clear()

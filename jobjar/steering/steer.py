@@ -14,6 +14,7 @@ from jobjar.jar import Jar
 from jobjar.ledger.ask_selected import HELD, STATES, Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
+from jobjar.meter import SILENT, Meter
 from jobjar.selecting.named import is_pattern
 from jobjar.selecting.select import Selected, select_jobs_to_change
 from jobjar.selecting.selection import Selection
@@ -50,7 +51,7 @@ class Steered(NamedTuple):
         return f"{words} job{'' if len(self.jobs) == 1 else 's'}"
 
 
-def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False) -> Steered:
+def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, meter: Meter = SILENT) -> Steered:
     """Do what a verb says to the jobs of a selection that are in a state for it. With `is_dry_run`, only say to which.
 
     A job that is named and is in another state is an error; of those that filters or patterns select, only the jobs in a state
@@ -61,15 +62,21 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False) 
     rows = [job.id for job in selected.jobs]
     if not is_dry_run:
         verb.prepare(jar)
+    if len(rows) > CHUNK:
+        meter.begin(verb.done, "jobs", len(rows))
     for round_number in range(_ROUNDS):
         missed: list[SteeredJob] = []
         for start in range(0, len(rows), CHUNK):
-            missed += _steer_chunk(jar, rows[start : start + CHUNK], verb, is_dry_run, steered)
+            some = rows[start : start + CHUNK]
+            missed += _steer_chunk(jar, some, verb, is_dry_run, steered)
+            if round_number == 0:
+                meter.add(len(some))
         if not missed:
             break
         if round_number == _ROUNDS - 1:
             steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=_ELSEWHERE) for known in missed)
         rows = [known.job.row for known in missed]
+    meter.end()
     if not is_dry_run:
         _take_back(verb, verb.finish(jar).refused, steered)
     return steered
@@ -99,9 +106,17 @@ def _steer_chunk(jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steere
 
 def _take_back(verb: Verb, refused: list[tuple[SteeredJob, str]], steered: Steered) -> None:
     """Note the jobs that it could not be done to after all."""
-    for known, reason in refused:
-        steered.jobs.remove(_as_steered(known))
-        steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
+    if not refused:
+        return
+    undone = Counter(_as_steered(known) for known, _ in refused)
+    kept = []
+    for job in steered.jobs:
+        if undone[job]:
+            undone[job] -= 1
+        else:
+            kept.append(job)
+    steered.jobs[:] = kept
+    steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=reason) for known, reason in refused)
 
 
 def _as_steered(known: SteeredJob) -> SteeredTo:

@@ -5,12 +5,14 @@ stages/complete.py journals and moves; its words on crashes hold here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
+from jobjar.control import withdraw_cancel
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
 from jobjar.worker.failure_pause import AfterFailure
 
@@ -43,6 +45,7 @@ class Ends:
         """Journal the end and move the job on. Returns whether the worker held the job until then."""
         end = self._name_canceller(job, end)
         held = complete(self._claimer, Ending(job, end, verdict, self._disk_now()), self._refused)
+        self._forget_cancel(job)
         self._note(job, end, verdict, held)
         return held
 
@@ -53,6 +56,7 @@ class Ends:
         verdict = self._decide(job, end, now)
         held = complete(self._claimer, Ending(job, end, verdict, now), self._refused, is_next_near=True)
         let_file_go(self._claimer, job)
+        self._forget_cancel(job)
         self._note(job, end, verdict, held)
 
     def give_back(self, job: ClaimedJob, why: str) -> None:
@@ -66,8 +70,14 @@ class Ends:
     def _name_canceller(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
         if end.outcome != CANCELLED:
             return end
-        who, more = self._claimer.cancelled.pop(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)
+        who, more = self._claimer.cancelled.get(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)
         return end._replace(message=f"{who}{more}")
+
+    def _forget_cancel(self, job: ClaimedJob) -> None:
+        """Remove the request that cancelled a job, now that the job's end is journaled."""
+        if self._claimer.cancelled.pop(job.uid, None) is not None:
+            with contextlib.suppress(OSError):  # it names an attempt that is over
+                withdraw_cancel(self._claimer.jar.layout, self._claimer.paths.name, job.uid)
 
     def _note(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict, held: bool) -> None:
         """Log how an attempt ended, and count a failure, after which the worker may have to leave."""

@@ -1,6 +1,6 @@
 """What ends a worker's running attempts early, and what the worker does for itself while they run: beat, mirror, log.
 
-Reads orders and leases; takes a request to kill away. A crash here leaves what a crash of any worker leaves.
+Reads orders and leases; takes a request to kill away, not one to cancel. A crash here leaves what a crash of any worker leaves.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class AttemptWatch:
         if request is not None:
             if request.message is None:
                 return KILLED
-            self._claimer.cancelled[job.uid] = request.message
-            return CANCELLED
+            if job.uid not in self._claimer.cancelled:
+                self._claimer.cancelled[job.uid] = request.message
+                return CANCELLED
         return self._leases.check_held(job)
 
     def is_told_to_end(self) -> bool:

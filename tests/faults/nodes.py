@@ -160,6 +160,13 @@ class Node:
 
     # Processes
 
+    def kill_programs_of(self, nsenter: subprocess.Popen[str]) -> None:
+        """Kill what `start` started, inside of this node."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                if _parent(pid) == nsenter.pid:
+                    os.kill(pid, signal.SIGKILL)
+
     def processes(self) -> list[int]:
         """The process ids, as they are outside of this node, of all that runs on it."""
         if not self.is_up():
@@ -207,3 +214,8 @@ def _state(pid: int) -> str:
             return file.read().rpartition(b") ")[2][:1].decode()
     except OSError:
         return ""
+
+
+def _parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b") ")[2].split()[1])

@@ -1,4 +1,5 @@
-"""The storm: thousands of jobs, workers on several nodes, and faults at random moments; then all is healed and judged.
+"""The storm: thousands of jobs, people who steer them, workers on several nodes, and faults at random moments; then all is
+healed and judged.
 
     python -m tests.faults.storm --jobs 5000 --faults 500 [--seed N] [--homes own|jar] [--result FILE]
 
@@ -32,6 +33,7 @@ from jobjar.create import create_jar
 from jobjar.layout import Layout
 from tests.faults.faults import FAULTS, make_plan
 from tests.faults.nodes import Node
+from tests.faults.steerer import Steerer
 from tests.faults.submitter import Submitter
 
 CANNOT_RUN = 77
@@ -72,6 +74,7 @@ class Storm:
         self.read_only: set[str] = set()
         self.nodes: list[Node] = []
         self.submitter = Submitter(self, self.seed)
+        self.steerer = Steerer(self, self.seed + 2)
         self._heals: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
@@ -146,6 +149,7 @@ class Storm:
             # Apart: while it watches a lease, which takes at least as long as that, workers go on being started.
             self.spawn(partial(self._be_cron, node, "recover_jobs"))
         self.submitter.start()
+        self.steerer.start()
         waits = random.Random(self.seed + 1)
         for number, name in enumerate(self.plan, 1):
             self.submitter.wanted = self.jobs * number // len(self.plan)
@@ -209,10 +213,12 @@ class Storm:
         for node in self.nodes:
             node.boot()
             node.thaw()
+        self.steerer.finish()
         self.say("healed")
         deadline = time.monotonic() + timeout_s
         done = self.submitter.finish(timeout_s)
         while time.monotonic() < deadline and done:
+            self.steerer.release_all(self.nodes[0])
             if not self._left():
                 break
             time.sleep(0.2)
@@ -224,7 +230,8 @@ class Storm:
     def _left(self) -> set[str]:
         from jobjar.shared_disk.listing import list_jars
 
-        return {place for place in list_jars(self.layout, False) if not place.startswith("limbo/")}
+        held = {f"limbo/{name}" for name in self.submitter.submitted}
+        return {place for place in list_jars(self.layout, False) if not place.startswith("limbo/") or place in held}
 
     def stop(self) -> None:
         """No more cron; workers leave; what they left is recovered."""

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -183,18 +182,10 @@ class Submitter:
         if program is None:
             return False
         time.sleep(rng.uniform(0.05, 0.6))
-        for pid in node.processes():
-            with contextlib.suppress(OSError):
-                if _parent(pid) == program.pid:
-                    os.kill(pid, signal.SIGKILL)
+        node.kill_programs_of(program)
         said = node.finish(program, "a submission to be killed")
         # A name that was cut off in the pipe was not said.
         for name in said.output.splitlines(keepends=True):
             if name.endswith("\n"):
                 self.submitted[name.strip()] = outcome
         return True
-
-
-def _parent(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b") ")[2].split()[1])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from jobjar.attempts.attempt import STRANDED
+from jobjar.attempts.attempt import CANCELLED, STRANDED
 from jobjar.jar import open_jar
+from jobjar.journal.entries import LIFE
 from jobjar.journal.read import read_journal
 from jobjar.layout import name_in_place
 from jobjar.ledger.fold import journal_paths
@@ -51,7 +52,9 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     dumps = {node.name: dump_home(storm, node) for node in storm.nodes}
     ledger = dumps[storm.nodes[0].name]
     lost, twice_there = judge_places(storm, places)
-    never_ran = sorted(set(storm.submitter.submitted) - {run.name for run in runs})
+    uids = {row[0] for row in ledger["attempt"] if row[8] == CANCELLED and row[9]}
+    cancelled = {row[1] for row in ledger["job"] if row[0] in uids}
+    never_ran = sorted(set(storm.submitter.submitted) - {run.name for run in runs} - cancelled)
     twice_final, wrong = judge_finals(ledger, storm)
     no_history = judge_history(ledger, runs, places)
     blamed = [*lost, *twice_there, *never_ran, *twice_final, *(run.name for run in no_history), *wrong]
@@ -96,6 +99,7 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         "history_lost": len(no_history),
         "run_more_than_once": sum(count > 1 for count in repeated.values()),
         "attempts": dict(outcomes.most_common()),
+        "steered": dict(storm.steerer.counts.most_common()),
         "leases_watched": storm.watches,
         "messages": dict(messages_of(ledger).most_common(15)),
         "all_completed_in_time": is_done,
@@ -158,8 +162,12 @@ def judge_places(storm: Storm, places: set[str]) -> tuple[list[str], list[str]]:
 
 
 def judge_finals(ledger: Dump, storm: Storm) -> tuple[list[str], dict[str, str]]:
-    """Jobs with more than one final attempt; and those with none, or with an outcome that cannot be, and what it is."""
+    """Jobs with more final attempts than they were run anew (`jobjar retry` begins a new life); and those with none, or with an
+    outcome that cannot be, and what it is."""
     finals = defaultdict(list)
+    lives: Counter[str] = Counter()
+    for uid, number, *_ in ledger.get("move", ()):
+        lives[uid] = max(lives[uid], number // LIFE)
     for row in ledger["attempt"]:
         if row[9]:
             finals[row[0]].append(row[8])
@@ -169,10 +177,10 @@ def judge_finals(ledger: Dump, storm: Storm) -> tuple[list[str], dict[str, str]]
         uid, name, state = row[0], row[1], row[2]
         if state != "completed":
             continue
-        if len(finals[uid]) > 1:
+        if len(finals[uid]) > 1 + lives[uid]:
             twice.append(name)
         wanted = storm.submitter.submitted.get(name, "")
-        if not finals[uid] or (wanted and finals[uid][0] not in (wanted, "killed", "crashed")):
+        if not finals[uid] or (wanted and not set(finals[uid]) <= {wanted, "killed", "crashed", CANCELLED}):
             wrong[name] = f"{name}: {finals[uid]} instead of {wanted or 'one'}"
     return twice, wrong
 

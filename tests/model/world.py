@@ -18,12 +18,14 @@ import pytest
 
 from jobjar import liveness
 from jobjar.attempts import candidates
-from jobjar.attempts.attempt import RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
+from jobjar.attempts.attempt import CANCELLED, KILLED, RETRIED_OUTCOMES, AttemptEnd, ClaimedJob, Claimer
 from jobjar.attempts.verdict import decide
+from jobjar.control import cancel_request, withdraw_cancel
 from jobjar.create import create_jar
+from jobjar.errors import NothingSelected, UsageError
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import new_id
-from jobjar.layout import Layout, name_in_place
+from jobjar.layout import CANCELLING, TAKEN_HELD, Layout, name_in_place
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import find_wrong_counts
@@ -38,13 +40,20 @@ from jobjar.ledger.store import driver
 from jobjar.recovery import orphans
 from jobjar.recovery.recover import Recovery, recover_node, recover_worker
 from jobjar.reports.check import check_jar
+from jobjar.reports.refresh import refresh_ledger
 from jobjar.roster import read_worker
+from jobjar.selecting.selection import make_selection
 from jobjar.shared_disk import moves, placeholder
 from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.files import is_job_file
 from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.complete import Ending, WhileRefused, complete
 from jobjar.stages.submit import describe_command, submit
+from jobjar.steering import cancel
+from jobjar.steering.ended import Remove, Retry
+from jobjar.steering.steer import Steered, steer
+from jobjar.steering.verb import Verb
+from jobjar.steering.waiting import Hold, Prioritize, Recategorize, Release
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from tests.claiming import claim_in_turns
 from tests.model.faults import Fault, Killed, fault_in
@@ -54,6 +63,15 @@ CATEGORIES = ("", "LINUX")
 _KEY = re.compile(rb"# job ([0-9]+)\n")
 _FAR_S = 1e6
 
+VERBS: dict[str, Callable[[str], Verb]] = {
+    "cancel": cancel.Cancel,
+    "hold": Hold,
+    "release": Release,
+    "retry": Retry,
+    "priority": lambda by: Prioritize(by, 5),
+    "move": lambda by: Recategorize(by, "LINUX"),
+    "remove": Remove,
+}
 Dump = dict[str, list[tuple[Any, ...]]]
 
 
@@ -85,6 +103,8 @@ class World:
         self.completed: set[int] = set()
         # Places from which hands took files away.
         self.vacated: set[str] = set()
+        # Jobs that a person cancelled while a worker held them that did not answer.
+        self.asked: set[int] = set()
         # What was recorded: of each home that was not deleted since, and in the journals.
         self.recorded: dict[str, set[tuple[Any, ...]]] = {}
         self.keys = 0
@@ -108,6 +128,8 @@ class World:
         self.patch.setattr(orphans, "processes_of_jobs", lambda worker, jobs, phases=None: [])
         # What the ledger said is believed until a rule says that it is old: not until some milliseconds have passed.
         self.patch.setattr(candidates, "_MAX_AGE_S", 1e9)
+        # No worker here hears of anything while somebody waits for it.
+        self.patch.setattr(cancel, "_END_WITHIN_S", -10.0)
 
     def close(self) -> None:
         for body in self.bodies:
@@ -253,6 +275,9 @@ class World:
             return None
         status = {"succeeded": 0, "failed": 1}.get(outcome)
         end = AttemptEnd(outcome, status, None if status is not None else 15, 0.1, 0.1, 0.1, 1000)
+        cancelled = cancel_request(body.claimer.paths, job.uid, (job.attempt,)) if outcome == KILLED else None
+        if cancelled is not None:
+            end = end._replace(outcome=CANCELLED, message=cancelled)
         with self.acting(body) as jar, fault_in(fault, act):
             failures = 0
             if outcome in RETRIED_OUTCOMES and job.retries:
@@ -265,7 +290,11 @@ class World:
                 Ending(job, end, verdict, self.now()),
                 WhileRefused(lambda: False, lambda line: None),
             )
+            if end.outcome == CANCELLED:
+                withdraw_cancel(jar.layout, body.claimer.paths.name, job.uid)
         body.job = None
+        if held and end.outcome != CANCELLED:
+            self.asked -= {key for key, place in self.files().items() if job.name == name_in_place(place)}
         return held
 
     def recover(self, node: str, fault: Fault | None, act: Callable[[], None] | None = None) -> None:
@@ -278,6 +307,29 @@ class World:
             worker = read_worker(self.layout, body.claimer.paths.name)
             if worker is not None:
                 recover_worker(jar, worker, Recovery())
+
+    # What people do with jobs
+
+    def steer(
+        self, node: str, verb: str, number: int, fault: Fault | None, act: Callable[[], None] | None = None
+    ) -> None:
+        """Do something to a job, with the program of that name."""
+        files = {key: place for key, place in self.files().items() if key in self.live}
+        if not files:
+            return
+        key = sorted(files)[number % len(files)]
+        name = name_in_place(files[key])
+        steered = Steered([], [])
+        with self.on(node) as jar, fault_in(fault, act), contextlib.suppress(UsageError, NothingSelected):
+            refresh_ledger(jar)
+            steered = steer(jar, make_selection([name]), VERBS[verb]("ann"))
+        if verb in ("retry", "remove"):
+            self.completed.discard(key)
+            self.asked.discard(key)
+        if verb == "remove" and key not in self.files():
+            self.live.discard(key)
+        if any("was asked to end it" in str(error) for error in steered.errors):
+            self.asked.add(key)
 
     # What people do with ledgers
 
@@ -331,7 +383,7 @@ class World:
 
     def move_by_hand(self, number: int, to: str, new_name: str | None) -> None:
         """Move some job's file to limbo, completed, or a category ('unclaimed/…'), perhaps under another name."""
-        files = {key: place for key, place in self.files().items() if key in self.live}
+        files = self._files_for_hands(self.live)
         if not files:
             return
         key = sorted(files)[number % len(files)]
@@ -347,22 +399,29 @@ class World:
         os.rename(source, target)
         self.vacated.add(files[key])
         self.completed.discard(key)
+        self.asked.discard(key)
 
     def delete_by_hand(self, number: int) -> None:
-        files = self.files()
+        files = self._files_for_hands(set(self.files()))
         if files:
             key = sorted(files)[number % len(files)]
             os.unlink(self.layout.path(files[key]))
             self.vacated.add(files[key])
             self.live.discard(key)
             self.completed.discard(key)
+            self.asked.discard(key)
+
+    def _files_for_hands(self, keys: set[int]) -> dict[int, str]:
+        """Where these jobs are, without those that a cancellation has taken."""
+        return {key: place for key, place in self.files().items() if key in keys and CANCELLING not in place}
 
     # What has to be true
 
     def files(self) -> dict[int, str]:
-        """Where each job is. Nothing may be in two places."""
+        """Where each job is, also within a cancellation's directory. Nothing may be in two places."""
         found: dict[int, str] = {}
-        for place in list_jars(self.layout):
+        places = {place for place in list_jars(self.layout) if os.path.lexists(self.layout.path(place))}
+        for place in sorted(places | self._taken_places().keys()):
             match = _KEY.search(Path(self.layout.path(place)).read_bytes())
             if match is None:
                 # Half a copy, or what holds a name for a moment where a rename cannot refuse to overwrite.
@@ -371,6 +430,17 @@ class World:
             key = int(match.group(1))
             assert key not in found, f"job {key} is at {found[key]} and at {place}"
             found[key] = place
+        return found
+
+    def _taken_places(self) -> dict[str, str]:
+        """The files that cancellations have taken; for each the place that journals have for it."""
+        found = {}
+        for path in Path(self.layout.limbo).glob(f"{CANCELLING}*/*/**/*"):
+            if path.is_file():
+                _, _, kind, *rest = path.relative_to(self.layout.home).parts
+                found[str(path.relative_to(self.layout.home))] = "/".join(
+                    ("limbo" if kind == TAKEN_HELD else "unclaimed", *rest)
+                )
         return found
 
     def check_jobs(self) -> None:
@@ -397,7 +467,8 @@ class World:
                     self._check_keeps(node, dump_ledger(copy))
                     self._check_agrees(f"home of {node}", expected, self._brought_up_to_date(copy))
         files = self.files()
-        places = {place for place in files.values() if is_job_file(os.lstat(self.layout.path(place)))}
+        taken = self._taken_places()
+        places = {taken.get(place, place) for place in files.values() if is_job_file(os.lstat(self.layout.path(place)))}
         listed = [row[3] for row in expected["job"] if self._has_job(row[3])]
         assert sorted(listed) == sorted(places), f"in the ledger {listed}, on the disk {places}"
 
@@ -468,6 +539,7 @@ class World:
         for place in self.files().values():
             assert not place.startswith("workers/"), f"{place} was not recovered"
         self.check_jobs()
+        assert self.asked <= self.completed, f"cancelled, and not ended: {self.asked - self.completed}"
         self.check_ledgers()
         for node in NODES:
             with self.on(node) as jar:

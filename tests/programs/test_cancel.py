@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,9 @@ from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.selection import make_selection
 from jobjar.steering.cancel import Cancel
 from jobjar.steering.steer import steer as do
+from tests.described_jobs import describe
 from tests.programs.test_steering import steer, submit
-from tests.rig import Rig, stop_at_rest, wait_until
+from tests.rig import BIN, Rig, stop_at_rest, wait_until
 
 
 def test_jobs_are_cancelled_where_they_are(rig: Rig, tmp_path: Path) -> None:
@@ -106,4 +108,64 @@ def test_a_request_about_another_attempt_is_passed_over_and_an_empty_one_kills(r
     rig.run("jobjar", "wait", "--timeout", "60s", job, check=False)
     assert rig.show(job)["outcome"] == "killed"
     rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def run_alone(
+    rig: Rig, tmp_path: Path, command: str, **changes: str
+) -> tuple[str, subprocess.Popen[str], psutil.Process]:
+    """A job that runs: its id, its worker, and its process."""
+    job = submit(rig, "it", "--retries", "3", command=f"{command}; touch {tmp_path}/on; while :; do sleep 0.1; done")
+    worker = rig.start_worker(**changes)
+    wait_until((tmp_path / "on").exists, "the job to run")
+    (process,) = psutil.Process(worker.pid).children()
+    return job, worker, process
+
+
+def assert_cancelled_once(rig: Rig, job: str, process: psutil.Process, message: str) -> None:
+    """It has ended as cancelled, no process is left of it, and a worker does not run it again."""
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    shown = rig.show(job)
+    assert (shown["state"], shown["outcome"]) == ("completed", "cancelled")
+    assert [(attempt["outcome"], attempt["message"]) for attempt in shown["attempts"]] == [("cancelled", message)]
+    assert list((rig.home / "workers").glob("*/KILL.*")) == []
+    rig.assert_clean()
+    rig.run("jobjar", "rebuild")
+    assert rig.show(job) == shown
+
+
+def test_a_running_job_whose_worker_is_dead_ends_as_cancelled(rig: Rig, tmp_path: Path) -> None:
+    job, worker, process = run_alone(rig, tmp_path, "true")
+    worker.kill()
+    worker.wait()
+    assert steer(rig, "cancel", job, "--reason", "wrong data").stdout == "cancelled 1 running job\n"
+    assert_cancelled_once(rig, job, process, f"cancelled by {login()}: wrong data")
+
+
+def test_a_job_stays_cancelled_whose_worker_and_canceller_are_killed_while_it_is_being_ended(
+    rig: Rig, tmp_path: Path
+) -> None:
+    job, worker, process = run_alone(rig, tmp_path, f"trap 'touch {tmp_path}/told' TERM", JJ_GRACE_TIME="300")
+    canceller = subprocess.Popen(
+        [BIN / "jobjar", "cancel", job], env=rig.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until((tmp_path / "told").exists, "the job to be told to end")
+    for killed in (canceller, worker):
+        killed.kill()
+        killed.wait()
+    assert "0 jobs returned, 1 completed" in rig.run("recover_jobs").stdout
+    assert_cancelled_once(rig, job, process, f"cancelled by {login()}")
+
+
+def test_a_described_job_that_is_polled_and_whose_worker_is_dead_ends_as_cancelled(rig: Rig, tmp_path: Path) -> None:
+    name = describe(rig, "polled", run_command="true", polling_command=f"touch {tmp_path}/polled; exit 1")
+    worker = rig.start_worker()
+    wait_until((tmp_path / "polled").exists, "the first poll")
+    worker.kill()
+    worker.wait()
+    assert steer(rig, "cancel", name).stdout == "cancelled 1 running job\n"
+    rig.run("recover_jobs")
+    shown = rig.show(name)
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == [shown["outcome"]] == ["cancelled"]
+    assert list((rig.home / "underway").iterdir()) == []
     rig.assert_clean()

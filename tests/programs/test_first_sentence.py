@@ -12,7 +12,7 @@ from tests.rig import Rig, wait_until
 
 def first_of(rig: Rig, job: str) -> str:
     """What a terminal shows before the details."""
-    sentence, _, details = on_terminal(rig, "show", job).partition("\n\n")
+    sentence, _, details = on_terminal(rig, "show", job, columns=300).partition("\n\n")
     assert details.startswith("name ")
     return sentence
 
@@ -55,3 +55,36 @@ def test_show_begins_on_a_terminal_with_what_there_is_to_know(rig: Rig, tmp_path
     assert re.search(r" was removed .* ago: its file was taken away$", first_of(rig, held))
     # For programs nothing is said before the details.
     assert rig.run("jobjar", "show", failing).stdout.startswith("name ")
+
+
+def test_show_fits_a_terminal_of_80_columns_and_has_places_in_short(rig: Rig) -> None:
+    (rig.home.parent / "b.jug").write_text(
+        'batch\nname = "lines"\nseeds = 1\n'
+        "run_command = \"echo 'lines = 12 of them, which is a value of some length' > jug_monitor.vars; sleep 0.01\"\n"
+    )
+    rig.shell("submit_batch ../b.jug")
+    failing = rig.run("jobjar", "submit", "--retries", "1", "--retry-delay", "0", "--tag", "x", "echo no; exit 3")
+    wide = rig.run("jobjar", "submit", "--hold", "a-command", *("--an-option", "with its value") * 5).stdout.strip()
+    rig.run_until_idle()
+    uid = failing.stdout.strip()
+    [described] = [rig.show(name) for name in rig.names("completed") if "lines" in name]
+    for job in (uid, wide, described["id"]):
+        shown = on_terminal(rig, "show", job)
+        name = rig.show(job)["name"]
+        # What is to be copied whole goes on in the next line of the terminal by itself.
+        long = [line for line in shown.splitlines() if len(line) > 80]
+        assert all(line.startswith(("name ", "output ")) for line in long), long
+        assert shown.count(name) == 1 + shown.count(f"output/{name}"), shown
+    text = on_terminal(rig, "show", uid)
+    attempts, moves = text.split("Attempts\n")[1].split("\n\n")[0], text.split("Moves\n")[1]
+    worker = rig.show(uid)["attempts"][0]["worker"]
+    assert re.findall(r"^([12])  +(\S+) .* failed, exit 3 ", attempts, re.M) == [("1", worker), ("2", worker)]
+    told = [tuple(line.split()[2:]) for line in moves.splitlines()[2:] if line]
+    assert [row[:3] for row in told] == [
+        ("submitted", "limbo", "unclaimed"),
+        ("claimed", "unclaimed", worker),
+        ("retried", worker, "unclaimed"),
+        ("claimed", "unclaimed", worker),
+        ("completed", worker, "completed"),
+    ]
+    assert "Variables of attempt 1\n" in on_terminal(rig, "show", described["id"])

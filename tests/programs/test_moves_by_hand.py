@@ -14,7 +14,7 @@ from jobjar.batches.cancel import take_waiting
 from jobjar.jar import Jar
 from jobjar.ledger.ask_batch_jobs import waiting_jobs
 from jobjar.ledger.rebuild import rebuild_ledger
-from jobjar.programs.show import format_description
+from jobjar.programs.shown_job import format_description
 from jobjar.recovery.recover import recover_node
 from jobjar.reports.check import check_jar
 from jobjar.reports.jobs import describe_job

@@ -59,6 +59,9 @@ def test_a_batch_of_many_jobs_shows_on_a_terminal_how_far_its_submission_is(rig:
     assert terminal.end() == (0, "")  # nothing of the bars is left
     text = terminal.read()
     assert "writing the jobs" in text and "submitting them" in text and "/1200 [" in text
+    terminal = OnTerminal(rig, "jobjar", "cancel", "--batch", "many")
+    assert terminal.end() == (0, "")
+    assert "cancelled: " in (text := terminal.read()) and "/1200 [" in text
     assert "folding" not in rig.run("jobjar", "rebuild").stderr
     for program, words in (("jobjar", ["rebuild"]), ("jobjar", ["check"]), ("recover_jobs", [])):
         terminal = OnTerminal(rig, program, *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_a_delay_goes_with_the_job_that_is_moved(rig: Rig) -> None:
     rig.stop_worker(worker)
     assert rig.show(uid)["attempts"] == []
     rig.assert_clean()
+
+
+def test_what_is_said_to_let_several_held_jobs_go_on_does_that(rig: Rig, tmp_path: Path) -> None:
+    described = tmp_path / "wc.jug"
+    described.write_text('batch\nname = "wc"\nseeds = "1-2"\nrun_command = "true"\n')
+    rig.run("submit_batch", str(described))
+    submit(rig, "alone")
+    steer(rig, "hold", "--all")
+    [in_batch] = json.loads(rig.run_forked("batch_status", "--format", "json", "wc").stdout)["batches"]
+    for standing, count in (rig.status()["standing"], 3), (in_batch["standing"], 2):
+        [held] = [counted for counted in standing if counted["cause"] == "held"]
+        assert held["jobs"] == count
+        command = shlex.split(held["do"].split("`")[1])
+        assert rig.run(*command, "--dry-run").stdout == f"would release {count} held jobs\n"
 
 
 @pytest.mark.parametrize("verb", ["hold", "release", "priority", "move"])

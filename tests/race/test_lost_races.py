@@ -15,6 +15,7 @@ from jobjar.attempts.verdict import Verdict, decide
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name, new_id
+from jobjar.journal.entries import LIFE
 from jobjar.journal.read import read_journal
 from jobjar.ledger import reconcile_file, reconcile_jar
 from jobjar.ledger.ask_claiming import last_attempt_number
@@ -267,4 +268,23 @@ def test_an_attempt_that_was_given_back_before_it_ran_has_an_end_and_counts_as_n
     assert again is not None and again.attempt == 2
     assert finish(claimer, again)[0]
     assert [attempt["outcome"] for attempt in rig.show(name)["attempts"]] == [INTERRUPTED, SUCCEEDED]
+    rig.assert_clean()
+
+
+def test_a_job_that_was_put_back_is_claimed_in_a_new_life_also_by_a_worker_that_cannot_record_that(rig: Rig) -> None:
+    first, second = make_claimer(rig, "a.1"), make_claimer(rig, "b.1")
+    name = submit(first.jar, describe_command("true"))
+    fill_ledger(first.jar.ledger)
+    job = claim_next(first)
+    assert job is not None and finish(first, job)[0]
+    first.jar.journal.flush()
+    os.rename(f"{first.jar.layout.completed}/{name}", f"{first.jar.layout.unclaimed}/{name}")
+    # The home's ledger cannot be used, so nothing that it sees is journaled; its claim is.
+    second.jar.use_private_ledger(from_copy=False)
+    fill_ledger(second.jar.ledger)
+    again = claim_next(second)
+    assert again is not None and (again.attempt, again.move_number // LIFE) == (2, 1)
+    # Every ledger sees that it runs: the claim is later than the completion.
+    assert rig.show(name)["state"] == "claimed"
+    assert finish(second, again)[0]
     rig.assert_clean()

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jobjar.hearing import Hearing
 
 from jobjar.attempts.attempt import LOST, STRANDED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
-from jobjar.attempts.verdict import decide
+from jobjar.attempts.verdict import Verdict, decide
+from jobjar.host import login
 from jobjar.ledger.apply import apply_entry
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import fill_ledger
@@ -22,11 +24,15 @@ from jobjar.recovery.lease import HeartbeatWatch, Holder, Leases, find_holders, 
 from jobjar.recovery.recover import Recovery
 from jobjar.reports.jobs import find_output
 from jobjar.reports.refresh import refresh_ledger
+from jobjar.roster import WorkerState, read_worker
 from jobjar.selecting.named import find_job
+from jobjar.selecting.selection import make_selection
 from jobjar.settings.layers import heartbeat_interval_s, load_settings
 from jobjar.stages import complete
-from jobjar.stages.complete import Ending, WhileRefused
+from jobjar.stages.complete import Ending, WhileRefused, entry_of_end
 from jobjar.stages.submit import describe_command, submit
+from jobjar.steering import cancel
+from jobjar.steering.steer import steer
 from tests.race.test_lost_races import before, claim_next, entries, finish, make_claimer
 from tests.rig import Rig, wait_until
 
@@ -170,6 +176,13 @@ def take_back(claimer: Claimer, holder_of: Claimer) -> Recovery:
 def leased(rig: Rig) -> Rig:
     rig.environment["JJ_LEASE_TIME"] = "1"
     return rig
+
+
+def worker_of(claimer: Claimer) -> WorkerState:
+    """The worker that it plays, as others see it."""
+    worker = read_worker(claimer.jar.layout, claimer.paths.name)
+    assert worker is not None
+    return worker
 
 
 def attempts_of(rig: Rig, name: str) -> list[tuple[int, str, str]]:
@@ -395,6 +408,56 @@ def test_a_job_that_crashed_for_the_last_time_stays_crashed_when_its_worker_come
     held, said = finish(old, job)
     assert not held and "was completed by recovery" in said[0]
     assert leased.show(name)["outcome"] == "crashed"
+    leased.assert_clean()
+
+
+def cancel_in_vain(rig: Rig, monkeypatch: pytest.MonkeyPatch, job: str) -> str:
+    """Cancel a job whose worker does not answer. Returns what is said of that."""
+    monkeypatch.setattr(cancel, "_END_WITHIN_S", -10.0)
+    jar = rig.open()
+    refresh_ledger(jar)
+    [error] = steer(jar, make_selection([job]), cancel.Cancel(login())).errors
+    return str(error)
+
+
+@pytest.mark.parametrize("how", ["its lease runs out", "it is given up"])
+def test_a_job_that_was_cancelled_while_its_worker_was_silent_ends_as_cancelled(
+    leased: Rig, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    old, new = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
+    name = submit(old.jar, describe_command("true"))
+    job = claim(old)
+    assert "worker rain.7 was asked to end it, and has not yet" in cancel_in_vain(leased, monkeypatch, job.uid)
+    if how == "it is given up":
+        wait_until(lambda: Hearing(old.jar.layout).beats(worker_of(old)) is False, "its silence")
+        assert "0 jobs returned, 1 completed" in leased.run("recover_jobs", "--worker", "rain.7", "--yes").stdout
+    else:
+        assert take_back(new, old).completed == 1
+    held, said = finish(old, job)
+    assert not held and "was completed by recovery" in said[0]
+    shown = leased.show(name)
+    assert (shown["outcome"], shown["attempts"][0]["message"]) == ("cancelled", f"cancelled by {login()}")
+    assert len(shown["attempts"]) == 1 and not os.path.exists(old.paths.kill_file(job.uid))
+    leased.assert_clean()
+
+
+@pytest.mark.parametrize("before", ["its claim is journaled", "it goes back"])
+def test_a_cancellation_holds_wherever_the_worker_died(
+    leased: Rig, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    old, new = make_worker(leased, "rain.7"), make_worker(leased, "snow.8")
+    name = submit(old.jar, describe_command("false", attributes={"retries": "3"}))
+    if before == "it goes back":
+        job = claim(old)
+        ended = entry_of_end(old, Ending(job, AttemptEnd("failed", 1), Verdict.retry(0), old.jar.disk_now()))
+        cancel_in_vain(leased, monkeypatch, job.uid)
+        old.jar.journal.append([ended])
+    else:
+        os.rename(f"{leased.home}/unclaimed/{name}", f"{old.paths.jobs}/{name}")
+        cancel_in_vain(leased, monkeypatch, name)
+    assert take_back(new, old).completed == 1
+    ran = [(1, "rain.7", "failed")] if before == "it goes back" else []
+    assert attempts_of(leased, name) == [*ran, (len(ran) + 1, "rain.7", "cancelled")]
     leased.assert_clean()
 
 
