@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobjar.hearing import Hearing
 
 from jobjar.attempts.attempt import LOST, STRANDED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer
 from jobjar.attempts.verdict import Verdict, decide
+from jobjar.hearing import Hearing
 from jobjar.host import login
 from jobjar.ledger.apply import apply_entry
 from jobjar.ledger.migrate import migrate
