@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def format_description(description: dict[str, Any]) -> str:
     """A job's description as text. Times are local dates; unknown fields are omitted."""
+    from jobjar.reports.dependents import name_prerequisites
     from jobjar.reports.tables import format_table
 
     lines = []
@@ -62,6 +63,7 @@ def format_description(description: dict[str, Any]) -> str:
             continue
         shown = _date(value) if name in ("submitted_at", "not_before", "begin_at") else value
         shown = "; ".join(value) if name == "waits_because" else _format_words(name, shown)
+        shown = name_prerequisites(value) if name == "prerequisites" else shown
         lines.append((name.replace("_", " "), str(shown)))
     sections = [format_table(lines, (), "plain")]
     for attempt in description["attempts"]:
