@@ -31,7 +31,7 @@ from jobjar.shared_disk.files import sync_directory
 from jobjar.steering.waiting import move_to_categories
 
 # How many dependents are moved while the ledger's lock is held.
-CHUNK = 200
+CHUNK = 500
 
 
 class Settled(NamedTuple):
