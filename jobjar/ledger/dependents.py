@@ -33,8 +33,8 @@ RELEASE, CANCEL, WAIT = "release", "cancel", "wait"
 # How the message of an attempt begins that cancelled a job for the end of a prerequisite.
 BECAUSE = "its prerequisite "
 _SUCCEEDED = "succeeded"
-# Where a row of a submission (apply.py) has what the job was given.
-_GIVEN = 14
+# Where a row of a submission (apply.py) has the job's batch, and what else it was given.
+_BATCH, _GIVEN = 7, 14
 _WORDS = {"timed_out": "timed out", "killed": "was killed", "cancelled": "was cancelled"}
 
 _IS_OPEN = "state IN ('unclaimed', 'claimed', 'limbo')"
@@ -68,7 +68,7 @@ _ADD_DUE_DEPENDENTS = (
 
 def note_dependents(
     connection: Connection,
-    submissions: Iterable[tuple[Any, ...]],
+    submissions: Sequence[tuple[Any, ...]],
     latest: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]],
     ends: Iterable[tuple[Any, ...]],
 ) -> None:
@@ -93,7 +93,9 @@ def note_dependents(
             due.add(uid)
     connection.executemany(_ADD_DUE, [(_DEPENDENT, uid) for uid in due])
     connection.executemany(_ADD_DUE_OF_JOB, [(uid,) for uid in ended])
-    connection.executemany(_ADD_DUE_OF_BATCH, [(uid,) for uid in ended])
+    # Only its submission says of which batch a job is. That may be read after its end.
+    of_batches = ended.union(row[0] for row in submissions if row[_BATCH] is not None)
+    connection.executemany(_ADD_DUE_OF_BATCH, [(uid,) for uid in of_batches])
 
 
 def has_due(connection: Connection) -> bool:
