@@ -17,6 +17,8 @@ class Cause(enum.StrEnum):
     FAULTY = "faulty"
     IN_LIMBO = "in_limbo"
     SUBMITTING = "submitting"
+    DEPENDENT = "dependent"
+    LOST_PREREQUISITE = "lost_prerequisite"
     # Of files in unclaimed/.
     NOT_A_JOB = "not_a_job"
     NOT_PERMITTED = "not_permitted"
@@ -50,7 +52,7 @@ class Cause(enum.StrEnum):
 
 
 # With these a job does not stand still: what it waits for goes on by itself.
-GOES_ON = frozenset({Cause.BUSY, Cause.NEXT, Cause.AHEAD, Cause.STAGING_IN})
+GOES_ON = frozenset({Cause.DEPENDENT, Cause.BUSY, Cause.NEXT, Cause.AHEAD, Cause.STAGING_IN})
 
 
 class Standing(NamedTuple):

@@ -57,6 +57,8 @@ class Jar:
         self.program_path: str | None = None
         self.is_for_group = bool(self._mode & 0o020)
         self.root_is_meant = False  # a person confirmed that root shall run jobs of others
+        # Whether this process has submitted dependents, and whether some were due when it folded last (steering/dependents.py).
+        self.has_new_dependents = self.has_due_dependents = False
         self.log: Callable[[str], None] = lambda line: None  # takes lines for people about how the ledger was made
 
     @property
@@ -127,7 +129,8 @@ class Jar:
             self._mirror = Mirror(self.layout, self.ledger_home)
         is_open = ledger is not None and ledger.is_open
         others_after_s = self.settings.poll_time_s if with_others else None
-        self._mirror.follow(self._journal, ledger if is_open else None, others_after_s)
+        if self._mirror.follow(self._journal, ledger if is_open else None, others_after_s):
+            self.has_due_dependents = True
         self._mirrored_at = time.monotonic()
         self._mirror_took_s = self._mirrored_at - now
 

@@ -110,7 +110,7 @@ def submit_job(
     `command` is a line for /bin/sh -f, or a list of words, which are joined by single spaces. Jobs with a higher `priority`
     are claimed first. A `category` that does not exist is made. `id` is a string that becomes part of the name.
     Attributes: retries (a count), retry_delay and time_limit (seconds, or text such as '5m'); dir (its directory, instead of a
-    fresh one), env (variables), and the others of `jobjar.submit`.
+    fresh one), env (variables), after (jobs, batches), and the others of `jobjar.submit`.
     Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, SubmitFailed; nothing is submitted then.
     """
     return _submit(submit.describe_command(command, priority, category, id, attributes))
@@ -137,7 +137,7 @@ def submit_jobs(jobs: Iterable[str | Sequence[str] | dict[str, Any]]) -> list[st
     try:
         return submit.submit_all(jar, map(_describe, jobs))
     finally:
-        jar.mirror()
+        note_submitted(jar, at_once=True)
 
 
 def _submit(submission: submit.Submission) -> str:
@@ -145,6 +145,18 @@ def _submit(submission: submit.Submission) -> str:
     try:
         return submit.submit(jar, submission)
     finally:
+        note_submitted(jar)
+
+
+def note_submitted(jar: Jar, at_once: bool = False) -> None:
+    """Keep the ledger close to what was submitted, and settle dependents whose prerequisites have ended already."""
+    if jar.has_new_dependents:
+        from jobjar.steering.dependents import fold_and_settle
+
+        fold_and_settle(jar)
+    elif at_once:
+        jar.mirror()
+    else:
         jar.mirror_in_passing()
 
 

@@ -60,12 +60,13 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
     BatchUnfinished (the change is made, but some jobs are where they were until recover_jobs has run).
     """
     from jobjar.batches.commands import abort_batch as abort
+    from jobjar.steering.dependents import fold_and_settle
 
     jar = current_jar()
     try:
         return abort(jar, name, restart, kill)
     finally:
-        jar.mirror()
+        fold_and_settle(jar)
 
 
 def batch_status(name: str | None = None) -> list[dict[str, Any]]:

@@ -55,15 +55,16 @@ def retry(
     jobs: str | Iterable[str] = (),
     *,
     failed: bool = False,
+    with_dependents: bool = False,
     all: bool = False,
     dry_run: bool = False,
     **filters: Unpack[JobFilters],
 ) -> Steered:
-    """Run ended jobs again, as the same jobs; with `failed` those that failed, timed out, were killed, or crashed. Raises what
-    `hold` raises."""
+    """Run ended jobs again, as the same jobs; with `failed` those that failed, timed out, were killed, or crashed; with
+    `with_dependents` also what was cancelled because of them. Raises what `hold` raises."""
     if failed:
         filters["outcome"] = FAILURES
-    return _steer(Retry(login()), jobs, all, dry_run, filters)
+    return _steer(Retry(login(), with_dependents), jobs, all, dry_run, filters)
 
 
 def remove(

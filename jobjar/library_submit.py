@@ -8,7 +8,7 @@ from datetime import datetime
 
 from jobjar.errors import UsageError
 from jobjar.job_file.names import id_in_name
-from jobjar.library import current_jar
+from jobjar.library import current_jar, note_submitted
 from jobjar.stages import submit as stage
 from jobjar.typed_job import describe_copy, describe_script, describe_words
 
@@ -30,6 +30,9 @@ def submit(
     env: Mapping[str, str | None] | None = None,
     env_all: bool = False,
     hold: bool = False,
+    after: str | Sequence[str] | None = None,
+    after_any: str | Sequence[str] | None = None,
+    after_failed: str | Sequence[str] | None = None,
     begin: str | float | datetime | None = None,
     time_limit: str | float | None = None,
     warn: str | None = None,
@@ -45,10 +48,12 @@ def submit(
     `command` is a line for /bin/sh, or a list of a program and its words, which no shell changes. Instead of it, `file` is an
     executable file to copy, or `script` the text of one; `arguments` are their words. `dir` is another directory, `scratch` a
     fresh one. In the paths `output` and `error`, %j is the id, %n the name, %c the category, %t the attempt. A value None in
-    `env` is the one that the variable has here. `begin` is UTC epoch seconds, a datetime, or text such as '+2h'. Other times are
-    seconds, or text such as '5m'. `jobjar submit --help` explains the others.
-    Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, NotExecutable, SubmitFailed, UsageError; nothing is
-    submitted then.
+    `env` is the one that the variable has here. The job waits until the jobs and batches `after` have succeeded, those
+    `after_any` have ended, and those `after_failed` have ended without success; it is cancelled if that cannot be. `begin` is UTC
+    epoch seconds, a datetime, or text such as '+2h'. Other times are seconds, or text such as '5m'. `jobjar submit --help`
+    explains the others.
+    Raises BadCommand, BadPriority, BadCategory, BadIdentifier, BadAttribute, NotExecutable, SubmitFailed, UsageError, and
+    UnknownJob or AmbiguousJob for a prerequisite; nothing is submitted then.
     """
     if sum(what is not None for what in (command, file, script)) != 1:
         raise UsageError(reason="give one of command, file and script")
@@ -63,6 +68,9 @@ def submit(
         "env": env,
         "env_all": env_all or None,
         "hold": hold or None,
+        "after": [after] if isinstance(after, str) else after,
+        "after_any": [after_any] if isinstance(after_any, str) else after_any,
+        "after_failed": [after_failed] if isinstance(after_failed, str) else after_failed,
         "begin": begin,
         "time_limit": time_limit,
         "warn": warn,
@@ -85,4 +93,4 @@ def submit(
     try:
         return str(id_in_name(stage.submit(jar, submission)))
     finally:
-        jar.mirror_in_passing()
+        note_submitted(jar)

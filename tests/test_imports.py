@@ -19,9 +19,9 @@ ROOMS = [
     "ledger",
     *("jar", "roster", "control", "hearing", "processes"),
     *("fetching", "packages", "attempts", "publishing"),
-    "stages",
+    *("selecting", "stages"),
     *("typed_job", "described", "batches"),
-    *("recovery", "nightly", "selecting", "steering", "reports", "doctor", "self_contained", "create"),
+    *("recovery", "nightly", "steering", "reports", "doctor", "self_contained", "create"),
     "worker",
     *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
     "programs",

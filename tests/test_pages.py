@@ -207,6 +207,7 @@ STAGES: dict[str, dict[str, Stage]] = {
                 "python3 night.py": ("python3 night.py", "there is no mail here"),
             },
         ),
+        "fit=$(jobjar submit": Stage(before="cd /data/project", after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
         "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),
         "cd $JJ_HOME/limbo": Stage(after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
         "jobname=": Stage(after=f"jobjar wait --timeout 200s '*-nightly.15'; {_WAIT_FOR_ALL}"),

@@ -20,6 +20,7 @@ from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
+from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
@@ -126,6 +127,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
         everything = everything or jar.ledger.is_private or jar.journal.changed_lately()
         if fold_others_if_due(jar, connection, everything):
             proposals.others_folded_at = now
+        jar.has_due_dependents = has_due(connection)
         _mark_missing(claimer, connection)
         if jar.ledger_home.has_other_homes:
             workers = claimer.claiming_workers.find(connection, now)

@@ -16,6 +16,7 @@ from jobjar.attempts.attempt import Claimer
 from jobjar.attempts.claimed_file import found_when_held
 from jobjar.job_file.given import Given
 from jobjar.job_file.names import new_id
+from jobjar.job_file.prerequisites import explain_dependent, prerequisites_in
 from jobjar.journal.entries import MoreOfMove, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import HELD_BY
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 
 class NotYet(Exception):
-    """A job that was just claimed is not to run now, by what it was given. `found`: what its file says, if that was read."""
+    """A job that was just claimed is not to run now, by what it was given. `is_to_hold`: a person holds it, or it waits for
+    prerequisites. `found`: what its file says, if that was read."""
 
     def __init__(self, given: Given, is_to_hold: bool, uid: str, found: Entry | None) -> None:
         super().__init__(uid)
@@ -44,7 +46,7 @@ def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | No
     """Raise NotYet if a job may not begin yet, or if a person put it there to be held. `now` is the disk's time.
 
     A job is held once: one that was moved before has been released since."""
-    is_to_hold = given.hold and candidate.move_number == 0 and not candidate.was_submitted
+    is_to_hold = is_held_once(candidate) and (given.hold or bool(prerequisites_in((found or {}).get("given", {}))))
     if given.begin_at > now or is_to_hold:
         raise NotYet(given, is_to_hold, uid, found)
 
@@ -62,6 +64,11 @@ def move_back_if_possible(path: str, source: str) -> None:
         move(path, source)
 
 
+def is_held_once(candidate: Candidate) -> bool:
+    """Whether nobody has submitted or moved this job yet, so that its file may say that it is to be held first."""
+    return candidate.move_number == 0 and not candidate.was_submitted
+
+
 def next_move(
     claimer: Claimer, candidate: Candidate, place: str, status: os.stat_result, reason: str, **more: Unpack[MoreOfMove]
 ) -> Entry:
@@ -76,7 +83,10 @@ def put_off(claimer: Claimer, candidate: Candidate, path: str, not_yet: NotYet) 
     found, candidate = not_yet.found, candidate._replace(uid=not_yet.uid)
     if not_yet.is_to_hold:
         by = (found or {}).get("submitter") or candidate.submitter
-        hold(claimer, candidate, path, f"{HELD_BY}{by}", found)
+        prerequisites = prerequisites_in((found or {}).get("given", {}))
+        is_by_person = not_yet.given.hold or not prerequisites
+        reason = f"{HELD_BY}{by}" if is_by_person else explain_dependent(prerequisites)
+        hold(claimer, candidate, path, reason, found)
         return
     more: MoreOfMove = {"not_before": not_yet.given.begin_at}
     if found is not None:

@@ -17,6 +17,7 @@ from jobjar.attempts.attempt import DESCRIBED
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header, settle_attributes
+from jobjar.job_file.prerequisites import take_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry
@@ -129,6 +130,7 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         return None
     try:
         attributes = settle_attributes(read_header(data, job.path), job.path, status)
+        take_words(attributes.get("given", {}))  # what a restart submits again waits for nothing
     except BadAttribute:
         attributes = {
             "kind": DESCRIBED

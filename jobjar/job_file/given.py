@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from jobjar.errors import BadAttribute, JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority, parse_priority
+from jobjar.job_file.prerequisites import KINDS, are_prerequisites
 from jobjar.units import check_coming, parse_coming, parse_duration, parse_seconds
 
 Fields = dict[str, Any]
@@ -168,6 +169,7 @@ GIVEN: dict[str, Callable[[Any], Fields]] = {
     "category": _as("category", check_category),
     "tag": _as("tags", _parse_tags),
     "hold": _as("hold", _parse_flag),
+    **{kind: _as(kind, _words) for kind in KINDS},
     "begin": _parse_begin,
     "warn": _parse_warning,
     "retry_on": _as("retry_on", _parse_statuses),
@@ -204,10 +206,11 @@ def parse_given(name: str, value: Any, where: str, known: Sequence[str]) -> Fiel
 
 
 def merge_given(first: Fields, then: Fields) -> Fields:
-    """Join fields; what comes later wins. Tags add up, as do variables."""
+    """Join fields; what comes later wins. Tags add up, as do variables and prerequisites."""
     merged = {**first, **then}
-    if "tags" in first and "tags" in then:
-        merged["tags"] = list(dict.fromkeys(first["tags"] + then["tags"]))
+    for name in ("tags", *KINDS):
+        if name in first and name in then:
+            merged[name] = list(dict.fromkeys(first[name] + then[name]))
     if "env" in first and "env" in then:
         merged["env"] = {**first["env"], **then["env"]}
     for one, other in (("dir", "scratch"), ("scratch", "dir"), ("begin", "begin_at"), ("begin_at", "begin")):
@@ -354,6 +357,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "env": lambda value: isinstance(value, dict) and all(map(_is_text, (*value, *value.values()))) and "" not in value,
     "warn_signal": is_signal,
     "hold": lambda value: isinstance(value, bool),
+    **dict.fromkeys(KINDS, are_prerequisites),
 }
 
 

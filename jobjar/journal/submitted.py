@@ -5,6 +5,7 @@ Reads the moved file's time; writes nothing.
 
 from __future__ import annotations
 
+from jobjar.job_file.prerequisites import explain_dependent, prerequisites_in
 from jobjar.journal.entries import MoreOfMove, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, unclaimed_place
@@ -29,11 +30,18 @@ def first_move_entry(layout: Layout, submitted: Entry) -> Entry:
     return moved_entry(submitted["job"], 1, f"limbo/{name}", place, moved_at, "submitted", by, **more)
 
 
+def is_to_be_held(submitted: Entry) -> bool:
+    """Whether a job is submitted into limbo: a person holds it, or it waits for prerequisites."""
+    return "given" in submitted and bool(submitted["given"].get("hold") or prerequisites_in(submitted["given"]))
+
+
 def held_entry(submitted: Entry) -> Entry:
-    """Make the `moved` entry of a job that is submitted into limbo, to be released by a person."""
+    """Make the `moved` entry of a job that is submitted into limbo, to be released by a person, or when its prerequisites end."""
     place, by = f"limbo/{submitted['name']}", submitted["submitter"]
     at = submitted["submitted_at"]
-    more: MoreOfMove = {"held_reason": f"{HELD_BY}{by}", "category": submitted["category"]}
+    given = submitted["given"]
+    reason = f"{HELD_BY}{by}" if given.get("hold") else explain_dependent(prerequisites_in(given))
+    more: MoreOfMove = {"held_reason": reason, "category": submitted["category"]}
     more |= _when_it_may_begin(submitted, at)
     return moved_entry(submitted["job"], 1, place, place, at, "submitted", by, **more)
 

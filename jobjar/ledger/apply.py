@@ -19,6 +19,7 @@ from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
+from jobjar.ledger.dependents import note_dependents
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
 from jobjar.shared_disk.contents import is_time
@@ -209,6 +210,8 @@ class _Chunk:
         for statement, values in self.others:
             connection.execute(statement, values)
         thin_histories(connection, self.variables)
+        if self.latest or self.ends or self.submissions:
+            note_dependents(connection, self.submissions, self.latest, self.ends)
         if self.submissions:
             count_new_jobs(connection)
 

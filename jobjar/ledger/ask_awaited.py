@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jobjar.ledger.ask_batch_jobs import COMPLETED_AT, IS_LATEST
-from jobjar.ledger.ask_claiming import IS_OPEN
+from jobjar.ledger.ask_claiming import IS_DEPENDENT, IS_HELD, IS_OPEN
 from jobjar.ledger.driver import Connection
 
 # Kinds of selections.
@@ -24,7 +24,7 @@ _IS_REPLACED = (
     "AND restarted_until > 0 AND restarted_until >= " + COMPLETED_AT.format(job="job") + "))"
 )
 _IS_LATEST = IS_LATEST.format(end="ended")
-_HELD = "state = 'limbo' AND held_reason IS NOT NULL"
+_HELD = IS_HELD
 
 
 class Awaited(NamedTuple):
@@ -37,7 +37,7 @@ class Awaited(NamedTuple):
 
 
 class OpenJob(NamedTuple):
-    """A job that waits or is claimed. `key` is its id, or its place until it has one."""
+    """A job that waits, for a worker or for prerequisites, or is claimed. `key` is its id, or its place until it has one."""
 
     key: str
     state: str
@@ -50,11 +50,11 @@ class OpenJob(NamedTuple):
 def open_jobs(connection: Connection, selection: Awaited) -> list[OpenJob]:
     """The jobs of a selection that wait or are claimed; for a batch or a pattern also those that somebody put into
     limbo."""
-    states = "'unclaimed', 'claimed'" + (", 'limbo'" if selection.kind in (BATCH, PATTERN) else "")
+    of_limbo = f"{IS_DEPENDENT} OR held_reason IS NULL" if selection.kind in (BATCH, PATTERN) else IS_DEPENDENT
     query = (
         "SELECT coalesce(uid, place), state, category, batch, not_before, place FROM job "
-        f"WHERE {_OPEN[selection.kind]}state IN ({states}) "
-        f"AND (state <> 'limbo' OR held_reason IS NULL) AND {_MATCHES[selection.kind]}"
+        f"WHERE {_OPEN[selection.kind]}state IN ('unclaimed', 'claimed', 'limbo') "
+        f"AND (state <> 'limbo' OR {of_limbo}) AND {_MATCHES[selection.kind]}"
     )
     return [OpenJob(*row) for row in connection.execute(query, (selection.word,))]
 
@@ -240,7 +240,7 @@ def job_outcomes(connection: Connection, uids: Sequence[str]) -> dict[str, tuple
         some = uids[start : start + 500]
         marks = ",".join("?" * len(some))
         for uid, state, outcome in connection.execute(
-            "SELECT uid, CASE WHEN state = 'limbo' AND held_reason IS NOT NULL THEN 'held' ELSE state END, outcome "
+            f"SELECT uid, CASE WHEN {IS_HELD} THEN 'held' ELSE state END, outcome "
             f"FROM job_report WHERE uid IN ({marks})",
             some,
         ):

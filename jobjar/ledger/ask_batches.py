@@ -26,6 +26,7 @@ from jobjar.ledger.store import Ledger
 OPEN_PHASES = (
     "limbo",
     "held",
+    "dependent",
     "waiting",
     "claimed",
     "stage_in",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.job_file.names import id_in_name, unnumbered_name
+from jobjar.job_file.prerequisites import DEPENDENT_ON
 from jobjar.layout import jobs_place, name_in_place, worker_of_place
 from jobjar.ledger.driver import Connection
 
@@ -46,6 +47,9 @@ class Candidate(NamedTuple):
 
 # Jobs that have not ended, in the words that the index job_open needs: `IN` would not do. Naming one state is enough.
 IS_OPEN = "(state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')"
+# Jobs that wait for prerequisites. The others of limbo that have a reason are held.
+IS_DEPENDENT = f"(state = 'limbo' AND held_reason GLOB '{DEPENDENT_ON}*')"
+IS_HELD = f"(state = 'limbo' AND held_reason NOT GLOB '{DEPENDENT_ON}*')"
 
 CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "

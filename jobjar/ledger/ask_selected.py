@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.job_file.names import identifier_in_name
+from jobjar.job_file.prerequisites import is_dependent
 from jobjar.ledger.ask_batch_jobs import IS_LATEST
+from jobjar.ledger.ask_claiming import IS_DEPENDENT, IS_HELD
 from jobjar.ledger.driver import Connection
 
-# The words for states that a person may use, and the ledger's states that they mean. `held` are those of limbo with a reason.
-HELD = "held"
+# The words for states that a person may use, and the ledger's states that they mean. `dependent` are those of limbo that wait
+# for prerequisites, `held` the others with a reason.
+HELD, DEPENDENT = "held", "dependent"
 STATES = {
     "running": "claimed",
     HELD: "limbo",
+    DEPENDENT: "limbo",
     "waiting": "unclaimed",
     "ended": "completed",
     "removed": "removed",
@@ -107,7 +111,11 @@ class SelectedJob(NamedTuple):
 
     @property
     def is_held(self) -> bool:
-        return self.state == "limbo" and self.held_reason is not None
+        return self.state == "limbo" and self.held_reason is not None and not is_dependent(self.held_reason)
+
+    @property
+    def is_dependent(self) -> bool:
+        return self.state == "limbo" and is_dependent(self.held_reason)
 
 
 def jobs_of_filters(connection: Connection, filters: Filters, limit: int | None = None) -> Iterator[SelectedJob]:
@@ -264,8 +272,10 @@ def _conditions(filters: Filters, end_columns: str, named: Sequence[int] | None 
 
     if named is not None:
         add(f"job.id IN ({_marks(named)})", *named)
-    if HELD in filters.states and "limbo" not in filters.states:
-        add("(job.state <> 'limbo' OR job.held_reason IS NOT NULL)")
+    of_limbo = [word for word in (HELD, DEPENDENT) if word in filters.states]
+    if of_limbo and "limbo" not in filters.states:
+        which = {HELD: IS_HELD, DEPENDENT: IS_DEPENDENT}
+        add(f"(job.state <> 'limbo' OR {' OR '.join(which[word] for word in of_limbo)})")
     add_alternatives("job.category", filters.categories)
     add_alternatives("job.batch", filters.batches)
     if EVERYBODY not in filters.submitters:
@@ -300,8 +310,8 @@ def _learn_identifiers(connection: Connection) -> None:
 
 def count_in_states(connection: Connection, states: Sequence[str], categories: Sequence[str]) -> int | None:
     """How many jobs are in these states (keys of STATES; none: all but removed) and categories (none: all), by the counts that
-    the ledger keeps. None for held jobs, which are not counted apart."""
-    if HELD in states and "limbo" not in states:
+    the ledger keeps. None for held and dependent jobs, which are not counted apart."""
+    if not {HELD, DEPENDENT}.isdisjoint(states) and "limbo" not in states:
         return None
     wanted = [STATES[word] for word in states] or _USUAL
     query = f"SELECT coalesce(sum(jobs), 0) FROM job_count_report WHERE state IN ({_marks(wanted)})"

@@ -20,6 +20,10 @@ _COLUMNS = (
     "final.wall_time_s, final.user_cpu_s + final.system_cpu_s, final.max_rss_kib, final.ended_at, final.worker, "
     "final.worker_uid, final.number, final.output_file, final.message"
 )
+_OF_LIMBO = (
+    "CASE WHEN job.held_reason IS NULL THEN 'limbo' WHEN job.held_reason GLOB 'dependent on *' THEN 'dependent' "
+    "ELSE 'held' END"
+)
 # What people group by, and the part of a job that has it where SQL can tell.
 _OPEN_GROUPS = {"category": "job.category", "batch": "job.batch", "submitter": "job.submitter"}
 
@@ -49,8 +53,8 @@ class EndedJob(NamedTuple):
 
 
 class OpenCount(NamedTuple):
-    """How many jobs that have not ended are alike. `state` is the ledger's, or `held`. `name` and `place` are of one of them, if
-    that tells its group."""
+    """How many jobs that have not ended are alike. `state` is the ledger's, or `held`, or `dependent`. `name` and
+    `place` are of one of them, if that tells its group."""
 
     state: str
     group: str | None
@@ -77,7 +81,7 @@ def open_counts(
     if by == "category" and rows is None and filters._replace(categories=()) == Filters():
         yield from _counted(connection, filters.categories)
         return
-    state = "CASE WHEN job.state = 'limbo' AND job.held_reason IS NOT NULL THEN 'held' ELSE job.state END"
+    state = f"CASE job.state WHEN 'limbo' THEN {_OF_LIMBO} ELSE job.state END"
     if by in _OPEN_GROUPS:
         columns = f"{state} AS shown, {_OPEN_GROUPS[by]} AS grouped, NULL, NULL, NULL, count(*)"
         rest = " GROUP BY shown, grouped"
@@ -95,7 +99,7 @@ def _counted(connection: Connection, categories: Sequence[str]) -> Iterator[Open
         "WHERE state IN ('claimed', 'unclaimed') GROUP BY state, category"
     )
     held = (
-        "SELECT CASE WHEN held_reason IS NULL THEN 'limbo' ELSE 'held' END AS shown, category, NULL, NULL, NULL, count(*) "
+        f"SELECT {_OF_LIMBO} AS shown, category, NULL, NULL, NULL, count(*) "
         "FROM job WHERE state = 'limbo' GROUP BY shown, category"
     )
     for row in (*connection.execute(query), *connection.execute(held)):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jobjar.job_file.names import is_own_name
+from jobjar.job_file.prerequisites import is_dependent
 from jobjar.ledger.ask_claiming import CANDIDATE_COLUMNS, Candidate
-from jobjar.ledger.ask_selected import HELD, STATES
+from jobjar.ledger.ask_selected import DEPENDENT, HELD, STATES
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import own_name
 
@@ -34,7 +35,7 @@ class SteeredJob(NamedTuple):
     @property
     def word(self) -> str:
         """The state as people call it."""
-        return _WORDS[self.state]
+        return DEPENDENT if self.state == "limbo" and is_dependent(self.held_reason) else _WORDS[self.state]
 
     @property
     def title(self) -> str:

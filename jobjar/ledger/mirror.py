@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
 from jobjar.journal.append import Journal
 from jobjar.layout import Layout
+from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection, quick_driver, quote_path
 from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
 from jobjar.ledger.home import LedgerHome
@@ -48,19 +49,22 @@ class Mirror:
         self._folded = ("", -1)
         self._turn = allocate_lock()
         self._pid = os.getpid()
+        self._has_due = False
 
-    def follow(self, journal: Journal, ledger: Ledger | None, others_after_s: float | None = None) -> None:
+    def follow(self, journal: Journal, ledger: Ledger | None, others_after_s: float | None = None) -> bool:
         """Fold what is new in `journal`, if the lock can be had in a moment; with `ledger` if this process has that
-        open. With `others_after_s`, fold all other journals too if this node has not done so for so long. Raises
-        nothing."""
+        open. With `others_after_s`, fold all other journals too if this node has not done so for so long. Returns
+        whether dependents are due by then, for a process that has the ledger open. Raises nothing."""
         # Not in a forked child: the lock is its parent's.
         if os.getpid() != self._pid or not self._turn.acquire(blocking=False):
-            return
+            return False
+        self._has_due = False
         try:
             # Errors of the ledger are for those who ask it, and repairs for those who need it.
             with contextlib.suppress(JarError, OSError, UnicodeDecodeError):
                 is_due = others_after_s is not None and others_are_due(self._home.polled_file, others_after_s)
                 self._follow(journal, ledger, is_due)
+            return self._has_due
         finally:
             self._turn.release()
 
@@ -78,6 +82,7 @@ class Mirror:
                     folded_to = before
                 else:
                     folded_to = fold_piece(connection, journal.path)
+                self._has_due = ledger is not None and has_due(connection)
             if folded_to in (before, size):  # all but what is torn, or not whole yet
                 self._folded, everything = (journal.path, size), False
             if time.monotonic() >= until:

@@ -76,6 +76,7 @@ _DUMPS = {
     "batch": "SELECT name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until "
     "FROM batch ORDER BY name",
     "file_mark": f"SELECT mark, job_uid FROM file_mark WHERE mark <> '{MISSED}' ORDER BY mark, job_uid",
+    "prerequisite": "SELECT job_uid, what, target, kind FROM prerequisite ORDER BY job_uid, what, target, kind",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

@@ -26,9 +26,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.batches.commands import abort_batch
+        from jobjar.steering.dependents import fold_and_settle
 
         with named_jar(options, program_path) as jar:
-            done = abort_batch(jar, options.name, options.restart, options.kill)
+            try:
+                done = abort_batch(jar, options.name, options.restart, options.kill)
+            finally:
+                fold_and_settle(jar)
         print(f"{done.cancelled} cancelled, {done.killed} killed, {done.restarted} submitted again")
         if done.left_alone:
             what = (

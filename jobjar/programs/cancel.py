@@ -9,8 +9,8 @@ from jobjar.programs.command import make_parser, run
 from jobjar.programs.steering import EXITS, add_steering, steer_selected
 
 _ABOUT = """Cancel jobs: those that wait or are held complete without a run, those that run are ended by their workers, on any
-node (SIGTERM, and SIGKILL after JJ_GRACE_TIME). Their outcome is cancelled, and they are not run again. Waits until the running
-ones have ended."""
+node (SIGTERM, and SIGKILL after JJ_GRACE_TIME). Their outcome is cancelled, and they are not run again; what depends on their
+success is cancelled too. Waits until the running ones have ended."""
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar cancel") -> int:

@@ -21,7 +21,7 @@ from jobjar.settings.layers import Value, parse_option
 # Set by the shell's function: how many words come before those that a parser sees, counted from 1.
 ASKED = "_ARGCOMPLETE"
 _FORMATS = ("json", "csv", "text", "simple", "plain", "github", "grid", "tsv", "html", "latex")
-_STATES = ("running", "held", "waiting", "ended", "removed")
+_STATES = ("running", "held", "dependent", "waiting", "ended", "removed")
 _OUTCOMES = ("succeeded", "failed", "timed_out", "killed", "cancelled", "crashed", "unknown")
 # What is offered gets the jar and the beginning of the word.
 Source = Callable[[Jar, str], Iterable[str]]

@@ -9,7 +9,7 @@ from jobjar.programs.command import make_parser, run
 from jobjar.programs.steering import EXITS, add_steering, steer_selected
 
 _ABOUT = """Hold waiting jobs: they go to limbo, and no worker claims them until `jobjar release`. They keep their category, their
-priority, and their place in the order. Jobs that run cannot be held."""
+priority, and their place in the order. Dependents are held too, even if their prerequisites end. Jobs that run cannot be held."""
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar hold") -> int:

@@ -27,7 +27,7 @@ VERBS: dict[str, str] = {
     "system_status": "print what the jar is doing",
     "batch_status": "print how far batches are",
     "workload_limit": "set how many jobs of a category may run at once",
-    "list": "list jobs: running, held, waiting, ended",
+    "list": "list jobs: running, held, dependent, waiting, ended",
     "show": "print all that is known of a job",
     "explain": "say why jobs wait, where they run or how they ended, and what to do",
     "history": "print what happened to a job, one line an event",

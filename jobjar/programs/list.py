@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from jobjar.reports.listing import ListedJob
     from jobjar.selecting.selection import Selection
 
-_ABOUT = """Print jobs: those that run, are held, wait (in the order in which they will be claimed), and have ended (the latest
-first). The columns are those that fit the terminal; `job` is what a job was named, or else its command. On a terminal a long list
-is shown by a pager (PAGER, or less)."""
+_ABOUT = """Print jobs: those that run, are held, wait for others, wait for a worker (in the order in which they will be
+claimed), and have ended (the latest first). The columns are those that fit the terminal; `job` is what a job was named, or else
+its command. On a terminal a long list is shown by a pager (PAGER, or less)."""
 # As many as a person looks through. Programs get all.
 _PAGE = 100
 _COLOURS = {
     "running": "cyan",
     "held": "yellow",
+    "dependent": "yellow",
     "limbo": "yellow",
     "succeeded": "green",
     "cancelled": "grey",

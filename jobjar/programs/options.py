@@ -50,7 +50,7 @@ def add_selection(parser: argparse.ArgumentParser, does: str | None = None) -> N
     ("cancel"): it then is about this user's own jobs, unless submitters are named."""
     parser.add_argument("job", nargs="*", metavar="JOB", help=f"{A_JOB}; a pattern ('*nightly*') names all that fit")
     group = parser.add_argument_group("filters", "all that are given have to fit; each may be given several times")
-    states = "running, held, waiting, ended, removed"
+    states = "running, held, dependent, waiting, ended, removed"
     outcomes = "succeeded, failed, timed_out, killed, cancelled, crashed, or unknown"
     whose = "a user's jobs ('*': those of everybody" + ("; default: your own)" if does else ", which is the default)")
     everything = f"{does} all of your jobs that can be" if does else "all jobs, which is the default"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobjar.errors import NotConfirmed
 from jobjar.grouped import summarize
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             with open_meter() as meter:
                 jar.ledger.repaired(lambda: recover_expired(jar, recovery, warn, meter), fill_ledger, warn)
             tell_recovered(jar, recovery.completed_jobs, recovery.by, warn)
+            _settle_dependents(jar, recovery.log)
         lines = [*recovery.lines, *([] if options.quiet else recovery.notes)]
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))
@@ -88,6 +89,17 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         return 0
 
     return run(parser, argv, body)
+
+
+def _settle_dependents(jar: Jar, log: Callable[[str], None]) -> None:
+    """Let dependents go on whose prerequisites have ended, and cancel others, if nobody has yet."""
+    from jobjar.steering.dependents import settle_dependents
+
+    settled = settle_dependents(jar)
+    if settled.released or settled.cancelled:
+        log(f"released {settled.released} dependents, cancelled {settled.cancelled}")
+    for reason in settled.refused:
+        log(f"could not move the dependent {reason}")
 
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
@@ -116,6 +128,7 @@ def _do_nightly(jar: Jar, quiet: bool, verbose: bool) -> int:
     from jobjar.nightly.night import run_nightly
 
     night = run_nightly(jar)
+    _settle_dependents(jar, lambda line: night.log(line, matters=True))
     if night.mattered or not quiet:
         for line in night.lines if verbose else summarize(night.lines):
             print(printable(line))

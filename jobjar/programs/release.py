@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from jobjar.programs.command import make_parser, run
 from jobjar.programs.steering import EXITS, add_steering, steer_selected
 
-_ABOUT = """Let held jobs wait again in their categories, whoever held them. A job that is held for a fault of its file is held
-again by the worker that claims it, unless the file was corrected."""
+_ABOUT = """Let held jobs wait again in their categories, whoever held them. A dependent that is named, or asked for by
+--state dependent, goes on without waiting for its prerequisites; one that was held waits for them first. A job that is held for a
+fault of its file is held again by the worker that claims it, unless the file was corrected."""
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar release") -> int:

@@ -19,6 +19,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="jobs that failed, timed out, were killed, or crashed; as --outcome of each",
     )
+    parser.add_argument(
+        "--with-dependents",
+        action="store_true",
+        help="also what was cancelled because of these jobs; it waits for them again",
+    )
     add_steering(parser, "retry")
 
     def body(options: argparse.Namespace) -> int:
@@ -27,7 +32,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         if options.failed:
             options.outcome = [*(options.outcome or ()), *FAILURES]
-        verb = Retry(login())
+        verb = Retry(login(), options.with_dependents)
         return steer_selected(
             options,
             program_path,

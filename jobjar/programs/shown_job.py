@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jobjar.reports.dependents import name_prerequisites
 from jobjar.reports.history import name_place
 from jobjar.reports.listing_table import cut, shown_width
 from jobjar.reports.tables import format_table
@@ -80,6 +81,7 @@ def _format_fields(description: dict[str, Any], left_out: Sequence[str] = ()) ->
             continue
         shown = _date(value) if name in ("submitted_at", "not_before", "begin_at") else value
         shown = "; ".join(value) if name == "waits_because" else _format_words(name, shown)
+        shown = name_prerequisites(value) if name == "prerequisites" else shown
         lines.append((name.replace("_", " "), str(shown)))
     return lines
 

@@ -41,6 +41,17 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--env", metavar="NAME[=VALUE]", action="append", help="set a variable, or hand on its value; may be repeated")
     add("--env-all", action="store_true", default=None, help="hand on all variables that are set here")
     add("--hold", action="store_true", default=None, help="hold it in limbo until somebody releases it")
+    for kind, how in (
+        ("after", "succeeded"),
+        ("after-any", "ended, however"),
+        ("after-failed", "ended without success"),
+    ):
+        add(
+            f"--{kind}",
+            metavar="JOB",
+            action="append",
+            help=f"run it once this job or batch has {how}; may be repeated",
+        )
     add("--begin", metavar="TIME", help="do not begin before: +2h, 18:30, 2026-11-20T14:00")
     add("--time-limit", metavar="TIME", help="end it when it runs longer (90, 30m, 2h)")
     add("--warn", metavar="SIGNAL@TIME", help="send its process this signal so long before the time limit (USR1@60s)")
@@ -60,6 +71,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
             name = submit(jar, submission)
             _print_id(name, submission)
+            if jar.has_new_dependents:
+                from jobjar.steering.dependents import fold_and_settle
+
+                fold_and_settle(jar)
             return _wait(jar, name, program) if options.wait else 0
 
     words = sys.argv if argv is None else argv
@@ -67,7 +82,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 
 _ATTRIBUTES = (
-    *("tag", "dir", "scratch", "output", "error", "env", "env_all", "hold", "begin"),
+    *(
+        "tag",
+        "dir",
+        "scratch",
+        "output",
+        "error",
+        "env",
+        "env_all",
+        "hold",
+        "after",
+        "after_any",
+        "after_failed",
+        "begin",
+    ),
     *("time_limit", "warn", "retries", "retry_delay", "retry_on", "no_retry_on", "job_runtime"),
 )
 

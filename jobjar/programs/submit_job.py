@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             submission = describe_command(words, priority, options.category, options.id, attributes)
         with named_jar(options, program_path) as jar:
             print(submit(jar, submission), flush=True)
+            if jar.has_new_dependents:
+                from jobjar.steering.dependents import fold_and_settle
+
+                fold_and_settle(jar)
         return 0
 
     return run_and_exit_at_once(parser, argv, body)

@@ -1,4 +1,5 @@
-"""Complete jobs that a person cancels while they wait or are held: without a run, with outcome `cancelled`.
+"""Complete jobs that are cancelled while they wait or are held, by a person or for the end of a prerequisite: without a run, with
+outcome `cancelled`.
 
     limbo/.cancel-<id>/order.json       who cancels, why, and the process that does it
     limbo/.cancel-<id>/cancelled/       waiting jobs on their way, with the sub-directories of unclaimed
@@ -45,10 +46,10 @@ _LONGEST = 10_000
 _DAY_S = 86400.0
 
 
-def begin_cancellation(jar: Jar, by: str, reason: str | None) -> Cancellation:
-    """Write down who cancels, and why. Raises OSError."""
+def begin_cancellation(jar: Jar, by: str, message: str) -> Cancellation:
+    """Write down who cancels, and what is said of each job. Raises OSError."""
     process = this_process()
-    message = as_text(f"cancelled by {by}{f': {reason}' if reason else ''}")[:_LONGEST]
+    message = as_text(message)[:_LONGEST]
     order = Cancellation(new_id(), by, message, f"{process.node}.{process.pid}")
     directory = jar.layout.cancelling(order.id)
     make_directory(directory, 0o777 & ~jar.umask)  # if this process is killed now, a recovery removes it after a day

@@ -35,6 +35,8 @@ PHASES = (*OPEN_PHASES, *OUTCOMES, "unknown", "removed")
 _NAMED_JOBS = 1000
 _SHOWN = 20
 # A batch's line says these anyway.
+# Phases in limbo: no worker will claim these next.
+_ASIDE = ("held", "dependent", "limbo")
 _REMARKED = (Cause.ABORTED, Cause.THROTTLED, Cause.RETRIED_LATER, Cause.STORAGE, Cause.HELD, Cause.FAULTY)
 
 
@@ -158,7 +160,7 @@ def _estimate_time_left_s(
     """Seconds until the end of a batch with `left` open jobs; None if that cannot be estimated."""
     running_for_s = [max(0.0, now - claimed_at) for claimed_at in ask_batches.claim_times(jar.ledger, row.name)]
     # Held jobs wait for a person, and nobody knows for how long.
-    waiting = max(0, left - len(running_for_s) - phases.get("held", 0) - phases.get("limbo", 0))
+    waiting = max(0, left - len(running_for_s) - sum(phases.get(phase, 0) for phase in _ASIDE))
     takes_s = ask_batches.recent_duration(jar.ledger, row.name, now)
     if not has_begun:
         takes_s = _described_run_time_s(jar, row.name)

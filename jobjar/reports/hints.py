@@ -11,6 +11,7 @@ from jobjar.attempts.limits import BATCH, STORAGE
 from jobjar.host import node_name
 from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY
+from jobjar.job_file.prerequisites import is_dependent
 from jobjar.ledger.ask_batches import list_batches
 from jobjar.ledger.ask_near import categories_of_jobs
 from jobjar.ledger.models import JobReport
@@ -48,6 +49,8 @@ def after_not_running(jar: Jar, job: JobReport) -> tuple[str, str]:
         return f"completed{outcome}", f"it has ended; `jobjar show {job.uid or job.name}` says how"
     if job.state == "removed":
         return "removed", "its file was taken away, so no worker will run it"
+    if job.state == "limbo" and is_dependent(job.held_reason):
+        return "waiting for its prerequisites", f"to have it never run: `jobjar cancel {job.uid or job.name}`"
     if job.state == "limbo":
         return "in limbo", f"no worker claims it there; to have it never run: rm {path}"
     return "waiting", f"to hold it back: mv {path} {jar.layout.limbo}/; to have it never run: rm {path}"

@@ -25,6 +25,7 @@ from jobjar.ledger.ask_jobs import (
 )
 from jobjar.ledger.ask_selected import Filters, SelectedJob, jobs_of_rows
 from jobjar.ledger.models import Attempt, JobReport
+from jobjar.reports.dependents import describe_prerequisites
 from jobjar.reports.hints import after_not_running
 from jobjar.reports.standing import Look, find_standing, find_turn
 from jobjar.roster import ASIDE, find_archived_worker
@@ -56,6 +57,7 @@ def describe_job(jar: Jar, job: JobReport) -> dict[str, Any]:
         "not_before": job.not_before or None,
         "held_reason": job.held_reason,
         "waits_because": _explain(jar, job),
+        "prerequisites": describe_prerequisites(jar.ledger.connection, job.uid) if job.uid else None,
         **_describe_given(job.given),
         "attempts": describe_attempts(jar, job),
         "moves": describe_moves(jar, job),

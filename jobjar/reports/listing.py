@@ -26,8 +26,9 @@ _RUNS = re.compile(rb"#JJ\s+run_command\s*=\s*(.*)")
 
 
 class ListedJob(NamedTuple):
-    """A job as lists have it. `state` is a word for people: waiting, held, running, limbo, removed, or how it ended. Times are
-    UTC epoch seconds. `run_time_s` is how long its attempt took, or has taken until now; `age_s` is since its submission."""
+    """A job as lists have it. `state` is a word for people: waiting, held, dependent, running, limbo, removed, or how it ended.
+    Times are UTC epoch seconds. `run_time_s` is how long its attempt took, or has taken until now; `age_s` is since its
+    submission."""
 
     job: SelectedJob
     state: str
@@ -136,7 +137,7 @@ def describe_listed(jar: Jar, job: SelectedJob, now: float) -> ListedJob:
     word = _STATE_WORDS.get(job.state, job.state)
     return ListedJob(
         job,
-        "held" if job.is_held else job.outcome or word,
+        "held" if job.is_held else "dependent" if job.is_dependent else job.outcome or word,
         worker,
         started_at,
         ended_at,

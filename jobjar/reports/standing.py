@@ -35,6 +35,7 @@ from jobjar.ledger.large_looks import NOT_EXECUTABLE
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.recovery.others_processes import explain_left_running
+from jobjar.reports.dependents import explain_dependent_job
 from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
@@ -160,7 +161,9 @@ class Look:
 
 def find_standing(look_at: Look, job: SelectedJob) -> list[Standing]:
     """Every cause that keeps a job from running now, the first to be seen to first; [] if none does. What goes on by itself
-    (causes.GOES_ON) is told by `find_turn`, but for a job that is staged in behind another."""
+    (causes.GOES_ON) is told by `find_turn`, but for a dependent, and for a job that is staged in behind another."""
+    if job.is_dependent:
+        return explain_dependent_job(look_at.jar.ledger.connection, job)
     if job.state == "limbo":
         return [_explain_limbo(look_at.jar, job)]
     if job.state == "claimed":

@@ -25,6 +25,7 @@ from jobjar.ledger.ask_standing import (
 )
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD
+from jobjar.reports.dependents import count_dependents
 from jobjar.reports.other_files import explain_unseen, find_other_files, known_categories
 from jobjar.reports.standing import Look, explain_remedy, explain_stranded, format_time, is_of_storage
 from jobjar.reports.workers import count_silent
@@ -63,6 +64,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
         if row["free"] == 0:
             found += _count_limit(look_at, row["kind"], row["name"], waiting, has_ledger)
     if has_ledger:
+        found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard))
         found += _count_by_ledger(look_at)
         found += _count_returns(status["returned"])
     found += [

@@ -33,7 +33,7 @@ from jobjar.units import format_bytes, format_moment, format_seconds
 MEASURES = ("waited_s", "run_time_s", "cpu_time_s", "max_rss_kib")
 _MEASURE_WORDS = dict(zip(MEASURES, ("waited", "ran", "CPU", "memory"), strict=True))
 _STATES = {"claimed": "running", "unclaimed": "waiting"}
-_OPEN = ("waiting", "running", "held", "limbo")
+_OPEN = ("waiting", "running", "held", "dependent", "limbo")
 # The outputs of so many of the newest failures are read.
 _READ_FAILURES = 100
 _MOST_GROUPS = 20
@@ -57,6 +57,7 @@ class Group(NamedTuple):
     waiting: int
     running: int
     held: int
+    dependent: int
     limbo: int
     ended: int
     outcomes: dict[str, int]
@@ -168,10 +169,9 @@ def _group_of_open(count: OpenCount, by: str) -> str | None:
 def _make_group(group: str | None, gathered: _Gathered) -> Group:
     counted, open_jobs = gathered.outcomes, gathered.open
     outcomes = {outcome: counted[outcome] for outcome in (*OUTCOMES, *counted) if counted[outcome]}
-    waiting, running, held, limbo = (open_jobs[state] for state in _OPEN)
-    waited_s, run_time_s, cpu_time_s, max_rss_kib = map(_spread, gathered.values)
-    ended = counted.total()
-    return Group(group, waiting, running, held, limbo, ended, outcomes, waited_s, run_time_s, cpu_time_s, max_rss_kib)
+    waiting, running, held, dependent, limbo = (open_jobs[state] for state in _OPEN)
+    spreads = map(_spread, gathered.values)
+    return Group(group, waiting, running, held, dependent, limbo, counted.total(), outcomes, *spreads)
 
 
 def _spread(values: list[float]) -> Spread | None:

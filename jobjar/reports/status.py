@@ -23,6 +23,7 @@ from jobjar.layout import category_of_place
 from jobjar.ledger import ask_status
 from jobjar.ledger.ask_batches import count_open_phases
 from jobjar.ledger.ask_returns import list_returns
+from jobjar.ledger.dependents import count_dependent
 from jobjar.ledger.looks import Unseen
 from jobjar.ledger.renamed import find_renamed_jobs
 from jobjar.reports.other_files import explain_unseen, find_large_directories
@@ -98,6 +99,7 @@ def _from_ledger(jar: Jar) -> Status:
             "claimed_jobs": ask_status.list_claimed(ledger),
             "oldest_waiting": ask_status.find_oldest_waiting(ledger),
             "held": ask_status.list_held(ledger),
+            "dependent": count_dependent(ledger.connection),
         },
         "phases": count_open_phases(ledger),
         "categories": [
@@ -165,6 +167,7 @@ def _from_directories(jar: Jar) -> Status:
             "claimed_jobs": claimed,
             "oldest_waiting": oldest,
             "held": [],
+            "dependent": 0,
         },
         "phases": {},
         "categories": [
@@ -253,6 +256,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append("Throttled batches\n" + table)
     if status["returned"]:
         sections.append("Went back, and wait\n" + format_returns(status["returned"], table_format))
+    if jobs["dependent"]:
+        sections.append(f"Waiting for others to end: {_jobs(jobs['dependent'])} (`jobjar list --state dependent`)")
     if jobs["oldest_waiting"]:
         oldest = jobs["oldest_waiting"]
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")

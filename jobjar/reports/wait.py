@@ -1,19 +1,20 @@
 """Wait until jobs have ended, and report how: single jobs, batches, categories, patterns of names, or all.
 
-Brings the ledger up to date at each look and reads it; moves nothing. Single jobs are followed by their ids. Batches,
-categories, patterns and `all` are asked again at each look, so jobs submitted meanwhile are waited for too. Their outcomes are
-counted once, at the end.
+Brings the ledger up to date at each look and reads it; moves dependents that are due, and nothing else. Single jobs are followed
+by their ids. Batches, categories, patterns and `all` are asked again at each look, so jobs submitted meanwhile are waited for
+too. Their outcomes are counted once, at the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobjar.attempts.attempt import OUTCOMES, SUCCEEDED
-from jobjar.errors import TimedOut
+from jobjar.errors import JarError, TimedOut
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.job_file.names import unnumbered_name
@@ -24,6 +25,7 @@ from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.ask_near import categories_of_jobs
+from jobjar.ledger.dependents import has_due
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting
@@ -34,6 +36,7 @@ from jobjar.selecting.unknown import suggest
 from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.patience import patiently
+from jobjar.steering.dependents import settle_dependents
 
 # These count as unsuccessful, though they are no outcomes.
 HELD, REMOVED, UNKNOWN = "held", "removed", "unknown"
@@ -105,6 +108,7 @@ class Wait:
         try:
             while True:
                 look_began = time.monotonic()
+                _settle_dependents(self._jar)
                 self._look()
                 now = time.monotonic()
                 if not self._wanted - self._held and not self._count_missing():
@@ -304,6 +308,13 @@ class Wait:
 def refresh_patiently(jar: Jar) -> None:
     """`refresh_ledger` for a caller with time: if a disk refuses for longer than a flicker, it tries again."""
     patiently(lambda: refresh_ledger(jar), jar.layout.home)
+
+
+def _settle_dependents(jar: Jar) -> None:
+    """Let dependents go on that are due, if this user may: it may be that no worker is there to do it."""
+    if not jar.ledger.is_private and has_due(jar.ledger.connection):
+        with contextlib.suppress(JarError, OSError):  # somebody else can
+            settle_dependents(jar)
 
 
 def _held_without_id(jar: Jar) -> set[str]:

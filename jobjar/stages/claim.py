@@ -21,6 +21,7 @@ from jobjar.attempts.candidates import propose, renew
 from jobjar.attempts.claim_undone import (
     NotYet,
     hold,
+    is_held_once,
     move_back,
     move_back_if_possible,
     next_move,
@@ -41,11 +42,22 @@ from jobjar.attempts.passed_over import (
     pass_over,
     why_not_moved,
 )
-from jobjar.errors import BadAttribute, CannotUseJar, LedgerUnavailable, SecondFile
+from jobjar.errors import (
+    BadAttribute,
+    BadScript,
+    CannotUseJar,
+    JarError,
+    LedgerError,
+    LedgerUnavailable,
+    SecondFile,
+)
 from jobjar.host import login_of
 from jobjar.job_file.attributes import HEADER_BYTES
+from jobjar.job_file.given import Given
 from jobjar.job_file.names import carried_id, id_in_name, oddity_in_name
+from jobjar.job_file.prerequisites import has_words, take_words
 from jobjar.journal.entries import About, MoreOfMove, warned_at_claim_entry
+from jobjar.journal.read import Entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
 from jobjar.ledger.by_hand import arrival
@@ -314,7 +326,8 @@ def _record_claim(
         if beginning is None:
             beginning = read_file(path, size=HEADER_BYTES)
         in_file, description, oddities = read_description_in(candidate, beginning, in_file, status)
-    given = given_of(candidate, in_file)
+    is_dependent = _settle_prerequisites(claimer, candidate, found, in_file)
+    given = given_of(candidate, in_file) or (Given() if is_dependent else None)
     if given is not None:
         refuse_early(given, candidate, uid, found, max(claimer.asked_at, disk_time(status)))
     entries, candidate = arrival(candidate, uid, found is not None)
@@ -354,6 +367,27 @@ def _record_claim(
         description=description,
         given=given,
     )
+
+
+def _settle_prerequisites(claimer: Claimer, candidate: Candidate, found: Entry | None, in_file: Entry) -> bool:
+    """Look up what the file of a job that nobody submitted says that it waits for. Of any other job this was done before, or a
+    person let it go on. Returns whether it waits. Raises BadAttribute, LedgerError."""
+    words: dict[str, Any] = {}
+    for said in (in_file, found or {}):
+        if has_words(said.get("given", {})):
+            words = take_words(said["given"])
+    if words and found is not None and is_held_once(candidate):
+        from jobjar.selecting.prerequisites import settle_prerequisites
+
+        try:
+            settle_prerequisites(claimer.jar, words, in_file.get("batch"), candidate.place, {})
+        except LedgerError:
+            raise
+        except JarError as error:
+            raise BadScript(where=candidate.place, reason=str(error)) from error
+        found["given"] = in_file["given"] = {**found.get("given", {}), **words}
+        return True
+    return False
 
 
 def _first_given(*values: Any) -> Any:

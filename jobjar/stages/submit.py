@@ -3,7 +3,8 @@
 The steps: write the file to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. A kill
 before the rename leaves a file in limbo, which the status report names. Without its run bit it is a half copy, which
 recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger.
-A job that is to be held stays in limbo: one append with `submitted` and its move is the commit, and nothing is renamed.
+A job that is to be held, or has prerequisites, stays in limbo: one append with `submitted` and its move is the commit, and
+nothing is renamed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from jobjar.jar import Jar, check_path_is_safe, refuse_link
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
+from jobjar.job_file.prerequisites import LookedUp, has_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
-from jobjar.journal.submitted import first_move_entry, held_entry
+from jobjar.journal.submitted import first_move_entry, held_entry, is_to_be_held
 from jobjar.layout import unclaimed_place
 from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.creating import create_anew
@@ -145,14 +147,15 @@ def submit_all(jar: Jar, submissions: Iterable[Submission]) -> list[str]:
 def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> None:
     """Submit a chunk. The names of the jobs that are in the jar are added to `names`, even if this raises."""
     pending: list[_Limbo] = []
+    looked_up: LookedUp = {}
     by = login()
     try:
         for submission in chunk:
             make_category(jar, submission.category)
-            pending.append(_write_to_limbo(jar, submission, jar.layout.limbo))
+            pending.append(_write_to_limbo(jar, submission, jar.layout.limbo, looked_up))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
-        held = [held_entry(entry) for entry in entries if _is_held(entry)]
+        held = [held_entry(entry) for entry in entries if is_to_be_held(entry)]
         # Attributes that are not in the file have to outlive this node as the file does.
         durable = any(job.submission.attributes and not job.submission.says_all for job in pending)
         # COMMIT: from here the jobs that are to be held are submitted.
@@ -169,7 +172,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     moved = []
     refused: tuple[_Limbo, OSError] | None = None
     for job, entry in zip(pending, entries, strict=True):
-        if not _is_held(entry):
+        if not is_to_be_held(entry):
             if refused is None:
                 try:
                     moved.append(_move_to_unclaimed(jar, job, entry))
@@ -191,10 +194,6 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     if refused is not None:
         job, why = refused
         raise SubmitFailed(path=job.submission.what, reason=explain_at(why, job.path)) from why
-
-
-def _is_held(submitted: Entry) -> bool:
-    return "given" in submitted and bool(submitted["given"].get("hold"))
 
 
 def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
@@ -247,7 +246,7 @@ def _name_place(path: str, reason: str) -> str:
     return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own path
 
 
-def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
+def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up: LookedUp | None = None) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
     name = make_name(submission.priority or 0, submission.identifier)
     path = f"{directory}/{name}"
@@ -262,7 +261,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
     if "given" not in header and "given" not in submission.attributes:
         return job._replace(submission=submission._replace(attributes={**header, **submission.attributes}))
     try:
-        return _settle(jar, job, merge_attributes(header, submission.attributes))
+        return _settle(jar, job, merge_attributes(header, submission.attributes), looked_up)
     except (JarError, OSError) as error:
         with contextlib.suppress(OSError):  # the first error is the one to report
             os.close(descriptor)
@@ -272,7 +271,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str) -> _Limbo:
         raise
 
 
-def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
+def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any], looked_up: LookedUp | None) -> _Limbo:
     """Settle what a job was given. Name, priority and category count if the submission has none. Raises BadAttribute and its
     like, OSError."""
     from jobjar.job_file.given import find_submitter, settle
@@ -280,6 +279,10 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any]) -> _Limbo:
     submission = job.submission
     attributes = settle(attributes, submission.what, find_submitter())
     given = attributes.pop("given", {})
+    if has_words(given):
+        from jobjar.selecting.prerequisites import settle_prerequisites
+
+        settle_prerequisites(jar, given, attributes.get("batch"), submission.what, looked_up)
     identifier = given.get("name") if submission.identifier is None else submission.identifier
     priority = given.pop("priority", None) if submission.priority is None else submission.priority
     category = submission.category or given.get("category", "")

@@ -18,7 +18,7 @@ from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate
-from jobjar.ledger.ask_selected import HELD
+from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
@@ -40,7 +40,7 @@ class Cancel(Verb):
     """`reason` is a person's, for the job's history."""
 
     done = "cancelled"
-    states = ("waiting", HELD, "running")
+    states = ("waiting", HELD, DEPENDENT, "running")
 
     def __init__(self, by: str, reason: str | None = None) -> None:
         super().__init__(by)
@@ -55,7 +55,8 @@ class Cancel(Verb):
 
     def prepare(self, jar: Jar) -> None:
         try:
-            self._order = begin_cancellation(jar, self.by, self._reason)
+            message = f"cancelled by {self.by}{f': {self._reason}' if self._reason else ''}"
+            self._order = begin_cancellation(jar, self.by, message)
         except OSError as error:
             reason = explain_at(error, jar.layout.limbo)
             raise CannotUseJar(action="write to", path=jar.layout.limbo, reason=reason) from error

@@ -15,14 +15,16 @@ from jobjar.attempts.attempt import CRASHED, FAILED, KILLED, SUCCEEDED, TIMED_OU
 from jobjar.batches.state import read_batch
 from jobjar.errors import UnknownBatch
 from jobjar.jar import Jar
+from jobjar.job_file.prerequisites import BATCH, JOB
 from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
-from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
+from jobjar.ledger.dependents import cancelled_because_of, reason_again
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import open_directory_below
-from jobjar.steering.moving import Left, append
+from jobjar.steering.moving import Left, Move, append, move_all
 from jobjar.steering.verb import Verb, explain_state
 from jobjar.steering.waiting import AbortedBatches, move_to_categories
 
@@ -32,15 +34,18 @@ _UNKNOWN = "no journal knows it: a hand put it there before any worker had claim
 
 
 class Retry(Verb):
-    """Ended jobs wait again, as the same jobs with their history, and with all their retries."""
+    """Ended jobs wait again, as the same jobs with their history, and with all their retries. One whose prerequisites may still
+    end as it wants waits for them first. `with_dependents`: also those that were cancelled because of these, to wait again."""
 
     done = "retried"
     states = ("ended",)
 
-    def __init__(self, by: str) -> None:
+    def __init__(self, by: str, with_dependents: bool = False) -> None:
         super().__init__(by)
+        self._with_dependents = with_dependents
         self._aborted = AbortedBatches()
         self._restarted: dict[str, float] = {}
+        self._dependents: set[int] = set()
 
     def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
         reason = explain_state(known, self.states)
@@ -68,7 +73,32 @@ class Retry(Verb):
         return f"abort_batch --restart {name} has submitted it again, as a new job" if is_replaced else None
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
-        return move_to_categories(jar, jobs, "again", self.by, begins_life=True)
+        connection = jar.ledger.connection
+        reasons = {
+            known.job.row: reason_again(connection, str(known.job.uid), known.job.row in self._dependents)
+            for known in jobs
+        }
+
+        def plan(known: SteeredJob) -> Move:
+            more: MoreOfMove = {"held_reason": str(reasons[known.job.row]), "category": known.job.category}
+            return Move("limbo", known.own_name, more, begins_life=True)
+
+        first = move_all(jar, [known for known in jobs if reasons[known.job.row] is not None], "again", self.by, plan)
+        rest = [known for known in jobs if reasons[known.job.row] is None]
+        then = move_to_categories(jar, rest, "again", self.by, begins_life=True)
+        return Left(first.missed + then.missed, first.refused + then.refused)
+
+    def follow(self, jar: Jar, jobs: Sequence[SteeredJob]) -> list[int]:
+        if not self._with_dependents:
+            return []
+        connection = jar.ledger.connection
+        ended = {(JOB, str(known.job.uid)) for known in jobs}
+        ended |= {(BATCH, known.job.batch) for known in jobs if known.job.batch is not None}
+        submitters = {known.job.submitter for known in jobs}
+        found = steered_jobs(connection, cancelled_because_of(connection, sorted(ended)))
+        rows = [known.job.row for known in found if known.job.submitter in submitters]
+        self._dependents.update(rows)
+        return rows
 
 
 class Remove(Verb):

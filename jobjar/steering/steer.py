@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from jobjar.errors import JarError, NothingSelected, NotSteered, UsageError
 from jobjar.jar import Jar
-from jobjar.ledger.ask_selected import HELD, STATES, Filters
+from jobjar.ledger.ask_selected import DEPENDENT, HELD, STATES, Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.meter import SILENT, Meter
 from jobjar.selecting.named import is_pattern
 from jobjar.selecting.select import Selected, select_jobs_to_change
 from jobjar.selecting.selection import Selection
+from jobjar.steering.dependents import fold_and_settle
 from jobjar.steering.verb import Verb
 
 CHUNK = 500
@@ -28,7 +29,7 @@ _ELSEWHERE = "its file is not where the ledger has it; recover_jobs looks where 
 
 class SteeredTo(NamedTuple):
     """A job that a verb was done to: its id (None: a hand-made job that no worker has claimed yet), its name, and the state that
-    it was in before: waiting, held, running or ended."""
+    it was in before: waiting, held, dependent, running or ended."""
 
     id: str | None
     name: str
@@ -46,7 +47,9 @@ class Steered(NamedTuple):
         counts = Counter(job.was for job in self.jobs)
         if not counts:
             return "no job"
-        parts = [f"{counts[word]:,} {word}" for word in ("waiting", HELD, "running", "ended") if counts[word]]
+        parts = [
+            f"{counts[word]:,} {word}" for word in ("waiting", HELD, DEPENDENT, "running", "ended") if counts[word]
+        ]
         words = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
         return f"{words} job{'' if len(self.jobs) == 1 else 's'}"
 
@@ -57,18 +60,37 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
     A job that is named and is in another state is an error; of those that filters or patterns select, only the jobs in a state
     for the verb are meant. Raises UsageError, NothingSelected, UnknownBatch; what `verb.prepare` and `verb.change` raise.
     """
-    selected = _select(jar, selection, verb.states)
+    selected = _select(jar, selection, verb)
     steered = Steered([], list(selected.errors))
     rows = [job.id for job in selected.jobs]
     if not is_dry_run:
         verb.prepare(jar)
     if len(rows) > CHUNK:
         meter.begin(verb.done, "jobs", len(rows))
+    seen = set(rows)
+    while rows:
+        done = _steer_rows(jar, rows, verb, is_dry_run, steered, meter)
+        rows = [row for row in verb.follow(jar, done) if row not in seen]
+        seen.update(rows)
+    meter.end()
+    if not is_dry_run:
+        _take_back(verb, verb.finish(jar).refused, steered)
+        fold_and_settle(jar)  # the dependents of what was cancelled, or waits for prerequisites again
+    return steered
+
+
+def _steer_rows(
+    jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steered: Steered, meter: Meter
+) -> list[SteeredJob]:
+    """Do it to the jobs of these rows; returns those that it was done to."""
+    all_done: list[SteeredJob] = []
     for round_number in range(_ROUNDS):
         missed: list[SteeredJob] = []
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            missed += _steer_chunk(jar, some, verb, is_dry_run, steered)
+            done, elsewhere = _steer_chunk(jar, some, verb, is_dry_run, steered)
+            all_done += done
+            missed += elsewhere
             if round_number == 0:
                 meter.add(len(some))
         if not missed:
@@ -76,14 +98,13 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
         if round_number == _ROUNDS - 1:
             steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=_ELSEWHERE) for known in missed)
         rows = [known.job.row for known in missed]
-    meter.end()
-    if not is_dry_run:
-        _take_back(verb, verb.finish(jar).refused, steered)
-    return steered
+    return all_done
 
 
-def _steer_chunk(jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steered: Steered) -> list[SteeredJob]:
-    """Do it to some jobs. Returns those whose files were elsewhere."""
+def _steer_chunk(
+    jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steered: Steered
+) -> tuple[list[SteeredJob], list[SteeredJob]]:
+    """Do it to some jobs. Returns those that it was done to, and those whose files were elsewhere."""
     with jar.ledger.writing() as connection:
         fold_journals(connection, jar.layout)
         jobs = list(steered_jobs(connection, rows))
@@ -96,12 +117,13 @@ def _steer_chunk(jar: Jar, rows: list[int], verb: Verb, is_dry_run: bool, steere
             steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
     if is_dry_run:
         steered.jobs.extend(map(_as_steered, fit))
-        return []
+        return fit, []
     left = verb.change(jar, fit)
     undone = {known.job.row for known in left.missed} | {known.job.row for known, _ in left.refused}
-    steered.jobs.extend(_as_steered(known) for known in fit if known.job.row not in undone)
+    done = [known for known in fit if known.job.row not in undone]
+    steered.jobs.extend(map(_as_steered, done))
     steered.errors.extend(NotSteered(job=known.title, done=verb.done, reason=reason) for known, reason in left.refused)
-    return left.missed
+    return done, left.missed
 
 
 def _take_back(verb: Verb, refused: list[tuple[SteeredJob, str]], steered: Steered) -> None:
@@ -123,14 +145,14 @@ def _as_steered(known: SteeredJob) -> SteeredTo:
     return SteeredTo(known.job.uid, known.job.name, known.word)
 
 
-def _select(jar: Jar, selection: Selection, states: tuple[str, ...]) -> Selected:
-    """The jobs that are meant. Only those in one of these states are, if they are not named."""
+def _select(jar: Jar, selection: Selection, verb: Verb) -> Selected:
+    """The jobs that are meant. Only those in a state for the verb are, if they are not named."""
     if selection.is_empty:
         select_jobs_to_change(jar, selection)  # says what is missing
     named = tuple(word for word in selection.words if not is_pattern(word))
     if named == selection.words and named:
         return select_jobs_to_change(jar, selection)
-    narrowed = selection._replace(filters=_narrow(selection.filters, states))
+    narrowed = selection._replace(filters=_narrow(selection.filters, verb))
     if not named:
         return select_jobs_to_change(jar, narrowed)
     patterns = tuple(word for word in selection.words if word not in named)
@@ -144,9 +166,10 @@ def _select(jar: Jar, selection: Selection, states: tuple[str, ...]) -> Selected
     return Selected(list(unique.values()), [error for part in found for error in part.errors])
 
 
-def _narrow(filters: Filters, states: tuple[str, ...]) -> Filters:
-    asked = filters.states or states
-    kept = tuple(word for word in asked if STATES[word] in {STATES[state] for state in states})
+def _narrow(filters: Filters, verb: Verb) -> Filters:
+    asked, states = filters.states or verb.usual, verb.states
+    of_ledger = {STATES[state] for state in states}
+    kept = tuple(word for word in asked if word in states or (word == STATES[word] and word in of_ledger))
     if not kept:
         raise UsageError(reason=f"--state {' '.join(asked)}: this is for jobs that are {' or '.join(states)}")
     return filters._replace(states=kept)

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_selected import HELD
+from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.steering.moving import Left
 
 
 class Verb(ABC):
-    """A verb. `done` is its participle, for messages. `states` are the words for the states of the jobs that it takes. `by` is
-    the user."""
+    """A verb. `done` is its participle, for messages. `states` are the words for the states of the jobs that it takes; `usual`
+    those that filters without a state mean. `by` is the user."""
 
     done: str
     states: tuple[str, ...]
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        return self.states
 
     def __init__(self, by: str) -> None:
         self.by = by
@@ -32,6 +36,10 @@ class Verb(ABC):
     @abstractmethod
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         """Do it to jobs that are not refused. Raises JarError."""
+
+    def follow(self, jar: Jar, jobs: Sequence[SteeredJob]) -> list[int]:
+        """The jobs (by row) that it is to be done to as well, after it was done to `jobs`."""
+        return []
 
     def finish(self, jar: Jar) -> Left:
         """Wait for what `change` only asked for."""
@@ -49,4 +57,5 @@ def explain_state(known: SteeredJob, states: Sequence[str]) -> str | None:
         return f"it has ended ({known.outcome})" if known.outcome else "it has ended"
     if known.state == "removed":
         return "its file was removed"
-    return {HELD: "it is held", "waiting": "it waits, and is not held"}[known.word]
+    waits = {HELD: "it is held", DEPENDENT: "it waits for its prerequisites", "waiting": "it waits, and is not held"}
+    return waits[known.word]

@@ -14,19 +14,21 @@ from jobjar.jar import Jar
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.names import with_priority
 from jobjar.journal.entries import MoreOfMove
-from jobjar.journal.submitted import HELD_BY
-from jobjar.ledger.ask_selected import HELD
+from jobjar.journal.submitted import HELD_BY, is_held_by_person
+from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.ledger.dependents import reason_after_hold
 from jobjar.stages.submit import make_category
 from jobjar.steering.moving import Left, Move, move_all
 from jobjar.steering.verb import Verb, explain_state
 
 
 class Hold(Verb):
-    """Waiting jobs go to limbo, where no worker claims them. They keep their category, their priority and their age."""
+    """Waiting jobs go to limbo, where no worker claims them. They keep their category, their priority and their age. Dependents
+    are there already: they only get another reason."""
 
     done = "held"
-    states = ("waiting",)
+    states = ("waiting", DEPENDENT)
 
     def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
         return explain_state(known, self.states) or refuse_storing(known)
@@ -34,32 +36,55 @@ class Hold(Verb):
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         def plan(known: SteeredJob) -> Move:
             more: MoreOfMove = {"held_reason": f"{HELD_BY}{self.by}", "category": known.job.category}
-            return Move("limbo", known.own_name, more | _not_before(known))
+            is_there = known.state == "limbo"
+            name = known.job.name if is_there else known.own_name
+            return Move("limbo", name, more | _not_before(known), is_rename=not is_there)
 
         return move_all(jar, jobs, "held", self.by, plan)
 
 
 class Release(Verb):
-    """Held jobs go back to their categories."""
+    """Held jobs go back to their categories, or wait for their prerequisites first. Dependents that are named, or asked for by
+    their state, go on without waiting for these."""
 
     done = "released"
-    states = (HELD,)
+    states = (HELD, DEPENDENT)
 
     def __init__(self, by: str) -> None:
         super().__init__(by)
         self._aborted = AbortedBatches()
 
+    @property
+    def usual(self) -> tuple[str, ...]:
+        return (HELD,)
+
     def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
         return explain_state(known, self.states) or self._aborted.explain(jar, known)
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
-        return move_to_categories(jar, jobs, "released", self.by)
+        reasons = {known.job.row: _reason_to_wait(jar, known) for known in jobs}
+
+        def plan(known: SteeredJob) -> Move:
+            more: MoreOfMove = {"held_reason": str(reasons[known.job.row]), "category": known.job.category}
+            return Move("limbo", known.job.name, more | _not_before(known), is_rename=False)
+
+        waiting = [known for known in jobs if reasons[known.job.row] is not None]
+        first = move_all(jar, waiting, "held", self.by, plan)
+        then = move_to_categories(jar, [known for known in jobs if reasons[known.job.row] is None], "released", self.by)
+        return Left(first.missed + then.missed, first.refused + then.refused)
+
+
+def _reason_to_wait(jar: Jar, known: SteeredJob) -> str | None:
+    """For what a held job waits yet once it is released; None if for nothing."""
+    if known.word == DEPENDENT or known.job.uid is None or not is_held_by_person(known.held_reason):
+        return None
+    return reason_after_hold(jar.ledger.connection, known.job.uid)
 
 
 class Prioritize(Verb):
-    """Waiting and held jobs get another priority, which is part of their names."""
+    """Waiting and held jobs, and dependents, get another priority, which is part of their names."""
 
-    states = ("waiting", HELD)
+    states = ("waiting", HELD, DEPENDENT)
 
     def __init__(self, by: str, priority: int) -> None:
         super().__init__(by)
@@ -80,9 +105,9 @@ class Prioritize(Verb):
 
 
 class Recategorize(Verb):
-    """Waiting and held jobs get another category ('': none)."""
+    """Waiting and held jobs, and dependents, get another category ('': none)."""
 
-    states = ("waiting", HELD)
+    states = ("waiting", HELD, DEPENDENT)
 
     def __init__(self, by: str, category: str) -> None:
         super().__init__(by)

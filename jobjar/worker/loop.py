@@ -92,7 +92,8 @@ class Worker:
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
         self._workplaces: Workplaces | None = None
         self._trouble = Trouble(self.claimer, log, has_strays=self._is_successor)
-        self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log)
+        settle = self._next_job.settle_dependents
+        self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log, settle)
         log_later = worker_log.write_later if worker_log is not None else log
         refused = WhileRefused(self._watch.may_wait, log)
         self._on_end = OnEnd(jar, self.name, self.claimer.worker_id, log) if jar.settings.on_end else None

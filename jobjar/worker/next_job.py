@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from jobjar.access.refusals import explain_directory
 from jobjar.attempts.attempt import ClaimedJob, Claimer
-from jobjar.errors import LedgerError
+from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.host import node_name
 from jobjar.jar import check_path_is_safe
 from jobjar.ledger.ask_claiming import next_due
+from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.rebuild import fill_ledger
@@ -25,6 +26,7 @@ from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.claim import claim_next
+from jobjar.steering.dependents import Settled, settle_dependents
 from jobjar.worker.arrivals import Arrivals
 
 # Scans of the directories for hand-made submissions take at most this share of a worker's time.
@@ -67,6 +69,7 @@ class NextJob:
         self._disk_now = disk_now
         self._log = log
         self._next_scan = 0.0
+        self._settle_at = 0.0
         self._home_ledger_at = 0.0
         self._is_to_end = is_to_end
         self._is_claiming = False
@@ -137,6 +140,8 @@ class NextJob:
         if has_scanned:
             self._scan()
         job = claim_next(self._claimer, self._disk_now(), self._log)
+        if self._jar.has_due_dependents and self.settle_dependents() and job is None:
+            job = claim_next(self._claimer, self._disk_now(), self._log)
         if has_scanned and self._jar.ledger_home.has_other_homes:
             return job  # the directories' times show later arrivals, and each further scan costs the file server
         if job is None and not self.has_more and not self._claimer.is_ahead:
@@ -144,6 +149,22 @@ class NextJob:
             self._scan()
             job = claim_next(self._claimer, self._disk_now(), self._log)
         return job
+
+    def settle_dependents(self) -> bool:
+        """Let due dependents go on, or cancel them. Returns whether some may be claimed now. What a disk refuses is logged once,
+        and tried again after JJ_POLL_TIME."""
+        if time.monotonic() < self._settle_at:
+            return False
+        self._jar.has_due_dependents = False
+        try:
+            settled = settle_dependents(self._jar, self._claimer.paths.name, patience.beat)
+        except (LedgerError, CannotUseJar, OSError) as error:
+            settled = Settled(0, 0, [str(error)])
+        if settled.refused:
+            self._settle_at = time.monotonic() + self._jar.settings.poll_time_s
+            self._jar.has_due_dependents = True
+            self._claimer.refusals.log_once("limbo/", f"dependents stay there: {settled.refused[0]}", self._log)
+        return settled.released > 0
 
     def _scan(self) -> None:
         """Enter hand-made submissions into the ledger."""
@@ -185,6 +206,7 @@ class NextJob:
             return
         with contextlib.suppress(LedgerError), jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout, opens_all=self._opens_all)
+            jar.has_due_dependents = has_due(connection)
 
     def sleep_s(self, pause_s: float) -> float:
         """How long a worker without a job sleeps: `pause_s` seconds, but not past the time when a job may be claimed. On a
@@ -209,8 +231,9 @@ class NextJob:
         """Whether a sleeping worker may get a job now that it could not have before. Raises OSError."""
         if self._is_quiet:
             self.keep_up(_KEEP_UP_S)
-            return False
-        return self._claimer.tokens.may_go_on()
+            return self._jar.has_due_dependents
+        may_settle = self._jar.has_due_dependents and time.monotonic() >= self._settle_at
+        return may_settle or self._claimer.tokens.may_go_on()
 
     def until_due_s(self) -> float:
         """Seconds until a delayed job may be claimed, or until a job that was passed over may be tried again."""

@@ -15,10 +15,17 @@ from jobjar.worker.pulse import Pulse
 
 
 class AttemptWatch:
-    """The Watch (attempts/attempt.py) of a worker. `flush_log` writes the lines of its log that were put off."""
+    """The Watch (attempts/attempt.py) of a worker. `flush_log` writes the lines of its log that were put off, `settle_dependents`
+    moves those that are due."""
 
     def __init__(
-        self, claimer: Claimer, pulse: Pulse, listener: Listener, leases: Leases, flush_log: Callable[[], None]
+        self,
+        claimer: Claimer,
+        pulse: Pulse,
+        listener: Listener,
+        leases: Leases,
+        flush_log: Callable[[], None],
+        settle_dependents: Callable[[], bool],
     ) -> None:
         self.interval_s = claimer.jar.settings.poll_time_s
         self._claimer = claimer
@@ -26,6 +33,7 @@ class AttemptWatch:
         self._listener = listener
         self._leases = leases
         self._flush_log = flush_log
+        self._settle_dependents = settle_dependents
 
     def after_start(self) -> None:
         refresh(self._claimer, self._pulse.disk_now())
@@ -42,6 +50,8 @@ class AttemptWatch:
         self._pulse.beat()
         self._flush_log()
         self._claimer.jar.mirror(after_s=self.interval_s, with_others=True)
+        if self._claimer.jar.has_due_dependents:
+            self._settle_dependents()
         if self.is_told_to_end():
             return INTERRUPTED
         request = self._listener.control_files.take_kill_request(job.uid, job.name, job.attempt)

@@ -1,0 +1,116 @@
+"""Let dependents go on, or cancel them, once their prerequisites have ended.
+
+Whoever folds an end may do this; the rename decides who does. A ledger keeps which dependents have to be looked at until somebody
+has (ledger/dependents.py). So after a kill the next worker, recovery or wait does the rest. Release: one rename from limbo to the
+category, then `moved` (released). Cancel: the way of recovery/cancelling.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jobjar.access.refusals import explain_at
+from jobjar.errors import CannotUseJar
+from jobjar.host import login, node_name
+from jobjar.jar import Jar
+from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
+from jobjar.ledger.dependents import (
+    CANCEL,
+    RELEASE,
+    End,
+    due_dependents,
+    forget_due,
+    has_due,
+    judge_dependent,
+)
+from jobjar.ledger.driver import Connection
+from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
+from jobjar.shared_disk.files import sync_directory
+from jobjar.steering.waiting import move_to_categories
+
+# How many dependents are moved while the ledger's lock is held.
+CHUNK = 500
+
+
+class Settled(NamedTuple):
+    """How many dependents were let go on, and cancelled, and why others could not be moved: they are tried again."""
+
+    released: int
+    cancelled: int
+    refused: list[str]
+
+
+def settle_dependents(jar: Jar, by: str = "", between: Callable[[], None] = lambda: None) -> Settled:
+    """Move all dependents whose prerequisites have ended, and those that come to that by it. `by` is the worker that does it, or
+    else this user on this node. `between` is called between chunks. Raises LedgerError, CannotUseJar, OSError: the rest is done
+    by the next call."""
+    by = by or f"{login()}@{node_name()}"
+    released = cancelled = 0
+    refused: list[str] = []
+    batches: dict[str, End] = {}
+    while not refused:
+        with jar.ledger.writing() as connection:
+            if not has_due(connection):
+                break
+            fold_journals(connection, jar.layout)
+            uids = due_dependents(connection, CHUNK)
+            to_release, to_cancel = _judge(connection, uids, batches)
+            left = move_to_categories(jar, to_release, "released", by)
+            undone = {known.job.row for known in left.missed} | {known.job.row for known, _ in left.refused}
+            released += sum(known.job.row not in undone for known in to_release)
+            refused += [f"{known.title}: {reason}" for known, reason in left.refused]
+            for message, jobs in to_cancel.items():
+                cancelled += _cancel(jar, by, message, jobs, refused)
+            fold_journal(connection, jar.journal.path)
+            if not refused:
+                forget_due(connection, uids)
+        between()
+    return Settled(released, cancelled, refused)
+
+
+def fold_and_settle(jar: Jar) -> Settled:
+    """Fold the journals, then `settle_dependents`: for programs that have ended jobs, or submitted dependents of ended ones."""
+    jar.has_new_dependents = False
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+    return settle_dependents(jar)
+
+
+def _judge(
+    connection: Connection, uids: Sequence[str], batches: dict[str, End]
+) -> tuple[list[SteeredJob], dict[str, list[SteeredJob]]]:
+    """The dependents to release, and those to cancel by the messages that say why."""
+    release: list[int] = []
+    cancel: dict[str, list[int]] = {}
+    for uid in uids:
+        judged = judge_dependent(connection, uid, batches)
+        if judged is not None and judged.word == RELEASE:
+            release.append(judged.row)
+        elif judged is not None and judged.word == CANCEL:
+            cancel.setdefault(judged.message, []).append(judged.row)
+    by_message = {message: list(steered_jobs(connection, rows)) for message, rows in cancel.items()}
+    return list(steered_jobs(connection, release)), by_message
+
+
+def _cancel(jar: Jar, by: str, message: str, jobs: Sequence[SteeredJob], refused: list[str]) -> int:
+    """Cancel dependents for one reason; returns how many. Raises CannotUseJar: recovery does the rest."""
+    taken = []
+    try:
+        order = begin_cancellation(jar, by, message)
+        for known in jobs:
+            try:
+                taken.append((take(jar, order, known.job), known.job, known.own_name))
+            except FileNotFoundError:
+                pass  # somebody moved it: that move is journaled, or is found
+            except OSError as error:
+                refused.append(f"{known.title}: {explain_at(error, jar.layout.path(known.job.place))}")
+        if taken:
+            complete_taken(jar, order, taken)
+        end_cancellation(jar, order.id)
+        sync_directory(jar.layout.limbo)
+    except OSError as error:
+        reason = f"{explain_at(error, jar.layout.limbo)}; recover_jobs does the rest"
+        raise CannotUseJar(action="cancel jobs in", path=jar.layout.home, reason=reason) from error
+    return len(taken)
