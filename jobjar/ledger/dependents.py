@@ -33,8 +33,8 @@ RELEASE, CANCEL, WAIT = "release", "cancel", "wait"
 # How the message of an attempt begins that cancelled a job for the end of a prerequisite.
 BECAUSE = "its prerequisite "
 _SUCCEEDED = "succeeded"
-# Where a row of a submission (apply.py) has the job's batch, and what else it was given.
-_BATCH, _GIVEN = 7, 14
+# Where a row of a submission (`_submission` in apply.py) has the job's batch, and what else it was given.
+_BATCH, _GIVEN = 9, 13
 _WORDS = {"timed_out": "timed out", "killed": "was killed", "cancelled": "was cancelled"}
 
 _IS_OPEN = "state IN ('unclaimed', 'claimed', 'limbo')"
