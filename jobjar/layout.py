@@ -52,6 +52,11 @@ class BatchPaths:
         self.file = f"{path}/batch.json"
         # It has the <id>.json of the current change, and the files that this change writes.
         self.change = f"{path}/change"
+        # The files of the array that the batch is (arrays/definition.py).
+        self.array = f"{path}/array"
+        self.script = f"{path}/array/script"
+        self.entries = f"{path}/array/entries"
+        self.entries_at = f"{path}/array/entries.at"
 
 
 class LimitPaths:

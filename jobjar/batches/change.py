@@ -174,6 +174,8 @@ def give_back(jar: Jar, change: Change) -> None:
 
 def _remove_if_empty(jar: Jar, name: str) -> None:
     paths = jar.layout.batch(name)
+    if look(paths.file) is None:
+        remove_tree(paths.array)
     for path in (paths.change, *([paths.path] if look(paths.file) is None else [])):
         with contextlib.suppress(OSError):  # not empty: another holds it
             os.rmdir(path)

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, BadScript, JarError
 from jobjar.job_file.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
+from jobjar.shared_disk.contents import is_name
 from jobjar.units import parse_duration, parse_retries
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
 
+# The line that makes a file a chunk: it names the array, whose tasks a worker runs in the file's place.
+ARRAY = "array"
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
@@ -90,6 +93,13 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     for here, name, value in read_lines(data, where):
         if name in ATTRIBUTES or _is_only_given(name):
             parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
+            continue
+        if name == ARRAY:
+            if not is_name(value):
+                raise BadAttribute(
+                    where=here, reason=f"array: {value!r} is no id of an array", known=_known(is_line=True)
+                )
+            parsed |= {"kind": "chunk", "batch": value}
             continue
         from jobjar.job_file.given import SHARED
 

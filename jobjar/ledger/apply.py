@@ -17,6 +17,7 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
+from jobjar.ledger.apply_tasks import apply_tasks
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.driver import Connection
@@ -142,6 +143,7 @@ class _Chunk:
         # Statements and values of entries of the kinds in OTHER_KINDS.
         self.others: list[tuple[str, dict[str, Any]]] = []
         self.variables: list[Entry] = []
+        self.tasks: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
         kind = entry["entry"]
@@ -164,7 +166,9 @@ class _Chunk:
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
-            if kind in OTHER_KINDS:
+            if kind == "tasks":
+                self.tasks.append(entry)
+            elif kind in OTHER_KINDS:
                 self.others += rows_of_other(kind, entry)
                 if kind == "variables":
                     self.variables.append(entry)
@@ -212,6 +216,8 @@ class _Chunk:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
+        for entry in self.tasks:
+            apply_tasks(connection, entry)
         thin_histories(connection, self.variables)
         if self.submissions:
             count_new_jobs(connection)
@@ -336,7 +342,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
 
 
 # The kinds of entries that this version knows.
-KINDS = ("submitted", "moved", "started", "ended", *OTHER_KINDS)
+KINDS = ("submitted", "moved", "started", "ended", "tasks", *OTHER_KINDS)
 
 
 def apply_entry(connection: Connection, entry: Entry) -> None:
