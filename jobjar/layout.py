@@ -34,6 +34,8 @@ class WorkerPaths:
         self.output = f"{path}/output"
         self.next_output = f"{path}/output/.next"
         self.discarded_links = f"{path}/spent"
+        # Where chunks of arrays are that it is about to give away (arrays/sharing.py).
+        self.sharing = f"{path}/sharing"
         self.identity_file = f"{path}/worker.json"
         self.heartbeat = f"{path}/heartbeat"
         self.log = f"{path}/worker.log"

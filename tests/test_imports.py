@@ -19,7 +19,7 @@ ROOMS = [
     *("jar", "roster", "control", "heartbeat", "processes"),
     *("fetching", "packages", "attempts", "publishing"),
     "stages",
-    *("typed_job", "described", "batches"),
+    *("typed_job", "described", "batches", "arrays"),
     *("recovery", "nightly", "selecting", "steering", "reports", "doctor", "self_contained", "create"),
     "worker",
     *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself

@@ -17,7 +17,9 @@ from typing import NamedTuple
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.arrays.definition import Definition, Entries
 from jobjar.arrays.indexes import Indexes, with_range
+from jobjar.arrays.sharing import share
 from jobjar.arrays.task_log import TaskLog
+from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import (
     CANCELLED,
     FAILED,
@@ -50,6 +52,8 @@ from jobjar.processes.session import (
 from jobjar.stages.complete import WhileRefused
 
 _SHORT_S = 0.01
+# Before a chunk is shared, its worker has held it for so long. Idle workers then find other chunks first, if there are any.
+_HELD_S = 1.0
 _REFUSED_PAUSE_S = 5.0
 
 
@@ -100,6 +104,8 @@ class ChunkRun:
         self._next = 0
         self._again: list[tuple[float, int]] = []
         self._failures: dict[int, int] = {}
+        # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
+        self._began, self._has_leftovers = time.monotonic(), False
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
 
@@ -126,7 +132,7 @@ class ChunkRun:
         if self._log.end_of_output:
             self._name_output(workplace)
         is_noted = self._refused.insist(self._log.flush)
-        output_file = self._workplaces.clear(workplace, reusable=False)
+        output_file = self._workplaces.clear(workplace, reusable=not self._has_leftovers)
         end = AttemptEnd(
             left_off.outcome if left_off is not None else SUCCEEDED,
             wall_time_s=round(time.monotonic() - started, 6),
@@ -175,6 +181,7 @@ class ChunkRun:
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + self._watch.interval_s
                     self._heed(may_go_on)
+                    self._share_rest(workplace, disk_now)
                 elif self._watch.is_told_to_end():
                     raise _LeftOff(INTERRUPTED, "its worker was told to end")
         finally:
@@ -198,6 +205,25 @@ class ChunkRun:
             raise _LeftOff(cause)
         if (self._next < len(self._todo) or self._again) and not may_go_on():
             raise _LeftOff(INTERRUPTED, "its worker was told to stop or to pause; the rest of its tasks goes back")
+
+    def _share_rest(self, workplace: Workplace, disk_now: Callable[[], float]) -> None:
+        """Give half of the tasks that have not begun away, if there is an idle worker that would take them."""
+        left = len(self._todo) - self._next
+        if left < 2 or time.monotonic() - self._began < _HELD_S:
+            return
+        if find_idle(self._claimer, self.job.category, disk_now()) is None:
+            return
+        self._flush(workplace)
+        kept = self._todo[: self._next + (left + 1) // 2]
+        given = self._todo[len(kept) :]
+        try:
+            self.job = share(self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused)
+        except FileNotFoundError:
+            return  # it was taken back: the watch or the end of the attempt notices
+        except OSError as error:
+            self._refused.warn(f"{self.job.name}: half of its tasks could not be given away: {error.strerror}")
+            return
+        self._todo = kept
 
     def _flush(self, workplace: Workplace) -> None:
         if self._log.output is None and self._log.end_of_output:
@@ -286,7 +312,7 @@ class ChunkRun:
             if reap_strays():
                 if end_session(pid, self._claimer.jar.settings.grace_time_s):
                     self._refused.warn(f"{self._array.uid}[{index}] left background processes, which were ended")
-                leftovers = reap_strays()
+                leftovers = self._has_leftovers = reap_strays()
             workplace.renew(reusable=not leftovers)
 
     def _wait(self, index: int, pid: int, started: float, workplace: Workplace) -> tuple[str | None, Ended]:
@@ -372,9 +398,5 @@ class ChunkRun:
         due = min((due for due, _ in self._again), default=0.0) if self._next >= len(self._todo) else 0.0
         at = max(due, now + after_s if after_s else 0.0)
         if end.outcome == SUCCEEDED:  # only tasks that failed are left
-            return ChunkEnd(
-                end._replace(outcome=FAILED, message=f"{len(rest)} of its tasks are to be tried again"),
-                Verdict.retry(at),
-                name,
-            )
+            end = end._replace(outcome=INTERRUPTED, message=f"{len(rest)} of its tasks are to be tried again")
         return ChunkEnd(end, Verdict.give_back(at=at), name)

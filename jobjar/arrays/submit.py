@@ -65,9 +65,7 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         write_files(jar.layout.batch(uid), script, mode, plan.entries)
         meter.begin("writing the chunks", "chunks", len(chunks))
         jobs = (
-            Submission(
-                None, None, priority, category, f"{name or ''}+{some.first}-{some.last}", {}, _chunk_script(uid, some)
-            )
+            Submission(None, None, priority, category, f"{name or ''}+{some.first}-{some.last}", {}, chunk_script(uid))
             for some in chunks
         )
         _stage(jar, jar.layout.staged(change.id), meter.counted(jobs))
@@ -124,10 +122,11 @@ def _refuse(given: Mapping[str, Any], what: str) -> None:
             raise BadAttribute(where=what, reason=f"{name} is not for arrays", known="retries, time_limit, dir, env")
 
 
-def _chunk_script(uid: str, indexes: Indexes) -> bytes:
+def chunk_script(uid: str) -> bytes:
+    """The content of the file of any chunk of an array."""
     return (
         f"#!/bin/sh\n#JJ array = {uid}\n"
-        f"# The tasks {indexes} of an array. A worker runs them in this file's place; the range in its name counts.\n"
+        "# Some tasks of an array, by the range in the name of this file. A worker runs them in its place.\n"
         f'echo "This file stands for tasks of the array {uid}, which a Job Jar worker runs; see: jobjar show {uid}" >&2\nexit 2\n'
     ).encode()
 

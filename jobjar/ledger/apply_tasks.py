@@ -1,7 +1,7 @@
 """Apply the ends of an array's tasks to a ledger: hundreds in an entry, with the same result in any order.
 
-Of the final ends of a task the first stands, in `task`; all other ends are in `task_attempt`. How many tasks have ended is kept in
-`array`. Most entries tell of tasks that no other entry tells of, and their rows are written at once.
+Of the final ends of a task the first stands, in `task`; all other ends are in `task_attempt`. How many tasks have ended is kept
+in `array`. Most entries tell of tasks that no other entry tells of, and their rows are written at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ TaskRow = tuple[Any, ...]
 
 
 def row_of_array(uid: str, said: Any) -> dict[str, Any]:
-    """The values of KNOW_ARRAY, from the entry of an array's batch. Raises ValueError, TypeError or KeyError if that is invalid."""
+    """The values of KNOW_ARRAY, from the entry of an array's batch. Raises ValueError, TypeError or KeyError if that is
+    invalid."""
     first, last, step = said["first"], said["last"], said["step"]
     if not all(map(is_count, (first, last, step))) or last < first or not step:
         raise ValueError("an array cannot be that")

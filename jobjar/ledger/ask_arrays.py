@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jobjar.layout import jobs_place
 from jobjar.ledger.driver import Connection
 
 
@@ -44,3 +45,10 @@ def array_of(connection: Connection, uid: str) -> ArrayRow | None:
         "SELECT uid, first, last, step, tasks, succeeded, failed FROM array WHERE uid = ?", (uid,)
     ).fetchone()
     return None if row is None else ArrayRow(*row)
+
+
+def places_with_worker(connection: Connection, uid: str, worker: str) -> list[str]:
+    """The places that a job had with a worker, by its moves."""
+    beginning = f"{jobs_place(worker)}/"
+    moves = connection.execute("SELECT origin, destination FROM move WHERE job_uid = ?", (uid,))
+    return [place for move in moves for place in move if place.startswith(beginning)]

@@ -13,6 +13,7 @@ import errno
 import os
 from typing import Any
 
+from jobjar.arrays.sharing import settle_shared
 from jobjar.attempts.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
 from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
@@ -162,6 +163,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
         if left:
             return False  # the rest is done once these jobs have ended
+    settle_shared(jar, worker.paths, recovery.log)
     for path in (worker.paths.scratch, worker.paths.discarded_links):
         _remove_inner(jar, worker, path, recovery)
     with owner_stays(jar, worker) as is_owner:

@@ -34,8 +34,9 @@ def work_chunk(
             message = f"its name has no range of indexes of the array {definition.uid}, which has {definition.indexes}"
             ends.complete(job, AttemptEnd(FAILED, message=message), Verdict.complete())
             return
-        ended = ChunkRun(workplaces, job, definition, wanted, watch, refused).run(disk_now, may_go_on)
+        run = ChunkRun(workplaces, job, definition, wanted, watch, refused)
+        ended = run.run(disk_now, may_go_on)
     except (CannotUseJar, ImportError) as error:
         ends.give_back(job, str(error))
         raise
-    ends.complete(job._replace(name=ended.name), ended.end, ended.verdict)
+    ends.complete(run.job._replace(name=ended.name), ended.end, ended.verdict)
