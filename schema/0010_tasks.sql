@@ -9,8 +9,19 @@ CREATE TABLE array (
     step INTEGER,
     tasks INTEGER,
     succeeded INTEGER NOT NULL DEFAULT 0, -- how many tasks have ended for good so; the rest of those that ended is `failed`
-    failed INTEGER NOT NULL DEFAULT 0
+    failed INTEGER NOT NULL DEFAULT 0,
+    first_ended_ms INTEGER,
+    last_ended_ms INTEGER
 );
+
+-- Tasks that were opened again, to run once more although they had ended: ends of an earlier life stand no longer.
+CREATE TABLE array_life (
+    array INTEGER NOT NULL,
+    life INTEGER NOT NULL,                -- 1 after the first time
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (array, life, first, last)
+) WITHOUT ROWID;
 
 -- An attempt of a chunk, in which tasks ended.
 CREATE TABLE chunk_run (
@@ -23,10 +34,11 @@ CREATE TABLE chunk_run (
     UNIQUE (job_uid, attempt, worker_uid)
 );
 
--- The end of each task that has ended for good. Of several ends the first stands.
+-- The end of each task that has ended for good. Of several ends the first of the latest life stands.
 CREATE TABLE task (
     array INTEGER NOT NULL,
     number INTEGER NOT NULL,              -- its index
+    life INTEGER NOT NULL,
     outcome INTEGER NOT NULL,             -- arrays/task_ends.py has their names
     status INTEGER,                       -- its exit status, or minus its signal; NULL: it was not started
     ended_ms INTEGER NOT NULL,
@@ -46,6 +58,7 @@ CREATE INDEX task_failed ON task (array, number) WHERE outcome <> 0;
 CREATE TABLE task_attempt (
     array INTEGER NOT NULL,
     number INTEGER NOT NULL,
+    life INTEGER NOT NULL,
     run INTEGER NOT NULL,
     ended_ms INTEGER NOT NULL,
     is_final INTEGER NOT NULL,

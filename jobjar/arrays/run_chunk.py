@@ -147,13 +147,14 @@ class ChunkRun:
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
-        """Find out what earlier attempts did. The first attempt of a chunk has no earlier one."""
+        """Find out what earlier attempts did. There is none before the first of a chunk whose tasks were not opened again."""
         job = self.job
-        if job.attempt > 1:
+        if job.attempt > 1 or job.seed:
             jar = self._claimer.jar
             with jar.ledger.writing() as connection:
                 fold_journals(connection, jar.layout)
-                self._before = tasks_before(connection, self._array.uid, self._wanted.first, self._wanted.last)
+                wanted = self._wanted
+                self._before = tasks_before(connection, self._array.uid, wanted.first, wanted.last, job.seed or 0)
         self._failures = dict(self._before.failures)
         self._todo = range(self._wanted.first, self._wanted.last + 1, self._wanted.step)
 

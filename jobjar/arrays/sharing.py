@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection
 
 from jobjar.arrays.indexes import range_in_name, with_range
 from jobjar.arrays.submit import chunk_script
-from jobjar.attempts.attempt import CHUNK, ClaimedJob, Claimer
+from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import link_in_claimed, take_link_away
 from jobjar.host import login
 from jobjar.jar import Jar
-from jobjar.job_file.attributes import ARRAY, HEADER_BYTES, read_lines
+from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.names import identifier_in_name, make_name
 from jobjar.journal.entries import moved_entry, submitted_entry
 from jobjar.journal.submitted import first_move_entry
@@ -59,7 +59,7 @@ def share(
     try:
         descriptor = create_anew(prepared, 0o600, os.O_RDWR)
         try:
-            write_all(descriptor, chunk_script(str(job.batch)))
+            write_all(descriptor, chunk_script(str(job.batch), job.seed or 0))
             os.fchmod(descriptor, 0o770 if jar.is_for_group else 0o700)
             if jar.ledger_home.has_other_homes:
                 os.fsync(descriptor)
@@ -90,8 +90,7 @@ def submit_shared(jar: Jar, path: str, category: str, submitter: str) -> None:
     layout, name = jar.layout, os.path.basename(path)
     status = read_status(path)
     data = read_file(path, size=HEADER_BYTES)
-    array = next((value for _, key, value in read_lines(data, path) if key == ARRAY), "")
-    attributes = {"kind": CHUNK, "batch": array}
+    attributes = read_header(data, path)
     submitted = submitted_entry(name, category, submitter, disk_time(status), attributes, make_mark(status, data))
     jar.journal.append([submitted], durable=jar.ledger_home.has_other_homes)
     target = layout.category_directory(category)

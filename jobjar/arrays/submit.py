@@ -7,14 +7,14 @@ all of it; after a later kill recovery makes the chunks claimable.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jobjar.arrays.definition import describe, write_files
 from jobjar.arrays.indexes import Indexes, choose_size, split_evenly
 from jobjar.attempts.copied_output import names_its_output
 from jobjar.attempts.limits import BATCH, set_limit
-from jobjar.batches.change import commit, making, new_change, take_name
+from jobjar.batches.change import Change, commit, making, new_change, take_name
 from jobjar.batches.state import disk_now
 from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
@@ -64,11 +64,13 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         mode = 0o750 if jar.is_for_group else 0o700
         write_files(jar.layout.batch(uid), script, mode, plan.entries)
         meter.begin("writing the chunks", "chunks", len(chunks))
-        jobs = (
-            Submission(None, None, priority, category, f"{name or ''}+{some.first}-{some.last}", {}, chunk_script(uid))
-            for some in chunks
-        )
-        _stage(jar, jar.layout.staged(change.id), meter.counted(jobs))
+        known = {
+            **describe(plan.indexes, plan.kind, attributes, names_its_output(script[:HEADER_BYTES])),
+            "name": name or "",
+            "category": category,
+            "priority": priority,
+        }
+        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, (some.first, some.last)) for some in chunks))
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
@@ -84,7 +86,7 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
             "jobs": len(chunks),
             "is_aborted": False,
             "restarted_until": 0.0,
-            "array": describe(plan.indexes, plan.kind, attributes, names_its_output(script[:HEADER_BYTES])),
+            "array": known,
         }
         commit(jar, change, state)
         meter.begin("submitting them", "chunks", len(chunks))
@@ -122,19 +124,31 @@ def _refuse(given: Mapping[str, Any], what: str) -> None:
             raise BadAttribute(where=what, reason=f"{name} is not for arrays", known="retries, time_limit, dir, env")
 
 
-def chunk_script(uid: str) -> bytes:
-    """The content of the file of any chunk of an array."""
+def chunk_script(uid: str, life: int = 0) -> bytes:
+    """The content of the file of any chunk of an array. `life`: how often its tasks were opened again."""
     return (
-        f"#!/bin/sh\n#JJ array = {uid}\n"
+        f"#!/bin/sh\n#JJ array = {uid}{f' {life}' if life else ''}\n"
         "# Some tasks of an array, by the range in the name of this file. A worker runs them in its place.\n"
         f'echo "This file stands for tasks of the array {uid}, which a Job Jar worker runs; see: jobjar show {uid}" >&2\nexit 2\n'
     ).encode()
 
 
-def _stage(jar: Jar, directory: str, jobs: Iterator[Submission]) -> None:
+def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0) -> Submission:
+    """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
+    index."""
+    identifier = "{}+{}-{}".format(known.get("name", ""), *part)
+    category, priority = known.get("category", ""), known.get("priority", 0)
+    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life))
+
+
+def stage_chunks(jar: Jar, change: Change, jobs: Iterable[Submission]) -> int:
+    """Write the files of chunks for a change; returns how many. Raises SubmitFailed, OSError."""
+    directory, count, jobs = jar.layout.staged(change.id), 0, iter(jobs)
     make_directory(directory, 0o777 & ~jar.umask)
     for number in itertools.count():
         some = list(itertools.islice(jobs, CHUNK))
         if not some:
-            return
+            break
         stage_chunk(jar, some, f"{directory}/{number:08d}")
+        count += len(some)
+    return count

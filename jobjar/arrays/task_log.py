@@ -23,7 +23,7 @@ class TaskLog:
     def __init__(self, claimer: Claimer, job: ClaimedJob, array: str) -> None:
         self._journal = claimer.jar.journal
         self._about = about_attempt(claimer, job)
-        self._array = array
+        self._array, self._life = array, job.seed or 0
         self._is_durable = claimer.jar.ledger_home.has_other_homes
         self._rows: list[list[Any]] = []
         self._at_ms = 0
@@ -67,7 +67,9 @@ class TaskLog:
     def flush(self) -> None:
         """Journal what was noted. Raises OSError; then nothing is lost of it."""
         if self._rows:
-            entry = tasks_entry(self._about, self._array, self._at_ms, self._offset, self._rows, self.output)
+            entry = tasks_entry(
+                self._about, self._array, self._at_ms, self._offset, self._rows, self.output, self._life
+            )
             self._journal.append([entry], self._is_durable)
             self._rows = []
 

@@ -53,7 +53,9 @@ class BatchState:
             notes=dict(self.keys).get("notes"),
             is_aborted=self.is_aborted,
             restarted_until=self.restarted_until,
-            array=None if array is None else {name: array[name] for name in ("first", "last", "step")},
+            array=None
+            if array is None
+            else {name: array[name] for name in ("first", "last", "step", "lives") if name in array},
         )
 
 

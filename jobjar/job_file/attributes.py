@@ -95,11 +95,13 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
             parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
             continue
         if name == ARRAY:
-            if not is_name(value):
+            uid, _, life = value.partition(" ")
+            if not is_name(uid) or not (life or "0").isdecimal():
                 raise BadAttribute(
                     where=here, reason=f"array: {value!r} is no id of an array", known=_known(is_line=True)
                 )
-            parsed |= {"kind": "chunk", "batch": value}
+            # How often its tasks were opened again takes the field of seeds, which no chunk has.
+            parsed |= {"kind": "chunk", "batch": uid, **({"seed": int(life)} if life else {})}
             continue
         from jobjar.job_file.given import SHARED
 

@@ -172,15 +172,24 @@ def warned_late_entry(about: About, text: str) -> Entry:
 
 
 def tasks_entry(
-    about: About, array: str, at_ms: int, offset: int, ended: Sequence[Sequence[Any]], output: str | None
+    about: About,
+    array: str,
+    at_ms: int,
+    offset: int,
+    ended: Sequence[Sequence[Any]],
+    output: str | None = None,
+    life: int = 0,
 ) -> Entry:
     """The ends of tasks of an array, in which the attempt of a chunk ran them. Each is a list: its index; exit status, or minus
     the signal, or null; how long after `at_ms` it ended, in ms; wall, user and system time, in µs; peak memory, in KiB; the
     length of its output, in bytes. If need be more: the outcome's number, 1 if it is tried again, a message. The output of
-    the first begins at `offset` in the file `output`, and each other one's where the one before it ends."""
+    the first begins at `offset` in the file `output`, and each other one's where the one before it ends. `life`: how often the
+    tasks were opened again before."""
     entry = _of_attempt("tasks", about, array=array, at_ms=at_ms, offset=offset, ended=ended)
     if output is not None:
         entry["output"] = output
+    if life:
+        entry["life"] = life
     return entry
 
 
@@ -218,10 +227,10 @@ def batch_entry(
     notes: str | None,
     is_aborted: bool,
     restarted_until: float,
-    array: Mapping[str, int] | None = None,
+    array: Mapping[str, Any] | None = None,
 ) -> Entry:
-    """A batch as it is now; the latest of its entries stands. Times are by the disk's clock. `array`: the first, the last and
-    the step of its indexes, if it is an array."""
+    """A batch as it is now; the latest of its entries stands. Times are by the disk's clock. `array`, if it is one: the first,
+    the last and the step of its indexes; `lives`, the ranges that were opened again: [life, first, last] of each."""
     entry = {
         "entry": "batch",
         "batch": batch,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jobjar.journal.read import Entry
-from jobjar.ledger.apply_tasks import KNOW_ARRAY, row_of_array
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import check_row
 from jobjar.shared_disk.contents import MOST, is_time
@@ -200,8 +199,7 @@ def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
     row["restarted_until"] = entry.get("restarted_until", 0.0)
-    array = [(KNOW_ARRAY, row_of_array(entry["batch"], entry["array"]))] if "array" in entry else []
-    return [*array, (_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+    return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
 
 
 def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:

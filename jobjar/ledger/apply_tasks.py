@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobjar.journal.read import Entry
 from jobjar.ledger.driver import Connection
@@ -22,23 +22,61 @@ SUCCEEDED = 0
 _INDEX, _STATUS, _ENDED_MS, _WALL, _USER, _SYSTEM, _RSS, _LENGTH, _OUTCOME, _IS_RETRIED, _MESSAGE = range(11)
 _NEEDED = 8
 
-_ADD_TASK = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_ATTEMPT = "INSERT OR IGNORE INTO task_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-KNOW_ARRAY = """
-INSERT INTO array (uid, first, last, step, tasks) VALUES (:uid, :first, :last, :step, :tasks)
+_ADD_TASK = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_ATTEMPT = "INSERT OR IGNORE INTO task_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KNOW_ARRAY = """
+INSERT INTO array (uid, first, last, step, tasks) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (uid) DO UPDATE SET first = excluded.first, last = excluded.last, step = excluded.step, tasks = excluded.tasks
 WHERE (excluded.first, excluded.last, excluded.step) > (coalesce(first, -1), coalesce(last, -1), coalesce(step, -1))"""
 
-TaskRow = tuple[Any, ...]
+
+class TaskRow(NamedTuple):
+    """A row of the table task."""
+
+    array: int
+    number: int
+    life: int
+    outcome: int
+    status: int | None
+    ended_ms: int
+    wall_us: int
+    user_us: int
+    system_us: int
+    max_rss_kib: int
+    run: int
+    offset: int
+    length: int
+    message: str | None
 
 
-def row_of_array(uid: str, said: Any) -> dict[str, Any]:
-    """The values of KNOW_ARRAY, from the entry of an array's batch. Raises ValueError, TypeError or KeyError if that is
-    invalid."""
-    first, last, step = said["first"], said["last"], said["step"]
-    if not all(map(is_count, (first, last, step))) or last < first or not step:
+def know_array(connection: Connection, entry: Entry) -> None:
+    """Note what an array is, and which of its tasks were opened again, from the entry of its batch. Raises ValueError, TypeError
+    or KeyError if that is invalid."""
+    said = entry["array"]
+    first, last, step, lives = said["first"], said["last"], said["step"], said.get("lives", [])
+    if not all(map(is_count, (first, last, step))) or last < first or not step or not is_name(entry["batch"]):
         raise ValueError("an array cannot be that")
-    return {"uid": uid, "first": first, "last": last, "step": step, "tasks": (last - first) // step + 1}
+    if type(lives) is not list or not all(
+        type(one) is list and len(one) == 3 and all(map(is_count, one)) and one[1] <= one[2] for one in lives
+    ):
+        raise ValueError("lives cannot be that")
+    connection.execute(_KNOW_ARRAY, (entry["batch"], first, last, step, (last - first) // step + 1))
+    array = _row_id(connection, "array", ("uid",), (entry["batch"],))
+    for life, begin, end in lives:
+        added = connection.execute("INSERT OR IGNORE INTO array_life VALUES (?, ?, ?, ?)", (array, life, begin, end))
+        if added.rowcount > 0:
+            _open_again(connection, array, life, begin, end)
+
+
+def _open_again(connection: Connection, array: int, life: int, first: int, last: int) -> None:
+    where = "array = ? AND number BETWEEN ? AND ? AND life < ?"
+    rows = [
+        TaskRow._make(row)
+        for row in connection.execute(f"SELECT * FROM task WHERE {where}", (array, first, last, life)).fetchall()
+    ]
+    connection.executemany(_ADD_ATTEMPT, [_as_attempt(row, 1) for row in rows])
+    connection.execute(f"DELETE FROM task WHERE {where}", (array, first, last, life))
+    _count(connection, array, [], [row.outcome for row in rows])
 
 
 def apply_tasks(connection: Connection, entry: Entry) -> None:
@@ -47,22 +85,34 @@ def apply_tasks(connection: Connection, entry: Entry) -> None:
     _check(entry, rows)
     array = _row_id(connection, "array", ("uid",), (entry["array"],))
     run = _know_run(connection, entry)
-    base_ms = entry["at_ms"]
+    base_ms, life = entry["at_ms"], entry.get("life", 0)
     ends = [row[_LENGTH] for row in rows]
     offsets = list(accumulate(ends, initial=entry["offset"]))
-    final: list[TaskRow] = []
-    others: list[TaskRow] = []
+    # Plain tuples of TaskRow's fields: most are only handed to the driver.
+    final: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
     for row, offset in zip(rows, offsets, strict=False):
         status = row[_STATUS]
         if len(row) == _NEEDED:
-            final.append(
-                (array, row[0], int(status != 0), status, base_ms + row[2], *row[3:7], run, offset, row[7], None)
+            end = (
+                array,
+                row[0],
+                life,
+                int(status != 0),
+                status,
+                base_ms + row[2],
+                *row[3:7],
+                run,
+                offset,
+                row[7],
+                None,
             )
+            final.append(end)
             continue
         outcome, is_retried, message = (*row[_NEEDED:], None, None)[:3]
-        end = (array, row[0], outcome, status, base_ms + row[2], *row[3:7], run, offset, row[7], message)
+        end = (array, row[0], life, outcome, status, base_ms + row[2], *row[3:7], run, offset, row[7], message)
         if is_retried:
-            others.append(_as_attempt(end, 0))
+            others.append(_as_attempt(TaskRow._make(end), 0))
         else:
             final.append(end)
     if others:
@@ -82,6 +132,8 @@ def _check(entry: Entry, rows: Any) -> None:
         raise ValueError("tasks of nobody")
     if type(rows) is not list or not rows:
         raise ValueError("no tasks")
+    if not is_count(entry.get("life", 0)):
+        raise ValueError("life cannot be that")
     output = entry.get("output")
     if output is not None and not is_name(output):
         raise ValueError("output cannot be that")
@@ -134,54 +186,70 @@ def _know_run(connection: Connection, entry: Entry) -> int:
     return int(found[0])
 
 
-def _as_attempt(end: TaskRow, is_final: int) -> TaskRow:
-    array, number, outcome, status, ended_ms, wall, user, system, rss, run, offset, length, message = end
-    return (array, number, run, ended_ms, is_final, outcome, status, wall, user, system, rss, offset, length, message)
+def _as_attempt(end: TaskRow, is_final: int) -> tuple[Any, ...]:
+    return (*end[:3], end.run, end.ended_ms, is_final, *end[3:5], *end[6:10], *end[11:])
 
 
-def _write_final(connection: Connection, array: int, final: list[TaskRow]) -> None:
+def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]]) -> None:
     numbers = [end[1] for end in final]
-    low, high = min(numbers), max(numbers)
+    low, high, life = min(numbers), max(numbers), final[0][2]
+    here = (array, low, high)
+    added: list[int] = []
+    gone: list[int] = []
     is_new = (
         len(set(numbers)) == len(numbers)
         and not connection.execute(
-            "SELECT 1 FROM task WHERE array = ? AND number BETWEEN ? AND ? LIMIT 1", (array, low, high)
+            "SELECT 1 FROM task WHERE array = ? AND number BETWEEN ? AND ? LIMIT 1", here
+        ).fetchone()
+        and not connection.execute(
+            "SELECT 1 FROM array_life WHERE array = ? AND first <= ? AND last >= ? AND life > ? LIMIT 1",
+            (array, high, low, life),
         ).fetchone()
     )
     if is_new:
         connection.executemany(_ADD_TASK, final)
-        added = [end[2] for end in final]
+        added = [end[3] for end in final]
     else:
-        added = []
         for end in final:
-            added += _write_one(connection, end)
-    succeeded = added.count(SUCCEEDED)
+            _write_one(connection, TaskRow._make(end), added, gone)
+    _count(connection, array, added, gone)
+    times = [end[5] for end in final]
+    connection.execute(
+        "UPDATE array SET first_ended_ms = min(coalesce(first_ended_ms, ?1), ?1), "
+        "last_ended_ms = max(coalesce(last_ended_ms, 0), ?2) WHERE id = ?3",
+        (min(times), max(times), array),
+    )
+
+
+def _count(connection: Connection, array: int, added: list[int], gone: list[int]) -> None:
+    succeeded = added.count(SUCCEEDED) - gone.count(SUCCEEDED)
     connection.execute(
         "UPDATE array SET succeeded = succeeded + ?, failed = failed + ? WHERE id = ?",
-        (succeeded, len(added) - succeeded, array),
+        (succeeded, len(added) - len(gone) - succeeded, array),
     )
 
 
-def _write_one(connection: Connection, end: TaskRow) -> list[int]:
-    """Write a final end of a task that may have ended before. Returns the outcomes that tasks have now and had not before."""
-    there = connection.execute("SELECT * FROM task WHERE array = ? AND number = ?", end[:2]).fetchone()
-    if there is None:
-        connection.execute(_ADD_TASK, end)
-        return [end[2]]
-    if _order(connection, there) <= _order(connection, end):
-        if there[9] != end[9] or there[4] != end[4]:
+def _write_one(connection: Connection, end: TaskRow, added: list[int], gone: list[int]) -> None:
+    """Write a final end of a task that may have ended before, or was opened again since. The outcomes that count from now on go
+    to `added`, those that count no longer to `gone`."""
+    later = connection.execute(
+        "SELECT 1 FROM array_life WHERE array = ? AND first <= ? AND last >= ? AND life > ? LIMIT 1",
+        (end.array, end.number, end.number, end.life),
+    ).fetchone()
+    found = connection.execute("SELECT * FROM task WHERE array = ? AND number = ?", end[:2]).fetchone()
+    there = None if found is None else TaskRow._make(found)
+    if later is not None or (there is not None and _order(connection, there) <= _order(connection, end)):
+        if there is None or (there.run, there.ended_ms) != (end.run, end.ended_ms):
             connection.execute(_ADD_ATTEMPT, _as_attempt(end, 1))
-        return []
-    connection.execute(_ADD_ATTEMPT, _as_attempt(tuple(there), 1))
-    connection.execute("DELETE FROM task WHERE array = ? AND number = ?", end[:2])
+        return
+    if there is not None:
+        connection.execute(_ADD_ATTEMPT, _as_attempt(there, 1))
+        connection.execute("DELETE FROM task WHERE array = ? AND number = ?", end[:2])
+        gone.append(there.outcome)
     connection.execute(_ADD_TASK, end)
-    lost = int(there[2] == SUCCEEDED)
-    connection.execute(
-        "UPDATE array SET succeeded = succeeded - ?, failed = failed - ? WHERE id = ?", (lost, 1 - lost, end[0])
-    )
-    return [end[2]]
+    added.append(end.outcome)
 
 
 def _order(connection: Connection, end: TaskRow) -> tuple[Any, ...]:
-    run = connection.execute("SELECT job_uid, attempt, worker_uid FROM chunk_run WHERE id = ?", (end[9],)).fetchone()
-    return (end[4], *run, *(-1 if value is None else value for value in end[2:4]))
+    run = connection.execute("SELECT job_uid, attempt, worker_uid FROM chunk_run WHERE id = ?", (end.run,)).fetchone()
+    return (-end.life, end.ended_ms, *run, end.outcome, -1 if end.status is None else end.status)

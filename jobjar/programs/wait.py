@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     def body(options: argparse.Namespace) -> int:
         from jobjar.ledger.ask_awaited import BATCH
         from jobjar.programs.shown_meter import ShownWait
+        from jobjar.reports.arrays import describe_if_array, tell_array
         from jobjar.reports.refresh import describe_source
         from jobjar.reports.targets import select, select_all
         from jobjar.reports.wait import Wait, format_tally, refresh_patiently
@@ -87,6 +88,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             say_source(program, describe_source(jar))
             for line in wait.unseen():
                 complain(program, line)
+            arrays = [described for name in batches if (described := describe_if_array(jar, name)) is not None]
+        for described in arrays:
+            complain(program, tell_array(described))
+        if arrays and len(arrays) == len(batches) and tally.is_success:
+            return 0 if all(not described["failed"] for described in arrays) else 1
         complain(program, format_tally(tally, batches))
         if tally.open:
             complain(program, f"not waited for any longer: {tally.open:,} of {tally.jobs:,}, which go on")

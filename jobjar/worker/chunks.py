@@ -11,6 +11,7 @@ from jobjar.attempts.attempt import FAILED, AttemptEnd, ClaimedJob, Watch
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
+from jobjar.shared_disk.files import look
 from jobjar.stages.complete import WhileRefused
 from jobjar.worker.ends import Ends
 
@@ -27,6 +28,10 @@ def work_chunk(
     """Run a claimed chunk and end its attempt. Raises CannotUseJar, ImportError, LedgerError: it was given back."""
     layout = workplaces.claimer.jar.layout
     try:
+        if look(layout.batch(str(job.batch)).file) is None:
+            message = f"its array {job.batch} is gone: somebody removed {layout.batch(str(job.batch)).path}"
+            ends.complete(job, AttemptEnd(FAILED, message=message), Verdict.complete())
+            return
         definition = read_definition(layout, str(job.batch))
         named = range_in_name(job.name)
         wanted = None if named is None else definition.indexes.within(*named)
