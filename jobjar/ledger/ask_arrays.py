@@ -10,6 +10,7 @@ from jobjar.ledger.apply_tasks import OUTCOMES
 from jobjar.ledger.driver import Connection
 
 _MOST_FOUND = 20
+_MOST_LISTED = 50
 
 
 class TasksBefore(NamedTuple):
@@ -53,6 +54,16 @@ class ArrayRow(NamedTuple):
 def array_of(connection: Connection, uid: str) -> ArrayRow | None:
     row = connection.execute("SELECT * FROM array WHERE uid = ?", (uid,)).fetchone()
     return None if row is None else ArrayRow(*row)
+
+
+def list_arrays(connection: Connection, since_ms: int) -> list[ArrayRow]:
+    """The arrays that have chunks which have not ended, or of which a task ended since `since_ms`; the newest first."""
+    rows = connection.execute(
+        "SELECT * FROM array WHERE last_ended_ms >= ? OR uid IN (SELECT DISTINCT batch FROM job WHERE kind = 'chunk' "
+        "AND (state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')) ORDER BY id DESC LIMIT ?",
+        (since_ms, _MOST_LISTED),
+    )
+    return [ArrayRow(*row) for row in rows]
 
 
 def arrays_like(connection: Connection, beginning: str) -> list[str]:

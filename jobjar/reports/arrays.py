@@ -6,11 +6,13 @@ Reads the ledger, batch.json, and the output files of chunks, below the jar with
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from jobjar.batches.state import read_batch
 from jobjar.jar import Jar
+from jobjar.ledger import ask_arrays
 from jobjar.ledger.ask_arrays import (
     ArrayRow,
     TaskEnd,
@@ -21,12 +23,13 @@ from jobjar.ledger.ask_arrays import (
     other_ends_of_task,
 )
 from jobjar.reports.jobs import open_output, path_in_worker
+from jobjar.reports.tables import format_table
 from jobjar.selecting.arrays import Tasks
 from jobjar.shared_disk.contents import is_name
 from jobjar.units import format_rate, format_seconds
 
 _PIECE_BYTES = 1 << 20
-_MOST_SHOWN = 20
+_LISTED_S, _LONGEST_COMMAND = 86400.0, 40
 
 
 def describe_array(jar: Jar, array: ArrayRow) -> dict[str, Any]:
@@ -60,6 +63,35 @@ def describe_array(jar: Jar, array: ArrayRow) -> dict[str, Any]:
             for outcome, status, count, number in failures_by_status(jar.ledger.connection, array.id)
         ],
     }
+
+
+def list_arrays(jar: Jar, states: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The arrays that have not ended, or ended within the last day, as `describe_array` has them, the newest first; only those in
+    these states, if there are any."""
+    since_ms = int((time.time() - _LISTED_S) * 1000)
+    listed = [describe_array(jar, array) for array in ask_arrays.list_arrays(jar.ledger.connection, since_ms)]
+    return [array for array in listed if not states or array["state"] in states]
+
+
+def format_arrays(arrays: Sequence[dict[str, Any]]) -> str:
+    """Arrays as a table, a line each."""
+    rows = []
+    for array in arrays:
+        ended = array["succeeded"] + array["failed"]
+        rate = array["rate_per_s"] if array["state"] == "running" else None
+        left = array["left_s"]
+        rows.append(
+            (
+                array["id"],
+                array["state"],
+                f"{ended:,} of {array['tasks']:,}",
+                f"{array['failed']:,}" if array["failed"] else "",
+                "" if rate is None else format_rate(rate),
+                "" if left is None else format_seconds(left),
+                (array["command"] or "")[:_LONGEST_COMMAND],
+            )
+        )
+    return format_table(rows, ("array", "state", "tasks ended", "failed", "rate", "left", "command"), "simple")
 
 
 def describe_if_array(jar: Jar, batch: str) -> dict[str, Any] | None:

@@ -142,6 +142,6 @@ def nothing_selected(jar: Jar, selection: Selection) -> NothingSelected:
 def count_selected(jar: Jar, selection: Selection) -> int | None:
     """How many jobs a selection has, where the ledger keeps such a count: by state and category. Else None."""
     filters = selection.filters
-    if selection.words or filters._replace(states=(), categories=()) != Filters():
+    if selection.words or filters._replace(states=(), categories=(), without_chunks=False) != Filters():
         return None
     return count_in_states(jar.ledger.connection, filters.states, filters.categories)
