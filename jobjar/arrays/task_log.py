@@ -26,6 +26,8 @@ class TaskLog:
         self._array, self._life = array, job.seed or 0
         self._is_durable = claimer.jar.ledger_home.has_other_homes
         self._rows: list[list[Any]] = []
+        # When the tasks that are tried again ended last.
+        self._ended_ms: dict[int, int] = {}
         self._at_ms = 0
         self._began = 0.0
         # Where the output of the tasks that are in `_rows` begins, and where it ends.
@@ -44,6 +46,9 @@ class TaskLog:
     ) -> None:
         """Note the end of a task. `output_size` is the size of the output file now. `ended` is None if it was not started."""
         now_ms = time.time_ns() // 1_000_000
+        if is_retried or index in self._ended_ms:
+            # Two ends of one task have different times.
+            now_ms = self._ended_ms[index] = max(now_ms, self._ended_ms.get(index, 0) + 1)
         if not self._rows:
             self._at_ms, self._offset, self._began = now_ms, self.end_of_output, time.monotonic()
         length = max(0, output_size - self.end_of_output)

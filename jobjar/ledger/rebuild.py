@@ -85,7 +85,7 @@ _DUMPS = {
     "array_life": "SELECT (SELECT uid FROM array WHERE id = array), life, first, last FROM array_life ORDER BY 1, 2, 3, 4",
     "task": f"SELECT {_TASK} FROM task JOIN chunk_run ON chunk_run.id = run ORDER BY 1, number",
     "task_attempt": f"SELECT {_TASK}, is_final FROM task_attempt JOIN chunk_run ON chunk_run.id = run "
-    "ORDER BY 1, number, ended_ms",
+    "ORDER BY 1, number, ended_ms, job_uid, attempt, worker_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
