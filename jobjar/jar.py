@@ -18,7 +18,8 @@ from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDis
 from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.settings.layers import Settings, Value, load_settings
-from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to, read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
+from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to
 from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
 from jobjar.shared_disk.umask import take_umask
 

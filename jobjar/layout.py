@@ -19,6 +19,8 @@ TAKEN = "cancelled"
 # The same for cancelled jobs that were held.
 TAKEN_HELD = "held"
 TOKENS_IN_BLOCK = 64
+# The orders to all workers of a jar, beside their directories.
+STOP_ALL, PAUSE_ALL = "STOP_ALL", "PAUSE_ALL"
 # The place of a file that is in no jar: one that somebody brought by hand came from there, one that was removed went there.
 NOWHERE = ""
 
@@ -44,6 +46,10 @@ class WorkerPaths:
 
     def kill_file(self, job: str) -> str:
         return f"{self.path}/KILL.{job}"
+
+    def output_file(self, job_name: str, attempt: int, number: int = 1) -> str:
+        """Return the file of an attempt's output. The second, third … `number` is for one whose name is taken."""
+        return f"{self.output}/{job_name}.{attempt}{f'~{number}' if number > 1 else ''}.out"
 
 
 class BatchPaths:
@@ -106,8 +112,8 @@ class Layout:
         self.publishing = f"{home}/ledger/publishing"
         self.archiving = f"{home}/ledger/archiving"
         self.doctor = f"{home}/doctor"
-        self.stop_all_file = f"{self.workers}/STOP_ALL"
-        self.pause_all_file = f"{self.workers}/PAUSE_ALL"
+        self.stop_all_file = f"{self.workers}/{STOP_ALL}"
+        self.pause_all_file = f"{self.workers}/{PAUSE_ALL}"
 
     def directories(self) -> list[str]:
         """Return the directories that every jar has, parents first."""

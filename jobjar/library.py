@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar import control, roster
 from jobjar.errors import JarError, UsageError
-from jobjar.heartbeat import WorkerName, name_workers
+from jobjar.hearing import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import make_name
 from jobjar.settings.layers import Settings, Value, home_of_library, load_settings, parse_option

@@ -16,7 +16,7 @@ ROOMS = [
     *("errors", "units", "layout", "version", "text", "host", "meter", "causes"),
     *("job_file", "liveness", "shared_disk", "access", "settings", "journal", "grouped"),
     "ledger",
-    *("jar", "roster", "control", "heartbeat", "processes"),
+    *("jar", "roster", "control", "hearing", "processes"),
     *("fetching", "packages", "attempts", "publishing"),
     "stages",
     *("typed_job", "described", "batches", "arrays"),

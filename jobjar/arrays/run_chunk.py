@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_error, explain_no_process
-from jobjar.arrays.definition import Definition, Entries
+from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
 from jobjar.arrays.sharing import share
 from jobjar.arrays.task_log import TaskLog
+from jobjar.arrays.world import World
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import (
     CANCELLED,
@@ -32,8 +33,6 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Watch,
 )
-from jobjar.attempts.copied_output import CopiedOutput
-from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.verdict import Verdict, retry_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
@@ -47,7 +46,6 @@ from jobjar.processes.session import (
     end_session,
     reap_ended,
     reap_strays,
-    start_session,
 )
 from jobjar.stages.complete import WhileRefused
 
@@ -98,7 +96,6 @@ class ChunkRun:
         self._retry_delay_s = settings.retry_delay_s if definition.retry_delay_s is None else definition.retry_delay_s
         self._time_limit_s = settings.time_limit_s if definition.time_limit_s is None else definition.time_limit_s
         self._before = TasksBefore(frozenset(), {})
-        self._entries: Entries | None = None
         # The tasks that have not begun are those of `_todo` from `_next` on; a heap of (when due, index) of those tried again.
         self._todo: range = range(0)
         self._next = 0
@@ -115,12 +112,11 @@ class ChunkRun:
         self._look_back()
         try:
             workplace = self._workplaces.make_alone(job._replace(pipes_output=False))
-            paths = self._claimer.jar.layout.batch(self._array.uid)
-            self._entries = Entries(paths, self._array.indexes, self._wanted) if self._array.entries else None
         except OSError as error:
-            path = error.filename if isinstance(error.filename, str) else self._claimer.paths.path
             raise CannotUseJar(
-                action="begin with an array's tasks in", path=path, reason=explain_error(error)
+                action="make a scratch directory or output file in",
+                path=self._claimer.paths.path,
+                reason=explain_error(error),
             ) from error
         started, left_off = time.monotonic(), None
         try:
@@ -161,22 +157,14 @@ class ChunkRun:
     # The loop
 
     def _run_all(self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> None:
-        environment = self._make_environment(workplace)
         try:
-            around = self._surround(environment)
+            world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
         except OSError as error:
             raise _LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
-        refusal = around if isinstance(around, CannotStart) else None
-        surroundings = None if isinstance(around, CannotStart) else around
         look_at = time.monotonic() + self._watch.interval_s
         try:
             while (index := self._take_next(disk_now)) is not None:
-                if refusal is not None:
-                    self._end_task(
-                        index, Ended(refusal.status, None, 0.0, 0.0, 0), 0.0, None, str(refusal), disk_now, workplace
-                    )
-                else:
-                    self._run_task(index, workplace, environment, surroundings, disk_now)
+                self._run_task(index, workplace, world, disk_now)
                 if self._log.is_due():
                     self._flush(workplace)
                 if time.monotonic() >= look_at:
@@ -186,8 +174,7 @@ class ChunkRun:
                 elif self._watch.is_told_to_end():
                     raise _LeftOff(INTERRUPTED, "its worker was told to end")
         finally:
-            if surroundings is not None:
-                surroundings.close()
+            world.close()
 
     def _take_next(self, disk_now: Callable[[], float]) -> int | None:
         """The next task to run: one that has not run, or else one that is due again. None: there is none now."""
@@ -238,70 +225,23 @@ class ChunkRun:
 
     # A task
 
-    def _make_environment(self, workplace: Workplace) -> dict[bytes, bytes]:
-        indexes = self._array.indexes
-        environment = self._workplaces.environment(self.job, workplace.directory)
-        environment[b"JJ_JOB_FILE"] = os.fsencode(self._array.script)
-        environment[b"JJ_ARRAY_ID"] = os.fsencode(self._array.uid)
-        for name, value in (
-            ("FIRST", indexes.first),
-            ("LAST", indexes.last),
-            ("STEP", indexes.step),
-            ("SIZE", indexes.count),
-        ):
-            environment[f"JJ_ARRAY_{name}".encode()] = b"%d" % value
-        return environment
-
-    def _surround(self, environment: dict[bytes, bytes]) -> Surroundings | CannotStart | None:
-        """What the tasks asked to have around them, once for all. Raises OSError while the disk refuses it."""
-        given = self._array.given
-        if given is None:
-            return None
-        try:
-            around = Surroundings(self._claimer, self.job._replace(given=given), environment)
-        except CannotStart as error:
-            return error
-        environment.clear()
-        environment.update(around.environment)
-        return around
-
-    def _run_task(
-        self,
-        index: int,
-        workplace: Workplace,
-        environment: dict[bytes, bytes],
-        around: Surroundings | None,
-        disk_now: Callable[[], float],
-    ) -> None:
-        number = b"%d" % index
-        environment[b"JJ_ARRAY_INDEX"] = number
-        word = number
-        if self._entries is not None:
-            word = environment[b"JJ_ENTRY"] = self._entries.of(index)
-        words = (os.fsdecode(word), *(around.arguments if around is not None else ()))
-        directory = workplace.scratch if around is None or around.directory < 0 else around.directory
-        copied = CopiedOutput(workplace.output) if self._array.pipes_output else None
-        output = workplace.output if copied is None else copied.descriptor
+    def _run_task(self, index: int, workplace: Workplace, world: World, disk_now: Callable[[], float]) -> None:
         started = time.monotonic()
         message: str | None = None
         ended: Ended | None
         try:
-            pid = start_session(self._array.script, directory, output, environment, words)
+            pid = world.start(index)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
         except (StillBusy, OSError) as error:
-            reason = (
-                "somebody has its script open for writing"
-                if isinstance(error, StillBusy)
-                else explain_no_process(error)
-            )
+            busy = "somebody has its script open for writing"
             heapq.heappush(self._again, (0.0, index))  # it has not begun
+            reason = busy if isinstance(error, StillBusy) else explain_no_process(error)
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
         cause = None
         if pid:
-            cause, ended = self._wait(index, pid, started, workplace)
-        if copied is not None:
-            copied.finish()
+            cause, ended = self._wait(pid, started, workplace)
+        world.finish_output()
         if cause in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
             raise _LeftOff(cause)
@@ -316,7 +256,7 @@ class ChunkRun:
                 leftovers = self._has_leftovers = reap_strays()
             workplace.renew(reusable=not leftovers)
 
-    def _wait(self, index: int, pid: int, started: float, workplace: Workplace) -> tuple[str | None, Ended]:
+    def _wait(self, pid: int, started: float, workplace: Workplace) -> tuple[str | None, Ended]:
         """Wait for a task's end. Returns why it was ended early (or None), and how it ended."""
         waiter = Waiter(pid)
         try:

@@ -25,13 +25,12 @@ from jobjar.journal.submitted import first_move_entry
 from jobjar.layout import WorkerPaths, category_of_place, held_place, name_in_place
 from jobjar.ledger.ask_arrays import places_with_worker
 from jobjar.ledger.fold import fold_journals
+from jobjar.shared_disk.clock import disk_time, moved_time
 from jobjar.shared_disk.creating import create_anew
 from jobjar.shared_disk.file_mark import make_mark
 from jobjar.shared_disk.files import (
-    disk_time,
     list_if_there,
     make_directory,
-    moved_time,
     read_file,
     read_status,
     remove_file,

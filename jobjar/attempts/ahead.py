@@ -14,6 +14,7 @@ from jobjar.attempts.attempt import DESCRIBED, Claimer
 from jobjar.attempts.candidates import fold_others_if_due
 from jobjar.attempts.passed_over import is_hand_made
 from jobjar.errors import BadAttribute, LedgerError
+from jobjar.hearing import has_beaten, read_heartbeat_ns
 from jobjar.job_file.attributes import HEADER_BYTES, read_description, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY, has_staging
 from jobjar.ledger.ask_claiming import Candidate, workers_without_jobs
@@ -21,8 +22,6 @@ from jobjar.liveness import ALIVE
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import read_file
 
-# A worker of another node counts as alive while its heartbeat is younger than so many of its intervals.
-_BEATS = 3
 # At most so many workers without a job are looked at, the newest first.
 _MOST = 16
 
@@ -69,4 +68,4 @@ def _waits_for_jobs(claimer: Claimer, name: str, category: str, now: float) -> b
         return False
     if worker.alive == ALIVE:
         return True
-    return now - os.stat(worker.paths.heartbeat).st_mtime < _BEATS * worker.heartbeat_time_s
+    return has_beaten(worker, now - read_heartbeat_ns(worker.paths.heartbeat) / 1e9)

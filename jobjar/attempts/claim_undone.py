@@ -1,12 +1,14 @@
-"""Undo the claim of a job that is not to run now: hold it in limbo, or put it back into unclaimed until it may begin.
+"""Undo a claim that is not journaled: move the job back where it was, hold it in limbo, or let it wait until it may begin.
 
-The job was renamed to its worker, and no entry says so yet. Moves it on and journals that as one move from the place where it
-waited. A kill before the rename leaves a job that a dead worker holds and no entry mentions, which recovery returns. After it, a
-scan finds the job where it is; the next claimer reads its file and does the same again.
+The job was renamed to its worker, and no entry says so yet. A job that goes back where it was needs no entry. One that is held or
+waits is moved on, and that is journaled as one move from the place where it waited. A kill before the rename leaves a job that a
+dead worker holds and no entry mentions, which recovery returns. After it, a scan finds the job where it is; the next claimer
+reads its file and does the same again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,10 @@ from jobjar.journal.entries import MoreOfMove, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import HELD_BY
 from jobjar.ledger.ask_claiming import Candidate
-from jobjar.ledger.by_hand import arrival_entry
-from jobjar.shared_disk.files import disk_time, read_status
-from jobjar.shared_disk.moves import move_to_free_name
+from jobjar.ledger.by_hand import arrival
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import read_status
+from jobjar.shared_disk.moves import move, move_to_free_name
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -46,14 +49,17 @@ def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | No
         raise NotYet(given, is_to_hold, uid, found)
 
 
-def arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
-    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with its id and with that move
-    counted. `is_read`: no entry about its submission is known."""
-    if candidate.uid != uid:
-        candidate = candidate._replace(uid=uid)
-    if not is_read or candidate.move_number > 0 or candidate.was_submitted:
-        return [], candidate
-    return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
+def move_back(path: str, source: str, candidate: Candidate) -> None:
+    """Move a job that this worker is not to have back into the directory of `source`, from where it was claimed. It gets another
+    name if its own was taken meanwhile. Raises OSError."""
+    move_to_free_name(path, os.path.dirname(source), candidate.name)
+
+
+def move_back_if_possible(path: str, source: str) -> None:
+    """Move a job whose claim could not be recorded back to `source`, for other workers. If that fails too, or something is there
+    by now, it stays here. The worker gives it back before it claims another."""
+    with contextlib.suppress(OSError):
+        move(path, source)
 
 
 def next_move(

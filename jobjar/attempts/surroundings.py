@@ -17,12 +17,14 @@ from typing import TypeVar
 from jobjar.access.refusals import explain_reason
 from jobjar.attempts.attempt import ClaimedJob, Claimer, about_attempt
 from jobjar.attempts.copied_output import CopiedOutput
+from jobjar.attempts.environment import add_given
 from jobjar.host import node_name
-from jobjar.job_file.given import Given, fill_pattern
+from jobjar.job_file.given import fill_pattern
 from jobjar.job_file.names import has_priority, id_in_name, unnumbered_name
 from jobjar.journal.entries import files_entry, warned_late_entry
 from jobjar.journal.read import Entry
-from jobjar.processes.session import NOT_RUNNABLE_STATUS, CannotStart
+from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
+from jobjar.processes.session import CannotStart
 from jobjar.shared_disk.creating import open_directory
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, patiently
 from jobjar.shared_disk.umask import users_umask, widen_mode
@@ -46,7 +48,7 @@ class Surroundings:
         # Descriptors, or -1 for what every job has: its scratch directory, its worker's output file.
         self.directory = self.output = self.error = -1
         self.arguments = self._given.arguments
-        self.environment = _add_variables(environment, self._given)
+        self.environment = add_given(environment, self._given)
         # The paths of its own files by stream, and the entries about them.
         self.paths: dict[str, str] = {}
         self._notes: list[str] = []
@@ -133,16 +135,6 @@ def name_of_job(job: ClaimedJob) -> str:
         return job.uid
     name = unnumbered_name(job.name)
     return name.rpartition(".")[0] if has_priority(name) else name
-
-
-def _add_variables(environment: dict[bytes, bytes], given: Given) -> dict[bytes, bytes]:
-    """The environment of every job, with the variables that this one was given. Its worker's programs stay first in PATH."""
-    added = {os.fsencode(name): os.fsencode(value) for name, value in given.env.items() if not name.startswith("JJ_")}
-    if b"PATH" in added:
-        added[b"PATH"] = environment[b"PATH"].partition(b":")[0] + b":" + added[b"PATH"]
-    if given.dir is not None:
-        added[b"PWD"] = os.fsencode(given.dir)
-    return {**environment, **added}
 
 
 def _refused_by_name(what: str, path: str, action: Callable[[str], T]) -> T:

@@ -9,11 +9,10 @@ from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.fold import fold_journals
-from jobjar.processes.session import shell_status
+from jobjar.processes.exit_status import TIMED_OUT_STATUS, shell_status
 from jobjar.units import LONGEST_S
 
 LONGEST_RETRY_DELAY_S = 86400.0
-TIMED_OUT_STATUS = 124
 
 
 # The reasons of the moves that follow an attempt, as journals have them.

@@ -16,9 +16,9 @@ from collections.abc import Container
 
 from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.attempts.copied_output import CopiedOutput
+from jobjar.attempts.environment import environment_of_attempt, environment_of_worker
 from jobjar.attempts.scratch import OUTPUTS, Scratch, make_again
 from jobjar.attempts.stays import Stays
-from jobjar.host import node_name
 from jobjar.layout import WorkerPaths
 from jobjar.shared_disk.files import look, make_directory, remove_file, rename
 from jobjar.shared_disk.patience import FLICKER_S, patiently
@@ -177,16 +177,16 @@ class Workplace:
 
     def _find_output_name(self) -> tuple[str, bool]:
         """A free path for the output file, or the path that it has already; and whether it has it."""
-        stem, number = self._output_stem(), 2
-        path = f"{stem}.out"
+        number = 1
+        path = self._output_file()
         while (there := look(path)) is not None and not self._is_output(there):
-            path = f"{stem}~{number}.out"
             number += 1
+            path = self._output_file(number)
         return path, there is not None
 
-    def _output_stem(self) -> str:
+    def _output_file(self, number: int = 1) -> str:
         assert self._job is not None
-        return f"{self._paths.output}/{self._job.name}.{self._job.attempt}"
+        return self._paths.output_file(self._job.name, self._job.attempt, number)
 
     def _clear_output(self, reusable: bool) -> str | None:
         try:
@@ -203,7 +203,7 @@ class Workplace:
             return None  # the job removed it, or moved it away
         except OSError:
             if self._output_path == self._paths.next_output:
-                self._overdue_name = f"{self._output_stem()}.out"
+                self._overdue_name = self._output_file()
             return os.path.basename(self._overdue_name or self._output_path)
         finally:
             self._close_output()
@@ -260,9 +260,7 @@ class Workplaces:
         self._alone = Workplace(claimer.paths, self._stays)
         self._overlapped: list[Workplace] = []
         # Encoded once for all jobs.
-        self._environment = {
-            os.fsencode(name): os.fsencode(value) for name, value in _environment_of_all(claimer).items()
-        }
+        self._environment = environment_of_worker(claimer)
 
     def make(self, job: ClaimedJob, directory: str | None = None, with_outputs: bool = False) -> Workplace:
         """A workplace for one of several jobs: in a fresh directory, or in `directory`, which is made if it is missing. A new
@@ -305,35 +303,9 @@ class Workplaces:
             self._stays.try_again(self._scratch_paths(None), at_once)
 
     def environment(self, job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
-        """The environment of an attempt: the worker's, and the variables that DESIGN.md lists in "A job's world"."""
-        own = {
-            b"JJ_JOB": job.name,
-            b"JJ_JOB_ID": job.uid,
-            b"JJ_JOB_FILE": job.path,
-            b"JJ_SCRATCH_DIR": directory,
-            b"JJ_PRIORITY": str(job.priority),
-            b"JJ_CATEGORY": job.category,
-            b"JJ_ATTEMPT": str(job.attempt),
-            b"JJ_SUBMITTER": job.submitter,
-        }
-        return {**self._environment, **{name: os.fsencode(value) for name, value in own.items()}}
+        """The environment of an attempt."""
+        return environment_of_attempt(self._environment, job, directory)
 
 
 def _make_output(path: str) -> int:
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o664)
-
-
-def _environment_of_all(claimer: Claimer) -> dict[str, str]:
-    """The environment of all jobs of a worker: its own, the JJ_… variables that are the same for all, and a PATH that begins
-    with the jar's programs."""
-    layout = claimer.jar.layout
-    return {
-        **os.environ,
-        "JJ_HOME": layout.home,
-        "JJ_WORKER_HOME": layout.workers,
-        "JJ_WORKER": claimer.paths.name,
-        "JJ_WORKER_ID": claimer.worker_id,
-        "JJ_WORKER_DIR": claimer.paths.path,
-        "JJ_NODE": node_name(),
-        "PATH": f"{layout.bin}:{os.environ.get('PATH', os.defpath)}",
-    }

@@ -18,7 +18,8 @@ from jobjar.journal.entries import About, ended_entry, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import make_directory, moved_time, rename
+from jobjar.shared_disk.clock import moved_time
+from jobjar.shared_disk.files import make_directory, rename
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.trees import remove_empty_directories
 

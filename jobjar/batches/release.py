@@ -22,8 +22,9 @@ from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.meter import SILENT, Meter
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.file_mark import make_mark
-from jobjar.shared_disk.files import disk_time, list_names, make_directory, rename, sync_directory
+from jobjar.shared_disk.files import list_names, make_directory, rename, sync_directory
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, open_regular, pass_over

@@ -13,7 +13,7 @@ from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
-from jobjar.shared_disk.files import moved_time
+from jobjar.shared_disk.clock import moved_time
 from jobjar.shared_disk.moves import move_to_free_name
 
 

@@ -1,8 +1,7 @@
 """The way of one job through its stages, for a worker that has several under way: their order, and how the job ends.
 
 A described job is staged in, run, polled, staged out and stored, or goes on from a state.json of an earlier attempt (DESIGN.md,
-section 10). A plain job is run. Writes what its stages write, and below `underway/`. DESIGN.md's table of the write order says
-what a crash leaves, and what repairs it.
+section 10). A plain job is run. Writes what its stages write, and below `underway/`. For a crash see DESIGN.md's write order.
 """
 
 from __future__ import annotations
@@ -47,7 +46,8 @@ from jobjar.described.store import Refused, count_refusals, delay_after, keep_pu
 from jobjar.job_file.description import storage_category
 from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
-from jobjar.processes.session import NOT_RUNNABLE_STATUS, CannotStart, Ended, end_rest, is_open_for_writing
+from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
+from jobjar.processes.session import CannotStart, Ended, end_rest, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.outputs import (
     OUTPUT,
@@ -128,10 +128,10 @@ class Lifecycle:
         if self._has_ended:
             self._services.log(f"{self.job.name}: what its attempt left is not tidied: {why}")
         elif self._has_begun:
-            end = AttemptEnd(INTERRUPTED, message=why, retry_after_s=run.REFUSED_PAUSE_S)
+            end = run.end_of_refusal(why)
             if self.attempt is not None:
                 self.attempt.end(message=why)
-                end = self._end(self.attempt, INTERRUPTED, message=why)._replace(retry_after_s=run.REFUSED_PAUSE_S)
+                end = self._end(self.attempt, INTERRUPTED, message=why)._replace(retry_after_s=run.REFUSED_DELAY_S)
                 with contextlib.suppress(OSError):  # recovery clears its workplace
                     end = end._replace(output_file=self._clear())
             self._complete(end, self._decide(end), self.job, self.attempt)
@@ -237,7 +237,7 @@ class Lifecycle:
                 raise
             message = f"{attempt.phase or 'the disk'}: {explain_error(error)}"
             attempt.end(message=message)
-            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=run.REFUSED_PAUSE_S)
+            end = self._end(attempt, INTERRUPTED, message=message)._replace(retry_after_s=run.REFUSED_DELAY_S)
         yield from self._conclude(attempt, end)
 
     def _end_failed(self, attempt: Attempt, failure: StageFailed) -> AttemptEnd:

@@ -19,7 +19,7 @@ from jobjar.publishing.outputs import OUTPUT, State, publish
 from jobjar.publishing.results import read_results
 
 # Pause before the next try where the disk refuses the published files.
-_REFUSED_PAUSE_S = 1.0
+_REFUSED_PUBLISHING_PAUSE_S = 1.0
 
 
 class Destination(NamedTuple):
@@ -70,7 +70,7 @@ def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, director
     """Publish `output/` in `directory`, the attempt's own below underway/. Returns the state. Tries again while the disk
     refuses. Raises StageFailed where an output cannot be published: it is no file, say."""
     state = make_state(attempt, "store", end)._replace(storage_class=to.storage_class, output_path=to.output_path)
-    is_told = False
+    is_logged = False
     while True:
         try:
             # Short work is always waited for: a half-done move must not be tidied away meanwhile.
@@ -81,10 +81,10 @@ def publish_outputs(attempt: Attempt, end: AttemptEnd, to: Destination, director
         except BadOutput as error:
             raise StageFailed(STAGE_OUT, str(error)) from error
         except OSError as error:
-            if not is_told:
+            if not is_logged:
                 attempt.log(f"the outputs of {attempt.job.name} cannot be published: {error}; waiting")
-            is_told = True
-        yield Pause(_REFUSED_PAUSE_S)
+            is_logged = True
+        yield Pause(_REFUSED_PUBLISHING_PAUSE_S)
 
 
 def make_state(attempt: Attempt, phase: str, end: AttemptEnd) -> State:

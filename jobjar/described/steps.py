@@ -19,6 +19,7 @@ from jobjar.job_file.description import Description
 from jobjar.journal.entries import ended_phase_entry, phase_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
+from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
 from jobjar.processes.session import Ended
 from jobjar.publishing.monitor import Monitor
 
@@ -29,7 +30,7 @@ POLL = "poll"
 STAGE_OUT = "stage_out"
 STORE = "store"
 # A shell's own exit statuses, in words.
-_SHELL_SAYS = {126: " (a command cannot be executed)", 127: " (a command was not found)"}
+_SHELL_SAYS = {NOT_RUNNABLE_STATUS: " (a command cannot be executed)", NOT_FOUND_STATUS: " (a command was not found)"}
 T = TypeVar("T")
 
 

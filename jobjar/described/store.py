@@ -25,7 +25,8 @@ from jobjar.job_file.description import parse_source
 from jobjar.journal.entries import stored_entry
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
-from jobjar.processes.session import doubt, seems_ended_on_request, shell_status, start_shell, wait_for_child
+from jobjar.processes.exit_status import shell_status
+from jobjar.processes.session import doubt, seems_ended_on_request, start_shell, wait_for_child
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords
@@ -88,13 +89,13 @@ def _store_by_software(
     if attempt.workplace is None:
         attempt.settle(make_workplace())
     text = make_text(find_command("storage_command", None, [package]), [package])
-    told = {
+    of_storage = {
         b"JJ_PHASE": STORE.encode(),
         b"JJ_STORAGE_PATH": os.fsencode(attempt.jar.settings.storage_path),
         b"JJ_STORAGE_CLASS": (state.storage_class or "").encode(),
         b"JJ_OUTPUT_PATH": os.fsencode(state.output_path),
     }
-    call = partial(_call, attempt, text, {**attempt.environment, **told})
+    call = partial(_call, attempt, text, {**attempt.environment, **of_storage})
     said: StoredRecords = yield Work(
         partial(run_storage_software, attempt.directory, published, state.files, call, attempt.check), is_short=True
     )

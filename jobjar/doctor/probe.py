@@ -20,7 +20,8 @@ from jobjar.host import node_name
 from jobjar.job_file.names import new_id
 from jobjar.layout import Layout
 from jobjar.liveness import MARK, mark, own_nodes
-from jobjar.shared_disk.files import read_disk_clock, sync_directory, write_all
+from jobjar.shared_disk.clock import read_disk_clock
+from jobjar.shared_disk.files import sync_directory, write_all
 from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move

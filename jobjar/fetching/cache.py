@@ -24,11 +24,12 @@ from collections.abc import Iterator
 
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.liveness import MARK, this_process
-from jobjar.shared_disk.creating import create_file, find_untrusted, open_shared, temporary_path
+from jobjar.shared_disk.creating import create_file, open_shared, temporary_path
 from jobjar.shared_disk.files import replace_file
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.locks import try_lock
 from jobjar.shared_disk.mounts import is_local
+from jobjar.shared_disk.owners import find_untrusted
 from jobjar.shared_disk.regular import read_regular
 
 # What is being written, also by an earlier version.

@@ -16,13 +16,8 @@ from typing import Protocol
 from jobjar.access.refusals import explain_reason
 from jobjar.errors import CannotFetch
 from jobjar.fetching.copying import BetweenPieces, nothing
-from jobjar.fetching.remote import (
-    SETTLED_S as SETTLED_S,
-    FileOfHost,
-    HttpFile,
-    Writer as Writer,
-    hide_password as hide_password,
-)
+from jobjar.fetching.remote import FileOfHost, HttpFile, Writer as Writer, hide_password as hide_password
+from jobjar.fetching.settled import SETTLED_S
 from jobjar.host import host_name
 from jobjar.job_file.description import is_file_address, path_of_file_address
 from jobjar.shared_disk.files import write_all

@@ -22,12 +22,10 @@ from typing import Any, Protocol
 
 from jobjar.errors import CannotFetch
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
+from jobjar.fetching.settled import SETTLED_S
 from jobjar.processes.session import doubt, give_up, start_awaited
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
-# Times of files are whole seconds on some disks, in http, and in the output of stat(1). A file that was last changed longer ago
-# than this shows its next change.
-SETTLED_S = 2.0
 _CHUNK = 1 << 20
 _LONGEST_LINE = 4096
 _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
@@ -137,7 +135,7 @@ class HttpFile:
         try:
             return asked.result()
         except Exception as error:
-            raise CannotFetch(location=hide_password(self._address), reason=_say_http(error)) from error
+            raise CannotFetch(location=hide_password(self._address), reason=_explain_http(error)) from error
 
     def close(self) -> None:
         if self._files is not None:
@@ -186,7 +184,7 @@ class _Unfit(Exception):
     """An answer that is no http error, but no file either."""
 
 
-def _say_http(error: Exception) -> str:
+def _explain_http(error: Exception) -> str:
     import aiohttp
 
     if isinstance(error, aiohttp.TooManyRedirects):
@@ -256,7 +254,7 @@ class FileOfHost:
         while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
             read = self._read()
             if not read:
-                raise self._say_end()
+                raise self._explain_end()
             line += read
         fields = line.decode("ascii", "replace").split()
         if len(fields) == 5 and all(field.isdigit() for field in fields):
@@ -296,7 +294,7 @@ class FileOfHost:
                 self._between_pieces()
                 self._check_silence(deadline)
 
-    def _say_end(self) -> CannotFetch:
+    def _explain_end(self) -> CannotFetch:
         status = self._wait_for_end()
         if status < 0 or status == _SSH_FAILED:
             doubt(self._between_pieces)
@@ -316,13 +314,13 @@ class FileOfHost:
         try:
             process.stdin.write(b"\n")
         except OSError as error:
-            raise self._say_end() from error
+            raise self._explain_end() from error
         copied = 0
         while chunk := self._read():
             writer.write(chunk)
             copied += len(chunk)
         if self._wait_for_end() != 0:
-            raise self._say_end()
+            raise self._explain_end()
         if self._size is not None and copied != self._size:
             raise CannotFetch(location=self._location, reason="it was changed while it was read")
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from typing import Any
 
 from jobjar.errors import CannotFetch
 from jobjar.fetching.cache import Cache as Cache, Part
 from jobjar.fetching.copying import BetweenPieces, nothing, temporary_name
-from jobjar.fetching.origins import SETTLED_S, FileWriter, LocalFile, Origin, find_origin, hide_password
+from jobjar.fetching.origins import FileWriter, LocalFile, Origin, find_origin, hide_password
+from jobjar.fetching.settled import has_settled
 from jobjar.job_file.description import Source
 
 _CHUNK = 1 << 20
@@ -108,7 +108,7 @@ def _fill(source: Source, descriptor: int, cache: Cache | None, between_pieces: 
         if key is None:
             _copy_from_origin(source, origin, descriptor, None)
             return origin.is_runnable
-        if by_sum is None and not _is_settled(origin, key, cache, made):
+        if by_sum is None and not has_settled(origin, key, cache, made):
             # Files in the cache were settled when they came. This copy is not kept, because the next change may not show.
             if _copy_from_cache(source, key, descriptor, cache, between_pieces) is None:
                 _copy_from_origin(source, origin, descriptor, None)
@@ -136,25 +136,6 @@ def _key_by_sum(source: Source) -> str | None:
 def key_of_origin(location: str, shown: str) -> str:
     """The cache's key of an origin and what it shows of its content."""
     return "at-" + hashlib.sha256(f"{location}\0{shown}".encode("utf-8", "surrogateescape")).hexdigest()
-
-
-# When this process first saw each key of an origin, by the monotonic clock.
-_looks: dict[str, float] = {}
-
-
-def _is_settled(origin: Origin, key: str, cache: Cache | None, made: os.stat_result | None = None) -> bool:
-    """Whether any change from now on is certain to alter an origin's key: by the clock that gives the file its times, or because
-    the origin showed the same for longer than SETTLED_S. Call it before the content is read."""
-    if origin.is_settled(made):
-        return True
-    now = time.monotonic()
-    first = _looks.get(key)
-    if first is None:
-        first = cache.note_first_look(key, now) if cache is not None else now
-        if len(_looks) >= _MOST_SUMS:
-            _looks.clear()
-        _looks[key] = first
-    return now - first > SETTLED_S
 
 
 def _copy_from_cache(
@@ -232,7 +213,7 @@ def sum_of_source(source: Source, cache: Cache | None, between_pieces: BetweenPi
         origin.open()
         key = _key_of_sum(source, origin)
         known = _recall(key, cache)
-        is_settled = key is not None and known is None and _is_settled(origin, key, cache)
+        is_settled = key is not None and known is None and has_settled(origin, key, cache)
         if known is None and isinstance(origin, LocalFile):
             made, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
@@ -258,7 +239,7 @@ def key_of_sum(source: Source, cache: Cache | None, between_pieces: BetweenPiece
     with contextlib.closing(find_origin(source.location, between_pieces)) as origin:
         origin.open()
         key = _key_of_sum(source, origin)
-        return key if key is not None and _is_settled(origin, key, cache) else None
+        return key if key is not None and has_settled(origin, key, cache) else None
 
 
 def _key_of_sum(source: Source, origin: Origin) -> str | None:

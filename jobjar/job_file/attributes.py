@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from jobjar.errors import BadAttribute, BadScript, JarError
 from jobjar.job_file.header import HEADER_BYTES as HEADER_BYTES, read_header_lines
-from jobjar.shared_disk.contents import is_name
 from jobjar.units import parse_duration, parse_retries
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 # The line that makes a file a chunk: it names the array, whose tasks a worker runs in the file's place.
 ARRAY = "array"
+_ID = re.compile(r"[0-9a-z]{12}")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
@@ -96,7 +96,7 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
             continue
         if name == ARRAY:
             uid, _, life = value.partition(" ")
-            if not is_name(uid) or not (life or "0").isdecimal():
+            if not _ID.fullmatch(uid) or not (life or "0").isdecimal():
                 raise BadAttribute(
                     where=here, reason=f"array: {value!r} is no id of an array", known=_known(is_line=True)
                 )

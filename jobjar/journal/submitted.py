@@ -8,7 +8,7 @@ from __future__ import annotations
 from jobjar.journal.entries import MoreOfMove, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import Layout, unclaimed_place
-from jobjar.shared_disk.files import moved_time
+from jobjar.shared_disk.clock import moved_time
 
 # How the reason begins for which a person holds a job. Any other is a fault of its file.
 HELD_BY = "held by "

@@ -17,7 +17,7 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
-from jobjar.ledger.apply_tasks import apply_tasks, know_array
+from jobjar.ledger.apply_tasks import apply_of_array
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.driver import Connection
@@ -143,8 +143,7 @@ class _Chunk:
         # Statements and values of entries of the kinds in OTHER_KINDS.
         self.others: list[tuple[str, dict[str, Any]]] = []
         self.variables: list[Entry] = []
-        self.arrays: list[Entry] = []
-        self.tasks: list[Entry] = []
+        self.of_arrays: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
         kind = entry["entry"]
@@ -167,14 +166,12 @@ class _Chunk:
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
-            if kind == "tasks":
-                self.tasks.append(entry)
-            elif kind in OTHER_KINDS:
+            if "array" in entry:
+                self.of_arrays.append(entry)
+            if kind in OTHER_KINDS:
                 self.others += rows_of_other(kind, entry)
                 if kind == "variables":
                     self.variables.append(entry)
-                elif kind == "batch" and "array" in entry:
-                    self.arrays.append(entry)
 
     def _add_moved(self, entry: Entry) -> None:
         uid, place, origin = entry["job"], entry["to"], entry["from"]
@@ -219,10 +216,8 @@ class _Chunk:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
-        for entry in self.arrays:
-            know_array(connection, entry)
-        for entry in self.tasks:
-            apply_tasks(connection, entry)
+        for entry in self.of_arrays:
+            apply_of_array(connection, entry)
         thin_histories(connection, self.variables)
         if self.submissions:
             count_new_jobs(connection)

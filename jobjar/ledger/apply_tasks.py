@@ -49,6 +49,15 @@ class TaskRow(NamedTuple):
     message: str | None
 
 
+def apply_of_array(connection: Connection, entry: Entry) -> None:
+    """Apply an entry that tells of an array: of its tasks, or of its batch. Raises ValueError, TypeError or KeyError if it is
+    invalid; then nothing of it is applied."""
+    if entry["entry"] == "tasks":
+        apply_tasks(connection, entry)
+    elif entry["entry"] == "batch":
+        know_array(connection, entry)
+
+
 def know_array(connection: Connection, entry: Entry) -> None:
     """Note what an array is, and which of its tasks were opened again, from the entry of its batch. Raises ValueError, TypeError
     or KeyError if that is invalid."""

@@ -79,8 +79,8 @@ def open_counts(
         return
     state = "CASE WHEN job.state = 'limbo' AND job.held_reason IS NOT NULL THEN 'held' ELSE job.state END"
     if by in _OPEN_GROUPS:
-        columns = f"{state} AS told, {_OPEN_GROUPS[by]} AS grouped, NULL, NULL, NULL, count(*)"
-        rest = " GROUP BY told, grouped"
+        columns = f"{state} AS shown, {_OPEN_GROUPS[by]} AS grouped, NULL, NULL, NULL, count(*)"
+        rest = " GROUP BY shown, grouped"
     else:
         columns, rest = f"{state}, NULL, job.name, job.submitter, job.place, 1", ""
     for query, values in open_queries(connection, filters, columns, rows):
@@ -95,8 +95,8 @@ def _counted(connection: Connection, categories: Sequence[str]) -> Iterator[Open
         "WHERE state IN ('claimed', 'unclaimed') GROUP BY state, category"
     )
     held = (
-        "SELECT CASE WHEN held_reason IS NULL THEN 'limbo' ELSE 'held' END AS told, category, NULL, NULL, NULL, count(*) "
-        "FROM job WHERE state = 'limbo' GROUP BY told, category"
+        "SELECT CASE WHEN held_reason IS NULL THEN 'limbo' ELSE 'held' END AS shown, category, NULL, NULL, NULL, count(*) "
+        "FROM job WHERE state = 'limbo' GROUP BY shown, category"
     )
     for row in (*connection.execute(query), *connection.execute(held)):
         if not categories or row[1] in categories:

@@ -22,10 +22,11 @@ from jobjar.journal.append import Journal
 from jobjar.journal.entries import first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
+from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import kept_priority
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
 
 # The reason and the actor of such a move. Nobody knows the person.
 FOUND, HAND = "found", "hand"
@@ -69,6 +70,16 @@ def arrival_entry(uid: str, place: str, moved_at: float) -> Entry:
     """The entry of the first move of a job that was submitted by hand. Its claimer, which gives it an id, writes it.
     Nobody saw where the file came from."""
     return moved_entry(uid, 1, NOWHERE, place, moved_at, FOUND, HAND)
+
+
+def arrival(candidate: Candidate, uid: str, is_read: bool) -> tuple[list[Entry], Candidate]:
+    """The entry of a hand-made job's first move, if it is not journaled yet, and the candidate with its id and with that move
+    counted. `is_read`: no entry about its submission is known."""
+    if candidate.uid != uid:
+        candidate = candidate._replace(uid=uid)
+    if not is_read or candidate.move_number > 0 or candidate.was_submitted:
+        return [], candidate
+    return [arrival_entry(uid, candidate.place, candidate.moved_at)], candidate._replace(move_number=1)
 
 
 def journal_moves_by_hand(

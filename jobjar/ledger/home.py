@@ -27,10 +27,11 @@ from jobjar.journal.read import journal_key, list_journals
 from jobjar.layout import Layout
 from jobjar.ledger.jar_id import read_jar_id
 from jobjar.liveness import boot_id, mark, node_run
-from jobjar.shared_disk.creating import common_mode, create_file, find_untrusted_above, temporary_path, unforeseen
+from jobjar.shared_disk.creating import common_mode, create_file, temporary_path, unforeseen
 from jobjar.shared_disk.files import open_common_file, replace_file, write_all
 from jobjar.shared_disk.locks import try_lock, try_lock_quickly, unlock, wait_for_lock
 from jobjar.shared_disk.mounts import is_local
+from jobjar.shared_disk.owners import find_untrusted_above
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import UnfitFile, pass_over, read_regular
 

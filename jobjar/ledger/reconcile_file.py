@@ -33,7 +33,8 @@ from jobjar.ledger.renamed import (
     may_be_passing,
 )
 from jobjar.ledger.same_id import free_id
-from jobjar.shared_disk.files import disk_time, is_job_file, look
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.listing import is_job_at, list_everything
 from jobjar.text import is_text
 

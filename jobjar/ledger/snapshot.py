@@ -18,8 +18,9 @@ from jobjar.host import node_name
 from jobjar.ledger.database import UNREADABLE, back_up, check_size, driver, quote_path, remove_database
 from jobjar.ledger.migrate import check_version
 from jobjar.ledger.store import Ledger
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.creating import create_file, temporary_path, temporary_path_of_node
-from jobjar.shared_disk.files import common_mode, follow_status, read_disk_clock, rename
+from jobjar.shared_disk.files import common_mode, follow_status, rename
 from jobjar.shared_disk.patience import FLICKER_S
 from jobjar.shared_disk.soft_lock import release_soft_lock, take_soft_lock
 

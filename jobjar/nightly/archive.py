@@ -29,9 +29,9 @@ from jobjar.ledger.ask_nightly import OldJob, archived_before, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.creating import make_directory_in
-from jobjar.shared_disk.files import disk_time
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile, open_directory_below, pass_over

@@ -27,9 +27,10 @@ from types import TracebackType
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.host import node_name
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, liveness, this_process
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.contents import CLAIMER, Unreadable, parse_document
 from jobjar.shared_disk.creating import temporary_of_nodes, temporary_path_of_node
-from jobjar.shared_disk.files import list_names, read_disk_clock, remove_file
+from jobjar.shared_disk.files import list_names, remove_file
 from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.moves import rename_directory
 from jobjar.shared_disk.patience import patiently

@@ -96,8 +96,8 @@ def shell_prefix(packages: Sequence[Package]) -> str:
     lines = [_DEFAULTS] if any(package.setup is not None for package in packages) else []
     for package in packages:
         if package.setup is not None:
-            told = shlex.quote(f"{package.setup} ended the shell")
-            at_exit = f"jj_status=$?; echo {told} >&2; [ $jj_status -ne 0 ] || jj_status=1; exit $jj_status"
+            ended = shlex.quote(f"{package.setup} ended the shell")
+            at_exit = f"jj_status=$?; echo {ended} >&2; [ $jj_status -ne 0 ] || jj_status=1; exit $jj_status"
             lines.append(
                 f"trap {shlex.quote(at_exit)} EXIT\n"
                 f"jj_directory=$PWD; set -- {shlex.quote(package.location)}\n"

@@ -19,19 +19,18 @@ from typing import Any, NamedTuple
 
 from jobjar.job_file.header import explain_carriage_return
 from jobjar.liveness import own_children, process_start, session_processes
+from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
 from jobjar.shared_disk.patience import patience
 from jobjar.shared_disk.regular import open_regular
 from jobjar.shared_disk.umask import users_umask
 
 # How long a file that is still open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
-NOT_FOUND_STATUS = 127
 # The signals that ask a process to end now.
 END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # How long a worker waits for such a signal to itself after one has ended its job's process. systemd, scancel and a shutdown
 # signal both, one after the other.
 DOUBT_S = 1.0
-NOT_RUNNABLE_STATUS = 126
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_LINE_BYTES = 4096
 # The ids of children whose starter waits for them. The lock is held while one is started and while others are reaped.
@@ -62,11 +61,6 @@ class Ended(NamedTuple):
     user_cpu_s: float
     system_cpu_s: float
     max_rss_kib: int
-
-
-def shell_status(exit_status: int | None, signal_number: int | None) -> int:
-    """An end as the exit status that a shell would give: for a signal 128 and its number."""
-    return exit_status if exit_status is not None else 128 + (signal_number or 0)
 
 
 def seems_ended_on_request(ended: Ended) -> bool:

@@ -85,7 +85,7 @@ class SignalFlags:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before.append((number, signal.signal(number, self._raise)))
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        # Signals were blocked while a fresh worker replaced its predecessor (worker/after_failure.py). They arrive now.
+        # Signals were blocked while a fresh worker replaced its predecessor (worker/successor.py). They arrive now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         # If SIGCHLD were ignored, the kernel would reap each child, and nobody would learn how it ended.
         self.hear_children(False)

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, print_tables, run, warn_of_source
 from jobjar.programs.options import add_table_format
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         print_tables(text)
         if not batches:
             complain(program, f"no batch has been submitted to {jar.layout.home} yet (`submit_batch` does that)")
-        say_source(program, source)
+        warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.grouped import summarize
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.text import printable
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 lines = check_jar(jar, notes.append, meter)
             for line in notes if options.verbose else summarize(notes):
                 complain(program, line)
-            say_source(program, describe_source(jar))
+            warn_of_source(program, describe_source(jar))
         for line in lines if options.verbose else summarize(lines):
             print(printable(line))
         if lines:

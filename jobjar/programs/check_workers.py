@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "check_workers") -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             parser.error("--storage and the storage classes whose files are to be stored belong together")
         with named_jar(options, program_path) as jar:
             jar.root_is_meant = options.as_root_for_group
-            say_other_versions(program, jar)
+            warn_of_other_versions(program, jar)
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             classes = tuple(storage_category(check_category(name)) for name in options.storage_class)

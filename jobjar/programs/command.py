@@ -152,8 +152,8 @@ def _name_ledger_error(error: Exception) -> JarError | None:
     return name_error(error, "of this node") if isinstance(error, UNREADABLE) else None
 
 
-def say_source(program: str, source: Mapping[str, Any]) -> None:
-    """Print for people what the answer was read from, unless that was this node's own ledger (`refresh.describe_source`)."""
+def warn_of_source(program: str, source: Mapping[str, Any]) -> None:
+    """Warn people what the answer was read from, unless that was this node's own ledger (`refresh.describe_source`)."""
     from jobjar.reports.refresh import name_source
 
     text = name_source(source["source"], source["snapshot_age_s"])
@@ -161,7 +161,7 @@ def say_source(program: str, source: Mapping[str, Any]) -> None:
         complain(program, text)
 
 
-def say_other_versions(program: str, jar: Jar) -> None:
+def warn_of_other_versions(program: str, jar: Jar) -> None:
     """Warn people if workers of another version also use the jar."""
     from jobjar.reports.versions import explain_other_versions
     from jobjar.roster import list_workers

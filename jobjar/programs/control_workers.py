@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 
 from jobjar.errors import JarError
-from jobjar.heartbeat import name_workers
+from jobjar.hearing import name_workers
 from jobjar.layout import Layout
 from jobjar.programs.command import complain, make_parser, named_jar, run
 

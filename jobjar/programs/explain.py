@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_selection, add_text_format, read_selection
 from jobjar.text import printable
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         if len(explained.jobs) > len(shown):
             complain(program, "there are more; --limit 0 explains all, --state and other filters fewer")
         if is_text and shown:
-            say_source(program, source)
+            warn_of_source(program, source)
         return explained.errors[0].exit_status if explained.errors else 0
 
     return run(parser, argv, body)

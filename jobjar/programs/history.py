@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_job, add_table_format
 from jobjar.programs.terminal import print_paged
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         ]
         text = format_table(rows, ("when", "event", "by", "attempt", ""), options.format)
         print_paged(text)
-        say_source(program, source)
+        warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add_jobs(parser)
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.heartbeat import name_workers
+        from jobjar.hearing import name_workers
         from jobjar.reports.jobs import request_kill
         from jobjar.reports.refresh import refresh_ledger
         from jobjar.selecting.named import find_job

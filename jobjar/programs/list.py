@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobjar.errors import NothingSelected, UsageError
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_selection, add_table_format, read_selection
 from jobjar.programs.terminal import painter, print_paged, terminal_width
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             elif shown or arrays:
                 _print_tables(arrays, shown, columns, options.format)
             if len(jobs) > len(shown):
-                complain(program, _say_more(jar, selection, limit))
+                complain(program, _explain_more(jar, selection, limit))
         for directory in unseen:
             if directory.is_by_hand:  # what a hand did there is not in the list
                 complain(program, explain_unseen(directory))
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             # A jar without jobs is no failure; a question about some that are not there is.
             return 0 if selection.is_everything else missing.exit_status
         if is_table:
-            say_source(program, source)
+            warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)
@@ -140,7 +140,7 @@ def _print_tables(
     print_paged("\n\n".join(sections))
 
 
-def _say_more(jar: Jar, selection: Selection, limit: int) -> str:
+def _explain_more(jar: Jar, selection: Selection, limit: int) -> str:
     from jobjar.selecting.select import count_selected
 
     count = count_selected(jar, selection)

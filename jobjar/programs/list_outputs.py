@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_table_format
 from jobjar.text import printable
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             [printable(str(cell)) if cell is not None else "" for cell in _cells(output)] for output in outputs
         ]  # do this before the table is made, since some formats contain tabs
         print(format_table(rows, ("job", "name", "size", "md5", "where"), options.format))
-        say_source(program, source)
+        warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

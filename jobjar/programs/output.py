@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobjar.errors import JarError
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_jobs
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 except JarError as error:
                     complain(program, error)
                     status = error.exit_status
-            say_source(program, describe_source(jar))
+            warn_of_source(program, describe_source(jar))
             printer = _Printer(list(jobs.values()), is_labelled=len(options.job) > 1)
             sys.stdout.flush()
             done = _follow(jar, printer, options, program) if options.follow else _print(jar, printer, options, program)
@@ -98,11 +98,11 @@ def _follow(jar: Jar, printer: _Printer, options: argparse.Namespace, program: s
     from jobjar.reports.following import Followed, follow
 
     def followed(job: JobReport) -> Followed:
-        def say(line: str) -> None:
+        def log(line: str) -> None:
             printer.end_line(job.id)
             complain(program, f"{printer.label(job.id)}: {line}")
 
-        return Followed(jar, job, say, options.attempt, options.worker, options.tail)
+        return Followed(jar, job, log, options.attempt, options.worker, options.tail)
 
     rows = {followed(job): job.id for job in printer.jobs}
     for one, piece in follow(jar, list(rows)):

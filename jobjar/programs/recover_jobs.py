@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from jobjar.errors import NotConfirmed
 from jobjar.grouped import summarize
 from jobjar.jar import Jar
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_other_versions
 from jobjar.text import printable
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, line)
 
         with named_jar(options, program_path) as jar:
-            say_other_versions(program, jar)
+            warn_of_other_versions(program, jar)
             _ = jar.ledger_home  # where it is refused, nothing is given up
             if options.node or options.worker:
                 _give_up(jar, program, options)
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
 def _give_up(jar: Jar, program: str, options: argparse.Namespace) -> None:
     """Treat as dead what the person says is gone; without --yes, ask first. Raises UnknownGone, NotGone, NotConfirmed."""
-    from jobjar.recovery.giving_up import find_gone, give_up_gone
+    from jobjar.recovery.declared_gone import find_gone, give_up_gone
 
     gone = find_gone(jar, options.node, options.worker)
     if (gone.workers or gone.batches) and not options.yes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_job, add_text_format
 from jobjar.programs.terminal import is_terminal
 from jobjar.text import printable
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             tasks = find_tasks(jar, options.job)
             if tasks is not None:
                 show_tasks(jar, tasks, as_json=options.format == "json")
-                say_source(program, describe_source(jar))
+                warn_of_source(program, describe_source(jar))
                 return 0
             description = describe_job(jar, find_job(jar, options.job))
             first = tell_job(jar, description, time.time()) if is_terminal() and options.format != "json" else ""
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             if first:
                 print(printable(f"{first}\n"))
             print(printable(format_description(description)))
-            say_source(program, source)
+            warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

@@ -85,29 +85,29 @@ class _ShownMeter(Meter):
 
 
 class ShownWait:
-    """Shows how far a wait for jobs is: a bar on a terminal, else a line now and then, by `say`."""
+    """Shows how far a wait for jobs is: a bar on a terminal, else a line now and then, by `log`."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
         self._is_terminal = sys.stderr.isatty()
         self._began = time.monotonic()
         self._next_line_at, self._pause_s = self._began + _FIRST_LINE_S, _FIRST_LINE_S
         self._first: Progress | None = None
         self._bar: tqdm[Any] | None = None
 
-    def tell(self, progress: Progress) -> None:
+    def show(self, progress: Progress) -> None:
         """Show how far it is now."""
         now = time.monotonic()
         self._first = self._first or progress
         if self._is_terminal:
             if now - self._began >= _SHOWN_AFTER_S:
-                self._show(progress)
+                self._show_bar(progress)
         elif now >= self._next_line_at:
-            self._say(format_progress(progress, self._first, now - self._began))
+            self._log(format_progress(progress, self._first, now - self._began))
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             self._next_line_at = now + self._pause_s
 
-    def _show(self, progress: Progress) -> None:
+    def _show_bar(self, progress: Progress) -> None:
         if self._bar is None:
             self._bar = _load_tqdm()(
                 total=progress.jobs,
@@ -124,11 +124,11 @@ class ShownWait:
         self._bar.update(progress.ended - self._bar.n)
         self._bar.refresh()
 
-    def say(self, line: str) -> None:
-        """Say something beside the bar."""
+    def log(self, line: str) -> None:
+        """Print a line for people beside the bar."""
         if self._bar is not None:
             self._bar.clear()
-        self._say(line)
+        self._log(line)
 
     def end(self) -> None:
         if self._bar is not None:

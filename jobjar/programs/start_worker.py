@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
-from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, say_other_versions
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
 
 if TYPE_CHECKING:
-    from jobjar.worker.after_failure import Predecessor
+    from jobjar.worker.successor import Predecessor
 
 
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
-    # After a failure a worker starts its successor in the same process, with this option (worker/after_failure.py).
+    # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
             jar.root_is_meant = options.as_root_for_group
-            say_other_versions(program, jar)
+            warn_of_other_versions(program, jar)
             named = tuple(check_category(name) for name in options.category)
             if options.storage and not named:
                 parser.error("--storage needs the storage classes whose files this worker is to store")
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:
     if text is None:
         return None
-    from jobjar.worker.after_failure import read_predecessor
+    from jobjar.worker.successor import read_predecessor
 
     try:
         return read_predecessor(text)

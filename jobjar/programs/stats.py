@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from jobjar.errors import UsageError
-from jobjar.programs.command import make_parser, named_jar, run, say_source
+from jobjar.programs.command import make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_selection, add_table_format, read_selection
 from jobjar.programs.terminal import print_paged
 from jobjar.reports.grouping import GROUPINGS, NEWEST
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             print(json.dumps({**describe_for_programs(stats), **source}, indent=1))
             return 0
         print_paged(format_stats(stats, options.format))
-        say_source(program, source)
+        warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

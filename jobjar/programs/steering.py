@@ -32,10 +32,10 @@ def steer_selected(
     program_path: str | None,
     program: str,
     verb: Verb,
-    say: Callable[[str], str],
+    describe_done: Callable[[str], str],
     narrow: Callable[[Selection], Selection] = lambda selection: selection,
 ) -> int:
-    """Do what a verb says to the jobs that the options select, and print that. `say` makes the line from how many
+    """Do what a verb says to the jobs that the options select, and print that. `describe_done` makes the line from how many
     jobs it was ("312 waiting jobs"). `narrow` changes the selection first. Returns the exit status."""
     from jobjar.reports.refresh import refresh_ledger
     from jobjar.steering.steer import steer
@@ -47,7 +47,7 @@ def steer_selected(
     if options.format == "json":
         print(json.dumps(describe(steered, options.dry_run)))
     else:
-        print(say(steered.describe_jobs()))
+        print(describe_done(steered.describe_jobs()))
     for error in steered.errors:
         complain(program, error)
     return 1 if steered.errors else 0

@@ -121,8 +121,7 @@ def _print_id(name: str, submission: Submission) -> None:
 def _wait(jar: Jar, name: str, program: str) -> int:
     """Wait until the job has ended; returns its exit status, as a shell would have it."""
     from jobjar.attempts.attempt import TIMED_OUT
-    from jobjar.attempts.verdict import TIMED_OUT_STATUS
-    from jobjar.processes.session import shell_status
+    from jobjar.processes.exit_status import TIMED_OUT_STATUS, shell_status
     from jobjar.programs.command import complain
     from jobjar.reports.targets import select
     from jobjar.reports.wait import Wait, format_tally, refresh_patiently

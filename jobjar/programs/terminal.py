@@ -44,6 +44,8 @@ def print_paged(text: str) -> None:
         return
     import subprocess  # takes its time, which a short list need not wait for
 
+    from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
+
     sys.stdout.flush()
     environment = {"LESS": _LESS, **os.environ}
     # It asks the terminal, so Ctrl-C is for it.
@@ -54,7 +56,7 @@ def print_paged(text: str) -> None:
         )
         with contextlib.suppress(BrokenPipeError):  # its user has seen enough
             process.communicate(f"{text}\n".encode("utf-8", "surrogateescape"))
-        if process.wait() in (126, 127):  # the shell found no such program
+        if process.wait() in (NOT_RUNNABLE_STATUS, NOT_FOUND_STATUS):  # the shell found no such program
             print(text)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from jobjar.errors import TimedOut, UsageError
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import A_JOB, A_TIME, read_time, take_times_with_minus
 from jobjar.units import parse_moment, parse_seconds
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             else:
                 target = select(jar, options.job, options.batch, options.category, since)
             shown = ShownWait(lambda line: complain(program, line))
-            wait = Wait(jar, target, shown.say, shown.tell, options.fail_fast)
+            wait = Wait(jar, target, shown.log, shown.show, options.fail_fast)
             batches = [str(kind.word) for kind in target.selections if kind.kind == BATCH]
             try:
                 tally = wait.run(timeout_s)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 raise
             finally:
                 shown.end()
-            say_source(program, describe_source(jar))
+            warn_of_source(program, describe_source(jar))
             for line in wait.unseen():
                 complain(program, line)
             arrays = [described for name in batches if (described := describe_if_array(jar, name)) is not None]

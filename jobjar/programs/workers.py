@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, named_jar, run, say_source
+from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import add_table_format
 from jobjar.programs.terminal import painter, print_paged
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, "no worker is running; `start_worker` starts one")
             return 0
         print_paged(format_workers(workers, now, options.format, painter(_COLOURS)))
-        say_source(program, source)
+        warn_of_source(program, source)
         return 0
 
     return run(parser, argv, body)

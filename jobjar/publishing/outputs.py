@@ -122,7 +122,7 @@ def _walk(directory: str, problems: list[str]) -> Iterator[str]:
             try:
                 status = patiently(lambda entry=entry: entry.stat(follow_symlinks=False), entry.path)  # type: ignore[misc]
             except OSError as error:
-                problems.append(f"{_shorten(name)} {_say_unreadable(error)}")
+                problems.append(f"{_shorten(name)} {_explain_unreadable(error)}")
                 continue
             if _REMOVED.fullmatch(entry.name):
                 continue
@@ -142,11 +142,11 @@ def _list_entries(directory: str, prefix: str, problems: list[str]) -> list[os.D
     try:
         return patiently(lambda: list(os.scandir(path)), path)
     except OSError as error:
-        problems.append(f"{_shorten(prefix)} {_say_unreadable(error)}")
+        problems.append(f"{_shorten(prefix)} {_explain_unreadable(error)}")
         return []
 
 
-def _say_unreadable(error: OSError) -> str:
+def _explain_unreadable(error: OSError) -> str:
     """The problem of a file that cannot be read, where another try would not help. Else raises the error again."""
     if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
         raise error
@@ -173,7 +173,7 @@ def _measure_output(directory: str, name: str, between_pieces: BetweenPieces, pr
     try:
         descriptor = open_file(path)
     except OSError as error:
-        problems.append(f"{_shorten(name)} {_say_unreadable(error)}")
+        problems.append(f"{_shorten(name)} {_explain_unreadable(error)}")
         return None
     try:
         return OutputFile(name, *measure(descriptor, between_pieces))

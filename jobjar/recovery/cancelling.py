@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from jobjar.attempts.attempt import CANCELLED
-from jobjar.attempts.claim_undone import arrival
 from jobjar.attempts.claimed_file import found_when_held
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
@@ -27,23 +26,15 @@ from jobjar.journal.entries import About, MoreOfMove, ended_entry, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import CANCELLING, TAKEN, TAKEN_HELD, unclaimed_place
 from jobjar.ledger.ask_claiming import Candidate, attempt_of_worker, candidate_at
+from jobjar.ledger.by_hand import arrival
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_jar import reconcile_in_pieces
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
+from jobjar.shared_disk.clock import disk_time, moved_time
 from jobjar.shared_disk.contents import CANCELLATION, Unreadable, read_document
 from jobjar.shared_disk.creating import common_mode, write_whole
-from jobjar.shared_disk.files import (
-    disk_time,
-    list_names,
-    look,
-    make_directory,
-    moved_time,
-    read_status,
-    remove_file,
-    rename,
-    sync_directory,
-)
+from jobjar.shared_disk.files import list_names, look, make_directory, read_status, remove_file, rename, sync_directory
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile

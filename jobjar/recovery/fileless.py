@@ -85,12 +85,11 @@ def as_claimed(jar: Jar, candidate: Candidate, place: str, attempt: HeldAttempt 
 def output_left(paths: WorkerPaths, job_name: str, attempt: int) -> str | None:
     """The name of a stranded attempt's output file; None if it has no output. The file of a short attempt gets its name only
     here (attempts/workplace.py)."""
-    name = f"{job_name}.{attempt}.out"
-    path = f"{paths.output}/{name}"
+    path = paths.output_file(job_name, attempt)
     with contextlib.suppress(OSError):
         if look(path) is None and os.stat(paths.next_output).st_size:
             rename(paths.next_output, path)
     try:
-        return name if os.stat(path).st_size else None
+        return os.path.basename(path) if os.stat(path).st_size else None
     except OSError:
         return None

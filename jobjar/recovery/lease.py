@@ -22,7 +22,7 @@ from jobjar.attempts.limits import list_all_taken, return_token
 from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
-from jobjar.heartbeat import read_heartbeat_ns
+from jobjar.hearing import read_heartbeat_ns
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name
 from jobjar.layout import name_in_place
@@ -31,7 +31,7 @@ from jobjar.liveness import node_run
 from jobjar.recovery.recover import Recovery, identify_held, recover_job, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
-from jobjar.settings.layers import _BEATS
+from jobjar.settings.layers import BEATS_IN_LEASE
 from jobjar.shared_disk.files import is_gone, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.locks import try_lock
@@ -128,7 +128,7 @@ class Leases:
         self._watch = HeartbeatWatch(self.lease_time_s)
         self._next_look = 0.0
         self._looked_at = time.monotonic()
-        self._told: list[str] = []
+        self._logged: list[str] = []
 
     def check_held(self, job: ClaimedJob) -> str | None:
         """LOST if the job that this process runs was taken back, else None. A missing file alone does not mean that: the job
@@ -139,7 +139,7 @@ class Leases:
 
     def time_of(self, worker: WorkerState) -> float:
         """A worker's lease in seconds: this process's JJ_LEASE_TIME, or longer for a worker that beats too rarely for that."""
-        return max(self.lease_time_s, _BEATS * worker.heartbeat_time_s)
+        return max(self.lease_time_s, BEATS_IN_LEASE * worker.heartbeat_time_s)
 
     def look(self) -> list[Holder]:
         """Look at the heartbeats of the workers that hold jobs or tokens; returns these workers. Raises OSError."""
@@ -221,9 +221,9 @@ class Leases:
             self._next_look = time.monotonic() + self.interval_s
             self._log(f"leases: {error}")
         for line in recovery.lines:
-            if line not in self._told:  # the previous look logged the other lines
+            if line not in self._logged:  # the previous look logged the other lines
                 self._log(line)
-        self._told = recovery.lines
+        self._logged = recovery.lines
         return recovery.returned + recovery.completed > 0
 
     def take_back(self, holder: Holder, recovery: Recovery) -> None:

@@ -11,30 +11,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Any
 
 from jobjar.arrays.sharing import settle_shared
-from jobjar.attempts.attempt import CRASHED, INTERRUPTED, LOST, RETRIED_OUTCOMES, STRANDED, ClaimedJob
+from jobjar.attempts.attempt import LOST
 from jobjar.attempts.tokens_left import recover_tokens
-from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
 from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry
-from jobjar.journal.read import Entry
 from jobjar.layout import category_of_place, name_in_place, unclaimed_place
-from jobjar.ledger.ask_claiming import (
-    Candidate,
-    HeldAttempt,
-    attempt_of_worker,
-    candidate_at,
-    claimed_by,
-    count_attempts,
-    final_attempt,
-    last_attempt_number,
-)
-from jobjar.ledger.driver import Connection
+from jobjar.ledger.ask_claiming import Candidate, attempt_of_worker, candidate_at, claimed_by, final_attempt
 from jobjar.ledger.fold import fold_in_pieces, fold_journal, fold_journals
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_file import apply_difference, compare_file
@@ -45,14 +32,9 @@ from jobjar.packages.build_claim import remove_halves
 from jobjar.recovery.cancelling import settle_cancellations
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
-from jobjar.recovery.orphans import (
-    can_be_continued,
-    end_orphans,
-    remove_attempt,
-    tidy_underway,
-    usage_until_published,
-)
+from jobjar.recovery.orphans import end_orphans, remove_attempt, tidy_underway
 from jobjar.recovery.others_processes import explain_left_running
+from jobjar.recovery.stranded import judge_stranded
 from jobjar.recovery.tidy import tidy_up
 from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, remove_file, rename
@@ -256,7 +238,7 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         uid = candidate.uid
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         job = as_claimed(jar, candidate, place, attempt)
-        entries, verdict = _judge(jar, connection, worker, job, attempt, cause)
+        entries, verdict = judge_stranded(jar, connection, worker, job, attempt, cause)
         # What follows depends on these entries, so they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=jar.ledger_home.has_other_homes)
         directory = jar.layout.completed if verdict.final else jar.layout.category_directory(job.category)
@@ -276,43 +258,6 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
     else:
         recovery.returned += 1
         recovery.log(f"{worker.name}: returned {job.name} to {moved['to'].rpartition('/')[0]}")
-
-
-def _judge(
-    jar: Jar, connection: Connection, worker: WorkerState, job: ClaimedJob, attempt: HeldAttempt | None, cause: str
-) -> tuple[list[Entry], Verdict]:
-    """Decide where a held job goes. Returns the entries to journal before the move, and the verdict."""
-    now = jar.disk_now()
-    number = attempt.number if attempt else last_attempt_number(connection, job.uid) + 1
-    if attempt is not None and attempt.outcome is not None:
-        output_left(worker.paths, job.name, number)  # gives its output the name that the entry has
-        if attempt.is_final:
-            return [], Verdict.complete(f"its outcome was journaled: {attempt.outcome}")
-        failures = count_attempts(connection, job.uid, RETRIED_OUTCOMES)
-        is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
-        at = retry_time(job.retry_delay_s, failures - 1, now) if is_failure else 0
-        return [], Verdict.give_back(RECOVERED, at)
-    stranded_before = count_attempts(connection, job.uid, (STRANDED,))
-    limit = jar.settings.crash_limit
-    # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
-    goes_on = can_be_continued(jar.layout, job.uid)
-    is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
-    outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
-    times = f"stranded for the {_ordinal(stranded_before + 1)} time"
-    if goes_on:
-        times = "what it had reached is gone on with"
-    message = f"{cause}; {times}"
-    more: Any = {"output_file": output_left(worker.paths, job.name, number), "message": message}
-    if goes_on:
-        more |= usage_until_published(jar.layout, job.uid, number, worker.worker_id)
-    entry = ended_entry(worker.about(job.uid, number), now, is_last, outcome, **more)
-    return [entry], Verdict.complete(f"crashed: {times}") if is_last else Verdict.give_back(RECOVERED)
-
-
-def _ordinal(number: int) -> str:
-    if number % 100 in (11, 12, 13):
-        return f"{number}th"
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
 def _return_unnamed(jar: Jar, place: str, recovery: Recovery) -> None:

@@ -20,8 +20,9 @@ from jobjar.ledger.ask_claiming import uid_is_taken
 from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import MARK, is_maker_dead, own_nodes
 from jobjar.roster import ASIDE, list_workers
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.creating import TEMPORARY, temporary_of_nodes
-from jobjar.shared_disk.files import disk_time, is_job_file, look, remove_file
+from jobjar.shared_disk.files import is_job_file, look, remove_file
 from jobjar.shared_disk.leftovers import find_leftovers, remove_leftovers
 from jobjar.shared_disk.listing import list_directory, list_held, list_jar
 

@@ -44,13 +44,13 @@ class Followed:
         self,
         jar: Jar,
         job: JobReport,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         number: int | None = None,
         worker: str | None = None,
         tail: int | None = None,
     ) -> None:
         check_tail(tail)
-        self._jar, self._job, self._say = jar, job, say
+        self._jar, self._job, self._log = jar, job, log
         self._number, self._worker, self._tail = number, worker, tail
         self.name = identifier_in_name(job.name, job.submitter) or job.uid or job.name
         self.is_over, self.is_whole = False, True
@@ -61,7 +61,7 @@ class Followed:
         self._has_read = False
         self._unexplained_since: float | None = None
         self._causes, self._causes_at = "", 0.0
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def take_look(self) -> Iterator[bytes]:
         """Take in what the ledger, which was just brought up to date, says of the job, and read what there is to read."""
@@ -75,13 +75,13 @@ class Followed:
             has_ended = attempt.ended_at is not None
             yield from self.read(is_last=has_ended)
             if has_ended and self._is_one_meant():
-                self._say(f"attempt {attempt.number}: {_tell(attempt)}")
+                self._log(f"attempt {attempt.number}: {_describe_end(attempt)}")
                 self.is_over = True
                 return
             later = next((each for each in attempts if _key(each) not in self._seen and self._fits(each)), None)
             if has_ended and not attempt.is_final and (later is not None or job.state not in _OVER):
                 goes_on = "its outputs are to be stored" if attempt.outcome == PUBLISHED else "it is to be run again"
-                self._say_once(f"attempt {attempt.number} on {attempt.worker}: {_tell(attempt)}; {goes_on}")
+                self._log_once(f"attempt {attempt.number} on {attempt.worker}: {_describe_end(attempt)}; {goes_on}")
             if later is None:
                 break
             self._begin(later)
@@ -110,7 +110,7 @@ class Followed:
         except (JarError, OSError) as error:
             # It may not be there yet, or its directory was just set aside, or a server was away.
             if is_last:
-                self._say_once(f"attempt {attempt.number}: what it wrote cannot be read: {error}")
+                self._log_once(f"attempt {attempt.number}: what it wrote cannot be read: {error}")
                 self.is_whole = False
 
     def has_moved(self) -> bool:
@@ -154,8 +154,8 @@ class Followed:
             # A file shows at once. Its entry shows with the next look or, from another node, some seconds later.
             now = time.monotonic()
             self._unexplained_since = self._unexplained_since or now
-            is_told = job.state == "completed" and job.outcome is not None
-            if is_told or now - self._unexplained_since > OUTCOME_COMES_WITHIN_S:
+            is_explained = job.state == "completed" and job.outcome is not None
+            if is_explained or now - self._unexplained_since > OUTCOME_COMES_WITHIN_S:
                 self._end(job)
             return
         self._unexplained_since = None
@@ -170,9 +170,9 @@ class Followed:
         if job.state == "completed":
             how = tell_end(job.outcome, job.exit_status, job.signal)
             never = f", and has no attempt {self._number}" if self._is_one_meant() else ", without having run"
-            self._say(how if self._attempt is not None else how + never)
+            self._log(how if self._attempt is not None else how + never)
         else:
-            self._say("removed: its file was taken away")
+            self._log("removed: its file was taken away")
             self.is_whole = False
 
     def _explain(self, job: JobReport) -> None:
@@ -181,13 +181,13 @@ class Followed:
         is_running = job.state == "claimed"
         text = causes if is_running or self._seen else f"has not begun{': ' if causes else ''}{causes}"
         if text and text != self._causes:
-            self._say(text)
+            self._log(text)
         self._causes = text
 
-    def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self._say(line)
+    def _log_once(self, line: str) -> None:
+        if line not in self._logged:
+            self._logged.add(line)
+            self._log(line)
 
 
 def follow(jar: Jar, followed: Sequence[Followed]) -> Iterator[tuple[Followed, bytes]]:
@@ -221,5 +221,5 @@ def _key(attempt: Attempt) -> tuple[int, str]:
     return attempt.number, attempt.worker_uid
 
 
-def _tell(attempt: Attempt) -> str:
+def _describe_end(attempt: Attempt) -> str:
     return tell_end(attempt.outcome, attempt.exit_status, attempt.signal)

@@ -155,7 +155,8 @@ def output_path(jar: Jar, attempt: Attempt, files: Mapping[str, str]) -> str | N
     if "output" in files:
         return files["output"]
     if attempt.ended_at is None:
-        path = f"{jar.layout.worker(attempt.worker).output}/{name_of_job(jar.ledger, attempt.job_uid)}.{attempt.number}.out"
+        job_name = name_of_job(jar.ledger, attempt.job_uid)
+        path = jar.layout.worker(attempt.worker).output_file(job_name, attempt.number)
         return path if os.path.exists(path) else None
     if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
         return None  # a ledger of an earlier version may have a path that leads elsewhere

@@ -55,8 +55,8 @@ def make_table(
 
 def _choose(cells: dict[str, list[str]], width: int | None) -> list[str]:
     """The columns of a table for people, in order."""
-    more = [name for name in _MORE if _tells(name, cells[name])]
-    chosen = [name for name in _CORE if name == "id" or _tells(name, cells[name])]
+    more = [name for name in _MORE if _is_telling(name, cells[name])]
+    chosen = [name for name in _CORE if name == "id" or _is_telling(name, cells[name])]
     if width is not None:
         widths = {name: _width(name, cells[name]) + _GAP for name in (*chosen, *more)}
         needs = min(_GOOD_LAST, _width(_LAST, cells[_LAST]))
@@ -74,7 +74,7 @@ def _choose(cells: dict[str, list[str]], width: int | None) -> list[str]:
     return [*chosen, *more, _LAST]
 
 
-def _tells(name: str, column: Sequence[str]) -> bool:
+def _is_telling(name: str, column: Sequence[str]) -> bool:
     """Whether a column says anything: most jobs have no batch and priority 0, and one user may have submitted all."""
     return len(set(column)) > 1 if name == "submitter" else bool(set(column) - {"", "0"})
 

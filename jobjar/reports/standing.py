@@ -19,7 +19,7 @@ from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.limits import explain_limit, keys_of
 from jobjar.causes import Cause, Standing, split_line
 from jobjar.errors import BadAttribute, JarError
-from jobjar.heartbeat import Hearing
+from jobjar.hearing import Hearing
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
 from jobjar.job_file.description import STORAGE_CATEGORY
@@ -38,7 +38,8 @@ from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
-from jobjar.roster import WorkerState, explain_turn, explain_unasked, list_workers, read_worker
+from jobjar.reports.unasked import explain_turn, explain_unasked
+from jobjar.roster import WorkerState, list_workers, read_worker
 from jobjar.shared_disk.contents import LATEST
 from jobjar.shared_disk.files import is_job_file, look, read_file
 from jobjar.units import format_seconds

@@ -113,7 +113,7 @@ class Wait:
                     unknown_until = unknown_until or now + OUTCOME_COMES_WITHIN_S
                     if UNKNOWN not in tally.unsuccessful.values() or now >= unknown_until:
                         return tally
-                failed = self._tell_progress(now)
+                failed = self._show_progress(now)
                 if failed is not None:
                     return failed
                 poll_time_s = self._jar.settings.poll_time_s
@@ -152,8 +152,8 @@ class Wait:
         still_open = len(self._wanted - self._held) + self._count_missing()
         return Tally(succeeded + len(unsuccessful) + still_open, still_open, unsuccessful)
 
-    def _tell_progress(self, now: float) -> Tally | None:
-        """Tell how far it is, if that is wanted and was not told for a second; returns the tally if the wait is over for a
+    def _show_progress(self, now: float) -> Tally | None:
+        """Show how far it is, if that is wanted and was not shown for a second; returns the tally if the wait is over for a
         failure."""
         if now < self._counts_at or (self._on_progress is None and not self._fails_fast):
             return None

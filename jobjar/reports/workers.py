@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobjar.causes import Cause, Counted
-from jobjar.heartbeat import Hearing
+from jobjar.hearing import Hearing
 from jobjar.layout import worker_of_place
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.roster import WorkerState

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobjar.heartbeat import Hearing
+from jobjar.hearing import Hearing
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_selected import Filters, jobs_of_filters

@@ -1,7 +1,8 @@
 """Find the jobs that a word names. Reads the ledger, and looks for the files of jobs in directories that questions leave out.
 
 A word is, whichever fits first: `@1`, `@2` … (the last, the second to last that this user submitted), an id, a job's whole name,
-a place or a path, the beginning of an id, an identifier in a name. Here `ARRAY[3]` will be read too.
+a place or a path, the beginning of an id, an identifier in a name. A word that is none of these may be a
+pattern of names (`*nightly*`), which `find_rows` in select.py resolves. Here `ARRAY[3]` will be read too.
 """
 
 from __future__ import annotations

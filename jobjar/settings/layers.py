@@ -246,11 +246,11 @@ def parse_option(name: str, text: str, origin: str) -> Value:
 
 
 # The least number of heartbeats, and of looks at them, in the time of one lease.
-_BEATS = 4
+BEATS_IN_LEASE = 4
 
 
 def heartbeat_interval_s(settings: Settings) -> float:
     """Return the seconds between heartbeats: JJ_HEARTBEAT_TIME; with leases, at most a quarter of JJ_LEASE_TIME."""
     if not settings.lease_time_s:
         return settings.heartbeat_time_s
-    return min(settings.heartbeat_time_s, settings.lease_time_s / _BEATS)
+    return min(settings.heartbeat_time_s, settings.lease_time_s / BEATS_IN_LEASE)

@@ -1,4 +1,5 @@
-"""Read and write the shared disk: durable writes, looks at what is there. Moves that never overwrite are in moves.py.
+"""Read and write the shared disk: durable writes, looks at what is there. Moves that never overwrite are in moves.py,
+the disk's clock in clock.py.
 
 A network disk may report an error for an action that succeeded. If its answer is lost, the request is sent again, and the
 second answer looks as if somebody else had been quicker. This table says what is believed then (transient: patience.py):
@@ -25,16 +26,9 @@ import contextlib
 import os
 import stat
 
-from jobjar.shared_disk.creating import (
-    common_mode as common_mode,
-    create_file,
-    open_shared,
-    set_mode,
-    temporary_path,
-    write_whole,
-)
+from jobjar.shared_disk.creating import common_mode as common_mode, open_shared, set_mode, write_whole
 from jobjar.shared_disk.patience import FLICKER_S, do_once, is_transient, patience, patiently as patiently
-from jobjar.shared_disk.regular import UnfitFile, pass_over, read_regular
+from jobjar.shared_disk.regular import UnfitFile, read_regular
 
 
 def rename(source: str, destination: str) -> None:
@@ -136,46 +130,10 @@ def link_target(path: str) -> str | None:
     return None if look(target) is None else target
 
 
-def disk_time(status: os.stat_result) -> float:
-    """Return when the file was last moved, by its disk's clock (UTC epoch seconds, to the microsecond)."""
-    return round(status.st_ctime, 6)
-
-
-def moved_time(path: str, otherwise: float) -> float:
-    """The disk time of a file that was just moved to `path`; `otherwise` if that cannot be read: another process has moved the
-    file on already, or the disk is away."""
-    try:
-        return disk_time(read_status(path))
-    except OSError:
-        return otherwise
-
-
 def open_common_file(path: str, flags: int) -> int:
     """Open a file that all users of a jar write to; create it if missing. Raises UnfitFile if something else is there
     (creating.py), OSError."""
     return patiently(lambda: open_shared(path, flags), path)
-
-
-def read_disk_clock(path: str) -> float:
-    """Read the disk's clock (UTC epoch seconds) by touching the file at `path`, which is created if missing. Raises OSError."""
-    return patiently(lambda: _touch_and_read(path), path)
-
-
-def _touch_and_read(path: str) -> float:
-    temporary = None
-    try:
-        descriptor = open_shared(path, os.O_WRONLY)
-    except UnfitFile as error:
-        pass_over(path, error.strerror)
-        temporary = temporary_path(path)
-        descriptor = create_file(temporary, 0o600)
-    try:
-        os.utime(descriptor)
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
-        if temporary is not None:
-            os.unlink(temporary)
 
 
 def look_afresh(directory: str) -> os.stat_result | None:

@@ -2,7 +2,7 @@
 
 A file is opened without following a link and without waiting. It must be a regular file of bounded size; contents.py checks
 its content. A file that is not read is logged once (`pass_over`), and the caller goes on without it. This module writes
-nothing; creating.py does.
+nothing; creating.py does, and owners.py says whose files it may write to.
 """
 
 from __future__ import annotations

@@ -18,7 +18,15 @@ from jobjar.access.refusals import explain_file
 from jobjar.attempts.ahead import may_be_taken_ahead
 from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.candidates import propose, renew
-from jobjar.attempts.claim_undone import NotYet, arrival, hold, next_move, put_off, refuse_early
+from jobjar.attempts.claim_undone import (
+    NotYet,
+    hold,
+    move_back,
+    move_back_if_possible,
+    next_move,
+    put_off,
+    refuse_early,
+)
 from jobjar.attempts.claimed_file import given_of, identify, read_description_in
 from jobjar.attempts.claimed_links import link_in_claimed
 from jobjar.attempts.copied_output import MARK, names_its_output
@@ -40,20 +48,13 @@ from jobjar.job_file.names import carried_id, id_in_name, oddity_in_name
 from jobjar.journal.entries import About, MoreOfMove, warned_at_claim_entry
 from jobjar.layout import held_place, name_in_place
 from jobjar.ledger.ask_claiming import Candidate, candidate_at, last_attempt_number
+from jobjar.ledger.by_hand import arrival
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.renamed import explain_second_file, own_name
-from jobjar.shared_disk.files import (
-    disk_time,
-    is_directory,
-    is_job_file,
-    look,
-    make_directory,
-    read_file,
-    read_status,
-    rename,
-)
-from jobjar.shared_disk.moves import move, move_to_free_name, move_to_own
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import is_directory, is_job_file, look, make_directory, read_file, read_status, rename
+from jobjar.shared_disk.moves import move_to_free_name, move_to_own
 
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
@@ -222,16 +223,16 @@ def _claim(
     try:
         if not is_job_file(status):
             # It lost its run bit, or somebody put a link here. It goes back where it was, for people to look at.
-            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            move_back(path, source, candidate)
             claimer.proposals.missing.append(candidate)
             return None
         if not claimer.tokens.still_holds(tokens):
             # The tokens were taken back (their lease was over) before this worker held a job. Nobody has seen this claim yet.
-            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            move_back(path, source, candidate)
             return None
         if not may_run(path, status, claimer.refusals.user):
             # This worker could not run it. Another user's worker may be able to, and the owner can mend it.
-            move_to_free_name(path, os.path.dirname(source), candidate.name)
+            move_back(path, source, candidate)
             raise Refused(explain_file(status, claimer.refusals.user.name))
         try:
             if connection is not None:
@@ -251,8 +252,7 @@ def _claim(
         raise
     except BaseException as error:
         # The journal cannot be written, or the ledger is damaged. Give the job back for other workers.
-        with contextlib.suppress(OSError):  # it stays here then; the worker gives it back before it claims another
-            move(path, source)
+        move_back_if_possible(path, source)
         if isinstance(error, PermissionError) and error.filename == path:
             raise Refused(explain_file(status, claimer.refusals.user.name)) from error
         if isinstance(error, OSError):

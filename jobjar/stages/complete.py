@@ -40,7 +40,8 @@ from jobjar.layout import Layout, category_of_place
 from jobjar.ledger.ask_claiming import is_decided_by
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.reconcile_file import compare_file
-from jobjar.shared_disk.files import disk_time, is_gone, look, make_directory, read_status, remove_file
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import is_gone, look, make_directory, read_status, remove_file
 from jobjar.shared_disk.listing import list_held
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.patience import is_transient, patience

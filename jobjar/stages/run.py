@@ -50,7 +50,7 @@ from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.results import read_results
 
 # How long a job waits for its next claim after it could not be started: its file was busy, or the system or the disk refused.
-REFUSED_PAUSE_S = 5.0
+REFUSED_DELAY_S = 5.0
 # For a shorter attempt the `ended` entry also records the start. Its output file gets a name at its end, if it has output.
 _SHORT_S = 0.01
 FILE_IS_BUSY = (
@@ -214,7 +214,7 @@ def end_of_start(error: CannotStart, job: ClaimedJob) -> AttemptEnd:
 
 def end_of_refusal(message: str) -> AttemptEnd:
     """The end of an attempt that could not be started now, through no fault of the job. The job goes back for a while."""
-    return AttemptEnd(INTERRUPTED, message=message, retry_after_s=REFUSED_PAUSE_S)
+    return AttemptEnd(INTERRUPTED, message=message, retry_after_s=REFUSED_DELAY_S)
 
 
 def _journal_start(

@@ -28,9 +28,10 @@ from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry, held_entry
 from jobjar.layout import unclaimed_place
+from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.creating import create_anew
 from jobjar.shared_disk.file_mark import mark_prefix, sum_beginning
-from jobjar.shared_disk.files import disk_time, is_directory, look, make_directory, sync_directory, write_all
+from jobjar.shared_disk.files import is_directory, look, make_directory, sync_directory, write_all
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.shared_disk.patience import is_transient, keep_trying, patiently
 

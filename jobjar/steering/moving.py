@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_at
-from jobjar.attempts.claim_undone import arrival
 from jobjar.attempts.claimed_file import found_when_held
 from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
@@ -20,8 +19,10 @@ from jobjar.job_file.names import new_id
 from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.ledger.by_hand import arrival
 from jobjar.ledger.fold import fold_journal
-from jobjar.shared_disk.files import disk_time, read_status, sync_directory
+from jobjar.shared_disk.clock import disk_time
+from jobjar.shared_disk.files import read_status, sync_directory
 from jobjar.shared_disk.moves import move_to_free_name
 
 

@@ -14,8 +14,9 @@ from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
 from jobjar.text import printable
 from jobjar.version import VERSION
-from jobjar.worker.after_failure import RESTARTING, Predecessor
+from jobjar.worker.failure_pause import RESTARTING
 from jobjar.worker.log import WorkerLog
+from jobjar.worker.successor import Predecessor
 
 _READY = b"+"
 _FAILED = b"-"

@@ -11,7 +11,7 @@ from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJ
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun
-from jobjar.worker.after_failure import AfterFailure
+from jobjar.worker.failure_pause import AfterFailure
 
 
 class Ends:
@@ -37,7 +37,7 @@ class Ends:
 
     def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool:
         """Journal the end and move the job on. Returns whether the worker held the job until then."""
-        end = self._say_who_cancelled(job, end)
+        end = self._name_canceller(job, end)
         held = complete(self._claimer, Ending(job, end, verdict, self._disk_now()), self._refused)
         self._note(job, end, verdict, held)
         return held
@@ -45,7 +45,7 @@ class Ends:
     def conclude(self, job: ClaimedJob, end: AttemptEnd) -> None:
         """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
         now = self._disk_now()
-        end = self._say_who_cancelled(job, end)
+        end = self._name_canceller(job, end)
         verdict = self._decide(job, end, now)
         held = complete(self._claimer, Ending(job, end, verdict, now), self._refused, is_next_near=True)
         let_file_go(self._claimer, job)
@@ -59,7 +59,7 @@ class Ends:
     def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
         return decide(job, end, count_failures(self._claimer.jar, job, end), now)
 
-    def _say_who_cancelled(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
+    def _name_canceller(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
         if end.outcome != CANCELLED:
             return end
         who, more = self._claimer.cancelled.pop(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)

@@ -28,24 +28,16 @@ from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.patience import patience
 from jobjar.stages.complete import WhileRefused, return_strays
 from jobjar.stages.run import run_attempt
-from jobjar.worker.after_failure import (
-    LEAVING,
-    RESTARTING,
-    RESTING,
-    AfterFailure,
-    Predecessor,
-    begin_afresh,
-    end_pause,
-    is_own_directory,
-)
 from jobjar.worker.directory import choose_worker_name, make_worker_directory
 from jobjar.worker.ends import Ends
+from jobjar.worker.failure_pause import LEAVING, RESTARTING, RESTING, AfterFailure, end_pause
 from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
 from jobjar.worker.more_jobs import MoreJobs
 from jobjar.worker.next_job import ClaimGivenUp, NextJob, asked_categories
 from jobjar.worker.preload import load_what_may_be_needed
 from jobjar.worker.pulse import Pulse, sync_journal
+from jobjar.worker.successor import Predecessor, begin_afresh, is_own_directory
 from jobjar.worker.trouble import REFUSALS, Trouble
 from jobjar.worker.watch import AttemptWatch
 
@@ -59,7 +51,8 @@ REFUSED = "refused"
 # Nothing was claimed yet, and there are more jobs to try. Turns are short, so that the worker looks at its orders.
 LOOKING = "looking"
 
-_REFUSED_PAUSE_S = 5.0
+# The longest pause of a worker whose turn the disk refused.
+_REFUSED_TURN_PAUSE_S = 5.0
 
 
 class Worker:
@@ -172,7 +165,7 @@ class Worker:
                 return result
             try:
                 if result == REFUSED:
-                    self._sleep(min(_REFUSED_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
+                    self._sleep(min(_REFUSED_TURN_PAUSE_S, self.jar.settings.pause_time_s), for_jobs=False)
                 elif result == RESTING:
                     self._sleep(self._failures.left_s(), for_jobs=False)
                 elif result in (IDLE, PAUSED):

@@ -26,10 +26,10 @@ from jobjar.shared_disk.patience import FLICKER_S
 # On a local disk a crash of the machine loses at most the entries of this time.
 SYNC_INTERVAL_S = 1.0
 # The pause before a refused heartbeat is tried again, if a lease depends on it.
-_REFUSED_PAUSE_S = 1.0
+_REFUSED_BEAT_PAUSE_S = 1.0
 # How often, if a look at the heartbeat file costs an operation, its time is read, and whether it is still the worker's file.
 _CLOCK_S = 300.0
-# On a network disk a worker that has been idle for long beats after so many intervals. It is silent after four (heartbeat.py).
+# On a network disk a worker that has been idle for long beats after so many intervals. It is silent after four (hearing.py).
 _IDLE_INTERVALS = 2
 
 
@@ -70,7 +70,7 @@ class Pulse:
         # Signals belong to the main thread: it waits for them, and an alarm ends its wait for a lock.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._is_ending.wait(
-            min(self._interval_s, _REFUSED_PAUSE_S) if self._is_refused else self._interval_s
+            min(self._interval_s, _REFUSED_BEAT_PAUSE_S) if self._is_refused else self._interval_s
         ):
             self._touch_heartbeat()
 

@@ -111,13 +111,13 @@ def test_a_worker_that_finds_jobs_gone_looks_soon_at_what_the_others_did(rig: Ri
 def test_a_job_that_came_back_from_another_home_counts_its_attempts_on_where_times_are_whole_seconds(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobjar.shared_disk import files
+    from jobjar.shared_disk import clock
     from jobjar.stages import claim, complete
 
     def whole(status: object) -> float:
         return 3.9e9
 
-    for module in (files, claim, complete):
+    for module in (clock, claim, complete):
         monkeypatch.setattr(module, "disk_time", whole)
     rain, snow = (make_claimer(rig, name, tmp_path / name) for name in ("rain.1", "snow.1"))
     submit_all(rain.jar, [describe_command("true", priority=priority) for priority in (1, 0)])

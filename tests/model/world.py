@@ -39,7 +39,8 @@ from jobjar.recovery.recover import Recovery, recover_node, recover_worker
 from jobjar.reports.check import check_jar
 from jobjar.roster import read_worker
 from jobjar.shared_disk import moves, placeholder
-from jobjar.shared_disk.files import is_job_file, read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
+from jobjar.shared_disk.files import is_job_file
 from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.complete import Ending, WhileRefused, complete
 from jobjar.stages.submit import describe_command, submit

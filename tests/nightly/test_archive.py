@@ -18,7 +18,7 @@ from jobjar.liveness import DEAD
 from jobjar.nightly import archive
 from jobjar.nightly.archive import Kept, date_of, keep_in_order
 from jobjar.roster import read_worker
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.soft_lock import take_soft_lock
 from tests.rig import Rig, wait_until
 

@@ -21,7 +21,7 @@ from jobjar.ledger.ask_claiming import last_attempt_number
 from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.recovery.recover import recover_node
-from jobjar.shared_disk import files
+from jobjar.shared_disk import clock
 from jobjar.stages import claim, complete
 from jobjar.stages.complete import Ending, WhileRefused
 from jobjar.stages.submit import describe_command, submit
@@ -245,7 +245,7 @@ def test_a_job_that_another_home_put_back_for_later_is_not_claimed_before(rig: R
     job = claim_next(one)
     assert job is not None
     end = success()._replace(outcome=FAILED, exit_status=1)
-    later = files.read_disk_clock(one.jar.layout.clock_file("here"))
+    later = clock.read_disk_clock(one.jar.layout.clock_file("here"))
     verdict = decide(job, end, 0, later)
     assert not verdict.final and verdict.not_before > later
     assert complete.complete(one, Ending(job, end, verdict, later), WhileRefused(lambda: False, print))

@@ -12,7 +12,8 @@ import pytest
 from jobjar.host import node_name
 from jobjar.liveness import boot_id
 from jobjar.shared_disk import moves
-from jobjar.shared_disk.files import disk_time, is_job_file, open_common_file, read_disk_clock, replace_file
+from jobjar.shared_disk.clock import disk_time, read_disk_clock
+from jobjar.shared_disk.files import is_job_file, open_common_file, replace_file
 from jobjar.shared_disk.moves import move, move_to_free_name
 from jobjar.shared_disk.patience import patience
 from jobjar.shared_disk.placeholder import is_abandoned, is_own, read_placeholder

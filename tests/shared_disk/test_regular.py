@@ -14,9 +14,10 @@ import pytest
 
 from jobjar.journal.append import Journal
 from jobjar.publishing.outputs import find_state
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.contents import BATCH, STATE, WORKER, Unreadable, parse_document
-from jobjar.shared_disk.creating import find_untrusted_above, open_shared, write_whole
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.creating import open_shared, write_whole
+from jobjar.shared_disk.owners import find_untrusted_above
 from jobjar.shared_disk.regular import MOST_BYTES, UnfitFile, open_below, open_regular, read_regular
 from tests.rig import Rig, wait_until
 

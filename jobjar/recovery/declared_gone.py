@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from jobjar import control
 from jobjar.batches.change import give_up, read_change
 from jobjar.errors import CannotUseJar, JarError, NotGone, UnknownGone
-from jobjar.heartbeat import Hearing
+from jobjar.hearing import Hearing
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
 from jobjar.liveness import ALIVE, UNKNOWN, gone_nodes, liveness

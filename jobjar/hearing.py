@@ -16,7 +16,7 @@ from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.roster import WorkerState, read_worker
-from jobjar.shared_disk.files import read_disk_clock
+from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.regular import open_regular
 from jobjar.units import format_seconds
 
@@ -33,6 +33,12 @@ def read_heartbeat_ns(path: str) -> int:
         return os.fstat(descriptor).st_mtime_ns
     finally:
         os.close(descriptor)
+
+
+def has_beaten(worker: WorkerState, age_s: float) -> bool:
+    """Whether a heartbeat of this age is a sign that its worker lives. A time far in the future comes from another clock and does
+    not count."""
+    return abs(age_s) < _BEATS * worker.heartbeat_time_s + _SLACK_S
 
 
 class Hearing:
@@ -61,9 +67,9 @@ class Hearing:
         return self._ages[path]
 
     def beats(self, worker: WorkerState) -> bool:
-        """Whether a worker has beaten lately. A time far in the future comes from another clock and does not count."""
+        """Whether a worker has beaten lately."""
         age_s = self.age_s(worker)
-        return age_s is not None and abs(age_s) < _BEATS * worker.heartbeat_time_s + _SLACK_S
+        return age_s is not None and has_beaten(worker, age_s)
 
     def silent_s(self, worker: WorkerState) -> float | None:
         """Return for how many seconds a worker has been silent; None if it has beaten lately, or never. The caller has to know
