@@ -58,8 +58,7 @@ from jobjar.shared_disk.regular import open_directory_in
 from jobjar.shared_disk.trees import remove_entry, remove_tree
 
 _TRIES = 3
-# The changes that this process is making.
-_underway: set[str] = set()
+_underway: set[str] = set()  # the changes that this process is making
 
 
 class Change(NamedTuple):
@@ -258,7 +257,7 @@ def finish(jar: Jar, change: Change, meter: Meter = SILENT) -> None:
 
 
 def is_aborted(jar: Jar, name: str) -> bool:
-    """Whether a batch is aborted now: another process may have finished the abortion meanwhile, and restarted the batch."""
+    """Whether a batch is aborted now: another process may have finished the abortion, and restarted the batch."""
     return read_batch(jar, name).is_aborted
 
 
