@@ -73,6 +73,19 @@ def arrays_like(connection: Connection, beginning: str) -> list[str]:
     return [uid for (uid,) in rows]
 
 
+class Submitted(NamedTuple):
+    """What the batch of an array says of its submission; None: its entry is not read yet."""
+
+    submitter: str | None
+    submitted_at: float | None
+    command: str | None
+
+
+def submission_of(connection: Connection, uid: str) -> Submitted:
+    row = connection.execute("SELECT submitter, submitted_at, notes FROM batch WHERE name = ?", (uid,)).fetchone()
+    return Submitted(None, None, None) if row is None else Submitted(*row)
+
+
 def chunks_by_state(connection: Connection, uid: str) -> dict[str, int]:
     """How many chunks of an array are in each state."""
     rows = connection.execute("SELECT state, count(*) FROM job WHERE batch = ? GROUP BY state", (uid,))

@@ -1,6 +1,6 @@
 """What is known of arrays and of their tasks, for people, and what the tasks wrote.
 
-Reads the ledger, batch.json, and the output files of chunks, below the jar without following a link; writes nothing.
+Reads the ledger and the output files of chunks, below the jar without following a link; writes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from jobjar.batches.state import read_batch
 from jobjar.jar import Jar
 from jobjar.ledger import ask_arrays
 from jobjar.ledger.ask_arrays import (
@@ -21,6 +20,7 @@ from jobjar.ledger.ask_arrays import (
     ends_of_tasks,
     failures_by_status,
     other_ends_of_task,
+    submission_of,
 )
 from jobjar.reports.jobs import open_output, path_in_worker
 from jobjar.reports.tables import format_table
@@ -40,11 +40,11 @@ def describe_array(jar: Jar, array: ArrayRow) -> dict[str, Any]:
     ended = array.succeeded + array.failed
     tasks = array.tasks or ended
     rate = _rate(array)
-    state_of_batch = read_batch(jar, array.uid)
+    submitted = submission_of(jar.ledger.connection, array.uid)
     return {
         "id": array.uid,
         "state": state,
-        "command": dict(state_of_batch.keys).get("notes"),
+        "command": submitted.command,
         "indexes": f"{array.first}-{array.last}" + (f":{array.step}" if array.step not in (None, 1) else ""),
         "tasks": tasks,
         "succeeded": array.succeeded,
@@ -53,8 +53,8 @@ def describe_array(jar: Jar, array: ArrayRow) -> dict[str, Any]:
         "left": 0 if state == "ended" else tasks - ended,
         "rate_per_s": None if rate is None else round(rate, 3),
         "left_s": round((tasks - ended) / rate, 3) if rate and state == "running" and ended < tasks else None,
-        "submitter": state_of_batch.data["submitter"],
-        "submitted_at": state_of_batch.data["submitted_at"],
+        "submitter": submitted.submitter,
+        "submitted_at": submitted.submitted_at,
         "first_ended_at": _seconds(array.first_ended_ms),
         "last_ended_at": _seconds(array.last_ended_ms),
         "chunks": {"waiting": waiting, "running": running, "held": held, "ended": chunks.get("completed", 0)},
@@ -73,7 +73,7 @@ def list_arrays(jar: Jar, states: Collection[str] = ()) -> list[dict[str, Any]]:
     return [array for array in listed if not states or array["state"] in states]
 
 
-def format_arrays(arrays: Sequence[dict[str, Any]]) -> str:
+def format_arrays(arrays: Sequence[dict[str, Any]], table_format: str = "simple") -> str:
     """Arrays as a table, a line each."""
     rows = []
     for array in arrays:
@@ -91,7 +91,7 @@ def format_arrays(arrays: Sequence[dict[str, Any]]) -> str:
                 (array["command"] or "")[:_LONGEST_COMMAND],
             )
         )
-    return format_table(rows, ("array", "state", "tasks ended", "failed", "rate", "left", "command"), "simple")
+    return format_table(rows, ("array", "state", "tasks ended", "failed", "rate", "left", "command"), table_format)
 
 
 def describe_if_array(jar: Jar, batch: str) -> dict[str, Any] | None:
@@ -116,7 +116,7 @@ def tell_array(described: dict[str, Any]) -> str:
     ended = described["succeeded"] + described["failed"]
     if described["state"] == "ended" and not described["failed"] and not described["not_run"]:
         took = ""
-        if described["last_ended_at"] is not None:
+        if described["last_ended_at"] is not None and described["submitted_at"] is not None:
             took = f" in {format_seconds(described['last_ended_at'] - described['submitted_at'])}"
         return f"{described['id']}: all {described['tasks']:,} tasks have succeeded{took}"
     parts = [f"{described['id']}: {ended:,} of {described['tasks']:,} tasks have ended"]

@@ -38,6 +38,8 @@ def test_an_array_runs_each_index_once_and_tells_each_task_who_it_is(rig: Rig, t
     said = "$JJ_ARRAY_ID $JJ_ARRAY_INDEX $JJ_ARRAY_FIRST $JJ_ARRAY_LAST $JJ_ARRAY_STEP $JJ_ARRAY_SIZE $1"
     array = submit(rig, "--array", "0-100:3", "--chunk", "10", f'echo "{said}"; touch "{tmp_path}/$1"')
     assert len(rig.names("unclaimed")) == 4 and show(rig, array)["state"] == "waiting"
+    assert [one["id"] for one in rig.status()["arrays"]] == [array]
+    assert "0 of 34" in rig.run_forked("system_status").stdout
     worker = rig.start_worker()
     assert f"{array}: all 34 tasks have succeeded" in wait_for(rig, array)
     indexes = list(range(0, 100, 3))
