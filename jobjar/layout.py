@@ -36,6 +36,8 @@ class WorkerPaths:
         self.output = f"{path}/output"
         self.next_output = f"{path}/output/.next"
         self.discarded_links = f"{path}/spent"
+        # Where chunks of arrays are that it is about to give away (arrays/sharing.py).
+        self.sharing = f"{path}/sharing"
         self.identity_file = f"{path}/worker.json"
         self.heartbeat = f"{path}/heartbeat"
         self.log = f"{path}/worker.log"
@@ -58,6 +60,11 @@ class BatchPaths:
         self.file = f"{path}/batch.json"
         # It has the <id>.json of the current change, and the files that this change writes.
         self.change = f"{path}/change"
+        # The files of the array that the batch is (arrays/definition.py).
+        self.array = f"{path}/array"
+        self.script = f"{path}/array/script"
+        self.entries = f"{path}/array/entries"
+        self.entries_at = f"{path}/array/entries.at"
 
 
 class LimitPaths:

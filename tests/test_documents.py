@@ -130,8 +130,13 @@ def test_every_setting_is_in_its_manual_page_and_in_the_guide() -> None:
             assert f"\n{name} (default: {setting.default}; set in: " in page
 
 
-def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_document_exists(rig: Rig) -> None:
-    names = [rig.submit("env"), describe(rig, "described", run_command="env", seed=1)]
+def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_document_exists(
+    rig: Rig, tmp_path: Path
+) -> None:
+    entries = tmp_path / "entries"
+    entries.write_text("one\n")
+    array = rig.run("jobjar", "submit", "--each-line", str(entries), "env").stdout.strip()
+    names = [rig.submit("env"), describe(rig, "described", run_command="env", seed=1), f"{array}[1]"]
     rig.run_until_idle()
     found: list[set[str]] = []
     for name in names:
@@ -139,11 +144,12 @@ def test_the_guide_s_variables_are_those_of_a_job_and_every_variable_in_a_docume
         own = {variable for variable in environment if variable.startswith("JJ_")}
         found.append(own - (set(rig.environment) - {"JJ_HOME"}))
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    for heading, variables in (("a job finds", found[0]), ("a described job finds too", found[1] - found[0])):
-        table = guide.partition(f"### What {heading}\n")[2].partition("### ")[0]
+    own_of = {"What a job finds": found[0], "What a described job finds too": found[1] - found[0]}
+    for heading, variables in {**own_of, "Arrays": found[2] - found[0]}.items():
+        table = guide.partition(f"### {heading}\n")[2].partition("### ")[0]
         assert set(_VARIABLE.findall(table)) == variables
     # What a storage package's command finds besides (tests/test_examples.py runs one).
-    own = found[0] | found[1] | {"JJ_STORAGE_CLASS", "JJ_OUTPUT_PATH"}
+    own = found[0] | found[1] | found[2] | {"JJ_STORAGE_CLASS", "JJ_OUTPUT_PATH"}
     own |= facts_of_job({"JJ_JOB": ""}, "").keys() | facts_of_several(ALL, "", 1, 0).keys()
     own |= {"JJ_RUN_TIME", "JJ_EXIT_STATUS", "JJ_SIGNAL"}
     for document in [*DOCUMENTS, *PAGES.iterdir()]:

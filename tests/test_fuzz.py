@@ -118,6 +118,8 @@ ENTRIES: list[dict[str, Any]] = [
     {**SUBMITTED, "job": "sound", "given": {"dir": "/data", "env": {"A": "1"}, "tags": ["x"], "begin_at": 5.0}},
     {"entry": "files", "job": "j", "attempt": 1, "worker_uid": "u", "files": {"output": "/data/x", "error": "/data/y"}},
     CLAIM,
+    {"entry": "tasks", "job": "j", "attempt": 1, "worker": "w.1", "worker_uid": "u", "array": "a", "at_ms": 5000, "offset": 0,
+     "output": "x.out", "life": 1, "ended": [[1, 0, 3, 10, 5, 5, 900, 7], [2, 1, 4, 9, 5, 5, 900, 0, 1, 1, "why"]]},
     {"entry": "ended", "job": "j", "attempt": 1, "worker": "w.1", "worker_uid": "u", "ended_at": 5.0, "outcome": "failed",
      "output_file": "x", "pid": 5, "wall_time_s": 0.5},
     {"entry": "started", "job": "j", "attempt": 1, "worker": "w.1", "worker_uid": "u", "pid": 5, "pid_started": 7},

@@ -20,7 +20,7 @@ ROOMS = [
     *("jar", "roster", "control", "hearing", "processes"),
     *("fetching", "packages", "attempts", "publishing"),
     *("selecting", "stages"),
-    *("typed_job", "described", "batches"),
+    *("typed_job", "described", "batches", "arrays"),
     *("recovery", "nightly", "steering", "reports", "doctor", "self_contained", "create"),
     "worker",
     *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself

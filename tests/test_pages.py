@@ -208,6 +208,11 @@ STAGES: dict[str, dict[str, Stage]] = {
             },
         ),
         "fit=$(jobjar submit": Stage(before="cd /data/project", after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
+        "sweep=$(jobjar": Stage(
+            before="cd /data/project; for i in $(seq 100); do echo $i > data/f$i.dat; done; ls data/f1*.dat > inputs.txt",
+            after='test $(jobjar output --all "$words" | wc -l) = $(wc -l < inputs.txt); cd /tmp/source',
+            instead={"jobjar retry --failed": ('jobjar retry --failed "$sweep" || test $? = 1', "none failed here")},
+        ),
         "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),
         "cd $JJ_HOME/limbo": Stage(after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
         "jobname=": Stage(after=f"jobjar wait --timeout 200s '*-nightly.15'; {_WAIT_FOR_ALL}"),

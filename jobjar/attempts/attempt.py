@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from jobjar.job_file.description import Description
     from jobjar.job_file.given import Given
 
-# A job's `kind` is empty, or this: its file describes what a worker has to do (Jug's cycle).
+# A job's `kind` is empty; or this: its file describes what a worker has to do (Jug's cycle).
 DESCRIBED = "described"
+# Or this: it stands for a range of an array's tasks (arrays/).
+CHUNK = "chunk"
 # Outcomes. An attempt that did not decide its job ended stranded, interrupted or lost.
 SUCCEEDED = "succeeded"
 FAILED = "failed"

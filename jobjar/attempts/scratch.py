@@ -105,6 +105,16 @@ class Scratch:
             self._stays.note(path, kept)
         return kept
 
+    def renew(self, job: ClaimedJob, reusable: bool) -> list[Kept]:
+        """Make it fresh for the same job, if it was touched. Returns what could not be removed. Raises OSError."""
+        self._is_as_new = None
+        if reusable and not self.is_touched():
+            self._is_as_new = None
+            return []
+        kept = self.clear(reusable=False)
+        self.make(job, (), self._has_outputs)
+        return kept
+
     def is_touched(self) -> bool:
         """Whether it was touched. Only the first call per job looks at it."""
         if self.path is not None and self._is_as_new is None:

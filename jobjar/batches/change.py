@@ -58,8 +58,7 @@ from jobjar.shared_disk.regular import open_directory_in
 from jobjar.shared_disk.trees import remove_entry, remove_tree
 
 _TRIES = 3
-# The changes that this process is making.
-_underway: set[str] = set()
+_underway: set[str] = set()  # the changes that this process is making
 
 
 class Change(NamedTuple):
@@ -174,6 +173,8 @@ def give_back(jar: Jar, change: Change) -> None:
 
 def _remove_if_empty(jar: Jar, name: str) -> None:
     paths = jar.layout.batch(name)
+    if look(paths.file) is None:
+        remove_tree(paths.array)
     for path in (paths.change, *([paths.path] if look(paths.file) is None else [])):
         with contextlib.suppress(OSError):  # not empty: another holds it
             os.rmdir(path)
@@ -256,7 +257,7 @@ def finish(jar: Jar, change: Change, meter: Meter = SILENT) -> None:
 
 
 def is_aborted(jar: Jar, name: str) -> bool:
-    """Whether a batch is aborted now: another process may have finished the abortion meanwhile, and restarted the batch."""
+    """Whether a batch is aborted now: another process may have finished the abortion, and restarted the batch."""
     return read_batch(jar, name).is_aborted
 
 

@@ -23,7 +23,6 @@ from jobjar.batches.change import (
     take_name,
 )
 from jobjar.batches.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
-from jobjar.batches.seeds import parse_seeds
 from jobjar.batches.state import BatchState, disk_now, read_batch, wait_until_past
 from jobjar.batches.submit_file import check_value, parse_submit_files
 from jobjar.batches.waiting_jobs import CHUNK, cancel_batch
@@ -31,6 +30,7 @@ from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, 
 from jobjar.grouped import name_some
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
+from jobjar.job_file.seeds import parse_seeds
 from jobjar.ledger.ask_batch_jobs import (
     count_open_jobs,
     has_jobs_without_end,

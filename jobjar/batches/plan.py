@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jobjar.batches.script import make_script
-from jobjar.batches.seeds import MOST_SEEDS, Seeds, parse_seeds
 from jobjar.errors import BadIdentifier, JarError
 from jobjar.job_file.attributes import read_description
 from jobjar.job_file.description import LISTS, check_names
 from jobjar.job_file.names import check_identifier, parse_priority
+from jobjar.job_file.seeds import MOST_SEEDS, Seeds, parse_seeds
 
 Pairs = Sequence[tuple[str, str]]
 # Keys that are not in a job's file: its name or its place holds them, or they belong to the batch.

@@ -41,6 +41,7 @@ class BatchState:
 
     def entry(self) -> Entry:
         """The journal entry `batch`."""
+        array = self.data.get("array")
         said = [*self.keys, *([("seeds", self.seeds)] if self.seeds is not None else [])]
         return batch_entry(
             self.name,
@@ -52,6 +53,9 @@ class BatchState:
             notes=dict(self.keys).get("notes"),
             is_aborted=self.is_aborted,
             restarted_until=self.restarted_until,
+            array=None
+            if array is None
+            else {name: array[name] for name in ("first", "last", "step", "lives") if name in array},
         )
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from jobjar.batches.blocks import BATCH, Block, Value, scan_blocks
 from jobjar.batches.plan import BatchText, JobText, check_batch_name, check_plan
-from jobjar.batches.seeds import parse_seeds
 from jobjar.batches.toml_blocks import is_toml, read_toml_blocks
 from jobjar.errors import BadSubmitFile, JarError
 from jobjar.fetching.origins import local_path
 from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.job_file.description import KEYS, LISTS
 from jobjar.job_file.names import check_category, parse_priority
+from jobjar.job_file.seeds import parse_seeds
 
 __all__ = ["BatchText", "JobText", "parse_submit_file", "parse_submit_files"]
 

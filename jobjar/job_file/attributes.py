@@ -18,6 +18,9 @@ from jobjar.units import parse_duration, parse_retries
 if TYPE_CHECKING:
     from jobjar.job_file.description import Description
 
+# The line that makes a file a chunk: it names the array, whose tasks a worker runs in the file's place.
+ARRAY = "array"
+_ID = re.compile(r"[0-9a-z]{12}")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
@@ -90,6 +93,15 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
     for here, name, value in read_lines(data, where):
         if name in ATTRIBUTES or _is_only_given(name):
             parsed = merge_attributes(parsed, parse_attributes({name: value}, here))
+            continue
+        if name == ARRAY:
+            uid, _, life = value.partition(" ")
+            if not _ID.fullmatch(uid) or not (life or "0").isdecimal():
+                raise BadAttribute(
+                    where=here, reason=f"array: {value!r} is no id of an array", known=_known(is_line=True)
+                )
+            # How often its tasks were opened again takes the field of seeds, which no chunk has.
+            parsed |= {"kind": "chunk", "batch": uid, **({"seed": int(life)} if life else {})}
             continue
         from jobjar.job_file.given import SHARED
 

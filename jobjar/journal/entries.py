@@ -171,6 +171,28 @@ def warned_late_entry(about: About, text: str) -> Entry:
     return _of_attempt("warned", about, warnings=[text], first=number)
 
 
+def tasks_entry(
+    about: About,
+    array: str,
+    at_ms: int,
+    offset: int,
+    ended: Sequence[Sequence[Any]],
+    output: str | None = None,
+    life: int = 0,
+) -> Entry:
+    """The ends of tasks of an array, in which the attempt of a chunk ran them. Each is a list: its index; exit status, or minus
+    the signal, or null; how long after `at_ms` it ended, in ms; wall, user and system time, in µs; peak memory, in KiB; the
+    length of its output, in bytes. If need be more: the outcome's number, 1 if it is tried again, a message. The output of
+    the first begins at `offset` in the file `output`, and each other one's where the one before it ends. `life`: how often the
+    tasks were opened again before."""
+    entry = _of_attempt("tasks", about, array=array, at_ms=at_ms, offset=offset, ended=ended)
+    if output is not None:
+        entry["output"] = output
+    if life:
+        entry["life"] = life
+    return entry
+
+
 def files_entry(about: About, files: Mapping[str, str]) -> Entry:
     """The files that a job named for an attempt's `output` and `error`, by these words: the paths that it writes to."""
     return _of_attempt("files", about, files=files)
@@ -205,9 +227,11 @@ def batch_entry(
     notes: str | None,
     is_aborted: bool,
     restarted_until: float,
+    array: Mapping[str, Any] | None = None,
 ) -> Entry:
-    """A batch as it is now; the latest of its entries stands. Times are by the disk's clock."""
-    return {
+    """A batch as it is now; the latest of its entries stands. Times are by the disk's clock. `array`, if it is one: the first,
+    the last and the step of its indexes; `lives`, the ranges that were opened again: [life, first, last] of each."""
+    entry = {
         "entry": "batch",
         "batch": batch,
         "submitter": submitter,
@@ -219,6 +243,9 @@ def batch_entry(
         "is_aborted": is_aborted,
         "restarted_until": restarted_until,
     }
+    if array is not None:
+        entry["array"] = array
+    return entry
 
 
 def throttle_entry(batch: str, told_at: float, until: float, failures: int) -> Entry:

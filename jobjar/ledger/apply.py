@@ -17,6 +17,7 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
+from jobjar.ledger.apply_tasks import apply_of_arrays
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
 from jobjar.ledger.dependents import note_dependents
@@ -139,6 +140,7 @@ class _Chunk:
         # Statements and values of entries of the kinds in OTHER_KINDS.
         self.others: list[tuple[str, dict[str, Any]]] = []
         self.variables: list[Entry] = []
+        self.of_arrays: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
         kind = entry["entry"]
@@ -161,6 +163,8 @@ class _Chunk:
         elif kind == "started":
             self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
         else:
+            if "array" in entry:
+                self.of_arrays.append(entry)
             if kind in OTHER_KINDS:
                 self.others += rows_of_other(kind, entry)
                 if kind == "variables":
@@ -209,6 +213,7 @@ class _Chunk:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
+        apply_of_arrays(connection, self.of_arrays)
         thin_histories(connection, self.variables)
         if self.latest or self.ends or self.submissions:
             note_dependents(connection, self.submissions, self.latest, self.ends)
@@ -338,7 +343,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
 
 
 # The kinds of entries that this version knows.
-KINDS = ("submitted", "moved", "started", "ended", *OTHER_KINDS)
+KINDS = ("submitted", "moved", "started", "ended", "tasks", *OTHER_KINDS)
 
 
 def apply_entry(connection: Connection, entry: Entry) -> None:

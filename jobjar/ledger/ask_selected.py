@@ -81,6 +81,8 @@ class Filters(NamedTuple):
     exit_statuses: tuple[int, ...] = ()
     workers: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    # Whether chunks of arrays are left out.
+    without_chunks: bool = False
 
 
 class SelectedJob(NamedTuple):
@@ -270,6 +272,8 @@ def _conditions(filters: Filters, end_columns: str, named: Sequence[int] | None 
         if words:
             add(f"{column} IN ({_marks(words)})", *words)
 
+    if filters.without_chunks:
+        add("job.kind <> 'chunk'")
     if named is not None:
         add(f"job.id IN ({_marks(named)})", *named)
     of_limbo = [word for word in (HELD, DEPENDENT) if word in filters.states]

@@ -21,6 +21,7 @@ from jobjar.job_file.prerequisites import (
     is_dependent,
     prerequisites_in,
 )
+from jobjar.ledger.ask_arrays import array_of
 from jobjar.ledger.ask_awaited import BATCH as JOBS_OF_BATCH, Awaited, count_ended, count_missing
 from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.ask_claiming import IS_DEPENDENT
@@ -205,6 +206,9 @@ def _end_of_batch(connection: Connection, name: str, ended_batches: dict[str, En
     is_open = connection.execute(f"SELECT 1 FROM job WHERE batch = ? AND {_IS_OPEN} LIMIT 1", (name,)).fetchone()
     if is_open or count_missing(connection, name):
         return End("unclaimed")
+    array = array_of(connection, name)
+    if array is not None:  # its tasks count, and not its chunks
+        return End("completed", _SUCCEEDED if array.succeeded == array.tasks else "failed")
     if name not in ended_batches:
         ended = count_ended(connection, Awaited(JOBS_OF_BATCH, name))
         failed = [outcome for outcome in ended.unsuccessful.values() if outcome not in ("unknown", "removed")]

@@ -46,6 +46,10 @@ _SUBMITTED_AT = (
     "CASE WHEN EXISTS (SELECT 1 FROM move WHERE job_uid = uid AND number = 1 AND reason = 'submitted') "
     "THEN submitted_at END"
 )
+_TASK = (
+    "(SELECT uid FROM array WHERE array.id = array), number, life, outcome, status, ended_ms, wall_us, user_us, system_us, "
+    "max_rss_kib, offset, length, message, job_uid, attempt, worker_uid, worker, output_file"
+)
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
@@ -77,6 +81,11 @@ _DUMPS = {
     "FROM batch ORDER BY name",
     "file_mark": f"SELECT mark, job_uid FROM file_mark WHERE mark <> '{MISSED}' ORDER BY mark, job_uid",
     "prerequisite": "SELECT job_uid, what, target, kind FROM prerequisite ORDER BY job_uid, what, target, kind",
+    "array": "SELECT uid, first, last, step, tasks, succeeded, failed, first_ended_ms, last_ended_ms FROM array ORDER BY uid",
+    "array_life": "SELECT (SELECT uid FROM array WHERE id = array), life, first, last FROM array_life ORDER BY 1, 2, 3, 4",
+    "task": f"SELECT {_TASK} FROM task JOIN chunk_run ON chunk_run.id = run ORDER BY 1, number",
+    "task_attempt": f"SELECT {_TASK}, is_final FROM task_attempt JOIN chunk_run ON chunk_run.id = run "
+    "ORDER BY 1, number, ended_ms, job_uid, attempt, worker_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
@@ -136,7 +145,7 @@ def _kept(table: str) -> str:
 
 
 def _in(other: str, query: str) -> str:
-    return re.sub(r"\bFROM (?=[a-z])", f"FROM {other}.", query)
+    return re.sub(r"\b(FROM|JOIN) (?=[a-z])", rf"\1 {other}.", query)
 
 
 def _is_same(connection: Connection, one: str, another: str) -> bool:

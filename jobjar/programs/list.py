@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add_selection(parser)
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.reports.arrays import list_arrays
         from jobjar.reports.listing import check_columns, list_selected
         from jobjar.reports.other_files import explain_unseen
         from jobjar.reports.refresh import describe_source, refresh_ledger
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             raise UsageError(reason="--columns is for tables and csv; json has every field")
         columns = None if options.columns is None else check_columns(options.columns.split(","))
         selection = read_selection(options)
+        if not selection.words:  # an array is a line of its own, its chunks are none
+            selection = selection._replace(filters=selection.filters._replace(without_chunks=True))
         limit = (_PAGE if is_table else 0) if options.limit is None else options.limit
         with named_jar(options, program_path) as jar:
             unseen = refresh_ledger(jar)
@@ -81,12 +84,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 jobs, missing = [], error
             source = describe_source(jar)
             shown = jobs[:limit] if limit else jobs
+            arrays = [] if selection.words else list_arrays(jar, selection.filters.states)
+            if arrays:
+                missing = None
             if options.format == "json":
-                _print_json(shown, source)
+                _print_json(shown, {**source, "arrays": arrays})
             elif options.format == "csv":
                 _print_csv(shown, columns)
-            elif shown:
-                _print_table(shown, columns, options.format)
+            elif shown or arrays:
+                _print_tables(arrays, shown, columns, options.format)
             if len(jobs) > len(shown):
                 complain(program, _explain_more(jar, selection, limit))
         for directory in unseen:
@@ -124,10 +130,15 @@ def _print_csv(jobs: Sequence[ListedJob], columns: Sequence[str] | None) -> None
     writer.writerows([cell_for_programs(name, job) for name in names] for job in jobs)
 
 
-def _print_table(jobs: Sequence[ListedJob], columns: Sequence[str] | None, table_format: str) -> None:
+def _print_tables(
+    arrays: Sequence[dict[str, Any]], jobs: Sequence[ListedJob], columns: Sequence[str] | None, table_format: str
+) -> None:
+    from jobjar.reports.arrays import format_arrays
     from jobjar.reports.listing_table import make_table
 
-    print_paged(make_table(jobs, columns, terminal_width(), table_format, painter(_COLOURS)))
+    sections = [format_arrays(arrays)] if arrays else []
+    sections += [make_table(jobs, columns, terminal_width(), table_format, painter(_COLOURS))] if jobs else []
+    print_paged("\n\n".join(sections))
 
 
 def _explain_more(jar: Jar, selection: Selection, limit: int) -> str:

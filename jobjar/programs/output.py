@@ -37,12 +37,18 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "-n", "--tail", type=int, metavar="N", help="of what there is already, print the last N lines alone"
     )
     parser.add_argument("--attempt", type=int, metavar="N", help="the attempt whose output is wanted")
+    parser.add_argument("--failed", action="store_true", help="of an array, the tasks that did not succeed")
+    parser.add_argument(
+        "--all", action="store_true", help="of an array, all tasks that have ended, in the order of indexes"
+    )
     parser.add_argument("--worker", metavar="NAME", help="the worker whose attempt is wanted")
     add_jobs(parser)
 
     def body(options: argparse.Namespace) -> int:
+        from jobjar.programs.show_array import print_output_of_tasks
         from jobjar.reports.output import check_tail
         from jobjar.reports.refresh import describe_source, refresh_ledger
+        from jobjar.selecting.arrays import find_tasks
         from jobjar.selecting.named import find_job
 
         check_tail(options.tail)
@@ -53,6 +59,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             status = 0
             for word in options.job:
                 try:
+                    tasks = find_tasks(jar, word)
+                    if tasks is not None:
+                        status = print_output_of_tasks(jar, tasks, options, word) or status
+                        continue
                     job = find_job(jar, word)
                     jobs[job.id] = job
                 except JarError as error:

@@ -61,12 +61,24 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "time limit)")  # fmt: skip
     add("--no-retry-on", metavar="STATUSES", help="not after these exit statuses")
     add("--job-runtime", metavar="TIME", help="how long it is expected to run")
+    add("--array", metavar="FIRST-LAST[:STEP][%N]", help="submit an array: a task for each index, which it finds in "
+        "JJ_ARRAY_INDEX and as $1; at most N run at once")  # fmt: skip
+    add("--each-line", metavar="FILE", help="submit an array: a task for each line of a file (- is standard input), which it "
+        "finds in JJ_ENTRY and as $1")  # fmt: skip
+    add("--each-json", metavar="FILE", help="submit an array: a task for each value of a JSON list, or for each line with a "
+        "JSON value")  # fmt: skip
+    add("--chunk", metavar="N", help="how many tasks of an array one worker claims together")
     add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
 
     def body(options: argparse.Namespace) -> int:
         submission = _describe(options, parser)
         with named_jar(options, program_path) as jar:
+            if options.array or options.each_line or options.each_json:
+                from jobjar.programs.submit_array import submit_array_as_typed
+
+                print(submit_array_as_typed(jar, submission, options, parser))
+                return 0
             from jobjar.stages.submit import submit
 
             name = submit(jar, submission)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from jobjar.arrays.sharing import settle_shared
 from jobjar.attempts.attempt import LOST, ClaimedJob
 from jobjar.attempts.limits import list_all_taken, return_token
 from jobjar.attempts.own_file import was_taken_back
@@ -24,6 +25,8 @@ from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
 from jobjar.hearing import read_heartbeat_ns
 from jobjar.jar import Jar
+from jobjar.job_file.names import id_in_name
+from jobjar.layout import name_in_place
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import node_run
 from jobjar.meter import SILENT, Meter
@@ -266,6 +269,8 @@ class Leases:
         identify_held(self._jar, places)
         for place in places:
             recover_job(self._jar, worker, place, recovery, cause)
+        uids = {uid for place in places if (uid := id_in_name(name_in_place(place))) is not None}
+        settle_shared(self._jar, worker.paths, recovery.log, uids)
 
 
 def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None], meter: Meter = SILENT) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 
+from jobjar.arrays.sharing import settle_shared
 from jobjar.attempts.attempt import LOST
 from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.batches.change import cancel_returned, settle_all
@@ -150,6 +151,7 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
             recover_job(jar, worker, place, recovery, f"its worker {worker.name} {how}")
         if left:
             return False  # the rest is done once these jobs have ended
+    settle_shared(jar, worker.paths, recovery.log)
     for path in (worker.paths.scratch, worker.paths.discarded_links):
         _remove_inner(jar, worker, path, recovery)
     with owner_stays(jar, worker) as is_owner:

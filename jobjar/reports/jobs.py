@@ -162,13 +162,18 @@ def output_path(jar: Jar, attempt: Attempt, files: Mapping[str, str]) -> str | N
         return path if os.path.exists(path) else None
     if attempt.output_file is None or not all(map(is_name, (attempt.worker, attempt.worker_uid, attempt.output_file))):
         return None  # a ledger of an earlier version may have a path that leads elsewhere
-    aside = f"{jar.layout.worker(attempt.worker + ASIDE + attempt.worker_uid).output}/{attempt.output_file}"
+    return path_in_worker(jar, attempt.worker, attempt.worker_uid, attempt.output_file)
+
+
+def path_in_worker(jar: Jar, worker: str, worker_uid: str, output_file: str) -> str:
+    """The path of an output file of a worker, even if its directory was set aside or archived."""
+    aside = f"{jar.layout.worker(worker + ASIDE + worker_uid).output}/{output_file}"
     if os.path.exists(aside):
         return aside
-    archived = find_archived_worker(jar, attempt.worker + ASIDE + attempt.worker_uid)
+    archived = find_archived_worker(jar, worker + ASIDE + worker_uid)
     if archived is not None:
-        return f"{archived.output}/{attempt.output_file}"
-    return f"{jar.layout.worker(attempt.worker).output}/{attempt.output_file}"
+        return f"{archived.output}/{output_file}"
+    return f"{jar.layout.worker(worker).output}/{output_file}"
 
 
 def open_output(jar: Jar, path: str) -> int:

@@ -26,6 +26,7 @@ from jobjar.ledger.ask_returns import list_returns
 from jobjar.ledger.dependents import count_dependent
 from jobjar.ledger.looks import Unseen
 from jobjar.ledger.renamed import find_renamed_jobs
+from jobjar.reports.arrays import format_arrays, list_arrays
 from jobjar.reports.other_files import explain_unseen, find_large_directories
 from jobjar.reports.refresh import describe_source, name_source, refresh_ledger
 from jobjar.reports.returned import format_returns, group_returns
@@ -48,6 +49,7 @@ def gather_status(jar: Jar) -> Status:
     """The state of a jar. Ages are in seconds. Its fields:
     - `jobs`, `categories`, `workers`, `limits`, `throughput`, `throttled` (batches), `outcomes` (of jobs);
     - `standing`: what stands still, with the fields of `causes.Counted`; `warnings`: the same as lines, and what else is odd;
+    - `arrays`: those that have not ended, with the fields of `describe_array`; their chunks count as jobs above;
     - `phases`: how many open described jobs are in each phase; `undecided_attempts`: those that completed no job;
     - `returned`: why waiting jobs went back, by `group_returns`; `renamed`: jobs whose files a person renamed;
     - `unseen`: directories too large for a look that changed since they were last compared with the ledger, with the fields of
@@ -102,6 +104,7 @@ def _from_ledger(jar: Jar) -> Status:
             "dependent": count_dependent(ledger.connection),
         },
         "phases": count_open_phases(ledger),
+        "arrays": [array for array in list_arrays(jar) if array["state"] != "ended"],
         "categories": [
             {
                 "category": row["category"],
@@ -170,6 +173,7 @@ def _from_directories(jar: Jar) -> Status:
             "dependent": 0,
         },
         "phases": {},
+        "arrays": [],
         "categories": [
             {"category": category, "priority": priority, "waiting": count, "oldest_age_s": age_s}
             for (category, priority), (count, age_s) in sorted(
@@ -238,6 +242,12 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
     if status["phases"]:
         rows = [[phase.replace("_", " "), count] for phase, count in status["phases"].items()]
         sections.append("Described jobs\n" + format_table(rows, ("phase", "jobs"), table_format))
+    if status["arrays"]:
+        chunks = sum(
+            count for array in status["arrays"] for state, count in array["chunks"].items() if state != "ended"
+        )
+        title = f"Arrays (their {chunks:,} open chunks are among the jobs above)"
+        sections.append(f"{title}\n{format_arrays(status['arrays'], table_format)}")
     if status["workers"]["nodes"]:
         headers = ("node", *KINDS)
         rows = [[node[name] for name in headers] for node in status["workers"]["nodes"]]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jobjar.errors import JarError, NothingSelected, OthersJob, UnknownBatch, UsageError
 from jobjar.host import login
 from jobjar.jar import Jar
+from jobjar.ledger.ask_arrays import rows_of_chunks
 from jobjar.ledger.ask_awaited import is_batch
 from jobjar.ledger.ask_near import categories_of_jobs, submitters_of_jobs
 from jobjar.ledger.ask_selected import (
@@ -19,6 +20,7 @@ from jobjar.ledger.ask_selected import (
     rows_named,
     submitters_of_filters,
 )
+from jobjar.selecting.arrays import find_tasks
 from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.selection import Selection
 from jobjar.selecting.unknown import suggest, suggest_batch
@@ -95,8 +97,15 @@ def _select(jar: Jar, selection: Selection, limit: int | None = None) -> Selecte
 
 
 def find_rows(jar: Jar, word: str) -> list[int]:
-    """The ledger's rows of the jobs that a word names: one, or those whose names fit a pattern (`*nightly*`). Raises UnknownJob,
-    AmbiguousJob."""
+    """The ledger's rows of the jobs that a word names: one, those whose names fit a pattern (`*nightly*`), or the chunks of an
+    array. Raises UnknownJob, AmbiguousJob, UsageError."""
+    tasks = find_tasks(jar, word)
+    if tasks is not None:
+        if tasks.ranges is not None:
+            raise UsageError(
+                reason=f"{word}: single tasks are for show, output and retry; name the array, {tasks.array.uid}"
+            )
+        return rows_of_chunks(jar.ledger.connection, tasks.array.uid)
     if is_pattern(word):
         found = rows_named(jar.ledger.connection, as_text(word))
         if found:
@@ -133,6 +142,6 @@ def nothing_selected(jar: Jar, selection: Selection) -> NothingSelected:
 def count_selected(jar: Jar, selection: Selection) -> int | None:
     """How many jobs a selection has, where the ledger keeps such a count: by state and category. Else None."""
     filters = selection.filters
-    if selection.words or filters._replace(states=(), categories=()) != Filters():
+    if selection.words or filters._replace(states=(), categories=(), without_chunks=False) != Filters():
         return None
     return count_in_states(jar.ledger.connection, filters.states, filters.categories)

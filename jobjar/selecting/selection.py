@@ -47,7 +47,7 @@ class Selection(NamedTuple):
     @property
     def is_everything(self) -> bool:
         """Whether a question about this selection is about all jobs: nothing narrows it."""
-        return not self.words and self.filters == Filters()
+        return not self.words and self.filters._replace(without_chunks=False) == Filters()
 
     def describe_filters(self) -> str:
         """The filters as a person would type them."""

@@ -140,7 +140,7 @@ BATCH = Document(
         "submitted_at": is_time,
         "jobs": is_count,
     },
-    {"priority_by": or_none(is_name)},
+    {"priority_by": or_none(is_name), "array": lambda value: type(value) is dict},
 )
 STATE = Document(
     "what a job has reached",

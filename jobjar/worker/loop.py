@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable
 
 from jobjar import control, roster
-from jobjar.attempts.attempt import DESCRIBED, ClaimedJob, Claimer
+from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.own_file import hold_file
@@ -95,12 +95,12 @@ class Worker:
         settle = self._next_job.settle_dependents
         self._watch = AttemptWatch(self.claimer, self._pulse, self._listener, self._leases, self._flush_log, settle)
         log_later = worker_log.write_later if worker_log is not None else log
-        refused = WhileRefused(self._watch.may_wait, log)
+        self._refused = WhileRefused(self._watch.may_wait, log)
         self._on_end = OnEnd(jar, self.name, self.claimer.worker_id, log) if jar.settings.on_end else None
         if self._on_end is not None:
             self._pulse.also = self._on_end.turn
             self._leases.on_completed = self._on_end.note_recovered
-        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, refused, log_later, self._on_end)
+        self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, self._refused, log_later, self._on_end)
         self._overlap: Overlap | None = None
 
     # Beginning and end
@@ -245,6 +245,13 @@ class Worker:
                 return self._after_work()
             job = rest
         self._listener.signals.hear_children(False)
+        if job.kind == CHUNK:
+            from jobjar.worker.chunks import work_chunk
+
+            work_chunk(
+                job, self.workplaces, self._ends, self._watch, self._refused, self._pulse.disk_now, self._may_begin_task
+            )
+            return self._after_work()
         if job.retries:
             hold_file(self.claimer, job)
         try:
@@ -254,6 +261,11 @@ class Worker:
             raise
         self._ends.conclude(job, end)
         return self._after_work()
+
+    def _may_begin_task(self) -> bool:
+        """Whether to begin another task of a chunk. The worker looks at its orders here, as it does between jobs."""
+        stopped, paused = self._listener.control_files.look()
+        return not (stopped or paused or self._listener.is_told_to_stop()) and self._after_work() == RAN
 
     def _make_overlap(self) -> Overlap:
         services = Services(self.claimer, self.workplaces, self._ends, self._pulse.disk_now, self.log)

@@ -12,11 +12,11 @@ from hypothesis import given, strategies as st
 
 from jobjar.batches.plan import BatchText, count_jobs, plan_jobs
 from jobjar.batches.script import make_script
-from jobjar.batches.seeds import Seeds, join_ranges, parse_seeds
 from jobjar.batches.submit_file import BATCH_KEYS, OWN_KEYS, parse_submit_file, parse_submit_files
 from jobjar.errors import BadSubmitFile
 from jobjar.job_file.attributes import read_description, read_header
 from jobjar.job_file.description import KEYS, LISTS, describe
+from jobjar.job_file.seeds import Seeds, join_ranges, parse_seeds
 
 JUG = r"""
 # A batch of two kinds of jobs.

@@ -1,0 +1,129 @@
+"""Give a part of a chunk's tasks away, so that idle workers share the rest of an array: no one is in charge of that.
+
+The worker that holds the chunk writes a file for the other part into `sharing/<id>/` of its own directory, where nobody takes it
+for a job. COMMIT: it renames its own held file to the shorter range; that fails if the chunk was taken back, as any rename from
+there does. Then it moves the other file to unclaimed. After a kill before the commit the file is discarded; after it recovery
+moves it on. The name of the chunk's file decides which: `settle_shared`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection
+
+from jobjar.arrays.indexes import range_in_name, with_range
+from jobjar.arrays.submit import chunk_script
+from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.attempts.claimed_links import link_in_claimed, take_link_away
+from jobjar.host import login
+from jobjar.jar import Jar
+from jobjar.job_file.attributes import HEADER_BYTES, read_header
+from jobjar.job_file.names import identifier_in_name, make_name
+from jobjar.journal.entries import moved_entry, submitted_entry
+from jobjar.journal.submitted import first_move_entry
+from jobjar.layout import WorkerPaths, category_of_place, held_place, name_in_place
+from jobjar.ledger.ask_arrays import places_with_worker
+from jobjar.ledger.fold import fold_journals
+from jobjar.shared_disk.clock import disk_time, moved_time
+from jobjar.shared_disk.creating import create_anew
+from jobjar.shared_disk.file_mark import make_mark
+from jobjar.shared_disk.files import (
+    list_if_there,
+    make_directory,
+    read_file,
+    read_status,
+    remove_file,
+    rename,
+    write_all,
+)
+from jobjar.shared_disk.moves import move_under_own_name
+from jobjar.stages.complete import WhileRefused
+
+
+def share(
+    claimer: Claimer, job: ClaimedJob, kept: tuple[int, int], given: tuple[int, int], refused: WhileRefused
+) -> ClaimedJob:
+    """Keep a range of a held chunk, and give another away. Returns the job as it is held now.
+
+    Raises FileNotFoundError if the chunk was taken back, OSError: nothing was given away then.
+    """
+    jar = claimer.jar
+    directory = f"{claimer.paths.sharing}/{job.uid}"
+    for path in (claimer.paths.sharing, directory):
+        with contextlib.suppress(FileExistsError):
+            make_directory(path)
+    identifier = identifier_in_name(with_range(job.name, *given), job.submitter)
+    prepared = f"{directory}/{make_name(job.priority, identifier or '+{}-{}'.format(*given))}"
+    try:
+        descriptor = create_anew(prepared, 0o600, os.O_RDWR)
+        try:
+            write_all(descriptor, chunk_script(str(job.batch), job.seed or 0))
+            os.fchmod(descriptor, 0o770 if jar.is_for_group else 0o700)
+            if jar.ledger_home.has_other_homes:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        name = with_range(job.name, *kept)
+        path = f"{os.path.dirname(job.path)}/{name}"
+        # COMMIT: from here the other part is no task of this chunk.
+        rename(job.path, path)
+    except OSError:
+        remove_file(prepared)
+        raise
+    claimer.taken_paths.discard(job.path)
+    claimer.taken_paths.add(path)
+    place = held_place(claimer.paths.name, job.category, name)
+    at = moved_time(path, job.claimed_at)
+    entry = moved_entry(job.uid, job.move_number + 1, job.place, place, at, "shared", claimer.paths.name)
+    with contextlib.suppress(OSError):  # a scan finds it
+        jar.journal.append([entry])
+    refused.insist(lambda: submit_shared(jar, prepared, job.category, job.submitter))  # else recovery does it
+    take_link_away(claimer, job.link)
+    link = link_in_claimed(claimer, name, path)
+    return job._replace(name=name, path=path, place=place, move_number=job.move_number + 1, link=link)
+
+
+def submit_shared(jar: Jar, path: str, category: str, submitter: str) -> None:
+    """Move the file of a part that was given away to unclaimed. Raises OSError: recovery does the rest."""
+    layout, name = jar.layout, os.path.basename(path)
+    status = read_status(path)
+    data = read_file(path, size=HEADER_BYTES)
+    attributes = read_header(data, path)
+    submitted = submitted_entry(name, category, submitter, disk_time(status), attributes, make_mark(status, data))
+    jar.journal.append([submitted], durable=jar.ledger_home.has_other_homes)
+    target = layout.category_directory(category)
+    with contextlib.suppress(FileExistsError):
+        make_directory(target, 0o777 & ~jar.umask)
+    try:
+        move_under_own_name(path, f"{target}/{name}")
+    except FileNotFoundError:
+        return  # another recovery has moved it
+    jar.journal.append([first_move_entry(layout, submitted)])
+
+
+def settle_shared(
+    jar: Jar, paths: WorkerPaths, log: Callable[[str], None], uids: Collection[str] | None = None
+) -> None:
+    """Settle what a worker was about to give away of the chunks `uids` (None: of all, for it is dead): submit what it had given,
+    discard the rest. Call it after these chunks were moved from there: then it commits nothing more. Raises LedgerError,
+    OSError."""
+    for uid in list_if_there(paths.sharing):
+        if uids is not None and uid not in uids:
+            continue
+        directory = f"{paths.sharing}/{uid}"
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            places = places_with_worker(connection, uid, paths.name)
+        ranges = [found for place in places if (found := range_in_name(name_in_place(place))) is not None]
+        categories = [category for place in places if (category := category_of_place(place))]
+        for name in list_if_there(directory):
+            part, path = range_in_name(name), f"{directory}/{name}"
+            if part is None or not ranges or part[0] <= min(last for _, last in ranges):
+                remove_file(path)
+                continue
+            submit_shared(jar, path, categories[0] if categories else "", login())
+            log(f"{paths.name}: went on to give the tasks {part[0]}-{part[1]} of an array away")
+        for path in (directory, paths.sharing):
+            with contextlib.suppress(OSError):  # another recovery works in it
+                os.rmdir(path)

@@ -1,0 +1,76 @@
+"""What the tasks of a chunk have around them: their environment, directory, words and output, made once for all of them.
+
+A task finds its index, and its entry if the array has entries, in its environment and as its first word. Starts the tasks;
+writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobjar.arrays.definition import Definition, Entries
+from jobjar.arrays.indexes import Indexes
+from jobjar.attempts.attempt import ClaimedJob
+from jobjar.attempts.copied_output import CopiedOutput
+from jobjar.attempts.surroundings import Surroundings
+from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.processes.session import CannotStart, start_session
+
+
+class World:
+    """The surroundings of a chunk's tasks. `wanted` are their indexes. Raises OSError while a disk refuses them."""
+
+    def __init__(
+        self, workplaces: Workplaces, job: ClaimedJob, definition: Definition, wanted: Indexes, workplace: Workplace
+    ) -> None:
+        self._array = definition
+        self._workplace = workplace
+        paths = workplaces.claimer.jar.layout.batch(definition.uid)
+        self._entries = Entries(paths, definition.indexes, wanted) if definition.entries else None
+        indexes = definition.indexes
+        self._environment = workplaces.environment(job, workplace.directory)
+        self._environment[b"JJ_JOB_FILE"] = os.fsencode(definition.script)
+        self._environment[b"JJ_ARRAY_ID"] = os.fsencode(definition.uid)
+        numbers = (("FIRST", indexes.first), ("LAST", indexes.last), ("STEP", indexes.step), ("SIZE", indexes.count))
+        for name, value in numbers:
+            self._environment[f"JJ_ARRAY_{name}".encode()] = b"%d" % value
+        self._around: Surroundings | None = None
+        # Why none of the tasks can be run.
+        self._refusal: CannotStart | None = None
+        if definition.given is not None:
+            try:
+                self._around = Surroundings(workplaces.claimer, job._replace(given=definition.given), self._environment)
+                self._environment = self._around.environment
+            except CannotStart as error:
+                self._refusal = error
+        self._copied: CopiedOutput | None = None
+
+    def start(self, index: int) -> int:
+        """Start a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
+        if self._refusal is not None:
+            raise self._refusal
+        word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
+        if self._entries is not None:
+            word = self._environment[b"JJ_ENTRY"] = self._entries.of(index)
+        words = (os.fsdecode(word), *(self._around.arguments if self._around is not None else ()))
+        directory, output = self._workplace.scratch, self._workplace.output
+        if self._around is not None and self._around.directory >= 0:
+            directory = self._around.directory
+        if self._array.pipes_output:
+            self._copied = CopiedOutput(output)
+            output = self._copied.descriptor
+        try:
+            return start_session(self._array.script, directory, output, self._environment, words)
+        except BaseException:
+            self.finish_output()
+            raise
+
+    def finish_output(self) -> None:
+        """Wait until what a task wrote is in the output file, if it goes there through a pipe."""
+        if self._copied is not None:
+            copied, self._copied = self._copied, None
+            copied.finish()
+
+    def close(self) -> None:
+        if self._around is not None:
+            self._around.close()

@@ -1,0 +1,265 @@
+"""Apply the ends of an array's tasks to a ledger: hundreds in an entry, with the same result in any order.
+
+Of the final ends of a task the first stands, in `task`; all other ends are in `task_attempt`. How many tasks have ended is kept
+in `array`. Most entries tell of tasks that no other entry tells of, and their rows are written at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from jobjar.journal.read import Entry
+from jobjar.ledger.driver import Connection
+from jobjar.ledger.entries import are_names
+from jobjar.shared_disk.contents import MOST, is_count, is_name, is_text
+
+# The outcomes of tasks by their number in ledgers and journals.
+OUTCOMES = ("succeeded", "failed", "timed_out", "killed", "cancelled")
+SUCCEEDED = 0
+# The columns of a row in an entry. The last three are left out where they have no value.
+_INDEX, _STATUS, _ENDED_MS, _WALL, _USER, _SYSTEM, _RSS, _LENGTH, _OUTCOME, _IS_RETRIED, _MESSAGE = range(11)
+_NEEDED = 8
+
+_ADD_TASK = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_ATTEMPT = "INSERT OR IGNORE INTO task_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KNOW_ARRAY = """
+INSERT INTO array (uid, first, last, step, tasks) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (uid) DO UPDATE SET first = excluded.first, last = excluded.last, step = excluded.step, tasks = excluded.tasks
+WHERE (excluded.first, excluded.last, excluded.step) > (coalesce(first, -1), coalesce(last, -1), coalesce(step, -1))"""
+
+
+class TaskRow(NamedTuple):
+    """A row of the table task."""
+
+    array: int
+    number: int
+    life: int
+    outcome: int
+    status: int | None
+    ended_ms: int
+    wall_us: int
+    user_us: int
+    system_us: int
+    max_rss_kib: int
+    run: int
+    offset: int
+    length: int
+    message: str | None
+
+
+def apply_of_arrays(connection: Connection, entries: Iterable[Entry]) -> None:
+    """Apply entries that tell of arrays: of their tasks, or of their batches. Raises ValueError, TypeError or KeyError if one is
+    invalid."""
+    for entry in entries:
+        if entry["entry"] == "tasks":
+            apply_tasks(connection, entry)
+        elif entry["entry"] == "batch":
+            know_array(connection, entry)
+
+
+def know_array(connection: Connection, entry: Entry) -> None:
+    """Note what an array is, and which of its tasks were opened again, from the entry of its batch. Raises ValueError, TypeError
+    or KeyError if that is invalid."""
+    said = entry["array"]
+    first, last, step, lives = said["first"], said["last"], said["step"], said.get("lives", [])
+    if not all(map(is_count, (first, last, step))) or last < first or not step or not is_name(entry["batch"]):
+        raise ValueError("an array cannot be that")
+    if type(lives) is not list or not all(
+        type(one) is list and len(one) == 3 and all(map(is_count, one)) and one[1] <= one[2] for one in lives
+    ):
+        raise ValueError("lives cannot be that")
+    connection.execute(_KNOW_ARRAY, (entry["batch"], first, last, step, (last - first) // step + 1))
+    array = _row_id(connection, "array", ("uid",), (entry["batch"],))
+    for life, begin, end in lives:
+        added = connection.execute("INSERT OR IGNORE INTO array_life VALUES (?, ?, ?, ?)", (array, life, begin, end))
+        if added.rowcount > 0:
+            _open_again(connection, array, life, begin, end)
+
+
+def _open_again(connection: Connection, array: int, life: int, first: int, last: int) -> None:
+    where = "array = ? AND number BETWEEN ? AND ? AND life < ?"
+    rows = [
+        TaskRow._make(row)
+        for row in connection.execute(f"SELECT * FROM task WHERE {where}", (array, first, last, life)).fetchall()
+    ]
+    connection.executemany(_ADD_ATTEMPT, [_as_attempt(row, 1) for row in rows])
+    connection.execute(f"DELETE FROM task WHERE {where}", (array, first, last, life))
+    _count(connection, array, [], [row.outcome for row in rows])
+
+
+def apply_tasks(connection: Connection, entry: Entry) -> None:
+    """Apply an entry `tasks`. Raises ValueError, TypeError, KeyError if it is invalid; then nothing of it is applied."""
+    rows = entry["ended"]
+    _check(entry, rows)
+    array = _row_id(connection, "array", ("uid",), (entry["array"],))
+    run = _know_run(connection, entry)
+    base_ms, life = entry["at_ms"], entry.get("life", 0)
+    ends = [row[_LENGTH] for row in rows]
+    offsets = list(accumulate(ends, initial=entry["offset"]))
+    # Plain tuples of TaskRow's fields: most are only handed to the driver.
+    final: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
+    for row, offset in zip(rows, offsets, strict=False):
+        status = row[_STATUS]
+        if len(row) == _NEEDED:
+            end = (
+                array,
+                row[0],
+                life,
+                int(status != 0),
+                status,
+                base_ms + row[2],
+                *row[3:7],
+                run,
+                offset,
+                row[7],
+                None,
+            )
+            final.append(end)
+            continue
+        outcome, is_retried, message = (*row[_NEEDED:], None, None)[:3]
+        end = (array, row[0], life, outcome, status, base_ms + row[2], *row[3:7], run, offset, row[7], message)
+        if is_retried:
+            others.append(_as_attempt(TaskRow._make(end), 0))
+        else:
+            final.append(end)
+    if others:
+        connection.executemany(_ADD_ATTEMPT, others)
+    if final:
+        _write_final(connection, array, final)
+
+
+def _check(entry: Entry, rows: Any) -> None:
+    if not is_name(entry["array"]) or not is_name(entry["job"]) or not is_count(entry["attempt"]):
+        raise ValueError("tasks of nothing")
+    if (
+        not are_names((entry["worker"], entry["worker_uid"]))
+        or not is_count(entry["at_ms"])
+        or not is_count(entry["offset"])
+    ):
+        raise ValueError("tasks of nobody")
+    if type(rows) is not list or not rows:
+        raise ValueError("no tasks")
+    if not is_count(entry.get("life", 0)):
+        raise ValueError("life cannot be that")
+    output = entry.get("output")
+    if output is not None and not is_name(output):
+        raise ValueError("output cannot be that")
+    for row in rows:
+        if type(row) is not list or not _NEEDED <= len(row) <= _MESSAGE + 1:
+            raise ValueError("a task's end cannot be that")
+        for value in row[:_NEEDED]:
+            if type(value) is not int and (value is not None or row[_STATUS] is not None):
+                raise ValueError("a task's end has numbers")
+    flat = [value for row in rows for value in row[:_NEEDED] if value is not None]
+    if max(flat) > MOST or min(row[_INDEX] for row in rows) < 0 or min(row[_LENGTH] for row in rows) < 0:
+        raise ValueError("a task's end has numbers of a size")
+    if min(flat) < -MOST:
+        raise ValueError("a task's end has numbers of a size")
+    for row in rows:
+        if len(row) > _NEEDED:
+            outcome, is_retried, message = (*row[_NEEDED:], None, None)[:3]
+            if type(outcome) is not int or not 0 <= outcome < len(OUTCOMES):
+                raise ValueError("there is no such outcome")
+            if is_retried not in (None, 0, 1) or not (message is None or is_text(message)):
+                raise ValueError("a task's end cannot be that")
+
+
+def _row_id(connection: Connection, table: str, columns: Sequence[str], values: Sequence[Any]) -> int:
+    where = " AND ".join(f"{column} = ?" for column in columns)
+    found = connection.execute(f"SELECT id FROM {table} WHERE {where}", tuple(values)).fetchone()
+    if found is None:
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", tuple(values))
+        found = connection.execute(f"SELECT id FROM {table} WHERE {where}", tuple(values)).fetchone()
+    return int(found[0])
+
+
+def _know_run(connection: Connection, entry: Entry) -> int:
+    key = (entry["job"], entry["attempt"], entry["worker_uid"])
+    found = connection.execute(
+        "SELECT id FROM chunk_run WHERE job_uid = ? AND attempt = ? AND worker_uid = ?", key
+    ).fetchone()
+    output = entry.get("output")
+    if found is None:
+        connection.execute(
+            "INSERT INTO chunk_run (job_uid, attempt, worker_uid, worker, output_file) VALUES (?, ?, ?, ?, ?)",
+            (*key, entry["worker"], output),
+        )
+        return _row_id(connection, "chunk_run", ("job_uid", "attempt", "worker_uid"), key)
+    if output is not None:
+        connection.execute(
+            "UPDATE chunk_run SET output_file = max(coalesce(output_file, ''), ?) WHERE id = ?", (output, found[0])
+        )
+    return int(found[0])
+
+
+def _as_attempt(end: TaskRow, is_final: int) -> tuple[Any, ...]:
+    return (*end[:3], end.run, end.ended_ms, is_final, *end[3:5], *end[6:10], *end[11:])
+
+
+def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]]) -> None:
+    numbers = [end[1] for end in final]
+    low, high, life = min(numbers), max(numbers), final[0][2]
+    here = (array, low, high)
+    added: list[int] = []
+    gone: list[int] = []
+    is_new = (
+        len(set(numbers)) == len(numbers)
+        and not connection.execute(
+            "SELECT 1 FROM task WHERE array = ? AND number BETWEEN ? AND ? LIMIT 1", here
+        ).fetchone()
+        and not connection.execute(
+            "SELECT 1 FROM array_life WHERE array = ? AND first <= ? AND last >= ? AND life > ? LIMIT 1",
+            (array, high, low, life),
+        ).fetchone()
+    )
+    if is_new:
+        connection.executemany(_ADD_TASK, final)
+        added = [end[3] for end in final]
+    else:
+        for end in final:
+            _write_one(connection, TaskRow._make(end), added, gone)
+    _count(connection, array, added, gone)
+    times = [end[5] for end in final]
+    connection.execute(
+        "UPDATE array SET first_ended_ms = min(coalesce(first_ended_ms, ?1), ?1), "
+        "last_ended_ms = max(coalesce(last_ended_ms, 0), ?2) WHERE id = ?3",
+        (min(times), max(times), array),
+    )
+
+
+def _count(connection: Connection, array: int, added: list[int], gone: list[int]) -> None:
+    succeeded = added.count(SUCCEEDED) - gone.count(SUCCEEDED)
+    connection.execute(
+        "UPDATE array SET succeeded = succeeded + ?, failed = failed + ? WHERE id = ?",
+        (succeeded, len(added) - len(gone) - succeeded, array),
+    )
+
+
+def _write_one(connection: Connection, end: TaskRow, added: list[int], gone: list[int]) -> None:
+    """Write a final end of a task that may have ended before, or was opened again since. The outcomes that count from now on go
+    to `added`, those that count no longer to `gone`."""
+    later = connection.execute(
+        "SELECT 1 FROM array_life WHERE array = ? AND first <= ? AND last >= ? AND life > ? LIMIT 1",
+        (end.array, end.number, end.number, end.life),
+    ).fetchone()
+    found = connection.execute("SELECT * FROM task WHERE array = ? AND number = ?", end[:2]).fetchone()
+    there = None if found is None else TaskRow._make(found)
+    if later is not None or (there is not None and _order(connection, there) <= _order(connection, end)):
+        if there is None or (there.run, there.ended_ms) != (end.run, end.ended_ms):
+            connection.execute(_ADD_ATTEMPT, _as_attempt(end, 1))
+        return
+    if there is not None:
+        connection.execute(_ADD_ATTEMPT, _as_attempt(there, 1))
+        connection.execute("DELETE FROM task WHERE array = ? AND number = ?", end[:2])
+        gone.append(there.outcome)
+    connection.execute(_ADD_TASK, end)
+    added.append(end.outcome)
+
+
+def _order(connection: Connection, end: TaskRow) -> tuple[Any, ...]:
+    run = connection.execute("SELECT job_uid, attempt, worker_uid FROM chunk_run WHERE id = ?", (end.run,)).fetchone()
+    return (-end.life, end.ended_ms, *run, end.outcome, -1 if end.status is None else end.status)
