@@ -47,9 +47,10 @@ _SUBMITTED_AT = (
     "THEN submitted_at END"
 )
 _TASK = (
-    "(SELECT uid FROM array WHERE array.id = array), number, life, outcome, status, ended_ms, wall_us, user_us, system_us, "
-    "max_rss_kib, offset, length, message, job_uid, attempt, worker_uid, worker, output_file"
+    "array.uid AS uid, number, life, outcome, status, ended_ms, wall_us, user_us, system_us, max_rss_kib, offset, length, "
+    "message, job_uid, attempt, worker_uid, worker, output_file"
 )
+_JOINED = "FROM array JOIN {0} ON {0}.array = array.id JOIN chunk_run ON chunk_run.id = {0}.run"
 # What a ledger says, in an order that does not depend on row numbers.
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
@@ -82,10 +83,11 @@ _DUMPS = {
     "file_mark": f"SELECT mark, job_uid FROM file_mark WHERE mark <> '{MISSED}' ORDER BY mark, job_uid",
     "prerequisite": "SELECT job_uid, what, target, kind FROM prerequisite ORDER BY job_uid, what, target, kind",
     "array": "SELECT uid, first, last, step, tasks, succeeded, failed, first_ended_ms, last_ended_ms FROM array ORDER BY uid",
-    "array_life": "SELECT (SELECT uid FROM array WHERE id = array), life, first, last FROM array_life ORDER BY 1, 2, 3, 4",
-    "task": f"SELECT {_TASK} FROM task JOIN chunk_run ON chunk_run.id = run ORDER BY 1, number",
-    "task_attempt": f"SELECT {_TASK}, is_final FROM task_attempt JOIN chunk_run ON chunk_run.id = run "
-    "ORDER BY 1, number, ended_ms, job_uid, attempt, worker_uid",
+    "array_life": "SELECT array.uid AS uid, life, array_life.first AS first_number, array_life.last AS last_number FROM array "
+    "JOIN array_life ON array_life.array = array.id ORDER BY uid, life, first_number, last_number",
+    "task": f"SELECT {_TASK} {_JOINED.format('task')} ORDER BY uid, number",
+    "task_attempt": f"SELECT {_TASK}, is_final {_JOINED.format('task_attempt')} "
+    "ORDER BY uid, number, ended_ms, job_uid, attempt, worker_uid",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 
