@@ -73,3 +73,6 @@ CREATE TABLE task_attempt (
     message TEXT,
     PRIMARY KEY (array, number, run, ended_ms)
 ) WITHOUT ROWID;
+
+-- Chunks that have not ended. No other job gets into it.
+CREATE INDEX job_chunk ON job (batch) WHERE kind = 'chunk' AND (state = 'limbo' OR state = 'unclaimed' OR state = 'claimed');

@@ -51,7 +51,12 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         reopened = join_ranges((number, number) for number in numbers & failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
         count = stage_chunks(jar, change, _chunks(known, uid, sorted(numbers), life))
-        changed = {"array": known, "jobs": state.data["jobs"] + count, "changed_at": disk_now(jar, state.changed_at)}
+        changed = {
+            "array": known,
+            "is_aborted": False,
+            "jobs": state.data["jobs"] + count,
+            "changed_at": disk_now(jar, state.changed_at),
+        }
         commit(jar, change, {**state.data, **changed})
     return len(numbers)
 

@@ -186,6 +186,9 @@ def _restart(jar: Jar, name: str, is_whole: bool) -> tuple[int, int]:
     change = take_batch(jar, name)
     with making(jar, change, f"the restart of batch {name}"):
         state = read_batch(jar, name)
+        if "array" in state.data:
+            reason = f"it is an array, which is not restarted; `jobjar retry {name}` runs again what has not succeeded"
+            raise BadChange(name=name, reason=reason)
         if state.is_aborted and not is_whole:
             raise NotRestarted(name=name, reason="it was aborted meanwhile; try again")
         until = disk_now(jar)

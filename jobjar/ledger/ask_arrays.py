@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from jobjar.layout import jobs_place
 from jobjar.ledger.apply_tasks import OUTCOMES
+from jobjar.ledger.ask_claiming import IS_OPEN
 from jobjar.ledger.driver import Connection
 
 _MOST_FOUND = 20
@@ -59,8 +60,8 @@ def array_of(connection: Connection, uid: str) -> ArrayRow | None:
 def list_arrays(connection: Connection, since_ms: int) -> list[ArrayRow]:
     """The arrays that have chunks which have not ended, or of which a task ended since `since_ms`; the newest first."""
     rows = connection.execute(
-        "SELECT * FROM array WHERE last_ended_ms >= ? OR uid IN (SELECT DISTINCT batch FROM job WHERE kind = 'chunk' "
-        "AND (state = 'limbo' OR state = 'unclaimed' OR state = 'claimed')) ORDER BY id DESC LIMIT ?",
+        "SELECT * FROM array WHERE last_ended_ms >= ? OR uid IN (SELECT DISTINCT batch FROM job INDEXED BY job_chunk "
+        f"WHERE kind = 'chunk' AND {IS_OPEN}) ORDER BY id DESC LIMIT ?",
         (since_ms, _MOST_LISTED),
     )
     return [ArrayRow(*row) for row in rows]
@@ -171,6 +172,12 @@ def chunks_cut_short(connection: Connection, uid: str) -> list[str]:
     """The names of the chunks of an array that ended before all of their tasks had: cancelled, killed, crashed ones."""
     query = "SELECT name FROM job_report WHERE batch = ? AND state = 'completed' AND outcome <> 'succeeded'"
     return [name for (name,) in connection.execute(query, (uid,))]
+
+
+def has_ended_tasks(connection: Connection, uid: str, attempt: int) -> bool:
+    """Whether tasks ended in an attempt of a chunk."""
+    query = "SELECT 1 FROM chunk_run WHERE job_uid = ? AND attempt = ? LIMIT 1"
+    return connection.execute(query, (uid, attempt)).fetchone() is not None
 
 
 def rows_of_chunks(connection: Connection, uid: str) -> list[int]:

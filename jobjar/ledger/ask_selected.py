@@ -312,7 +312,9 @@ def _learn_identifiers(connection: Connection) -> None:
     connection.create_function("job_identifier", 2, identifier_in_name, deterministic=True)
 
 
-def count_in_states(connection: Connection, states: Sequence[str], categories: Sequence[str]) -> int | None:
+def count_in_states(
+    connection: Connection, states: Sequence[str], categories: Sequence[str], without_chunks: bool = False
+) -> int | None:
     """How many jobs are in these states (keys of STATES; none: all but removed) and categories (none: all), by the counts that
     the ledger keeps. None for held and dependent jobs, which are not counted apart."""
     if not {HELD, DEPENDENT}.isdisjoint(states) and "limbo" not in states:
@@ -321,6 +323,8 @@ def count_in_states(connection: Connection, states: Sequence[str], categories: S
     query = f"SELECT coalesce(sum(jobs), 0) FROM job_count_report WHERE state IN ({_marks(wanted)})"
     if categories:
         query += f" AND category IN ({_marks(categories)})"
+    if without_chunks:
+        query += " AND kind <> 'chunk'"
     return int(connection.execute(query, (*wanted, *categories)).fetchone()[0])
 
 

@@ -13,6 +13,7 @@ from jobjar.control import cancel_request
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
+from jobjar.ledger.ask_arrays import has_ended_tasks
 from jobjar.ledger.ask_claiming import HeldAttempt, count_attempts, last_attempt_number
 from jobjar.ledger.driver import Connection
 from jobjar.recovery.fileless import output_left
@@ -40,7 +41,7 @@ def judge_stranded(
     stranded_before = count_attempts(connection, job.uid, (STRANDED,))
     limit = jar.settings.crash_limit
     # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
-    goes_on = can_be_continued(jar.layout, job.uid)
+    goes_on = can_be_continued(jar.layout, job.uid) or has_ended_tasks(connection, job.uid, number)
     is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
     outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
     times = f"stranded for the {_ordinal(stranded_before + 1)} time"

@@ -144,4 +144,4 @@ def count_selected(jar: Jar, selection: Selection) -> int | None:
     filters = selection.filters
     if selection.words or filters._replace(states=(), categories=(), without_chunks=False) != Filters():
         return None
-    return count_in_states(jar.ledger.connection, filters.states, filters.categories)
+    return count_in_states(jar.ledger.connection, filters.states, filters.categories, filters.without_chunks)

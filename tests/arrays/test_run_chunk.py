@@ -109,6 +109,9 @@ def test_a_killed_worker_costs_the_last_second_and_no_task_ends_twice(rig: Rig, 
     worker.wait()
     rig.run("recover_jobs")
     before = show(rig, array)["succeeded"]
+    [chunk] = rig.names("unclaimed")
+    # A worker's death after ended tasks is no crash of the chunk.
+    assert [attempt["outcome"] for attempt in rig.show(chunk)["attempts"]] == ["interrupted"]
     # What was not journaled is less than what a second can hold: each task takes longer than 10 ms.
     assert len((tmp_path / "ran").read_text().split()) - before <= 101
     worker = rig.start_worker()
@@ -204,6 +207,8 @@ def test_a_cancelled_array_ends_its_running_task_and_the_rest_never_runs(rig: Ri
     assert "before they ran" in wait_for(rig, array, status=1)
     assert (tmp_path / "ran").read_text().split() == ["1"]
     assert counts(rig, array) == (0, 1, 8)
+    refused = rig.run("abort_batch", "--restart", array, check=False)
+    assert refused.returncode == 2 and f"jobjar retry {array}" in refused.stderr
     rig.stop_worker(worker)
     rig.assert_clean()
 
