@@ -33,20 +33,15 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Watch,
 )
-from jobjar.attempts.verdict import Verdict, retry_time
+from jobjar.attempts.retry_delay import retry_time
+from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.ledger.ask_arrays import TasksBefore, tasks_before
 from jobjar.ledger.fold import fold_journals
-from jobjar.processes.session import (
-    CannotStart,
-    Ended,
-    StillBusy,
-    Waiter,
-    end_session,
-    reap_ended,
-    reap_strays,
-)
+from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
+from jobjar.processes.ending import end_session
+from jobjar.processes.starting import CannotStart, StillBusy
 from jobjar.stages.complete import WhileRefused
 
 _SHORT_S = 0.01

@@ -11,7 +11,7 @@ from typing import Any
 from jobjar.attempts.attempt import FAILED, SUCCEEDED, ClaimedJob, Claimer, about_attempt
 from jobjar.journal.entries import tasks_entry
 from jobjar.ledger.apply_tasks import OUTCOMES
-from jobjar.processes.session import Ended
+from jobjar.processes.children import Ended
 
 _MOST, _EVERY_S = 256, 1.0
 _NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}

@@ -14,7 +14,7 @@ from jobjar.attempts.attempt import ClaimedJob
 from jobjar.attempts.copied_output import CopiedOutput
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.workplace import Workplace, Workplaces
-from jobjar.processes.session import CannotStart, start_session
+from jobjar.processes.starting import CannotStart, start_session
 
 
 class World:

@@ -29,7 +29,8 @@ class CopiedOutput:
     """A pipe for one attempt, and a process that copies its content to `output`. Raises OSError if it cannot be made."""
 
     def __init__(self, output: int) -> None:
-        from jobjar.processes.session import END_NOW, start_awaited  # a submission only asks for the name
+        from jobjar.processes.children import start_awaited  # a submission only asks for the name
+        from jobjar.processes.ending import END_NOW
 
         reader, self.descriptor = os.pipe2(os.O_CLOEXEC)
         try:
@@ -59,7 +60,7 @@ class CopiedOutput:
         """Wait until the output is in the file. Returns whether that is all of it; False if a process may still write."""
         import select
 
-        from jobjar.processes.session import give_up, reap
+        from jobjar.processes.children import give_up, reap
 
         os.close(self.descriptor)
         ended = None

@@ -17,7 +17,7 @@ from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_awaited import ALL as ALL_JOBS, BATCH as BATCH_JOBS, Awaited, count_ended
 from jobjar.ledger.ask_last_ends import LastEnd, ended_job, is_all_over, is_batch_over, last_end, last_end_of_batch
-from jobjar.processes.end_command import LIMIT_S, EndCommand
+from jobjar.processes.command_for_ends import LIMIT_S, EndCommand
 
 # Looks whether batches are over take at most this share of a worker's time.
 _SHARE = 0.05

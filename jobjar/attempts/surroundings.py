@@ -24,7 +24,7 @@ from jobjar.job_file.names import has_priority, id_in_name, unnumbered_name
 from jobjar.journal.entries import files_entry, warned_late_entry
 from jobjar.journal.read import Entry
 from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
-from jobjar.processes.session import CannotStart
+from jobjar.processes.starting import CannotStart
 from jobjar.shared_disk.creating import open_directory
 from jobjar.shared_disk.patience import FLICKER_S, is_transient, patiently
 from jobjar.shared_disk.umask import users_umask, widen_mode

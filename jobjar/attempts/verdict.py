@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob
+from jobjar.attempts.retry_delay import retry_time
 from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.fold import fold_journals
 from jobjar.processes.exit_status import TIMED_OUT_STATUS, shell_status
-from jobjar.units import LONGEST_S
-
-LONGEST_RETRY_DELAY_S = 86400.0
-
 
 # The reasons of the moves that follow an attempt, as journals have them.
 COMPLETED = "completed"
@@ -89,11 +86,3 @@ def count_failures(jar: Jar, job: ClaimedJob, end: AttemptEnd) -> int:
             return count_attempts(connection, job.uid, RETRIED_OUTCOMES)
     except (LedgerError, OSError):
         return job.attempt - 1
-
-
-def retry_time(first_delay_s: float, failures_before: int, now: float) -> float:
-    """When a job that has just failed (`now`, the disk's time), after so many earlier failures, may be claimed again; 0: at
-    once. It waits twice as long each time, up to a day. The first delay may be any number, as it can come from a journal."""
-    longest_s = min(max(first_delay_s, LONGEST_RETRY_DELAY_S), LONGEST_S)
-    delay_s = min(first_delay_s * 2.0 ** min(failures_before, 60), longest_s)
-    return now + delay_s if delay_s else 0

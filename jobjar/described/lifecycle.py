@@ -1,7 +1,6 @@
 """The way of one job through its stages, for a worker that has several under way: their order, and how the job ends.
 
-A described job is staged in, run, polled, staged out and stored, or goes on from a state.json of an earlier attempt (DESIGN.md,
-section 10). A plain job is run. Writes what its stages write, and below `underway/`. For a crash see DESIGN.md's write order.
+A described job's way begins anew, or where an earlier attempt's state.json says. Writes what its stages write, and `underway/`.
 """
 
 from __future__ import annotations
@@ -46,8 +45,10 @@ from jobjar.described.store import Refused, count_refusals, delay_after, keep_pu
 from jobjar.job_file.description import storage_category
 from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
+from jobjar.processes.children import Ended
+from jobjar.processes.ending import end_rest
 from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
-from jobjar.processes.session import CannotStart, Ended, end_rest, is_open_for_writing
+from jobjar.processes.starting import CannotStart, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.outputs import (
     OUTPUT,

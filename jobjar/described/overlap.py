@@ -28,16 +28,9 @@ from jobjar.described.slots import Process, Slots, Task
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
 from jobjar.errors import CannotUseJar
 from jobjar.liveness import session_processes, start_now
-from jobjar.processes.session import (
-    DOUBT_S,
-    CannotStart,
-    Ended,
-    reap,
-    reap_strays,
-    seems_ended_on_request,
-    signal_session,
-    start_shell,
-)
+from jobjar.processes.children import Ended, reap, reap_strays
+from jobjar.processes.ending import DOUBT_S, seems_ended_on_request, signal_session
+from jobjar.processes.starting import CannotStart, start_shell
 
 # A step that ends sooner gets one journal entry: its end, which also holds the time of its beginning.
 _SHORT_S = 0.01

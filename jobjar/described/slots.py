@@ -10,7 +10,7 @@ import time
 
 from jobjar.described.lifecycle import Lifecycle
 from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Steps, Turn, Wait, Work
-from jobjar.processes.session import Ended
+from jobjar.processes.children import Ended
 from jobjar.settings.layers import Settings
 
 _FIRST_LOOK_S = 0.002

@@ -19,8 +19,8 @@ from jobjar.job_file.description import Description
 from jobjar.journal.entries import ended_phase_entry, phase_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
+from jobjar.processes.children import Ended
 from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
-from jobjar.processes.session import Ended
 from jobjar.publishing.monitor import Monitor
 
 # Phases of an attempt; STAGE_IN, RUN and STAGE_OUT have slots.

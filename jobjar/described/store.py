@@ -25,8 +25,9 @@ from jobjar.job_file.description import parse_source
 from jobjar.journal.entries import stored_entry
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.packages.install import Package, find_command, install
+from jobjar.processes.ending import doubt, seems_ended_on_request, wait_for_child
 from jobjar.processes.exit_status import shell_status
-from jobjar.processes.session import doubt, seems_ended_on_request, start_shell, wait_for_child
+from jobjar.processes.starting import start_shell
 from jobjar.publishing.outputs import OutputFile, State, finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
 from jobjar.publishing.variables import StoredRecords

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 from jobjar.errors import CannotFetch
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
 from jobjar.fetching.settled import SETTLED_S
-from jobjar.processes.session import doubt, give_up, start_awaited
+from jobjar.processes.children import give_up, start_awaited
+from jobjar.processes.ending import doubt
 
 CONNECT_S, SILENCE_S = 30.0, 120.0
 _CHUNK = 1 << 20

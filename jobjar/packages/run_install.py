@@ -13,13 +13,9 @@ from collections.abc import Callable
 
 from jobjar.errors import CannotInstall
 from jobjar.fetching.copying import LOOKS_S, BetweenPieces, nothing
-from jobjar.processes.session import (
-    DEFAULT_SIGNALS,
-    doubt,
-    seems_ended_on_request,
-    start_awaited,
-    wait_for_child,
-)
+from jobjar.processes.children import start_awaited
+from jobjar.processes.ending import doubt, seems_ended_on_request, wait_for_child
+from jobjar.processes.starting import DEFAULT_SIGNALS
 from jobjar.shared_disk.files import look
 
 _SHOWN_BYTES = 4000

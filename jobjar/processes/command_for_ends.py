@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 from jobjar.host import node_name
 from jobjar.layout import Layout
+from jobjar.processes.children import give_up, reap
+from jobjar.processes.ending import signal_session
 from jobjar.processes.exit_status import shell_status
-from jobjar.processes.session import CannotStart, StillBusy, give_up, reap, signal_session, start_shell
+from jobjar.processes.starting import CannotStart, StillBusy, start_shell
 from jobjar.units import format_seconds
 
 # A command that runs longer is killed, with its session: the next end is to be told too.

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from jobjar.processes.session import reap_ended
+from jobjar.processes.children import reap_ended
 
 # The byte that a child's end puts into the pipe of `set_wakeup_fd`.
 _CHILD_ENDED = bytes([signal.SIGCHLD])

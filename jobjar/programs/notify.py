@@ -8,7 +8,7 @@ from jobjar.attempts.told import ALL, BATCH, JOBS, facts_of_ended, facts_of_seve
 from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_last_ends import ended_job
-from jobjar.processes.end_command import LIMIT_S, EndCommand
+from jobjar.processes.command_for_ends import LIMIT_S, EndCommand
 from jobjar.reports.targets import Target
 from jobjar.reports.wait import Tally
 

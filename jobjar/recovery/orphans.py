@@ -19,7 +19,7 @@ from jobjar.ledger.ask_claiming import attempt_of_worker, completed_among, store
 from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_jar import PIECE
 from jobjar.liveness import processes_of_jobs
-from jobjar.processes.session import end_session
+from jobjar.processes.ending import end_session
 from jobjar.publishing.outputs import (
     STORE,
     attempt_directory,

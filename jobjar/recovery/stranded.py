@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobjar.attempts.attempt import CANCELLED, CRASHED, INTERRUPTED, RETRIED_OUTCOMES, STRANDED, ClaimedJob
-from jobjar.attempts.verdict import RECOVERED, Verdict, retry_time
+from jobjar.attempts.retry_delay import retry_time
+from jobjar.attempts.verdict import RECOVERED, Verdict
 from jobjar.control import cancel_request
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry

@@ -36,10 +36,10 @@ from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.dependents import explain_dependent_job
+from jobjar.reports.no_free_worker import explain_turn, explain_unasked
 from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
-from jobjar.reports.unasked import explain_turn, explain_unasked
 from jobjar.roster import WorkerState, list_workers, read_worker
 from jobjar.shared_disk.contents import LATEST
 from jobjar.shared_disk.files import is_job_file, look, read_file

@@ -33,18 +33,9 @@ from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import started_entry, stored_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
-from jobjar.processes.session import (
-    DOUBT_S,
-    CannotStart,
-    Ended,
-    StillBusy,
-    Waiter,
-    end_session,
-    reap_ended,
-    reap_strays,
-    seems_ended_on_request,
-    start_session,
-)
+from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
+from jobjar.processes.ending import DOUBT_S, end_session, seems_ended_on_request
+from jobjar.processes.starting import CannotStart, StillBusy, start_session
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.results import read_results

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from jobjar import control
 from jobjar.jar import Jar
 from jobjar.layout import WorkerPaths
-from jobjar.processes.session import END_NOW
+from jobjar.processes.ending import END_NOW
 from jobjar.processes.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.shared_disk.change_times import Looks
 from jobjar.worker.arrivals import Arrivals, Backoff

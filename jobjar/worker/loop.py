@@ -22,7 +22,7 @@ from jobjar.errors import CannotUseJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.liveness import this_process
-from jobjar.processes.session import adopt_orphans
+from jobjar.processes.children import adopt_orphans
 from jobjar.recovery.lease import Leases
 from jobjar.roster import journal_end
 from jobjar.shared_disk.files import is_gone

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from jobjar.liveness import own_children
-from jobjar.processes.session import Waiter, adopt_orphans, is_open_for_writing, reap, reap_strays, start_shell
+from jobjar.processes.children import Waiter, adopt_orphans, reap, reap_strays
+from jobjar.processes.starting import is_open_for_writing, start_shell
 from tests.described_jobs import describe, entries, said, underway
 from tests.rig import Rig, wait_until
 

@@ -81,6 +81,7 @@ MADE: list[Entry] = [
     entries.warned_at_claim_entry(ABOUT, ["w"]),
     entries.warned_late_entry(ABOUT, "w"),
     entries.files_entry(ABOUT, {"output": "/o", "error": "/e"}),
+    entries.tasks_entry(ABOUT, "a1", 1500, 0, [[1, 0, 3, 9, 5, 4, 900, 7]], "x.out", 1),
     entries.worker_began_entry(IDENTITY, "w1"),
     entries.worker_ended_entry("rain.7", "w1", "rain", 7, 2.5, "stopped"),
     entries.batch_entry(
@@ -93,6 +94,7 @@ MADE: list[Entry] = [
         notes=None,
         is_aborted=False,
         restarted_until=0.0,
+        array={"first": 1, "last": 9, "step": 1},
     ),
     entries.throttle_entry("b", 1.00000049, 2.5, 3),
 ]
@@ -112,16 +114,18 @@ ORDER = [
     "entry job attempt worker worker_uid first warnings",
     "entry job attempt worker worker_uid warnings first",
     "entry job attempt worker worker_uid files",
+    "entry job attempt worker worker_uid array at_ms offset ended output life",
     "worker worker_id node pid boot_id process_started pid_namespace user categories version started_at "
     "heartbeat_time_s entry worker_uid",
     "entry worker worker_uid node pid ended_at end_reason",
-    "entry batch submitter submitted_at description changed_at jobs notes is_aborted restarted_until",
+    "entry batch submitter submitted_at description changed_at jobs notes is_aborted restarted_until array",
     "entry batch told_at until failures",
 ]
 # What the table says in code besides fields: values, and the fields of a field.
 NO_FIELDS = {
     "moved": {"hand", "submitter", "submitted_at", "attributes", "begin"},
     "files": {"output", "error"},
+    "batch": {"lives"},
 }
 OF_ATTEMPT = {"job", "attempt", "worker", "worker_uid"}
 

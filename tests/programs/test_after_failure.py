@@ -216,7 +216,7 @@ def test_a_batch_may_have_unlimited_retries_and_its_waits_stay_below_a_day(rig: 
     rig.run("submit_batch", str(submit_file))
     rig.run_until_idle()
     assert [job["outcome"] for job in map(rig.show, rig.names("completed"))] == ["succeeded"]
-    from jobjar.attempts.verdict import LONGEST_RETRY_DELAY_S, retry_time
+    from jobjar.attempts.retry_delay import LONGEST_RETRY_DELAY_S, retry_time
 
     assert retry_time(10.0, 100_000, 1e6) == 1e6 + LONGEST_RETRY_DELAY_S
     assert retry_time(0.0, 5, 1e6) == 0

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobjar.access.refusals import explain_error
-from jobjar.processes import session
-from jobjar.processes.session import Waiter, start_session
+from jobjar.processes import starting
+from jobjar.processes.children import Waiter
+from jobjar.processes.starting import start_session
 
 
 def run_in(directory: Path, output: Path) -> int | None:
@@ -58,12 +59,12 @@ def test_a_directory_that_cannot_be_entered_leaves_no_other_umask_and_is_explain
     tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "users_umask", lambda: 0o027)
+    monkeypatch.setattr(starting, "users_umask", lambda: 0o027)
     closed = os.open(tmp_path, os.O_RDONLY)
     os.close(closed)
     before = os.umask(0o022)
     os.umask(before)
     with pytest.raises(OSError) as refused:
-        session.start_session("/bin/pwd", closed, 1, {})
+        starting.start_session("/bin/pwd", closed, 1, {})
     assert os.umask(before) == before and os.getcwd() == str(tmp_path)
     assert explain_error(refused.value) == "Bad file descriptor"  # the number of the descriptor says nothing to people
