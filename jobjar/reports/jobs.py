@@ -107,12 +107,15 @@ def _describe_given(text: str | None) -> dict[str, Any]:
 
 def explain_waiting(jar: Jar, job: JobReport) -> list[str]:
     """Why a job does not run now, a line for each cause; [] if nothing keeps it from running."""
-    return [standing.line for standing in find_standing(Look(jar), _row_of(jar, job))]
+    row = _row_of(jar, job)
+    return [] if row is None else [standing.line for standing in find_standing(Look(jar), row)]
 
 
 def _explain(jar: Jar, job: JobReport) -> list[str] | None:
     """`explain_waiting`; if nothing keeps the job from running, that all its workers are busy: `jobjar wait` leaves that out."""
     look_at, row = Look(jar), _row_of(jar, job)
+    if row is None:
+        return None
     found = find_standing(look_at, row)
     turn = None if found else find_turn(look_at, row)
     if turn is not None and turn.cause is Cause.BUSY:
@@ -120,9 +123,10 @@ def _explain(jar: Jar, job: JobReport) -> list[str] | None:
     return [standing.line for standing in found] or None
 
 
-def _row_of(jar: Jar, job: JobReport) -> SelectedJob:
-    [row] = jobs_of_rows(jar.ledger.connection, [job.id], Filters())
-    return row
+def _row_of(jar: Jar, job: JobReport) -> SelectedJob | None:
+    """The job as it is now. None if its row was replaced meanwhile: a worker has just claimed a job without an id."""
+    rows = jobs_of_rows(jar.ledger.connection, [job.id], Filters())
+    return rows[0] if rows else None
 
 
 def _describe_attempt(jar: Jar, attempt: Attempt) -> dict[str, Any]:

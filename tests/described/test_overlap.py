@@ -121,9 +121,11 @@ def test_a_plain_job_for_which_there_is_no_process_goes_back_for_a_while(rig: Ri
             shown.update(rig.show(plain))
             return any(attempt["ended_at"] for attempt in shown["attempts"])
 
-        wait_until(has_ended, "its end")
-        go.touch()
-        worker.send_signal(signal.SIGUSR1)
+        try:
+            wait_until(has_ended, "its end")
+        finally:
+            go.touch()
+            worker.send_signal(signal.SIGUSR1)
     attempt = shown["attempts"][0]
     assert attempt["outcome"] == "interrupted"
     assert attempt["message"].startswith("cannot start a process: Resource temporarily unavailable; raise the limit")
