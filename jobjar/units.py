@@ -146,6 +146,12 @@ def name_retries(retries: int | None) -> int | str | None:
     return _UNLIMITED if retries is not None and retries >= UNLIMITED else retries
 
 
+def format_ordinal(number: int) -> str:
+    """A number that counts: `1st`, `2nd`, `11th`, `23rd`."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
 def format_bytes(size: int) -> str:
     """Format a size for people: `0 B`, `999 B`, `1.5 KiB`, `20 MiB`."""
     if size < 1024:

@@ -15,38 +15,28 @@ _NOT_ALL = "failed"
 
 def facts_of_attempt(job: ClaimedJob, end: AttemptEnd) -> dict[str, str]:
     """The facts about a job that this attempt completed."""
-    return facts_of_job(
-        {
-            "JJ_JOB": job.name,
-            "JJ_JOB_ID": job.uid,
-            "JJ_CATEGORY": job.category,
-            "JJ_BATCH": job.batch,
-            "JJ_SUBMITTER": job.submitter,
-            "JJ_ATTEMPT": job.attempt,
-            "JJ_OUTCOME": end.outcome,
-            "JJ_EXIT_STATUS": end.exit_status,
-            "JJ_SIGNAL": end.signal,
-            "JJ_RUN_TIME": f"{end.wall_time_s:.3f}",
-        },
-        describe_end(end),
-    )
+    return _facts_of(job, end, end.wall_time_s)
 
 
 def facts_of_ended(ended: EndedJob) -> dict[str, str]:
     """The facts about a job, by the ledger."""
-    known = {
-        "JJ_JOB": ended.name,
-        "JJ_JOB_ID": ended.uid,
-        "JJ_CATEGORY": ended.category,
-        "JJ_BATCH": ended.batch,
-        "JJ_SUBMITTER": ended.submitter,
-        "JJ_ATTEMPT": ended.attempt,
-        "JJ_OUTCOME": ended.outcome,
-        "JJ_EXIT_STATUS": ended.exit_status,
-        "JJ_SIGNAL": ended.signal,
-        "JJ_RUN_TIME": None if ended.run_time_s is None else f"{ended.run_time_s:.3f}",
-    }
     end = AttemptEnd(ended.outcome, ended.exit_status, ended.signal, ended.run_time_s or 0.0, message=ended.message)
+    return _facts_of(ended, end, ended.run_time_s)
+
+
+def _facts_of(job: ClaimedJob | EndedJob, end: AttemptEnd, run_time_s: float | None) -> dict[str, str]:
+    known = {
+        "JJ_JOB": job.name,
+        "JJ_JOB_ID": job.uid,
+        "JJ_CATEGORY": job.category,
+        "JJ_BATCH": job.batch,
+        "JJ_SUBMITTER": job.submitter,
+        "JJ_ATTEMPT": job.attempt,
+        "JJ_OUTCOME": end.outcome,
+        "JJ_EXIT_STATUS": end.exit_status,
+        "JJ_SIGNAL": end.signal,
+        "JJ_RUN_TIME": None if run_time_s is None else f"{run_time_s:.3f}",
+    }
     return facts_of_job(known, describe_end(end))
 
 

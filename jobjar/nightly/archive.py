@@ -16,7 +16,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 
 from jobjar.attempts.tokens_left import holds_jobs
@@ -98,19 +98,17 @@ def _first(*days: float) -> float:
     return min((number for number in days if number), default=0.0)
 
 
-@contextlib.contextmanager
-def _held(jar: Jar, *names: str, makes: bool = False) -> Iterator[str]:
-    """Yield a path of the directory of these names below archive/, which goes on meaning that directory. With `makes` it is made,
+def _held(jar: Jar, *names: str, makes: bool = False) -> contextlib.AbstractContextManager[str]:
+    """Hold the directory of these names below archive/: yields a path that goes on meaning it. With `makes` it is made,
     with the jar's permissions. In a group's jar no link is followed: any member may have put one there, and this may run as root.
     Raises UnfitFile (a name is no directory, or leads elsewhere), FileNotFoundError, OSError."""
-    with held_directory(
+    return held_directory(
         jar.layout.home,
         os.path.basename(jar.layout.archive),
         *names,
         follow=not jar.is_for_group,
         make=partial(make_directory_in, mode=0o777 & ~jar.umask) if makes else None,
-    ) as path:
-        yield path
+    )
 
 
 # Completed jobs

@@ -20,6 +20,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.recovery.fileless import output_left
 from jobjar.recovery.orphans import can_be_continued, usage_until_published
 from jobjar.roster import WorkerState
+from jobjar.units import format_ordinal
 
 
 def judge_stranded(
@@ -45,7 +46,7 @@ def judge_stranded(
     goes_on = can_be_continued(jar.layout, job.uid) or has_ended_tasks(connection, job.uid, number)
     is_last = bool(limit) and stranded_before + 1 >= limit and not goes_on
     outcome = CRASHED if is_last else INTERRUPTED if goes_on else STRANDED
-    times = f"stranded for the {_ordinal(stranded_before + 1)} time"
+    times = f"stranded for the {format_ordinal(stranded_before + 1)} time"
     if goes_on:
         times = "what it had reached is gone on with"
     message = f"{cause}; {times}"
@@ -73,9 +74,3 @@ def _judge_cancelled(
     about = worker.about(job.uid, number)
     entry = ended_entry(about, now, True, CANCELLED, output_file=output, message=message)
     return [entry], Verdict.complete(message)
-
-
-def _ordinal(number: int) -> str:
-    if number % 100 in (11, 12, 13):
-        return f"{number}th"
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"

@@ -9,7 +9,7 @@ from jobjar.attempts.attempt import CANCELLED, CRASHED, KILLED, SUCCEEDED, TIMED
 from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.reports.output import read_last_lines
-from jobjar.units import format_seconds
+from jobjar.units import format_ordinal, format_seconds
 
 _LAST_LINES = 5
 
@@ -57,10 +57,7 @@ def tell_whole_end(end: End, now: float) -> str:
 
 def tell_attempt(number: int) -> str:
     """` on the 2nd attempt`; nothing of the first."""
-    if number < 2:
-        return ""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f" on the {number}{ending} attempt"
+    return f" on the {format_ordinal(number)} attempt" if number > 1 else ""
 
 
 def _tell_status(exit_status: int | None, by_signal: int | None) -> list[str]:
