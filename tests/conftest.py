@@ -46,16 +46,21 @@ def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     made.end_everything()
 
 
-@pytest.fixture
-def own_library(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The library in this process, on the rig's jar; what it was before comes back."""
+@pytest.fixture(autouse=True)
+def new_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library as it is when it was just imported: what one test sets is not for the next."""
     monkeypatch.setattr(library, "_overrides", {})
     monkeypatch.setattr(library, "_jar", None)
     monkeypatch.setattr(library, "_jar_key", ())
-    jobjar.set_home(str(rig.home))
     yield
     if library._jar is not None:
         library._jar.close()
+
+
+@pytest.fixture
+def own_library(rig: Rig) -> None:
+    """The library in this process, on the rig's jar."""
+    jobjar.set_home(str(rig.home))
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,12 @@ import inspect
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.host import node_name
 from jobjar.job_file.names import priority_in_name
 from tests.journaled_jobs import DescribedJob
@@ -69,17 +68,6 @@ PROMISED = [
     "workload_limit",
     "workload_limits",
 ]
-
-
-@pytest.fixture(autouse=True)
-def own_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The library as it is when it was just imported."""
-    monkeypatch.setattr(library, "_overrides", {})
-    monkeypatch.setattr(library, "_jar", None)
-    monkeypatch.setattr(library, "_jar_key", ())
-    yield
-    if library._jar is not None:
-        library._jar.close()
 
 
 @pytest.fixture

@@ -57,10 +57,7 @@ def name_error(error: Exception, path: str) -> JarError:
     if has_no_room or is_full(cause):
         if most_is_wal(path):
             # Writing it back needs room for the pages that it adds.
-            size = os.stat(f"{path}-wal").st_size
-            reason += (
-                f", of which the ledger's write-ahead log takes {size / 1e6:.1f} MB; `recover_jobs` gives that back"
-            )
+            reason += f", {tell_wal(path)}; `recover_jobs` gives that back"
         return LedgerDiskFull(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
 
@@ -88,6 +85,11 @@ def most_is_wal(path: str) -> bool:
         return os.stat(f"{path}-wal").st_size > max(_LARGE_WAL_BYTES, os.stat(path).st_size)
     except OSError:
         return False
+
+
+def tell_wal(path: str) -> str:
+    """How much of a full disk a ledger's write-ahead log takes."""
+    return f"of which the ledger's write-ahead log takes {os.stat(f'{path}-wal').st_size / 1e6:.1f} MB"
 
 
 def _has_no_room(path: str) -> bool:

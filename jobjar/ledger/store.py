@@ -7,6 +7,7 @@ takes the transaction back, the lock goes with the process, and the next fold st
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import time
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import peewee
 
 from jobjar.access.refusals import explain_at
-from jobjar.errors import LedgerCorrupt, LedgerDiskFull, LedgerError, LedgerUnavailable
+from jobjar.errors import CannotUseJar, LedgerCorrupt, LedgerDiskFull, LedgerError, LedgerUnavailable
 from jobjar.layout import Layout
 from jobjar.ledger.database import (
     UNREADABLE,
@@ -27,6 +28,7 @@ from jobjar.ledger.database import (
     most_is_wal,
     name_error,
     remove_database,
+    tell_wal,
 )
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
@@ -336,14 +338,16 @@ class Ledger:
         """Run `action()`. If the ledger is damaged, move it aside, rebuild it, log that, and run `action()` again.
 
         If its disk is full, and its write-ahead log is larger than the ledger or the ledger is to be filled yet, remove
-        both, rebuild it in that room, and run `action()` again.
+        both, rebuild it in that room, and run `action()` again. The journal may be what first finds the disk full.
         """
         try:
             return self._do_again_if_replaced(action)
-        except LedgerDiskFull as error:
-            if self.is_private or not (self._is_filling or most_is_wal(self.path)):
+        except (LedgerDiskFull, CannotUseJar, OSError) as error:
+            if self.is_private or not _is_full(error) or not (self._is_filling or most_is_wal(self.path)):
                 raise
-            log(f"{error}. Rebuilding it from the journals and the directories, without that")
+            is_told = isinstance(error, LedgerDiskFull) or not most_is_wal(self.path)
+            why = "" if is_told else f" The disk is full, {tell_wal(self.path)}."
+            log(f"{error}.{why} Rebuilding the ledger from the journals and the directories, without that")
             with self.home.locked():
                 self.close()
                 remove_database(self.path)
@@ -371,3 +375,11 @@ class Ledger:
                 remove_database(old)
             self._open_locked(is_repair=True)
         return aside
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk has no room, or that the user's quota of it is used up."""
+    if isinstance(error, LedgerDiskFull):
+        return True
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

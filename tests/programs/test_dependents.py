@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.errors import BadScript, UnknownTarget
 from tests.rig import Result, Rig
 
@@ -265,7 +264,6 @@ def test_jobs_wait_for_whole_batches_and_no_circle_can_come_of_it(rig: Rig) -> N
 def test_the_library_and_scripts_say_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in rig.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(library, "_jar", None)
     jobjar.set_home(str(rig.home))
     first = jobjar.submit(["true"], scratch=True)
     second = jobjar.submit("true", scratch=True, after=first, hold=False)

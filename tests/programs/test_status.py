@@ -27,6 +27,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
     rig.submit("-p", "1", "-c", "SUN", "true")
     status = rig.status()
     assert set(status) == {
+        "arrays",
         "source",
         "snapshot_age_s",
         "jobs",

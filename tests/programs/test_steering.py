@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import jobjar
-from jobjar import library
 from jobjar.host import login
 from tests.rig import Result, Rig
 
@@ -94,9 +93,7 @@ def test_jobs_get_another_priority_and_another_category(rig: Rig, tmp_path: Path
     rig.assert_clean()
 
 
-def test_the_library_steers_as_the_programs_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_overrides", {})
-    monkeypatch.setattr(library, "_jar", None)
+def test_the_library_steers_as_the_programs_do(rig: Rig) -> None:
     ids = [submit(rig, word) for word in ("a", "b")]
     jobjar.set_home(str(rig.home))
     assert jobjar.hold(["a", "nobody"]).jobs == [(ids[0], rig.show("a")["name"], "waiting")]
