@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable
 
 from jobjar.attempts.claimed_links import link_job_again, linked_place, list_links
@@ -117,11 +118,16 @@ def _discard_half_copies(jar: Jar, log: Callable[[str], None]) -> None:
 
 
 def _discard_half_written(jar: Jar, log: Callable[[str], None]) -> None:
-    """Remove temporary files that killed processes of this node were writing: of the ledger home, and of the snapshot."""
+    """Remove temporary files that killed processes of this node were writing: of the ledger home, and of the snapshot. Nobody
+    sees whether a process of another PID namespace lives, as of a container that was started again: its files go after a day."""
+    home = jar.ledger_home.path
+    of_home = r"(?:ledger\.db|[a-z]+(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"
     snapshots = re.escape(os.path.basename(jar.layout.snapshot)) + temporary_of_nodes()
-    for directory, pattern in (
-        (jar.ledger_home.path, r"(?:ledger\.db|writer(?:\.[0-9a-f]{8})?)" + TEMPORARY + ".*"),
-        (jar.layout.ledger, snapshots + ".*"),
-    ):
-        for name in remove_leftovers(directory, pattern):
-            log(f"removed the half-written {name}")
+    left = remove_leftovers(home, of_home) + remove_leftovers(jar.layout.ledger, snapshots + ".*")
+    for entry in list_directory(home):
+        with contextlib.suppress(FileNotFoundError):
+            if re.fullmatch(of_home, entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY_S:
+                remove_file(entry.path)
+                left.append(entry.name)
+    for name in left:
+        log(f"removed the half-written {name}")

@@ -85,6 +85,10 @@ class Node:
     def is_up(self) -> bool:
         return self._unshare is not None and self._unshare.poll() is None
 
+    def pid_namespace(self) -> int:
+        """The number of the PID namespace of the node's present run."""
+        return os.stat(f"/proc/{self._init}/ns/pid").st_ino
+
     def kill(self) -> None:
         """The power fails: every process of this node is gone at once."""
         with self.power:

@@ -226,8 +226,13 @@ def judge_leftovers(storm: Storm) -> list[str]:
         with contextlib.suppress(OSError):
             problems += [f"left in {worker}/scratch: {name}" for name in os.listdir(scratch)]
     for home in {storm.layout.ledger, *map(str, storm.ledger_homes())}:
-        # A node killed while it published leaves the directory `publishing`, which is taken over after ten minutes.
-        problems += [f"left in {home}: {name}" for name in os.listdir(home) if ".new" in name]
+        # A node killed while it published leaves the directory `publishing`, which is taken over after ten minutes. What it was
+        # writing is of a PID namespace that nobody is in any more, and is removed after a day.
+        problems += [
+            f"left in {home}: {name}"
+            for name in os.listdir(home)
+            if ".new" in name and any(f"+{node.pid_namespace()}." in name for node in storm.nodes)
+        ]
         for name in ("lock", "check_workers.lock"):
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(f"{home}/{name}", os.O_RDWR)
