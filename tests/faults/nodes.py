@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.rig import BIN, wait_until
 
 # The first process of a node: it lives until its standard input ends.
 _INIT = f'hostname "$1"; {BOOT}; echo up; read line'
-PROGRAM_PATIENCE_S = 400.0
+PROGRAM_PATIENCE_S = 200.0
 
 
 class Said:
@@ -45,6 +46,9 @@ class Node:
         # While it is held nobody starts a program here, or kills or boots the node.
         self.power = threading.RLock()
         self.boots = 0
+        self.is_frozen = False
+        # How often nsenter stopped itself after its node had been thawed.
+        self.woken_late = 0
         self._unshare: subprocess.Popen[str] | None = None
         self._init = 0
         self._programs: set[subprocess.Popen[str]] = set()
@@ -94,11 +98,13 @@ class Node:
         with self.power:
             if self._unshare is not None and self.is_up():
                 os.kill(self._init, signal.SIGKILL)
+                self.is_frozen = False
                 self._wake_nsenters()
                 self._unshare.communicate()
 
     def freeze(self) -> None:
         """Stop every process of this node."""
+        self.is_frozen = True
         for _ in range(5):
             running = [pid for pid in self.processes() if _state(pid) not in ("T", "Z", "")]
             for pid in running:
@@ -107,6 +113,7 @@ class Node:
                 return
 
     def thaw(self) -> None:
+        self.is_frozen = False
         for pid in self.processes():
             _signal(pid, signal.SIGCONT)
         self._wake_nsenters()
@@ -145,7 +152,7 @@ class Node:
 
     def finish(self, program: subprocess.Popen[str], what: str) -> Said:
         try:
-            output, errors = program.communicate(timeout=PROGRAM_PATIENCE_S)
+            output, errors = self._communicate(program)
         except subprocess.TimeoutExpired:
             self.complaints.append(f"{self.name}: {what} did not end within {PROGRAM_PATIENCE_S:g} s")
             _signal(program.pid, signal.SIGKILL)
@@ -156,6 +163,20 @@ class Node:
         if "Traceback" in errors:
             self.complaints.append(f"{self.name}: {what} ended with a traceback:\n{errors}")
         return Said(program.returncode, output, errors)
+
+    def _communicate(self, program: subprocess.Popen[str]) -> tuple[str, str]:
+        """Read what a program says until it ends. nsenter may stop itself for its child only after `thaw` woke it, so it is woken
+        until it has ended. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + PROGRAM_PATIENCE_S
+        while True:
+            try:
+                return program.communicate(timeout=2.0)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= deadline:
+                    raise
+            if not self.is_frozen and _state(program.pid) == "T":
+                self.woken_late += 1
+                _signal(program.pid, signal.SIGCONT)
 
     def shell_as_root(self, script: str) -> bool:
         """Change this node's mounts; returns whether it succeeded."""

@@ -20,11 +20,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.slow
 @pytest.mark.root
+@pytest.mark.timeout(700)  # half a minute where nothing else runs; its own deadlines come first
 @pytest.mark.parametrize("homes", ["own", "jar"])
 def test_a_short_storm_loses_nothing(homes: str, tmp_path: Path) -> None:
     result, log = tmp_path / "result.json", tmp_path / "said"
     words = ["--jobs", "150", "--faults", "15", "--gap", "0.4", "--lock-time", "12", "--homes", homes]
-    words += ["--deadline", "150", "--result", str(result)]
+    words += ["--deadline", "240", "--result", str(result)]
     try:
         with open(log, "w", encoding="utf-8") as said:
             command = [sys.executable, "-m", "tests.faults.storm", *words]
