@@ -17,7 +17,7 @@ from typing import NamedTuple
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
-from jobjar.arrays.sharing import share
+from jobjar.arrays.sharing import HELD_S, count_to_give, share
 from jobjar.arrays.task_log import TaskLog
 from jobjar.arrays.world import World
 from jobjar.attempts.ahead import find_idle
@@ -45,8 +45,6 @@ from jobjar.processes.starting import CannotStart, StillBusy
 from jobjar.stages.complete import WhileRefused
 
 _SHORT_S = 0.01
-# Before a chunk is shared, its worker has held it for so long. Idle workers then find other chunks first, if there are any.
-_HELD_S = 1.0
 _REFUSED_PAUSE_S = 5.0
 
 
@@ -189,16 +187,18 @@ class ChunkRun:
         if (self._next < len(self._todo) or self._again) and not may_go_on():
             raise _LeftOff(INTERRUPTED, "its worker was told to stop or to pause; the rest of its tasks goes back")
 
-    def _share_rest(self, workplace: Workplace, disk_now: Callable[[], float]) -> None:
+    def _share_rest(self, workplace: Workplace, disk_now: Callable[[], float], is_running: bool = False) -> None:
         """Give half of the tasks that have not begun away, if there is an idle worker that would take them."""
-        left = len(self._todo) - self._next
-        if left < 2 or time.monotonic() - self._began < _HELD_S:
+        count = count_to_give(len(self._todo) - self._next, is_running)
+        if not count or time.monotonic() - self._began < HELD_S:
             return
         if find_idle(self._claimer, self.job.category, disk_now()) is None:
             return
-        self._flush(workplace)
-        kept = self._todo[: self._next + (left + 1) // 2]
-        given = self._todo[len(kept) :]
+        if is_running:
+            self._flush_before_waiting(workplace)
+        else:
+            self._flush(workplace)
+        kept, given = self._todo[:-count], self._todo[-count:]
         try:
             self.job = share(self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused)
         except FileNotFoundError:
@@ -235,7 +235,7 @@ class ChunkRun:
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
         cause = None
         if pid:
-            cause, ended = self._wait(pid, started, workplace)
+            cause, ended = self._wait(pid, started, workplace, disk_now)
         world.finish_output()
         if cause in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
@@ -251,7 +251,9 @@ class ChunkRun:
                 leftovers = self._has_leftovers = reap_strays()
             workplace.renew(reusable=not leftovers)
 
-    def _wait(self, pid: int, started: float, workplace: Workplace) -> tuple[str | None, Ended]:
+    def _wait(
+        self, pid: int, started: float, workplace: Workplace, disk_now: Callable[[], float]
+    ) -> tuple[str | None, Ended]:
         """Wait for a task's end. Returns why it was ended early (or None), and how it ended."""
         waiter = Waiter(pid)
         try:
@@ -272,6 +274,7 @@ class ChunkRun:
                     cause = TIMED_OUT
                 if cause is not None:
                     return cause, self._end_now(waiter)
+                self._share_rest(workplace, disk_now, is_running=True)
         finally:
             waiter.close()
 

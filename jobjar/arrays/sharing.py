@@ -40,6 +40,15 @@ from jobjar.shared_disk.files import (
 from jobjar.shared_disk.moves import move_under_own_name
 from jobjar.stages.complete import WhileRefused
 
+# Before a chunk is shared, its worker has held it for so long. Idle workers then find other chunks first, if there are any.
+HELD_S = 1.0
+
+
+def count_to_give(left: int, is_running: bool) -> int:
+    """How many of the `left` tasks of a chunk that have not begun go to an idle worker: half of them. While a task runs
+    (`is_running`), even the last one goes: nobody knows how long that takes."""
+    return (left + 1) // 2 if is_running else left // 2
+
 
 def share(
     claimer: Claimer, job: ClaimedJob, kept: tuple[int, int], given: tuple[int, int], refused: WhileRefused

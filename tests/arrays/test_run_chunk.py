@@ -152,12 +152,29 @@ def test_a_worker_that_is_told_to_leave_gives_the_rest_back_after_its_task(
 
 
 def test_idle_workers_share_the_rest_of_a_chunk(rig: Rig, tmp_path: Path) -> None:
-    array = submit(rig, "--array", "1-40", "--chunk", "40", f"echo $1 >> {tmp_path}/ran; sleep 0.25")
+    array = submit(rig, "--array", "1-40", "--chunk", "40", f"echo $1 $JJ_WORKER_ID >> {tmp_path}/ran; sleep 0.25")
     workers = [rig.start_worker(JJ_POLL_TIME="0.2", JJ_PAUSE_TIME="1") for _ in range(3)]
     wait_for(rig, array)
-    assert sorted(map(int, (tmp_path / "ran").read_text().split())) == list(range(1, 41))
+    words = (tmp_path / "ran").read_text().split()
+    assert sorted(map(int, words[::2])) == list(range(1, 41)) and len(set(words[1::2])) > 1
     ran_on = {show(rig, f"{array}[{index}]")["worker"] for index in (1, 20, 40)}
-    assert len(ran_on) > 1
+    assert all(ran_on)
+    for worker in workers:
+        rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def test_what_waits_behind_a_long_task_is_run_by_idle_workers_meanwhile(rig: Rig, tmp_path: Path) -> None:
+    gate, ran = tmp_path / "gate", tmp_path / "ran"
+    line = f'if [ "$1" = 2 ]; then until [ -e {gate} ]; do sleep 0.1; done; fi; echo $1 >> {ran}'
+    array = submit(rig, "--array", "1-6", "--chunk", "6", "--dir", "/", line)
+    workers = [rig.start_worker(JJ_POLL_TIME="0.2", JJ_PAUSE_TIME="1") for _ in range(2)]
+    wait_until(lambda: ran.exists() and len(ran.read_text().split()) == 5, "all tasks but the long one")
+    assert counts(rig, array)[0] <= 5
+    gate.touch()
+    wait_for(rig, array)
+    assert sorted(ran.read_text().split()) == ["1", "2", "3", "4", "5", "6"] and ran.read_text().split()[-1] == "2"
+    assert counts(rig, array) == (6, 0, 0)
     for worker in workers:
         rig.stop_worker(worker)
     rig.assert_clean()
