@@ -42,6 +42,7 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
 from jobjar.processes.ending import end_session
 from jobjar.processes.starting import CannotStart, StillBusy
+from jobjar.shared_disk.regular import UnfitFile
 from jobjar.stages.complete import WhileRefused
 
 _SHORT_S = 0.01
@@ -61,9 +62,12 @@ class ChunkEnd(NamedTuple):
 class _LeftOff(Exception):
     """The chunk is left, for a reason of AttemptEnd's outcomes. The task that ran, if one did, has not ended."""
 
-    def __init__(self, outcome: str, message: str | None = None, after_s: float = 0.0) -> None:
+    def __init__(
+        self, outcome: str, message: str | None = None, after_s: float = 0.0, is_to_hold: bool = False
+    ) -> None:
         super().__init__(outcome)
         self.outcome, self.message, self.after_s = outcome, message, after_s
+        self.is_to_hold = is_to_hold
 
 
 class ChunkRun:
@@ -135,6 +139,8 @@ class ChunkRun:
         )
         if not is_noted:
             end = end._replace(outcome=INTERRUPTED, message="the ends of its tasks cannot be journaled")
+        if left_off is not None and left_off.is_to_hold:
+            return ChunkEnd(end, Verdict.hold(str(left_off.message)), self.job.name)
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
@@ -154,6 +160,9 @@ class ChunkRun:
     def _run_all(self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> None:
         try:
             world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
+        except UnfitFile as error:
+            why = f"its array {self._array.uid} is damaged: {error.filename}: {error.strerror}"
+            raise _LeftOff(INTERRUPTED, why, is_to_hold=True) from error
         except OSError as error:
             raise _LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
         look_at = time.monotonic() + self._watch.interval_s

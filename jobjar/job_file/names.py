@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
 _MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
 _ID_AT, _ID_LENGTH = 17, 12
+_RANGE = re.compile(r"\+[0-9]{1,16}-[0-9]{1,16}$")
 # The affixes by which editors and package managers name a file that they keep.
 _BACKUP = (
     r"(?i)(.+?)(?:\.?~[0-9]*~|~"
@@ -132,8 +133,13 @@ def is_own_name(name: str, uid: str) -> bool:
 
 
 def is_same_name(name: str, other: str) -> bool:
-    """Whether two names differ at most in the priority, and in the number of a taken name (`~2`)."""
-    return _stem(name) == _stem(other)
+    """Whether two names differ at most in the priority, in the number of a taken name (`~2`), and, if they were made for one job,
+    in the range at their ends: that of a chunk changes (arrays/indexes.py)."""
+    stem, other_stem = _stem(name), _stem(other)
+    if stem == other_stem:
+        return True
+    uid = id_in_name(name)
+    return uid is not None and uid in other and _RANGE.sub("+", stem) == _RANGE.sub("+", other_stem)
 
 
 def _stem(name: str) -> str:

@@ -32,6 +32,7 @@ from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.creating import make_directory_in
+from jobjar.shared_disk.files import list_if_there
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile, held_directory, pass_over
@@ -201,8 +202,8 @@ def _quiet_since(paths: WorkerPaths) -> float:
 
 
 def _old_workers(workers: list[WorkerState], now: float, days: float) -> list[WorkerState]:
-    """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job,
-    and whose scratch/ is empty."""
+    """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job
+    and no part of an array, and whose scratch/ is empty."""
     if not days:
         return []
     return [
@@ -210,6 +211,7 @@ def _old_workers(workers: list[WorkerState], now: float, days: float) -> list[Wo
         for worker in workers
         if worker.ended
         and not holds_jobs(worker)
+        and not list_if_there(worker.paths.sharing)
         and not any(list_everything(worker.paths.scratch))
         and _quiet_since(worker.paths) < now - days * _DAY_S
     ]
