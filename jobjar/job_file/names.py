@@ -22,7 +22,8 @@ MAX_PRIORITY = 999_999_999
 MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
-_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+# What follows the id shows a chunk of an array (`chunk_name`).
+_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})[-+]")
 _ID_AT, _ID_LENGTH = 17, 12
 _RANGE = re.compile(r"\+[0-9]{1,16}-[0-9]{1,16}$")
 # The affixes by which editors and package managers name a file that they keep.
@@ -88,6 +89,13 @@ def make_name(priority: int = 0, identifier: str | None = None) -> str:
     if identifier:
         parts.append(check_identifier(identifier))
     return f"{'-'.join(parts)}.{priority}"
+
+
+def chunk_name(name: str) -> str:
+    """The name that a chunk of an array has in place of this one from `make_name`. Release 0.1.0 finds no id in it. So it reads
+    the file at each claim, and holds it for the `#JJ` line that it does not know."""
+    at = _ID_AT + _ID_LENGTH
+    return f"{name[:at]}+{name[at + 1 :]}"
 
 
 # A claim calls this and `is_own_name` several times for one name.

@@ -24,7 +24,7 @@ from jobjar.host import login
 from jobjar.jar import Jar, check_path_is_safe, refuse_link
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
-from jobjar.job_file.names import check_category, make_name
+from jobjar.job_file.names import check_category, chunk_name, make_name
 from jobjar.job_file.prerequisites import LookedUp, has_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
@@ -46,7 +46,7 @@ _COPY_BYTES = 1 << 20
 class Submission(NamedTuple):
     """A job to submit. Exactly one of these is not None: `command` (a shell line), `path` (an executable file to copy),
     `script` (the text of the job's file). Without priority (None), category ('') and identifier (None) its file may say them.
-    `says_all`: each attribute is in the file."""
+    `says_all`: each attribute is in the file. `is_chunk`: it is a chunk of an array, which its name has to show."""
 
     command: str | None
     path: str | None
@@ -57,6 +57,7 @@ class Submission(NamedTuple):
     script: bytes | None = None
     says_all: bool = False
     title: str | None = None
+    is_chunk: bool = False
 
     @property
     def what(self) -> str:
@@ -249,6 +250,8 @@ def _name_place(path: str, reason: str) -> str:
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up: LookedUp | None = None) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
     name = make_name(submission.priority or 0, submission.identifier)
+    if submission.is_chunk:
+        name = chunk_name(name)
     path = f"{directory}/{name}"
     try:
         descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)
