@@ -19,7 +19,7 @@ from jobjar.attempts.claimed_links import link_in_claimed, take_link_away
 from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
-from jobjar.job_file.names import chunk_name, id_in_name, identifier_in_name, is_same_name, make_name
+from jobjar.job_file.names import id_in_name, identifier_in_name, is_same_name, make_name
 from jobjar.journal.entries import moved_entry, submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry
@@ -64,7 +64,7 @@ def share(
         with contextlib.suppress(FileExistsError):
             make_directory(path)
     identifier = identifier_in_name(with_range(job.name, *given), job.submitter)
-    prepared = f"{directory}/{chunk_name(make_name(job.priority, identifier or '+{}-{}'.format(*given)))}"
+    prepared = f"{directory}/{make_name(job.priority, identifier or '+{}-{}'.format(*given), True)}"
     try:
         descriptor = create_anew(prepared, 0o600, os.O_RDWR)
         try:

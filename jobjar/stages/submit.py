@@ -2,9 +2,8 @@
 
 The steps: write the file to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. A kill
 before the rename leaves a file in limbo, which the status report names. Without its run bit it is a half copy, which
-recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger.
-A job that is to be held, or has prerequisites, stays in limbo: one append with `submitted` and its move is the commit, and
-nothing is renamed.
+recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger. A job that is to be
+held, or has prerequisites, stays in limbo: one append with `submitted` and its move is the commit, and nothing is renamed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from jobjar.host import login
 from jobjar.jar import Jar, check_path_is_safe, refuse_link
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
-from jobjar.job_file.names import check_category, chunk_name, make_name
+from jobjar.job_file.names import check_category, make_name
 from jobjar.job_file.prerequisites import LookedUp, has_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
@@ -249,9 +248,7 @@ def _name_place(path: str, reason: str) -> str:
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up: LookedUp | None = None) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
-    name = make_name(submission.priority or 0, submission.identifier)
-    if submission.is_chunk:
-        name = chunk_name(name)
+    name = make_name(submission.priority or 0, submission.identifier, submission.is_chunk)
     path = f"{directory}/{name}"
     try:
         descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)

@@ -21,6 +21,8 @@ class ArrayCase(Case):
         self.mended = directory / "mended"
         self.failing: set[int] = set()
         self.indexes = list(range(1, 13))
+        # Tasks that are retried, and so run again after they had ended.
+        self.opened: set[int] = set()
 
     def task(self, then: str = "true") -> str:
         """A task that says in the log that it runs, and does `then`. Those of `failing` fail until they are mended."""
@@ -58,7 +60,7 @@ class ArrayCase(Case):
             assert sorted(map(int, array["ends"])) == self.indexes
             outcomes = Counter(array["ends"].values())
             assert array["counts"] == [outcomes["succeeded"], outcomes["failed"]]
-        again = {index for index in ended if self.runs()[str(index)] != runs[str(index)]}
+        again = {index for index in ended - self.opened if self.runs()[str(index)] != runs[str(index)]}
         assert not again, f"ran again after their ends were journaled: {sorted(again)}"
         if os.listdir(self.home / "batches"):
             assert {int(index) for index in self.runs()} == set(self.indexes)
@@ -87,6 +89,7 @@ def an_array_that_failed(case: Case) -> None:
     case.do("work")
     assert isinstance(case, ArrayCase)
     case.mended.touch()
+    case.opened = {5}
 
 
 def test_a_killed_submission_is_wholly_in_or_not_at_all(nursery: Nursery, template: Path, tmp_path: Path) -> None:
