@@ -89,6 +89,7 @@ def share(
     entry = moved_entry(job.uid, job.move_number + 1, job.place, place, at, SHARED, claimer.paths.name)
     refused.insist(lambda: jar.journal.append([entry]))  # else recovery does it
     refused.insist(lambda: submit_shared(jar, prepared, job.category, job.submitter))  # else recovery does it
+    _remove_empty(directory, claimer.paths.sharing)
     take_link_away(claimer, job.link)
     link = link_in_claimed(claimer, name, path)
     return job._replace(name=name, path=path, place=place, move_number=job.move_number + 1, link=link)
@@ -150,6 +151,10 @@ def settle_shared(jar: Jar, paths: WorkerPaths, log: Callable[[str], None]) -> N
                 continue
             submit_shared(jar, path, categories[0] if categories else "", login())
             log(f"{paths.name}: went on to give the tasks {part[0]}-{part[1]} of an array away")
-        for path in (directory, paths.sharing):
-            with contextlib.suppress(OSError):  # another recovery works in it
-                os.rmdir(path)
+        _remove_empty(directory, paths.sharing)
+
+
+def _remove_empty(*directories: str) -> None:
+    for path in directories:
+        with contextlib.suppress(OSError):  # not empty: what is in it could not be given away yet
+            os.rmdir(path)

@@ -189,7 +189,10 @@ def rows_of_chunks(connection: Connection, uid: str) -> list[int]:
 
 
 def places_with_worker(connection: Connection, uid: str, worker: str) -> list[str]:
-    """The places that a job had with a worker, by its moves."""
+    """The places that a job had with a worker, and those to which it came from there, by its moves."""
     beginning = f"{jobs_place(worker)}/"
-    moves = connection.execute("SELECT origin, destination FROM move WHERE job_uid = ?", (uid,))
-    return [place for move in moves for place in move if place.startswith(beginning)]
+    moves = connection.execute("SELECT origin, destination FROM move WHERE job_uid = ?", (uid,)).fetchall()
+    return [
+        *(place for move in moves for place in move if place.startswith(beginning)),
+        *(destination for origin, destination in moves if origin.startswith(beginning)),
+    ]

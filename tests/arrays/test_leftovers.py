@@ -16,9 +16,10 @@ pytestmark = pytest.mark.timeout(120)
 
 def held_reason(rig: Rig, name: str) -> str:
     wait_until(lambda: name in rig.names("limbo"), f"{name} to be held")
-    [one] = rig.explain(name)
-    assert one["cause"] == "faulty", one
-    return str(one["why"])
+    [one] = rig.explain(f"limbo/{name}")
+    [cause] = one["causes"]
+    assert cause["cause"] == "faulty", one
+    return str(cause["why"])
 
 
 def test_chunks_of_an_array_that_is_gone_or_damaged_are_held_and_go_on_when_it_is_mended(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.crash.case import Case, Step, kill_everywhere
+from tests.crash.killer import BEFORE, Plan
 from tests.crash.nursery import Nursery
 
 
@@ -92,6 +93,12 @@ def an_array_that_failed(case: Case) -> None:
     case.opened = {5}
 
 
+def an_array_that_was_being_shared(case: Case) -> None:
+    """Its worker was killed after it had shortened the range, for the second time, and before it journaled that."""
+    an_array(case)
+    assert case.do("work_and_share", Plan(match='"reason":"shared"', when=BEFORE, occurrence=2)).killed
+
+
 def test_a_killed_submission_is_wholly_in_or_not_at_all(nursery: Nursery, template: Path, tmp_path: Path) -> None:
     def command(case: Case) -> str:
         assert isinstance(case, ArrayCase)
@@ -110,9 +117,13 @@ def test_a_killed_submission_is_wholly_in_or_not_at_all(nursery: Nursery, templa
 
 @pytest.mark.parametrize(
     ("prepare", "scenario", "step"),
-    [(an_array_of_two_chunks, "work_tasks", 5), (an_array, "work_and_share", 7)],
+    [
+        (an_array_of_two_chunks, "work_tasks", 9),
+        (an_array, "work_and_share", 9),
+        (an_array_that_was_being_shared, "recover", 3),
+    ],
 )
-def test_a_killed_worker_costs_no_end_that_was_journaled(
+def test_a_killed_worker_or_recovery_costs_no_task_and_no_end_that_was_journaled(
     nursery: Nursery, template: Path, tmp_path: Path, prepare: Step, scenario: str, step: int
 ) -> None:
     assert kill_everywhere(nursery, template, tmp_path, prepare, scenario, step, make=ArrayCase) > 15
