@@ -174,6 +174,12 @@ def chunks_cut_short(connection: Connection, uid: str) -> list[str]:
     return [name for (name,) in connection.execute(query, (uid,))]
 
 
+def has_open_chunks(connection: Connection, uid: str) -> bool:
+    """Whether an array has chunks that have not ended."""
+    query = f"SELECT 1 FROM job INDEXED BY job_chunk WHERE batch = ? AND kind = 'chunk' AND {IS_OPEN} LIMIT 1"
+    return connection.execute(query, (uid,)).fetchone() is not None
+
+
 def has_ended_tasks(connection: Connection, uid: str, attempt: int) -> bool:
     """Whether tasks ended in an attempt of a chunk."""
     query = "SELECT 1 FROM chunk_run WHERE job_uid = ? AND attempt = ? LIMIT 1"

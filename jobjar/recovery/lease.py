@@ -32,7 +32,7 @@ from jobjar.recovery.recover import Recovery, identify_held, recover_job, recove
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import ASIDE, WorkerState, read_worker
 from jobjar.settings.layers import BEATS_IN_LEASE
-from jobjar.shared_disk.files import is_gone, list_if_there, open_common_file
+from jobjar.shared_disk.files import is_gone, open_common_file
 from jobjar.shared_disk.listing import list_directory, list_held
 from jobjar.shared_disk.locks import try_lock
 from jobjar.shared_disk.regular import read_bounded
@@ -103,7 +103,7 @@ def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
     for entry in list_directory(jar.layout.workers):
         paths = jar.layout.worker(entry.name)
         has_jobs = any(True for _ in list_held(paths))
-        has_jobs = has_jobs or bool(list_if_there(paths.sharing))  # a part of an array is in no jar there
+        has_jobs = has_jobs or any(list_directory(paths.sharing))  # a part of an array is in no jar there
         if not has_jobs and entry.name.partition(ASIDE)[0] not in holding_tokens:
             continue
         worker = read_worker(jar.layout, entry.name)
