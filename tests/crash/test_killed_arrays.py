@@ -105,28 +105,28 @@ def test_a_killed_submission_is_wholly_in_or_not_at_all(nursery: Nursery, templa
         return case.task()
 
     killed = kill_everywhere(
-        *(nursery, template, tmp_path, an_empty_jar, "submit_tasks", 5),
+        *(nursery, template, tmp_path, an_empty_jar, "submit_tasks", 11),
         make=ArrayCase,
         command=command,
         array="1-12",
         chunk=6,
         entries=[str(index) for index in range(1, 13)],
     )
-    assert killed > 15
+    assert killed > 8
 
 
 @pytest.mark.parametrize(
     ("prepare", "scenario", "step"),
     [
-        (an_array_of_two_chunks, "work_tasks", 9),
-        (an_array, "work_and_share", 9),
-        (an_array_that_was_being_shared, "recover", 3),
+        (an_array_of_two_chunks, "work_tasks", 17),
+        (an_array, "work_and_share", 13),
+        (an_array_that_was_being_shared, "recover", 7),
     ],
 )
 def test_a_killed_worker_or_recovery_costs_no_task_and_no_end_that_was_journaled(
     nursery: Nursery, template: Path, tmp_path: Path, prepare: Step, scenario: str, step: int
 ) -> None:
-    assert kill_everywhere(nursery, template, tmp_path, prepare, scenario, step, make=ArrayCase) > 15
+    assert kill_everywhere(nursery, template, tmp_path, prepare, scenario, step, make=ArrayCase) > 8
 
 
 @pytest.mark.parametrize("order", ["STOP", "PAUSE", "SIGTERM"])
@@ -139,7 +139,7 @@ def test_a_worker_that_is_killed_while_it_gives_the_rest_back_loses_no_task(
     prepare = {"STOP": an_array, "PAUSE": an_array_of_two_chunks, "SIGTERM": an_array}[order]
     assert (
         kill_everywhere(
-            *(nursery, template, tmp_path, prepare, "work_until", 9), heal=let_go_on, make=ArrayCase, order=order
+            *(nursery, template, tmp_path, prepare, "work_until", 19), heal=let_go_on, make=ArrayCase, order=order
         )
         > 5
     )
@@ -162,9 +162,9 @@ def test_a_killed_retry_opens_the_failed_tasks_once_or_not_at_all(
         assert case.do("check").result == []
 
     killed = kill_everywhere(
-        *(nursery, template, tmp_path, an_array_that_failed, "retry_failed", 5),
+        *(nursery, template, tmp_path, an_array_that_failed, "retry_failed", 9),
         make=ArrayCase,
         then=retried_once_or_not,
         array=the_array,
     )
-    assert killed > 10
+    assert killed > 8
