@@ -32,7 +32,7 @@ from jobjar.shared_disk.contents import (
     read_document,
 )
 from jobjar.shared_disk.creating import create_anew
-from jobjar.shared_disk.files import sync_directory, write_all
+from jobjar.shared_disk.files import look, sync_directory, write_all
 from jobjar.shared_disk.regular import UnfitFile, open_regular
 
 if TYPE_CHECKING:
@@ -124,6 +124,23 @@ def read_definition(layout: Layout, uid: str) -> Definition:
         None if given == Given() else given,
         said["pipes_output"],
     )
+
+
+def explain_unusable(layout: Layout, uid: str) -> str | None:
+    """Why no task of an array can run before a person has mended something; None if they can. Raises CannotUseJar, OSError while
+    the disk refuses."""
+    paths = layout.batch(uid)
+    if look(paths.file) is None:
+        return f"its array {uid} is gone: somebody removed or moved {paths.path}"
+    try:
+        definition = read_definition(layout, uid)
+    except CannotUseJar as error:
+        if isinstance(error.__cause__, Unreadable | UnfitFile):
+            return f"its array {uid} is damaged: {paths.file}: {error.fields['reason']}"
+        raise
+    needed = [paths.script, *([paths.entries, paths.entries_at] if definition.entries else [])]
+    missing = next((path for path in needed if look(path) is None), None)
+    return None if missing is None else f"its array {uid} is damaged: {missing} is missing"
 
 
 def is_array(said: Any) -> bool:

@@ -6,18 +6,20 @@ journaled before the chunks can be claimed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jobjar.arrays.definition import read_definition
-from jobjar.arrays.indexes import choose_size, range_in_name
+from jobjar.arrays.indexes import Indexes, choose_size, range_in_name
 from jobjar.arrays.submit import make_chunk, stage_chunks
 from jobjar.batches.change import commit, making, take_batch
 from jobjar.batches.state import disk_now, read_batch
 from jobjar.errors import NotSteered
 from jobjar.jar import Jar
 from jobjar.job_file.seeds import join_ranges
-from jobjar.ledger.ask_arrays import array_of, chunks_cut_short, ended_numbers, unsuccessful_numbers
+from jobjar.ledger.ask_arrays import array_of, chunks_cut_short, ended_numbers, has_open_chunks, unsuccessful_numbers
+from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
 from jobjar.stages.submit import Submission
 
@@ -42,15 +44,24 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
                 part = None if found is None else definition.indexes.within(*found)
                 if part is not None and array is not None:
                     numbers |= set(part) - ended_numbers(connection, array.id, part.first, part.last)
-        if ranges is not None:
-            numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
-        if not numbers:
+            has_more = array is not None and array.succeeded + array.failed < definition.indexes.count
+            if array is not None and has_more and not has_open_chunks(connection, uid):
+                # Somebody removed a chunk, or cut its range off.
+                whole = definition.indexes
+                numbers |= set(whole) - ended_numbers(connection, array.id, whole.first, whole.last)
+            if ranges is not None:
+                numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
+            wanted = sorted(numbers)
+            breaks = (
+                set() if array is None or not has_more else _breaks(connection, array.id, definition.indexes, wanted)
+            )
+        if not wanted:
             raise NotSteered(job=uid, done="retried", reason="none of its tasks ended without success")
         known = dict(state.data["array"])
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
         reopened = join_ranges((number, number) for number in numbers & failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
-        count = stage_chunks(jar, change, _chunks(known, uid, sorted(numbers), life))
+        count = stage_chunks(jar, change, _chunks(known, uid, wanted, breaks, life))
         changed = {
             "array": known,
             "is_aborted": False,
@@ -58,11 +69,29 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
             "changed_at": disk_now(jar, state.changed_at),
         }
         commit(jar, change, {**state.data, **changed})
-    return len(numbers)
+    return len(wanted)
 
 
-def _chunks(known: Mapping[str, Any], uid: str, numbers: list[int], life: int) -> Iterator[Submission]:
+def _breaks(connection: Connection, array: int, indexes: Indexes, wanted: Sequence[int]) -> set[int]:
+    """Those of the tasks that come after one which has not ended and is not to run again: it belongs to another chunk. A chunk
+    passes over the tasks that have ended."""
+    return {
+        after
+        for before, after in itertools.pairwise(wanted)
+        if (gap := (after - before) // indexes.step - 1)
+        and len(ended_numbers(connection, array, before + 1, after - 1)) < gap
+    }
+
+
+def _chunks(
+    known: Mapping[str, Any], uid: str, numbers: Sequence[int], breaks: set[int], life: int
+) -> Iterator[Submission]:
     size = choose_size(len(numbers))
-    for begin in range(0, len(numbers), size):
-        some = numbers[begin : begin + size]
+    some: list[int] = []
+    for number in numbers:
+        if some and (len(some) == size or number in breaks):
+            yield make_chunk(known, uid, (some[0], some[-1]), life)
+            some = []
+        some.append(number)
+    if some:
         yield make_chunk(known, uid, (some[0], some[-1]), life)

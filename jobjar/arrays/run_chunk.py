@@ -33,6 +33,7 @@ from jobjar.attempts.attempt import (
     ClaimedJob,
     Watch,
 )
+from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.retry_delay import retry_time
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplace, Workplaces
@@ -42,6 +43,8 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
 from jobjar.processes.ending import end_session
 from jobjar.processes.starting import CannotStart, StillBusy
+from jobjar.shared_disk.files import is_gone
+from jobjar.shared_disk.regular import UnfitFile
 from jobjar.stages.complete import WhileRefused
 
 _SHORT_S = 0.01
@@ -59,9 +62,12 @@ class ChunkEnd(NamedTuple):
 class _LeftOff(Exception):
     """The chunk is left, for a reason of AttemptEnd's outcomes. The task that ran, if one did, has not ended."""
 
-    def __init__(self, outcome: str, message: str | None = None, after_s: float = 0.0) -> None:
+    def __init__(
+        self, outcome: str, message: str | None = None, after_s: float = 0.0, is_to_hold: bool = False
+    ) -> None:
         super().__init__(outcome)
         self.outcome, self.message, self.after_s = outcome, message, after_s
+        self.is_to_hold = is_to_hold
 
 
 class ChunkRun:
@@ -116,7 +122,7 @@ class ChunkRun:
             self._run_all(workplace, disk_now, may_go_on)
         except _LeftOff as reason:
             left_off = reason
-        if left_off is not None and left_off.outcome == LOST:
+        if self._is_lost() or (left_off is not None and left_off.outcome == LOST):
             self._log.drop()
         if self._log.end_of_output:
             self._name_output(workplace)
@@ -133,6 +139,8 @@ class ChunkRun:
         )
         if not is_noted:
             end = end._replace(outcome=INTERRUPTED, message="the ends of its tasks cannot be journaled")
+        if left_off is not None and left_off.is_to_hold:
+            return ChunkEnd(end, Verdict.hold(str(left_off.message)), self.job.name)
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
@@ -152,6 +160,9 @@ class ChunkRun:
     def _run_all(self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> None:
         try:
             world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
+        except UnfitFile as error:
+            why = f"its array {self._array.uid} is damaged: {error.filename}: {error.strerror}"
+            raise _LeftOff(INTERRUPTED, why, is_to_hold=True) from error
         except OSError as error:
             raise _LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
         look_at = time.monotonic() + self._watch.interval_s
@@ -211,8 +222,18 @@ class ChunkRun:
     def _flush(self, workplace: Workplace) -> None:
         if self._log.output is None and self._log.end_of_output:
             self._name_output(workplace)
+        if self._is_lost():
+            raise _LeftOff(LOST)
         if not self._refused.insist(self._log.flush):
             raise _LeftOff(INTERRUPTED, "the ends of its tasks cannot be journaled")
+
+    def _is_lost(self) -> bool:
+        """Whether the chunk was taken back. Then what is not journaled is not to be: another worker runs these tasks."""
+        jar = self._claimer.jar
+        if not jar.settings.lease_time_s and not jar.ledger_home.has_other_homes:
+            return False
+        is_away = is_gone(self.job.path, is_patient=False)
+        return is_away and was_taken_back(jar, self._claimer.worker_id, self.job, unknown=False)
 
     def _name_output(self, workplace: Workplace) -> None:
         with contextlib.suppress(OSError):  # tried again with the next ends
@@ -279,6 +300,8 @@ class ChunkRun:
             waiter.close()
 
     def _flush_before_waiting(self, workplace: Workplace) -> None:
+        if self._is_lost():
+            return  # the watch notices it, and ends the task
         if self._log.end_of_output and self._log.output is None:
             self._name_output(workplace)
         with contextlib.suppress(OSError):  # the next flush insists

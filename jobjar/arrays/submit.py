@@ -138,7 +138,7 @@ def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: 
     index."""
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
     category, priority = known.get("category", ""), known.get("priority", 0)
-    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life))
+    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life), is_chunk=True)
 
 
 def stage_chunks(jar: Jar, change: Change, jobs: Iterable[Submission]) -> int:

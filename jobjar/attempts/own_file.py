@@ -14,7 +14,7 @@ import stat
 from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import LedgerError
 from jobjar.jar import Jar
-from jobjar.job_file.names import id_in_name, unnumbered_name
+from jobjar.job_file.names import id_in_name, is_same_name, unnumbered_name
 from jobjar.layout import Layout, name_in_place
 from jobjar.ledger.ask_claiming import was_followed, was_recovered
 from jobjar.ledger.driver import Connection
@@ -82,9 +82,10 @@ def find_moved(connection: Connection, layout: Layout, job: ClaimedJob) -> str |
     found |= list_jars(layout, with_completed=False) - {job.place}
     for place in sorted(found):
         name = name_in_place(place)
-        if job.name not in (name, unnumbered_name(name)):
+        is_own = id_in_name(name) == job.uid
+        if job.name not in (name, unnumbered_name(name)) and not (is_own and is_same_name(name, job.name)):
             continue
-        if id_in_name(name) == job.uid:
+        if is_own:
             return place
         difference = compare_file(connection, layout, place)
         if difference is not None and difference.uid == job.uid:

@@ -17,11 +17,12 @@ COMPLETED = "completed"
 RETRIED = "retried"
 RETURNED = "returned"
 RECOVERED = "recovered"
+HELD = "held"
 
 
 class Verdict(NamedTuple):
-    """Where a job goes after an attempt: made by `complete`, `retry` or `give_back`. `reason` is the move's; `explanation` is
-    for people. Before `not_before` (the disk's time; 0: at once) nobody claims the job."""
+    """Where a job goes after an attempt: made by `complete`, `retry`, `give_back`, `hold`. `reason` is the move's; `explanation`
+    is for people. Before `not_before` (the disk's time; 0: at once) nobody claims the job."""
 
     reason: str
     not_before: float = 0
@@ -41,6 +42,11 @@ class Verdict(NamedTuple):
     def give_back(cls, reason: str = RETURNED, at: float = 0) -> Verdict:
         """The attempt decided nothing, and the job goes back to unclaimed."""
         return cls(reason, at)
+
+    @classmethod
+    def hold(cls, why: str) -> Verdict:
+        """The job cannot run until a person mends what `why` says, and goes to limbo."""
+        return cls(HELD, 0, why)
 
     @property
     def final(self) -> bool:

@@ -22,8 +22,10 @@ MAX_PRIORITY = 999_999_999
 MAX_NAME_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9._+@%=-]+")
 _PRIORITY = re.compile(r"-?[0-9]{1,18}")
-_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})-")
+# What follows the id shows a chunk of an array (`make_name`).
+_MADE_HERE = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9a-z]{12})[-+]")
 _ID_AT, _ID_LENGTH = 17, 12
+_RANGE = re.compile(r"\+[0-9]{1,16}-[0-9]{1,16}$")
 # The affixes by which editors and package managers name a file that they keep.
 _BACKUP = (
     r"(?i)(.+?)(?:\.?~[0-9]*~|~"
@@ -73,8 +75,11 @@ def _spell(number: int) -> str:
     return "".join(_ID_LETTERS[number >> shift & 31] for shift in range(55, -1, -5))
 
 
-def make_name(priority: int = 0, identifier: str | None = None) -> str:
-    """Return a new name that no other call on any node returns. Raises BadPriority or BadIdentifier."""
+def make_name(priority: int = 0, identifier: str | None = None, is_chunk: bool = False) -> str:
+    """Return a new name that no other call on any node returns. Raises BadPriority or BadIdentifier.
+
+    In the name of an array's chunk another letter follows the id. Release 0.1.0 finds no id there. So it reads the file at each
+    claim, and holds it for the `#JJ` line that it does not know."""
     check_priority(priority)
     parts = [
         time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
@@ -86,7 +91,8 @@ def make_name(priority: int = 0, identifier: str | None = None) -> str:
     ]
     if identifier:
         parts.append(check_identifier(identifier))
-    return f"{'-'.join(parts)}.{priority}"
+    day, uid, *rest = parts
+    return f"{day}-{uid}{'+' if is_chunk else '-'}{'-'.join(rest)}.{priority}"
 
 
 # A claim calls this and `is_own_name` several times for one name.
@@ -132,8 +138,13 @@ def is_own_name(name: str, uid: str) -> bool:
 
 
 def is_same_name(name: str, other: str) -> bool:
-    """Whether two names differ at most in the priority, and in the number of a taken name (`~2`)."""
-    return _stem(name) == _stem(other)
+    """Whether two names differ at most in the priority, in the number of a taken name (`~2`), and, if they were made for one job,
+    in the range at their ends: that of a chunk changes (arrays/indexes.py)."""
+    stem, other_stem = _stem(name), _stem(other)
+    if stem == other_stem:
+        return True
+    uid = id_in_name(name)
+    return uid is not None and uid in other and _RANGE.sub("+", stem) == _RANGE.sub("+", other_stem)
 
 
 def _stem(name: str) -> str:

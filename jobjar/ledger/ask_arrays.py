@@ -174,6 +174,12 @@ def chunks_cut_short(connection: Connection, uid: str) -> list[str]:
     return [name for (name,) in connection.execute(query, (uid,))]
 
 
+def has_open_chunks(connection: Connection, uid: str) -> bool:
+    """Whether an array has chunks that have not ended."""
+    query = f"SELECT 1 FROM job INDEXED BY job_chunk WHERE batch = ? AND kind = 'chunk' AND {IS_OPEN} LIMIT 1"
+    return connection.execute(query, (uid,)).fetchone() is not None
+
+
 def has_ended_tasks(connection: Connection, uid: str, attempt: int) -> bool:
     """Whether tasks ended in an attempt of a chunk."""
     query = "SELECT 1 FROM chunk_run WHERE job_uid = ? AND attempt = ? LIMIT 1"
@@ -189,7 +195,10 @@ def rows_of_chunks(connection: Connection, uid: str) -> list[int]:
 
 
 def places_with_worker(connection: Connection, uid: str, worker: str) -> list[str]:
-    """The places that a job had with a worker, by its moves."""
+    """The places that a job had with a worker, and those to which it came from there, by its moves."""
     beginning = f"{jobs_place(worker)}/"
-    moves = connection.execute("SELECT origin, destination FROM move WHERE job_uid = ?", (uid,))
-    return [place for move in moves for place in move if place.startswith(beginning)]
+    moves = connection.execute("SELECT origin, destination FROM move WHERE job_uid = ?", (uid,)).fetchall()
+    return [
+        *(place for move in moves for place in move if place.startswith(beginning)),
+        *(destination for origin, destination in moves if origin.startswith(beginning)),
+    ]

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from jobjar.ledger.driver import Connection
 
 # A job's end is its last move to completed/, or, if that was not journaled, its last known move.
-_COMPLETED_BEFORE = """
-SELECT id, uid, name, place, category, move_number FROM job
+_ENDED_AT = """coalesce((SELECT max(move.moved_at) FROM move
+                  WHERE move.job_uid = job.uid AND move.destination LIKE 'completed/%'), job.moved_at)"""
+_COMPLETED_BEFORE = f"""
+SELECT id, uid, name, place, category, move_number, kind, batch FROM job
 WHERE id > ? AND state = 'completed' AND uid IS NOT NULL AND place LIKE ? AND moved_at < ?
-    AND coalesce((SELECT max(move.moved_at) FROM move
-                  WHERE move.job_uid = job.uid AND move.destination LIKE 'completed/%'), moved_at) < ?
+    AND {_ENDED_AT} < ?
 ORDER BY id LIMIT ?"""
 _ARCHIVED_BEFORE = _COMPLETED_BEFORE.replace("AND moved_at < ?", "")
 
@@ -25,6 +26,8 @@ class OldJob(NamedTuple):
     place: str
     category: str
     move_number: int
+    kind: str
+    batch: str | None
 
 
 def completed_before(connection: Connection, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
@@ -36,6 +39,28 @@ def completed_before(connection: Connection, after_row: int, ended_before: float
 def archived_before(connection: Connection, after_row: int, ended_before: float, limit: int) -> list[OldJob]:
     """The next `limit` archived jobs that ended before this time of the disk's clock."""
     return [OldJob(*row) for row in connection.execute(_ARCHIVED_BEFORE, (after_row, "archive/%", ended_before, limit))]
+
+
+def arrays_to_keep(connection: Connection, ended_before: float, only_archived: bool = False) -> set[str]:
+    """The arrays with a chunk that has not ended, or not before this time of the disk's clock, or (`only_archived`) is not in the
+    archive yet."""
+    elsewhere = " OR job.place LIKE 'completed/%'" if only_archived else ""
+    rows = connection.execute(
+        "SELECT DISTINCT array.uid FROM array CROSS JOIN job ON job.batch = array.uid WHERE job.state <> 'removed' AND "
+        f"(job.state <> 'completed'{elsewhere} OR {_ENDED_AT} >= ?)",
+        (ended_before,),
+    )
+    return {uid for (uid,) in rows}
+
+
+def arrays_without_files(connection: Connection, ended_before: float) -> list[str]:
+    """The arrays that had chunks of which no file is in the jar any more, and no task of which ended since this time."""
+    rows = connection.execute(
+        "SELECT uid FROM array WHERE coalesce(last_ended_ms, 0) < ? AND EXISTS (SELECT 1 FROM job WHERE batch = array.uid) "
+        "AND NOT EXISTS (SELECT 1 FROM job WHERE batch = array.uid AND state <> 'removed')",
+        (ended_before * 1000,),
+    )
+    return [uid for (uid,) in rows]
 
 
 def checkpoint(connection: Connection) -> bool:

@@ -19,19 +19,22 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
+from jobjar.arrays.remove import remove_arrays
+from jobjar.attempts.attempt import CHUNK
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.journal.entries import moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths, archive_place, name_in_place
-from jobjar.ledger.ask_nightly import OldJob, archived_before, completed_before
+from jobjar.ledger.ask_nightly import OldJob, archived_before, arrays_to_keep, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.creating import make_directory_in
+from jobjar.shared_disk.files import list_if_there
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile, held_directory, pass_over
@@ -85,6 +88,7 @@ def keep_in_order(jar: Jar, now: float) -> Kept:
         kept.archived_jobs = _archive_jobs(jar, now, _first(archive_days, settings.keep_completed_days))
         if settings.keep_completed_days:
             kept.deleted_jobs = _delete_jobs(jar, now - settings.keep_completed_days * _DAY_S)
+            remove_arrays(jar, now - settings.keep_completed_days * _DAY_S)
         if settings.keep_workers_days:
             _delete_workers(jar, now - settings.keep_workers_days * _DAY_S, kept)
         _remove_empty_days(jar, date_of(now))
@@ -119,6 +123,7 @@ def _archive_jobs(jar: Jar, now: float, days: float) -> int:
         return 0
     date = date_of(now)
     row = count = 0
+    young = _arrays_to_keep(jar, now - days * _DAY_S)
     while True:
         with jar.ledger.errors_named():
             jar.ledger.ensure_open()
@@ -126,6 +131,7 @@ def _archive_jobs(jar: Jar, now: float, days: float) -> int:
         if not jobs:
             return count
         row = jobs[-1].row
+        jobs = _without_chunks_of(jobs, young)
         with _held(jar, date, _JOBS, makes=True) as directory:
             count += _archive_batch(jar, jobs, archive_place(date), directory)
         renew_soft_lock(jar.layout.archiving)
@@ -152,6 +158,7 @@ def _archive_batch(jar: Jar, jobs: list[OldJob], place: str, directory: str) -> 
 
 def _delete_jobs(jar: Jar, ended_before: float) -> int:
     row = count = 0
+    young = _arrays_to_keep(jar, ended_before, only_archived=True)
     while True:
         with jar.ledger.errors_named():
             jar.ledger.ensure_open()
@@ -159,12 +166,24 @@ def _delete_jobs(jar: Jar, ended_before: float) -> int:
         if not jobs:
             return count
         row = jobs[-1].row
+        jobs = _without_chunks_of(jobs, young)
         deleted = [job for day, of_day in itertools.groupby(jobs, _day_of) for job in _delete_of_day(jar, day, of_day)]
         with jar.ledger.writing() as connection:
             for job in deleted:
                 mark_removed(connection, job.row, job.place)
         count += len(deleted)
         renew_soft_lock(jar.layout.archiving)
+
+
+def _arrays_to_keep(jar: Jar, ended_before: float, only_archived: bool = False) -> set[str]:
+    """The arrays that are not archived, or not deleted, now: all their chunks are, in one night."""
+    with jar.ledger.errors_named():
+        jar.ledger.ensure_open()
+        return arrays_to_keep(jar.ledger.connection, ended_before, only_archived)
+
+
+def _without_chunks_of(jobs: list[OldJob], arrays: set[str]) -> list[OldJob]:
+    return [job for job in jobs if job.kind != CHUNK or job.batch not in arrays] if arrays else jobs
 
 
 def _day_of(job: OldJob) -> str:
@@ -201,8 +220,8 @@ def _quiet_since(paths: WorkerPaths) -> float:
 
 
 def _old_workers(workers: list[WorkerState], now: float, days: float) -> list[WorkerState]:
-    """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job,
-    and whose scratch/ is empty."""
+    """The workers that have been quiet for so many days, whose end is noted (by themselves or by recovery), that hold no job
+    and no part of an array, and whose scratch/ is empty."""
     if not days:
         return []
     return [
@@ -210,6 +229,7 @@ def _old_workers(workers: list[WorkerState], now: float, days: float) -> list[Wo
         for worker in workers
         if worker.ended
         and not holds_jobs(worker)
+        and not list_if_there(worker.paths.sharing)
         and not any(list_everything(worker.paths.scratch))
         and _quiet_since(worker.paths) < now - days * _DAY_S
     ]

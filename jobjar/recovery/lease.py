@@ -25,8 +25,6 @@ from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
 from jobjar.hearing import read_heartbeat_ns
 from jobjar.jar import Jar
-from jobjar.job_file.names import id_in_name
-from jobjar.layout import name_in_place
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.liveness import node_run
 from jobjar.meter import SILENT, Meter
@@ -99,12 +97,13 @@ class Holder(NamedTuple):
 
 
 def find_holders(jar: Jar, own_worker_id: str = "") -> list[Holder]:
-    """All workers that hold jobs or tokens of limits and whose heartbeat can be read, except the caller's own."""
+    """All workers that hold jobs, parts of arrays or tokens of limits, and whose heartbeat can be read; not the caller's own."""
     found = []
     holding_tokens = {part for token in list_all_taken(jar.layout) for part in (token.worker, token.worker_id)}
     for entry in list_directory(jar.layout.workers):
         paths = jar.layout.worker(entry.name)
         has_jobs = any(True for _ in list_held(paths))
+        has_jobs = has_jobs or any(list_directory(paths.sharing))  # a part of an array is in no jar there
         if not has_jobs and entry.name.partition(ASIDE)[0] not in holding_tokens:
             continue
         worker = read_worker(jar.layout, entry.name)
@@ -269,8 +268,7 @@ class Leases:
         identify_held(self._jar, places)
         for place in places:
             recover_job(self._jar, worker, place, recovery, cause)
-        uids = {uid for place in places if (uid := id_in_name(name_in_place(place))) is not None}
-        settle_shared(self._jar, worker.paths, recovery.log, uids)
+        settle_shared(self._jar, worker.paths, recovery.log)
 
 
 def recover_expired(jar: Jar, recovery: Recovery, log: Callable[[str], None], meter: Meter = SILENT) -> None:

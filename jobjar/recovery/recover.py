@@ -12,14 +12,15 @@ import contextlib
 import errno
 import os
 
-from jobjar.arrays.sharing import settle_shared
-from jobjar.attempts.attempt import LOST
+from jobjar.arrays.sharing import entry_of_sharing, settle_shared
+from jobjar.attempts.attempt import CHUNK, LOST
 from jobjar.attempts.tokens_left import recover_tokens
 from jobjar.batches.change import cancel_returned, settle_all
 from jobjar.control import withdraw_cancel
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
+from jobjar.job_file.names import id_in_name, is_same_name
 from jobjar.journal.entries import ended_entry
 from jobjar.layout import category_of_place, name_in_place, unclaimed_place
 from jobjar.ledger.ask_claiming import Candidate, attempt_of_worker, candidate_at, claimed_by, final_attempt
@@ -127,7 +128,13 @@ def recover_worker(jar: Jar, worker: WorkerState, recovery: Recovery) -> bool:
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
             claimed = claimed_by(connection, worker.name)
-        fileless = {uid: place for uid, place in claimed.items() if place not in held}
+        there = {id_in_name(name): name for name in map(name_in_place, held)}
+        fileless = {
+            uid: place
+            for uid, place in claimed.items()
+            # A chunk may have another range by now, which is not journaled.
+            if place not in held and not is_same_name(there.get(uid, ""), name_in_place(place))
+        }
         sought = set(claimed)
         end_orphans(jar, worker, sought, recovery.log)
         with jar.ledger.writing() as connection:
@@ -246,6 +253,11 @@ def recover_job(jar: Jar, worker: WorkerState, place: str, recovery: Recovery, c
         attempt = attempt_of_worker(connection, uid, worker.worker_id)
         job = as_claimed(jar, candidate, place, attempt)
         entries, verdict = judge_stranded(jar, connection, worker, job, attempt, cause)
+        if candidate.kind == CHUNK:
+            shared = entry_of_sharing(connection, job)
+            if shared is not None:
+                entries = [shared, *entries]
+                job = job._replace(move_number=shared["number"])
         # What follows depends on these entries, so they have to outlive this node before the file moves.
         jar.journal.append(entries, durable=jar.ledger_home.has_other_homes)
         directory = jar.layout.completed if verdict.final else jar.layout.category_directory(job.category)

@@ -32,7 +32,7 @@ from jobjar.attempts.own_file import (
     was_taken_back,
 )
 from jobjar.attempts.throttle import read_threshold, update_throttle
-from jobjar.attempts.verdict import Verdict, decide
+from jobjar.attempts.verdict import HELD, Verdict, decide
 from jobjar.errors import LedgerError
 from jobjar.journal.entries import MoreOfEnd, MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit
 from jobjar.journal.read import Entry
@@ -244,14 +244,16 @@ def _is_decided_here(claimer: Claimer, job: ClaimedJob) -> bool:
 
 
 def move_ended_job(layout: Layout, job: ClaimedJob, verdict: Verdict, by: str, notes: list[str] | None = None) -> Entry:
-    """COMMIT: from here the job is completed, or unclaimed again. Returns the `moved` entry; oddities of the file are added to
-    `notes`.
+    """COMMIT: from here the job is completed, unclaimed again, or held. Returns the `moved` entry; oddities of the file are added
+    to `notes`.
 
     Raises FileNotFoundError if the job is not here any more, OSError.
     """
     note = None
     if verdict.final:
         directory, place = layout.completed, "completed"
+    elif verdict.reason == HELD:
+        directory, place = layout.limbo, "limbo"
     else:
         note = make_runnable(job)
         directory = layout.category_directory(job.category)
@@ -279,6 +281,8 @@ def _moved_entry(
     more: MoreOfMove = {"category": job.category}
     if verdict.not_before:
         more["not_before"] = verdict.not_before
+    if verdict.reason == HELD:
+        more["held_reason"] = verdict.explanation
     return moved_entry(job.uid, number, job.place, place, moved_at, verdict.reason, by, **more)
 
 

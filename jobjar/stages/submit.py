@@ -2,9 +2,8 @@
 
 The steps: write the file to limbo, fsync, journal `submitted`, rename to unclaimed (the commit), journal `moved`. A kill
 before the rename leaves a file in limbo, which the status report names. Without its run bit it is a half copy, which
-recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger.
-A job that is to be held, or has prerequisites, stays in limbo: one append with `submitted` and its move is the commit, and
-nothing is renamed.
+recovery discards after a day. After the rename the job is claimable, and a scan adds it to the ledger. A job that is to be
+held, or has prerequisites, stays in limbo: one append with `submitted` and its move is the commit, and nothing is renamed.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _COPY_BYTES = 1 << 20
 class Submission(NamedTuple):
     """A job to submit. Exactly one of these is not None: `command` (a shell line), `path` (an executable file to copy),
     `script` (the text of the job's file). Without priority (None), category ('') and identifier (None) its file may say them.
-    `says_all`: each attribute is in the file."""
+    `says_all`: each attribute is in the file. `is_chunk`: it is a chunk of an array, which its name has to show."""
 
     command: str | None
     path: str | None
@@ -57,6 +56,7 @@ class Submission(NamedTuple):
     script: bytes | None = None
     says_all: bool = False
     title: str | None = None
+    is_chunk: bool = False
 
     @property
     def what(self) -> str:
@@ -248,7 +248,7 @@ def _name_place(path: str, reason: str) -> str:
 
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up: LookedUp | None = None) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
-    name = make_name(submission.priority or 0, submission.identifier)
+    name = make_name(submission.priority or 0, submission.identifier, submission.is_chunk)
     path = f"{directory}/{name}"
     try:
         descriptor, header, beginning = patiently(lambda: _write_file(jar, submission, path), path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobjar.arrays.definition import read_definition
+from jobjar.arrays.definition import explain_unusable, read_definition
 from jobjar.arrays.indexes import range_in_name
 from jobjar.arrays.run_chunk import ChunkRun
-from jobjar.attempts.attempt import FAILED, AttemptEnd, ClaimedJob, Watch
+from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Watch
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
-from jobjar.shared_disk.files import look
 from jobjar.stages.complete import WhileRefused
 from jobjar.worker.ends import Ends
 
@@ -26,18 +25,18 @@ def work_chunk(
     may_go_on: Callable[[], bool],
 ) -> None:
     """Run a claimed chunk and end its attempt. Raises CannotUseJar, ImportError, LedgerError: it was given back."""
-    layout = workplaces.claimer.jar.layout
+    layout, uid = workplaces.claimer.jar.layout, str(job.batch)
     try:
-        if look(layout.batch(str(job.batch)).file) is None:
-            message = f"its array {job.batch} is gone: somebody removed {layout.batch(str(job.batch)).path}"
-            ends.complete(job, AttemptEnd(FAILED, message=message), Verdict.complete())
-            return
-        definition = read_definition(layout, str(job.batch))
+        why = explain_unusable(layout, uid)
+        definition = read_definition(layout, uid) if why is None else None
         named = range_in_name(job.name)
-        wanted = None if named is None else definition.indexes.within(*named)
-        if wanted is None:
-            message = f"its name has no range of indexes of the array {definition.uid}, which has {definition.indexes}"
-            ends.complete(job, AttemptEnd(FAILED, message=message), Verdict.complete())
+        wanted = None if named is None or definition is None else definition.indexes.within(*named)
+        if definition is None or wanted is None:
+            why = (
+                why
+                or f"its name has no range of indexes of the array {uid}, which has {definition and definition.indexes}"
+            )
+            ends.complete(job, AttemptEnd(INTERRUPTED, message=f"held in limbo: {why}"), Verdict.hold(why))
             return
         run = ChunkRun(workplaces, job, definition, wanted, watch, refused)
         ended = run.run(disk_now, may_go_on)

@@ -144,14 +144,15 @@ def kill_everywhere(
     step: int,
     heal: Step | None = None,
     then: Step = lambda case: None,
+    make: type[Case] = Case,
     **arguments: Any,
 ) -> int:
     """Kill `scenario` before and after its writes (`plan_deaths`), each time in the same jar, which `prepare` made ready;
     returns how many times it was killed. Arguments may be functions of the case. `then` is done with each jar in the end.
 
-    `heal` is done before each case is looked at: what a person does after the crash.
+    `heal` is done before each case is looked at: what a person does after the crash. `make` makes the case.
     """
-    case = Case(nursery, template, directory / "case")
+    case = make(nursery, template, directory / "case")
     prepare(case)
     values = {key: value(case) if callable(value) else value for key, value in arguments.items()}
     saved = directory / "saved"

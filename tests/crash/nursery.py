@@ -46,7 +46,8 @@ class Nursery:
         )
 
     def do(self, home: Path, scenario: str, plan: Plan | None = None, **arguments: Any) -> Answer:
-        """Have a child do `scenario` (a function of scenarios.py); with a plan, its writes are counted, and it may die."""
+        """Have a child do `scenario` (a function of scenarios.py or array_scenarios.py). With a plan its writes are counted, and
+        it may die."""
         assert self._process.stdin is not None and self._process.stdout is not None
         order = {"home": str(home), "scenario": scenario, "plan": plan, "arguments": arguments}
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -67,6 +68,7 @@ def main() -> None:
     import portalocker  # noqa: F401
     import psutil  # noqa: F401
 
+    import tests.crash.array_scenarios
     import tests.crash.scenarios
     import tests.frozen  # noqa: F401
 
@@ -99,7 +101,7 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _be_a_child(order: dict[str, Any], results: int, trace: int) -> None:
-    from tests.crash import killer, scenarios
+    from tests.crash import array_scenarios, killer, scenarios
 
     answer: dict[str, Any] = {"result": None, "error": None}
     write = os.write
@@ -115,7 +117,8 @@ def _be_a_child(order: dict[str, Any], results: int, trace: int) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = above  # for what it does not come to remove
         if order["plan"] is not None:
             killer.arm(Plan(*order["plan"]), trace)
-        answer["result"] = getattr(scenarios, order["scenario"])(**order["arguments"])
+        where = scenarios if hasattr(scenarios, order["scenario"]) else array_scenarios
+        answer["result"] = getattr(where, order["scenario"])(**order["arguments"])
     except BaseException:
         answer["error"] = traceback.format_exc()
     write(results, json.dumps(answer).encode())

@@ -31,6 +31,7 @@ from typing import Any
 
 from jobjar.create import create_jar
 from jobjar.layout import Layout
+from tests.faults.arrays import Arrays
 from tests.faults.faults import FAULTS, make_plan
 from tests.faults.nodes import Node
 from tests.faults.steerer import Steerer
@@ -44,6 +45,7 @@ LEASE_TIME_S = 2.0
 # Before each fault the storm waits so long at most for so many jobs at most to wait.
 _MOST_PATIENCE_S = 0.7
 _MOST_WAITING = 60
+_FAULTS_AN_ARRAY = 10  # an array is submitted once in so many faults
 _INSIDE = "--inside"
 
 
@@ -75,6 +77,7 @@ class Storm:
         self.nodes: list[Node] = []
         self.submitter = Submitter(self, self.seed)
         self.steerer = Steerer(self, self.seed + 2)
+        self.arrays = Arrays(self, self.seed + 3)
         self._heals: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
@@ -117,6 +120,7 @@ class Storm:
         make_disk(self.home_disk, "96M")
         create_jar(self.layout.home)
         self.log.touch()
+        self.arrays.prepare()
         for name in NODES:
             environment = {
                 **{key: value for key, value in os.environ.items() if not key.startswith("JJ_")},
@@ -165,6 +169,10 @@ class Storm:
                     self.note(f"no occasion for: {name}")
                     name = make_plan(rng, 1, self.shared)[0]
             self.counts[name] += 1
+            if number % _FAULTS_AN_ARRAY == 1:
+                self.spawn(self.arrays.submit)
+            elif number % 4 == 0:
+                self.spawn(self.arrays.steer)
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
                 self.say(f"{number} faults, {len(self.submitter.submitted)} submitted, {completed} completed")
@@ -219,10 +227,12 @@ class Storm:
         done = self.submitter.finish(timeout_s)
         while time.monotonic() < deadline and done:
             self.steerer.release_all(self.nodes[0])
-            if not self._left():
+            if self.arrays.let_go_on() and not self._left():
                 break
             time.sleep(0.2)
         left = self._left()
+        if not self.arrays.let_go_on():
+            self.complain(f"arrays are not over within {timeout_s:g} s")
         if left or not done:
             self.complain(f"not completed within {timeout_s:g} s: {len(left)} jobs, such as {sorted(left)[:5]}")
         return not left and done

@@ -39,6 +39,9 @@ def make_table(result: dict[str, Any]) -> str:
         total = sum(storm["faults"].values())
         counted = f"{storm['jobs_lost']} | {storm['completed_twice']} | {storm['history_lost']}"
         lines.append(f"| **{title}** | **{total:,}** | {counted} |")
+        if storm.get("tasks"):
+            title = f"the tasks in it: {storm['tasks']:,} of {storm['arrays']} arrays"
+            lines.append(f"| **{title}** | | {storm['tasks_lost']} | {storm['tasks_ended_twice']} | |")
         lines += [f"| {name} | {count:,} | | | |" for name, count in storm["faults"].items()]
     lines += ["", _describe(result)]
     return "\n".join(lines)
@@ -61,6 +64,7 @@ def _describe(result: dict[str, Any]) -> str:
             f"{attempts.get('stranded by lease', 0)} by a lease that ran out, {attempts.get('lost', 0)} lost by a worker that "
             "came back after that), "
             f"{storm['submissions_refused']:,} submissions were refused with an error"
+            + (f", {storm['tasks_run_more_than_once']:,} tasks ran more than once" if storm.get("tasks") else "")
         )
     for step in result.get("steps", []):
         words.append(f"{step['name']}: {step['said']}")

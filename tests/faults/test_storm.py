@@ -38,6 +38,7 @@ def test_a_short_storm_loses_nothing(homes: str, tmp_path: Path) -> None:
     found = json.loads(result.read_text())
     assert found["completed"] >= 140 and sum(found["faults"].values()) == 15
     assert (found["jobs_lost"], found["completed_twice"], found["history_lost"]) == (0, 0, 0)
+    assert (found["tasks_lost"], found["tasks_ended_twice"]) == (0, 0)
 
 
 def test_a_seed_repeats_a_plan_and_a_long_plan_has_every_kind_of_fault() -> None:
@@ -107,6 +108,11 @@ def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: 
         "jobs_lost": 0,
         "completed_twice": 0,
         "history_lost": 0,
+        "arrays": 2,
+        "tasks": 1600,
+        "tasks_lost": 0,
+        "tasks_ended_twice": 0,
+        "tasks_run_more_than_once": 17,
         "run_more_than_once": 4,
         "attempts": {"stranded": 4, "stranded by lease": 3, "lost": 2},
         "submissions_refused": 2,
@@ -125,6 +131,7 @@ def test_the_table_is_put_between_its_marks_and_says_how_small_it_was(tmp_path: 
     }
     made = table.make_table(result)
     assert "**storm: 300 jobs, 8 workers on 3 nodes, a ledger home each, seed 5** | **30** | 0 | 0 | 0 |" in made
+    assert "| **the tasks in it: 1,600 of 2 arrays** | | 0 | 0 | |" in made and "17 tasks ran more than once" in made
     assert "| work | 100 | | | |" in made and "| ledger deleted | 10 | | | |" in made
     assert "4 stranded by a death, 3 by a lease that ran out, 2 lost by a worker that came back" in made
     path = tmp_path / "faults.md"

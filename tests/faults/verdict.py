@@ -24,6 +24,7 @@ from jobjar.ledger.rebuild import dump_ledger, rebuild_ledger
 from jobjar.ledger.store import driver
 from jobjar.shared_disk.listing import list_jars
 from jobjar.version import VERSION
+from tests.faults.arrays import judge_arrays
 
 if TYPE_CHECKING:
     from tests.faults.nodes import Node
@@ -71,7 +72,8 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     ):
         if names:
             problems.append(f"{len(names)} jobs {what}: {names[:_MOST_TOLD]}")
-    problems += judge_ledgers(storm, dumps)
+    of_arrays, wrong_arrays = judge_arrays(storm, ledger)
+    problems += [*wrong_arrays, *judge_ledgers(storm, dumps)]
     problems += judge_leftovers(storm)
     for name in list(dict.fromkeys(blamed))[:_MOST_TOLD]:
         problems.append(tell_history(storm, name, places, ledger))
@@ -97,6 +99,7 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         "jobs_lost": len(lost),
         "completed_twice": len(set(twice_final) | set(twice_there)),
         "history_lost": len(no_history),
+        **of_arrays,
         "run_more_than_once": sum(count > 1 for count in repeated.values()),
         "attempts": dict(outcomes.most_common()),
         "steered": dict(storm.steerer.counts.most_common()),
