@@ -117,12 +117,13 @@ class Workplace:
         the disk."""
         return self.directory != self._scratch.path or self._scratch.is_touched()
 
-    def renew(self, reusable: bool) -> None:
+    def renew(self, reusable: bool) -> list[Kept]:
         """Give the next task of a chunk a fresh directory, if the last one touched this. `reusable` says that no process of it
-        may still write. Raises OSError."""
+        may still write. Returns what could not be removed: then the fresh one has another path. Raises OSError."""
         assert self._job is not None
-        self.kept += self._scratch.renew(self._job, reusable)
+        kept = self._scratch.renew(self._job, reusable)
         self.directory = self._scratch.path or self.directory
+        return kept
 
     def inside(self) -> str:
         """A path that leads into the attempt's directory, whatever was mounted onto it."""

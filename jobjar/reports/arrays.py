@@ -123,7 +123,7 @@ def tell_array(described: dict[str, Any]) -> str:
     if described["failed"]:
         parts[0] += f", {described['failed']:,} of them failed"
     if described["not_run"]:
-        parts.append(f"{described['not_run']:,} were cancelled before they ran")
+        parts.append(f"{described['not_run']:,} were given up before they ran")
     elif described["state"] != "ended":
         parts.append({"running": "it runs", "waiting": "it waits", "held": "it is held"}[described["state"]])
     if described["state"] == "running" and described["rate_per_s"]:

@@ -103,7 +103,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         waiter.close()
     wall_time_s = time.monotonic() - started
     if cause is None and ended.exit_status != 0:
-        cause = _look_whether_told(job, ended, watch)
+        cause = look_whether_told(job, ended, watch)
     if reap_strays():
         # Background children in the job's session end with it. A process that left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
@@ -255,7 +255,7 @@ def _journal_progress(
             monitor.entries = []
 
 
-def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
     """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
     first, so this waits a moment for the worker's."""
     if watch.is_told_to_end() or not seems_ended_on_request(ended):
