@@ -36,7 +36,7 @@ from jobjar.attempts.attempt import (
 )
 from jobjar.attempts.retry_delay import retry_time
 from jobjar.attempts.verdict import Verdict
-from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.attempts.workplace import EMPTIED, Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import warned_entry
 from jobjar.ledger.ask_arrays import TasksBefore, tasks_before
@@ -105,6 +105,8 @@ class ChunkRun:
         # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
         self._began, self._has_leftovers = time.monotonic(), False
         self._warnings: list[str] = []
+        # Whether a task emptied the output of all. From then on each writes into a pipe.
+        self._is_piped = definition.pipes_output
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
 
@@ -238,7 +240,7 @@ class ChunkRun:
         message: str | None = None
         ended: Ended | None
         try:
-            pid = world.start(index)
+            pid = world.start(index, self._is_piped)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
         except (StillBusy, OSError) as error:
@@ -342,6 +344,10 @@ class ChunkRun:
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
+        if self._log.emptied_to is not None and not self._is_piped:
+            self._is_piped = True
+            self._warnings.append(f"task {index}: {EMPTIED}")
+            self._refused.warn(f"{self._array.uid}[{index}]: {EMPTIED}")
 
     # The end
 

@@ -53,8 +53,9 @@ class World:
         with contextlib.suppress(OSError):  # the first task says what is wrong with it
             self._script = open_regular(definition.script)
 
-    def start(self, index: int) -> int:
-        """Start a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
+    def start(self, index: int, is_piped: bool) -> int:
+        """Start a task, which writes into a pipe if `is_piped`; returns its process's id. Raises CannotStart, StillBusy,
+        OSError."""
         if self._refusal is not None:
             raise self._refusal
         word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
@@ -65,7 +66,7 @@ class World:
         directory, output = self._workplace.scratch, self._workplace.output
         if self._around is not None and self._around.directory >= 0:
             directory = self._around.directory
-        if self._array.pipes_output:
+        if is_piped:
             self._copied = CopiedOutput(output)
             output = self._copied.descriptor
 
