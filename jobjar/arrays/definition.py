@@ -5,7 +5,8 @@
     batches/<array>/array/entries       one entry a task, one after the other; only if it has entries
     batches/<array>/array/entries.at    where each begins, and where the last ends: unsigned 64-bit numbers, least byte first
 
-All are written before the batch is committed and never change. Reads them; `write_files` writes them.
+All are written before the batch is committed. Job Jar changes nothing of them later but the `lives` of batch.json; a hand may
+mend them. Reads them; `write_files` writes them.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobjar.arrays.indexes import MOST_INDEX, Indexes
-from jobjar.errors import CannotUseJar
+from jobjar.arrays.indexes import MOST_INDEX, MOST_TASKS, Indexes
+from jobjar.errors import JarError
+from jobjar.job_file.names import check_category, check_identifier, check_priority
 from jobjar.layout import BatchPaths, Layout
+from jobjar.ledger.apply_tasks import are_lives
 from jobjar.shared_disk.contents import (
     BATCH,
     Unreadable,
     is_count,
     is_flag,
-    is_number,
-    is_text,
+    is_time,
     read_document,
 )
 from jobjar.shared_disk.creating import create_anew
-from jobjar.shared_disk.files import look, sync_directory, write_all
+from jobjar.shared_disk.files import look, read_status, sync_directory, write_all
 from jobjar.shared_disk.regular import UnfitFile, open_regular
 
 if TYPE_CHECKING:
@@ -99,17 +101,18 @@ def _write(path: str, pieces: Iterable[bytes], mode: int) -> None:
         os.close(descriptor)
 
 
-@functools.lru_cache(maxsize=64)
 def read_definition(layout: Layout, uid: str) -> Definition:
-    """Read what an array is; it never changes. Raises CannotUseJar."""
+    """Read what an array is, if its file is another than last time. Raises Unreadable, UnfitFile, OSError."""
+    status = read_status(layout.batch(uid).file)
+    return _read(layout, uid, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
     path = layout.batch(uid).file
-    try:
-        said = read_document(path, BATCH).get("array", {})
-        if not is_array(said):
-            raise Unreadable("it says of no array")
-    except (Unreadable, UnfitFile, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CannotUseJar(action="read what the array is in", path=path, reason=reason) from error
+    said: Any = read_document(path, BATCH).get("array")
+    if not is_array(said):
+        raise Unreadable("it does not say what an array is")
     from jobjar.job_file.given import Given, read_given
 
     given = read_given(said["given"], path) if "given" in said else None
@@ -127,17 +130,16 @@ def read_definition(layout: Layout, uid: str) -> Definition:
 
 
 def explain_unusable(layout: Layout, uid: str) -> str | None:
-    """Why no task of an array can run before a person has mended something; None if they can. Raises CannotUseJar, OSError while
-    the disk refuses."""
+    """Why no task of an array can run before a person has mended something; None if they can. Raises OSError while the disk, or
+    this user's rights, refuse it."""
     paths = layout.batch(uid)
     if look(paths.file) is None:
         return f"its array {uid} is gone: somebody removed or moved {paths.path}"
     try:
         definition = read_definition(layout, uid)
-    except CannotUseJar as error:
-        if isinstance(error.__cause__, Unreadable | UnfitFile):
-            return f"its array {uid} is damaged: {paths.file}: {error.fields['reason']}"
-        raise
+    except (Unreadable, UnfitFile) as error:
+        reason = error.strerror if isinstance(error, UnfitFile) else error
+        return f"its array {uid} is damaged: {paths.file}: {reason}"
     needed = [paths.script, *([paths.entries, paths.entries_at] if definition.entries else [])]
     missing = next((path for path in needed if look(path) is None), None)
     return None if missing is None else f"its array {uid} is damaged: {missing} is missing"
@@ -148,16 +150,30 @@ def is_array(said: Any) -> bool:
     if type(said) is not dict or not all(is_count(said.get(name)) for name in ("first", "last", "step")):
         return False
     first, last, step = said["first"], said["last"], said["step"]
-    if not step or not first <= last <= MOST_INDEX or (last - first) % step:
+    if not step or not first <= last <= MOST_INDEX or (last - first) % step or (last - first) // step >= MOST_TASKS:
         return False
-    numbers = (said[name] for name in ("retries", "retry_delay_s", "time_limit_s") if name in said)
-    has_given = isinstance(said.get("given", {}), dict)
     return (
-        is_text(said.get("entries"))
+        said.get("entries") in ("", LINES, JSON)
         and is_flag(said.get("pipes_output"))
-        and has_given
-        and all(map(is_number, numbers))
+        and is_count(said.get("retries", 0))
+        and all(is_time(said.get(name, 0)) for name in ("retry_delay_s", "time_limit_s"))
+        and are_lives(said.get("lives", []))
+        and _has_chunks_like_jobs(said)
     )
+
+
+def _has_chunks_like_jobs(said: Mapping[str, Any]) -> bool:
+    """Whether chunks can be called so, and what their tasks were given is that of jobs."""
+    from jobjar.job_file.given import read_given
+
+    try:
+        check_identifier(said.get("name") or "a")
+        check_category(said.get("category") or "a")
+        check_priority(said.get("priority", 0))
+        read_given({} if said.get("given") is None else said["given"], "")
+    except (JarError, TypeError, AttributeError):
+        return False
+    return type(said.get("given", {})) is dict
 
 
 class Entries:

@@ -10,26 +10,28 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobjar.arrays.definition import read_definition
+from jobjar.access.refusals import explain_at
+from jobjar.arrays.definition import Definition, read_definition
 from jobjar.arrays.indexes import Indexes, choose_size, range_in_name
 from jobjar.arrays.submit import make_chunk, stage_chunks
 from jobjar.batches.change import commit, making, take_batch
 from jobjar.batches.state import disk_now, read_batch
-from jobjar.errors import NotSteered
+from jobjar.errors import CannotUseJar, NotSteered
 from jobjar.jar import Jar
 from jobjar.job_file.seeds import join_ranges
 from jobjar.ledger.ask_arrays import array_of, chunks_cut_short, ended_numbers, has_open_chunks, unsuccessful_numbers
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
+from jobjar.shared_disk.contents import Unreadable
 from jobjar.stages.submit import Submission
 
 
 def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None) -> int:
     """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks.
 
-    Raises UnknownBatch, BatchBusy, NotSteered (there is none), SubmitFailed (nothing was changed), BatchUnfinished.
+    Raises UnknownBatch, CannotUseJar, BatchBusy, NotSteered (there is none), SubmitFailed (nothing was changed), BatchUnfinished.
     """
-    definition = read_definition(jar.layout, uid)
+    definition = _read(jar, uid)
     change = take_batch(jar, uid)
     with making(jar, change, f"the retry of array {uid}"):
         state = read_batch(jar, uid)
@@ -70,6 +72,15 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         }
         commit(jar, change, {**state.data, **changed})
     return len(wanted)
+
+
+def _read(jar: Jar, uid: str) -> Definition:
+    path = jar.layout.batch(uid).file
+    try:
+        return read_definition(jar.layout, uid)
+    except (Unreadable, OSError) as error:
+        reason = str(error) if isinstance(error, Unreadable) else explain_at(error, path)
+        raise CannotUseJar(action="read", path=path, reason=reason) from error
 
 
 def _breaks(connection: Connection, array: int, indexes: Indexes, wanted: Sequence[int]) -> set[int]:

@@ -11,7 +11,7 @@ import contextlib
 import heapq
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_error, explain_no_process
@@ -32,12 +32,14 @@ from jobjar.attempts.attempt import (
     AttemptEnd,
     ClaimedJob,
     Watch,
+    about_attempt,
 )
 from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.retry_delay import retry_time
 from jobjar.attempts.verdict import Verdict
-from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.attempts.workplace import EMPTIED, Workplace, Workplaces
 from jobjar.errors import CannotUseJar
+from jobjar.journal.entries import warned_entry
 from jobjar.ledger.ask_arrays import TasksBefore, tasks_before
 from jobjar.ledger.fold import fold_journals
 from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
@@ -45,10 +47,13 @@ from jobjar.processes.ending import end_session
 from jobjar.processes.starting import CannotStart, StillBusy
 from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.regular import UnfitFile
+from jobjar.shared_disk.trees import Kept
 from jobjar.stages.complete import WhileRefused
+from jobjar.stages.run import look_whether_told
 
 _SHORT_S = 0.01
 _REFUSED_PAUSE_S = 5.0
+_MOST_WARNINGS = 20
 
 
 class ChunkEnd(NamedTuple):
@@ -102,6 +107,9 @@ class ChunkRun:
         self._failures: dict[int, int] = {}
         # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
         self._began, self._has_leftovers = time.monotonic(), False
+        self._warnings: list[str] = []
+        # Whether a task emptied the output of all. From then on each writes into a pipe.
+        self._is_piped = definition.pipes_output
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
 
@@ -128,6 +136,7 @@ class ChunkRun:
             self._name_output(workplace)
         is_noted = self._refused.insist(self._log.flush)
         output_file = self._workplaces.clear(workplace, reusable=not self._has_leftovers)
+        self._note_kept(workplace.kept)
         end = AttemptEnd(
             left_off.outcome if left_off is not None else SUCCEEDED,
             wall_time_s=round(time.monotonic() - started, 6),
@@ -137,6 +146,8 @@ class ChunkRun:
             output_file=output_file,
             message=left_off.message if left_off is not None else None,
         )
+        if self._warnings:
+            end = end._replace(entries=(warned_entry(about_attempt(self._claimer, job), self._warnings),))
         if not is_noted:
             end = end._replace(outcome=INTERRUPTED, message="the ends of its tasks cannot be journaled")
         if left_off is not None and left_off.is_to_hold:
@@ -160,7 +171,7 @@ class ChunkRun:
     def _run_all(self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> None:
         try:
             world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
-        except UnfitFile as error:
+        except (UnfitFile, FileNotFoundError) as error:
             why = f"its array {self._array.uid} is damaged: {error.filename}: {error.strerror}"
             raise _LeftOff(INTERRUPTED, why, is_to_hold=True) from error
         except OSError as error:
@@ -246,7 +257,7 @@ class ChunkRun:
         message: str | None = None
         ended: Ended | None
         try:
-            pid = world.start(index)
+            pid = world.start(index, self._is_piped)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
         except (StillBusy, OSError) as error:
@@ -254,9 +265,12 @@ class ChunkRun:
             heapq.heappush(self._again, (0.0, index))  # it has not begun
             reason = busy if isinstance(error, StillBusy) else explain_no_process(error)
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
-        cause = None
+        cause, leftovers = None, False
         if pid:
             cause, ended = self._wait(pid, started, workplace, disk_now)
+            if cause is None and ended.exit_status != 0:
+                cause = look_whether_told(self.job, ended, self._watch)
+            leftovers = self._end_leftovers(pid, index)
         world.finish_output()
         if cause in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
@@ -265,12 +279,20 @@ class ChunkRun:
         if cause in (KILLED, CANCELLED):
             raise _LeftOff(cause)
         if pid:
-            leftovers = False
-            if reap_strays():
-                if end_session(pid, self._claimer.jar.settings.grace_time_s):
-                    self._refused.warn(f"{self._array.uid}[{index}] left background processes, which were ended")
-                leftovers = self._has_leftovers = reap_strays()
-            workplace.renew(reusable=not leftovers)
+            self._note_kept(workplace.renew(reusable=not leftovers))
+
+    def _note_kept(self, kept: Sequence[Kept]) -> None:
+        """Note what could not be removed of the directory of a task; the chunk gets a warning."""
+        self._warnings += map(str, kept[: max(0, _MOST_WARNINGS - len(self._warnings))])
+
+    def _end_leftovers(self, pid: int, index: int) -> bool:
+        """End what a task left in its session. Returns whether a process is left that may still write where the task did."""
+        if not reap_strays():
+            return False
+        if end_session(pid, self._claimer.jar.settings.grace_time_s):
+            self._refused.warn(f"{self._array.uid}[{index}] left background processes, which were ended")
+        self._has_leftovers = reap_strays()
+        return self._has_leftovers
 
     def _wait(
         self, pid: int, started: float, workplace: Workplace, disk_now: Callable[[], float]
@@ -344,13 +366,21 @@ class ChunkRun:
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
+        if self._log.emptied_to is not None and not self._is_piped:
+            self._is_piped = True
+            self._warnings.append(f"task {index}: {EMPTIED}")
+            self._refused.warn(f"{self._array.uid}[{index}]: {EMPTIED}")
 
     # The end
 
     def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
         """What follows: the chunk is over if every task has ended; else its rest goes back."""
-        rest = [index for index in self._todo[self._next :] if index not in self._before.ended]
-        rest += [index for _, index in self._again]
+        # A range by hand may have millions: only its ends are looked for.
+        waiting, again = self._todo[self._next :], [index for _, index in self._again]
+        ends = (
+            next((one for one in order if one not in self._before.ended), None) for order in (waiting, waiting[::-1])
+        )
+        rest = [index for index in ends if index is not None] + again
         if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
             return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), self.job.name)
         if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):
@@ -360,5 +390,5 @@ class ChunkRun:
         due = min((due for due, _ in self._again), default=0.0) if self._next >= len(self._todo) else 0.0
         at = max(due, now + after_s if after_s else 0.0)
         if end.outcome == SUCCEEDED:  # only tasks that failed are left
-            end = end._replace(outcome=INTERRUPTED, message=f"{len(rest)} of its tasks are to be tried again")
+            end = end._replace(outcome=INTERRUPTED, message=f"{len(again)} of its tasks are to be tried again")
         return ChunkEnd(end, Verdict.give_back(at=at), name)

@@ -20,7 +20,7 @@ from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_header
 from jobjar.job_file.header import refuse_misplaced
-from jobjar.job_file.names import new_id
+from jobjar.job_file.names import check_identifier, new_id
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.files import make_directory
 from jobjar.shared_disk.regular import read_given
@@ -46,8 +46,8 @@ class Plan(NamedTuple):
 def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
     """Submit an array; returns its id. Once this returns, it outlives a crash of this node.
 
-    Raises BadAttribute, NotExecutable, BadPriority, SubmitFailed (nothing was submitted), BatchUnfinished (it is submitted, and
-    recovery does the rest).
+    Raises BadAttribute, BadIdentifier, NotExecutable, BadPriority, SubmitFailed (nothing was submitted), BatchUnfinished (it is
+    submitted, and recovery does the rest).
     """
     script, attributes = _read(plan.submission)
     given = attributes.get("given", {})
@@ -55,6 +55,8 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
     priority = given.pop("priority", 0) if plan.submission.priority is None else plan.submission.priority
     given.pop("priority", None), given.pop("category", None)
     name = plan.submission.identifier or given.get("name")
+    if name:
+        check_identifier(name)
     uid = new_id()
     change = new_change([uid])
     chunks = list(split_evenly(plan.indexes, choose_size(plan.indexes.count, plan.chunk)))

@@ -33,6 +33,9 @@ class TaskLog:
         # Where the output of the tasks that are in `_rows` begins, and where it ends.
         self._offset = self.end_of_output = 0
         self.output: str | None = None
+        # The size of the output file once a task has emptied it. Where the outputs of that task and of those before it are is
+        # unknown then; the next ones follow from there.
+        self.emptied_to: int | None = None
 
     def note(
         self,
@@ -52,6 +55,8 @@ class TaskLog:
         if not self._rows:
             self._at_ms, self._offset, self._began = now_ms, self.end_of_output, time.monotonic()
         length = max(0, output_size - self.end_of_output)
+        if output_size < self.end_of_output:
+            self.emptied_to = output_size
         self.end_of_output += length
         status = None
         user = system = memory = 0
@@ -67,7 +72,11 @@ class TaskLog:
         self._rows.append(row)
 
     def is_due(self) -> bool:
-        return len(self._rows) >= _MOST or (bool(self._rows) and time.monotonic() - self._began >= _EVERY_S)
+        return (
+            len(self._rows) >= _MOST
+            or self.emptied_to is not None
+            or (bool(self._rows) and time.monotonic() - self._began >= _EVERY_S)
+        )
 
     def flush(self) -> None:
         """Journal what was noted. Raises OSError; then nothing is lost of it."""
@@ -77,6 +86,8 @@ class TaskLog:
             )
             self._journal.append([entry], self._is_durable)
             self._rows = []
+            if self.emptied_to is not None:
+                self.end_of_output, self.emptied_to = self.emptied_to, None
 
     def drop(self) -> None:
         """Forget what was noted and not journaled: the chunk is another worker's."""

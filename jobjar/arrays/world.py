@@ -1,12 +1,14 @@
 """What the tasks of a chunk have around them: their environment, directory, words and output, made once for all of them.
 
 A task finds its index, and its entry if the array has entries, in its environment and as its first word. Starts the tasks;
-writes nothing itself.
+writes nothing itself, but puts the script back if a task took it away.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 
 from jobjar.arrays.definition import Definition, Entries
 from jobjar.arrays.indexes import Indexes
@@ -14,7 +16,10 @@ from jobjar.attempts.attempt import ClaimedJob
 from jobjar.attempts.copied_output import CopiedOutput
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.workplace import Workplace, Workplaces
+from jobjar.processes.exit_status import NOT_FOUND_STATUS
 from jobjar.processes.starting import CannotStart, start_session
+from jobjar.shared_disk.creating import write_whole
+from jobjar.shared_disk.regular import MOST_BYTES, open_regular
 
 
 class World:
@@ -44,26 +49,53 @@ class World:
             except CannotStart as error:
                 self._refusal = error
         self._copied: CopiedOutput | None = None
+        self._script = -1
+        with contextlib.suppress(OSError):  # the first task says what is wrong with it
+            self._script = open_regular(definition.script)
 
-    def start(self, index: int) -> int:
-        """Start a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
+    def start(self, index: int, is_piped: bool) -> int:
+        """Start a task, which writes into a pipe if `is_piped`; returns its process's id. Raises CannotStart, StillBusy,
+        OSError."""
         if self._refusal is not None:
             raise self._refusal
         word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
         if self._entries is not None:
             word = self._environment[b"JJ_ENTRY"] = self._entries.of(index)
+        self._environment[b"JJ_SCRATCH_DIR"] = os.fsencode(self._workplace.directory)
         words = (os.fsdecode(word), *(self._around.arguments if self._around is not None else ()))
         directory, output = self._workplace.scratch, self._workplace.output
         if self._around is not None and self._around.directory >= 0:
             directory = self._around.directory
-        if self._array.pipes_output:
+        if is_piped:
             self._copied = CopiedOutput(output)
             output = self._copied.descriptor
-        try:
+
+        def start() -> int:
             return start_session(self._array.script, directory, output, self._environment, words)
+
+        try:
+            try:
+                return start()
+            except CannotStart as error:
+                if error.status != NOT_FOUND_STATUS or not self._put_script_back():
+                    raise
+                return start()
         except BaseException:
             self.finish_output()
             raise
+
+    def _put_script_back(self) -> bool:
+        """Put the script back, if a task removed or moved it: the others are to run. Returns whether it was gone and is there.
+        A kill leaves it gone; another worker that has a chunk of the array puts it back."""
+        path = self._array.script
+        if self._script < 0 or os.path.lexists(path):
+            return False
+        with contextlib.suppress(OSError):
+            content = os.pread(self._script, MOST_BYTES, 0)
+            if content:
+                write_whole(path, content, stat.S_IMODE(os.fstat(self._script).st_mode), is_exact=True)
+                return True
+        return False
 
     def finish_output(self) -> None:
         """Wait until what a task wrote is in the output file, if it goes there through a pipe."""
@@ -72,5 +104,7 @@ class World:
             copied.finish()
 
     def close(self) -> None:
+        if self._script >= 0:
+            os.close(self._script)
         if self._around is not None:
             self._around.close()

@@ -28,6 +28,12 @@ from jobjar.shared_disk.trees import Kept
 _MOST_SPARES = 4
 
 
+EMPTIED = (
+    "its output was emptied while it ran, and what was there before is lost: a program opened it anew, by `> /dev/stderr` "
+    "perhaps. Use `>&2` or `>>` there, or have `# /dev/stderr` in the job's own text"
+)
+
+
 class Workplace:
     """The directory and the output file of one attempt at a time. If unused, they are kept for the next attempt."""
 
@@ -39,6 +45,9 @@ class Workplace:
         self._scratch = Scratch(paths.scratch, stays)
         # What could not be removed when the last attempt ended here.
         self.kept: list[Kept] = []
+        # The size of the output file and the place of its descriptor when they were looked at; whether it was seen to shrink.
+        self._seen: tuple[int, int] | None = None
+        self._was_emptied = False
         # A descriptor of the output file of this attempt, or of the next one.
         self.output = -1
         self._fresh_output: tuple[int, ...] = ()
@@ -88,6 +97,7 @@ class Workplace:
                     make_directory(f"{directory}/{OUTPUTS}")
             self.directory = directory
         self._job, self._is_named_late = job, name_late
+        self._seen, self._was_emptied = None, False
         try:
             self._make_output(self._paths.next_output if name_late else self._find_output_name()[0])
         except OSError:
@@ -117,12 +127,13 @@ class Workplace:
         the disk."""
         return self.directory != self._scratch.path or self._scratch.is_touched()
 
-    def renew(self, reusable: bool) -> None:
+    def renew(self, reusable: bool) -> list[Kept]:
         """Give the next task of a chunk a fresh directory, if the last one touched this. `reusable` says that no process of it
-        may still write. Raises OSError."""
+        may still write. Returns what could not be removed: then the fresh one has another path. Raises OSError."""
         assert self._job is not None
-        self.kept += self._scratch.renew(self._job, reusable)
+        kept = self._scratch.renew(self._job, reusable)
         self.directory = self._scratch.path or self.directory
+        return kept
 
     def inside(self) -> str:
         """A path that leads into the attempt's directory, whatever was mounted onto it."""
@@ -140,6 +151,19 @@ class Workplace:
             self._name_overdue()
 
     # The output file
+
+    def look_at_output(self) -> None:
+        """Notice whether a process has emptied the output file since the last look (`> /dev/stderr` opens it anew). Short
+        attempts are not looked at. What was written and lost between two looks may go unnoticed."""
+        with contextlib.suppress(OSError):  # the disk is away
+            size, place = os.fstat(self.output).st_size, os.lseek(self.output, 0, os.SEEK_CUR)
+            last_size, first_place = self._seen or (size, place)
+            self._was_emptied |= size < last_size or first_place != place > size
+            self._seen = (size, first_place)
+
+    def warnings(self) -> list[str]:
+        """What the job of the last attempt here is to be warned of: what could not be removed, and that output was lost."""
+        return [*map(str, self.kept), *([EMPTIED] if self._was_emptied else [])]
 
     def _make_output(self, path: str) -> None:
         """Put an empty output file at `path`: the one that was kept, or a new one."""
@@ -189,6 +213,8 @@ class Workplace:
         return self._paths.output_file(self._job.name, self._job.attempt, number)
 
     def _clear_output(self, reusable: bool) -> str | None:
+        if self._seen is not None:
+            self.look_at_output()
         try:
             status = patiently(lambda: os.fstat(self.output), self._output_path, FLICKER_S)
             is_removed, is_empty = not status.st_nlink, not status.st_size

@@ -396,5 +396,5 @@ class Lifecycle:
         if workplace is None:
             return None
         output_file = self._workplaces.clear(workplace, self.is_alone)
-        self.attempt.warn([str(each) for each in workplace.kept])
+        self.attempt.warn(workplace.warnings())
         return output_file

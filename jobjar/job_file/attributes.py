@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # The line that makes a file a chunk: it names the array, whose tasks a worker runs in the file's place.
 ARRAY = "array"
 _ID = re.compile(r"[0-9a-z]{12}")
+_LIFE = re.compile("[0-9]{0,9}")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
@@ -96,7 +97,7 @@ def read_header(data: bytes, where: str) -> dict[str, Any]:
             continue
         if name == ARRAY:
             uid, _, life = value.partition(" ")
-            if not _ID.fullmatch(uid) or not (life or "0").isdecimal():
+            if not _ID.fullmatch(uid) or not _LIFE.fullmatch(life):
                 raise BadAttribute(
                     where=here, reason=f"array: {value!r} is no id of an array", known=_known(is_line=True)
                 )

@@ -60,7 +60,7 @@ def _compile(pattern: bytes) -> re.Pattern[bytes]:
 def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
     """Return the `#JJ` lines that count in a script, which begins with `data`. A binary file has none.
 
-    Raises BadScript if a byte order mark hides the first line, which hides it from the kernel too.
+    Raises BadScript if a byte order mark hides the first line, which hides it from the kernel too, or if such a line is cut off.
     """
     _refuse_mark(data, where)
     if b"#JJ" not in data or not _is_text(data):
@@ -74,7 +74,17 @@ def read_header_lines(data: bytes, where: str) -> list[HeaderLine]:
             if text == _END:
                 break
             found.append(HeaderLine(f"{where}, line {number}", text.decode("utf-8", "replace")))
+    else:
+        _refuse_cut_off(data, where)
     return found
+
+
+def _refuse_cut_off(data: bytes, where: str) -> None:
+    """Refuse a script in whose block a `#JJ` line goes on behind the part that is searched: it would be ignored silently."""
+    if len(data) >= HEADER_BYTES and _LINE.match(data[:HEADER_BYTES].rpartition(b"\n")[2]):
+        number = data.count(b"\n", 0, HEADER_BYTES) + 1
+        reason = f"this `#JJ` line goes on behind the first {HEADER_BYTES} bytes, which are all that is read; use shorter lines"
+        raise BadScript(where=f"{where}, line {number}", reason=reason)
 
 
 def find_misplaced(data: bytes) -> list[Misplaced]:

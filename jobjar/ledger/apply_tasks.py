@@ -66,9 +66,7 @@ def know_array(connection: Connection, entry: Entry) -> None:
     first, last, step, lives = said["first"], said["last"], said["step"], said.get("lives", [])
     if not all(map(is_count, (first, last, step))) or last < first or not step or not is_name(entry["batch"]):
         raise ValueError("an array cannot be that")
-    if type(lives) is not list or not all(
-        type(one) is list and len(one) == 3 and all(map(is_count, one)) and one[1] <= one[2] for one in lives
-    ):
+    if not are_lives(lives):
         raise ValueError("lives cannot be that")
     connection.execute(_KNOW_ARRAY, (entry["batch"], first, last, step, (last - first) // step + 1))
     array = _row_id(connection, "array", ("uid",), (entry["batch"],))
@@ -76,6 +74,13 @@ def know_array(connection: Connection, entry: Entry) -> None:
         added = connection.execute("INSERT OR IGNORE INTO array_life VALUES (?, ?, ?, ?)", (array, life, begin, end))
         if added.rowcount > 0:
             _open_again(connection, array, life, begin, end)
+
+
+def are_lives(value: Any) -> bool:
+    """Whether these are ranges of tasks that were opened again: a list of [life, first, last]."""
+    return type(value) is list and all(
+        type(one) is list and len(one) == 3 and all(map(is_count, one)) and one[1] <= one[2] for one in value
+    )
 
 
 def _open_again(connection: Connection, array: int, life: int, first: int, last: int) -> None:

@@ -49,8 +49,9 @@ def describe_array(jar: Jar, array: ArrayRow) -> dict[str, Any]:
         "tasks": tasks,
         "succeeded": array.succeeded,
         "failed": array.failed,
-        "not_run": tasks - ended if state == "ended" else 0,
-        "left": 0 if state == "ended" else tasks - ended,
+        # A forged entry may tell of tasks that the array does not have.
+        "not_run": max(0, tasks - ended) if state == "ended" else 0,
+        "left": 0 if state == "ended" else max(0, tasks - ended),
         "rate_per_s": None if rate is None else round(rate, 3),
         "left_s": round((tasks - ended) / rate, 3) if rate and state == "running" and ended < tasks else None,
         "submitter": submitted.submitter,
@@ -123,7 +124,7 @@ def tell_array(described: dict[str, Any]) -> str:
     if described["failed"]:
         parts[0] += f", {described['failed']:,} of them failed"
     if described["not_run"]:
-        parts.append(f"{described['not_run']:,} were cancelled before they ran")
+        parts.append(f"{described['not_run']:,} were given up before they ran")
     elif described["state"] != "ended":
         parts.append({"running": "it runs", "waiting": "it waits", "held": "it is held"}[described["state"]])
     if described["state"] == "running" and described["rate_per_s"]:

@@ -95,6 +95,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
             hold_file(claimer, job)
             with contextlib.suppress(OSError):  # tried again at its end
                 workplace.name_output()
+            workplace.look_at_output()
             _journal_start(claimer, job, pid, pid_started, warn)
             monitor.schedule_look()
             look = partial(_journal_progress, claimer, job, workplace, monitor, started)
@@ -103,7 +104,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         waiter.close()
     wall_time_s = time.monotonic() - started
     if cause is None and ended.exit_status != 0:
-        cause = _look_whether_told(job, ended, watch)
+        cause = look_whether_told(job, ended, watch)
     if reap_strays():
         # Background children in the job's session end with it. A process that left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
@@ -162,7 +163,7 @@ def clear_plain(
         warnings = results.warnings
     entries += monitor.take_entries()
     output_file = workplaces.clear(workplace, reusable)
-    warnings += map(str, workplace.kept)
+    warnings += workplace.warnings()
     if warnings:
         entries.append(warned_entry(about_attempt(workplaces.claimer, job), warnings))
     return end._replace(output_file=output_file, entries=tuple(entries)) if output_file or entries else end
@@ -246,6 +247,7 @@ def _journal_progress(
     claimer: Claimer, job: ClaimedJob, workplace: Workplace, monitor: Monitor, started: float
 ) -> None:
     """Journal the results of a plain job so far, once per JJ_PROGRESS_TIME. A shorter job journals none here."""
+    workplace.look_at_output()
     if not monitor.is_due():
         return
     with contextlib.suppress(OSError):  # it is journaled with what comes next
@@ -255,7 +257,7 @@ def _journal_progress(
             monitor.entries = []
 
 
-def _look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
     """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
     first, so this waits a moment for the worker's."""
     if watch.is_told_to_end() or not seems_ended_on_request(ended):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
+from jobjar.access.refusals import explain_at
 from jobjar.arrays.definition import explain_unusable, read_definition
 from jobjar.arrays.indexes import range_in_name
 from jobjar.arrays.run_chunk import ChunkRun
@@ -12,6 +14,7 @@ from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.stages.complete import WhileRefused
+from jobjar.stages.run import REFUSED_DELAY_S
 from jobjar.worker.ends import Ends
 
 
@@ -27,8 +30,17 @@ def work_chunk(
     """Run a claimed chunk and end its attempt. Raises CannotUseJar, ImportError, LedgerError: it was given back."""
     layout, uid = workplaces.claimer.jar.layout, str(job.batch)
     try:
-        why = explain_unusable(layout, uid)
-        definition = read_definition(layout, uid) if why is None else None
+        try:
+            why = explain_unusable(layout, uid)
+            definition = read_definition(layout, uid) if why is None else None
+        except OSError as error:
+            # Others may read it, or this worker later. Meanwhile other jobs run.
+            file = layout.batch(uid).file
+            end = AttemptEnd(
+                INTERRUPTED, message=f"{file}: {explain_at(error, file, os.R_OK)}", retry_after_s=REFUSED_DELAY_S
+            )
+            ends.complete(job, end, ends.decide(job, end))
+            return
         named = range_in_name(job.name)
         wanted = None if named is None or definition is None else definition.indexes.within(*named)
         if definition is None or wanted is None:

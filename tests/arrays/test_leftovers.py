@@ -48,7 +48,9 @@ def test_chunks_of_an_array_that_is_gone_or_damaged_are_held_and_go_on_when_it_i
     after = rig.submit(f"echo after >> {tmp_path}/ran")
     worker = rig.start_worker()
     for uid, part in zip(
-        arrays, ("is gone", "batch.json", "array/script is missing", "says of no array", "cut short"), strict=True
+        arrays,
+        ("is gone", "batch.json", "array/script is missing", "does not say what an array is", "cut short"),
+        strict=True,
     ):
         reason = held_reason(rig, chunks[uid])
         assert part in reason and uid in reason, reason

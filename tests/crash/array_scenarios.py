@@ -41,7 +41,7 @@ def work_tasks(journal_each: bool = True) -> int:
 def work_and_share() -> int:
     """`work`, by a worker that takes others for idle, looks after each task, and so gives half of the rest away each time."""
     os.environ["JJ_POLL_TIME"] = "0.000001"
-    run_chunk._HELD_S = 0.0
+    vars(run_chunk)["HELD_S"] = 0.0
     vars(run_chunk)["find_idle"] = lambda *_: "another"
     return work_tasks()
 
@@ -54,16 +54,16 @@ def work_until(order: str) -> int:
         worker = Worker(jar, ("MANY", "SOME"), lambda line: None)
         begin = World.start
 
-        def start(world: World, index: int) -> int:
+        def start(world: World, index: int, is_piped: bool) -> int:
             if index == 3 and order == "SIGTERM":
                 os.kill(os.getpid(), signal.SIGTERM)
             elif index == 3:
                 path = worker.paths.stop_file if order == "STOP" else worker.paths.pause_file
                 with open(path, "w", encoding="utf-8"):
                     pass
-            return begin(world, index)
+            return begin(world, index, is_piped)
 
-        World.start = start  # type: ignore[method-assign, assignment]
+        World.start = start  # type: ignore[method-assign]
         worker.start()
         while worker.step() in (RAN, LOOKING):
             pass

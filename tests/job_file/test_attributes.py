@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.errors import BadAttribute
+from jobjar.errors import BadAttribute, BadScript
 from jobjar.job_file.attributes import ATTRIBUTES, HEADER_BYTES, parse_attributes, read_description, read_header
 from jobjar.job_file.description import RETRIES, RETRY_DELAY_S, Source
 
@@ -48,14 +48,18 @@ def test_the_last_line_needs_no_newline_and_may_end_as_on_other_systems() -> Non
     }
 
 
-def test_only_the_beginning_of_a_file_is_searched_and_no_line_is_cut() -> None:
+def test_only_the_beginning_of_a_file_is_searched_and_a_line_that_is_cut_off_is_refused() -> None:
+    line = b"#JJ retries = 234567\n"
     start = b"#!/bin/sh\n#JJ retries = 1\n"
     for before in range(25):
         padding = b"#" * (HEADER_BYTES - len(start) - before - 1) + b"\n"
-        script = start + padding + b"#JJ retries = 234567\n"
+        script = start + padding + line
         for data in (script, script[:HEADER_BYTES]):
-            expected = 234567 if before >= len(b"#JJ retries = 234567\n") else 1
-            assert read_header(data, "x") == {"retries": expected}
+            if len(b"#JJ") <= before < len(line):
+                with pytest.raises(BadScript, match="x, line 4"):
+                    read_header(data, "x")
+            else:
+                assert read_header(data, "x") == {"retries": 234567 if before >= len(line) else 1}
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,12 @@ def test_a_first_line_of_windows_is_refused_and_the_reason_names_the_carriage_re
     [found] = find_misplaced(b"#!/bin/sh\r\necho\r\n")
     assert found.number == 1 and "CR" in found.reason and r"'/bin/sh\r'" in found.reason
     assert find_misplaced(b"echo\r\n") == find_misplaced(b"#!/bin/sh\necho\r\n") == []
+
+
+def test_a_line_that_goes_on_behind_what_is_read_is_refused_and_not_dropped() -> None:
+    long = b"#!/bin/sh\n#JJ retries = 1\n#JJ after = " + b"a" * HEADER_BYTES
+    with pytest.raises(BadScript, match="x, line 3"):
+        read_header_lines(long[:HEADER_BYTES], "x")
+    for end in (b"# a comment " + b"a" * HEADER_BYTES, b"true\n#JJ after = " + b"a" * HEADER_BYTES):
+        assert len(read_header_lines((b"#!/bin/sh\n#JJ retries = 1\n" + end)[:HEADER_BYTES], "x")) == 1
+    assert len(read_header_lines(b"#!/bin/sh\n#JJ end\n#JJ after = " + b"a" * HEADER_BYTES, "x")) == 0

@@ -11,7 +11,7 @@ import pytest
 
 from jobjar.attempts.copied_output import names_its_output
 from tests.described_jobs import describe
-from tests.rig import Rig
+from tests.rig import Rig, wait_until
 
 ALL = [f"line {number}" for number in range(1, 8)]
 WRITES = (
@@ -98,3 +98,38 @@ def test_a_retry_is_copied_too(rig: Rig, number: str) -> None:
     rig.run_until_idle()
     for attempt in (1, 2):
         assert rig.run("jobjar", "output", "--attempt", str(attempt), name).stdout.splitlines() == ["once", "twice"]
+
+
+def test_a_job_whose_output_a_called_program_empties_is_warned(rig: Rig, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho from the tool > /dev/stderr\n")
+    tool.chmod(0o755)
+    wait = f"while ! test -e {tmp_path}/go; do sleep 0.05; done"
+    last = rig.submit(f"{wait}; echo much that was before; {tool}")
+    between = rig.submit(f"echo much that was before; {wait}; {tool}; echo after")
+    silent = rig.submit(f"{wait}; true")
+    worker = rig.start_worker(JJ_POLL_TIME="0.1")
+    wait_until(lambda: rig.show(last)["state"] == "claimed", "the job's start")
+    (tmp_path / "go").touch()
+    for name in (last, between, silent):
+        rig.run("jobjar", "wait", "--timeout", "60s", name)
+    [attempt] = rig.show(last)["attempts"]
+    assert "its output was emptied" in attempt["warnings"][0] and output(rig, last) == ["from the tool"]
+    assert not rig.show(silent)["attempts"][0].get("warnings")
+    assert output(rig, between) == ["from the tool", "after"]
+    rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+def test_a_task_that_empties_the_output_of_all_is_told_and_the_next_lose_nothing(rig: Rig, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho $1 > /dev/stderr\n")
+    tool.chmod(0o755)
+    line = f"echo before $1; test $1 -lt 3 || {tool} $1"
+    array = rig.run("jobjar", "submit", "--array", "1-5", "--chunk", "5", line).stdout.strip()
+    [chunk] = rig.names("unclaimed")
+    rig.run_until_idle()
+    [attempt] = rig.show(chunk.split("-")[1])["attempts"]
+    assert len(attempt["warnings"]) == 1 and attempt["warnings"][0].startswith("task 3: its output was emptied")
+    assert rig.run("jobjar", "output", f"{array}[4-5]").stdout == "before 4\n4\nbefore 5\n5\n"
+    rig.assert_clean()
