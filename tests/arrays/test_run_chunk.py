@@ -246,13 +246,13 @@ def test_a_submission_that_cannot_be_is_refused_and_leaves_nothing(rig: Rig, tmp
     assert [name for name in os.listdir(rig.home / "limbo") if not name.startswith(".")] == []
 
 
-def test_a_chunk_by_hand_says_what_it_is_and_one_without_its_array_fails_with_the_reason(rig: Rig) -> None:
+def test_a_chunk_by_hand_says_what_it_is_and_one_without_its_array_is_held_with_the_reason(rig: Rig) -> None:
     array = submit(rig, "--array", "1-2", "--chunk", "2", "true")
     [name] = rig.names("unclaimed")
     ran = rig.shell(f"unclaimed/{name} && exit 9 || test $? = 2", rig.home)
     assert f"jobjar show {array}" in ran.stderr
     (rig.home / "batches" / array).rename(rig.home / "batches" / "elsewhere")
     worker = rig.start_worker()
-    wait_until(lambda: rig.names("completed") == [name], "the chunk's end")
+    wait_until(lambda: rig.names("limbo") == [name], "the chunk to be held")
     rig.stop_worker(worker)
     assert "is gone" in str(rig.show(name)["attempts"][0]["message"])
