@@ -159,7 +159,8 @@ def settle_shared(jar: Jar, paths: WorkerPaths, log: Callable[[str], None]) -> N
                 continue
             submit_shared(jar, path, categories[0] if categories else "", login())
             log(f"{paths.name}: went on to give the tasks {part[0]}-{part[1]} of an array away")
-        _remove_empty(directory, paths.sharing)
+        _remove_empty(directory)
+    _remove_empty(paths.sharing)
 
 
 def _remove_empty(*directories: str) -> None:

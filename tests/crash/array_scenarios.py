@@ -63,7 +63,7 @@ def work_until(order: str) -> int:
                     pass
             return begin(world, index, is_piped)
 
-        World.start = start  # type: ignore[method-assign]
+        World.start = start  # type: ignore[method-assign, assignment]
         worker.start()
         while worker.step() in (RAN, LOOKING):
             pass
