@@ -33,7 +33,8 @@ _LONGEST_NOTES = 200
 
 class Plan(NamedTuple):
     """An array to submit. `entries` are those of its tasks, each encoded, and `kind` is theirs (arrays/definition.py); an array
-    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has."""
+    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has.
+    `pipes_output`: its entries name a task's standard output (attempts/copied_output.py), if the script does not."""
 
     submission: Submission
     indexes: Indexes
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     entries: Iterable[bytes] | None = None
     at_once: int | None = None
     chunk: int | None = None
+    pipes_output: bool = False
 
 
 def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
@@ -65,7 +67,9 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         write_files(jar.layout.batch(uid), script, mode, plan.entries)
         meter.begin("writing the chunks", "chunks", len(chunks))
         known = {
-            **describe(plan.indexes, plan.kind, attributes, names_its_output(script[:HEADER_BYTES])),
+            **describe(
+                plan.indexes, plan.kind, attributes, plan.pipes_output or names_its_output(script[:HEADER_BYTES])
+            ),
             "name": name or "",
             "category": category,
             "priority": priority,

@@ -67,18 +67,21 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "finds in JJ_ENTRY and as $1")  # fmt: skip
     add("--each-json", metavar="FILE", help="submit an array: a task for each value of a JSON list, or for each line with a "
         "JSON value")  # fmt: skip
+    add("--limit", metavar="N", help="run at most N tasks of an array at once, over all workers")
     add("--chunk", metavar="N", help="how many tasks of an array one worker claims together")
     add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
 
     def body(options: argparse.Namespace) -> int:
+        if any(getattr(options, name) is not None for name in _OF_ARRAYS):
+            from jobjar.programs.submit_array import check_options, submit_and_wait
+
+            check_options(options, parser)
+            submission = _describe(options, parser)
+            with named_jar(options, program_path) as jar:
+                return submit_and_wait(jar, submission, options, parser)
         submission = _describe(options, parser)
         with named_jar(options, program_path) as jar:
-            if options.array or options.each_line or options.each_json:
-                from jobjar.programs.submit_array import submit_array_as_typed
-
-                print(submit_array_as_typed(jar, submission, options, parser))
-                return 0
             from jobjar.stages.submit import submit
 
             name = submit(jar, submission)
@@ -110,6 +113,7 @@ _ATTRIBUTES = (
     ),
     *("time_limit", "warn", "retries", "retry_delay", "retry_on", "no_retry_on", "job_runtime"),
 )
+_OF_ARRAYS = ("array", "each_line", "each_json", "chunk", "limit")
 
 
 def _describe(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Submission:
