@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.arrays.indexes import MOST_INDEX, Indexes
 from jobjar.errors import CannotUseJar
+from jobjar.job_file.patterns import fill_pattern
 from jobjar.layout import BatchPaths, Layout
 from jobjar.shared_disk.contents import (
     BATCH,
@@ -56,6 +57,16 @@ class Definition(NamedTuple):
     time_limit_s: float | None
     given: Given | None
     pipes_output: bool
+    name: str
+    category: str
+
+    def output_path(self, stream: str, index: int, attempt: int) -> str | None:
+        """The path of the file for a stream of a task ("output", "error"), by the pattern that the array was given; None if it
+        has none. What was there before may have led to another."""
+        pattern = None if self.given is None else getattr(self.given, stream)
+        if pattern is None:
+            return None
+        return fill_pattern(pattern, self.uid, self.name or self.uid, self.category, attempt, index)
 
 
 def describe(indexes: Indexes, entries: str, attributes: Mapping[str, Any], pipes_output: bool) -> dict[str, Any]:
@@ -123,6 +134,8 @@ def read_definition(layout: Layout, uid: str) -> Definition:
         said.get("time_limit_s"),
         None if given == Given() else given,
         said["pipes_output"],
+        said.get("name", ""),
+        said.get("category", ""),
     )
 
 
@@ -136,7 +149,7 @@ def is_array(said: Any) -> bool:
     numbers = (said[name] for name in ("retries", "retry_delay_s", "time_limit_s") if name in said)
     has_given = isinstance(said.get("given", {}), dict)
     return (
-        is_text(said.get("entries"))
+        all(is_text(said.get(name, "")) for name in ("entries", "name", "category"))
         and is_flag(said.get("pipes_output"))
         and has_given
         and all(map(is_number, numbers))

@@ -34,7 +34,8 @@ from jobjar.attempts.attempt import (
     Watch,
 )
 from jobjar.attempts.retry_delay import retry_time
-from jobjar.attempts.verdict import Verdict
+from jobjar.attempts.verdict import Verdict, may_be_retried
+from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.ledger.ask_arrays import TasksBefore, tasks_before
@@ -225,7 +226,7 @@ class ChunkRun:
         message: str | None = None
         ended: Ended | None
         try:
-            pid = world.start(index)
+            pid = world.start(index, self._failures.get(index, 0) + 1)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
         except (StillBusy, OSError) as error:
@@ -237,6 +238,7 @@ class ChunkRun:
         if pid:
             cause, ended = self._wait(pid, started, workplace)
         world.finish_output()
+        message = world.take_note(index) if message is None else message
         if cause in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
             raise _LeftOff(cause)
@@ -260,14 +262,18 @@ class ChunkRun:
                 return None, ended
             self._flush_before_waiting(workplace)
             deadline = started + self._time_limit_s if self._time_limit_s else None
+            warn_at = warning_time(self._array.given, self._time_limit_s, started)
             while True:
                 timeout_s = self._watch.interval_s
                 if deadline is not None:
-                    timeout_s = min(timeout_s, deadline - time.monotonic())
+                    timeout_s = min(timeout_s, (deadline if warn_at is None else warn_at) - time.monotonic())
                 ended = waiter.wait(timeout_s, self._watch.descriptors())
                 if ended is not None:
                     return None, ended
                 cause = self._watch.reason(self.job)
+                if warn_at is not None and time.monotonic() >= warn_at:
+                    send_warning(self._array.given, waiter.pid)
+                    warn_at = None
                 if cause is None and deadline is not None and time.monotonic() >= deadline:
                     cause = TIMED_OUT
                 if cause is not None:
@@ -307,7 +313,7 @@ class ChunkRun:
         is_good = ended is not None and ended.exit_status == 0 and cause is None
         outcome = SUCCEEDED if is_good else cause or FAILED
         is_retried = False
-        if outcome in (FAILED, TIMED_OUT) and self._retries:
+        if outcome in (FAILED, TIMED_OUT) and self._retries and self._may_be_retried(outcome, ended):
             failures = self._failures.get(index, 0)
             if failures < self._retries:
                 is_retried = True
@@ -318,6 +324,9 @@ class ChunkRun:
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
+
+    def _may_be_retried(self, outcome: str, ended: Ended | None) -> bool:
+        return ended is None or may_be_retried(self._array.given, outcome, ended.exit_status, ended.signal)
 
     # The end
 

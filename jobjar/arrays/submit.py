@@ -19,6 +19,7 @@ from jobjar.batches.state import disk_now
 from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_header
+from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import new_id
 from jobjar.meter import SILENT, Meter
@@ -26,8 +27,6 @@ from jobjar.shared_disk.files import make_directory
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import CHUNK, Submission, stage_chunk
 
-# A job may be given these, and an array not yet.
-_NOT_OF_ARRAYS = {"hold": "hold", "begin_at": "begin", "output": "output", "error": "error", "warn_signal": "warn"}
 _LONGEST_NOTES = 200
 
 
@@ -74,7 +73,9 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
             "category": category,
             "priority": priority,
         }
-        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, (some.first, some.last)) for some in chunks))
+        lines = _lines_of_chunks(given)
+        parts = ((some.first, some.last) for some in chunks)
+        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, part, lines=lines) for part in parts))
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
@@ -117,32 +118,32 @@ def _read(submission: Submission) -> tuple[bytes, dict[str, Any]]:
     if "given" in attributes:
         from jobjar.job_file.given import find_submitter, settle
 
-        attributes = settle(attributes, what, find_submitter())
-    _refuse(attributes.get("given", {}), what)
+        attributes = settle(attributes, what, find_submitter(), is_array=True)
     return script, attributes
 
 
-def _refuse(given: Mapping[str, Any], what: str) -> None:
-    for field, name in _NOT_OF_ARRAYS.items():
-        if given.get(field):
-            raise BadAttribute(where=what, reason=f"{name} is not for arrays", known="retries, time_limit, dir, env")
+def _lines_of_chunks(given: Mapping[str, Any]) -> str:
+    """The `#JJ` lines of an array's first chunks: what keeps them from being claimed at once. Later ones, of shared and of
+    retried tasks, have none of it."""
+    lines = "#JJ hold = yes\n" if given.get("hold") else ""
+    return lines + (f"#JJ begin = {format_begin(given['begin_at'])}\n" if "begin_at" in given else "")
 
 
-def chunk_script(uid: str, life: int = 0) -> bytes:
+def chunk_script(uid: str, life: int = 0, lines: str = "") -> bytes:
     """The content of the file of any chunk of an array. `life`: how often its tasks were opened again."""
     return (
-        f"#!/bin/sh\n#JJ array = {uid}{f' {life}' if life else ''}\n"
+        f"#!/bin/sh\n#JJ array = {uid}{f' {life}' if life else ''}\n{lines}"
         "# Some tasks of an array, by the range in the name of this file. A worker runs them in its place.\n"
         f'echo "This file stands for tasks of the array {uid}, which a Job Jar worker runs; see: jobjar show {uid}" >&2\nexit 2\n'
     ).encode()
 
 
-def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0) -> Submission:
+def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0, lines: str = "") -> Submission:
     """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
-    index."""
+    index, `lines` further `#JJ` lines."""
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
     category, priority = known.get("category", ""), known.get("priority", 0)
-    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life))
+    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines))
 
 
 def stage_chunks(jar: Jar, change: Change, jobs: Iterable[Submission]) -> int:

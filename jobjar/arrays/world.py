@@ -12,6 +12,7 @@ from jobjar.arrays.definition import Definition, Entries
 from jobjar.arrays.indexes import Indexes
 from jobjar.attempts.attempt import ClaimedJob
 from jobjar.attempts.copied_output import CopiedOutput
+from jobjar.attempts.own_output import OwnFiles, explain_where
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.processes.starting import CannotStart, start_session
@@ -35,18 +36,23 @@ class World:
         for name, value in numbers:
             self._environment[f"JJ_ARRAY_{name}".encode()] = b"%d" % value
         self._around: Surroundings | None = None
+        self._has_own_files = False
+        # The files of the task that runs, if its array has such.
+        self._files: OwnFiles | None = None
         # Why none of the tasks can be run.
         self._refusal: CannotStart | None = None
         if definition.given is not None:
             try:
-                self._around = Surroundings(workplaces.claimer, job._replace(given=definition.given), self._environment)
+                given = definition.given._replace(output=None, error=None)  # these are each task's own
+                self._around = Surroundings(workplaces.claimer, job._replace(given=given), self._environment)
+                self._has_own_files = (definition.given.output, definition.given.error) != (None, None)
                 self._environment = self._around.environment
             except CannotStart as error:
                 self._refusal = error
         self._copied: CopiedOutput | None = None
 
-    def start(self, index: int) -> int:
-        """Start a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
+    def start(self, index: int, attempt: int) -> int:
+        """Start an attempt of a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
         if self._refusal is not None:
             raise self._refusal
         word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
@@ -56,17 +62,39 @@ class World:
         directory, output = self._workplace.scratch, self._workplace.output
         if self._around is not None and self._around.directory >= 0:
             directory = self._around.directory
-        if self._array.pipes_output:
-            self._copied = CopiedOutput(output)
-            output = self._copied.descriptor
+        error = -1
+        if self._has_own_files:
+            paths = [self._array.output_path(stream, index, attempt) for stream in ("output", "error")]
+            files = self._files = OwnFiles(paths[0], paths[1], self._array.pipes_output)
+            output, error = files.output if files.output >= 0 else output, files.error
         try:
-            return start_session(self._array.script, directory, output, self._environment, words)
+            if self._array.pipes_output and output == self._workplace.output:
+                self._copied = CopiedOutput(output)
+                output = self._copied.descriptor
+            return start_session(self._array.script, directory, output, self._environment, words, error)
         except BaseException:
             self.finish_output()
+            if self._files is not None:
+                self._files.remove()
             raise
 
+    def take_note(self, index: int) -> str | None:
+        """What people have to know of the files of the task that ran last: where they are, if not where its first attempt would
+        have put them."""
+        files, self._files = self._files, None
+        if files is None:
+            return None
+        notes = list(files.notes)
+        for stream, path in files.paths.items():
+            note = explain_where(stream, path)
+            if path != self._array.output_path(stream, index, 1) and not any(one.endswith(note) for one in notes):
+                notes.append(note)
+        return "\n".join(notes) or None
+
     def finish_output(self) -> None:
-        """Wait until what a task wrote is in the output file, if it goes there through a pipe."""
+        """Wait until what a task wrote is in the output file, if it goes there through a pipe. Close the task's own files."""
+        if self._files is not None:
+            self._files.close()
         if self._copied is not None:
             copied, self._copied = self._copied, None
             copied.finish()

@@ -118,7 +118,7 @@ def _map(options: argparse.Namespace, parser: argparse.ArgumentParser, program_p
     submission = _describe(options, commands.typed)
     with named_jar(options, program_path) as jar:
         uid = _submit(jar, submission, commands, at_once, chunk)
-        return _wait_and_print(jar, uid, program)
+        return _wait_and_print(jar, uid, options.output is None, program)
 
 
 def _read_commands(words: list[str], program: str) -> _Commands:
@@ -207,7 +207,7 @@ def _submit(jar: Jar, submission: Submission, commands: _Commands, at_once: int 
         return submit_array(jar, plan, meter)
 
 
-def _wait_and_print(jar: Jar, uid: str, program: str) -> int:
+def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
     """Wait for an array, print what its tasks wrote, and return the exit status."""
     from jobjar.ledger.ask_arrays import array_of
     from jobjar.programs.submit_array import wait_for_array
@@ -217,8 +217,9 @@ def _wait_and_print(jar: Jar, uid: str, program: str) -> int:
     described = wait_for_array(jar, uid, program)
     array = array_of(jar.ledger.connection, uid)
     assert array is not None
-    for _, piece in read_output_of_tasks(jar, Tasks(array, None)):
-        sys.stdout.buffer.write(piece)
+    if with_output:
+        for _, piece in read_output_of_tasks(jar, Tasks(array, None)):
+            sys.stdout.buffer.write(piece)
     sys.stdout.flush()
     unsuccessful = int(described["failed"] + described["not_run"] + described["left"])
     if unsuccessful:
