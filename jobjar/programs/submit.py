@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--dir", metavar="DIR", help="run it in this directory (default: the one where this is typed)")
     add("--scratch", action="store_true", default=None, help="run it in a fresh directory, which is removed afterwards")
     add("--output", metavar="PATH", help="write its output, and its errors, to this file; %%j is the id, %%n the name, "
-        "%%c the category, %%t the attempt. A file that is there is never overwritten")  # fmt: skip
+        "%%c the category, %%t the attempt, %%a the index of a task, %%A the id of an array. A file that is there is never "
+        "overwritten")  # fmt: skip
     add("--error", metavar="PATH", help="write its errors to this file")
     add("--env", metavar="NAME[=VALUE]", action="append", help="set a variable, or hand on its value; may be repeated")
     add("--env-all", action="store_true", default=None, help="hand on all variables that are set here")
