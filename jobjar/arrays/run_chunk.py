@@ -19,7 +19,7 @@ from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
 from jobjar.arrays.sharing import share
 from jobjar.arrays.task_log import TaskLog
-from jobjar.arrays.world import World
+from jobjar.arrays.world import OutputRefused, World
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import (
     CANCELLED,
@@ -229,10 +229,11 @@ class ChunkRun:
             pid = world.start(index, self._failures.get(index, 0) + 1)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
-        except (StillBusy, OSError) as error:
-            busy = "somebody has its script open for writing"
+        except (StillBusy, OutputRefused, OSError) as error:
             heapq.heappush(self._again, (0.0, index))  # it has not begun
-            reason = busy if isinstance(error, StillBusy) else explain_no_process(error)
+            reason = "somebody has its script open for writing" if isinstance(error, StillBusy) else str(error)
+            if isinstance(error, OSError):
+                reason = explain_no_process(error)
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
         cause = None
         if pid:

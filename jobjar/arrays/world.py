@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from jobjar.access.refusals import explain_error
 from jobjar.arrays.definition import Definition, Entries
 from jobjar.arrays.indexes import Indexes
 from jobjar.attempts.attempt import ClaimedJob
@@ -16,6 +17,10 @@ from jobjar.attempts.own_output import OwnFiles, explain_where
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.processes.starting import CannotStart, start_session
+
+
+class OutputRefused(Exception):
+    """A disk refuses a task's own file for now, with the reason."""
 
 
 class World:
@@ -52,7 +57,7 @@ class World:
         self._copied: CopiedOutput | None = None
 
     def start(self, index: int, attempt: int) -> int:
-        """Start an attempt of a task; returns its process's id. Raises CannotStart, StillBusy, OSError."""
+        """Start an attempt of a task; returns its process's id. Raises CannotStart, StillBusy, OutputRefused, OSError."""
         if self._refusal is not None:
             raise self._refusal
         word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
@@ -65,7 +70,10 @@ class World:
         error = -1
         if self._has_own_files:
             paths = [self._array.output_path(stream, index, attempt) for stream in ("output", "error")]
-            files = self._files = OwnFiles(paths[0], paths[1], self._array.pipes_output)
+            try:
+                files = self._files = OwnFiles(paths[0], paths[1], self._array.pipes_output)
+            except OSError as refusal:
+                raise OutputRefused(explain_error(refusal)) from refusal
             output, error = files.output if files.output >= 0 else output, files.error
         try:
             if self._array.pipes_output and output == self._workplace.output:

@@ -13,6 +13,7 @@ import pytest
 
 from jobjar.arrays.entries import LONGEST_BYTES, encode_json, read_json, split_lines
 from jobjar.errors import UsageError
+from tests.programs.spaces import SpaceRig
 from tests.rig import BIN, Rig, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -181,6 +182,28 @@ def test_tasks_write_to_files_of_their_own_and_never_over_what_is_there(rig: Rig
     assert task(rig, array, 2)["output_path"] == str(out / "fit-2~3.out")
     rig.stop_worker(worker)
     rig.assert_clean()
+
+
+@pytest.mark.root
+def test_a_full_disk_of_a_task_s_own_file_does_not_count_against_the_task(tmp_path: Path) -> None:
+    space = SpaceRig(tmp_path / "jar")
+    try:
+        full = tmp_path / "full"
+        full.mkdir()
+        space.root_shell(f"mount -t tmpfs -o nr_inodes=1 tmpfs '{full}'")
+        array = space.run(
+            "jobjar", "submit", "--array", "1-2", "--chunk", "2", "--output", f"{full}/%a", "echo $1"
+        ).stdout.strip()
+        [chunk] = space.names("unclaimed")
+        space.start_worker()
+        wait_until(lambda: any(attempt["message"] for attempt in space.show(chunk)["attempts"]), "a refusal")
+        attempt = space.show(chunk)["attempts"][0]
+        assert attempt["outcome"] == "interrupted" and f"{full}/1: No space left" in attempt["message"]
+        space.root_shell(f"mount -o remount,nr_inodes=9 '{full}'")
+        wait_until(lambda: space.show(array)["succeeded"] == 2, "both tasks")
+        assert (space.seen(full) / "2").read_text() == "2\n"
+    finally:
+        space.end_everything()
 
 
 def test_an_array_is_held_or_begins_later_and_that_counts_once(rig: Rig) -> None:
