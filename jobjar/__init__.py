@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         retry as retry,
         set_priority as set_priority,
     )
-    from jobjar.library_submit import submit as submit
+    from jobjar.library_submit import submit as submit, submit_array as submit_array
 
 _LIBRARY = (
     "Job",
@@ -116,7 +116,16 @@ _LIBRARY_BATCHES = (
 )
 _LIBRARY_LOOKING = ("explain", "follow_output", "history", "list_jobs", "list_workers", "output", "stats")
 _LIBRARY_STEERING = ("cancel", "hold", "move", "release", "remove", "retry", "set_priority")
-__all__ = ["JarError", "__version__", "submit", *_LIBRARY, *_LIBRARY_BATCHES, *_LIBRARY_LOOKING, *_LIBRARY_STEERING]
+_LIBRARY_SUBMIT = ("submit", "submit_array")
+__all__ = [
+    "JarError",
+    "__version__",
+    *_LIBRARY_SUBMIT,
+    *_LIBRARY,
+    *_LIBRARY_BATCHES,
+    *_LIBRARY_LOOKING,
+    *_LIBRARY_STEERING,
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -128,10 +137,10 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_batches
 
         return getattr(library_batches, name)
-    if name == "submit":
+    if name in _LIBRARY_SUBMIT:
         from jobjar import library_submit
 
-        return library_submit.submit
+        return getattr(library_submit, name)
     if name in _LIBRARY_LOOKING:
         from jobjar import library_looking
 

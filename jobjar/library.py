@@ -285,16 +285,23 @@ def completed_jobs() -> list[Job]:
 
 
 def job(name: str) -> Job:
-    """All that is known of one job. `name` is its name, its id, the beginning of its id, or its path.
+    """All that is known of one job. `name` is its name, its id, the beginning of its id, or its path; or the id of an array, or a
+    task (`ARRAY[7]`), whose attempts are its ends.
 
-    Raises UnknownJob, AmbiguousJob.
+    Raises UnknownJob, AmbiguousJob, UsageError (there is no such task).
     """
+    from jobjar.reports.array_outcomes import fields_of_tasks
     from jobjar.reports.jobs import describe_job
     from jobjar.reports.refresh import refresh_ledger
+    from jobjar.selecting.arrays import find_tasks
     from jobjar.selecting.named import find_job
 
     jar = current_jar()
     refresh_ledger(jar)
+    tasks = find_tasks(jar, name)
+    if tasks is not None:
+        found: dict[str, Any] = {**dict.fromkeys(Job._fields), **fields_of_tasks(jar, tasks)}
+        return Job(**found)
     described = describe_job(jar, find_job(jar, name))
     is_run = described["state"] in ("claimed", "completed")
     last = described["attempts"][-1] if described["attempts"] and is_run else {}
@@ -316,7 +323,8 @@ def wait(
     log: Callable[[str], None] | None = None,
 ) -> dict[str, str | None]:
     """Wait until jobs have ended; returns each one's outcome by its id, None if the job was removed or is held. With `fail_fast`
-    it returns as soon as a job has not succeeded, without those that have not ended.
+    it returns as soon as a job has not succeeded, without those that have not ended. An array has one outcome: succeeded if all
+    its tasks have, failed if one did not, cancelled if the others never ran.
 
     `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. Use `batch`, `category`
     ('': jobs without one) or `all` where a word could mean something else. `timeout` is in seconds.
@@ -328,6 +336,7 @@ def wait(
     stand still, and again after longer and longer pauses.
     Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
     """
+    from jobjar.reports.array_outcomes import join_chunks
     from jobjar.reports.targets import select, select_all
     from jobjar.reports.wait import Wait, refresh_patiently
 
@@ -342,7 +351,7 @@ def wait(
     target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
     waiting = Wait(jar, target, log or (lambda line: None), fails_fast=fail_fast)
     waiting.run(timeout)
-    return waiting.outcomes()
+    return join_chunks(jar, target, waiting.outcomes())
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:

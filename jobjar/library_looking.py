@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from jobjar.errors import NothingSelected
+from jobjar.errors import NothingSelected, UsageError
 from jobjar.library import Job, current_jar, job_of_row, refreshed_jar
 from jobjar.reports.grouping import NEWEST
 from jobjar.selecting.selection import make_selection
@@ -138,16 +138,24 @@ def list_workers() -> list[Worker]:
 
 def output(job: str, attempt: int | None = None, worker: str | None = None, tail: int | None = None) -> bytes:
     """What a job wrote to its standard output and error: of the attempt that completed it, or of its newest one, unless `attempt`
-    or `worker` name another. b'' if it wrote nothing; with `tail`, its last so many lines.
+    or `worker` name another. b'' if it wrote nothing; with `tail`, its last so many lines. `job` may be an array, or tasks
+    (`ARRAY[1-10,17]`): what those that have ended wrote, in the order of their indexes, without `attempt`, `worker` and `tail`.
 
     Raises UnknownJob, AmbiguousJob, UsageError, and NoOutput if there is no such attempt yet.
     """
+    from jobjar.reports.arrays import read_output_of_tasks
     from jobjar.reports.jobs import find_output
     from jobjar.reports.output import check_tail, read_output
+    from jobjar.selecting.arrays import find_tasks
     from jobjar.selecting.named import find_job
 
     check_tail(tail)
     jar = refreshed_jar()
+    tasks = find_tasks(jar, job)
+    if tasks is not None:
+        if (attempt, worker, tail) != (None, None, None):
+            raise UsageError(reason="attempt, worker and tail are for jobs, and not for tasks of arrays")
+        return b"".join(piece for _, piece in read_output_of_tasks(jar, tasks))
     path = find_output(jar, find_job(jar, job), attempt, worker)
     return b"" if path is None else b"".join(read_output(jar, path, tail))
 

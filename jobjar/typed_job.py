@@ -8,13 +8,12 @@ and its `submitted` entry need not be synced. Reads the environment and the dire
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobjar.errors import BadAttribute, BadCommand
 from jobjar.job_file.attributes import parse_attributes
-from jobjar.job_file.given import find_submitter, settle
+from jobjar.job_file.given import find_submitter, format_begin, settle
 from jobjar.job_file.names import check_category
 from jobjar.stages.submit import Submission, describe_file
 from jobjar.units import name_retries
@@ -51,7 +50,7 @@ def describe_words(
     typed = words[0] if len(words) == 1 else shlex.join(words)
     line = typed if len(words) == 1 or f" {words[0]} " in _OF_THE_SHELL else f"exec {typed}"
     title = f"the command {typed!r}"
-    values = settle(_typed(attributes, typed), title, find_submitter())
+    values = settle(_typed(attributes, typed), title, find_submitter(), is_array=None)
     head, says_all = _write_lines(values)
     script = "\n".join([_SHELL, *head, line, ""]).encode("utf-8", "surrogateescape")
     return Submission(
@@ -119,7 +118,7 @@ def _write_lines(values: Mapping[str, Any]) -> tuple[list[str], bool]:
     if "warn_signal" in given:
         lines.append(("warn", f"{given['warn_signal']}@{given['warn_before_s']:f}"))
     if "begin_at" in given:
-        lines.append(("begin", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(given["begin_at"])) + "+00:00"))
+        lines.append(("begin", format_begin(given["begin_at"])))
     lines += [("tag", tag) for tag in given.get("tags", ())]
     lines += [("env", shlex.quote(f"{name}={value}")) for name, value in given.get("env", {}).items()]
     fit = [(name, value) for name, value in lines if _fits(value)]

@@ -18,6 +18,7 @@ from tests.rig import Rig
 # What the guide and the project's pages promise by name.
 PROMISED = [
     "submit",
+    "submit_array",
     "submit_job",
     "submit_job_file",
     "submit_jobs",

@@ -213,6 +213,11 @@ STAGES: dict[str, dict[str, Stage]] = {
             after='test $(jobjar output --all "$words" | wc -l) = $(wc -l < inputs.txt); cd /tmp/source',
             instead={"jobjar retry --failed": ('jobjar retry --failed "$sweep" || test $? = 1', "none failed here")},
         ),
+        "jobjar map wc": Stage(
+            before="cd /data/project; echo one two > a.txt",
+            after="test -s f1.sorted; "
+            'test "$(jobjar map echo {2} {1} ::: a ::: b c)" = "$(printf \'b a\\nc a\')"; cd /tmp/source',
+        ),
         "import jobjar": Stage(after="test $(ls /data/sr_output | wc -l) = 10; rm /data/sr_output/*"),
         "cd $JJ_HOME/limbo": Stage(after=f"{_WAIT_FOR_ALL}; cd /tmp/source"),
         "jobname=": Stage(after=f"jobjar wait --timeout 200s '*-nightly.15'; {_WAIT_FOR_ALL}"),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobjar.arrays.indexes import MOST_INDEX, MOST_TASKS, Indexes
 from jobjar.errors import JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority
+from jobjar.job_file.patterns import fill_pattern
 from jobjar.layout import BatchPaths, Layout
 from jobjar.ledger.apply_tasks import are_lives
 from jobjar.shared_disk.contents import (
@@ -58,6 +59,16 @@ class Definition(NamedTuple):
     time_limit_s: float | None
     given: Given | None
     pipes_output: bool
+    name: str
+    category: str
+
+    def output_path(self, stream: str, index: int, attempt: int) -> str | None:
+        """The path of the file for a stream of a task ("output", "error"), by the pattern that the array was given; None if it
+        has none. What was there before may have led to another."""
+        pattern = None if self.given is None else getattr(self.given, stream)
+        if pattern is None:
+            return None
+        return fill_pattern(pattern, self.uid, self.name or self.uid, self.category, attempt, index)
 
 
 def describe(indexes: Indexes, entries: str, attributes: Mapping[str, Any], pipes_output: bool) -> dict[str, Any]:
@@ -126,6 +137,8 @@ def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
         said.get("time_limit_s"),
         None if given == Given() else given,
         said["pipes_output"],
+        said.get("name", ""),
+        said.get("category", ""),
     )
 
 

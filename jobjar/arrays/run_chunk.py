@@ -19,7 +19,7 @@ from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
 from jobjar.arrays.sharing import HELD_S, count_to_give, share
 from jobjar.arrays.task_log import TaskLog
-from jobjar.arrays.world import World
+from jobjar.arrays.world import OutputRefused, World
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import (
     CANCELLED,
@@ -36,7 +36,8 @@ from jobjar.attempts.attempt import (
 )
 from jobjar.attempts.own_file import was_taken_back
 from jobjar.attempts.retry_delay import retry_time
-from jobjar.attempts.verdict import Verdict
+from jobjar.attempts.verdict import Verdict, may_be_retried
+from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import EMPTIED, Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import warned_entry
@@ -257,13 +258,14 @@ class ChunkRun:
         message: str | None = None
         ended: Ended | None
         try:
-            pid = world.start(index, self._is_piped)
+            pid = world.start(index, self._failures.get(index, 0) + 1, self._is_piped)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
-        except (StillBusy, OSError) as error:
-            busy = "somebody has its script open for writing"
+        except (StillBusy, OutputRefused, OSError) as error:
             heapq.heappush(self._again, (0.0, index))  # it has not begun
-            reason = busy if isinstance(error, StillBusy) else explain_no_process(error)
+            reason = "somebody has its script open for writing" if isinstance(error, StillBusy) else str(error)
+            if isinstance(error, OSError):
+                reason = explain_no_process(error)
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
         cause, leftovers = None, False
         if pid:
@@ -272,6 +274,7 @@ class ChunkRun:
                 cause = look_whether_told(self.job, ended, self._watch)
             leftovers = self._end_leftovers(pid, index)
         world.finish_output()
+        message = world.take_note(index) if message is None else message
         if cause in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
             raise _LeftOff(cause)
@@ -305,14 +308,18 @@ class ChunkRun:
                 return None, ended
             self._flush_before_waiting(workplace)
             deadline = started + self._time_limit_s if self._time_limit_s else None
+            warn_at = warning_time(self._array.given, self._time_limit_s, started)
             while True:
                 timeout_s = self._watch.interval_s
                 if deadline is not None:
-                    timeout_s = min(timeout_s, deadline - time.monotonic())
+                    timeout_s = min(timeout_s, (deadline if warn_at is None else warn_at) - time.monotonic())
                 ended = waiter.wait(timeout_s, self._watch.descriptors())
                 if ended is not None:
                     return None, ended
                 cause = self._watch.reason(self.job)
+                if warn_at is not None and time.monotonic() >= warn_at:
+                    send_warning(self._array.given, waiter.pid)
+                    warn_at = None
                 if cause is None and deadline is not None and time.monotonic() >= deadline:
                     cause = TIMED_OUT
                 if cause is not None:
@@ -355,7 +362,7 @@ class ChunkRun:
         is_good = ended is not None and ended.exit_status == 0 and cause is None
         outcome = SUCCEEDED if is_good else cause or FAILED
         is_retried = False
-        if outcome in (FAILED, TIMED_OUT) and self._retries:
+        if outcome in (FAILED, TIMED_OUT) and self._retries and self._may_be_retried(outcome, ended):
             failures = self._failures.get(index, 0)
             if failures < self._retries:
                 is_retried = True
@@ -370,6 +377,9 @@ class ChunkRun:
             self._is_piped = True
             self._warnings.append(f"task {index}: {EMPTIED}")
             self._refused.warn(f"{self._array.uid}[{index}]: {EMPTIED}")
+
+    def _may_be_retried(self, outcome: str, ended: Ended | None) -> bool:
+        return ended is None or may_be_retried(self._array.given, outcome, ended.exit_status, ended.signal)
 
     # The end
 

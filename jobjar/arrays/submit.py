@@ -19,6 +19,7 @@ from jobjar.batches.state import disk_now
 from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_header
+from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import check_identifier, new_id
 from jobjar.meter import SILENT, Meter
@@ -26,14 +27,13 @@ from jobjar.shared_disk.files import make_directory
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import CHUNK, Submission, stage_chunk
 
-# A job may be given these, and an array not yet.
-_NOT_OF_ARRAYS = {"hold": "hold", "begin_at": "begin", "output": "output", "error": "error", "warn_signal": "warn"}
 _LONGEST_NOTES = 200
 
 
 class Plan(NamedTuple):
     """An array to submit. `entries` are those of its tasks, each encoded, and `kind` is theirs (arrays/definition.py); an array
-    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has."""
+    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has.
+    `pipes_output`: its entries name a task's standard output (attempts/copied_output.py), if the script does not."""
 
     submission: Submission
     indexes: Indexes
@@ -41,6 +41,7 @@ class Plan(NamedTuple):
     entries: Iterable[bytes] | None = None
     at_once: int | None = None
     chunk: int | None = None
+    pipes_output: bool = False
 
 
 def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
@@ -67,12 +68,16 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         write_files(jar.layout.batch(uid), script, mode, plan.entries)
         meter.begin("writing the chunks", "chunks", len(chunks))
         known = {
-            **describe(plan.indexes, plan.kind, attributes, names_its_output(script[:HEADER_BYTES])),
+            **describe(
+                plan.indexes, plan.kind, attributes, plan.pipes_output or names_its_output(script[:HEADER_BYTES])
+            ),
             "name": name or "",
             "category": category,
             "priority": priority,
         }
-        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, (some.first, some.last)) for some in chunks))
+        lines = _lines_of_chunks(given)
+        parts = ((some.first, some.last) for some in chunks)
+        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, part, lines=lines) for part in parts))
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
@@ -115,32 +120,32 @@ def _read(submission: Submission) -> tuple[bytes, dict[str, Any]]:
     if "given" in attributes:
         from jobjar.job_file.given import find_submitter, settle
 
-        attributes = settle(attributes, what, find_submitter())
-    _refuse(attributes.get("given", {}), what)
+        attributes = settle(attributes, what, find_submitter(), is_array=True)
     return script, attributes
 
 
-def _refuse(given: Mapping[str, Any], what: str) -> None:
-    for field, name in _NOT_OF_ARRAYS.items():
-        if given.get(field):
-            raise BadAttribute(where=what, reason=f"{name} is not for arrays", known="retries, time_limit, dir, env")
+def _lines_of_chunks(given: Mapping[str, Any]) -> str:
+    """The `#JJ` lines of an array's first chunks: what keeps them from being claimed at once. Later ones, of shared and of
+    retried tasks, have none of it."""
+    lines = "#JJ hold = yes\n" if given.get("hold") else ""
+    return lines + (f"#JJ begin = {format_begin(given['begin_at'])}\n" if "begin_at" in given else "")
 
 
-def chunk_script(uid: str, life: int = 0) -> bytes:
+def chunk_script(uid: str, life: int = 0, lines: str = "") -> bytes:
     """The content of the file of any chunk of an array. `life`: how often its tasks were opened again."""
     return (
-        f"#!/bin/sh\n#JJ array = {uid}{f' {life}' if life else ''}\n"
+        f"#!/bin/sh\n#JJ array = {uid}{f' {life}' if life else ''}\n{lines}"
         "# Some tasks of an array, by the range in the name of this file. A worker runs them in its place.\n"
         f'echo "This file stands for tasks of the array {uid}, which a Job Jar worker runs; see: jobjar show {uid}" >&2\nexit 2\n'
     ).encode()
 
 
-def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0) -> Submission:
+def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0, lines: str = "") -> Submission:
     """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
-    index."""
+    index, `lines` further `#JJ` lines."""
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
     category, priority = known.get("category", ""), known.get("priority", 0)
-    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life), is_chunk=True)
+    return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)
 
 
 def stage_chunks(jar: Jar, change: Change, jobs: Iterable[Submission]) -> int:

@@ -10,16 +10,22 @@ import contextlib
 import os
 import stat
 
+from jobjar.access.refusals import explain_error
 from jobjar.arrays.definition import Definition, Entries
 from jobjar.arrays.indexes import Indexes
 from jobjar.attempts.attempt import ClaimedJob
 from jobjar.attempts.copied_output import CopiedOutput
+from jobjar.attempts.own_output import OwnFiles, explain_where
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.workplace import Workplace, Workplaces
 from jobjar.processes.exit_status import NOT_FOUND_STATUS
 from jobjar.processes.starting import CannotStart, start_session
 from jobjar.shared_disk.creating import write_whole
 from jobjar.shared_disk.regular import MOST_BYTES, open_regular
+
+
+class OutputRefused(Exception):
+    """A disk refuses a task's own file for now, with the reason."""
 
 
 class World:
@@ -40,11 +46,16 @@ class World:
         for name, value in numbers:
             self._environment[f"JJ_ARRAY_{name}".encode()] = b"%d" % value
         self._around: Surroundings | None = None
+        self._has_own_files = False
+        # The files of the task that runs, if its array has such.
+        self._files: OwnFiles | None = None
         # Why none of the tasks can be run.
         self._refusal: CannotStart | None = None
         if definition.given is not None:
             try:
-                self._around = Surroundings(workplaces.claimer, job._replace(given=definition.given), self._environment)
+                given = definition.given._replace(output=None, error=None)  # these are each task's own
+                self._around = Surroundings(workplaces.claimer, job._replace(given=given), self._environment)
+                self._has_own_files = (definition.given.output, definition.given.error) != (None, None)
                 self._environment = self._around.environment
             except CannotStart as error:
                 self._refusal = error
@@ -53,9 +64,9 @@ class World:
         with contextlib.suppress(OSError):  # the first task says what is wrong with it
             self._script = open_regular(definition.script)
 
-    def start(self, index: int, is_piped: bool) -> int:
-        """Start a task, which writes into a pipe if `is_piped`; returns its process's id. Raises CannotStart, StillBusy,
-        OSError."""
+    def start(self, index: int, attempt: int, is_piped: bool) -> int:
+        """Start an attempt of a task, which writes into a pipe if `is_piped`; returns its process's id. Raises CannotStart,
+        StillBusy, OutputRefused, OSError."""
         if self._refusal is not None:
             raise self._refusal
         word = self._environment[b"JJ_ARRAY_INDEX"] = b"%d" % index
@@ -66,22 +77,32 @@ class World:
         directory, output = self._workplace.scratch, self._workplace.output
         if self._around is not None and self._around.directory >= 0:
             directory = self._around.directory
-        if is_piped:
-            self._copied = CopiedOutput(output)
-            output = self._copied.descriptor
+        error = -1
+        if self._has_own_files:
+            paths = [self._array.output_path(stream, index, attempt) for stream in ("output", "error")]
+            try:
+                files = self._files = OwnFiles(paths[0], paths[1], is_piped)
+            except OSError as refusal:
+                raise OutputRefused(explain_error(refusal)) from refusal
+            output, error = files.output if files.output >= 0 else output, files.error
 
         def start() -> int:
-            return start_session(self._array.script, directory, output, self._environment, words)
+            return start_session(self._array.script, directory, output, self._environment, words, error)
 
         try:
+            if is_piped and output == self._workplace.output:
+                self._copied = CopiedOutput(output)
+                output = self._copied.descriptor
             try:
                 return start()
-            except CannotStart as error:
-                if error.status != NOT_FOUND_STATUS or not self._put_script_back():
+            except CannotStart as refusal:
+                if refusal.status != NOT_FOUND_STATUS or not self._put_script_back():
                     raise
                 return start()
         except BaseException:
             self.finish_output()
+            if self._files is not None:
+                self._files.remove()
             raise
 
     def _put_script_back(self) -> bool:
@@ -97,8 +118,23 @@ class World:
                 return True
         return False
 
+    def take_note(self, index: int) -> str | None:
+        """What people have to know of the files of the task that ran last: where they are, if not where its first attempt would
+        have put them."""
+        files, self._files = self._files, None
+        if files is None:
+            return None
+        notes = list(files.notes)
+        for stream, path in files.paths.items():
+            note = explain_where(stream, path)
+            if path != self._array.output_path(stream, index, 1) and not any(one.endswith(note) for one in notes):
+                notes.append(note)
+        return "\n".join(notes) or None
+
     def finish_output(self) -> None:
-        """Wait until what a task wrote is in the output file, if it goes there through a pipe."""
+        """Wait until what a task wrote is in the output file, if it goes there through a pipe. Close the task's own files."""
+        if self._files is not None:
+            self._files.close()
         if self._copied is not None:
             copied, self._copied = self._copied, None
             copied.finish()

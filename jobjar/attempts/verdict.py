@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.attempts.attempt import INTERRUPTED, LOST, RETRIED_OUTCOMES, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.retry_delay import retry_time
@@ -11,6 +11,9 @@ from jobjar.jar import Jar
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.fold import fold_journals
 from jobjar.processes.exit_status import TIMED_OUT_STATUS, shell_status
+
+if TYPE_CHECKING:
+    from jobjar.job_file.given import Given
 
 # The reasons of the moves that follow an attempt, as journals have them.
 COMPLETED = "completed"
@@ -68,14 +71,17 @@ def decide(job: ClaimedJob, end: AttemptEnd, failures_before: int, now: float) -
 
 
 def _may_be_retried(job: ClaimedJob, end: AttemptEnd) -> bool:
-    """Whether a failure is one of those that its job wants to be tried again. As for timeout(1), the end at a time limit
-    counts as 124."""
-    given = job.given
+    return may_be_retried(job.given, end.outcome, end.exit_status, end.signal)
+
+
+def may_be_retried(given: Given | None, outcome: str, exit_status: int | None, signal: int | None) -> bool:
+    """Whether a failure is one of those that a job, or a task, wants to be tried again. As for timeout(1), the end at a time
+    limit counts as 124."""
     if given is None or (given.retry_on is None and given.no_retry_on is None):
         return True
     from jobjar.job_file.given import has_status
 
-    status = TIMED_OUT_STATUS if end.outcome == TIMED_OUT else shell_status(end.exit_status, end.signal)
+    status = TIMED_OUT_STATUS if outcome == TIMED_OUT else shell_status(exit_status, signal)
     if given.retry_on is not None and not has_status(given.retry_on, status):
         return False
     return given.no_retry_on is None or not has_status(given.no_retry_on, status)

@@ -2,8 +2,9 @@
 
 Their files lie, whole and synced, in the change's directory in limbo, with one directory per chunk. The steps for each chunk:
 rename it to `….leaving` (reconciliation takes the files in it for jobs in limbo), journal `submitted` of its jobs, rename them to
-unclaimed, journal `moved`, remove the chunk. After a kill anywhere, the work is repeated; two processes may do it at once. The
-files that are left are the jobs that are left, and folding an entry twice is harmless.
+unclaimed, journal `moved`, remove the chunk. Jobs that are to be held are journaled so with `submitted`, and renamed to limbo.
+After a kill anywhere, the work is repeated; two processes may do it at once. The files that are left are the jobs that are left,
+and folding an entry twice is harmless.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jobjar.job_file.attributes import HEADER_BYTES, read_header, settle_attribu
 from jobjar.job_file.prerequisites import take_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
-from jobjar.journal.submitted import first_move_entry
+from jobjar.journal.submitted import first_move_entry, held_entry, is_to_be_held
 from jobjar.layout import LEAVING, unclaimed_place
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.clock import disk_time
@@ -82,16 +83,23 @@ def discard_staged(directory: str) -> None:
 def _release_chunk(jar: Jar, path: str, by: str) -> int:
     jobs = sorted(_list_chunk(path), key=lambda job: job.order)
     submitted = [(job, entry) for job in jobs if (entry := _submitted_entry(job, by)) is not None]
-    jar.journal.append([entry for _, entry in submitted], durable=True)
+    # What is to be held is journaled as in limbo, where the files in this directory count as well.
+    held = [held_entry(entry) for _, entry in submitted if is_to_be_held(entry)]
+    jar.journal.append([*(entry for _, entry in submitted), *held], durable=True)
     moved: list[Entry] = []
     try:
         for job, entry in submitted:
-            if (move_entry := _move_to_unclaimed(jar, job, entry)) is not None:
+            if is_to_be_held(entry):
+                with contextlib.suppress(FileNotFoundError):  # another process moved it
+                    move_under_own_name(job.path, f"{jar.layout.limbo}/{job.name}")
+            elif (move_entry := _move_to_unclaimed(jar, job, entry)) is not None:
                 moved.append(move_entry)
     finally:
         with contextlib.suppress(OSError):  # a scan finds the moves that could not be journaled
             jar.journal.append(moved)
-    for category in {job.category for job in jobs}:
+    if held:
+        sync_directory(jar.layout.limbo)
+    for category in {job.category for job in jobs} if len(held) < len(submitted) else ():
         sync_directory(jar.layout.category_directory(category))
     for category in sorted({job.category for job in jobs} | {""}, reverse=True):
         with contextlib.suppress(OSError):  # another process still works in it

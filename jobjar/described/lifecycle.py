@@ -171,7 +171,7 @@ class Lifecycle:
             started = time.monotonic()
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             self.monitor.schedule_look()
-            self.warn_at = warning_time(job, started)
+            self.warn_at = warning_time(job.given, job.time_limit_s, started)
             error = -1 if self._around is None else self._around.error
             ended: Ended = yield Command(*in_shell(job, workplace.directory, environment, self._around), error=error)
             end = run.end_of_process(ended, None, job, time.monotonic() - started)

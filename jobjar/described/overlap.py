@@ -316,7 +316,7 @@ class Overlap:
             if lifecycle.warn_at is not None and now >= lifecycle.warn_at and task.process is not None:
                 lifecycle.warn_at = None
                 if task.process.ended is None:
-                    send_warning(task.job, task.process.pid)
+                    send_warning(task.job.given, task.process.pid)
             if deadline is not None and now >= deadline and task.cause is None:
                 self._cut(task, TIMED_OUT)
             elif now >= task.give_up_at and task.cause is not None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from jobjar.errors import BadAttribute, JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority, parse_priority
+from jobjar.job_file.patterns import check_pattern, explain_misfit
 from jobjar.job_file.prerequisites import KINDS, are_prerequisites
 from jobjar.units import check_coming, parse_coming, parse_duration, parse_seconds
 
@@ -27,8 +28,6 @@ Fields = dict[str, Any]
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z][A-Z0-9+-]*)@(.+)")
 _STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
-_PATTERN = re.compile(r"%(.?)")
-_LETTERS = "jnct%"
 # Signals that no process can act on.
 _NOT_HEARD = ("KILL", "STOP")
 # What a shell keeps about itself, which would be wrong in another one.
@@ -70,11 +69,7 @@ def _parse_output(value: Any) -> str:
     text = _parse_path(value)
     if text.endswith("/"):
         raise ValueError(f"{text!r} names a directory; name a file in it, for example {text + '%j.out'!r}")
-    for letter in _PATTERN.findall(text):
-        if letter not in _LETTERS or not letter:
-            raise ValueError(
-                f"{text!r}: there is no pattern {'%' + letter!r}; there are %j (id), %n (name), %c (category), %t (attempt), %%"
-            )
+    check_pattern(text)
     return text
 
 
@@ -156,6 +151,11 @@ def _parse_begin(value: Any) -> Fields:
     text = _text(value).strip()
     parse_coming(text, 0.0)
     return {"begin": text}
+
+
+def format_begin(begin_at: float) -> str:
+    """A time (UTC epoch seconds) as a `#JJ begin` line has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begin_at)) + "+00:00"
 
 
 def _as(field: str, parse: Callable[[Any], Any]) -> Callable[[Any], Fields]:
@@ -240,9 +240,12 @@ def find_submitter() -> Submitter:
     return Submitter(directory, os.environ, time.time())
 
 
-def settle(attributes: Mapping[str, Any], where: str, submitter: Submitter) -> dict[str, Any]:
-    """Make what a job was given independent of where it was submitted, and compare it with the other attributes. Raises
-    BadAttribute, if it makes no sense together, or needs what only a submitter knows."""
+def settle(
+    attributes: Mapping[str, Any], where: str, submitter: Submitter, is_array: bool | None = False
+) -> dict[str, Any]:
+    """Make what a job was given independent of where it was submitted, and compare it with the other attributes. `is_array`: it
+    is for the tasks of an array (None: that is not known yet, and is settled again). Raises BadAttribute, if it makes no sense
+    together, or needs what only a submitter knows."""
 
     def refuse(reason: str) -> BadAttribute:
         return BadAttribute(where=where, reason=reason, known=", ".join(GIVEN))
@@ -272,6 +275,9 @@ def settle(attributes: Mapping[str, Any], where: str, submitter: Submitter) -> d
     for name in ("output", "error"):
         if name in given:
             given[name] = _absolute(given[name], base, name, refuse)
+            misfit = None if is_array is None else explain_misfit(given[name], is_array)
+            if misfit is not None:
+                raise refuse(f"{name}: {misfit}")
     if "begin" in given:
         given["begin_at"] = round(parse_coming(given.pop("begin"), submitter.now), 6)
     _settle_environment(given, submitter, refuse)
@@ -385,9 +391,3 @@ def has_status(statuses: str, status: int) -> bool:
         if first.isdecimal() and int(first) <= status <= int(last if last.isdecimal() else first):
             return True
     return False
-
-
-def fill_pattern(pattern: str, uid: str, name: str, category: str, attempt: int) -> str:
-    """Fill in the path of an output file: %j the id, %n the name, %c the category, %t the attempt."""
-    values = {"j": uid, "n": name, "c": category, "t": str(attempt), "%": "%"}
-    return _PATTERN.sub(lambda found: values.get(found.group(1), found.group()), pattern)

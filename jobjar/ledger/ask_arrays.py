@@ -93,6 +93,11 @@ def chunks_by_state(connection: Connection, uid: str) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
+def chunk_ids(connection: Connection, uid: str) -> set[str]:
+    """The ids of the chunks of an array."""
+    return {chunk for (chunk,) in connection.execute("SELECT uid FROM job WHERE batch = ?", (uid,))}
+
+
 class TaskEnd(NamedTuple):
     """An end of a task: how, when, and where its output is. Times in ms of the epoch, and in µs."""
 

@@ -13,6 +13,7 @@ VERBS: dict[str, str] = {
     "init": "make a jar",
     "config": "print every setting, its value and where it comes from",
     "submit": "submit a job as it is typed, in the directory where it is typed",
+    "map": "run a command for each of many arguments, and print what they write",
     "submit_job": "submit a job: words joined by spaces, in a fresh directory",
     "submit_batch": "submit batches of described jobs",
     "batch_edit": "change a batch",
@@ -55,7 +56,7 @@ VERBS: dict[str, str] = {
 
 # The groups in which people look for a verb. One that is in none of them is listed at the end.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Submit": ("submit", "submit_job", "submit_batch", "unique_job_name"),
+    "Submit": ("submit", "map", "submit_job", "submit_batch", "unique_job_name"),
     "Steer": (
         *("cancel", "kill", "hold", "release", "retry", "priority", "move", "remove"),
         *("batch_edit", "abort_batch", "workload_limit"),

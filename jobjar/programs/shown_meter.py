@@ -86,8 +86,8 @@ class _ShownMeter(Meter):
 class ShownWait:
     """Shows how far a wait for jobs is: a bar on a terminal, else a line now and then, by `log`."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self, log: Callable[[str], None], unit: str = "jobs") -> None:
+        self._log, self._unit = log, unit
         self._is_terminal = sys.stderr.isatty()
         self._began = time.monotonic()
         self._next_line_at, self._pause_s = self._began + _FIRST_LINE_S, _FIRST_LINE_S
@@ -111,7 +111,7 @@ class ShownWait:
             self._bar = _load_tqdm()(
                 total=progress.jobs,
                 initial=progress.ended,
-                unit=" jobs",
+                unit=f" {self._unit}",
                 leave=False,
                 dynamic_ncols=True,
                 mininterval=0,

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--dir", metavar="DIR", help="run it in this directory (default: the one where this is typed)")
     add("--scratch", action="store_true", default=None, help="run it in a fresh directory, which is removed afterwards")
     add("--output", metavar="PATH", help="write its output, and its errors, to this file; %%j is the id, %%n the name, "
-        "%%c the category, %%t the attempt. A file that is there is never overwritten")  # fmt: skip
+        "%%c the category, %%t the attempt, %%a the index of a task, %%A the id of an array. A file that is there is never "
+        "overwritten")  # fmt: skip
     add("--error", metavar="PATH", help="write its errors to this file")
     add("--env", metavar="NAME[=VALUE]", action="append", help="set a variable, or hand on its value; may be repeated")
     add("--env-all", action="store_true", default=None, help="hand on all variables that are set here")
@@ -67,18 +68,21 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "finds in JJ_ENTRY and as $1")  # fmt: skip
     add("--each-json", metavar="FILE", help="submit an array: a task for each value of a JSON list, or for each line with a "
         "JSON value")  # fmt: skip
+    add("--limit", metavar="N", help="run at most N tasks of an array at once, over all workers")
     add("--chunk", metavar="N", help="how many tasks of an array one worker claims together")
     add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
 
     def body(options: argparse.Namespace) -> int:
+        if any(getattr(options, name) is not None for name in _OF_ARRAYS):
+            from jobjar.programs.submit_array import check_options, submit_and_wait
+
+            check_options(options, parser)
+            submission = _describe(options, parser)
+            with named_jar(options, program_path) as jar:
+                return submit_and_wait(jar, submission, options, parser)
         submission = _describe(options, parser)
         with named_jar(options, program_path) as jar:
-            if options.array or options.each_line or options.each_json:
-                from jobjar.programs.submit_array import submit_array_as_typed
-
-                print(submit_array_as_typed(jar, submission, options, parser))
-                return 0
             from jobjar.stages.submit import submit
 
             name = submit(jar, submission)
@@ -110,6 +114,7 @@ _ATTRIBUTES = (
     ),
     *("time_limit", "warn", "retries", "retry_delay", "retry_on", "no_retry_on", "job_runtime"),
 )
+_OF_ARRAYS = ("array", "each_line", "each_json", "chunk", "limit")
 
 
 def _describe(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Submission:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from jobjar.jar import Jar
+from jobjar.job_file.patterns import DEVICES
 from jobjar.ledger import ask_arrays
 from jobjar.ledger.ask_arrays import (
     ArrayRow,
@@ -23,7 +24,9 @@ from jobjar.ledger.ask_arrays import (
     submission_of,
 )
 from jobjar.reports.jobs import open_output, path_in_worker
+from jobjar.reports.output import read_output
 from jobjar.reports.tables import format_table
+from jobjar.reports.tasks_files import TasksFiles
 from jobjar.selecting.arrays import Tasks
 from jobjar.shared_disk.contents import is_name
 from jobjar.units import format_rate, format_seconds
@@ -137,17 +140,18 @@ def tell_array(described: dict[str, Any]) -> str:
 def describe_task(jar: Jar, array: ArrayRow, number: int) -> dict[str, Any]:
     """All that is known of a task, as JSON has it."""
     ends = list(ends_of_tasks(jar.ledger.connection, array.id, number, number))
+    files = TasksFiles(jar, array.uid)
     others = other_ends_of_task(jar.ledger.connection, array.id, number)
     return {
         "id": f"{array.uid}[{number}]",
         "state": "ended" if ends else "not ended",
-        **(_describe_end(jar, ends[0]) if ends else {}),
-        "earlier": [_describe_end(jar, end) for end in others],
+        **(_describe_end(jar, ends[0], files) if ends else {}),
+        "earlier": [_describe_end(jar, end, files) for end in others],
     }
 
 
-def _describe_end(jar: Jar, end: TaskEnd) -> dict[str, Any]:
-    status = end.status
+def _describe_end(jar: Jar, end: TaskEnd, files: TasksFiles) -> dict[str, Any]:
+    status, own = end.status, files.find(end.number, end.message)
     return {
         "outcome": end.outcome,
         "exit_status": status if status is not None and status >= 0 else None,
@@ -161,7 +165,8 @@ def _describe_end(jar: Jar, end: TaskEnd) -> dict[str, Any]:
         "chunk": end.chunk,
         "attempt": end.attempt,
         "worker": end.worker,
-        "output_path": _output_path(jar, end),
+        "output_path": own.get("output") or _output_path(jar, end),
+        "error_path": own.get("error"),
         "output_offset": end.offset,
         "output_bytes": end.length,
     }
@@ -187,10 +192,17 @@ def find_ends(jar: Jar, tasks: Tasks, only_failed: bool = False) -> Iterator[Tas
 def read_output_of_tasks(jar: Jar, tasks: Tasks, only_failed: bool = False) -> Iterator[tuple[int, bytes]]:
     """What tasks wrote, in the order of their indexes, in pieces: (index, piece). Raises NoOutput for a file that cannot be
     read."""
+    files = TasksFiles(jar, tasks.array.uid)
     path: str | None = None
     descriptor = -1
     try:
         for end in find_ends(jar, tasks, only_failed):
+            own = files.find(end.number, end.message).get("output")
+            if own is not None:
+                yield end.number, b""
+                if not own.startswith(DEVICES):
+                    yield from ((end.number, piece) for piece in read_output(jar, own))
+                continue
             found = _output_path(jar, end)
             if found is None:
                 yield end.number, b""

@@ -224,7 +224,7 @@ def _wait_for_end(
 ) -> tuple[str | None, Ended]:
     """Wait for the job's main process. Returns why it was ended early (or None), and how it ended."""
     deadline = started + job.time_limit_s if job.time_limit_s else None
-    warn_at = warning_time(job, started) if job.given is not None else None
+    warn_at = warning_time(job.given, job.time_limit_s, started) if job.given is not None else None
     while True:
         timeout_s = watch.interval_s
         if deadline is not None:
@@ -234,7 +234,7 @@ def _wait_for_end(
             return None, ended
         cause = watch.reason(job)
         if warn_at is not None and time.monotonic() >= warn_at:
-            send_warning(job, waiter.pid)
+            send_warning(job.given, waiter.pid)
             warn_at = None
         if cause is None and deadline is not None and time.monotonic() >= deadline:
             cause = TIMED_OUT

@@ -54,14 +54,14 @@ def work_until(order: str) -> int:
         worker = Worker(jar, ("MANY", "SOME"), lambda line: None)
         begin = World.start
 
-        def start(world: World, index: int, is_piped: bool) -> int:
+        def start(world: World, index: int, attempt: int, is_piped: bool) -> int:
             if index == 3 and order == "SIGTERM":
                 os.kill(os.getpid(), signal.SIGTERM)
             elif index == 3:
                 path = worker.paths.stop_file if order == "STOP" else worker.paths.pause_file
                 with open(path, "w", encoding="utf-8"):
                     pass
-            return begin(world, index, is_piped)
+            return begin(world, index, attempt, is_piped)
 
         World.start = start  # type: ignore[method-assign, assignment]
         worker.start()

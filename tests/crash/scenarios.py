@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import psutil
 
 from jobjar import control, roster
+from jobjar.arrays.indexes import Indexes
+from jobjar.arrays.submit import Plan, submit_array
 from jobjar.attempts import limits
 from jobjar.batches import commands as batch
 from jobjar.batches.commands import submit_batches
@@ -77,6 +79,13 @@ def submit_command(command: str, **options: Any) -> list[str]:
 def submit_typed(line: str, **attributes: Any) -> list[str]:
     """Submit a line as `jobjar submit` does; returns its name in a list."""
     return [_with_jar(lambda jar: submit(jar, describe_words([line], attributes=attributes)))]
+
+
+def submit_held_array(line: str) -> list[str]:
+    """Submit an array of two chunks that is held; returns no job's name, since none of them runs."""
+    submission = describe_words([line], attributes={"hold": True})
+    _with_jar(lambda jar: submit_array(jar, Plan(submission, Indexes(1, 4), chunk=2)))
+    return []
 
 
 def submit_file(path: str, **options: Any) -> list[str]:

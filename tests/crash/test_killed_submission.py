@@ -106,3 +106,22 @@ def test_a_killed_submission_that_is_to_be_held_leaves_a_held_job_or_none(
         hold=True,
     )
     assert killed > 4
+
+
+def test_a_killed_submission_of_an_array_that_is_to_be_held_leaves_all_its_chunks_held_or_none(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    def are_held_or_none(case: Case) -> None:
+        seen = case.do("look").result
+        chunks = [place for place in seen["places"] if "+" in place]
+        assert len(chunks) in (0, 2) and all(place.startswith("limbo/") for place in chunks)
+        moves = [entry for entry in seen["entries"] if entry["entry"] == "moved" and entry["to"] in chunks]
+        assert {entry["to"] for entry in moves} == set(chunks)
+        assert all(entry["held_reason"].startswith("held by ") for entry in moves)
+
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, one_job_before, "submit_held_array", 5),
+        then=are_held_or_none,
+        line=Case.command,
+    )
+    assert killed > 10
