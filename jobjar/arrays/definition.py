@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.arrays.indexes import MOST_INDEX, Indexes
+from jobjar.batches.state import fails_fast
 from jobjar.errors import CannotUseJar
 from jobjar.layout import BatchPaths, Layout
 from jobjar.shared_disk.contents import (
@@ -56,6 +57,7 @@ class Definition(NamedTuple):
     time_limit_s: float | None
     given: Given | None
     pipes_output: bool
+    fails_fast: bool
 
 
 def describe(indexes: Indexes, entries: str, attributes: Mapping[str, Any], pipes_output: bool) -> dict[str, Any]:
@@ -104,7 +106,8 @@ def read_definition(layout: Layout, uid: str) -> Definition:
     """Read what an array is; it never changes. Raises CannotUseJar."""
     path = layout.batch(uid).file
     try:
-        said = read_document(path, BATCH).get("array", {})
+        batch = read_document(path, BATCH)
+        said = batch.get("array", {})
         if not is_array(said):
             raise Unreadable("it says of no array")
     except (Unreadable, UnfitFile, OSError) as error:
@@ -123,6 +126,7 @@ def read_definition(layout: Layout, uid: str) -> Definition:
         said.get("time_limit_s"),
         None if given == Given() else given,
         said["pipes_output"],
+        fails_fast(batch["keys"]),
     )
 
 

@@ -100,6 +100,7 @@ class ChunkRun:
         self._began, self._has_leftovers = time.monotonic(), False
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
+        self.has_failed = False  # one of its tasks, for good
 
     def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> ChunkEnd:
         """Run the tasks. Raises CannotUseJar, LedgerError: nothing was run then."""
@@ -243,6 +244,8 @@ class ChunkRun:
         self._end_task(index, ended, time.monotonic() - started, cause, message, disk_now, workplace)
         if cause in (KILLED, CANCELLED):
             raise _LeftOff(cause)
+        if self.has_failed and self._array.fails_fast and self._list_rest():
+            raise _LeftOff(CANCELLED, f"{self._array.uid} stops at its first failure: its task {index}")
         if pid:
             leftovers = False
             if reap_strays():
@@ -317,14 +320,19 @@ class ChunkRun:
             self._user_s += ended.user_cpu_s
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
+        self.has_failed |= outcome != SUCCEEDED and not is_retried
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
 
     # The end
 
+    def _list_rest(self) -> list[int]:
+        """The tasks that have not ended for good."""
+        rest = [index for index in self._todo[self._next :] if index not in self._before.ended]
+        return rest + [index for _, index in self._again]
+
     def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
         """What follows: the chunk is over if every task has ended; else its rest goes back."""
-        rest = [index for index in self._todo[self._next :] if index not in self._before.ended]
-        rest += [index for _, index in self._again]
+        rest = self._list_rest()
         if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
             return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), self.job.name)
         if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):

@@ -68,17 +68,24 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--each-json", metavar="FILE", help="submit an array: a task for each value of a JSON list, or for each line with a "
         "JSON value")  # fmt: skip
     add("--chunk", metavar="N", help="how many tasks of an array one worker claims together")
-    add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
+    add(
+        "--fail-fast", action="store_true", help="cancel the rest of an array when one of its tasks has failed for good"
+    )
+    add("--wait", action="store_true", help="stay until it has ended, and exit as it did; an array: 0 if all its tasks have "
+        "succeeded, else 1")  # fmt: skip
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
 
     def body(options: argparse.Namespace) -> int:
         submission = _describe(options, parser)
         with named_jar(options, program_path) as jar:
             if options.array or options.each_line or options.each_json:
-                from jobjar.programs.submit_array import submit_array_as_typed
+                from jobjar.programs.submit_array import submit_array_as_typed, wait_for_array
 
-                print(submit_array_as_typed(jar, submission, options, parser))
-                return 0
+                uid = submit_array_as_typed(jar, submission, options, parser)
+                print(uid, flush=True)
+                return wait_for_array(jar, uid, program) if options.wait else 0
+            if options.fail_fast:
+                parser.error("--fail-fast is for arrays: give --array, --each-line or --each-json")
             from jobjar.stages.submit import submit
 
             name = submit(jar, submission)

@@ -35,7 +35,7 @@ def submit_array_as_typed(
             indexes, at_once = parse_array(options.array)
         except ValueError as error:
             raise UsageError(reason=f"--array: {error}; nothing was submitted") from error
-        return submit_array(jar, Plan(submission, indexes, at_once=at_once, chunk=chunk))
+        return submit_array(jar, Plan(submission, indexes, at_once=at_once, chunk=chunk, fails_fast=options.fail_fast))
     path = options.each_line if options.each_line is not None else options.each_json
     try:
         data = sys.stdin.buffer.read() if path == "-" else read_given(path)
@@ -51,7 +51,33 @@ def submit_array_as_typed(
         raise UsageError(reason=f"{path} has no entries; nothing was submitted")
     if any(b"\0" in entry for entry in entries):
         raise UsageError(reason=f"{path} has a NUL; nothing was submitted")
-    return submit_array(jar, Plan(submission, Indexes(1, len(entries)), kind, entries, None, chunk))
+    return submit_array(jar, Plan(submission, Indexes(1, len(entries)), kind, entries, None, chunk, options.fail_fast))
+
+
+def wait_for_array(jar: Jar, uid: str, program: str) -> int:
+    """Wait until an array has ended; returns 0 if all its tasks have succeeded, else 1."""
+    from jobjar.programs.command import complain
+    from jobjar.programs.shown_meter import ShownWait
+    from jobjar.reports.arrays import describe_if_array, tell_array
+    from jobjar.reports.targets import select
+    from jobjar.reports.wait import Wait, refresh_patiently
+
+    shown = ShownWait(lambda line: complain(program, line))
+    try:
+        refresh_patiently(jar)
+        Wait(jar, select(jar, [], [uid]), shown.log, shown.show).run(None)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{uid} goes on; `jobjar wait {uid}` waits for it, `jobjar cancel {uid}` ends it"
+        ) from None
+    finally:
+        shown.end()
+    described = describe_if_array(jar, uid)
+    if described is None or described["failed"] + described["not_run"]:
+        if described is not None:
+            complain(program, tell_array(described))
+        return 1
+    return 0
 
 
 def _read_json(data: bytes, path: str) -> list[bytes]:
