@@ -19,9 +19,10 @@ if TYPE_CHECKING:  # peewee takes long to import
 # Batches
 
 
-def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[SubmittedBatch]:
+def submit_batch(*files: str | os.PathLike[str], fail_fast: bool = False, **parameters: object) -> list[SubmittedBatch]:
     """Submit the batches that submit files (paths) describe; returns (name, jobs) of each. If anything is wrong with one file,
-    nothing is submitted. `parameters` replace `$(name)` in the files' values.
+    nothing is submitted. With `fail_fast` the rest of a batch is cancelled when one of its jobs has failed for good. `parameters`
+    replace `$(name)` in the files' values.
 
     Raises BadSubmitFile (all errors, by file and line), BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished
     (all is submitted, but some jobs cannot be claimed until recover_jobs has run).
@@ -31,7 +32,8 @@ def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[S
     jar = current_jar()
     texts = {name: str(value) for name, value in parameters.items()}
     try:
-        return submit_batches(jar, read_submit_files(jar, [os.fspath(file) for file in files], texts))
+        batches = read_submit_files(jar, [os.fspath(file) for file in files], texts)
+        return submit_batches(jar, [batch.failing_fast() for batch in batches] if fail_fast else batches)
     finally:
         jar.mirror()
 

@@ -86,6 +86,18 @@ class Machine(RuleBasedStateMachine):
     def submit(self, node: str, category: str, priority: int, attributes: dict[str, str], fault: Fault | None) -> None:
         self.world.submit(node, category, priority, attributes, fault)
 
+    @rule(node=NODE, kind=st.sampled_from(("after", "after_any", "after_failed")), number=NUMBER, fault=KILL)
+    def submit_dependent(self, node: str, kind: str, number: int, fault: Fault | None) -> None:
+        self.world.submit_dependent(node, kind, number, fault)
+
+    @rule(node=NODE, fault=KILL)
+    def settle_dependents(self, node: str, fault: Fault | None) -> None:
+        self.world.settle_dependents(node, fault)
+
+    @rule(node=NODE, what=st.sampled_from(OTHERS), elsewhere=NODE, other=NUMBER, at=NUMBER)
+    def settle_dependents_while_others_act(self, node: str, what: str, elsewhere: str, other: int, at: int) -> None:
+        self.world.settle_dependents(node, Fault("between_pieces", at), self.others(what, elsewhere, other, node))
+
     @rule(name=st.sampled_from(("x", "x.5", "y~2.5")), category=CATEGORY)
     def drop(self, name: str, category: str) -> None:
         self.world.drop(name, category)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.arrays.indexes import MOST_INDEX, MOST_TASKS, Indexes
+from jobjar.batches.state import fails_fast
 from jobjar.errors import JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority
 from jobjar.job_file.patterns import fill_pattern
@@ -61,6 +62,7 @@ class Definition(NamedTuple):
     pipes_output: bool
     name: str
     category: str
+    fails_fast: bool
 
     def output_path(self, stream: str, index: int, attempt: int) -> str | None:
         """The path of the file for a stream of a task ("output", "error"), by the pattern that the array was given; None if it
@@ -121,7 +123,8 @@ def read_definition(layout: Layout, uid: str) -> Definition:
 @functools.lru_cache(maxsize=64)
 def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
     path = layout.batch(uid).file
-    said: Any = read_document(path, BATCH).get("array")
+    batch: Any = read_document(path, BATCH)
+    said = batch.get("array")
     if not is_array(said):
         raise Unreadable("it does not say what an array is")
     from jobjar.job_file.given import Given, read_given
@@ -139,6 +142,7 @@ def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
         said["pipes_output"],
         said.get("name", ""),
         said.get("category", ""),
+        fails_fast(batch["keys"]),
     )
 
 

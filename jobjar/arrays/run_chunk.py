@@ -113,6 +113,7 @@ class ChunkRun:
         self._is_piped = definition.pipes_output
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
+        self.has_failed = False  # one of its tasks, for good
 
     def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> ChunkEnd:
         """Run the tasks. Raises CannotUseJar, LedgerError: nothing was run then."""
@@ -281,6 +282,8 @@ class ChunkRun:
         self._end_task(index, ended, time.monotonic() - started, cause, message, disk_now, workplace)
         if cause in (KILLED, CANCELLED):
             raise _LeftOff(cause)
+        if self.has_failed and self._array.fails_fast and self._list_rest():
+            raise _LeftOff(CANCELLED, f"{self._array.uid} stops at its first failure: its task {index}")
         if pid:
             self._note_kept(workplace.renew(reusable=not leftovers))
 
@@ -372,6 +375,7 @@ class ChunkRun:
             self._user_s += ended.user_cpu_s
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
+        self.has_failed |= outcome != SUCCEEDED and not is_retried
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
         if self._log.emptied_to is not None and not self._is_piped:
             self._is_piped = True
@@ -383,14 +387,18 @@ class ChunkRun:
 
     # The end
 
-    def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
-        """What follows: the chunk is over if every task has ended; else its rest goes back."""
-        # A range by hand may have millions: only its ends are looked for.
-        waiting, again = self._todo[self._next :], [index for _, index in self._again]
+    def _list_rest(self) -> list[int]:
+        """Tasks that have not ended for good: the first and the last of those that did not run, and all that are tried again. A
+        range by hand may have millions."""
+        waiting = self._todo[self._next :]
         ends = (
             next((one for one in order if one not in self._before.ended), None) for order in (waiting, waiting[::-1])
         )
-        rest = [index for index in ends if index is not None] + again
+        return [index for index in ends if index is not None] + [index for _, index in self._again]
+
+    def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
+        """What follows: the chunk is over if every task has ended; else its rest goes back."""
+        rest = self._list_rest()
         if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
             return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), self.job.name)
         if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):
@@ -400,5 +408,5 @@ class ChunkRun:
         due = min((due for due, _ in self._again), default=0.0) if self._next >= len(self._todo) else 0.0
         at = max(due, now + after_s if after_s else 0.0)
         if end.outcome == SUCCEEDED:  # only tasks that failed are left
-            end = end._replace(outcome=INTERRUPTED, message=f"{len(again)} of its tasks are to be tried again")
+            end = end._replace(outcome=INTERRUPTED, message=f"{len(self._again)} of its tasks are to be tried again")
         return ChunkEnd(end, Verdict.give_back(at=at), name)

@@ -15,7 +15,7 @@ from jobjar.arrays.indexes import Indexes, choose_size, split_evenly
 from jobjar.attempts.copied_output import names_its_output
 from jobjar.attempts.limits import BATCH, set_limit
 from jobjar.batches.change import Change, commit, making, new_change, take_name
-from jobjar.batches.state import disk_now
+from jobjar.batches.state import disk_now, first_keys
 from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_header
@@ -32,8 +32,9 @@ _LONGEST_NOTES = 200
 
 class Plan(NamedTuple):
     """An array to submit. `entries` are those of its tasks, each encoded, and `kind` is theirs (arrays/definition.py); an array
-    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has.
-    `pipes_output`: its entries name a task's standard output (attempts/copied_output.py), if the script does not."""
+    of indexes has none. `at_once`: how many may run at once, over all nodes. `chunk`: how many tasks a chunk has. `fails_fast`:
+    the first task that fails for good stops the others. `pipes_output`: its entries name a task's standard output
+    (attempts/copied_output.py), if the script does not."""
 
     submission: Submission
     indexes: Indexes
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     at_once: int | None = None
     chunk: int | None = None
     pipes_output: bool = False
+    fails_fast: bool = False
 
 
 def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
@@ -81,13 +83,14 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
+        notes = str(given.get("command") or plan.submission.what)[:_LONGEST_NOTES]
         state = {
             "batch": uid,
             "change": change.id,
             "submitter": change.by,
             "submitted_at": now,
             "changed_at": now,
-            "keys": [("notes", str(given.get("command") or plan.submission.what)[:_LONGEST_NOTES])],
+            "keys": first_keys(plan.fails_fast, [("notes", notes)]),
             "seeds": None,
             "has_blocks": False,
             "jobs": len(chunks),

@@ -22,6 +22,7 @@ from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
 from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.fail_fast import batches_to_stop
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S
 from jobjar.ledger.removed import mark_missed
@@ -134,7 +135,8 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
             if len(workers) > 1:
                 # Other nodes may have claimed the first ones already; their entries are read a moment later.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
-        claimer.closed_batches.renew(throttled_batches(connection), aborted_batches(connection))
+        stopping = batches_to_stop(connection) if jar.has_due_dependents else frozenset()
+        claimer.closed_batches.renew(throttled_batches(connection), aborted_batches(connection) | stopping)
         passed_over.jobs.forget_old()
         passed_over.categories.forget_old()
         candidates: list[Candidate] = []

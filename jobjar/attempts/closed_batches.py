@@ -1,4 +1,5 @@
-"""The batches of which no job is claimed now: throttled, aborted, or at their limit. Kept in memory only."""
+"""The batches of which no job is claimed now: throttled, aborted, stopping after a failure, or at their limit. Kept in memory
+only."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class ClosedBatches:
         return bool(self._throttles or self._aborted)
 
     def renew(self, throttles: dict[str, float], aborted: frozenset[str]) -> None:
-        """Take what the ledger has now."""
+        """Take what the ledger has now. `aborted`: also those that stop at their first failure and have waiting jobs yet."""
         self._throttles, self._aborted = throttles, aborted
 
     def throttle(self, batch: str, until: float) -> None:

@@ -22,8 +22,17 @@ from jobjar.batches.change import (
     take_batch,
     take_name,
 )
-from jobjar.batches.plan import BatchText, PlannedJob, check_batch_name, count_jobs, identify, plan_jobs, plan_seeds
-from jobjar.batches.state import BatchState, disk_now, read_batch, wait_until_past
+from jobjar.batches.plan import (
+    FAIL_FAST,
+    BatchText,
+    PlannedJob,
+    check_batch_name,
+    count_jobs,
+    identify,
+    plan_jobs,
+    plan_seeds,
+)
+from jobjar.batches.state import BatchState, disk_now, first_keys, read_batch, wait_until_past
 from jobjar.batches.submit_file import check_value, parse_submit_files
 from jobjar.batches.waiting_jobs import CHUNK, cancel_batch
 from jobjar.errors import BadChange, BadIdentifier, BadSubmitFile, BatchExists, NotRestarted, UnknownBatch
@@ -266,7 +275,7 @@ def _first_state(text: BatchText, change: Change, now: float) -> dict[str, Any]:
         "submitter": change.by,
         "submitted_at": now,
         "changed_at": now,
-        "keys": [pair for pair in text.pairs if pair[0] != "seeds"],
+        "keys": first_keys(text.fails_fast, [pair for pair in text.pairs if pair[0] not in ("seeds", FAIL_FAST)]),
         "seeds": None if text.seeds is None else str(text.seeds),
         "has_blocks": bool(text.jobs),
         "jobs": count_jobs(text),

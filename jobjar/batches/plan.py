@@ -15,11 +15,14 @@ from jobjar.job_file.attributes import read_description
 from jobjar.job_file.description import LISTS, check_names
 from jobjar.job_file.names import check_identifier, parse_priority
 from jobjar.job_file.seeds import MOST_SEEDS, Seeds, parse_seeds
+from jobjar.settings.parsers import parse_flag
 
 Pairs = Sequence[tuple[str, str]]
+# Whether a batch stops at its first failure.
+FAIL_FAST = "fail_fast"
 # Keys that are not in a job's file: its name or its place holds them, or they belong to the batch.
 _NOT_IN_FILE = ("priority", "execution_class", "seeds")
-_OF_BATCH = ("name", "notes", "seeds")
+_OF_BATCH = ("name", "notes", "seeds", FAIL_FAST)
 
 
 class JobText(NamedTuple):
@@ -43,6 +46,14 @@ class BatchText(NamedTuple):
     @property
     def seeds(self) -> Seeds | None:
         return seeds_of(self.pairs)
+
+    @property
+    def fails_fast(self) -> bool:
+        return parse_flag(dict(self.pairs).get(FAIL_FAST, "no"))
+
+    def failing_fast(self) -> BatchText:
+        """The same batch, to stop at its first failure."""
+        return self._replace(pairs=(*(pair for pair in self.pairs if pair[0] != FAIL_FAST), (FAIL_FAST, "yes")))
 
 
 class PlannedJob(NamedTuple):

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from jobjar.errors import CannotUseJar, UnknownBatch
@@ -23,6 +24,7 @@ from jobjar.shared_disk.regular import UnfitFile, open_directory_below
 # The least difference between the times of two changes, so that changes within one tick of the disk's clock differ.
 _TICK_S = 1e-6
 _LOOK_AT_CLOCK_S = 0.01
+_FAIL_FAST = ("fail_fast", "yes")
 
 
 class BatchState:
@@ -57,6 +59,16 @@ class BatchState:
             if array is None
             else {name: array[name] for name in ("first", "last", "step", "lives") if name in array},
         )
+
+
+def first_keys(is_to_fail_fast: bool, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The keys of a new batch. A ledger knows one that stops at its first failure by the first of them (ledger/fail_fast.py)."""
+    return [_FAIL_FAST, *keys] if is_to_fail_fast else list(keys)
+
+
+def fails_fast(keys: Sequence[Sequence[str]]) -> bool:
+    """Whether a batch of these keys stops at its first failure."""
+    return bool(keys) and tuple(keys[0]) == _FAIL_FAST
 
 
 def disk_now(jar: Jar, after: float = 0.0) -> float:

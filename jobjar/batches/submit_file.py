@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from jobjar.batches.blocks import BATCH, Block, Value, scan_blocks
-from jobjar.batches.plan import BatchText, JobText, check_batch_name, check_plan
+from jobjar.batches.plan import FAIL_FAST, BatchText, JobText, check_batch_name, check_plan
 from jobjar.batches.toml_blocks import is_toml, read_toml_blocks
 from jobjar.errors import BadSubmitFile, JarError
 from jobjar.fetching.origins import local_path
@@ -20,6 +20,7 @@ from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.job_file.description import KEYS, LISTS
 from jobjar.job_file.names import check_category, parse_priority
 from jobjar.job_file.seeds import parse_seeds
+from jobjar.settings.parsers import parse_flag
 
 __all__ = ["BatchText", "JobText", "parse_submit_file", "parse_submit_files"]
 
@@ -31,14 +32,15 @@ OWN_KEYS: dict[str, Callable[[str], Any]] = {
     "execution_class": check_category,
     "priority": parse_priority,
     "seeds": parse_seeds,
+    FAIL_FAST: parse_flag,
     **{name: parse for name, (_, parse) in ATTRIBUTES.items()},
 }
 # Keys in a job's file that Job Jar writes itself, so that a submit file cannot have them.
 _WRITTEN_HERE = ("described", "batch", "seed")
 BATCH_KEYS = tuple(key for key in (*KEYS, *OWN_KEYS) if key not in _WRITTEN_HERE)
 _SOURCES = ("software", "workware", "input_files")
-# The failure throttle concerns a batch as a whole.
-JOB_KEYS = tuple(key for key in BATCH_KEYS if key != "failure_throttle")
+# What failures come to concerns a batch as a whole.
+JOB_KEYS = tuple(key for key in BATCH_KEYS if key not in ("failure_throttle", FAIL_FAST))
 
 
 class _Reader:

@@ -13,6 +13,7 @@ from typing import Any
 from jobjar.journal.read import Entry
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import check_row
+from jobjar.ledger.fail_fast import ADD_DUE, SAID
 from jobjar.shared_disk.contents import MOST, is_time
 
 # The worker's own entry beats a recovery's, whose clock may show whole seconds. Between equals the earlier stands.
@@ -199,7 +200,9 @@ def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
     row["restarted_until"] = entry.get("restarted_until", 0.0)
-    return [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+    rows = [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+    # Ends of its jobs may have been read before this.
+    return [*rows, (ADD_DUE, {"name": entry["batch"]})] if str(entry["description"]).startswith(SAID) else rows
 
 
 def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from jobjar.journal.read import Entry
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import are_names
+from jobjar.ledger.fail_fast import ADD_DUE
 from jobjar.shared_disk.contents import MOST, is_count, is_name, is_text
 
 # The outcomes of tasks by their number in ledgers and journals.
@@ -134,6 +135,8 @@ def apply_tasks(connection: Connection, entry: Entry) -> None:
         connection.executemany(_ADD_ATTEMPT, others)
     if final:
         _write_final(connection, array, final)
+        if any(end[3] for end in final):
+            connection.execute(ADD_DUE, {"name": entry["array"]})
 
 
 def _check(entry: Entry, rows: Any) -> None:

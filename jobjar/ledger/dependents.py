@@ -26,6 +26,7 @@ from jobjar.ledger.ask_awaited import BATCH as JOBS_OF_BATCH, Awaited, count_end
 from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.ask_claiming import IS_DEPENDENT
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.fail_fast import note_failures
 
 # What a row of dependents_due may name beside a job and a batch.
 _DEPENDENT = "dependent"
@@ -74,7 +75,9 @@ def note_dependents(
     ends: Iterable[tuple[Any, ...]],
 ) -> None:
     """Write the prerequisites of new jobs, and note which dependents have to be looked at, after the other rows of a chunk of
-    entries (apply.py) were written. Raises ValueError if what a job was given is invalid."""
+    entries (apply.py) were written; of batches that stop at their first failure too. Raises ValueError if what a job was given
+    is invalid."""
+    note_failures(connection, submissions, ends)
     prerequisites = [
         (row[0], one.what, one.target, one.kind)
         for row in submissions
@@ -100,13 +103,13 @@ def note_dependents(
 
 
 def has_due(connection: Connection) -> bool:
-    """Whether dependents have to be looked at."""
+    """Whether dependents have to be looked at, or batches that stop at their first failure."""
     return connection.execute("SELECT 1 FROM dependents_due LIMIT 1").fetchone() is not None
 
 
 def due_dependents(connection: Connection, limit: int) -> list[str]:
     """The ids of at most `limit` dependents that have to be looked at. They stay due until `forget_due`."""
-    query = "SELECT what, target FROM dependents_due WHERE what <> 'dependent'"
+    query = "SELECT what, target FROM dependents_due WHERE what IN ('job', 'batch')"
     for what, target in connection.execute(query).fetchall():
         end = _end_of_job(connection, target) if what == JOB else _end_of_batch(connection, target, {})
         if end.is_ended:

@@ -70,7 +70,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "JSON value")  # fmt: skip
     add("--limit", metavar="N", help="run at most N tasks of an array at once, over all workers")
     add("--chunk", metavar="N", help="how many tasks of an array one worker claims together")
-    add("--wait", action="store_true", help="stay until it has ended, and exit as it did")
+    add(
+        "--fail-fast", action="store_true", help="cancel the rest of an array when one of its tasks has failed for good"
+    )
+    add("--wait", action="store_true", help="stay until it has ended, and exit as it did; an array: 0 if all its tasks have "
+        "succeeded, else 1")  # fmt: skip
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="options after it belong to it")
 
     def body(options: argparse.Namespace) -> int:
@@ -83,6 +87,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 return submit_and_wait(jar, submission, options, parser)
         submission = _describe(options, parser)
         with named_jar(options, program_path) as jar:
+            if options.fail_fast:
+                parser.error("--fail-fast is for arrays: give --array, --each-line or --each-json")
             from jobjar.stages.submit import submit
 
             name = submit(jar, submission)

@@ -44,7 +44,10 @@ def _submit(jar: Jar, submission: Submission, options: argparse.Namespace, parse
             raise UsageError(reason=f"--array: {error}; nothing was submitted") from error
         if at_once is not None and limit is not None:
             parser.error("give the limit once: with --limit, or behind a %")
-        return submit_array(jar, Plan(submission, indexes, at_once=at_once or limit, chunk=chunk))
+        return submit_array(
+            jar,
+            Plan(submission, indexes, at_once=at_once or limit, chunk=chunk, fails_fast=options.fail_fast),
+        )
     path = options.each_line if options.each_line is not None else options.each_json
     data = read_entries_file(path)
     if options.each_line is not None:
@@ -53,7 +56,8 @@ def _submit(jar: Jar, submission: Submission, options: argparse.Namespace, parse
         kind, entries = JSON, read_json(data, path)
     if not entries:
         raise UsageError(reason=f"{path} has no entries; nothing was submitted")
-    return submit_array(jar, Plan(submission, Indexes(1, len(entries)), kind, entries, at_once, chunk))
+    indexes = Indexes(1, len(entries))
+    return submit_array(jar, Plan(submission, indexes, kind, entries, at_once, chunk, fails_fast=options.fail_fast))
 
 
 def check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
     parser.usage = f"{program} [OPTION…] FILE… [PARAMETER=VALUE…]"
     parser.add_argument(
+        "--fail-fast",
+        action="store_true",
+        help="cancel the rest of a batch when one of its jobs has failed for good; as fail_fast = yes in its block",
+    )
+    parser.add_argument(
         "word",
         nargs="+",
         metavar="FILE",
@@ -46,6 +51,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             parser.error("name a FILE")
         with named_jar(options, program_path) as jar:
             texts = read_submit_files(jar, paths, parameters, sys.stdin.buffer)
+            if options.fail_fast:
+                texts = [text.failing_fast() for text in texts]
             with open_meter() as meter:
                 batches = submit_batches(jar, texts, meter)
             for batch in batches:

@@ -54,22 +54,31 @@ def complete_cancelled(
     abouts = [About(job.uid, job.attempts + 1, order.worker, order.id) for job in jobs]
     ended = [ended_entry(about, now, True, CANCELLED, message=order.message) for about in abouts]
     jar.journal.append([*before, *ended], durable=is_durable or jar.ledger_home.has_other_homes)
+    by_directory: dict[str, list[TakenJob]] = {}
+    for job in jobs:
+        by_directory.setdefault(os.path.dirname(job.path), []).append(job)
     moved: list[Entry] = []
     try:
-        for job in jobs:
-            with contextlib.suppress(FileNotFoundError):  # another process that finishes this was quicker
-                moved.append(_complete(jar, order, job))
+        for path, some in by_directory.items():
+            # Another process that finishes this may be quicker: with a job, or with all and their directory.
+            with (
+                contextlib.suppress(FileNotFoundError),
+                jar.directory(os.path.relpath(path, jar.layout.home)) as source,
+                jar.directory("completed") as target,
+            ):
+                for job in some:
+                    with contextlib.suppress(FileNotFoundError):
+                        moved.append(_complete(order, job, source, target))
     finally:
         with contextlib.suppress(OSError):  # reconciliation with completed/ finds the moves
             jar.journal.append(moved, durable=is_durable)
     return len(moved)
 
 
-def _complete(jar: Jar, order: Cancellation, job: TakenJob) -> Entry:
-    above, taken = os.path.split(os.path.relpath(job.path, jar.layout.home))
-    with jar.directory(above) as source, jar.directory("completed") as target:
-        # COMMIT: from here the job is completed
-        name = move_to_free_name(f"{source}/{taken}", target, job.name)
-        moved_at = moved_time(f"{target}/{name}", job.moved_at)
+def _complete(order: Cancellation, job: TakenJob, source: str, target: str) -> Entry:
+    """Complete a job that was taken. `source` and `target` are the directories that it leaves and gets into."""
+    # COMMIT: from here the job is completed
+    name = move_to_free_name(f"{source}/{os.path.basename(job.path)}", target, job.name)
+    moved_at = moved_time(f"{target}/{name}", job.moved_at)
     number, place = job.move_number + 1, f"completed/{name}"
     return moved_entry(job.uid, number, job.place, place, moved_at, "cancelled", order.by, category=job.category)

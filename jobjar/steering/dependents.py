@@ -1,4 +1,4 @@
-"""Let dependents go on, or cancel them, once their prerequisites have ended.
+"""Let dependents go on, or cancel them, once their prerequisites have ended. Have batches stop that failed (fail_fast.py).
 
 Whoever folds an end may do this; the rename decides who does. A ledger keeps which dependents have to be looked at until somebody
 has (ledger/dependents.py). So after a kill the next worker, recovery or wait does the rest. Release: one rename from limbo to the
@@ -8,6 +8,7 @@ category, then `moved` (released). Cancel: the way of recovery/cancelling.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_at
@@ -28,6 +29,7 @@ from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
 from jobjar.shared_disk.files import sync_directory
+from jobjar.steering.fail_fast import stop_failed_batches
 from jobjar.steering.waiting import move_to_categories
 
 # How many dependents are moved while the ledger's lock is held.
@@ -35,26 +37,31 @@ CHUNK = 500
 
 
 class Settled(NamedTuple):
-    """How many dependents were let go on, and cancelled, and why others could not be moved: they are tried again."""
+    """How many jobs were let go on, and cancelled, and why others could not be moved: they are tried again. `is_stopping`: a
+    batch failed, and jobs of it still run, which were asked to end."""
 
     released: int
     cancelled: int
     refused: list[str]
+    is_stopping: bool = False
 
 
 def settle_dependents(jar: Jar, by: str = "", between: Callable[[], None] = lambda: None) -> Settled:
-    """Move all dependents whose prerequisites have ended, and those that come to that by it. `by` is the worker that does it, or
-    else this user on this node. `between` is called between chunks. Raises LedgerError, CannotUseJar, OSError: the rest is done
-    by the next call."""
+    """Move all dependents whose prerequisites have ended, and those that come to that by it; cancel the rest of batches that stop
+    at their first failure. `by` is the worker that does it, or else this user on this node. `between` is called between chunks.
+    Raises LedgerError, CannotUseJar, OSError: the rest is done by the next call."""
     by = by or f"{login()}@{node_name()}"
     released = cancelled = 0
     refused: list[str] = []
     batches: dict[str, End] = {}
+    is_stopping, cancel = False, partial(_cancel, jar, by, refused)
     while not refused:
         with jar.ledger.writing() as connection:
             if not has_due(connection):
                 break
             fold_journals(connection, jar.layout)
+            stopped, is_stopping = stop_failed_batches(jar, connection, CHUNK, cancel, refused)
+            cancelled += stopped
             uids = due_dependents(connection, CHUNK)
             to_release, to_cancel = _judge(connection, uids, batches)
             left = move_to_categories(jar, to_release, "released", by)
@@ -62,12 +69,14 @@ def settle_dependents(jar: Jar, by: str = "", between: Callable[[], None] = lamb
             released += sum(known.job.row not in undone for known in to_release)
             refused += [f"{known.title}: {reason}" for known, reason in left.refused]
             for message, jobs in to_cancel.items():
-                cancelled += _cancel(jar, by, message, jobs, refused)
+                cancelled += cancel(message, jobs)
             fold_journal(connection, jar.journal.path)
             if not refused:
                 forget_due(connection, uids)
         between()
-    return Settled(released, cancelled, refused)
+        if not uids and not stopped:
+            break  # jobs of a batch that failed still run
+    return Settled(released, cancelled, refused, is_stopping)
 
 
 def fold_and_settle(jar: Jar) -> Settled:
@@ -94,7 +103,7 @@ def _judge(
     return list(steered_jobs(connection, release)), by_message
 
 
-def _cancel(jar: Jar, by: str, message: str, jobs: Sequence[SteeredJob], refused: list[str]) -> int:
+def _cancel(jar: Jar, by: str, refused: list[str], message: str, jobs: Sequence[SteeredJob]) -> int:
     """Cancel dependents for one reason; returns how many. Raises CannotUseJar: recovery does the rest."""
     taken = []
     try:

@@ -56,3 +56,5 @@ def work_chunk(
         ends.give_back(job, str(error))
         raise
     ends.complete(run.job._replace(name=ended.name), ended.end, ended.verdict)
+    if run.has_failed and definition.fails_fast:
+        workplaces.claimer.proposals.stale_at = 0.0  # ask the ledger, which then has it stop, before the next claim

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer, describe_end
 from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
@@ -87,5 +87,8 @@ class Ends:
             self._refused.warn(f"{job.name}: {end.message}")
         if held:
             self._failures.note(job.kind, end.outcome, job.uid)
+            if job.batch is not None and verdict.final and end.outcome not in (SUCCEEDED, CANCELLED):
+                # Ask the ledger before the next claim: the batch may be one that stops at its first failure.
+                self._claimer.proposals.stale_at = 0.0
             if self._on_end is not None and verdict.final:
                 self._on_end.note(job, end)

@@ -152,7 +152,7 @@ class NextJob:
 
     def settle_dependents(self) -> bool:
         """Let due dependents go on, or cancel them. Returns whether some may be claimed now. What a disk refuses is logged once,
-        and tried again after JJ_POLL_TIME."""
+        and tried again after JJ_POLL_TIME. The rest of a batch that failed is looked at again then, too."""
         if time.monotonic() < self._settle_at:
             return False
         self._jar.has_due_dependents = False
@@ -160,9 +160,10 @@ class NextJob:
             settled = settle_dependents(self._jar, self._claimer.paths.name, patience.beat)
         except (LedgerError, CannotUseJar, OSError) as error:
             settled = Settled(0, 0, [str(error)])
-        if settled.refused:
+        if settled.refused or settled.is_stopping:
             self._settle_at = time.monotonic() + self._jar.settings.poll_time_s
             self._jar.has_due_dependents = True
+        if settled.refused:
             self._claimer.refusals.log_once("limbo/", f"dependents stay there: {settled.refused[0]}", self._log)
         return settled.released > 0
 
@@ -231,8 +232,9 @@ class NextJob:
         """Whether a sleeping worker may get a job now that it could not have before. Raises OSError."""
         if self._is_quiet:
             self.keep_up(_KEEP_UP_S)
-            return self._jar.has_due_dependents
         may_settle = self._jar.has_due_dependents and time.monotonic() >= self._settle_at
+        if self._is_quiet:
+            return may_settle
         return may_settle or self._claimer.tokens.may_go_on()
 
     def until_due_s(self) -> float:

@@ -135,3 +135,24 @@ def test_a_killed_retry_leaves_dependents_that_can_be_retried(nursery: Nursery, 
         all_run(True)
         assert case.do("recover").result == []
     assert killed >= len(plans) * 0.8
+
+
+def test_a_worker_that_is_killed_at_any_write_leaves_the_rest_of_a_failed_batch_to_the_next(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    """The second of its jobs fails; two wait behind it, one is held in limbo."""
+
+    def a_batch(case: Case) -> None:
+        command = f"echo $JJ_JOB >> {case.log}; test $JUG_SEED != 2"
+        text = f'batch\nname = "b"\nfail_fast = yes\nretries = 0\nseeds = "1-5"\nrun_command = "{command}"\n'
+        case.do("submit_batch", text=text)
+        case.submitted = sorted(path.name for path in (case.home / "unclaimed").iterdir())
+        case.do("steer", verb="hold", words=case.submitted[-1:])
+        case.may_cancel = True
+
+    def the_rest_did_not_run(case: Case) -> None:
+        nothing_waits(case)
+        assert set(case.runs()) == set(case.submitted[:2])
+
+    killed = kill_everywhere(*(nursery, template, tmp_path, a_batch, "work", 9), then=the_rest_did_not_run)
+    assert killed > 20

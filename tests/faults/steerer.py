@@ -6,6 +6,7 @@ A priority is part of a name, and a removed file is gone; the verdict goes by na
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import threading
@@ -31,6 +32,8 @@ class Steerer:
         self.storm = storm
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
+        # Jobs that may have run without their prerequisites.
+        self.let_go: set[str] = set()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._steer_on, name="steerer", daemon=True)
 
@@ -44,9 +47,18 @@ class Steerer:
             self._thread.join(120)
 
     def release_all(self, node: Node) -> None:
-        """Release the jobs in limbo that were submitted, also those of which a killed hold has not said why."""
-        names = [name for name in os.listdir(self.storm.layout.limbo) if name in self.storm.submitter.submitted]
+        """Release the jobs in limbo that were submitted, also those of which a killed hold has not said why; but not those that
+        wait for others."""
+        submitted = self.storm.submitter.submitted
+        names = [name for name in os.listdir(self.storm.layout.limbo) if name in submitted]
+        if any(name in self.storm.submitter.prerequisites for name in names):
+            said = node.run("jobjar", "list", "--state", "dependent", "--limit", "0", "--format", "json")
+            if said is None or said.status != 0:
+                return
+            waiting = {job["name"] for job in json.loads(said.output)["jobs"]}
+            names = [name for name in names if name not in waiting]
         if names:
+            self.let_go.update(names)
             node.run("jobjar", "release", *names)
 
     def _steer_on(self) -> None:
@@ -73,6 +85,8 @@ class Steerer:
             return
         words = [verb, *self.random.sample(names, min(len(names), self.random.randint(1, 8)))]
         words += [self.random.choice(("SLOW", "OTHER", ""))] if verb == "move" else []
+        if verb in ("release", "retry"):
+            self.let_go.update(words)
         node = self.random.choice(self.storm.nodes)
         program = node.start(str(BIN / "jobjar"), *words)
         if program is None:

@@ -13,11 +13,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from jobjar.job_file.names import id_in_name
 from tests.rig import BIN
 
 if TYPE_CHECKING:
     from tests.faults.storm import Storm
 
+KINDS = ("after", "after_any", "after_failed")
 CATEGORIES = ("", "", "", "SLOW", "OTHER")
 # Submits what its first word says, as JSON, and prints the names of those that are in the jar.
 _SUBMIT_JOBS = """
@@ -50,6 +52,8 @@ class Submitter:
         self.random = random.Random(seed)
         self.submitted: dict[str, str] = {}  # name: the outcome that it has to have; "" for any
         self.held: list[str] = []
+        # What dependents wait for, by name: the ids of jobs, by how these have to end.
+        self.prerequisites: dict[str, dict[str, list[str]]] = {}
         self.failed = 0
         self.wanted = 0
         self.is_over = False
@@ -82,11 +86,13 @@ class Submitter:
 
     def _submit_some(self) -> None:
         left = self.wanted - len(self.submitted)
-        way = self.random.choice(("program", "library", "library", "library", "by hand"))
+        way = self.random.choice(("program", "library", "library", "library", "by hand", "dependents"))
         if way == "program":
             self._submit_by_program()
         elif way == "library":
-            self._submit_by_library(min(left, self.random.randint(4, 40)))
+            self._submit_by_library([self.make_job() for _ in range(min(left, self.random.randint(4, 40)))])
+        elif way == "dependents":
+            self._submit_by_library([self._make_dependent() for _ in range(min(left, self.random.randint(1, 8)))])
         else:
             for _ in range(min(left, self.random.randint(1, 6))):
                 self._drop()
@@ -133,14 +139,26 @@ class Submitter:
             self.failed += 1
             self.storm.note(f"submit_job: {said.errors.strip()}")
 
-    def _submit_by_library(self, count: int) -> None:
-        jobs = [self.make_job() for _ in range(count)]
+    def _make_dependent(self) -> tuple[dict[str, Any], str]:
+        """A job that waits for some that were submitted lately, dependents among them."""
+        job, outcome = self.make_job()
+        ids = [uid for name in list(self.submitted)[-60:] if (uid := id_in_name(name)) is not None]
+        for kind in self.random.sample(KINDS, self.random.randint(1, 2)):
+            if ids:
+                job[kind] = self.random.sample(ids, min(len(ids), self.random.randint(1, 3)))
+        return job, outcome
+
+    def _submit_by_library(self, jobs: list[tuple[dict[str, Any], str]]) -> None:
+        count = len(jobs)
         node = self.random.choice(self.storm.nodes)
         said = node.run("python", "-c", _SUBMIT_JOBS, json.dumps([job for job, _ in jobs]))
         if said is None:
             time.sleep(0.05)
             return
         names = said.output.split()
+        for name, (job, _) in zip(names, jobs, strict=False):
+            if kinds := {kind: job[kind] for kind in KINDS if kind in job}:
+                self.prerequisites[name] = kinds
         self.submitted.update(zip(names, (outcome for _, outcome in jobs), strict=False))
         if len(names) < count:
             self.failed += count - len(names)

@@ -37,6 +37,7 @@ def test_a_short_storm_loses_nothing(homes: str, tmp_path: Path) -> None:
     assert status == 0
     found = json.loads(result.read_text())
     assert found["completed"] >= 140 and sum(found["faults"].values()) == 15
+    assert found["dependents"] > 0
     assert (found["jobs_lost"], found["completed_twice"], found["history_lost"]) == (0, 0, 0)
     assert (found["tasks_lost"], found["tasks_ended_twice"]) == (0, 0)
 
@@ -82,6 +83,27 @@ def test_the_verdict_sees_two_outcomes_a_wrong_one_and_attempts_without_a_row(tm
     assert twice == ["b"] and wrong == {"a.1": "a.1: ['failed'] instead of succeeded"}
     [missing] = verdict.judge_history(ledger, verdict.read_runs(storm), {"completed/a.1", "completed/b"})
     assert (missing.name, missing.attempt, missing.worker_uid) == ("b", 2, "w1")
+
+
+def test_the_verdict_sees_a_dependent_that_ran_too_early_and_one_that_was_cancelled_for_nothing(tmp_path: Path) -> None:
+    storm = make_storm(tmp_path)
+
+    def attempt(uid: str, outcome: str, message: str | None = None) -> tuple[object, ...]:
+        return (uid, 1, "w", "w1", 1.5, None, None, None, outcome, 1, message)
+
+    ledger: verdict.Dump = {
+        "job": [("u1", "a.1", "completed"), ("u2", "b", "completed"), ("u3", "c", "completed")],
+        "attempt": [
+            *(attempt("u0", "failed"), attempt("u1", "succeeded"), attempt("u2", "failed")),
+            attempt("u3", "cancelled", "its prerequisite u1 failed"),
+        ],
+    }
+    runs = verdict.read_runs(storm)  # a.1 and b
+    storm.submitter.prerequisites = {"a.1": {"after": ["u0"]}, "b": {"after_any": ["u0"]}, "c": {"after": ["u1"]}}
+    assert verdict.judge_dependents(ledger, storm, runs) == (["a.1"], ["c"])
+    storm.submitter.prerequisites["c"] = {"after": ["u1", "u2"]}
+    storm.steerer.let_go.add("a.1")
+    assert verdict.judge_dependents(ledger, storm, runs) == ([], [])
 
 
 def test_the_verdict_tells_leases_that_ran_out_from_workers_that_died(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from jobjar.attempts.attempt import CANCELLED, STRANDED
+from jobjar.attempts.attempt import CANCELLED, STRANDED, SUCCEEDED
 from jobjar.jar import open_jar
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import read_journal
 from jobjar.layout import name_in_place
+from jobjar.ledger.dependents import BECAUSE
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import dump_ledger, rebuild_ledger
 from jobjar.ledger.store import driver
@@ -58,12 +59,24 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
     never_ran = sorted(set(storm.submitter.submitted) - {run.name for run in runs} - cancelled)
     twice_final, wrong = judge_finals(ledger, storm)
     no_history = judge_history(ledger, runs, places)
-    blamed = [*lost, *twice_there, *never_ran, *twice_final, *(run.name for run in no_history), *wrong]
+    too_early, wrongly_cancelled = judge_dependents(ledger, storm, runs)
+    blamed = [
+        *too_early,
+        *wrongly_cancelled,
+        *lost,
+        *twice_there,
+        *never_ran,
+        *twice_final,
+        *(run.name for run in no_history),
+        *wrong,
+    ]
     for what, names in (
         ("lost", lost),
         ("in more than one place", twice_there),
         ("never ran", never_ran),
         ("completed twice", twice_final),
+        ("ran though what they wait for has not ended as it has to", too_early),
+        ("cancelled for the end of a prerequisite, though all ended as they have to", wrongly_cancelled),
         ("completed without the outcome that they have to have", list(wrong.values())),
         (
             "attempts without a row, or without their claim",
@@ -102,6 +115,7 @@ def judge(storm: Storm, is_done: bool) -> dict[str, Any]:
         **of_arrays,
         "run_more_than_once": sum(count > 1 for count in repeated.values()),
         "attempts": dict(outcomes.most_common()),
+        "dependents": len(storm.submitter.prerequisites),
         "steered": dict(storm.steerer.counts.most_common()),
         "leases_watched": storm.watches,
         "messages": dict(messages_of(ledger).most_common(15)),
@@ -186,6 +200,36 @@ def judge_finals(ledger: Dump, storm: Storm) -> tuple[list[str], dict[str, str]]
         if not finals[uid] or (wanted and not set(finals[uid]) <= {wanted, "killed", "crashed", CANCELLED}):
             wrong[name] = f"{name}: {finals[uid]} instead of {wanted or 'one'}"
     return twice, wrong
+
+
+def judge_dependents(ledger: Dump, storm: Storm, runs: list[Run]) -> tuple[list[str], list[str]]:
+    """Dependents that ran although nobody let them go on, and those that were cancelled without a reason. A prerequisite may have
+    several ends, one for each time that it was retried: any may have been the one that counted."""
+    outcomes = defaultdict(set)
+    because = set()
+    for row in ledger["attempt"]:
+        if row[9]:
+            outcomes[row[0]].add(row[8])
+            if row[8] == CANCELLED and str(row[-1]).startswith(BECAUSE):
+                because.add(row[0])
+    uids = {row[1]: row[0] for row in ledger["job"]}
+    ran = {run.name for run in runs}
+    too_early, wrongly_cancelled = [], []
+    for name, kinds in storm.submitter.prerequisites.items():
+        ends = [(kind, outcomes[uid]) for kind, targets in kinds.items() for uid in targets]
+        fits = [
+            bool(found) if kind == "after_any" else any((end == SUCCEEDED) == (kind == "after") for end in found)
+            for kind, found in ends
+        ]
+        fails = [
+            kind != "after_any" and any((end == SUCCEEDED) != (kind == "after") for end in found)
+            for kind, found in ends
+        ]
+        if name in ran and name not in storm.steerer.let_go and not all(fits):
+            too_early.append(name)
+        if uids.get(name) in because and not any(fails):
+            wrongly_cancelled.append(name)
+    return too_early, wrongly_cancelled
 
 
 def judge_history(ledger: Dump, runs: list[Run], places: set[str]) -> list[Run]:

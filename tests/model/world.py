@@ -22,13 +22,14 @@ from jobjar.attempts.attempt import CANCELLED, KILLED, RETRIED_OUTCOMES, Attempt
 from jobjar.attempts.verdict import decide
 from jobjar.control import cancel_request, withdraw_cancel
 from jobjar.create import create_jar
-from jobjar.errors import NothingSelected, UsageError
+from jobjar.errors import JarError, NothingSelected, UsageError
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import new_id
 from jobjar.layout import CANCELLING, TAKEN_HELD, Layout, name_in_place
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import find_wrong_counts
+from jobjar.ledger.dependents import WAIT, has_due, judge_dependent
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.looks import look_at_small
 from jobjar.ledger.migrate import migrate
@@ -50,6 +51,7 @@ from jobjar.shared_disk.listing import list_jars
 from jobjar.stages.complete import Ending, WhileRefused, complete
 from jobjar.stages.submit import describe_command, submit
 from jobjar.steering import cancel
+from jobjar.steering.dependents import fold_and_settle
 from jobjar.steering.ended import Remove, Retry
 from jobjar.steering.steer import Steered, steer
 from jobjar.steering.verb import Verb
@@ -232,6 +234,30 @@ class World:
             returned = True
         if returned or key in self.files():
             self.live.add(key)
+
+    def submit_dependent(self, node: str, kind: str, number: int, fault: Fault | None) -> None:
+        """A job that waits for another to end, as `kind` says: after, after_any, after_failed."""
+        names = [name_in_place(place) for key, place in sorted(self.files().items()) if key in self.live]
+        with self.on(node) as jar:
+            refresh_ledger(jar)
+        if names:
+            # What a hand dropped has no id yet, and nobody can depend on it.
+            with contextlib.suppress(JarError):
+                self.submit(node, "", 0, {kind: names[number % len(names)]}, fault)
+
+    def settle_dependents(self, node: str, fault: Fault | None, act: Callable[[], None] | None = None) -> None:
+        """What a worker, a recovery and a wait do with dependents whose prerequisites have ended."""
+        with self.on(node) as jar, fault_in(fault, act):
+            fold_and_settle(jar)
+
+    def check_dependents(self, node: str) -> None:
+        """None waits for what has ended already."""
+        with self.on(node) as jar:
+            connection = jar.ledger.connection
+            assert not has_due(connection)
+            for (uid,) in connection.execute("SELECT uid FROM dependent_report").fetchall():
+                judged = judge_dependent(connection, uid, {})
+                assert judged is None or judged.word == WAIT, f"{uid} waits, and is to {judged.word}"
 
     def drop(self, name: str, category: str) -> None:
         """By hand, as the guide says: copy to limbo, move on."""
@@ -538,10 +564,14 @@ class World:
                 self.recover(node, None)
         for place in self.files().values():
             assert not place.startswith("workers/"), f"{place} was not recovered"
+        for _ in range(2):
+            for node in NODES:
+                self.settle_dependents(node, None)
         self.check_jobs()
         assert self.asked <= self.completed, f"cancelled, and not ended: {self.asked - self.completed}"
         self.check_ledgers()
         for node in NODES:
+            self.check_dependents(node)
             with self.on(node) as jar:
                 fill_ledger(jar.ledger)
                 lines = check_jar(jar)

@@ -1,4 +1,5 @@
-"""Two ledger homes settle the same dependents at once, and one of them while a person holds or cancels: each moves once."""
+"""Two ledger homes settle the same dependents, or the rest of one batch, at once, also while a person holds or cancels: each job
+moves once."""
 
 from __future__ import annotations
 
@@ -8,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit_file import parse_submit_file
 from jobjar.jar import Jar, open_jar
+from jobjar.ledger.fail_fast import rest_of_batch
 from jobjar.ledger.fold import fold_journals
 from jobjar.selecting.selection import make_selection
 from jobjar.stages.submit import describe_command, submit, submit_all
 from jobjar.steering import dependents
 from jobjar.steering.cancel import Cancel
-from jobjar.steering.dependents import settle_dependents
+from jobjar.steering.dependents import Settled, settle_dependents
 from jobjar.steering.steer import steer
 from jobjar.steering.waiting import Hold
 from tests.rig import Rig
@@ -103,7 +107,7 @@ def assert_each_moved_once(rig: Rig, names: list[str], jars: list[Jar]) -> None:
             assert [reason for (reason,) in moves] == ["submitted", "released" if name in good else "cancelled"]
             ends = jar.ledger.connection.execute("SELECT count(*) FROM attempt WHERE job_uid = ?", (rain_id(name),))
             assert ends.fetchone() == (int(name in bad),)
-        assert settle_dependents(jar) == (0, 0, [])
+        assert settle_dependents(jar) == (0, 0, [], False)
         jar.close()
         rig.assert_clean(JJ_LEDGER_HOME=jar.settings.ledger_home or "", JJ_NODE="rain")
 
@@ -115,8 +119,8 @@ def test_two_nodes_that_settle_at_once_move_each_dependent_once(
     names = make_due(rig, rain, snow)
     done: list[Any] = []
     act_before(monkeypatch, lambda: done.append(settle_dependents(snow)))
-    assert settle_dependents(rain) == (0, 0, [])
-    assert done == [(JOBS, JOBS, [])]
+    assert settle_dependents(rain) == (0, 0, [], False)
+    assert done == [(JOBS, JOBS, [], False)]
     assert_each_moved_once(rig, names, [rain, snow])
 
 
@@ -142,5 +146,43 @@ def test_a_verb_at_the_same_moment_is_done_or_refused(
     ]
     assert states == [("completed",) if verb is Cancel else ("unclaimed",)] * 2
     for jar in (rain, snow):
+        jar.close()
+    rig.assert_clean(JJ_LEDGER_HOME=str(tmp_path / "rain"), JJ_NODE="rain")
+
+
+def test_two_nodes_cancel_the_rest_of_a_failed_batch_once_while_a_worker_claims_of_it(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rain, snow = open_homes(rig, tmp_path)
+    text = f'batch\nname = "b"\nfail_fast = yes\nseeds = "1-{JOBS}"\nrun_command = "true"\n'
+    submit_batches(rain, parse_submit_file(text, "b", {}))
+    names = sorted(rig.names("unclaimed"))
+    for jar in (rain, snow):
+        fold(jar)
+    end_job(rain, names[0], "failed")
+    fold(snow)
+    claimed = Path(rain.layout.unclaimed, names[1])
+    acted: list[Settled] = []
+
+    def look(*arguments: Any) -> Any:
+        """After the look of one node, a worker takes a job (and has not journaled that), and the other node does all."""
+        rest = rest_of_batch(*arguments)
+        if not acted:
+            acted.append(Settled(0, 0, []))
+            claimed.rename(tmp_path / names[1])
+            acted.append(settle_dependents(snow))
+        return rest
+
+    monkeypatch.setattr("jobjar.steering.fail_fast.rest_of_batch", look)
+    assert settle_dependents(rain) == (0, 0, [], True)
+    assert acted[1] == (0, JOBS - 2, [], True)
+    # The worker gives it back: it is met by the next look, of whichever node.
+    (tmp_path / names[1]).rename(claimed)
+    assert settle_dependents(rain) == (0, 1, [], False) and settle_dependents(snow) == (0, 0, [], False)
+    assert sorted(rig.names("completed")) == names and rig.names("limbo") == []
+    for jar in (rain, snow):
+        fold(jar)
+        query = "SELECT outcome, count(*) FROM attempt GROUP BY outcome ORDER BY outcome"
+        assert jar.ledger.connection.execute(query).fetchall() == [("cancelled", JOBS - 1), ("failed", 1)]
         jar.close()
     rig.assert_clean(JJ_LEDGER_HOME=str(tmp_path / "rain"), JJ_NODE="rain")
