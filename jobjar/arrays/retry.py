@@ -22,30 +22,18 @@ from jobjar.ledger.fold import fold_journals
 from jobjar.stages.submit import Submission
 
 
-def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None) -> int:
-    """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks.
+def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None, is_dry_run: bool = False) -> int:
+    """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks; with
+    `is_dry_run`, how many it would be.
 
     Raises UnknownBatch, BatchBusy, NotSteered (there is none), SubmitFailed (nothing was changed), BatchUnfinished.
     """
-    definition = read_definition(jar.layout, uid)
+    if is_dry_run:
+        return len(_find_unsuccessful(jar, uid, ranges)[0])
     change = take_batch(jar, uid)
     with making(jar, change, f"the retry of array {uid}"):
         state = read_batch(jar, uid)
-        with jar.ledger.writing() as connection:
-            fold_journals(connection, jar.layout)
-            array = array_of(connection, uid)
-            failed = set() if array is None else set(unsuccessful_numbers(connection, array.id))
-            numbers = set(failed)
-            chunks = [] if array is None else chunks_cut_short(connection, uid)
-            for name in chunks:
-                found = range_in_name(name)
-                part = None if found is None else definition.indexes.within(*found)
-                if part is not None and array is not None:
-                    numbers |= set(part) - ended_numbers(connection, array.id, part.first, part.last)
-        if ranges is not None:
-            numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
-        if not numbers:
-            raise NotSteered(job=uid, done="retried", reason="none of its tasks ended without success")
+        numbers, failed = _find_unsuccessful(jar, uid, ranges)
         known = dict(state.data["array"])
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
         reopened = join_ranges((number, number) for number in numbers & failed).ranges
@@ -59,6 +47,27 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         }
         commit(jar, change, {**state.data, **changed})
     return len(numbers)
+
+
+def _find_unsuccessful(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None) -> tuple[set[int], set[int]]:
+    """The tasks to run again, and those that ended without success: some of the former never ran. Raises NotSteered."""
+    definition = read_definition(jar.layout, uid)
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        array = array_of(connection, uid)
+        failed = set() if array is None else set(unsuccessful_numbers(connection, array.id))
+        numbers = set(failed)
+        chunks = [] if array is None else chunks_cut_short(connection, uid)
+        for name in chunks:
+            found = range_in_name(name)
+            part = None if found is None else definition.indexes.within(*found)
+            if part is not None and array is not None:
+                numbers |= set(part) - ended_numbers(connection, array.id, part.first, part.last)
+    if ranges is not None:
+        numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
+    if not numbers:
+        raise NotSteered(job=uid, done="retried", reason="none of its tasks ended without success")
+    return numbers, failed
 
 
 def _chunks(known: Mapping[str, Any], uid: str, numbers: list[int], life: int) -> Iterator[Submission]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
+from jobjar.arrays.orders import OrdersHeard
 from jobjar.arrays.sharing import share
 from jobjar.arrays.task_log import TaskLog
 from jobjar.arrays.world import World
@@ -58,6 +59,14 @@ class ChunkEnd(NamedTuple):
     name: str
 
 
+class _Cause(NamedTuple):
+    """Why a task was ended early; `is_own`: only this task is meant, and not its chunk."""
+
+    outcome: str
+    message: str | None = None
+    is_own: bool = False
+
+
 class _LeftOff(Exception):
     """The chunk is left, for a reason of AttemptEnd's outcomes. The task that ran, if one did, has not ended."""
 
@@ -90,7 +99,11 @@ class ChunkRun:
         self._retries = settings.retries if definition.retries is None else definition.retries
         self._retry_delay_s = settings.retry_delay_s if definition.retry_delay_s is None else definition.retry_delay_s
         self._time_limit_s = settings.time_limit_s if definition.time_limit_s is None else definition.time_limit_s
-        self._before = TasksBefore(frozenset(), {})
+        is_network = self._claimer.jar.ledger_home.has_other_homes
+        paths = self._claimer.jar.layout.batch(definition.uid)
+        self._orders = OrdersHeard(paths, wanted, job.seed or 0, is_network)
+        self._heeded = 0  # of the orders
+        self._before = TasksBefore(set(), {})
         # The tasks that have not begun are those of `_todo` from `_next` on; a heap of (when due, index) of those tried again.
         self._todo: range = range(0)
         self._next = 0
@@ -138,9 +151,10 @@ class ChunkRun:
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
-        """Find out what earlier attempts did. There is none before the first of a chunk whose tasks were not opened again."""
+        """Find out what earlier attempts did, and who cancelled tasks. There is none before the first attempt of a chunk whose
+        tasks were not opened again."""
         job = self.job
-        if job.attempt > 1 or job.seed:
+        if self._orders.look() or job.attempt > 1 or job.seed:
             jar = self._claimer.jar
             with jar.ledger.writing() as connection:
                 fold_journals(connection, jar.layout)
@@ -158,6 +172,7 @@ class ChunkRun:
             raise _LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
         look_at = time.monotonic() + self._watch.interval_s
         try:
+            self._cancel_tasks(workplace)
             while (index := self._take_next(disk_now)) is not None:
                 self._run_task(index, workplace, world, disk_now)
                 if self._log.is_due():
@@ -165,9 +180,11 @@ class ChunkRun:
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + self._watch.interval_s
                     self._heed(may_go_on)
+                    self._orders.look()
                     self._share_rest(workplace, disk_now)
                 elif self._watch.is_told_to_end():
                     raise _LeftOff(INTERRUPTED, "its worker was told to end")
+                self._cancel_tasks(workplace)
         finally:
             world.close()
 
@@ -181,6 +198,25 @@ class ChunkRun:
         if self._again and self._again[0][0] <= disk_now():
             return heapq.heappop(self._again)[1]
         return None
+
+    def _cancel_tasks(self, workplace: Workplace) -> None:
+        """End the tasks that new orders name and that do not run."""
+        orders = self._orders.orders[self._heeded :]
+        if not orders:
+            return
+        self._heeded += len(orders)
+        for order in orders:
+            for first, last in order.ranges:
+                for index in self._wanted.within(first, last) or ():
+                    is_left = index in self._todo[self._next :] or any(index == again for _, again in self._again)
+                    if is_left and index not in self._before.ended:
+                        self._before.ended.add(index)
+                        self._log.note(index, None, 0.0, self._log.end_of_output, CANCELLED, False, order.message)
+                        if self._log.is_due():
+                            self._flush(workplace)
+        self._again = [one for one in self._again if one[1] not in self._before.ended]
+        heapq.heapify(self._again)
+        self._flush(workplace)
 
     def _heed(self, may_go_on: Callable[[], bool]) -> None:
         cause = self._watch.reason(self.job)
@@ -233,16 +269,19 @@ class ChunkRun:
             heapq.heappush(self._again, (0.0, index))  # it has not begun
             reason = busy if isinstance(error, StillBusy) else explain_no_process(error)
             raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
-        cause = None
+        cause: _Cause | None = None
         if pid:
-            cause, ended = self._wait(pid, started, workplace)
+            cause, ended = self._wait(index, pid, started, workplace)
         world.finish_output()
-        if cause in (INTERRUPTED, LOST):
+        if cause is not None and cause.outcome in (INTERRUPTED, LOST):
             heapq.heappush(self._again, (0.0, index))
-            raise _LeftOff(cause)
-        self._end_task(index, ended, time.monotonic() - started, cause, message, disk_now, workplace)
-        if cause in (KILLED, CANCELLED):
-            raise _LeftOff(cause)
+            raise _LeftOff(cause.outcome)
+        if cause is not None:
+            message = cause.message
+        outcome = None if cause is None else cause.outcome
+        self._end_task(index, ended, time.monotonic() - started, outcome, message, disk_now, workplace)
+        if cause is not None and cause.outcome in (KILLED, CANCELLED) and not cause.is_own:
+            raise _LeftOff(cause.outcome)
         if pid:
             leftovers = False
             if reap_strays():
@@ -251,7 +290,7 @@ class ChunkRun:
                 leftovers = self._has_leftovers = reap_strays()
             workplace.renew(reusable=not leftovers)
 
-    def _wait(self, pid: int, started: float, workplace: Workplace) -> tuple[str | None, Ended]:
+    def _wait(self, index: int, pid: int, started: float, workplace: Workplace) -> tuple[_Cause | None, Ended]:
         """Wait for a task's end. Returns why it was ended early (or None), and how it ended."""
         waiter = Waiter(pid)
         try:
@@ -267,13 +306,24 @@ class ChunkRun:
                 ended = waiter.wait(timeout_s, self._watch.descriptors())
                 if ended is not None:
                     return None, ended
-                cause = self._watch.reason(self.job)
-                if cause is None and deadline is not None and time.monotonic() >= deadline:
-                    cause = TIMED_OUT
+                cause = self._find_cause(index, deadline)
                 if cause is not None:
                     return cause, self._end_now(waiter)
         finally:
             waiter.close()
+
+    def _find_cause(self, index: int, deadline: float | None) -> _Cause | None:
+        """Why to end the task that runs; None: it may go on."""
+        cause = self._watch.reason(self.job)
+        if cause is not None:
+            return _Cause(cause)
+        if self._watch.take_killed_task() == index:
+            return _Cause(KILLED, is_own=True)
+        self._orders.look()
+        message = self._orders.message_for(index)
+        if message is not None:
+            return _Cause(CANCELLED, message, is_own=True)
+        return _Cause(TIMED_OUT) if deadline is not None and time.monotonic() >= deadline else None
 
     def _flush_before_waiting(self, workplace: Workplace) -> None:
         if self._log.end_of_output and self._log.output is None:
@@ -307,7 +357,7 @@ class ChunkRun:
         is_good = ended is not None and ended.exit_status == 0 and cause is None
         outcome = SUCCEEDED if is_good else cause or FAILED
         is_retried = False
-        if outcome in (FAILED, TIMED_OUT) and self._retries:
+        if outcome in (FAILED, TIMED_OUT) and self._retries and self._orders.message_for(index) is None:
             failures = self._failures.get(index, 0)
             if failures < self._retries:
                 is_retried = True
