@@ -6,11 +6,12 @@ nobody reads a million rows for a median.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
 from jobjar.arrays.open_tasks import DEPENDENT, HELD, RUNNING, WAITING, OpenTasks, whole
-from jobjar.errors import UsageError
+from jobjar.errors import JarError, UsageError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_arrays import ArrayRow, measures_of, outcomes_in, status_counts, task_outcomes
 from jobjar.ledger.ask_selected import NO_FILTERS
@@ -93,7 +94,9 @@ def _failures(jar: Jar, tasks: Tasks) -> list[Failure]:
 
 
 def _last_line(jar: Jar, array: ArrayRow, number: int) -> str | None:
-    """The last line that a task wrote."""
-    data = b"".join(piece for _, piece in read_output_of_tasks(jar, Tasks(array, ((number, number),))))[-_READ_BYTES:]
+    """The last line that a task wrote; None if it wrote none, or its output is not there any more."""
+    data = b""
+    with contextlib.suppress(JarError, OSError):
+        data = b"".join(piece for _, piece in read_output_of_tasks(jar, Tasks(array, ((number, number),))))[-_READ_BYTES:]
     lines = data.decode("utf-8", "replace").splitlines()
     return lines[-1] if lines else None
