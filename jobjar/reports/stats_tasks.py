@@ -97,6 +97,7 @@ def _last_line(jar: Jar, array: ArrayRow, number: int) -> str | None:
     """The last line that a task wrote; None if it wrote none, or its output is not there any more."""
     data = b""
     with contextlib.suppress(JarError, OSError):
-        data = b"".join(piece for _, piece in read_output_of_tasks(jar, Tasks(array, ((number, number),))))[-_READ_BYTES:]
+        pieces = read_output_of_tasks(jar, Tasks(array, ((number, number),)))
+        data = b"".join(piece for _, piece in pieces)[-_READ_BYTES:]
     lines = data.decode("utf-8", "replace").splitlines()
     return lines[-1] if lines else None
