@@ -91,10 +91,12 @@ def unpause(layout: Layout, names: Iterable[str]) -> tuple[list[str], list[JarEr
 
 
 class KillRequest(NamedTuple):
-    """What a KILL file says. An empty one, as people make it, kills the job. One with a `message` cancels it, in this attempt."""
+    """What a KILL file says. An empty one, as people make it, kills the job. One with a `message` cancels it, in this attempt.
+    One with a `task` kills this task of a chunk, if it runs in this attempt."""
 
     attempt: int | None = None
     message: str | None = None
+    task: int | None = None
 
 
 class Orders:
@@ -157,12 +159,12 @@ class Orders:
             request = read_kill_request(self._paths, job)
             if request is None:
                 continue
-            if request.message is not None and request.attempt == attempt:
+            if request.message is not None and request.task is None and request.attempt == attempt:
                 return request
             with contextlib.suppress(OSError):  # a read-only disk
                 os.unlink(self._paths.kill_file(job))
             # A request to cancel is about one attempt: it may come when that has just ended.
-            return request if request.attempt is None else None
+            return request if request.attempt in (None, attempt) else None
         return None
 
 
@@ -171,6 +173,12 @@ def request_kill(layout: Layout, worker: str, job: str) -> None:
     path = layout.worker(worker).kill_file(job)
     with contextlib.suppress(FileExistsError):
         patiently(lambda: os.close(create_file(path, 0o660)), path)
+
+
+def request_task_kill(layout: Layout, worker: str, chunk: str, attempt: int, task: int) -> None:
+    """Ask a worker to kill a task that it runs in this attempt of the chunk with this id. Raises OSError."""
+    text = json.dumps({"attempt": attempt, "message": "", "task": task})
+    write_whole(layout.worker(worker).kill_file(chunk), text.encode(), 0o660, syncs=False)
 
 
 def request_cancel(layout: Layout, worker: str, job: str, attempt: int, message: str) -> None:
@@ -188,7 +196,8 @@ def withdraw_cancel(layout: Layout, worker: str, job: str) -> None:
 def cancel_request(paths: WorkerPaths, job: str, attempts: Container[int]) -> str | None:
     """What a request says that one of these attempts of the job with this id is to be cancelled; None if there is none."""
     request = read_kill_request(paths, job)
-    return request.message if request is not None and request.attempt in attempts else None
+    is_one = request is not None and request.task is None and request.attempt in attempts
+    return request.message if request is not None and is_one else None
 
 
 def read_kill_request(paths: WorkerPaths, job: str) -> KillRequest | None:
@@ -203,7 +212,7 @@ def read_kill_request(paths: WorkerPaths, job: str) -> KillRequest | None:
     with contextlib.suppress(OSError, Unreadable), open(descriptor, "rb") as file:
         if data := file.read(_MOST_BYTES):
             said = parse_document(data, KILL)
-            return KillRequest(said["attempt"], said["message"])
+            return KillRequest(said["attempt"], said["message"], said.get("task"))
     return KillRequest()
 
 

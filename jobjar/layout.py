@@ -65,6 +65,8 @@ class BatchPaths:
         self.script = f"{path}/array/script"
         self.entries = f"{path}/array/entries"
         self.entries_at = f"{path}/array/entries.at"
+        # What is to become of single tasks (arrays/orders.py).
+        self.orders = f"{path}/array/orders"
 
 
 class LimitPaths:

@@ -103,7 +103,7 @@ def explain(
 ) -> list[Explanation]:
     """Why jobs wait, where they run or how they ended, and what to do: the jobs that words name, or all that fit the filters (as
     for `list_jobs`), at most `limit`; [] if none does. Raises UnknownJob, AmbiguousJob, UnknownBatch, UsageError."""
-    from jobjar.reports.explain import explain_selected
+    from jobjar.reports.explain_selected import explain_selected
     from jobjar.reports.refresh import refresh_ledger
 
     selection = make_selection(jobs, **filters)
@@ -123,10 +123,13 @@ def history(job: str) -> list[Event]:
     Raises UnknownJob, AmbiguousJob.
     """
     from jobjar.reports.history import gather_history
+    from jobjar.reports.history_array import gather_array_history
+    from jobjar.selecting.arrays import find_tasks
     from jobjar.selecting.named import find_job
 
     jar = refreshed_jar()
-    return gather_history(jar, find_job(jar, job))
+    tasks = find_tasks(jar, job)
+    return gather_history(jar, find_job(jar, job)) if tasks is None else gather_array_history(jar, tasks)
 
 
 def list_workers() -> list[Worker]:
@@ -187,6 +190,6 @@ def stats(
     `jobs` and `filters` are those of `list_jobs`, without `state`. Of the jobs that ended, the `limit` newest count (None: all).
     Raises UnknownJob, AmbiguousJob, UsageError.
     """
-    from jobjar.reports.stats import gather_stats
+    from jobjar.reports.stats_tasks import gather_selected
 
-    return gather_stats(refreshed_jar(), make_selection(jobs, **filters), by, limit)
+    return gather_selected(refreshed_jar(), make_selection(jobs, **filters), by, limit)

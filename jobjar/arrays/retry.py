@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobjar.access.refusals import explain_at
 from jobjar.arrays.definition import Definition, read_definition
@@ -26,42 +26,21 @@ from jobjar.shared_disk.contents import Unreadable
 from jobjar.stages.submit import Submission
 
 
-def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None) -> int:
-    """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks.
+def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None, is_dry_run: bool = False) -> int:
+    """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks; with
+    `is_dry_run`, how many it would be.
 
     Raises UnknownBatch, CannotUseJar, BatchBusy, NotSteered (there is none), SubmitFailed (nothing was changed), BatchUnfinished.
     """
-    definition = _read(jar, uid)
+    if is_dry_run:
+        return len(_find_again(jar, uid, ranges).wanted)
     change = take_batch(jar, uid)
     with making(jar, change, f"the retry of array {uid}"):
         state = read_batch(jar, uid)
-        with jar.ledger.writing() as connection:
-            fold_journals(connection, jar.layout)
-            array = array_of(connection, uid)
-            failed = set() if array is None else set(unsuccessful_numbers(connection, array.id))
-            numbers = set(failed)
-            chunks = [] if array is None else chunks_cut_short(connection, uid)
-            for name in chunks:
-                found = range_in_name(name)
-                part = None if found is None else definition.indexes.within(*found)
-                if part is not None and array is not None:
-                    numbers |= set(part) - ended_numbers(connection, array.id, part.first, part.last)
-            has_more = array is not None and array.succeeded + array.failed < definition.indexes.count
-            if array is not None and has_more and not has_open_chunks(connection, uid):
-                # Somebody removed a chunk, or cut its range off.
-                whole = definition.indexes
-                numbers |= set(whole) - ended_numbers(connection, array.id, whole.first, whole.last)
-            if ranges is not None:
-                numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
-            wanted = sorted(numbers)
-            breaks = (
-                set() if array is None or not has_more else _breaks(connection, array.id, definition.indexes, wanted)
-            )
-        if not wanted:
-            raise NotSteered(job=uid, done="retried", reason="none of its tasks ended without success")
+        wanted, failed, breaks = _find_again(jar, uid, ranges)
         known = dict(state.data["array"])
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
-        reopened = join_ranges((number, number) for number in numbers & failed).ranges
+        reopened = join_ranges((number, number) for number in wanted if number in failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
         count = stage_chunks(jar, change, _chunks(known, uid, wanted, breaks, life))
         changed = {
@@ -72,6 +51,43 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         }
         commit(jar, change, {**state.data, **changed})
     return len(wanted)
+
+
+class _Again(NamedTuple):
+    """The tasks to run again, in order; those that ended without success (some of the former never ran); and before which of
+    them a chunk has to end."""
+
+    wanted: list[int]
+    failed: set[int]
+    breaks: set[int]
+
+
+def _find_again(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None) -> _Again:
+    """Find what to run again. Raises CannotUseJar, NotSteered (there is nothing)."""
+    definition = _read(jar, uid)
+    with jar.ledger.writing() as connection:
+        fold_journals(connection, jar.layout)
+        array = array_of(connection, uid)
+        failed = set() if array is None else set(unsuccessful_numbers(connection, array.id))
+        numbers = set(failed)
+        chunks = [] if array is None else chunks_cut_short(connection, uid)
+        for name in chunks:
+            found = range_in_name(name)
+            part = None if found is None else definition.indexes.within(*found)
+            if part is not None and array is not None:
+                numbers |= set(part) - ended_numbers(connection, array.id, part.first, part.last)
+        has_more = array is not None and array.succeeded + array.failed < definition.indexes.count
+        if array is not None and has_more and not has_open_chunks(connection, uid):
+            # Somebody removed a chunk, or cut its range off.
+            whole = definition.indexes
+            numbers |= set(whole) - ended_numbers(connection, array.id, whole.first, whole.last)
+        if ranges is not None:
+            numbers = {number for number in numbers if any(first <= number <= last for first, last in ranges)}
+        wanted = sorted(numbers)
+        breaks = set() if array is None or not has_more else _breaks(connection, array.id, definition.indexes, wanted)
+    if not wanted:
+        raise NotSteered(job=uid, done="retried", reason="none of its tasks ended without success")
+    return _Again(wanted, failed, breaks)
 
 
 def _read(jar: Jar, uid: str) -> Definition:

@@ -8,17 +8,18 @@ leaves the chunk stranded: whoever claims it next passes over the tasks whose en
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from jobjar.access.refusals import explain_error, explain_no_process
+from jobjar.arrays.chunk_end import Cause, ChunkEnd, LeftOff
 from jobjar.arrays.definition import Definition
 from jobjar.arrays.indexes import Indexes, with_range
+from jobjar.arrays.orders import OrdersHeard
 from jobjar.arrays.sharing import HELD_S, count_to_give, share
 from jobjar.arrays.task_log import TaskLog
+from jobjar.arrays.task_queue import TaskQueue
 from jobjar.arrays.world import OutputRefused, World
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import (
@@ -41,10 +42,10 @@ from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import EMPTIED, Workplace, Workplaces
 from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import warned_entry
-from jobjar.ledger.ask_arrays import TasksBefore, tasks_before
+from jobjar.ledger.ask_arrays import tasks_before
 from jobjar.ledger.fold import fold_journals
-from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
-from jobjar.processes.ending import end_session
+from jobjar.processes.children import Ended, Waiter, reap_strays
+from jobjar.processes.ending import end_session, end_waited
 from jobjar.processes.starting import CannotStart, StillBusy
 from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.regular import UnfitFile
@@ -55,25 +56,6 @@ from jobjar.stages.run import look_whether_told
 _SHORT_S = 0.01
 _REFUSED_PAUSE_S = 5.0
 _MOST_WARNINGS = 20
-
-
-class ChunkEnd(NamedTuple):
-    """How an attempt of a chunk ended, what follows, and the name that its file has from now on: the range of its rest."""
-
-    end: AttemptEnd
-    verdict: Verdict
-    name: str
-
-
-class _LeftOff(Exception):
-    """The chunk is left, for a reason of AttemptEnd's outcomes. The task that ran, if one did, has not ended."""
-
-    def __init__(
-        self, outcome: str, message: str | None = None, after_s: float = 0.0, is_to_hold: bool = False
-    ) -> None:
-        super().__init__(outcome)
-        self.outcome, self.message, self.after_s = outcome, message, after_s
-        self.is_to_hold = is_to_hold
 
 
 class ChunkRun:
@@ -100,12 +82,11 @@ class ChunkRun:
         self._retries = settings.retries if definition.retries is None else definition.retries
         self._retry_delay_s = settings.retry_delay_s if definition.retry_delay_s is None else definition.retry_delay_s
         self._time_limit_s = settings.time_limit_s if definition.time_limit_s is None else definition.time_limit_s
-        self._before = TasksBefore(frozenset(), {})
-        # The tasks that have not begun are those of `_todo` from `_next` on; a heap of (when due, index) of those tried again.
-        self._todo: range = range(0)
-        self._next = 0
-        self._again: list[tuple[float, int]] = []
-        self._failures: dict[int, int] = {}
+        is_network = self._claimer.jar.ledger_home.has_other_homes
+        paths = self._claimer.jar.layout.batch(definition.uid)
+        self._orders = OrdersHeard(paths, wanted, job.seed or 0, is_network)
+        self._heeded = 0  # of the orders
+        self._queue = TaskQueue(wanted)
         # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
         self._began, self._has_leftovers = time.monotonic(), False
         self._warnings: list[str] = []
@@ -130,7 +111,7 @@ class ChunkRun:
         started, left_off = time.monotonic(), None
         try:
             self._run_all(workplace, disk_now, may_go_on)
-        except _LeftOff as reason:
+        except LeftOff as reason:
             left_off = reason
         if self._is_lost() or (left_off is not None and left_off.outcome == LOST):
             self._log.drop()
@@ -157,16 +138,16 @@ class ChunkRun:
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
-        """Find out what earlier attempts did. There is none before the first of a chunk whose tasks were not opened again."""
+        """Find out what earlier attempts did, and who cancelled tasks. There is none before the first attempt of a chunk whose
+        tasks were not opened again."""
         job = self.job
-        if job.attempt > 1 or job.seed:
+        if self._orders.look() or job.attempt > 1 or job.seed:
             jar = self._claimer.jar
             with jar.ledger.writing() as connection:
                 fold_journals(connection, jar.layout)
                 wanted = self._wanted
-                self._before = tasks_before(connection, self._array.uid, wanted.first, wanted.last, job.seed or 0)
-        self._failures = dict(self._before.failures)
-        self._todo = range(self._wanted.first, self._wanted.last + 1, self._wanted.step)
+                before = tasks_before(connection, self._array.uid, wanted.first, wanted.last, job.seed or 0)
+            self._queue.pass_over(before)
 
     # The loop
 
@@ -175,45 +156,50 @@ class ChunkRun:
             world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
         except (UnfitFile, FileNotFoundError) as error:
             why = f"its array {self._array.uid} is damaged: {error.filename}: {error.strerror}"
-            raise _LeftOff(INTERRUPTED, why, is_to_hold=True) from error
+            raise LeftOff(INTERRUPTED, why, is_to_hold=True) from error
         except OSError as error:
-            raise _LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
+            raise LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
         look_at = time.monotonic() + self._watch.interval_s
         try:
-            while (index := self._take_next(disk_now)) is not None:
+            self._cancel_tasks(workplace)
+            while (index := self._queue.take_next(disk_now)) is not None:
                 self._run_task(index, workplace, world, disk_now)
                 if self._log.is_due():
                     self._flush(workplace)
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + self._watch.interval_s
                     self._heed(may_go_on)
+                    self._orders.look()
                     self._share_rest(workplace, disk_now)
                 elif self._watch.is_told_to_end():
-                    raise _LeftOff(INTERRUPTED, "its worker was told to end")
+                    raise LeftOff(INTERRUPTED, "its worker was told to end")
+                self._cancel_tasks(workplace)
         finally:
             world.close()
 
-    def _take_next(self, disk_now: Callable[[], float]) -> int | None:
-        """The next task to run: one that has not run, or else one that is due again. None: there is none now."""
-        while self._next < len(self._todo):
-            index = self._todo[self._next]
-            self._next += 1
-            if index not in self._before.ended:
-                return index
-        if self._again and self._again[0][0] <= disk_now():
-            return heapq.heappop(self._again)[1]
-        return None
+    def _cancel_tasks(self, workplace: Workplace) -> None:
+        """End the tasks that new orders name and that do not run."""
+        orders = self._orders.orders[self._heeded :]
+        if not orders:
+            return
+        self._heeded += len(orders)
+        for order in orders:
+            for index in self._queue.end(order):
+                self._log.note(index, None, 0.0, self._log.end_of_output, CANCELLED, False, order.message)
+                if self._log.is_due():
+                    self._flush(workplace)
+        self._flush(workplace)
 
     def _heed(self, may_go_on: Callable[[], bool]) -> None:
         cause = self._watch.reason(self.job)
         if cause is not None:
-            raise _LeftOff(cause)
-        if (self._next < len(self._todo) or self._again) and not may_go_on():
-            raise _LeftOff(INTERRUPTED, "its worker was told to stop or to pause; the rest of its tasks goes back")
+            raise LeftOff(cause)
+        if self._queue.has_more and not may_go_on():
+            raise LeftOff(INTERRUPTED, "its worker was told to stop or to pause; the rest of its tasks goes back")
 
     def _share_rest(self, workplace: Workplace, disk_now: Callable[[], float], is_running: bool = False) -> None:
         """Give half of the tasks that have not begun away, if there is an idle worker that would take them."""
-        count = count_to_give(len(self._todo) - self._next, is_running)
+        count = count_to_give(self._queue.not_begun, is_running)
         if not count or time.monotonic() - self._began < HELD_S:
             return
         if find_idle(self._claimer, self.job.category, disk_now()) is None:
@@ -222,7 +208,7 @@ class ChunkRun:
             self._flush_before_waiting(workplace)
         else:
             self._flush(workplace)
-        kept, given = self._todo[:-count], self._todo[-count:]
+        kept, given = self._queue.split(count)
         try:
             self.job = share(self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused)
         except FileNotFoundError:
@@ -230,15 +216,15 @@ class ChunkRun:
         except OSError as error:
             self._refused.warn(f"{self.job.name}: half of its tasks could not be given away: {error.strerror}")
             return
-        self._todo = kept
+        self._queue.keep(kept)
 
     def _flush(self, workplace: Workplace) -> None:
         if self._log.output is None and self._log.end_of_output:
             self._name_output(workplace)
         if self._is_lost():
-            raise _LeftOff(LOST)
+            raise LeftOff(LOST)
         if not self._refused.insist(self._log.flush):
-            raise _LeftOff(INTERRUPTED, "the ends of its tasks cannot be journaled")
+            raise LeftOff(INTERRUPTED, "the ends of its tasks cannot be journaled")
 
     def _is_lost(self) -> bool:
         """Whether the chunk was taken back. Then what is not journaled is not to be: another worker runs these tasks."""
@@ -259,31 +245,35 @@ class ChunkRun:
         message: str | None = None
         ended: Ended | None
         try:
-            pid = world.start(index, self._failures.get(index, 0) + 1, self._is_piped)
+            pid = world.start(index, self._queue.failures.get(index, 0) + 1, self._is_piped)
         except CannotStart as error:
             ended, message, pid = Ended(error.status, None, 0.0, 0.0, 0), str(error), 0
         except (StillBusy, OutputRefused, OSError) as error:
-            heapq.heappush(self._again, (0.0, index))  # it has not begun
+            self._queue.try_again(index)  # it has not begun
             reason = "somebody has its script open for writing" if isinstance(error, StillBusy) else str(error)
             if isinstance(error, OSError):
                 reason = explain_no_process(error)
-            raise _LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
-        cause, leftovers = None, False
+            raise LeftOff(INTERRUPTED, reason, _REFUSED_PAUSE_S) from error
+        cause: Cause | None = None
+        leftovers = False
         if pid:
-            cause, ended = self._wait(pid, started, workplace, disk_now)
-            if cause is None and ended.exit_status != 0:
-                cause = look_whether_told(self.job, ended, self._watch)
+            cause, ended = self._wait(index, pid, started, workplace, disk_now)
+            if cause is None and ended.exit_status != 0 and (told := look_whether_told(self.job, ended, self._watch)):
+                cause = Cause(told)
             leftovers = self._end_leftovers(pid, index)
         world.finish_output()
         message = world.take_note(index) if message is None else message
-        if cause in (INTERRUPTED, LOST):
-            heapq.heappush(self._again, (0.0, index))
-            raise _LeftOff(cause)
-        self._end_task(index, ended, time.monotonic() - started, cause, message, disk_now, workplace)
-        if cause in (KILLED, CANCELLED):
-            raise _LeftOff(cause)
-        if self.has_failed and self._array.fails_fast and self._list_rest():
-            raise _LeftOff(CANCELLED, f"{self._array.uid} stops at its first failure: its task {index}")
+        if cause is not None and cause.outcome in (INTERRUPTED, LOST):
+            self._queue.try_again(index)
+            raise LeftOff(cause.outcome)
+        if cause is not None and cause.message is not None:
+            message = cause.message
+        outcome = None if cause is None else cause.outcome
+        self._end_task(index, ended, time.monotonic() - started, outcome, message, disk_now, workplace)
+        if cause is not None and cause.outcome in (KILLED, CANCELLED) and not cause.is_own:
+            raise LeftOff(cause.outcome)
+        if self.has_failed and self._array.fails_fast and self._queue.has_more:
+            raise LeftOff(CANCELLED, f"{self._array.uid} stops at its first failure: its task {index}")
         if pid:
             self._note_kept(workplace.renew(reusable=not leftovers))
 
@@ -301,8 +291,8 @@ class ChunkRun:
         return self._has_leftovers
 
     def _wait(
-        self, pid: int, started: float, workplace: Workplace, disk_now: Callable[[], float]
-    ) -> tuple[str | None, Ended]:
+        self, index: int, pid: int, started: float, workplace: Workplace, disk_now: Callable[[], float]
+    ) -> tuple[Cause | None, Ended]:
         """Wait for a task's end. Returns why it was ended early (or None), and how it ended."""
         waiter = Waiter(pid)
         try:
@@ -319,17 +309,28 @@ class ChunkRun:
                 ended = waiter.wait(timeout_s, self._watch.descriptors())
                 if ended is not None:
                     return None, ended
-                cause = self._watch.reason(self.job)
+                cause = self._find_cause(index, deadline)
                 if warn_at is not None and time.monotonic() >= warn_at:
                     send_warning(self._array.given, waiter.pid)
                     warn_at = None
-                if cause is None and deadline is not None and time.monotonic() >= deadline:
-                    cause = TIMED_OUT
                 if cause is not None:
-                    return cause, self._end_now(waiter)
+                    return cause, end_waited(waiter, self._claimer.jar.settings.grace_time_s)
                 self._share_rest(workplace, disk_now, is_running=True)
         finally:
             waiter.close()
+
+    def _find_cause(self, index: int, deadline: float | None) -> Cause | None:
+        """Why to end the task that runs; None: it may go on."""
+        cause = self._watch.reason(self.job)
+        if cause is not None:
+            return Cause(cause)
+        if self._watch.take_killed_task() == index:
+            return Cause(KILLED, is_own=True)
+        self._orders.look()
+        message = self._orders.message_for(index)
+        if message is not None:
+            return Cause(CANCELLED, message, is_own=True)
+        return Cause(TIMED_OUT) if deadline is not None and time.monotonic() >= deadline else None
 
     def _flush_before_waiting(self, workplace: Workplace) -> None:
         if self._is_lost():
@@ -338,19 +339,6 @@ class ChunkRun:
             self._name_output(workplace)
         with contextlib.suppress(OSError):  # the next flush insists
             self._log.flush()
-
-    def _end_now(self, waiter: Waiter) -> Ended:
-        found: list[Ended] = []
-
-        def reap_main() -> None:
-            if not found and (ended := waiter.wait(0, [])) is not None:
-                found.append(ended)
-            reap_ended()
-
-        end_session(waiter.pid, self._claimer.jar.settings.grace_time_s, reap_main)
-        while not found:
-            reap_main()
-        return found[0]
 
     def _end_task(
         self,
@@ -365,17 +353,18 @@ class ChunkRun:
         is_good = ended is not None and ended.exit_status == 0 and cause is None
         outcome = SUCCEEDED if is_good else cause or FAILED
         is_retried = False
-        if outcome in (FAILED, TIMED_OUT) and self._retries and self._may_be_retried(outcome, ended):
-            failures = self._failures.get(index, 0)
+        is_to_end = self._orders.message_for(index) is not None
+        if outcome in (FAILED, TIMED_OUT) and self._retries and not is_to_end and self._may_be_retried(outcome, ended):
+            failures = self._queue.failures.get(index, 0)
             if failures < self._retries:
                 is_retried = True
-                self._failures[index] = failures + 1
-                heapq.heappush(self._again, (retry_time(self._retry_delay_s, failures, disk_now()), index))
+                self._queue.failures[index] = failures + 1
+                self._queue.try_again(index, retry_time(self._retry_delay_s, failures, disk_now()))
         if ended is not None:
             self._user_s += ended.user_cpu_s
             self._system_s += ended.system_cpu_s
             self._memory_kib = max(self._memory_kib, ended.max_rss_kib)
-        self.has_failed |= outcome != SUCCEEDED and not is_retried
+        self.has_failed |= outcome not in (SUCCEEDED, CANCELLED) and not is_retried
         self._log.note(index, ended, wall_time_s, os.fstat(workplace.output).st_size, outcome, is_retried, message)
         if self._log.emptied_to is not None and not self._is_piped:
             self._is_piped = True
@@ -387,26 +376,18 @@ class ChunkRun:
 
     # The end
 
-    def _list_rest(self) -> list[int]:
-        """Tasks that have not ended for good: the first and the last of those that did not run, and all that are tried again. A
-        range by hand may have millions."""
-        waiting = self._todo[self._next :]
-        ends = (
-            next((one for one in order if one not in self._before.ended), None) for order in (waiting, waiting[::-1])
-        )
-        return [index for index in ends if index is not None] + [index for _, index in self._again]
-
     def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
         """What follows: the chunk is over if every task has ended; else its rest goes back."""
-        rest = self._list_rest()
+        rest = self._queue.ends_of_rest()
         if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
             return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), self.job.name)
         if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):
             return ChunkEnd(end, Verdict.complete(), self.job.name)
         name = with_range(self.job.name, min(rest), max(rest))
         now = disk_now()
-        due = min((due for due, _ in self._again), default=0.0) if self._next >= len(self._todo) else 0.0
-        at = max(due, now + after_s if after_s else 0.0)
+        at = max(self._queue.due(), now + after_s if after_s else 0.0)
         if end.outcome == SUCCEEDED:  # only tasks that failed are left
-            end = end._replace(outcome=INTERRUPTED, message=f"{len(self._again)} of its tasks are to be tried again")
+            end = end._replace(
+                outcome=INTERRUPTED, message=f"{self._queue.tried_again} of its tasks are to be tried again"
+            )
         return ChunkEnd(end, Verdict.give_back(at=at), name)

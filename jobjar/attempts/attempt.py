@@ -161,3 +161,7 @@ class Watch(Protocol):
         """Why to end the attempt: INTERRUPTED, KILLED, CANCELLED, LOST, or None to go on. Asked at least every `interval_s`
         seconds."""
         ...
+
+    def take_killed_task(self) -> int | None:
+        """The index of the task of a chunk that `reason` was asked to kill, since this was asked last."""
+        ...

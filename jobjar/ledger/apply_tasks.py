@@ -1,11 +1,13 @@
 """Apply the ends of an array's tasks to a ledger: hundreds in an entry, with the same result in any order.
 
 Of the final ends of a task the first stands, in `task`; all other ends are in `task_attempt`. How many tasks have ended is kept
-in `array`. Most entries tell of tasks that no other entry tells of, and their rows are written at once.
+in `array`, and how in `task_outcome` and `task_minute`. Most entries tell of tasks that no other entry tells of, and their rows
+are written at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -19,12 +21,17 @@ from jobjar.shared_disk.contents import MOST, is_count, is_name, is_text
 # The outcomes of tasks by their number in ledgers and journals.
 OUTCOMES = ("succeeded", "failed", "timed_out", "killed", "cancelled")
 SUCCEEDED = 0
+# What `task_outcome` has for the status of a task that was not started.
+NO_STATUS = -1000
+_MINUTE_MS = 60_000
 # The columns of a row in an entry. The last three are left out where they have no value.
 _INDEX, _STATUS, _ENDED_MS, _WALL, _USER, _SYSTEM, _RSS, _LENGTH, _OUTCOME, _IS_RETRIED, _MESSAGE = range(11)
 _NEEDED = 8
 
 _ADD_TASK = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_ATTEMPT = "INSERT OR IGNORE INTO task_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_OUTCOME = "INSERT INTO task_outcome VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks"
+_ADD_MINUTE = "INSERT INTO task_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks"
 _KNOW_ARRAY = """
 INSERT INTO array (uid, first, last, step, tasks) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (uid) DO UPDATE SET first = excluded.first, last = excluded.last, step = excluded.step, tasks = excluded.tasks
@@ -92,7 +99,7 @@ def _open_again(connection: Connection, array: int, life: int, first: int, last:
     ]
     connection.executemany(_ADD_ATTEMPT, [_as_attempt(row, 1) for row in rows])
     connection.execute(f"DELETE FROM task WHERE {where}", (array, first, last, life))
-    _count(connection, array, [], [row.outcome for row in rows])
+    _count(connection, array, [], rows)
 
 
 def apply_tasks(connection: Connection, entry: Entry) -> None:
@@ -212,8 +219,8 @@ def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]
     numbers = [end[1] for end in final]
     low, high, life = min(numbers), max(numbers), final[0][2]
     here = (array, low, high)
-    added: list[int] = []
-    gone: list[int] = []
+    added: list[tuple[Any, ...]] = []
+    gone: list[tuple[Any, ...]] = []
     is_new = (
         len(set(numbers)) == len(numbers)
         and not connection.execute(
@@ -226,7 +233,7 @@ def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]
     )
     if is_new:
         connection.executemany(_ADD_TASK, final)
-        added = [end[3] for end in final]
+        added = final
     else:
         for end in final:
             _write_one(connection, TaskRow._make(end), added, gone)
@@ -239,17 +246,34 @@ def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]
     )
 
 
-def _count(connection: Connection, array: int, added: list[int], gone: list[int]) -> None:
-    succeeded = added.count(SUCCEEDED) - gone.count(SUCCEEDED)
+def _count(
+    connection: Connection, array: int, added: Sequence[tuple[Any, ...]], gone: Sequence[tuple[Any, ...]]
+) -> None:
+    """Count ends that stand from now on, and no longer those that do not (both are rows of task)."""
+    hows, minutes = _count_hows(added), _count_minutes(added)
+    if gone:
+        hows.subtract(_count_hows(gone))
+        minutes.subtract(_count_minutes(gone))
+    succeeded = sum(count for (outcome, _), count in hows.items() if outcome == SUCCEEDED)
     connection.execute(
         "UPDATE array SET succeeded = succeeded + ?, failed = failed + ? WHERE id = ?",
-        (succeeded, len(added) - len(gone) - succeeded, array),
+        (succeeded, hows.total() - succeeded, array),
     )
+    connection.executemany(_ADD_OUTCOME, [(array, *how, count) for how, count in hows.items() if count])
+    connection.executemany(_ADD_MINUTE, [(*minute, count) for minute, count in minutes.items() if count])
 
 
-def _write_one(connection: Connection, end: TaskRow, added: list[int], gone: list[int]) -> None:
-    """Write a final end of a task that may have ended before, or was opened again since. The outcomes that count from now on go
-    to `added`, those that count no longer to `gone`."""
+def _count_hows(ends: Sequence[tuple[Any, ...]]) -> Counter[tuple[int, int]]:
+    return Counter((end[3], NO_STATUS if end[4] is None else end[4]) for end in ends)
+
+
+def _count_minutes(ends: Sequence[tuple[Any, ...]]) -> Counter[tuple[int, int]]:
+    return Counter((end[5] // _MINUTE_MS, end[3]) for end in ends)
+
+
+def _write_one(connection: Connection, end: TaskRow, added: list[tuple[Any, ...]], gone: list[tuple[Any, ...]]) -> None:
+    """Write a final end of a task that may have ended before, or was opened again since. The ends that count from now on go to
+    `added`, those that count no longer to `gone`."""
     later = connection.execute(
         "SELECT 1 FROM array_life WHERE array = ? AND first <= ? AND last >= ? AND life > ? LIMIT 1",
         (end.array, end.number, end.number, end.life),
@@ -263,9 +287,9 @@ def _write_one(connection: Connection, end: TaskRow, added: list[int], gone: lis
     if there is not None:
         connection.execute(_ADD_ATTEMPT, _as_attempt(there, 1))
         connection.execute("DELETE FROM task WHERE array = ? AND number = ?", end[:2])
-        gone.append(there.outcome)
+        gone.append(there)
     connection.execute(_ADD_TASK, end)
-    added.append(end.outcome)
+    added.append(end)
 
 
 def _order(connection: Connection, end: TaskRow) -> tuple[Any, ...]:

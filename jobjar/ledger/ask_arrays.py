@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from jobjar.job_file.prerequisites import is_dependent
 from jobjar.layout import jobs_place
-from jobjar.ledger.apply_tasks import OUTCOMES
-from jobjar.ledger.ask_claiming import IS_OPEN
+from jobjar.ledger.apply_tasks import NO_STATUS, OUTCOMES
+from jobjar.ledger.ask_claiming import IS_DEPENDENT, IS_OPEN
 from jobjar.ledger.driver import Connection
 
 _MOST_FOUND = 20
+_CANCELLED = OUTCOMES.index("cancelled")
 _MOST_LISTED = 50
 
 
 class TasksBefore(NamedTuple):
     """What earlier attempts did in a range of tasks: the indexes that have ended for good, and how often others failed."""
 
-    ended: frozenset[int]
+    ended: set[int]
     failures: dict[int, int]
 
 
@@ -25,7 +27,7 @@ def tasks_before(connection: Connection, array: str, first: int, last: int, life
     """What was done in a range of tasks; failures of this life."""
     found = connection.execute("SELECT id FROM array WHERE uid = ?", (array,)).fetchone()
     if found is None:
-        return TasksBefore(frozenset(), {})
+        return TasksBefore(set(), {})
     wanted = (found[0], first, last)
     ended = connection.execute("SELECT number FROM task WHERE array = ? AND number BETWEEN ? AND ?", wanted)
     failed = connection.execute(
@@ -33,7 +35,7 @@ def tasks_before(connection: Connection, array: str, first: int, last: int, life
         "GROUP BY number",
         (*wanted, life),
     )
-    return TasksBefore(frozenset(number for (number,) in ended), dict(failed.fetchall()))
+    return TasksBefore({number for (number,) in ended}, dict(failed.fetchall()))
 
 
 class ArrayRow(NamedTuple):
@@ -88,14 +90,102 @@ def submission_of(connection: Connection, uid: str) -> Submitted:
 
 
 def chunks_by_state(connection: Connection, uid: str) -> dict[str, int]:
-    """How many chunks of an array are in each state."""
-    rows = connection.execute("SELECT state, count(*) FROM job WHERE batch = ? GROUP BY state", (uid,))
+    """How many chunks of an array are in each state; those of limbo that wait for prerequisites as `dependent`."""
+    rows = connection.execute(
+        f"SELECT CASE WHEN {IS_DEPENDENT} THEN 'dependent' ELSE state END AS shown, count(*) FROM job WHERE batch = ? "
+        "GROUP BY shown",
+        (uid,),
+    )
     return dict(rows.fetchall())
 
 
 def chunk_ids(connection: Connection, uid: str) -> set[str]:
     """The ids of the chunks of an array."""
     return {chunk for (chunk,) in connection.execute("SELECT uid FROM job WHERE batch = ?", (uid,))}
+
+
+class Chunk(NamedTuple):
+    """A chunk of an array that has not ended. `seed`: the life of its tasks (None: the first)."""
+
+    row: int
+    uid: str | None
+    name: str
+    state: str
+    place: str
+    category: str
+    seed: int | None
+    held_reason: str | None
+    attempts: int
+
+    @property
+    def is_dependent(self) -> bool:
+        return self.state == "limbo" and is_dependent(self.held_reason)
+
+
+def open_chunks(connection: Connection, uid: str, only_claimed: bool = False) -> list[Chunk]:
+    """The chunks of an array that have not ended; or only those that workers hold."""
+    which = "state = 'claimed'" if only_claimed else IS_OPEN
+    rows = connection.execute(
+        "SELECT id, uid, name, state, place, category, seed, held_reason, "
+        "(SELECT coalesce(max(number), 0) FROM attempt WHERE job_uid = job.uid) "
+        f"FROM job INDEXED BY job_chunk WHERE kind = 'chunk' AND {which} AND batch = ?",
+        (uid,),
+    )
+    return [Chunk(*row) for row in rows]
+
+
+def task_at_work(connection: Connection, array: ArrayRow, chunk: Chunk, first: int, last: int) -> int | None:
+    """The task of a claimed chunk that runs, as far as ends tell: the one after the last that ended in this attempt. They are
+    journaled before the worker waits for a task. None: none has to run any more, but for those that are tried again."""
+    step = array.step or 1
+    # Those without a status were cancelled, and did not run.
+    here = (
+        "array = ?1 AND number BETWEEN ?2 AND ?3 AND status IS NOT NULL "
+        "AND run IN (SELECT id FROM chunk_run WHERE job_uid = ?4 AND attempt = ?5)"
+    )
+    found = connection.execute(
+        f"SELECT max(number) FROM (SELECT number FROM task WHERE {here} UNION ALL SELECT number FROM task_attempt WHERE {here})",
+        (array.id, first, last, chunk.uid, chunk.attempts),
+    ).fetchone()[0]
+    number = first if found is None else found + step
+    is_ended = "SELECT 1 FROM task WHERE array = ? AND number = ?"
+    while number <= last and connection.execute(is_ended, (array.id, number)).fetchone():
+        number += step
+    return number if number <= last else None
+
+
+def task_outcomes(connection: Connection, array: int) -> dict[str, int]:
+    """How many of an array's tasks have ended with each outcome."""
+    query = "SELECT outcome, sum(tasks) FROM task_outcome WHERE array = ? GROUP BY outcome HAVING sum(tasks) > 0"
+    return {OUTCOMES[outcome]: count for outcome, count in connection.execute(query, (array,))}
+
+
+def count_open_tasks(connection: Connection) -> tuple[int, int]:
+    """How many tasks of all arrays that have open chunks have not ended, and how many chunks are claimed: each runs a task."""
+    left = connection.execute(
+        "SELECT coalesce(sum(coalesce(tasks, 0) - succeeded - failed), 0) FROM array WHERE uid IN "
+        f"(SELECT DISTINCT batch FROM job INDEXED BY job_chunk WHERE kind = 'chunk' AND {IS_OPEN})"
+    ).fetchone()[0]
+    query = "SELECT coalesce(sum(jobs), 0) FROM job_count_report WHERE state = 'claimed' AND kind = 'chunk'"
+    return int(left), int(connection.execute(query).fetchone()[0])
+
+
+class RecentTasks(NamedTuple):
+    """How many tasks ended with an outcome in the last hour and the last day, to the minute."""
+
+    outcome: str
+    last_hour: int
+    last_day: int
+
+
+def recent_tasks(connection: Connection, now: float) -> list[RecentTasks]:
+    minute = int(now // 60)
+    rows = connection.execute(
+        "SELECT outcome, sum(CASE WHEN minute > ? THEN tasks ELSE 0 END), sum(tasks) AS last_day FROM task_minute "
+        "WHERE minute > ? GROUP BY outcome HAVING last_day > 0 ORDER BY outcome",
+        (minute - 60, minute - 1440),
+    )
+    return [RecentTasks(OUTCOMES[outcome], hour, day) for outcome, hour, day in rows]
 
 
 class TaskEnd(NamedTuple):
@@ -151,13 +241,86 @@ def other_ends_of_task(connection: Connection, array: int, number: int) -> list[
 
 
 def failures_by_status(connection: Connection, array: int) -> list[tuple[str, int | None, int, int]]:
-    """How the tasks ended that did not succeed: outcome, status, how many, an index; the most frequent first."""
+    """How the tasks ended that did not succeed: outcome, status, how many, the first such index; the most frequent first."""
     rows = connection.execute(
-        "SELECT outcome, status, count(*), min(number) FROM task INDEXED BY task_failed WHERE array = ? AND outcome <> 0 "
-        "GROUP BY outcome, status ORDER BY count(*) DESC, outcome, status LIMIT ?",
-        (array, _MOST_FOUND),
+        "SELECT outcome, status, tasks, (SELECT number FROM task INDEXED BY task_failed WHERE task.array = counted.array "
+        "AND outcome <> 0 AND outcome = counted.outcome AND coalesce(status, ?1) = counted.status ORDER BY number LIMIT 1) "
+        "FROM task_outcome AS counted WHERE array = ?2 AND outcome <> 0 AND tasks > 0 "
+        "ORDER BY tasks DESC, outcome, status LIMIT ?3",
+        (NO_STATUS, array, _MOST_FOUND),
     )
-    return [(OUTCOMES[outcome], status, count, number) for outcome, status, count, number in rows]
+    return [
+        (OUTCOMES[outcome], None if status == NO_STATUS else status, count, number)
+        for outcome, status, count, number in rows
+    ]
+
+
+class ChunkMoves(NamedTuple):
+    """What was done to chunks of an array for one reason by one worker or user: how many, and when first and last."""
+
+    reason: str
+    by: str | None
+    chunks: int
+    first_at: float
+    last_at: float
+
+
+def moves_of_chunks(connection: Connection, uid: str) -> list[ChunkMoves]:
+    rows = connection.execute(
+        "SELECT reason, actor, count(*), min(move.moved_at), max(move.moved_at) FROM job CROSS JOIN move ON job_uid = job.uid "
+        "WHERE batch = ? GROUP BY reason, actor ORDER BY min(move.moved_at)",
+        (uid,),
+    )
+    return [ChunkMoves(*row) for row in rows]
+
+
+def measures_of(
+    connection: Connection, array: ArrayRow, ranges: Sequence[Sequence[int]], limit: int | None
+) -> Iterator[tuple[int, int, int]]:
+    """The run time and processor time in µs, and the memory in KiB, of tasks in these ranges that ran and ended; of at most about
+    `limit` of them, which are evenly spread."""
+    step = array.step or 1
+    every = step
+    if limit is not None:
+        every *= max(1, sum(last - first for first, last in ranges) // step // limit)
+    columns = "SELECT wall_us, user_us + system_us, max_rss_kib FROM task WHERE array = ? AND status IS NOT NULL AND "
+    for first, last in ranges:
+        if every == step:
+            yield from connection.execute(f"{columns} number BETWEEN ? AND ?", (array.id, first, last))
+            continue
+        for number in range(first, last + 1, every):
+            yield from connection.execute(f"{columns} number = ?", (array.id, number))
+
+
+def status_counts(
+    connection: Connection, array: int, ranges: Sequence[Sequence[int]]
+) -> list[tuple[str, int | None, int, int, str | None]]:
+    """How the tasks in these ranges ended that failed: outcome, status, how many, the index and the message of one; the most
+    frequent first. Reads the rows of all that did not succeed."""
+    found: dict[tuple[int, int | None], tuple[int, int, str | None]] = {}
+    query = (
+        "SELECT outcome, status, count(*), max(number), message FROM task INDEXED BY task_failed WHERE array = ? "
+        "AND outcome <> 0 AND outcome <> ? AND number BETWEEN ? AND ? GROUP BY outcome, status"
+    )
+    for first, last in ranges:
+        for outcome, status, count, number, message in connection.execute(query, (array, _CANCELLED, first, last)):
+            before = found.get((outcome, status), (0, 0, None))[0]
+            found[outcome, status] = before + count, number, message
+    rows = [(OUTCOMES[outcome], status, *rest) for (outcome, status), rest in found.items()]
+    return sorted(rows, key=lambda row: -row[2])[:_MOST_FOUND]
+
+
+def outcomes_in(connection: Connection, array: int, ranges: Sequence[Sequence[int]]) -> dict[int, str]:
+    """The outcomes of the tasks in these ranges that have ended."""
+    query = "SELECT number, outcome FROM task WHERE array = ? AND number BETWEEN ? AND ?"
+    rows = (row for first, last in ranges for row in connection.execute(query, (array, first, last)))
+    return {number: OUTCOMES[outcome] for number, outcome in rows}
+
+
+def latest_life(connection: Connection, array: int) -> int:
+    """How often tasks of an array were opened again."""
+    query = "SELECT coalesce(max(life), 0) FROM array_life WHERE array = ?"
+    return int(connection.execute(query, (array,)).fetchone()[0])
 
 
 def ended_numbers(connection: Connection, array: int, first: int, last: int) -> set[int]:

@@ -85,6 +85,9 @@ class Filters(NamedTuple):
     without_chunks: bool = False
 
 
+NO_FILTERS = Filters()
+
+
 class SelectedJob(NamedTuple):
     """A job as the ledger has it. `id` is the ledger's row, `uid` the job's id (None: hand-made and not claimed yet). Times are
     UTC epoch seconds. `moved_at` is when it came to its place. The last six are of the attempt that ended it; `started_at`

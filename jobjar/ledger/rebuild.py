@@ -88,6 +88,9 @@ _DUMPS = {
     "task": f"SELECT {_TASK} {_JOINED.format('task')} ORDER BY uid, number",
     "task_attempt": f"SELECT {_TASK}, is_final {_JOINED.format('task_attempt')} "
     "ORDER BY uid, number, ended_ms, job_uid, attempt, worker_uid",
+    "task_outcome": "SELECT array.uid AS uid, outcome, status, task_outcome.tasks AS ended FROM array "
+    "JOIN task_outcome ON task_outcome.array = array.id WHERE task_outcome.tasks <> 0 ORDER BY uid, outcome, status",
+    "task_minute": "SELECT minute, outcome, tasks FROM task_minute WHERE tasks <> 0 ORDER BY minute, outcome",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from jobjar.liveness import process_start, session_processes
-from jobjar.processes.children import Ended, Waiter, reap_strays
+from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
 from jobjar.shared_disk.patience import patience
 
 # The signals that ask a process to end now.
@@ -95,3 +95,20 @@ def end_session(
         patience.beat()
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)
+
+
+def end_waited(waiter: Waiter, grace_time_s: float) -> Ended:
+    """End the job's whole session with its main process. Returns how the main process ended."""
+    found: list[Ended] = []
+
+    def reap_main() -> None:
+        if not found:
+            ended = waiter.wait(0, [])
+            if ended is not None:
+                found.append(ended)
+        reap_ended()  # the job's clean-up may wait for a process that is not its child
+
+    end_session(waiter.pid, grace_time_s, reap_main)
+    while not found:
+        reap_main()
+    return found[0]

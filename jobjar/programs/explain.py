@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add_selection(parser)
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.reports.explain import describe_for_programs, explain_selected
+        from jobjar.reports.explain import describe_for_programs
+        from jobjar.reports.explain_selected import explain_selected
         from jobjar.reports.refresh import describe_source, refresh_ledger
 
         selection = read_selection(options)

@@ -22,9 +22,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.history import Event, gather_history
+        from jobjar.reports.history_array import gather_array_history
         from jobjar.reports.listing import iso_time
         from jobjar.reports.refresh import describe_source, refresh_ledger
         from jobjar.reports.tables import check_format, format_table
+        from jobjar.selecting.arrays import find_tasks
         from jobjar.selecting.named import find_job
         from jobjar.units import format_moment
 
@@ -32,7 +34,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             check_format(options.format)
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)
-            events = gather_history(jar, find_job(jar, options.job))
+            tasks = find_tasks(jar, options.job)
+            if tasks is None:
+                events = gather_history(jar, find_job(jar, options.job))
+            else:
+                events = gather_array_history(jar, tasks)
             source = describe_source(jar)
         described = [{**event._asdict(), "at": iso_time(event.at)} for event in events]
         if options.format == "json":

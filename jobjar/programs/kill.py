@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.hearing import name_workers
         from jobjar.reports.jobs import request_kill
         from jobjar.reports.refresh import refresh_ledger
+        from jobjar.selecting.arrays import find_tasks
         from jobjar.selecting.named import find_job
+        from jobjar.steering.tasks import kill_tasks
 
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)
@@ -30,7 +32,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             for name in options.job:
                 # If one job cannot be killed, kill the others all the same.
                 try:
-                    workers = name_workers(jar.layout, [request_kill(jar, find_job(jar, name))])
+                    tasks = find_tasks(jar, name)
+                    names = [request_kill(jar, find_job(jar, name))] if tasks is None else kill_tasks(jar, tasks)
+                    workers = name_workers(jar.layout, names)
                 except JarError as error:
                     complain(program, error)
                     failed = True

@@ -51,10 +51,13 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "--limit", type=int, metavar="N", help=f"print at most N jobs; 0: all (default: {_PAGE}; json and csv: all)"
     )
+    parser.add_argument(
+        "--chunks", action="store_true", help="list the chunks of arrays too, as the jobs that they are"
+    )
     add_selection(parser)
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.reports.arrays import list_arrays
+        from jobjar.reports.listed_arrays import take_arrays
         from jobjar.reports.listing import check_columns, list_selected
         from jobjar.reports.other_files import explain_unseen
         from jobjar.reports.refresh import describe_source, refresh_ledger
@@ -69,32 +72,31 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             raise UsageError(reason="--columns is for tables and csv; json has every field")
         columns = None if options.columns is None else check_columns(options.columns.split(","))
         selection = read_selection(options)
-        if not selection.words:  # an array is a line of its own, its chunks are none
-            selection = selection._replace(filters=selection.filters._replace(without_chunks=True))
         limit = (_PAGE if is_table else 0) if options.limit is None else options.limit
         with named_jar(options, program_path) as jar:
             unseen = refresh_ledger(jar)
             missing: NothingSelected | None = None
+            left, arrays, tasks = take_arrays(jar, selection, options.chunks)
             try:
                 # One more tells whether there are more.
-                jobs = list_selected(
-                    jar, selection, time.time(), limit + 1 if limit else None, options.sort, options.reverse
-                )
+                most = limit + 1 if limit else None
+                jobs = []
+                if left is not None:
+                    jobs = list_selected(jar, left, time.time(), most, options.sort, options.reverse)
             except NothingSelected as error:
                 jobs, missing = [], error
+            if left is None or arrays or tasks:
+                missing = None
             source = describe_source(jar)
             shown = jobs[:limit] if limit else jobs
-            arrays = [] if selection.words else list_arrays(jar, selection.filters.states)
-            if arrays:
-                missing = None
             if options.format == "json":
-                _print_json(shown, {**source, "arrays": arrays})
+                _print_json(shown, {**source, "arrays": arrays, "tasks": tasks})
             elif options.format == "csv":
                 _print_csv(shown, columns)
-            elif shown or arrays:
-                _print_tables(arrays, shown, columns, options.format)
-            if len(jobs) > len(shown):
-                complain(program, _explain_more(jar, selection, limit))
+            elif shown or arrays or tasks:
+                _print_tables(arrays, tasks, shown, columns, options.format)
+            if left is not None and len(jobs) > len(shown):
+                complain(program, _explain_more(jar, left, limit))
         for directory in unseen:
             if directory.is_by_hand:  # what a hand did there is not in the list
                 complain(program, explain_unseen(directory))
@@ -131,12 +133,18 @@ def _print_csv(jobs: Sequence[ListedJob], columns: Sequence[str] | None) -> None
 
 
 def _print_tables(
-    arrays: Sequence[dict[str, Any]], jobs: Sequence[ListedJob], columns: Sequence[str] | None, table_format: str
+    arrays: Sequence[dict[str, Any]],
+    tasks: Sequence[dict[str, Any]],
+    jobs: Sequence[ListedJob],
+    columns: Sequence[str] | None,
+    table_format: str,
 ) -> None:
     from jobjar.reports.arrays import format_arrays
+    from jobjar.reports.listed_arrays import format_listed_tasks
     from jobjar.reports.listing_table import make_table
 
     sections = [format_arrays(arrays)] if arrays else []
+    sections += [format_listed_tasks(tasks, table_format)] if tasks else []
     sections += [make_table(jobs, columns, terminal_width(), table_format, painter(_COLOURS))] if jobs else []
     print_paged("\n\n".join(sections))
 

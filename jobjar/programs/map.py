@@ -221,7 +221,7 @@ def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
         for _, piece in read_output_of_tasks(jar, Tasks(array, None)):
             sys.stdout.buffer.write(piece)
     sys.stdout.flush()
-    unsuccessful = int(described["failed"] + described["not_run"] + described["left"])
+    unsuccessful = int(sum(described[name] for name in ("failed", "cancelled", "not_run", "left")))
     if unsuccessful:
         complain(
             program,

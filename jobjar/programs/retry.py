@@ -28,15 +28,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.host import login
-        from jobjar.programs.steer_arrays import retry_named_arrays
         from jobjar.steering.ended import FAILURES, Retry
 
         if options.failed:
             options.outcome = [*(options.outcome or ()), *FAILURES]
         verb = Retry(login(), options.with_dependents)
-        status = retry_named_arrays(options, program_path, program)
-        if status is not None:
-            return status
         return steer_selected(
             options,
             program_path,

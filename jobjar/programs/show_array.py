@@ -20,7 +20,7 @@ _MOST_TASKS = 1000
 
 def show_tasks(jar: Jar, tasks: Tasks, as_json: bool) -> None:
     """Print what is known of an array, or of tasks of it."""
-    from jobjar.reports.arrays import describe_array, describe_task, tell_array
+    from jobjar.reports.arrays import describe_array, describe_tasks, tell_array
 
     if tasks.ranges is None:
         described = describe_array(jar, tasks.array)
@@ -31,7 +31,7 @@ def show_tasks(jar: Jar, tasks: Tasks, as_json: bool) -> None:
     numbers = [number for first, last in tasks.ranges for number in range(first, min(last, first + _MOST_TASKS) + 1)]
     if len(numbers) > _MOST_TASKS:
         raise UsageError(reason=f"these are more than {_MOST_TASKS} tasks; `jobjar output` prints what they wrote")
-    shown = [describe_task(jar, tasks.array, number) for number in numbers]
+    shown = describe_tasks(jar, tasks.array, numbers)
     if as_json:
         print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=1))
     else:

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.reports.refresh import describe_source, refresh_ledger
-        from jobjar.reports.stats import check_grouping, describe_for_programs, format_stats, gather_stats
+        from jobjar.reports.stats import check_grouping, describe_for_programs, format_stats
+        from jobjar.reports.stats_tasks import gather_selected
         from jobjar.reports.tables import check_format
 
         check_format(options.format)
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         selection = read_selection(options)
         with named_jar(options, program_path) as jar:
             refresh_ledger(jar)
-            stats = gather_stats(jar, selection, options.by, options.limit or None)
+            stats = gather_selected(jar, selection, options.by, options.limit or None)
             source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({**describe_for_programs(stats), **source}, indent=1))

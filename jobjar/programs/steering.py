@@ -60,5 +60,7 @@ def describe(steered: Steered, is_dry_run: bool) -> dict[str, object]:
     return {
         "dry_run": is_dry_run,
         "jobs": [job._asdict() for job in steered.jobs],
+        "tasks": [tasks._asdict() for tasks in steered.tasks],
+        "going_on": steered.going_on,
         "errors": [{"job": error.fields.get("job"), "reason": str(error)} for error in steered.errors],
     }

@@ -31,7 +31,7 @@ def submit_and_wait(
         return 0
     described = wait_for_array(jar, uid, parser.prog)
     complain(parser.prog, tell_array(described))
-    return 1 if described["failed"] or described["not_run"] or described["left"] else 0
+    return 1 if any(described[name] for name in ("failed", "cancelled", "not_run", "left")) else 0
 
 
 def _submit(jar: Jar, submission: Submission, options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobjar.errors import TimedOut, UsageError
 from jobjar.programs.command import complain, make_parser, named_jar, run, warn_of_source
 from jobjar.programs.options import A_JOB, A_TIME, read_time, take_times_with_minus
 from jobjar.units import parse_moment, parse_seconds
+
+if TYPE_CHECKING:
+    from jobjar.jar import Jar
+    from jobjar.selecting.arrays import Tasks
 
 _ABOUT = """Wait until jobs have ended. The last line on standard error says how; while jobs stand still, others say why.
 Exit status: 0 all succeeded; 1 some did not (failed, timed out, killed, cancelled, crashed, removed), or only jobs that are held
@@ -63,6 +69,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.reports.refresh import describe_source
         from jobjar.reports.targets import select, select_all
         from jobjar.reports.wait import Wait, format_tally, refresh_patiently
+        from jobjar.reports.wait_tasks import format_task_tally, wait_for_tasks
 
         is_named = bool(options.job or options.batch or options.category)
         if options.all and is_named:
@@ -75,6 +82,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         since = None if options.since is None else read_time("--since", options.since, parse_moment)
         with named_jar(options, program_path) as jar:
             refresh_patiently(jar)
+            began = time.monotonic()
+            tasks = _take_tasks(jar, options)
+            task_tally = None
+            if tasks:
+                task_tally = wait_for_tasks(jar, tasks, timeout_s, options.fail_fast)
+                complain(program, format_task_tally(tasks, task_tally))
+                if not options.job and not options.batch and not options.category:
+                    return 0 if task_tally.is_success else 1
+                timeout_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
             if options.all:
                 target = select_all(jar, since)
             else:
@@ -101,12 +117,28 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             complain(program, tell_array(described))
         if arrays and len(arrays) == len(target.selections) and not target.jobs and not tally.open:
             # Their tasks count, and not the chunks: one that was cancelled may have been run again since.
-            return 0 if all(not described["failed"] + described["not_run"] for described in arrays) else 1
+            is_success = all(described["succeeded"] == described["tasks"] for described in arrays)
+            return 0 if is_success and (task_tally is None or task_tally.is_success) else 1
         complain(program, format_tally(tally, batches))
         if tally.open:
             complain(program, f"not waited for any longer: {tally.open:,} of {tally.jobs:,}, which go on")
         if told is not None:
             tell(jar, options.notify, told, lambda line: complain(program, line))
-        return 0 if tally.is_success else 1
+        return 0 if tally.is_success and (task_tally is None or task_tally.is_success) else 1
 
     return run(parser, argv, body)
+
+
+def _take_tasks(jar: Jar, options: argparse.Namespace) -> list[Tasks]:
+    """Take the words that name single tasks (`ARRAY[1-10]`) out of the options."""
+    from jobjar.selecting.arrays import find_tasks
+
+    taken, rest = [], []
+    for word in options.job:
+        tasks = find_tasks(jar, word) if "[" in word else None
+        if tasks is not None and tasks.ranges is not None:
+            taken.append(tasks)
+        else:
+            rest.append(word)
+    options.job = rest
+    return taken

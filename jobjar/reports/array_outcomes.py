@@ -8,19 +8,19 @@ from jobjar.attempts.attempt import CANCELLED, FAILED, SUCCEEDED
 from jobjar.jar import Jar
 from jobjar.ledger.ask_arrays import array_of, chunk_ids
 from jobjar.ledger.ask_awaited import BATCH
-from jobjar.reports.arrays import describe_array, describe_task
+from jobjar.reports.arrays import describe_array, describe_tasks
 from jobjar.reports.targets import Target
 from jobjar.selecting.arrays import Tasks
 
-_STATES = {"waiting": "unclaimed", "running": "claimed", "held": "limbo", "ended": "completed"}
+_STATES = {"waiting": "unclaimed", "running": "claimed", "held": "limbo", "dependent": "limbo", "ended": "completed"}
 
 
 def outcome_of_array(described: dict[str, Any]) -> str | None:
-    """The outcome of an array: succeeded if all its tasks have, failed if one did not, cancelled if the others never ran; None
-    while it has not ended."""
+    """The outcome of an array: succeeded if all its tasks have, failed if one did not, cancelled if the others were or never ran;
+    None while it has not ended."""
     if described["state"] != "ended":
         return None
-    return FAILED if described["failed"] else CANCELLED if described["not_run"] else SUCCEEDED
+    return FAILED if described["failed"] else CANCELLED if described["not_run"] or described["cancelled"] else SUCCEEDED
 
 
 def join_chunks(jar: Jar, target: Target, outcomes: dict[str, str | None]) -> dict[str, str | None]:
@@ -42,7 +42,7 @@ def fields_of_tasks(jar: Jar, tasks: Tasks) -> dict[str, Any]:
     fields |= {"state": _STATES[array["state"]], "submitter": array["submitter"], "submitted_at": array["submitted_at"]}
     if tasks.ranges is None:
         return fields | {"outcome": outcome_of_array(array), "ended_at": array["last_ended_at"]}
-    end = describe_task(jar, tasks.array, tasks.ranges[0][0])
+    [end] = describe_tasks(jar, tasks.array, [tasks.ranges[0][0]])
     fields |= {"name": end["id"], "id": end["id"], "attempts": end.pop("earlier")}
     if end["state"] == "ended":
         fields |= {name: end[name] for name in ("outcome", "exit_status", "worker", "ended_at")}

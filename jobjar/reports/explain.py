@@ -6,26 +6,21 @@ Reads the ledger, which the caller brings up to date, and the directories; write
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobjar.attempts.attempt import CANCELLED, CRASHED, SUCCEEDED, TIMED_OUT
 from jobjar.causes import Cause, Standing
-from jobjar.errors import JarError, UnknownJob
 from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.layout import name_in_place, worker_of_place
 from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.ask_standing import count_before, count_waiting, final_end, limit_of_job, recent_ends
 from jobjar.ledger.large_looks import why_not_a_job
-from jobjar.ledger.looks import Unseen
 from jobjar.reports.listing import iso_time
 from jobjar.reports.sentences import End, tell_whole_end
 from jobjar.reports.standing import Look, explain_remedy, find_standing, find_turn, format_time
 from jobjar.roster import read_worker
-from jobjar.selecting.select import select_each
-from jobjar.selecting.selection import Selection
 from jobjar.shared_disk.files import look
 from jobjar.shared_disk.listing import list_directories
 from jobjar.units import format_rate, format_seconds
@@ -48,29 +43,6 @@ class Explanation(NamedTuple):
     what_to_do: list[str]
     jobs_before: int | None = None
     may_start_at: float | None = None
-
-
-class Explained(NamedTuple):
-    """The explanations of a selection, and what is wrong with those of its words that name none."""
-
-    jobs: list[Explanation]
-    errors: list[JarError]
-
-
-def explain_selected(
-    jar: Jar, selection: Selection, unseen: Iterable[Unseen] = (), limit: int | None = None
-) -> Explained:
-    """Explain the jobs of a selection, at most `limit`. `unseen` is what `refresh_ledger` returned. A word that names a file in
-    limbo or unclaimed/ which is no job is explained too. Raises NothingSelected, UnknownBatch."""
-    look_at = Look(jar, unseen)
-    selected = select_each(jar, selection, limit)
-    explained = [explain_job(look_at, job) for job in selected.jobs[:limit]]
-    errors: list[JarError] = []
-    for error in selected.errors:
-        found = explain_no_job(jar, str(error.fields["job"])) if isinstance(error, UnknownJob) else None
-        explained += [] if found is None else [found]
-        errors += [error] if found is None else []
-    return Explained(explained, errors)
 
 
 def explain_job(look_at: Look, job: SelectedJob) -> Explanation:

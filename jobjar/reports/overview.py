@@ -89,9 +89,12 @@ class Glance:
     def list_jobs(self, asked: Asked) -> Page:
         """The rows that are asked for, as the ledger has them. Raises LedgerError, UnknownJob, AmbiguousJob, UnknownBatch."""
         jar, now = self._jar, time.time()
+        selection = asked.selection
+        if not selection.words:  # the head tells of arrays, whose chunks would hide the other jobs
+            selection = selection._replace(filters=selection.filters._replace(without_chunks=True))
         with jar.ledger.errors_named():
             try:
-                selected = select_jobs(jar, asked.selection, MOST + 1)
+                selected = select_jobs(jar, selection, MOST + 1)
             except NothingSelected:
                 selected = []
         listed = [describe_listed(jar, job, now) for job in selected[:MOST]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from jobjar.reports.arrays import tell_array
 from jobjar.reports.listing import ListedJob
 from jobjar.reports.listing_table import cut, make_table
 from jobjar.reports.overview import Overview, Page
@@ -23,6 +24,7 @@ _URGENT = ("dead", "silent", "unknown", "paused", "busy", "idle")
 # Of a screen, at most this part is for workers; at least so many lines of them.
 _WORKERS_PART, _LEAST_WORKERS = 5, 2
 _WARNINGS = 2
+_ARRAYS = 3
 
 
 class Line(NamedTuple):
@@ -46,6 +48,7 @@ def make_head(overview: Overview, width: int | None, warnings: int | None = None
     lines = [
         Line(f"{clock}  {overview.home}", TITLE),
         Line(f"Jobs     {counts}"),
+        *_tell_arrays(overview),
         Line(f"Workers  {_count_workers(overview)}"),
         Line(f"Rate     {', '.join(rates) or 'not known'}"),
         Line(f"Ended    {f'{ended} in the last hour' if ended else 'none in the last hour'}"),
@@ -56,6 +59,19 @@ def make_head(overview: Overview, width: int | None, warnings: int | None = None
     if left:
         lines.append(Line(f"! {left} more: system_status prints all warnings", WARNING))
     return [Line(_fit(printable_name(line.text), width), line.mark) for line in lines]
+
+
+def _tell_arrays(overview: Overview) -> list[Line]:
+    """The tasks of arrays, and how far each of some arrays is; nothing if no array is open."""
+    arrays, tasks = overview.status["arrays"], overview.status["tasks"]
+    if not arrays or tasks is None:
+        return []
+    ended = sum(row["last_hour"] for row in tasks["outcomes"])
+    lines = [
+        Line(f"Tasks    {tasks['waiting']:,} waiting, {tasks['running']:,} running, {ended:,} ended in the last hour")
+    ]
+    more = [Line(f"         and {len(arrays) - _ARRAYS} more arrays: `jobjar list`")] if len(arrays) > _ARRAYS else []
+    return lines + [Line(f"         {tell_array(array)}") for array in arrays[:_ARRAYS]] + more
 
 
 def _count_workers(overview: Overview) -> str:

@@ -170,11 +170,12 @@ def _make_group(group: str | None, gathered: _Gathered) -> Group:
     counted, open_jobs = gathered.outcomes, gathered.open
     outcomes = {outcome: counted[outcome] for outcome in (*OUTCOMES, *counted) if counted[outcome]}
     waiting, running, held, dependent, limbo = (open_jobs[state] for state in _OPEN)
-    spreads = map(_spread, gathered.values)
+    spreads = map(spread, gathered.values)
     return Group(group, waiting, running, held, dependent, limbo, counted.total(), outcomes, *spreads)
 
 
-def _spread(values: list[float]) -> Spread | None:
+def spread(values: list[float]) -> Spread | None:
+    """The spread of values, which this sorts; None of none."""
     if not values:
         return None
     values.sort()
@@ -252,15 +253,21 @@ def format_stats(stats: Stats, table_format: str) -> str:
         for failure in stats.failures[:_MOST_FAILURES]
     ]
     if failures:
-        headers = ("jobs", "how", "newest", "its error, or the last line of its output")
+        headers = (
+            "tasks" if stats.by == "array" else "jobs",
+            "how",
+            "newest",
+            "its error, or the last line of its output",
+        )
         sections.append(format_table(failures, headers, table_format))
     return "\n\n".join(sections)
 
 
 def _introduce(stats: Stats) -> str:
     if not stats.ended or stats.since is None:
-        return "No job has ended."
-    what = f"{stats.ended:,} jobs that ended since {format_moment(stats.since).replace('T', ' ')}"
+        return f"No {'task' if stats.by == 'array' else 'job'} has ended."
+    things = "tasks" if stats.by == "array" else "jobs"
+    what = f"{stats.ended:,} {things} that ended since {format_moment(stats.since).replace('T', ' ')}"
     if stats.of == stats.ended:
         return f"{what}."
     return f"{what}{'' if stats.of is None else f' (of {stats.of:,})'}; --limit 0 takes all."

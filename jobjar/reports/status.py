@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.access.refusals import name_refusal
+from jobjar.arrays.open_tasks import name_tasks_at_work
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.limits import describe_limits
 from jobjar.causes import Cause, Counted, count_standing, split_line
@@ -26,7 +27,7 @@ from jobjar.ledger.ask_returns import list_returns
 from jobjar.ledger.dependents import count_dependent
 from jobjar.ledger.looks import Unseen
 from jobjar.ledger.renamed import find_renamed_jobs
-from jobjar.reports.arrays import format_arrays, list_arrays
+from jobjar.reports.arrays import count_tasks, format_arrays, format_tasks, list_arrays
 from jobjar.reports.other_files import explain_unseen, find_large_directories
 from jobjar.reports.refresh import describe_source, name_source, refresh_ledger
 from jobjar.reports.returned import format_returns, group_returns
@@ -49,7 +50,8 @@ def gather_status(jar: Jar) -> Status:
     """The state of a jar. Ages are in seconds. Its fields:
     - `jobs`, `categories`, `workers`, `limits`, `throughput`, `throttled` (batches), `outcomes` (of jobs);
     - `standing`: what stands still, with the fields of `causes.Counted`; `warnings`: the same as lines, and what else is odd;
-    - `arrays`: those that have not ended, with the fields of `describe_array`; their chunks count as jobs above;
+    - `arrays`: those that have not ended, with the fields of `describe_array`; their chunks count as jobs above; `tasks`: how
+      many of their tasks wait and run, and how many tasks of all arrays ended in the last hour and day (`count_tasks`);
     - `phases`: how many open described jobs are in each phase; `undecided_attempts`: those that completed no job;
     - `returned`: why waiting jobs went back, by `group_returns`; `renamed`: jobs whose files a person renamed;
     - `unseen`: directories too large for a look that changed since they were last compared with the ledger, with the fields of
@@ -94,17 +96,21 @@ def _from_ledger(jar: Jar) -> Status:
     states = {"limbo": 0, "unclaimed": 0, "claimed": 0, "completed": 0}
     states.update((state, count) for state, count in ask_status.count_states(ledger).items() if state in states)
     now = time.time()
+    arrays = [array for array in list_arrays(jar) if array["state"] != "ended"]
+    claimed = ask_status.list_claimed(ledger)
+    at_work = name_tasks_at_work(ledger.connection, (array["id"] for array in arrays if array["running"]))
     return {
         **describe_source(jar),
         "jobs": {
             **states,
-            "claimed_jobs": ask_status.list_claimed(ledger),
+            "claimed_jobs": [{**job, "task": at_work.get(job["id"])} for job in claimed],
             "oldest_waiting": ask_status.find_oldest_waiting(ledger),
             "held": ask_status.list_held(ledger),
             "dependent": count_dependent(ledger.connection),
         },
         "phases": count_open_phases(ledger),
-        "arrays": [array for array in list_arrays(jar) if array["state"] != "ended"],
+        "arrays": arrays,
+        "tasks": count_tasks(jar),
         "categories": [
             {
                 "category": row["category"],
@@ -153,6 +159,7 @@ def _from_directories(jar: Jar) -> Status:
                 {
                     "id": None,
                     "name": entry.name,
+                    "task": None,
                     "category": category,
                     "priority": priority,
                     "place": place,
@@ -174,6 +181,7 @@ def _from_directories(jar: Jar) -> Status:
         },
         "phases": {},
         "arrays": [],
+        "tasks": None,
         "categories": [
             {"category": category, "priority": priority, "waiting": count, "oldest_age_s": age_s}
             for (category, priority), (count, age_s) in sorted(
@@ -246,7 +254,10 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         chunks = sum(
             count for array in status["arrays"] for state, count in array["chunks"].items() if state != "ended"
         )
-        title = f"Arrays (their {chunks:,} open chunks are among the jobs above)"
+        waiting, running = status["tasks"]["waiting"], status["tasks"]["running"]
+        title = (
+            f"Arrays: {waiting:,} tasks wait, {running:,} run (their {chunks:,} open chunks are among the jobs above)"
+        )
         sections.append(f"{title}\n{format_arrays(status['arrays'], table_format)}")
     if status["workers"]["nodes"]:
         headers = ("node", *KINDS)
@@ -273,7 +284,7 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sections.append(f"Waiting longest: {oldest['name']}, {format_seconds(oldest['age_s'])}")
     if jobs["claimed_jobs"]:
         rows = [
-            [job["name"], job["category"] or "(none)", job["worker"], format_seconds(job["age_s"])]
+            [job["task"] or job["name"], job["category"] or "(none)", job["worker"], format_seconds(job["age_s"])]
             for job in jobs["claimed_jobs"][:_SHOWN]
         ]
         text = format_table(rows, ("job", "category", "worker", "age"), table_format)
@@ -287,6 +298,8 @@ def format_status(jar: Jar, status: Status, table_format: str) -> str:
         sums = [sum(row[window] for row in ran) for window in ("last_hour", "last_day")]
         rows.append(["rate", *(format_rate(jobs / each_s) for jobs, each_s in zip(sums, (3600, 86400), strict=True))])
         sections.append("Completed\n" + format_table(rows, ("outcome", "last hour", "last day"), table_format))
+    if status["tasks"] and (table := format_tasks(status["tasks"], table_format)):
+        sections.append("Tasks of arrays\n" + table)
     if status["undecided_attempts"]:
         rows = [[row["outcome"], row["last_hour"], row["last_day"]] for row in status["undecided_attempts"]]
         sections.append(

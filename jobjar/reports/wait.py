@@ -108,7 +108,7 @@ class Wait:
         try:
             while True:
                 look_began = time.monotonic()
-                _settle_dependents(self._jar)
+                settle_due(self._jar)
                 self._look()
                 now = time.monotonic()
                 if not self._wanted - self._held and not self._count_missing():
@@ -310,7 +310,7 @@ def refresh_patiently(jar: Jar) -> None:
     patiently(lambda: refresh_ledger(jar), jar.layout.home)
 
 
-def _settle_dependents(jar: Jar) -> None:
+def settle_due(jar: Jar) -> None:
     """Let dependents go on that are due, if this user may: it may be that no worker is there to do it."""
     if not jar.ledger.is_private and has_due(jar.ledger.connection):
         with contextlib.suppress(JarError, OSError):  # somebody else can

@@ -25,9 +25,9 @@ def describe_workers(
 ) -> dict[str, Any]:
     """Each worker that has not ended, and the number of each kind on each node. A worker is `unknown` if it is of another node
     and has no heartbeat."""
-    holds: dict[str, str] = {}
+    holds: dict[str, dict[str, Any]] = {}
     for job in claimed:
-        holds.setdefault(worker_of_place(job["place"]) or "", job["name"])
+        holds.setdefault(worker_of_place(job["place"]) or "", job)
     listed = []
     nodes: dict[str, dict[str, Any]] = {}
     for worker in workers:
@@ -55,7 +55,8 @@ def describe_workers(
                 "node": name,
                 "state": state,
                 "silent_s": None if silent_s is None else round(silent_s, 3),
-                "job": held,
+                "job": None if held is None else held["name"],
+                "task": None if held is None else held["task"],
                 "user": worker.user,
                 "categories": list(worker.categories),
                 "started_at": worker.started_at,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from jobjar.arrays.open_tasks import name_tasks_at_work
+from jobjar.attempts.attempt import CHUNK
 from jobjar.hearing import Hearing
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
@@ -23,7 +25,8 @@ _SLOTS = 1
 
 class Worker(NamedTuple):
     """A worker as it was when it was looked at. `state`: idle, busy, paused, dead, silent, or unknown (nothing was ever heard of
-    it). `job` is the id of the job that it runs, or its place; `holds` how many it has. Times are UTC epoch seconds."""
+    it). `job` is the id of the job that it runs, or its place; `task` which task of an array that is (`ARRAY[7]`), as far as ends
+    tell; `holds` how many jobs it has. Times are UTC epoch seconds."""
 
     name: str
     node: str
@@ -31,6 +34,7 @@ class Worker(NamedTuple):
     slots: int
     holds: int
     job: str | None
+    task: str | None
     job_name: str | None
     job_since: float | None
     heartbeat_age_s: float | None
@@ -51,8 +55,14 @@ def list_working(jar: Jar, now: float) -> list[Worker]:
     described = describe_workers(
         workers,
         hearing,
-        [{"place": listed.job.place, "name": listed.job.name} for jobs in held.values() for listed in jobs],
+        [
+            {"place": listed.job.place, "name": listed.job.name, "task": None}
+            for jobs in held.values()
+            for listed in jobs
+        ],
     )["workers"]
+    arrays = {str(listed.job.batch) for jobs in held.values() for listed in jobs if listed.job.kind == CHUNK}
+    at_work = name_tasks_at_work(jar.ledger.connection, arrays)
     found = []
     for worker, about in zip(workers, described, strict=True):
         jobs = sorted(held.get(worker.paths.name, []), key=lambda listed: listed.started_at or 0.0)
@@ -66,6 +76,7 @@ def list_working(jar: Jar, now: float) -> list[Worker]:
                 slots=_SLOTS,
                 holds=len(jobs),
                 job=None if first is None else first.job.uid or first.job.place,
+                task=None if first is None else at_work.get(str(first.job.uid)),
                 job_name=None if first is None else first.name_or_command,
                 job_since=None if first is None else first.started_at,
                 heartbeat_age_s=None if age_s is None else round(max(0.0, age_s), 3),
@@ -97,7 +108,7 @@ def format_workers(workers: list[Worker], now: float, table_format: str, paint: 
             f"{min(worker.holds, worker.slots)}/{worker.slots}",
             "" if worker.heartbeat_age_s is None else ago(now - worker.heartbeat_age_s),
             ago(worker.started_at),
-            worker.job or "",
+            worker.task or worker.job or "",
             ago(worker.job_since),
             (worker.job_name or "") + (f" (and {worker.holds - 1} more)" if worker.holds > 1 else ""),
         )

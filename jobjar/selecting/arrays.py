@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobjar.errors import AmbiguousJob, UsageError
+from jobjar.errors import AmbiguousJob, OthersJob, UsageError
+from jobjar.host import login
 from jobjar.jar import Jar
-from jobjar.job_file.seeds import parse_seeds
-from jobjar.ledger.ask_arrays import ArrayRow, array_of, arrays_like
+from jobjar.job_file.seeds import join_ranges, parse_seeds
+from jobjar.ledger.ask_arrays import ArrayRow, array_of, arrays_like, submission_of
 
 _WORD = re.compile(r"([0-9a-z]{4,12})(?:\[([0-9,\s-]+)\])?")
 _ID_LETTERS = 12
+_MOST_RANGES = 8
 
 
 class Tasks(NamedTuple):
@@ -19,6 +22,14 @@ class Tasks(NamedTuple):
 
     array: ArrayRow
     ranges: tuple[tuple[int, int], ...] | None
+
+
+def name_tasks(array: ArrayRow, ranges: Sequence[tuple[int, int]]) -> str:
+    """The word that names these tasks; if they are in many ranges, the one that has them all."""
+    joined = join_ranges(ranges).ranges
+    if len(joined) > _MOST_RANGES:
+        joined = ((joined[0][0], joined[-1][1]),)
+    return f"{array.uid}[{','.join(str(first) if first == last else f'{first}-{last}' for first, last in joined)}]"
 
 
 def find_tasks(jar: Jar, word: str) -> Tasks | None:
@@ -48,3 +59,10 @@ def find_tasks(jar: Jar, word: str) -> Tasks | None:
         indexes = f"{array.first}-{array.last}" + (f":{array.step}" if array.step != 1 else "")
         raise UsageError(reason=f"{word}: the array's tasks have the indexes {indexes}")
     return Tasks(array, ranges)
+
+
+def check_owner(jar: Jar, array: ArrayRow, submitters: Sequence[str]) -> None:
+    """Raise OthersJob if an array is another user's, and is not of one of `submitters` (`*`: of anybody)."""
+    submitter = submission_of(jar.ledger.connection, array.uid).submitter
+    if submitter not in (None, *(submitters or (login(),))) and "*" not in submitters:
+        raise OthersJob(job=array.uid, submitter=submitter, user=login())

@@ -103,7 +103,7 @@ def find_rows(jar: Jar, word: str) -> list[int]:
     if tasks is not None:
         if tasks.ranges is not None:
             raise UsageError(
-                reason=f"{word}: single tasks are for show, output and retry; name the array, {tasks.array.uid}"
+                reason=f"{word}: this is for whole arrays and their chunks; name the array, {tasks.array.uid}"
             )
         return rows_of_chunks(jar.ledger.connection, tasks.array.uid)
     if is_pattern(word):

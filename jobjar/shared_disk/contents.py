@@ -85,6 +85,10 @@ def _is_file(value: Any) -> bool:
     )
 
 
+def _is_range(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and all(map(is_count, value)) and value[0] <= value[1]
+
+
 class Document(NamedTuple):
     """A kind of document, with its needed and its optional fields."""
 
@@ -124,7 +128,12 @@ CANCELLATION = Document(
     {**_PROCESS, "started": is_number, "by": is_text, "message": is_text},
     {"pid_namespace": is_text},
 )
-KILL = Document("why a job is to be ended", {"attempt": is_count, "message": is_text}, {})
+KILL = Document("why a job is to be ended", {"attempt": is_count, "message": is_text}, {"task": is_count})
+ORDER = Document(
+    "which tasks are to be cancelled",
+    {"ranges": list_of(_is_range), "life": is_count, "message": is_text},
+    {},
+)
 BATCH = Document(
     "what a batch is",
     {

@@ -33,8 +33,8 @@ from jobjar.errors import CannotUseJar
 from jobjar.journal.entries import started_entry, stored_entry, warned_entry
 from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
-from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
-from jobjar.processes.ending import DOUBT_S, end_session, seems_ended_on_request
+from jobjar.processes.children import Ended, Waiter, reap_strays
+from jobjar.processes.ending import DOUBT_S, end_session, end_waited, seems_ended_on_request
 from jobjar.processes.starting import CannotStart, StillBusy, start_session
 from jobjar.processes.wake import wait_readable
 from jobjar.publishing.monitor import Monitor
@@ -239,7 +239,7 @@ def _wait_for_end(
         if cause is None and deadline is not None and time.monotonic() >= deadline:
             cause = TIMED_OUT
         if cause is not None:
-            return cause, _end_now(waiter, claimer.jar.settings.grace_time_s)
+            return cause, end_waited(waiter, claimer.jar.settings.grace_time_s)
         look()
 
 
@@ -269,20 +269,3 @@ def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None
             return cause
         wait_readable(watch.descriptors(), min(left_s, watch.interval_s))
     return None
-
-
-def _end_now(waiter: Waiter, grace_time_s: float) -> Ended:
-    """End the job's whole session with its main process. Returns how the main process ended."""
-    found: list[Ended] = []
-
-    def reap_main() -> None:
-        if not found:
-            ended = waiter.wait(0, [])
-            if ended is not None:
-                found.append(ended)
-        reap_ended()  # the job's clean-up may wait for a process that is not its child
-
-    end_session(waiter.pid, grace_time_s, reap_main)
-    while not found:
-        reap_main()
-    return found[0]

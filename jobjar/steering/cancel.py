@@ -14,7 +14,7 @@ from jobjar import control
 from jobjar.access.refusals import explain_at
 from jobjar.attempts.attempt import CANCELLED
 from jobjar.attempts.tokens_left import recover_tokens
-from jobjar.errors import CannotUseJar
+from jobjar.errors import CannotUseJar, JarError
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_claiming import Candidate
@@ -25,10 +25,13 @@ from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_c
 from jobjar.recovery.recover import Recovery, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import read_worker
+from jobjar.selecting.arrays import Tasks, check_owner
 from jobjar.shared_disk.files import sync_directory
 from jobjar.stages.cancelled import Cancellation
 from jobjar.steering.moving import Left
-from jobjar.steering.verb import Verb, explain_state
+from jobjar.steering.steer import steer_rows
+from jobjar.steering.tasks import cancel_tasks
+from jobjar.steering.verb import SteeredTasks, Verb, explain_state
 from jobjar.steering.waiting import refuse_storing
 
 # This waits so much longer than JJ_GRACE_TIME for running jobs to end.
@@ -52,6 +55,16 @@ class Cancel(Verb):
 
     def refuse(self, jar: Jar, known: SteeredJob) -> str | None:
         return explain_state(known, self.states) or refuse_storing(known)
+
+    def takes_tasks(self, tasks: Tasks) -> bool:
+        return tasks.ranges is not None
+
+    def change_tasks(
+        self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
+    ) -> tuple[SteeredTasks, list[JarError]]:
+        check_owner(jar, tasks.array, submitters)
+        again = Cancel(self.by, self._reason)
+        return cancel_tasks(jar, tasks, self._reason, is_dry_run, lambda rows: steer_rows(jar, rows, again))
 
     def prepare(self, jar: Jar) -> None:
         try:

@@ -11,9 +11,10 @@ import os
 from collections.abc import Sequence
 
 from jobjar.access.refusals import explain_at
+from jobjar.arrays.retry import retry_tasks
 from jobjar.attempts.attempt import CRASHED, FAILED, KILLED, SUCCEEDED, TIMED_OUT
 from jobjar.batches.state import read_batch
-from jobjar.errors import UnknownBatch
+from jobjar.errors import JarError, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.job_file.prerequisites import BATCH, JOB
 from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
@@ -21,11 +22,12 @@ from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.dependents import cancelled_because_of, reason_again
+from jobjar.selecting.arrays import Tasks, check_owner
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import open_directory_below
 from jobjar.steering.moving import Left, Move, append, move_all
-from jobjar.steering.verb import Verb, explain_state
+from jobjar.steering.verb import SteeredTasks, Verb, explain_state
 from jobjar.steering.waiting import AbortedBatches, move_to_categories
 
 # The outcomes of jobs that failed, whoever ended them.
@@ -71,6 +73,15 @@ class Retry(Verb):
                 self._restarted[name] = 0.0
         is_replaced = known.job.moved_at <= self._restarted[name]
         return f"abort_batch --restart {name} has submitted it again, as a new job" if is_replaced else None
+
+    def takes_tasks(self, tasks: Tasks) -> bool:
+        return True
+
+    def change_tasks(
+        self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
+    ) -> tuple[SteeredTasks, list[JarError]]:
+        check_owner(jar, tasks.array, submitters)
+        return SteeredTasks(tasks.array.uid, ended=retry_tasks(jar, tasks.array.uid, tasks.ranges, is_dry_run)), []
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         connection = jar.ledger.connection

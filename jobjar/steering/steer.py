@@ -7,19 +7,22 @@ leaves some of the jobs done and the others as they were.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobjar.attempts.attempt import CHUNK as JOB_IS_CHUNK
 from jobjar.errors import JarError, NothingSelected, NotSteered, UsageError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_selected import DEPENDENT, HELD, STATES, Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.meter import SILENT, Meter
+from jobjar.selecting.arrays import find_tasks
 from jobjar.selecting.named import is_pattern
 from jobjar.selecting.select import Selected, select_jobs_to_change
 from jobjar.selecting.selection import Selection
 from jobjar.steering.dependents import fold_and_settle
-from jobjar.steering.verb import Verb
+from jobjar.steering.verb import SteeredTasks, Verb
 
 CHUNK = 500
 # How often a job is looked for again whose file was elsewhere.
@@ -29,29 +32,48 @@ _ELSEWHERE = "its file is not where the ledger has it; recover_jobs looks where 
 
 class SteeredTo(NamedTuple):
     """A job that a verb was done to: its id (None: a hand-made job that no worker has claimed yet), its name, and the state that
-    it was in before: waiting, held, dependent, running or ended."""
+    it was in before: waiting, held, dependent, running or ended. `array`: that whose chunk it is."""
 
     id: str | None
     name: str
     was: str
+    array: str | None = None
 
 
 class Steered(NamedTuple):
-    """What a verb did: the jobs that it was done to, and an error for each that it could not be done to."""
+    """What a verb did: the jobs that it was done to, chunks of arrays among them; an error for each that it could not be done to;
+    the single `tasks` of arrays that it was done to; and how many chunks of each array run and go on, as they are."""
 
     jobs: list[SteeredTo]
     errors: list[JarError]
+    tasks: list[SteeredTasks]
+    going_on: dict[str, int]
 
     def describe_jobs(self) -> str:
-        """How many jobs there are of each state, as people say it: `312 waiting and 2 running jobs`."""
-        counts = Counter(job.was for job in self.jobs)
-        if not counts:
-            return "no job"
-        parts = [
-            f"{counts[word]:,} {word}" for word in ("waiting", HELD, DEPENDENT, "running", "ended") if counts[word]
-        ]
-        words = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-        return f"{words} job{'' if len(self.jobs) == 1 else 's'}"
+        """How many jobs there are of each state, as people say it: `312 waiting and 2 running jobs`, `1 array (11 waiting
+        chunks; 1 that runs goes on to its end)`."""
+        plain = [job.was for job in self.jobs if job.array is None]
+        chunks = [job.was for job in self.jobs if job.array is not None]
+        parts = [f"{_count_states(plain)} job{'' if len(plain) == 1 else 's'}"] if plain else []
+        if chunks:
+            arrays = {job.array for job in self.jobs if job.array is not None}
+            goes_on = sum(self.going_on.get(array, 0) for array in arrays)
+            more = f"; {goes_on:,} that {'runs goes on to its end' if goes_on == 1 else 'run go on to their ends'}"
+            parts.append(
+                f"{len(arrays):,} array{'' if len(arrays) == 1 else 's'} ({_count_states(chunks)} "
+                f"chunk{'' if len(chunks) == 1 else 's'}{more if goes_on else ''})"
+            )
+        for tasks in self.tasks:
+            states = ["waiting"] * tasks.waiting + ["running"] * tasks.running
+            count = _count_states(states) if states else f"{tasks.ended:,}"
+            parts.append(f"{count} task{'' if len(states) + tasks.ended == 1 else 's'} of {tasks.array}")
+        return ", ".join(parts) if parts else "no job"
+
+
+def _count_states(states: Sequence[str]) -> str:
+    counts = Counter(states)
+    parts = [f"{counts[word]:,} {word}" for word in ("waiting", HELD, DEPENDENT, "running", "ended") if counts[word]]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
 
 def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, meter: Meter = SILENT) -> Steered:
@@ -60,9 +82,48 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
     A job that is named and is in another state is an error; of those that filters or patterns select, only the jobs in a state
     for the verb are meant. Raises UsageError, NothingSelected, UnknownBatch; what `verb.prepare` and `verb.change` raise.
     """
-    selected = _select(jar, selection, verb)
-    steered = Steered([], list(selected.errors))
+    steered = Steered([], [], [], {})
+    words = _steer_tasks(jar, selection, verb, is_dry_run, steered)
+    if selection.words and not words:
+        if not is_dry_run and steered.tasks:
+            fold_and_settle(jar)
+        return steered
+    selected = _select(jar, selection._replace(words=words), verb)
+    steered.errors.extend(selected.errors)
     rows = [job.id for job in selected.jobs]
+    return steer_rows(jar, rows, verb, is_dry_run, meter, steered)
+
+
+def _steer_tasks(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool, steered: Steered) -> tuple[str, ...]:
+    """Do it to the tasks that words name, if the verb takes tasks. Returns the other words."""
+    others = []
+    for word in selection.words:
+        try:
+            tasks = find_tasks(jar, word)
+            if tasks is None or (tasks.ranges is None and not verb.takes_tasks(tasks)):
+                others.append(word)
+            elif not verb.takes_tasks(tasks):
+                reason = f"an array's tasks are steered together; name the array, {tasks.array.uid}"
+                raise NotSteered(job=word, done=verb.done, reason=reason)
+            else:
+                done, errors = verb.change_tasks(jar, tasks, selection.filters.submitters, is_dry_run)
+                steered.errors.extend(errors)
+                steered.tasks.extend([done] if done.waiting or done.running or done.ended else [])
+        except JarError as error:
+            steered.errors.append(error)
+    return tuple(others)
+
+
+def steer_rows(
+    jar: Jar,
+    rows: list[int],
+    verb: Verb,
+    is_dry_run: bool = False,
+    meter: Meter = SILENT,
+    steered: Steered | None = None,
+) -> Steered:
+    """`steer` for the jobs of these rows of the ledger. What was done is added to `steered`."""
+    steered = steered or Steered([], [], [], {})
     if not is_dry_run:
         verb.prepare(jar)
     if len(rows) > CHUNK:
@@ -75,6 +136,8 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
     meter.end()
     if not is_dry_run:
         _take_back(verb, verb.finish(jar).refused, steered)
+    _group_chunks(verb, steered)
+    if not is_dry_run:
         fold_and_settle(jar)  # the dependents of what was cancelled, or waits for prerequisites again
     return steered
 
@@ -113,6 +176,8 @@ def _steer_chunk(
         reason = verb.refuse(jar, known)
         if reason is None:
             fit.append(known)
+        elif known.job.kind == JOB_IS_CHUNK:
+            steered.errors.append(_ChunkNotSteered(known, verb.done, reason))
         else:
             steered.errors.append(NotSteered(job=known.title, done=verb.done, reason=reason))
     if is_dry_run:
@@ -142,7 +207,38 @@ def _take_back(verb: Verb, refused: list[tuple[SteeredJob, str]], steered: Steer
 
 
 def _as_steered(known: SteeredJob) -> SteeredTo:
-    return SteeredTo(known.job.uid, known.job.name, known.word)
+    array = known.job.batch if known.job.kind == JOB_IS_CHUNK else None
+    return SteeredTo(known.job.uid, known.job.name, known.word, array)
+
+
+class _ChunkNotSteered(NotSteered):
+    """Of a chunk that is in no state for the verb; `_group_chunks` says it of the array."""
+
+    def __init__(self, known: SteeredJob, done: str, reason: str) -> None:
+        super().__init__(job=known.title, done=done, reason=reason)
+        self.array, self.word = str(known.job.batch), known.word
+
+
+def _group_chunks(verb: Verb, steered: Steered) -> None:
+    """Say of each array once why it was not done to some of its chunks: those that run go on, if it was done to others."""
+    refused: dict[str, Counter[str]] = {}
+    for error in steered.errors:
+        if isinstance(error, _ChunkNotSteered):
+            refused.setdefault(error.array, Counter())[error.word] += 1
+    steered.errors[:] = [error for error in steered.errors if not isinstance(error, _ChunkNotSteered)]
+    done = {job.array for job in steered.jobs}
+    for array, counts in refused.items():
+        if array in done:
+            steered.going_on[array] = counts.pop("running", 0)
+        if not counts:
+            continue
+        if set(counts) == {"ended"}:
+            reason = "it has ended"
+        elif "ended" in verb.states:
+            reason = f"it has not ended ({_count_states([*counts.elements()])} chunks); cancel it first"
+        else:
+            reason = f"it has {_count_states([*counts.elements()])} chunk{'' if counts.total() == 1 else 's'}"
+        steered.errors.append(NotSteered(job=array, done=verb.done, reason=reason))
 
 
 def _select(jar: Jar, selection: Selection, verb: Verb) -> Selected:

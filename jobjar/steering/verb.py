@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from jobjar.errors import JarError
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob
+from jobjar.selecting.arrays import Tasks
 from jobjar.steering.moving import Left
+
+
+class SteeredTasks(NamedTuple):
+    """Tasks of an array that a verb was done to: how many waited, ran, or had ended before."""
+
+    array: str
+    waiting: int = 0
+    running: int = 0
+    ended: int = 0
 
 
 class Verb(ABC):
@@ -36,6 +48,18 @@ class Verb(ABC):
     @abstractmethod
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         """Do it to jobs that are not refused. Raises JarError."""
+
+    def takes_tasks(self, tasks: Tasks) -> bool:
+        """Whether this is done to tasks that a word names, by `change_tasks`. If not, an array is the chunks that it has, and
+        single tasks are refused."""
+        return False
+
+    def change_tasks(
+        self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
+    ) -> tuple[SteeredTasks, list[JarError]]:
+        """Do it to tasks; with `is_dry_run`, only say to how many. They are this user's, or of `submitters` if there are any.
+        Returns what was done, and what was not. Raises JarError: nothing was done then."""
+        raise NotImplementedError
 
     def follow(self, jar: Jar, jobs: Sequence[SteeredJob]) -> list[int]:
         """The jobs (by row) that it is to be done to as well, after it was done to `jobs`."""

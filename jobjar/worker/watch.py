@@ -34,6 +34,7 @@ class AttemptWatch:
         self._leases = leases
         self._flush_log = flush_log
         self._settle_dependents = settle_dependents
+        self._killed_task: int | None = None
 
     def after_start(self) -> None:
         refresh(self._claimer, self._pulse.disk_now())
@@ -55,13 +56,20 @@ class AttemptWatch:
         if self.is_told_to_end():
             return INTERRUPTED
         request = self._listener.control_files.take_kill_request(job.uid, job.name, job.attempt)
-        if request is not None:
+        if request is not None and request.task is not None:
+            self._killed_task = request.task
+        elif request is not None:
             if request.message is None:
                 return KILLED
             if job.uid not in self._claimer.cancelled:
                 self._claimer.cancelled[job.uid] = request.message
                 return CANCELLED
         return self._leases.check_held(job)
+
+    def take_killed_task(self) -> int | None:
+        """The task of the running chunk that somebody asked to kill since this was asked last."""
+        task, self._killed_task = self._killed_task, None
+        return task
 
     def is_told_to_end(self) -> bool:
         return self._listener.is_told_to_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import given, settings, strategies as st
 from jobjar.journal.entries import About, batch_entry, tasks_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.apply import apply_entries
-from jobjar.ledger.ask_arrays import array_of, ends_of_tasks, failures_by_status, tasks_before
+from jobjar.ledger.ask_arrays import (
+    array_of,
+    ends_of_tasks,
+    failures_by_status,
+    recent_tasks,
+    task_outcomes,
+    tasks_before,
+)
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger
 from jobjar.ledger.store import driver
@@ -47,7 +55,7 @@ def ends(draw: st.DrawFn) -> Entry:
     numbers = draw(st.lists(st.integers(1, LAST), min_size=1, max_size=5))
     rows: list[list[Any]] = []
     for number in numbers:
-        row: list[Any] = [number, draw(st.sampled_from([0, 0, 1, -9])), draw(st.integers(0, 3)), 5, 4, 3, 100, 2]
+        row: list[Any] = [number, draw(st.sampled_from([0, 0, 1, -9, None])), draw(st.integers(0, 3)), 5, 4, 3, 100, 2]
         row += draw(st.sampled_from([[], [], [1], [2, 1, None], [1, 0, "why"]]))
         rows.append(row)
     life = draw(st.integers(0, 2))  # a chunk has one
@@ -94,6 +102,8 @@ def test_tasks_give_the_same_ledger_in_any_order_and_twice(
         assert array.succeeded == outcomes.count("succeeded")
         assert array.failed == len(outcomes) - array.succeeded
         assert sum(count for _, _, count, _ in failures_by_status(connection, array.id)) == array.failed
+        assert task_outcomes(connection, array.id) == dict(Counter(outcomes))
+        assert {row.outcome: row.last_day for row in recent_tasks(connection, 60.0)} == dict(Counter(outcomes))
         connection.close()
 
 

@@ -13,7 +13,7 @@ from jobjar.ledger.second_ledger import open_second_ledger
 from tests.rig import Rig
 
 BESIDE = "beside"
-OF_ARRAYS = ("array_life", "task", "task_attempt")
+OF_ARRAYS = ("array_life", "task", "task_attempt", "task_outcome")
 TABLES = [table for table in _DUMPS if table != "removed job"]
 
 

@@ -345,7 +345,7 @@ class World:
             return
         key = sorted(files)[number % len(files)]
         name = name_in_place(files[key])
-        steered = Steered([], [])
+        steered = Steered([], [], [], {})
         with self.on(node) as jar, fault_in(fault, act), contextlib.suppress(UsageError, NothingSelected):
             refresh_ledger(jar)
             steered = steer(jar, make_selection([name]), VERBS[verb]("ann"))

@@ -41,7 +41,7 @@ def write_batch(tmp_path: Path, name: str, said: str = "") -> str:
 
 
 def find(rig: Rig, batch: str, *words: str) -> list[dict[str, Any]]:
-    listed = rig.run_forked("jobjar", "list", "--batch", batch, "--format", "json", *words).stdout
+    listed = rig.run_forked("jobjar", "list", "--chunks", "--batch", batch, "--format", "json", *words).stdout
     jobs: list[dict[str, Any]] = json.loads(listed)["jobs"]
     return jobs
 

@@ -42,6 +42,7 @@ def test_the_status_of_a_jar_in_use(rig: Rig, tmp_path: Path) -> None:
         "outcomes",
         "undecided_attempts",
         "throughput",
+        "tasks",
         "warnings",
         "standing",
     }

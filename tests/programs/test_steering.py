@@ -96,7 +96,7 @@ def test_jobs_get_another_priority_and_another_category(rig: Rig, tmp_path: Path
 def test_the_library_steers_as_the_programs_do(rig: Rig) -> None:
     ids = [submit(rig, word) for word in ("a", "b")]
     jobjar.set_home(str(rig.home))
-    assert jobjar.hold(["a", "nobody"]).jobs == [(ids[0], rig.show("a")["name"], "waiting")]
+    assert jobjar.hold(["a", "nobody"]).jobs == [(ids[0], rig.show("a")["name"], "waiting", None)]
     assert jobjar.set_priority("*-a.*", 3).describe_jobs() == "1 held job"
     assert jobjar.move(all=True, to="X", jobs=(), dry_run=True).describe_jobs() == "1 waiting and 1 held jobs"
     assert len(jobjar.move((), "X", state="waiting").jobs) == 1
