@@ -31,11 +31,11 @@ from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
 from jobjar.recovery.cancelling import settle_cancellations
+from jobjar.recovery.crashed import judge_stranded
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import end_orphans, remove_attempt, tidy_underway
 from jobjar.recovery.others_processes import explain_left_running
-from jobjar.recovery.stranded import judge_stranded
 from jobjar.recovery.tidy import tidy_up
 from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, remove_file, rename

@@ -377,7 +377,7 @@ def _settle_prerequisites(claimer: Claimer, candidate: Candidate, found: Entry |
         if has_words(said.get("given", {})):
             words = take_words(said["given"])
     if words and found is not None and is_held_once(candidate):
-        from jobjar.selecting.prerequisites import settle_prerequisites
+        from jobjar.selecting.prerequisite_words import settle_prerequisites
 
         try:
             settle_prerequisites(claimer.jar, words, in_file.get("batch"), candidate.place, {})

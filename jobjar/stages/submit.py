@@ -280,7 +280,7 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any], looked_up: Looked
     attributes = settle(attributes, submission.what, find_submitter())
     given = attributes.pop("given", {})
     if has_words(given):
-        from jobjar.selecting.prerequisites import settle_prerequisites
+        from jobjar.selecting.prerequisite_words import settle_prerequisites
 
         settle_prerequisites(jar, given, attributes.get("batch"), submission.what, looked_up)
     identifier = given.get("name") if submission.identifier is None else submission.identifier

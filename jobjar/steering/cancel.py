@@ -26,7 +26,7 @@ from jobjar.recovery.recover import Recovery, recover_worker
 from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import sync_directory
-from jobjar.stages.cancelled import Cancellation
+from jobjar.stages.complete_without_run import Cancellation
 from jobjar.steering.moving import Left
 from jobjar.steering.verb import Verb, explain_state
 from jobjar.steering.waiting import refuse_storing

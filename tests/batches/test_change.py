@@ -33,7 +33,7 @@ from jobjar.liveness import ProcessIdentity, this_process
 from jobjar.recovery.recover import recover_node
 from jobjar.reports.check import check_jar
 from jobjar.shared_disk.placeholder import new_placeholder
-from jobjar.stages import cancelled
+from jobjar.stages import complete_without_run
 from tests.rig import Rig, wait_until
 
 
@@ -287,7 +287,7 @@ class WholeSeconds:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
         monkeypatch.setattr("jobjar.jar.read_disk_clock", self.read)
-        monkeypatch.setattr(cancelled, "moved_time", lambda path, otherwise: float(int(self.now)))
+        monkeypatch.setattr(complete_without_run, "moved_time", lambda path, otherwise: float(int(self.now)))
 
     def read(self, path: str) -> float:
         self.now += 0.2
