@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from jobjar.attempts.limits import read_limit
 from jobjar.batches.blocks import Block
-from jobjar.batches.change import settle_all
 from jobjar.batches.state import read_batch
 from jobjar.batches.toml_blocks import read_toml_blocks
+from jobjar.batches.unfinished import settle_all
 from jobjar.create import create_jar
 from jobjar.errors import ConfigError, JarError
 from jobjar.jar import Jar, open_jar

@@ -11,8 +11,8 @@ from typing import Any
 
 from jobjar.arrays.definition import read_definition
 from jobjar.arrays.indexes import choose_size, range_in_name
-from jobjar.arrays.submit import make_chunk, stage_chunks
-from jobjar.batches.change import commit, making, take_batch
+from jobjar.arrays.submit import make_chunk
+from jobjar.batches.change import commit, making, stage_jobs, take_batch
 from jobjar.batches.state import disk_now, read_batch
 from jobjar.errors import NotSteered
 from jobjar.jar import Jar
@@ -50,7 +50,7 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
         reopened = join_ranges((number, number) for number in numbers & failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
-        count = stage_chunks(jar, change, _chunks(known, uid, sorted(numbers), life))
+        count = stage_jobs(jar, change, _chunks(known, uid, sorted(numbers), life))
         changed = {
             "array": known,
             "is_aborted": False,

@@ -15,7 +15,7 @@ import os
 from jobjar.arrays.sharing import settle_shared
 from jobjar.attempts.attempt import LOST
 from jobjar.attempts.tokens_left import recover_tokens
-from jobjar.batches.change import cancel_returned, settle_all
+from jobjar.batches.unfinished import cancel_returned, settle_all
 from jobjar.control import withdraw_cancel
 from jobjar.grouped import Line
 from jobjar.host import login, node_name

@@ -13,7 +13,7 @@ import psutil
 
 from jobjar import control, roster
 from jobjar.attempts import limits
-from jobjar.batches import commands as batch
+from jobjar.batches import abort, edit
 from jobjar.batches.commands import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
@@ -98,14 +98,14 @@ def submit_batch(text: str, where: str = "batch") -> list[str]:
 
 def edit_batch(name: str, **changes: str) -> int:
     """batch_edit; returns how many jobs were submitted."""
-    return _with_jar(lambda jar: batch.edit_batch(jar, name, changes).jobs)
+    return _with_jar(lambda jar: edit.edit_batch(jar, name, changes).jobs)
 
 
 def abort_batch(name: str, restart: bool = False, kill: bool = False) -> list[int]:
     """abort_batch; returns how many jobs were cancelled and restarted."""
 
     def run(jar: Jar) -> list[int]:
-        done = batch.abort_batch(jar, name, restart, kill)
+        done = abort.abort_batch(jar, name, restart, kill)
         return [done.cancelled, done.restarted]
 
     return _with_jar(run)
