@@ -14,7 +14,7 @@ from jobjar.library import current_jar
 
 if TYPE_CHECKING:  # peewee takes long to import
     from jobjar.batches.abort import AbortedBatch
-    from jobjar.batches.commands import SubmittedBatch
+    from jobjar.batches.submit import SubmittedBatch
     from jobjar.ledger.ask_stored_files import StoredOutput
 
 # Batches
@@ -27,7 +27,7 @@ def submit_batch(*files: str | os.PathLike[str], **parameters: object) -> list[S
     Raises BadSubmitFile (all errors, by file and line), BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished
     (all is submitted, but some jobs cannot be claimed until recover_jobs has run).
     """
-    from jobjar.batches.commands import read_submit_files, submit_batches
+    from jobjar.batches.submit import read_submit_files, submit_batches
 
     jar = current_jar()
     texts = {name: str(value) for name, value in parameters.items()}

@@ -14,9 +14,9 @@ from jobjar.batches.change import (
     stage_jobs,
     take_batch,
 )
-from jobjar.batches.commands import SubmittedBatch, as_submission
 from jobjar.batches.plan import plan_seeds
 from jobjar.batches.state import BatchState, check_known, disk_now, read_batch
+from jobjar.batches.submit import SubmittedBatch, as_submission
 from jobjar.batches.submit_file import check_value
 from jobjar.errors import BadChange
 from jobjar.jar import Jar

@@ -13,9 +13,9 @@ import pytest
 from jobjar.batches import cancel, change as batch_change, edit, release, state as batch_state, waiting_jobs
 from jobjar.batches.abort import AbortedBatch, abort_batch
 from jobjar.batches.change import discard, new_change, read_change, settle, take_batch, take_name
-from jobjar.batches.commands import read_submit_files, submit_batches
 from jobjar.batches.edit import edit_batch
 from jobjar.batches.state import read_batch
+from jobjar.batches.submit import read_submit_files, submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.batches.unfinished import give_up
 from jobjar.errors import (
@@ -137,7 +137,7 @@ def refuse(*words: object, **more: object) -> Any:
     raise OSError(28, "No space left on device", "/jar/file")
 
 
-@pytest.mark.parametrize("step", ["change.stage_chunk", "commands.prepare", "commands.commit"])
+@pytest.mark.parametrize("step", ["change.stage_chunk", "submit.prepare", "submit.commit"])
 def test_a_disk_that_refuses_before_the_commit_leaves_nothing(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_who_is_interrupted_before_the_commit_is_told_that_nothing_was_made(
     def interrupt(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobjar.batches.commands.commit", interrupt)
+    monkeypatch.setattr("jobjar.batches.submit.commit", interrupt)
     with pytest.raises(KeyboardInterrupt, match="was not made, and left nothing behind"):
         submit_seeds(jar, "1-3")
     assert_nothing_left(rig, jar)

@@ -14,7 +14,7 @@ import psutil
 from jobjar import control, roster
 from jobjar.attempts import limits
 from jobjar.batches import abort, edit
-from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
 from jobjar.described import overlap as overlap
