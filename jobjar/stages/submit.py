@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobjar.access.refusals import explain_at
+from jobjar.access.safe_jar import check_path_is_safe, refuse_link
 from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.host import login
-from jobjar.jar import Jar, check_path_is_safe, refuse_link
+from jobjar.jar import Jar
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
