@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from jobjar.access.refusals import explain_forbidden
-from jobjar.access.safe_jar import check_is_safe, check_who_runs_jobs, refuse_links
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk
+from jobjar.access.refusals import explain_at, explain_forbidden, name_place
+from jobjar.access.safe_jar import check_is_safe, check_path_is_safe, check_who_runs_jobs, refuse_link, refuse_links
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, SubmitFailed
 from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.settings.layers import Settings, Value, load_settings
 from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to
-from jobjar.shared_disk.patience import patience
+from jobjar.shared_disk.patience import patience, patiently
 from jobjar.shared_disk.regular import held_directory
 from jobjar.shared_disk.umask import take_umask
 
@@ -179,6 +179,23 @@ class Jar:
         """Set this process's umask to the jar's. Jobs, and results that leave the jar, get the umask that the process had before,
         unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
+
+    def make_category(self, category: str) -> None:
+        """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar, UnsafeLink."""
+        if not category:
+            return
+        path = self.layout.category_directory(category)
+        try:
+            make_directory(path, 0o777 & ~self.umask)
+            if self.is_for_group:
+                patiently(lambda: os.chmod(path, 0o2770), path)
+        except FileExistsError:
+            if self.is_for_group:
+                refuse_link(path)
+            check_path_is_safe(path)
+        except OSError as error:
+            reason = name_place(path, explain_at(error, path))
+            raise SubmitFailed(path=f"a job of category {category}", reason=reason) from error
 
     def check_is_there(self) -> None:
         """Raise what Jar raises if the jar is not at its path any more."""

@@ -25,7 +25,7 @@ from jobjar.journal.append import Journal
 from jobjar.ledger.apply import KINDS
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger
-from jobjar.publishing.outputs import find_state, parse_state
+from jobjar.publishing.underway import find_state, parse_state
 from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.roster import list_workers
