@@ -17,7 +17,7 @@ from jobjar.journal.entries import MoreOfMove
 from jobjar.journal.submitted import HELD_BY, is_held_by_person
 from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob
-from jobjar.ledger.dependents import reason_after_hold
+from jobjar.ledger.judge_dependents import reason_after_hold
 from jobjar.steering.moving import Left, Move, move_all
 from jobjar.steering.verb import Verb, explain_state
 
