@@ -17,8 +17,8 @@ from jobjar.text import printable
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
     parser = make_parser(
         program,
-        "Print all that is known of a job: where it is, how it ended, its attempts and its moves. Of an array, how far its "
-        "tasks are; ARRAY[7] is one of its tasks.",
+        "Print all that is known of a job: where it is, how it ended, its attempts and its moves. For an array, print how "
+        "far its tasks are; ARRAY[7] is one of its tasks.",
     )
     add_text_format(parser)
     add_job(parser)
