@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jobjar.arrays.chunk_size import choose_size
 from jobjar.arrays.definition import read_definition
-from jobjar.arrays.indexes import choose_size, range_in_name
+from jobjar.arrays.indexes import range_in_name
 from jobjar.arrays.submit import make_chunk
 from jobjar.batches.change import commit, making, stage_jobs, take_batch
 from jobjar.batches.state import disk_now, read_batch

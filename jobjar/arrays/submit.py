@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from jobjar.arrays.chunk_size import choose_size, split_evenly
 from jobjar.arrays.definition import describe, write_files
-from jobjar.arrays.indexes import Indexes, choose_size, split_evenly
+from jobjar.arrays.indexes import Indexes
 from jobjar.attempts.copied_output import names_its_output
 from jobjar.attempts.limits import BATCH, set_limit
 from jobjar.batches.change import commit, making, new_change, stage_jobs, take_name

@@ -45,7 +45,7 @@ _LOOK_EVERY_S = 0.1
 
 
 class AbortedBatch(NamedTuple):
-    """The result of an abortion: how many waiting jobs were cancelled, how many running jobs were asked to end (`killed`), which
+    """The result of an abort: how many waiting jobs were cancelled, how many running jobs were asked to end (`killed`), which
     of these still ran at the end of the wait (`running`), how many jobs were submitted again (`restarted`), and how many were
     left alone because they wait, run, or are to be stored."""
 
@@ -68,7 +68,7 @@ def abort_batch(jar: Jar, name: str, restart: bool = False, kill: bool = False) 
     if restart and not kill and not read_batch(jar, name).is_aborted:
         return AbortedBatch(name, 0, 0, [], *_restart(jar, name, is_whole=False))
     change = take_batch(jar, name)
-    with making(jar, change, f"the abortion of batch {name}"):
+    with making(jar, change, f"the abort of batch {name}"):
         state = read_batch(jar, name)
         commit(jar, change, {**state.data, "is_aborted": True, "changed_at": disk_now(jar, state.changed_at)})
         jar.journal.append([read_batch(jar, name).entry()], durable=True)

@@ -274,7 +274,7 @@ def finish(jar: Jar, change: Change, meter: Meter = SILENT) -> None:
 
 
 def is_aborted(jar: Jar, name: str) -> bool:
-    """Whether a batch is aborted now: another process may have finished the abortion, and restarted the batch."""
+    """Whether a batch is aborted now: another process may have finished the abort, and restarted the batch."""
     return read_batch(jar, name).is_aborted
 
 
