@@ -17,7 +17,7 @@ import time
 
 from measure import make_parser, parse, print_table, running_workers, shown, spread, temporary_jar, verdict
 
-from jobjar.arrays.indexes import choose_size
+from jobjar.arrays.chunk_size import choose_size
 from jobjar.arrays.sharing import HELD_S, count_to_give
 
 WANTED = 1.1

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from jobjar.access.access import describe_user
-from jobjar.access.refusals import explain_forbidden
-from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, RootForGroup, UnsafeJar, UnsafeLink
+from jobjar.access.refusals import explain_at, explain_forbidden, name_place
+from jobjar.access.safe_jar import check_is_safe, check_path_is_safe, check_who_runs_jobs, refuse_link, refuse_links
+from jobjar.errors import CannotUseJar, ForbiddenJar, NotAJar, NotUtf8, OtherDisk, SubmitFailed
 from jobjar.host import node_name
 from jobjar.layout import Layout
 from jobjar.settings.layers import Settings, Value, load_settings
 from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.files import follow_status, is_directory, make_directory, may_write_to
-from jobjar.shared_disk.patience import FLICKER_S, patience, patiently
+from jobjar.shared_disk.patience import patience, patiently
 from jobjar.shared_disk.regular import held_directory
 from jobjar.shared_disk.umask import take_umask
 
@@ -181,34 +180,36 @@ class Jar:
         unless JJ_UMASK is set."""
         take_umask(self.umask, self.settings.umask)
 
+    def make_category(self, category: str) -> None:
+        """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar, UnsafeLink."""
+        if not category:
+            return
+        path = self.layout.category_directory(category)
+        try:
+            make_directory(path, 0o777 & ~self.umask)
+            if self.is_for_group:
+                patiently(lambda: os.chmod(path, 0o2770), path)
+        except FileExistsError:
+            if self.is_for_group:
+                refuse_link(path)
+            check_path_is_safe(path)
+        except OSError as error:
+            reason = name_place(path, explain_at(error, path))
+            raise SubmitFailed(path=f"a job of category {category}", reason=reason) from error
+
     def check_is_there(self) -> None:
         """Raise what Jar raises if the jar is not at its path any more."""
         _check_is_jar(self.layout)
 
     def check_is_safe(self, categories: Iterable[str] | None = None) -> None:
-        """Raise UnsafeJar if others could put jobs into this jar, since a worker would run them. `categories` are the categories
-        to check; None means all."""
-        named = (
-            _subdirectories(self.layout.unclaimed)
-            if categories is None
-            else map(self.layout.category_directory, sorted(categories))
-        )
-        for path in (*self.layout.directories(), self.layout.python, self.layout.config_file, *named):
-            check_path_is_safe(path)
+        """Raise UnsafeJar if others could put jobs into this jar (access/safe_jar.py). `categories`: those to check;
+        None means all."""
+        check_is_safe(self.layout, categories)
 
     def check_who_runs_jobs(self) -> None:
         """Raise RootForGroup if root would run jobs of others, unless a person confirmed that (`root_is_meant`)."""
-        if os.geteuid() != 0 or self.root_is_meant:
-            return
-        for path in (
-            self.layout.home,
-            self.layout.limbo,
-            self.layout.unclaimed,
-            *_subdirectories(self.layout.unclaimed),
-        ):
-            status = _stat(path)
-            if status.st_uid != 0 or status.st_mode & 0o020:
-                raise RootForGroup(path=path, owner=describe_user(status.st_uid), mode=stat.S_IMODE(status.st_mode))
+        if not self.root_is_meant:
+            check_who_runs_jobs(self.layout)
 
     def check_is_writable(self) -> None:
         """Make JJ_WORKER_HOME if it is missing. Raise CannotUseJar if this user cannot move jobs here, OtherDisk if it is on
@@ -249,17 +250,6 @@ def check_names_are_utf8() -> None:
         raise NotUtf8(encoding=sys.getfilesystemencoding())
 
 
-def check_path_is_safe(path: str) -> None:
-    """Raise UnsafeJar if others can write to `path`; a missing path is safe. Raises OSError."""
-    try:
-        # A worker calls this while it holds its ledger's lock.
-        status = follow_status(path, FLICKER_S)
-    except FileNotFoundError:
-        return
-    if status.st_mode & 0o002:
-        raise UnsafeJar(path=path, mode=status.st_mode & 0o7777)
-
-
 def _stat(path: str) -> os.stat_result:
     return follow_status(path)
 
@@ -281,24 +271,5 @@ def _check_is_jar(layout: Layout) -> int:
                 raise ForbiddenJar(home=layout.home, reason=explain_forbidden(path, os.R_OK))
             raise NotAJar(home=layout.home, reason=f"it has no directory {os.path.relpath(path, layout.home)}")
     if status.st_mode & 0o020:
-        _refuse_links(layout)
+        refuse_links(layout)
     return status.st_mode
-
-
-def _refuse_links(layout: Layout) -> None:
-    """Raise UnsafeLink if a directory of a group's jar is a link. Any member may have put it there, and others would submit and
-    journal to where it leads."""
-    for path in layout.directories()[1:]:
-        if path.startswith(f"{layout.home}/"):
-            refuse_link(path)
-
-
-def refuse_link(path: str) -> None:
-    """Raise UnsafeLink if a link is at `path`, in a group's jar."""
-    if os.path.islink(path):
-        raise UnsafeLink(path=path)
-
-
-def _subdirectories(path: str) -> list[str]:
-    with patiently(lambda: os.scandir(path), path) as entries:
-        return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

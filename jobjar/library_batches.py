@@ -13,7 +13,8 @@ from jobjar.errors import BadLimit, UsageError
 from jobjar.library import current_jar
 
 if TYPE_CHECKING:  # peewee takes long to import
-    from jobjar.batches.commands import AbortedBatch, SubmittedBatch
+    from jobjar.batches.abort import AbortedBatch
+    from jobjar.batches.submit import SubmittedBatch
     from jobjar.ledger.ask_stored_files import StoredOutput
 
 # Batches
@@ -27,7 +28,7 @@ def submit_batch(*files: str | os.PathLike[str], fail_fast: bool = False, **para
     Raises BadSubmitFile (all errors, by file and line), BatchExists, SubmitFailed (nothing was submitted), BatchUnfinished
     (all is submitted, but some jobs cannot be claimed until recover_jobs has run).
     """
-    from jobjar.batches.commands import read_submit_files, submit_batches
+    from jobjar.batches.submit import read_submit_files, submit_batches
 
     jar = current_jar()
     texts = {name: str(value) for name, value in parameters.items()}
@@ -44,7 +45,7 @@ def batch_edit(name: str, **changes: object) -> int:
 
     Raises BadChange, UnknownBatch, BatchBusy, SubmitFailed (nothing was changed), BatchUnfinished.
     """
-    from jobjar.batches.commands import edit_batch
+    from jobjar.batches.edit import edit_batch
 
     jar = current_jar()
     try:
@@ -61,7 +62,7 @@ def abort_batch(name: str, restart: bool = False, kill: bool = False) -> Aborted
     Raises UnknownBatch, BatchBusy, BadChange (it is aborted, but jobs still run and none was restarted), SubmitFailed,
     BatchUnfinished (the change is made, but some jobs are where they were until recover_jobs has run).
     """
-    from jobjar.batches.commands import abort_batch as abort
+    from jobjar.batches.abort import abort_batch as abort
     from jobjar.steering.dependents import fold_and_settle
 
     jar = current_jar()

@@ -187,7 +187,7 @@ def stats(
     ended, and the median, the 95th percentile and the maximum of how long they waited and ran (seconds), of their processor time
     (seconds) and of their memory (KiB); and what those said that failed.
 
-    `jobs` and `filters` are those of `list_jobs`, without `state`. Of the jobs that ended, the `limit` newest count (None: all).
+    `jobs` and `filters` are those of `list_jobs`, without `state`. The `limit` newest ended jobs count (None: all).
     Raises UnknownJob, AmbiguousJob, UsageError.
     """
     from jobjar.reports.stats_tasks import gather_selected

@@ -15,7 +15,7 @@ import pytest
 
 import jobjar
 from jobjar.attempts.attempt import OUTCOMES
-from jobjar.attempts.told import ALL, facts_of_job, facts_of_several
+from jobjar.attempts.on_end_variables import ALL, facts_of_job, facts_of_several
 from jobjar.create import PROGRAMS
 from jobjar.host import node_name
 from jobjar.job_file.attributes import ATTRIBUTES

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from jobjar.attempts.limits import read_limit
 from jobjar.batches.blocks import Block
-from jobjar.batches.change import settle_all
 from jobjar.batches.state import read_batch
 from jobjar.batches.toml_blocks import read_toml_blocks
+from jobjar.batches.unfinished import settle_all
 from jobjar.create import create_jar
 from jobjar.errors import ConfigError, JarError
 from jobjar.jar import Jar, open_jar
@@ -25,7 +25,7 @@ from jobjar.journal.append import Journal
 from jobjar.ledger.apply import KINDS
 from jobjar.ledger.fold import fold_journals
 from jobjar.ledger.rebuild import dump_ledger
-from jobjar.publishing.outputs import find_state, parse_state
+from jobjar.publishing.underway import find_state, parse_state
 from jobjar.reports.jobs import describe_job
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.roster import list_workers

@@ -215,3 +215,8 @@ def explain_unfit(error: ImportError) -> str:
     """Say what an import that fails means, and what to do."""
     what_to_do = "it is being upgraded, or was by half: install it again whole, then try again"
     return f"a part of this software does not fit the others ({error}); {what_to_do}"
+
+
+def name_place(path: str, reason: str) -> str:
+    """Put a path before a reason that does not begin with one."""
+    return reason if reason.startswith("/") else f"{path}: {reason}"

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.access.refusals import explain_at
+from jobjar.arrays.chunk_size import choose_size
 from jobjar.arrays.definition import Definition, read_definition
-from jobjar.arrays.indexes import Indexes, choose_size, range_in_name
-from jobjar.arrays.submit import make_chunk, stage_chunks
-from jobjar.batches.change import commit, making, take_batch
+from jobjar.arrays.indexes import Indexes, range_in_name
+from jobjar.arrays.submit import make_chunk
+from jobjar.batches.change import commit, making, stage_jobs, take_batch
 from jobjar.batches.state import disk_now, read_batch
 from jobjar.errors import CannotUseJar, NotSteered
 from jobjar.jar import Jar
@@ -42,7 +43,7 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
         reopened = join_ranges((number, number) for number in wanted if number in failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
-        count = stage_chunks(jar, change, _chunks(known, uid, wanted, breaks, life))
+        count = stage_jobs(jar, change, _chunks(known, uid, wanted, breaks, life))
         changed = {
             "array": known,
             "is_aborted": False,

@@ -35,7 +35,7 @@ from jobjar.attempts.attempt import (
     Watch,
     about_attempt,
 )
-from jobjar.attempts.own_file import was_taken_back
+from jobjar.attempts.missing_file import was_taken_back
 from jobjar.attempts.retry_delay import retry_time
 from jobjar.attempts.verdict import Verdict, may_be_retried
 from jobjar.attempts.warning import send_warning, warning_time

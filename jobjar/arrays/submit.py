@@ -6,15 +6,15 @@ all of it; after a later kill recovery makes the chunks claimable.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from jobjar.arrays.chunk_size import choose_size, split_evenly
 from jobjar.arrays.definition import describe, write_files
-from jobjar.arrays.indexes import Indexes, choose_size, split_evenly
+from jobjar.arrays.indexes import Indexes
 from jobjar.attempts.copied_output import names_its_output
 from jobjar.attempts.limits import BATCH, set_limit
-from jobjar.batches.change import Change, commit, making, new_change, take_name
+from jobjar.batches.change import commit, making, new_change, stage_jobs, take_name
 from jobjar.batches.state import disk_now, first_keys
 from jobjar.errors import BadAttribute, BatchExists, NotExecutable
 from jobjar.jar import Jar
@@ -23,9 +23,8 @@ from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import check_identifier, new_id
 from jobjar.meter import SILENT, Meter
-from jobjar.shared_disk.files import make_directory
 from jobjar.shared_disk.regular import read_given
-from jobjar.stages.submit import CHUNK, Submission, stage_chunk
+from jobjar.stages.submit import Submission
 
 _LONGEST_NOTES = 200
 
@@ -79,7 +78,7 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
         }
         lines = _lines_of_chunks(given)
         parts = ((some.first, some.last) for some in chunks)
-        stage_chunks(jar, change, meter.counted(make_chunk(known, uid, part, lines=lines) for part in parts))
+        stage_jobs(jar, change, meter.counted(make_chunk(known, uid, part, lines=lines) for part in parts))
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
@@ -149,16 +148,3 @@ def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: 
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
     category, priority = known.get("category", ""), known.get("priority", 0)
     return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)
-
-
-def stage_chunks(jar: Jar, change: Change, jobs: Iterable[Submission]) -> int:
-    """Write the files of chunks for a change; returns how many. Raises SubmitFailed, OSError."""
-    directory, count, jobs = jar.layout.staged(change.id), 0, iter(jobs)
-    make_directory(directory, 0o777 & ~jar.umask)
-    for number in itertools.count():
-        some = list(itertools.islice(jobs, CHUNK))
-        if not some:
-            break
-        stage_chunk(jar, some, f"{directory}/{number:08d}")
-        count += len(some)
-    return count

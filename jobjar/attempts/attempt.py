@@ -70,7 +70,7 @@ class Claimer:
         self.claiming_workers = ClaimingWorkers(paths.name)
         # Who cancelled jobs that run here, and why, by job id.
         self.cancelled: dict[str, str] = {}
-        # Open descriptors of job files, by job id (own_file.py).
+        # Open descriptors of job files, by job id (missing_file.py).
         self.held_files: dict[str, int] = {}
 
 

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from jobjar.attempts.attempt import AttemptEnd, ClaimedJob
-from jobjar.attempts.told import ALL, BATCH, facts_of_attempt, facts_of_ended, facts_of_several
+from jobjar.attempts.on_end_variables import ALL, BATCH, facts_of_attempt, facts_of_ended, facts_of_several
 from jobjar.errors import LedgerError
 from jobjar.jar import Jar
 from jobjar.ledger.ask_awaited import ALL as ALL_JOBS, BATCH as BATCH_JOBS, Awaited, count_ended
 from jobjar.ledger.ask_last_ends import LastEnd, ended_job, is_all_over, is_batch_over, last_end, last_end_of_batch
-from jobjar.processes.command_for_ends import LIMIT_S, EndCommand
+from jobjar.processes.command_queue import LIMIT_S, EndCommand
 
 # Looks whether batches are over take at most this share of a worker's time.
 _SHARE = 0.05

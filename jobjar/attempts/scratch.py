@@ -19,7 +19,7 @@ from jobjar.shared_disk.files import follow_status, look, make_directory, rename
 from jobjar.shared_disk.patience import FLICKER_S, patiently
 from jobjar.shared_disk.trees import Kept, remove_tree
 
-# Where a described job puts the files to be stored (publishing/outputs.py has the same name).
+# Where a described job puts the files to be stored (publishing/underway.py has the same name).
 OUTPUTS = "output"
 _AGE_S = 3600
 # This suffices to change into it, and does not open it on the file server.

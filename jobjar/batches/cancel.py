@@ -1,8 +1,8 @@
 """Cancel waiting jobs: they complete without a run, with outcome `cancelled`, and stay in the history.
 
 Rename the job's file out of unclaimed, into the change's directory in limbo: either this or a worker gets it. Then
-stages/cancelled.py completes it. A kill midway leaves the file in unclaimed, or in that directory; the next process that finishes
-the change goes on with it.
+stages/complete_without_run.py completes it. A kill midway leaves the file in unclaimed, or in that directory; the next process
+that finishes the change goes on with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobjar.layout import TAKEN, unclaimed_place
 from jobjar.ledger.ask_batch_jobs import WaitingJob
 from jobjar.shared_disk.files import make_directory, rename
 from jobjar.shared_disk.trees import remove_empty_directories
-from jobjar.stages.cancelled import Cancellation, TakenJob, complete_cancelled
+from jobjar.stages.complete_without_run import Cancellation, TakenJob, complete_cancelled
 
 
 def take_waiting(jar: Jar, jobs: Sequence[WaitingJob], directory: str) -> int:

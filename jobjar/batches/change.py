@@ -18,44 +18,39 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from jobjar.batches.release import discard_staged, release_staged
 from jobjar.batches.state import move_json, open_batches, read_batch, read_json, write_json, write_json_in
-from jobjar.batches.waiting_jobs import cancel_batch, set_priority
+from jobjar.batches.waiting_jobs import CHUNK, cancel_batch, set_priority
 from jobjar.errors import (
     BatchBusy,
     BatchUnfinished,
-    JarError,
     LedgerError,
-    LedgerUnavailable,
     SubmitFailed,
-    UnknownBatch,
 )
 from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id, parse_priority
-from jobjar.ledger.ask_batch_jobs import aborted_batches_with_waiting_jobs
-from jobjar.ledger.fold import fold_journals
 from jobjar.liveness import ALIVE, DEAD, ProcessIdentity, liveness, this_process
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.contents import BATCH, CHANGE
 from jobjar.shared_disk.creating import (
     make_directory_in,
     opened,
-    temporary_of_nodes,
     temporary_path_of_node,
 )
-from jobjar.shared_disk.files import look, make_directory, remove_file, rename, sync_directory
-from jobjar.shared_disk.leftovers import find_leftovers
+from jobjar.shared_disk.files import look, make_directory, remove_file, sync_directory
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.moves import rename_directory
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import open_directory_in
 from jobjar.shared_disk.trees import remove_entry, remove_tree
+from jobjar.stages.submit import Submission, stage_chunk
 
 _TRIES = 3
 _underway: set[str] = set()  # the changes that this process is making
@@ -171,6 +166,12 @@ def give_back(jar: Jar, change: Change) -> None:
         _remove_if_empty(jar, name)
 
 
+def let_go(jar: Jar, change: Change) -> None:
+    """Give the batches of a change back that changed no batch."""
+    give_back(jar, change)
+    _underway.discard(change.id)
+
+
 def _remove_if_empty(jar: Jar, name: str) -> None:
     paths = jar.layout.batch(name)
     if look(paths.file) is None:
@@ -192,7 +193,23 @@ def read_change(jar: Jar, name: str) -> Change | None:
     return None
 
 
-# Committing, finishing, discarding
+# Writing the jobs, committing, finishing, discarding
+
+
+def stage_jobs(jar: Jar, change: Change, submissions: Iterable[Submission]) -> int:
+    """Write the jobs of a change. Returns how many. Raises SubmitFailed, OSError."""
+    directory = jar.layout.staged(change.id)
+    iterator = iter(submissions)
+    count = 0
+    for number in itertools.count():
+        chunk = list(itertools.islice(iterator, CHUNK))
+        if not chunk:
+            return count
+        if not number:
+            make_directory(directory, 0o777 & ~jar.umask)
+        stage_chunk(jar, chunk, f"{directory}/{number:08d}")
+        count += len(chunk)
+    raise AssertionError("itertools.count() has no end")
 
 
 def prepare(jar: Jar, name: str, state: dict[str, Any]) -> None:
@@ -257,7 +274,7 @@ def finish(jar: Jar, change: Change, meter: Meter = SILENT) -> None:
 
 
 def is_aborted(jar: Jar, name: str) -> bool:
-    """Whether a batch is aborted now: another process may have finished the abortion, and restarted the batch."""
+    """Whether a batch is aborted now: another process may have finished the abort, and restarted the batch."""
     return read_batch(jar, name).is_aborted
 
 
@@ -334,67 +351,3 @@ def settle(jar: Jar, name: str, log: Callable[[str], None] = lambda line: None) 
     discard(jar, change)
     log(f"batch {name}: discarded the change {change.id}, whose process died before it was made")
     return True
-
-
-def give_up(jar: Jar, name: str) -> bool:
-    """Mark a batch's change, if there is one, so that it is settled like that of a dead process. A person said that the node of
-    its process is gone for good. A process that lives all the same notices at its commit, and changes nothing. Returns whether
-    there is such a change. Raises BatchBusy where the process is alive on this node."""
-    change = read_change(jar, name)
-    if change is None:
-        return False
-    if liveness(change.process) == ALIVE:
-        raise BatchBusy(name=name, pid=change.process.pid, node=change.process.node)
-    for held in change.batches:
-        path = f"{jar.layout.batch(held).change}/{change.id}"
-        with contextlib.suppress(FileNotFoundError):  # settled or given up already
-            rename(f"{path}.json", f"{path}.given_up")
-    return True
-
-
-def settle_all(jar: Jar, log: Callable[[str], None]) -> None:
-    """Recover all batches: settle their changes, and remove prepared directories of dead processes. Failures of single batches
-    are logged. Raises LedgerUnavailable."""
-    entries = sorted(list_directory(jar.layout.batches), key=lambda entry: entry.name)
-    left = find_leftovers((entry.name for entry in entries), temporary_of_nodes(r"(?:\.new)?"))
-    for entry in entries:
-        if entry.name in left:
-            remove_tree(entry.path)
-        elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            with _logging_failures(entry.name, log):
-                settle(jar, entry.name, log)
-
-
-@contextlib.contextmanager
-def _logging_failures(name: str, log: Callable[[str], None]) -> Iterator[None]:
-    """Log a failure of one batch, so that the other batches, and the rest of a recovery, are still done."""
-    try:
-        yield
-    except LedgerUnavailable:
-        raise  # recovery repairs the ledger, and begins anew
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        log(f"batch {name}: it could not be settled: {where}{error.strerror}")
-    except JarError as error:
-        log(f"batch {name}: it could not be settled: {error}")
-
-
-def cancel_returned(jar: Jar, log: Callable[[str], None]) -> None:
-    """Cancel the jobs of aborted batches that came back: from a dead worker, from one that was just about to end, or by hand."""
-    with jar.ledger.writing() as connection:
-        fold_journals(connection, jar.layout)
-        aborted = aborted_batches_with_waiting_jobs(connection)
-    for name in aborted:
-        with _logging_failures(name, log), contextlib.suppress(BatchBusy, UnknownBatch):
-            _cancel_returned_of(jar, name, log)
-
-
-def _cancel_returned_of(jar: Jar, name: str, log: Callable[[str], None]) -> None:
-    change = take_batch(jar, name)
-    try:
-        if read_batch(jar, name).is_aborted:
-            count, _ = cancel_batch(jar, name, change.id, change.by, partial(is_aborted, jar, name), is_late=True)
-            log(f"batch {name}: it is aborted; cancelled {count} jobs that had come back")
-    finally:
-        give_back(jar, change)
-        _underway.discard(change.id)

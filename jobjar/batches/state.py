@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jobjar.errors import CannotUseJar, UnknownBatch
+from jobjar.batches.plan import check_batch_name
+from jobjar.errors import BadIdentifier, CannotUseJar, UnknownBatch
 from jobjar.jar import Jar
 from jobjar.journal.entries import batch_entry
 from jobjar.journal.read import Entry
@@ -80,6 +81,14 @@ def wait_until_past(jar: Jar, moment: float) -> None:
     """Wait until the disk's clock is past `moment`, so that every later move has a later time. That takes a second at most."""
     while disk_now(jar) <= moment:
         time.sleep(_LOOK_AT_CLOCK_S)
+
+
+def check_known(jar: Jar, name: str) -> None:
+    """Raise UnknownBatch if no batch can have this name."""
+    try:
+        check_batch_name(name)
+    except BadIdentifier:
+        raise UnknownBatch(name=name, home=jar.layout.home) from None
 
 
 def read_batch(jar: Jar, name: str) -> BatchState:

@@ -50,7 +50,7 @@ from jobjar.processes.ending import end_rest
 from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
 from jobjar.processes.starting import CannotStart, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
-from jobjar.publishing.outputs import (
+from jobjar.publishing.underway import (
     OUTPUT,
     POLL,
     State,

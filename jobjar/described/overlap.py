@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.ahead import find_idle
 from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
-from jobjar.attempts.own_file import hold_file, let_file_go
+from jobjar.attempts.missing_file import hold_file, let_file_go
 from jobjar.attempts.warning import send_warning
 from jobjar.described.lifecycle import Lifecycle
 from jobjar.described.services import Services

@@ -11,7 +11,7 @@ import time
 from functools import partial
 
 from jobjar.described.steps import POLL, Attempt, Pause, StageFailed, Steps, Work, describe_ended
-from jobjar.publishing.outputs import State, write_state
+from jobjar.publishing.underway import State, write_state
 from jobjar.publishing.variables import POLLED, read_polling
 
 # The attempt fails after so many failed polls in a row. A failed poll says nothing about the job, and to submit it again would

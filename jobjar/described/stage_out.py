@@ -15,8 +15,9 @@ from jobjar.attempts.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
 from jobjar.described.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
 from jobjar.errors import BadOutput
 from jobjar.journal.entries import stored_entry
-from jobjar.publishing.outputs import OUTPUT, State, publish
+from jobjar.publishing.outputs import publish
 from jobjar.publishing.results import read_results
+from jobjar.publishing.underway import OUTPUT, State
 
 # Pause before the next try where the disk refuses the published files.
 _REFUSED_PUBLISHING_PAUSE_S = 1.0

@@ -28,8 +28,9 @@ from jobjar.packages.install import Package, find_command, install
 from jobjar.processes.ending import doubt, seems_ended_on_request, wait_for_child
 from jobjar.processes.exit_status import shell_status
 from jobjar.processes.starting import start_shell
-from jobjar.publishing.outputs import OutputFile, State, finish_publishing
+from jobjar.publishing.outputs import finish_publishing
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
+from jobjar.publishing.underway import OutputFile, State
 from jobjar.publishing.variables import StoredRecords
 from jobjar.shared_disk.files import look, replace_file
 

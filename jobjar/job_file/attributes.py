@@ -1,7 +1,7 @@
 """A job's attributes, set by `#JJ name = value` lines (header.py), options of programs and keyword arguments.
 
-Lines with keys of description.py make it a described job. Of these keys, only the ones that journals hold are parsed to
-attributes here. What else a job may be given is in given.py, and is one attribute here, `given`.
+Lines with keys of description.py make it a described job. Only those of these keys
+that journals hold are parsed to attributes here. What else a job may be given is in given.py, and is one attribute here, `given`.
 """
 
 from __future__ import annotations

@@ -23,104 +23,32 @@ from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_
 from jobjar.ledger.dependents import note_dependents
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
+from jobjar.ledger.precedence import (
+    ADD_JOB,
+    ADD_MOVE,
+    ADD_PLAIN_JOB,
+    ADD_WHOLE_ATTEMPT,
+    ADD_WHOLE_JOB,
+    CLAIM_ATTEMPT,
+    END,
+    FORGET_UNNAMED,
+    KEEP_FIRST_REMOVAL,
+    KNOW_PROCESS,
+    MOVE_AND_RENAME_JOB,
+    MOVE_FOUND_JOB,
+    MOVE_JOB,
+    START,
+    SUBMIT,
+)
 from jobjar.shared_disk.contents import is_time
 
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed"}
 _STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "removed"}
 
-# Most jobs have defaults in the other columns. Each column that is named costs a fold some tenths of a microsecond.
-_PLAIN_COLUMNS = "uid, name, state, place, category, priority, moved_at, move_number, submitter, submitted_at"
-_OTHER_COLUMNS = "retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given"
-_ADD_PLAIN_JOB = f"INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}) VALUES ({', '.join('?' * 10)})"
-_ADD_WHOLE_JOB = f"""
-INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}, not_before, held_reason, {_OTHER_COLUMNS}) VALUES ({", ".join("?" * 21)})"""
 _NOT_DELAYED = (0, None)
+# The values of the other columns (precedence.py) that most jobs have.
 _DEFAULTS = (None, None, None, "", None, None, 0, None, None)
-
-# What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
-# are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
-_FOUND_ORDER = "found_number retries retry_delay_s time_limit_s seed kind batch submitter found_file given"
-_SUBMIT = f"""
-INSERT INTO job (uid, submitter, submitted_at, name, category, {_OTHER_COLUMNS}, priority, state, place)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 'limbo', 'limbo/' || ?4)
-ON CONFLICT (uid) DO UPDATE SET
-    submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
-    retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
-    kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
-    found_file = excluded.found_file, given = excluded.given
-WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
-    OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
-        AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER.split())})
-            > ({", ".join(f"coalesce({name}, -1)" for name in _FOUND_ORDER.split())}))))"""
-
-# `>=`: somebody may find a move (by_hand.py), and that may be folded before the program's own entry. The row is then as
-# late as that entry, which knows more and replaces it. `name`: most moves keep it, and a column that is not set needs
-# no write to its index. `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at
-# each call. `OR FAIL`: a refused row ends the statement, and it is the only row. Otherwise SQLite would copy pages before
-# triggers write, to be able to put them back (schema/0006).
-_LATER = """
-(+?8 / 1000000, +?3 = 'completed', +?7, +?8, +?3 = 'claimed', +?4) {}
-(move_number / 1000000, state = 'completed', moved_at, move_number, state = 'claimed', place)"""
-_MOVE_JOB = f"""
-UPDATE OR FAIL job SET state = ?3, place = ?4, category = ?5, priority = ?6, moved_at = ?7, move_number = ?8, not_before = ?9,
-    held_reason = ?10
-WHERE uid = +?1 AND name = +?2 AND {_LATER.format(">=")}"""
-_MOVE_ANY_JOB = """
-UPDATE OR FAIL job SET name = ?2, state = ?3, place = ?4, category = ?5, priority = ?6, moved_at = ?7, move_number = ?8,
-    not_before = ?9, held_reason = ?10
-WHERE uid = +?1 AND {}"""
-_MOVE_AND_RENAME_JOB, _MOVE_FOUND_JOB = (_MOVE_ANY_JOB.format(_LATER.format(sign)) for sign in (">=", ">"))
-_ADD_JOB = """
-INSERT OR IGNORE INTO job (uid, name, state, place, category, priority, moved_at, move_number, not_before, held_reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# A hand-made submission gets its id with its first claim. Until then a ledger knows it by its place alone.
-_FORGET_UNNAMED = "DELETE FROM job WHERE uid IS NULL AND name = ? AND place = ?"
-
-# One move may have two entries: by the program that made it, and by somebody who found it. The program's stands.
-_ADD_MOVE = """
-INSERT INTO move (job_uid, number, moved_at, destination, origin, reason, actor) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET origin = excluded.origin, reason = excluded.reason, actor = excluded.actor
-WHERE (excluded.reason = 'found', excluded.reason, excluded.actor, excluded.origin) < (reason = 'found', reason, actor, origin)"""
-# Several may notice at different times that a file is gone. The earliest time is kept.
-_KEEP_FIRST_REMOVAL = """
-DELETE FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = ''
-AND moved_at > (SELECT min(moved_at) FROM move WHERE job_uid = ?1 AND number = ?2 AND destination = '')"""
-
-_CLAIM_ATTEMPT = """
-INSERT INTO attempt (job_uid, number, worker_uid, worker, started_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET started_at = coalesce(started_at, excluded.started_at)"""
-
-_START = """
-INSERT INTO attempt (job_uid, number, worker_uid, worker, pid, pid_started) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET pid = excluded.pid, pid_started = excluded.pid_started"""
-
-# An attempt that was lost stays lost. Then an end that completed the job beats one that did not: a recovery that was
-# about to return a job may find that its worker has just completed it. Then the worker's own entry beats a recovery's
-# guess. If they are equal so far, the earlier stands. Two recoveries may read the same time from the disk: then the rest
-# of their entries decides.
-_END_COLUMNS = """job_uid, number, worker_uid, worker, pid, pid_started, ended_at, outcome, is_final, exit_status, signal,
-wall_time_s, user_cpu_s, system_cpu_s, max_rss_kib, output_file, message"""
-_REST_OF_END = "outcome message output_file exit_status signal wall_time_s user_cpu_s system_cpu_s max_rss_kib"
-_END = f"""
-INSERT INTO attempt ({_END_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (job_uid, number, worker_uid) DO UPDATE SET
-    pid = coalesce(pid, excluded.pid), pid_started = coalesce(pid_started, excluded.pid_started),
-    ended_at = excluded.ended_at, outcome = excluded.outcome, is_final = excluded.is_final,
-    exit_status = excluded.exit_status, signal = excluded.signal, wall_time_s = excluded.wall_time_s,
-    user_cpu_s = excluded.user_cpu_s, system_cpu_s = excluded.system_cpu_s, max_rss_kib = excluded.max_rss_kib,
-    output_file = excluded.output_file, message = excluded.message
-WHERE ended_at IS NULL
-   OR (excluded.outcome = 'lost', excluded.is_final, excluded.outcome NOT IN ('stranded', 'crashed'), -excluded.ended_at,
-       {", ".join(f"coalesce(excluded.{name}, -1)" for name in _REST_OF_END.split())})
-    > (outcome = 'lost', is_final, outcome NOT IN ('stranded', 'crashed'), -ended_at,
-       {", ".join(f"coalesce({name}, -1)" for name in _REST_OF_END.split())})"""
-# The process is kept whichever entry stands: a recovery, and a worker that lost the job, may not know it.
-_KNOW_PROCESS = """
-UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2 AND worker_uid = ?3 AND pid IS NULL"""
-_ADD_WHOLE_ATTEMPT = f"""
-INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 class _Chunk:
@@ -207,9 +135,9 @@ class _Chunk:
             _write_moves(connection, [row for uid, row in rows.items() if uid not in found])
             _write_found_moves(connection, [rows[uid] for uid in found])
         if self.moves:
-            connection.executemany(_ADD_MOVE, self.moves)
+            connection.executemany(ADD_MOVE, self.moves)
         if self.removals:
-            connection.executemany(_KEEP_FIRST_REMOVAL, self.removals)
+            connection.executemany(KEEP_FIRST_REMOVAL, self.removals)
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
@@ -230,7 +158,7 @@ class _Chunk:
         if not self.moves or not connection.execute("SELECT 1 FROM job WHERE uid IS NULL LIMIT 1").fetchone():
             return
         places = {*self.origins, *(move[3] for move in self.moves)}
-        connection.executemany(_FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
+        connection.executemany(FORGET_UNNAMED, [(name_in_place(place), place) for place in places])
 
     def _write_submissions(self, connection: Connection, rows: dict[str, tuple[Any, ...]]) -> None:
         """Write the rows of submissions. Most jobs are new and were moved: these leave `rows` and are written whole."""
@@ -241,7 +169,7 @@ class _Chunk:
             left = [submission for submission in left if submission[0] not in rows]
             for row, _ in moved:
                 del rows[row[0]]
-        connection.executemany(_SUBMIT, [(*submission, priority_in_name(submission[3])) for submission in left])
+        connection.executemany(SUBMIT, [(*submission, priority_in_name(submission[3])) for submission in left])
 
     def _write_attempts(self, connection: Connection) -> None:
         """Write attempts. Most are new and have ended: these are written whole."""
@@ -254,16 +182,16 @@ class _Chunk:
                 end, start = end_of.get(claim[:3]), start_of.get(claim[:3])
                 if end is not None:
                     whole[claim[:3]] = (*(end if start is None else (*end[:4], *start[4:], *end[6:])), claim[4])
-            if connection.executemany(_ADD_WHOLE_ATTEMPT, list(whole.values())).rowcount == len(whole):
+            if connection.executemany(ADD_WHOLE_ATTEMPT, list(whole.values())).rowcount == len(whole):
                 claims, starts, ends = (
                     [row for row in rows if row[:3] not in whole] for rows in (claims, starts, ends)
                 )
         forget_minutes_of(connection, ends)
-        for statement, rows in ((_CLAIM_ATTEMPT, claims), (_START, starts), (_END, ends)):
+        for statement, rows in ((CLAIM_ATTEMPT, claims), (START, starts), (END, ends)):
             if rows:
                 connection.executemany(statement, rows)
         if ends:
-            connection.executemany(_KNOW_PROCESS, [(*row[:3], *row[4:6]) for row in ends if row[4] is not None])
+            connection.executemany(KNOW_PROCESS, [(*row[:3], *row[4:6]) for row in ends if row[4] is not None])
 
 
 def _add_jobs(connection: Connection, jobs: list[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> int:
@@ -274,23 +202,23 @@ def _add_jobs(connection: Connection, jobs: list[tuple[tuple[Any, ...], tuple[An
             plain.append(row[:8] + submission[1:3])
         else:
             others.append(row[:8] + submission[1:3] + row[8:] + submission[5:])
-    added: int = connection.executemany(_ADD_PLAIN_JOB, plain).rowcount
+    added: int = connection.executemany(ADD_PLAIN_JOB, plain).rowcount
     if others:
-        added += connection.executemany(_ADD_WHOLE_JOB, others).rowcount
+        added += connection.executemany(ADD_WHOLE_JOB, others).rowcount
     return added
 
 
 def _write_moves(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     """Move jobs to where their latest moves took them, if those are later than the ledger's."""
-    if connection.executemany(_MOVE_JOB, rows).rowcount < len(rows):
-        connection.executemany(_ADD_JOB, rows)
-        connection.executemany(_MOVE_AND_RENAME_JOB, rows)
+    if connection.executemany(MOVE_JOB, rows).rowcount < len(rows):
+        connection.executemany(ADD_JOB, rows)
+        connection.executemany(MOVE_AND_RENAME_JOB, rows)
 
 
 def _write_found_moves(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        connection.executemany(_ADD_JOB, rows)
-        connection.executemany(_MOVE_FOUND_JOB, rows)
+        connection.executemany(ADD_JOB, rows)
+        connection.executemany(MOVE_FOUND_JOB, rows)
 
 
 def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -57,7 +57,7 @@ def name_error(error: Exception, path: str) -> JarError:
     if has_no_room or is_full(cause):
         if most_is_wal(path):
             # Writing it back needs room for the pages that it adds.
-            reason += f", {tell_wal(path)}; `recover_jobs` gives that back"
+            reason += f", {format_wal(path)}; `recover_jobs` gives that back"
         return LedgerDiskFull(path=path, reason=reason)
     return LedgerUnavailable(path=path, reason=reason)
 
@@ -87,7 +87,7 @@ def most_is_wal(path: str) -> bool:
         return False
 
 
-def tell_wal(path: str) -> str:
+def format_wal(path: str) -> str:
     """How much of a full disk a ledger's write-ahead log takes."""
     return f"of which the ledger's write-ahead log takes {os.stat(f'{path}-wal').st_size / 1e6:.1f} MB"
 

@@ -24,11 +24,11 @@ from jobjar.ledger.database import (
     check_database,
     copy_snapshot,
     driver,
+    format_wal,
     is_full,
     most_is_wal,
     name_error,
     remove_database,
-    tell_wal,
 )
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.home import LOCK_PATIENCE_S, LedgerHome
@@ -346,7 +346,7 @@ class Ledger:
             if self.is_private or not _is_full(error) or not (self._is_filling or most_is_wal(self.path)):
                 raise
             is_told = isinstance(error, LedgerDiskFull) or not most_is_wal(self.path)
-            why = "" if is_told else f" The disk is full, {tell_wal(self.path)}."
+            why = "" if is_told else f" The disk is full, {format_wal(self.path)}."
             log(f"{error}.{why} Rebuilding the ledger from the journals and the directories, without that")
             with self.home.locked():
                 self.close()

@@ -48,8 +48,8 @@ def unpack(
 ) -> None:
     """Make `directory` from an archive: files with their run bits and times, directories, links that stay inside.
 
-    `directory` must be missing or empty; it is made whole or not at all. Of the modes only the bits for reading, writing and
-    running are kept, less the umask. This user owns the files. `is_wanted` is called last, before the directory gets its name.
+    `directory` must be missing or empty; it is made whole or not at all. Modes keep only the bits for reading, writing and
+    running, less the umask. This user owns the files. `is_wanted` is called last, before the directory gets its name.
     `between_pieces` is called at each read of the archive; an exception from it ends the work. Raises BadArchive with the member
     and the reason, OSError (a full disk too).
     """

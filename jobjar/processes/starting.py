@@ -16,7 +16,7 @@ from typing import Any
 
 from jobjar.job_file.header import explain_carriage_return
 from jobjar.processes.children import start_awaited
-from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
+from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS, status_if_not_started
 from jobjar.shared_disk.regular import open_regular
 from jobjar.shared_disk.umask import users_umask
 
@@ -84,11 +84,11 @@ def _spawn_file(path: str, arguments: Sequence[str], files: Sequence[Any], envir
     except OSError as error:
         if error.errno == errno.ENOEXEC:
             return _spawn_by_shell(path, arguments, files, environment)
-        if error.errno == errno.ENOENT:
-            raise CannotStart(NOT_FOUND_STATUS, f"cannot be run: {_explain_missing(path)}") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.E2BIG, errno.EINVAL):
-            raise CannotStart(NOT_RUNNABLE_STATUS, f"cannot be run: {error.strerror}") from error
-        raise
+        status = status_if_not_started(error)
+        if status is None:
+            raise
+        reason = _explain_missing(path) if status == NOT_FOUND_STATUS else error.strerror
+        raise CannotStart(status, f"cannot be run: {reason}") from error
 
 
 def _explain_missing(path: str) -> str:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("name", metavar="NAME", help="the batch")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.batches.commands import abort_batch
+        from jobjar.batches.abort import abort_batch
         from jobjar.steering.dependents import fold_and_settle
 
         with named_jar(options, program_path) as jar:

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument("change", nargs="+", metavar="KEY=VALUE", help="what to change: seeds, priority, notes")
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.batches.commands import edit_batch
+        from jobjar.batches.edit import edit_batch
 
         changes: dict[str, str] = {}
         for word in options.change:

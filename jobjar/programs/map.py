@@ -211,7 +211,7 @@ def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
     """Wait for an array, print what its tasks wrote, and return the exit status."""
     from jobjar.ledger.ask_arrays import array_of
     from jobjar.programs.submit_array import wait_for_array
-    from jobjar.reports.arrays import read_output_of_tasks, tell_array
+    from jobjar.reports.arrays import format_array, read_output_of_tasks
     from jobjar.selecting.arrays import Tasks
 
     described = wait_for_array(jar, uid, program)
@@ -225,6 +225,6 @@ def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
     if unsuccessful:
         complain(
             program,
-            f"{tell_array(described)} (`jobjar show {uid}` says more, `jobjar output {uid} --failed` their output)",
+            f"{format_array(described)} (`jobjar show {uid}` says more, `jobjar output {uid} --failed` their output)",
         )
     return min(unsuccessful, _MOST_COUNTED + 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobjar.attempts.told import ALL, BATCH, JOBS, facts_of_ended, facts_of_several
+from jobjar.attempts.on_end_variables import ALL, BATCH, JOBS, facts_of_ended, facts_of_several
 from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_last_ends import ended_job
-from jobjar.processes.command_for_ends import LIMIT_S, EndCommand
+from jobjar.processes.command_queue import LIMIT_S, EndCommand
 from jobjar.reports.targets import Target
 from jobjar.reports.wait import Tally
 

@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser = make_parser(
         program,
         "Print a job's output (standard output and error, as it came): of the attempt that completed it, or of its newest "
-        "one. An attempt that lost its job to another is printed only where it is named. Of several jobs, each line begins "
-        "with the job's name.",
+        "one. An attempt that lost its job to another is printed only where it is named. If several jobs are named, each line "
+        "begins with the job's name.",
     )
     parser.add_argument(
         "-f",
@@ -34,12 +34,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         help="go on as the job writes, through all of its attempts, until it has ended",
     )
     parser.add_argument(
-        "-n", "--tail", type=int, metavar="N", help="of what there is already, print the last N lines alone"
+        "-n", "--tail", type=int, metavar="N", help="print only the last N lines of what there is already"
     )
     parser.add_argument("--attempt", type=int, metavar="N", help="the attempt whose output is wanted")
-    parser.add_argument("--failed", action="store_true", help="of an array, the tasks that did not succeed")
+    parser.add_argument("--failed", action="store_true", help="print the tasks of an array that did not succeed")
     parser.add_argument(
-        "--all", action="store_true", help="of an array, all tasks that have ended, in the order of indexes"
+        "--all", action="store_true", help="print all tasks of an array that have ended, in the order of indexes"
     )
     parser.add_argument("--worker", metavar="NAME", help="the worker whose attempt is wanted")
     add_jobs(parser)
@@ -111,8 +111,8 @@ def _follow(jar: Jar, printer: _Printer, options: argparse.Namespace, program: s
 
 
 class _Printer:
-    """Prints what jobs wrote, byte for byte. Of several jobs, whole lines with the jobs' names in front: an identifier that no
-    other of them has, else the id."""
+    """Prints what jobs wrote, byte for byte. For several jobs it prints whole lines with the jobs' names in front: an
+    identifier that no other of them has, else the id."""
 
     def __init__(self, jobs: list[JobReport], is_labelled: bool) -> None:
         from jobjar.job_file.names import identifier_in_name

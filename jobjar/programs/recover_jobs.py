@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.attempts.on_end import tell_recovered
-        from jobjar.batches.change import give_up
+        from jobjar.batches.unfinished import give_up
         from jobjar.ledger.rebuild import fill_ledger
         from jobjar.programs.shown_meter import open_meter
         from jobjar.recovery.lease import recover_expired

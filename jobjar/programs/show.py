@@ -17,8 +17,8 @@ from jobjar.text import printable
 def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "jobjar show") -> int:
     parser = make_parser(
         program,
-        "Print all that is known of a job: where it is, how it ended, its attempts and its moves. Of an array, how far its "
-        "tasks are; ARRAY[7] is one of its tasks.",
+        "Print all that is known of a job: where it is, how it ended, its attempts and its moves. For an array, print how "
+        "far its tasks are; ARRAY[7] is one of its tasks.",
     )
     add_text_format(parser)
     add_job(parser)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.programs.shown_job import format_description, format_for_terminal
         from jobjar.reports.jobs import describe_job
         from jobjar.reports.refresh import describe_source, refresh_ledger
-        from jobjar.reports.sentences import tell_job
+        from jobjar.reports.sentences import format_job
         from jobjar.selecting.arrays import find_tasks
         from jobjar.selecting.named import find_job
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 warn_of_source(program, describe_source(jar))
                 return 0
             description = describe_job(jar, find_job(jar, options.job))
-            first = "" if terminal_width() is None else tell_job(jar, description, time.time())
+            first = "" if terminal_width() is None else format_job(jar, description, time.time())
             source = describe_source(jar)
         if options.format == "json":
             print(json.dumps({**description, **source}, indent=1))

@@ -20,12 +20,12 @@ _MOST_TASKS = 1000
 
 def show_tasks(jar: Jar, tasks: Tasks, as_json: bool) -> None:
     """Print what is known of an array, or of tasks of it."""
-    from jobjar.reports.arrays import describe_array, describe_tasks, tell_array
+    from jobjar.reports.arrays import describe_array, describe_tasks, format_array
 
     if tasks.ranges is None:
         described = describe_array(jar, tasks.array)
         print(
-            json.dumps(described, indent=1) if as_json else printable(_format_array(described, tell_array(described)))
+            json.dumps(described, indent=1) if as_json else printable(_format_array(described, format_array(described)))
         )
         return
     numbers = [number for first, last in tasks.ranges for number in range(first, min(last, first + _MOST_TASKS) + 1)]

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
 
     def body(options: argparse.Namespace) -> int:
-        from jobjar.batches.commands import read_submit_files, submit_batches
+        from jobjar.batches.submit import read_submit_files, submit_batches
         from jobjar.programs.shown_meter import open_meter
 
         parameters: dict[str, str] = {}

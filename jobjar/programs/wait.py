@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.ledger.ask_awaited import BATCH
         from jobjar.programs.notify import describe_wait, tell
         from jobjar.programs.shown_meter import ShownWait
-        from jobjar.reports.arrays import describe_if_array, tell_array
+        from jobjar.reports.arrays import describe_if_array, format_array
         from jobjar.reports.refresh import describe_source
         from jobjar.reports.targets import select, select_all
         from jobjar.reports.wait import Wait, format_tally, refresh_patiently
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             told = None if options.notify is None else describe_wait(jar, target, tally, format_tally(tally, batches))
             arrays = [described for name in batches if (described := describe_if_array(jar, name)) is not None]
         for described in arrays:
-            complain(program, tell_array(described))
+            complain(program, format_array(described))
         if arrays and len(arrays) == len(target.selections) and not target.jobs and not tally.open:
             # Their tasks count, and not the chunks: one that was cancelled may have been run again since.
             is_success = all(described["succeeded"] == described["tasks"] for described in arrays)

@@ -37,7 +37,8 @@ from jobjar.fetching.copying import (
 from jobjar.host import host_name
 from jobjar.jar import Jar
 from jobjar.job_file.description import parse_output_path
-from jobjar.publishing.outputs import OUTPUT, OutputFile, find_oddity
+from jobjar.publishing.outputs import find_oddity
+from jobjar.publishing.underway import OUTPUT, OutputFile
 from jobjar.publishing.variables import STORED, StoredRecords, read_stored
 from jobjar.shared_disk.files import look_afresh, make_directory
 from jobjar.shared_disk.moves import move

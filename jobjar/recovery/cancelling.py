@@ -6,7 +6,7 @@ outcome `cancelled`.
     limbo/.cancel-<id>/held/            held jobs on their way
 
 1. Write order.json. 2. Rename a job's file to there, COMMIT: either this or a worker gets it, and it will be completed. 3. to 5.
-Journal `ended`, rename it to completed, journal `moved` (stages/cancelled.py). After a kill between 2 and 5, the next
+Journal `ended`, rename it to completed, journal `moved` (stages/complete_without_run.py). After a kill between 2 and 5, the next
 recovery does the rest: on that node once the process is dead, on others at any time, since two may do it at once. The files
 that are left are the jobs that are left.
 """
@@ -37,7 +37,7 @@ from jobjar.shared_disk.files import list_names, look, make_directory, read_stat
 from jobjar.shared_disk.listing import list_directory
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import remove_empty_directories
-from jobjar.stages.cancelled import Cancellation, TakenJob, complete_cancelled
+from jobjar.stages.complete_without_run import Cancellation, TakenJob, complete_cancelled
 from jobjar.text import as_text
 
 _ORDER = "order.json"

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterable
 
 from jobjar import control
-from jobjar.batches.change import give_up, read_change
+from jobjar.batches.change import read_change
+from jobjar.batches.unfinished import give_up
 from jobjar.errors import CannotUseJar, JarError, NotGone, UnknownGone
 from jobjar.hearing import Hearing
 from jobjar.host import login, node_name

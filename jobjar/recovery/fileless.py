@@ -1,7 +1,7 @@
 """End a dead worker's jobs whose own files are gone because the jobs removed them; and helpers for all jobs of such workers.
 
 A job without a file cannot run again. First its end is journaled. Then a note takes the place of its file
-(attempts/own_file.py), and recovery moves that on like any job whose outcome is journaled. After a kill between the two, the
+(attempts/missing_file.py), and recovery moves that on like any job whose outcome is journaled. After a kill between the two, the
 next recovery leaves the note.
 """
 
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from jobjar.attempts.attempt import CANCELLED, CRASHED, INTERRUPTED, STRANDED, ClaimedJob
-from jobjar.attempts.own_file import find_moved, leave_note
+from jobjar.attempts.missing_file import find_moved, leave_note
 from jobjar.control import cancel_request
 from jobjar.jar import Jar
 from jobjar.journal.entries import ended_entry

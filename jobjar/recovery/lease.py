@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jobjar.arrays.sharing import settle_shared
 from jobjar.attempts.attempt import LOST, ClaimedJob
 from jobjar.attempts.limits import list_all_taken, return_token
-from jobjar.attempts.own_file import was_taken_back
+from jobjar.attempts.missing_file import was_taken_back
 from jobjar.attempts.tokens_left import holds_jobs
 from jobjar.errors import JarError
 from jobjar.hearing import read_heartbeat_ns

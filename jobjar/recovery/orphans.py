@@ -20,7 +20,7 @@ from jobjar.ledger.pieces import in_pieces
 from jobjar.ledger.reconcile_jar import PIECE
 from jobjar.liveness import processes_of_jobs
 from jobjar.processes.ending import end_session
-from jobjar.publishing.outputs import (
+from jobjar.publishing.underway import (
     STORE,
     attempt_directory,
     find_state,

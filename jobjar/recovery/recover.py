@@ -15,7 +15,7 @@ import os
 from jobjar.arrays.sharing import entry_of_sharing, settle_shared
 from jobjar.attempts.attempt import CHUNK, LOST
 from jobjar.attempts.tokens_left import recover_tokens
-from jobjar.batches.change import cancel_returned, settle_all
+from jobjar.batches.unfinished import cancel_returned, settle_all
 from jobjar.control import withdraw_cancel
 from jobjar.grouped import Line
 from jobjar.host import login, node_name
@@ -32,11 +32,11 @@ from jobjar.liveness import DEAD
 from jobjar.meter import SILENT, Meter
 from jobjar.packages.build_claim import remove_halves
 from jobjar.recovery.cancelling import settle_cancellations
+from jobjar.recovery.crashed import judge_stranded
 from jobjar.recovery.fileless import as_claimed, end_fileless, output_left, owner_stays
 from jobjar.recovery.kept import journal_kept, journal_kept_scratch
 from jobjar.recovery.orphans import end_orphans, remove_attempt, tidy_underway
 from jobjar.recovery.others_processes import explain_left_running
-from jobjar.recovery.stranded import judge_stranded
 from jobjar.recovery.tidy import tidy_up
 from jobjar.roster import ASIDE, WorkerState, journal_end, list_workers
 from jobjar.shared_disk.files import make_directory, remove_file, rename

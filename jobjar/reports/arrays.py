@@ -202,7 +202,7 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def tell_array(described: dict[str, Any]) -> str:
+def format_array(described: dict[str, Any]) -> str:
     """An array in a sentence: `q5n4dt2sq77v: 812,331 of 1,000,000 tasks have ended, 14 of them failed; 3,200/s; 1 m left`."""
     ended = described["succeeded"] + described["failed"] + described["cancelled"]
     if described["state"] == "ended" and described["succeeded"] == described["tasks"]:

@@ -8,15 +8,9 @@ from typing import Any
 from jobjar.causes import Cause, Counted, Standing
 from jobjar.job_file.prerequisites import AFTER, AFTER_ANY, BATCH, Prerequisite
 from jobjar.ledger.ask_selected import SelectedJob
-from jobjar.ledger.dependents import (
-    WAIT,
-    End,
-    count_due,
-    count_lost_prerequisites,
-    ends_of_prerequisites,
-    judge,
-)
+from jobjar.ledger.dependents import count_due, count_lost_prerequisites
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.judge_dependents import WAIT, End, ends_of_prerequisites, judge
 
 _SHOWN = 5
 _HOW = {AFTER: "has succeeded", AFTER_ANY: "has ended"}

@@ -18,7 +18,7 @@ from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.ask_standing import count_before, count_waiting, final_end, limit_of_job, recent_ends
 from jobjar.ledger.large_looks import why_not_a_job
 from jobjar.reports.listing import iso_time
-from jobjar.reports.sentences import End, tell_whole_end
+from jobjar.reports.sentences import End, format_whole_end
 from jobjar.reports.standing import Look, explain_remedy, find_standing, find_turn, format_time
 from jobjar.roster import read_worker
 from jobjar.shared_disk.files import look
@@ -141,7 +141,7 @@ def _explain_end(look_at: Look, job: SelectedJob) -> Explanation:
         job.final_worker,
         last.message,
     )
-    sentence = f"{_name(job)} {tell_whole_end(end, look_at.now)}"
+    sentence = f"{_name(job)} {format_whole_end(end, look_at.now)}"
     if job.outcome is None:
         return _make(job, sentence, [], [f"`jobjar history {key}` says what is known"])
     what = [] if job.outcome == CANCELLED else [f"`jobjar output {key}` shows what it wrote"]

@@ -13,9 +13,9 @@ from jobjar.causes import Standing
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_arrays import ArrayRow, TaskEnd, ends_of_tasks
 from jobjar.ledger.ask_selected import NO_FILTERS, jobs_of_rows
-from jobjar.reports.arrays import describe_array, tell_array
+from jobjar.reports.arrays import describe_array, format_array
 from jobjar.reports.explain import Explanation, explain_job
-from jobjar.reports.sentences import End, tell_whole_end
+from jobjar.reports.sentences import End, format_whole_end
 from jobjar.reports.standing import Look
 from jobjar.selecting.arrays import Tasks, name_tasks
 
@@ -36,7 +36,7 @@ def _explain_array(look_at: Look, array: ArrayRow) -> Explanation:
     jar = look_at.jar
     described = describe_array(jar, array)
     now = OpenTasks(jar.ledger.connection, array)
-    parts, causes, what_to_do = [tell_array(described)], list[Standing](), list[str]()
+    parts, causes, what_to_do = [format_array(described)], list[Standing](), list[str]()
     running = [one for one in now.chunks if one.chunk.state == "claimed"]
     if running:
         shown = [_tell_running(array, now, one) for one in running[:_MOST]]
@@ -91,7 +91,7 @@ def _explain_ends(look_at: Look, array: ArrayRow, ends: Sequence[TaskEnd]) -> Ex
     numbers = [end.number for end in ends]
     title = _title(array, numbers)
     status = last.status
-    told = tell_whole_end(
+    told = format_whole_end(
         End(
             last.outcome,
             status if status is not None and status >= 0 else None,

@@ -21,7 +21,7 @@ from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.ledger.models import Attempt, JobReport
 from jobjar.reports.jobs import choose_attempt, describe_job, output_path
 from jobjar.reports.output import OpenOutput, check_tail
-from jobjar.reports.sentences import tell_end
+from jobjar.reports.sentences import format_end
 from jobjar.reports.wait import refresh_patiently
 from jobjar.shared_disk.files import look
 
@@ -168,7 +168,7 @@ class Followed:
         if self._attempt is None:
             self.is_whole = False
         if job.state == "completed":
-            how = tell_end(job.outcome, job.exit_status, job.signal)
+            how = format_end(job.outcome, job.exit_status, job.signal)
             never = f", and has no attempt {self._number}" if self._is_one_meant() else ", without having run"
             self._log(how if self._attempt is not None else how + never)
         else:
@@ -222,4 +222,4 @@ def _key(attempt: Attempt) -> tuple[int, str]:
 
 
 def _describe_end(attempt: Attempt) -> str:
-    return tell_end(attempt.outcome, attempt.exit_status, attempt.signal)
+    return format_end(attempt.outcome, attempt.exit_status, attempt.signal)

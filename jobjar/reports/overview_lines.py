@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from jobjar.reports.arrays import tell_array
+from jobjar.reports.arrays import format_array
 from jobjar.reports.listing import ListedJob
 from jobjar.reports.listing_table import cut, make_table
 from jobjar.reports.overview import Overview, Page
@@ -48,7 +48,7 @@ def make_head(overview: Overview, width: int | None, warnings: int | None = None
     lines = [
         Line(f"{clock}  {overview.home}", TITLE),
         Line(f"Jobs     {counts}"),
-        *_tell_arrays(overview),
+        *_format_arrays(overview),
         Line(f"Workers  {_count_workers(overview)}"),
         Line(f"Rate     {', '.join(rates) or 'not known'}"),
         Line(f"Ended    {f'{ended} in the last hour' if ended else 'none in the last hour'}"),
@@ -61,7 +61,7 @@ def make_head(overview: Overview, width: int | None, warnings: int | None = None
     return [Line(_fit(printable_name(line.text), width), line.mark) for line in lines]
 
 
-def _tell_arrays(overview: Overview) -> list[Line]:
+def _format_arrays(overview: Overview) -> list[Line]:
     """The tasks of arrays, and how far each of some arrays is; nothing if no array is open."""
     arrays, tasks = overview.status["arrays"], overview.status["tasks"]
     if not arrays or tasks is None:
@@ -71,7 +71,7 @@ def _tell_arrays(overview: Overview) -> list[Line]:
         Line(f"Tasks    {tasks['waiting']:,} waiting, {tasks['running']:,} running, {ended:,} ended in the last hour")
     ]
     more = [Line(f"         and {len(arrays) - _ARRAYS} more arrays: `jobjar list`")] if len(arrays) > _ARRAYS else []
-    return lines + [Line(f"         {tell_array(array)}") for array in arrays[:_ARRAYS]] + more
+    return lines + [Line(f"         {format_array(array)}") for array in arrays[:_ARRAYS]] + more
 
 
 def _count_workers(overview: Overview) -> str:

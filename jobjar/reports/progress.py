@@ -12,7 +12,7 @@ from jobjar.units import format_rate, format_seconds
 
 
 class Progress(NamedTuple):
-    """Of so many jobs that are waited for, how many have ended, how many of these did not succeed, and how many run."""
+    """How many jobs are waited for, how many of them have ended, how many of these did not succeed, and how many run."""
 
     jobs: int
     ended: int

@@ -32,12 +32,12 @@ _UNKNOWN_END = "ended, and nothing tells how"
 _DID = {TIMED_OUT: "ran into its time limit", KILLED: "was killed", CANCELLED: "was cancelled", CRASHED: "was given up"}
 
 
-def tell_end(outcome: str | None, exit_status: int | None, by_signal: int | None) -> str:
+def format_end(outcome: str | None, exit_status: int | None, by_signal: int | None) -> str:
     """How a job or an attempt ended: `failed, exit status 3`, `killed, signal TERM`."""
-    return ", ".join([(outcome or _UNKNOWN_END).replace("_", " "), *_tell_status(exit_status, by_signal)])
+    return ", ".join([(outcome or _UNKNOWN_END).replace("_", " "), *_format_status(exit_status, by_signal)])
 
 
-def tell_whole_end(end: End, now: float) -> str:
+def format_whole_end(end: End, now: float) -> str:
     """All that is known of an end, after a job's name: `failed on the 2nd attempt, exit status 3, 14 s ago, after 1 s on rain.7`.
     `now` is UTC epoch seconds."""
     if end.outcome is None:
@@ -46,7 +46,7 @@ def tell_whole_end(end: End, now: float) -> str:
     if end.outcome == CANCELLED and message is not None and message.startswith(CANCELLED):
         did, message = f"was {message}", None
     is_run = end.outcome != CANCELLED or end.wall_time_s is not None
-    parts = [f"{did}{tell_attempt(end.attempt)}" if is_run else did, *_tell_status(end.exit_status, end.signal)]
+    parts = [f"{did}{format_attempt(end.attempt)}" if is_run else did, *_format_status(end.exit_status, end.signal)]
     if end.ended_at is not None:
         parts.append(f"{format_seconds(max(0.0, now - end.ended_at))} ago")
     if end.wall_time_s and is_run:
@@ -55,12 +55,12 @@ def tell_whole_end(end: End, now: float) -> str:
     return f"{told}; {message}" if message else told
 
 
-def tell_attempt(number: int) -> str:
+def format_attempt(number: int) -> str:
     """` on the 2nd attempt`; nothing of the first."""
     return f" on the {format_ordinal(number)} attempt" if number > 1 else ""
 
 
-def _tell_status(exit_status: int | None, by_signal: int | None) -> list[str]:
+def _format_status(exit_status: int | None, by_signal: int | None) -> list[str]:
     if by_signal is not None:
         return [f"signal {name_signal(by_signal)}"]
     return [f"exit status {exit_status}"] if exit_status else []
@@ -74,15 +74,15 @@ def name_signal(number: int) -> str:
         return str(number)
 
 
-def tell_job(jar: Jar, description: dict[str, Any], now: float) -> str:
+def format_job(jar: Jar, description: dict[str, Any], now: float) -> str:
     """What a person wants to know first of a job that `describe_job` described: how it ended, with the last lines of its output
     if it failed; what it waits for, and what to do; where it runs. `now` is UTC epoch seconds."""
     uid = description["id"] or description["place"]
     identifier = identifier_in_name(description["name"], description["submitter"])
-    return f"{f'{uid} ({identifier})' if identifier else uid} {_tell_state(jar, description, now)}"
+    return f"{f'{uid} ({identifier})' if identifier else uid} {_format_state(jar, description, now)}"
 
 
-def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
+def _format_state(jar: Jar, description: dict[str, Any], now: float) -> str:
     state, because = description["state"], "; ".join(description["waits_because"] or [])
 
     def ago(moment: float | None) -> str:
@@ -90,7 +90,7 @@ def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
 
     moved_at = description["moves"][-1]["moved_at"] if description["moves"] else description["submitted_at"]
     if state == "completed":
-        return _tell_ended(jar, description, now)
+        return _format_ended(jar, description, now)
     if state == "removed":
         return f"was removed {ago(moved_at)} ago: its file was taken away"
     if state == "claimed":
@@ -98,7 +98,7 @@ def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
         started_at = begun[-1]["started_at"] if begun else None
         since = f" for {ago(started_at)}" if started_at is not None else ""
         runs = (
-            f"runs on {description['worker']}{since}{tell_attempt(begun[-1]['number'])}"
+            f"runs on {description['worker']}{since}{format_attempt(begun[-1]['number'])}"
             if since
             else "is with a worker"
         )
@@ -107,7 +107,7 @@ def _tell_state(jar: Jar, description: dict[str, Any], now: float) -> str:
     return f"{waits}: {because}" if because else waits
 
 
-def _tell_ended(jar: Jar, description: dict[str, Any], now: float) -> str:
+def _format_ended(jar: Jar, description: dict[str, Any], now: float) -> str:
     outcome = description["outcome"]
     decided = [attempt for attempt in description["attempts"] if attempt["outcome"] == outcome and outcome]
     last: dict[str, Any] = decided[-1] if decided else {"number": 0}
@@ -121,7 +121,7 @@ def _tell_ended(jar: Jar, description: dict[str, Any], now: float) -> str:
         last.get("worker"),
         last.get("message"),
     )
-    told = tell_whole_end(end, now)
+    told = format_whole_end(end, now)
     if outcome in (SUCCEEDED, CANCELLED, None):
         return told
     lines = read_last_lines(jar, last.get("output_path"), _LAST_LINES)

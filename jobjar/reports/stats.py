@@ -23,7 +23,7 @@ from jobjar.reports.grouping import GROUPINGS, NEWEST
 from jobjar.reports.jobs import output_path
 from jobjar.reports.listing import iso_time
 from jobjar.reports.output import read_last_lines
-from jobjar.reports.sentences import tell_end
+from jobjar.reports.sentences import format_end
 from jobjar.reports.tables import format_table
 from jobjar.selecting.select import count_selected, find_rows
 from jobjar.selecting.selection import Selection
@@ -249,7 +249,7 @@ def format_stats(stats: Stats, table_format: str) -> str:
     if measured:
         sections.append(format_table(measured, (stats.by, "", "median", "95 %", "max"), table_format))
     failures = [
-        (f"{failure.jobs:,}", tell_end(*failure[1:4]), failure.newest, failure.said or "")
+        (f"{failure.jobs:,}", format_end(*failure[1:4]), failure.newest, failure.said or "")
         for failure in stats.failures[:_MOST_FAILURES]
     ]
     if failures:

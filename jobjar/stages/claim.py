@@ -370,14 +370,14 @@ def _record_claim(
 
 
 def _settle_prerequisites(claimer: Claimer, candidate: Candidate, found: Entry | None, in_file: Entry) -> bool:
-    """Look up what the file of a job that nobody submitted says that it waits for. Of any other job this was done before, or a
-    person let it go on. Returns whether it waits. Raises BadAttribute, LedgerError."""
+    """Look up what the file of a job that nobody submitted says that it waits for. For any other job this was done before, or
+    a person let it go on. Returns whether it waits. Raises BadAttribute, LedgerError."""
     words: dict[str, Any] = {}
     for said in (in_file, found or {}):
         if has_words(said.get("given", {})):
             words = take_words(said["given"])
     if words and found is not None and is_held_once(candidate):
-        from jobjar.selecting.prerequisites import settle_prerequisites
+        from jobjar.selecting.prerequisite_words import settle_prerequisites
 
         try:
             settle_prerequisites(claimer.jar, words, in_file.get("batch"), candidate.place, {})

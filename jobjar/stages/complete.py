@@ -22,7 +22,8 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.claimed_links import take_link_away, take_own_link_away
-from jobjar.attempts.own_file import (
+from jobjar.attempts.failure_throttle import read_threshold, update_throttle
+from jobjar.attempts.missing_file import (
     CLAIMED_AGAIN,
     TAKEN_BACK,
     find_file,
@@ -31,7 +32,6 @@ from jobjar.attempts.own_file import (
     put_file_back,
     was_taken_back,
 )
-from jobjar.attempts.throttle import read_threshold, update_throttle
 from jobjar.attempts.verdict import HELD, Verdict, decide
 from jobjar.errors import LedgerError
 from jobjar.journal.entries import MoreOfEnd, MoreOfMove, ended_entry, moved_entry, warned_late_entry, without_credit

@@ -25,7 +25,7 @@ from jobjar.attempts.attempt import (
     Watch,
     about_attempt,
 )
-from jobjar.attempts.own_file import hold_file
+from jobjar.attempts.missing_file import hold_file
 from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import Workplace, Workplaces

@@ -16,11 +16,11 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobjar.access.refusals import explain_at
+from jobjar.access.refusals import explain_at, name_place
 from jobjar.attempts.copied_output import MARK, names_its_output
 from jobjar.errors import BadCommand, JarError, NotExecutable, SubmitFailed
 from jobjar.host import login
-from jobjar.jar import Jar, check_path_is_safe, refuse_link
+from jobjar.jar import Jar
 from jobjar.job_file.attributes import merge_attributes, parse_attributes, read_header
 from jobjar.job_file.header import HEADER_BYTES, refuse_misplaced
 from jobjar.job_file.names import check_category, make_name
@@ -151,7 +151,7 @@ def _submit_chunk(jar: Jar, chunk: Sequence[Submission], names: list[str]) -> No
     by = login()
     try:
         for submission in chunk:
-            make_category(jar, submission.category)
+            jar.make_category(submission.category)
             pending.append(_write_to_limbo(jar, submission, jar.layout.limbo, looked_up))
         _start_writing(pending)
         entries = [_sync_file(jar, job, by) for job in pending]
@@ -210,7 +210,7 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
         for path in paths.values():
             _or_fail(what, lambda path=path: make_directory(path, 0o777 & ~jar.umask))  # type: ignore[misc]
         for submission in chunk:
-            make_category(jar, submission.category)
+            jar.make_category(submission.category)
             pending.append(_write_to_limbo(jar, submission, paths[submission.category]))
         _start_writing(pending)
         for job in pending:
@@ -223,29 +223,6 @@ def stage_chunk(jar: Jar, chunk: Sequence[Submission], directory: str) -> None:
                 os.close(job.descriptor)
 
 
-def make_category(jar: Jar, category: str) -> None:
-    """Make the directory of a category, if it is not there ('': nothing). Raises SubmitFailed, UnsafeJar, UnsafeLink."""
-    if not category:
-        return
-    path = jar.layout.category_directory(category)
-    try:
-        make_directory(path, 0o777 & ~jar.umask)
-        if jar.is_for_group:
-            patiently(lambda: os.chmod(path, 0o2770), path)
-    except FileExistsError:
-        if jar.is_for_group:
-            refuse_link(path)
-        check_path_is_safe(path)
-    except OSError as error:
-        raise SubmitFailed(
-            path=f"a job of category {category}", reason=_name_place(path, explain_at(error, path))
-        ) from error
-
-
-def _name_place(path: str, reason: str) -> str:
-    return reason if reason.startswith("/") else f"{path}: {reason}"  # a refusal names its own path
-
-
 def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up: LookedUp | None = None) -> _Limbo:
     """Make the job's file in `directory` (limbo, or one below it). It gets its run bit when it is whole."""
     name = make_name(submission.priority or 0, submission.identifier, submission.is_chunk)
@@ -255,7 +232,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up:
     except OSError as error:
         reason = explain_at(error, path)
         raise SubmitFailed(
-            path=submission.what, reason=_name_place(directory, reason) if error.filename in (None, path) else reason
+            path=submission.what, reason=name_place(directory, reason) if error.filename in (None, path) else reason
         ) from error
     job = _Limbo(name, path, descriptor, submission, beginning)
     if "given" not in header and "given" not in submission.attributes:
@@ -267,7 +244,7 @@ def _write_to_limbo(jar: Jar, submission: Submission, directory: str, looked_up:
             os.close(descriptor)
             os.unlink(path)
         if isinstance(error, OSError):
-            raise SubmitFailed(path=submission.what, reason=_name_place(directory, explain_at(error, path))) from error
+            raise SubmitFailed(path=submission.what, reason=name_place(directory, explain_at(error, path))) from error
         raise
 
 
@@ -280,7 +257,7 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any], looked_up: Looked
     attributes = settle(attributes, submission.what, find_submitter())
     given = attributes.pop("given", {})
     if has_words(given):
-        from jobjar.selecting.prerequisites import settle_prerequisites
+        from jobjar.selecting.prerequisite_words import settle_prerequisites
 
         settle_prerequisites(jar, given, attributes.get("batch"), submission.what, looked_up)
     identifier = given.get("name") if submission.identifier is None else submission.identifier
@@ -293,7 +270,7 @@ def _settle(jar: Jar, job: _Limbo, attributes: dict[str, Any], looked_up: Looked
     said = submission._replace(priority=priority, category=category, identifier=identifier, attributes=attributes)
     if (identifier, priority, category) != (submission.identifier, submission.priority, submission.category):
         if category != submission.category:
-            make_category(jar, category)
+            jar.make_category(category)
         name = make_name(priority or 0, identifier)
         path = f"{os.path.dirname(job.path)}/{name}"
         patiently(lambda: os.rename(job.path, path), path)  # nobody knows it by the other name yet

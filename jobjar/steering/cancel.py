@@ -27,7 +27,7 @@ from jobjar.recovery.tidy import tidy_links
 from jobjar.roster import read_worker
 from jobjar.selecting.arrays import Tasks, check_owner
 from jobjar.shared_disk.files import sync_directory
-from jobjar.stages.cancelled import Cancellation
+from jobjar.stages.complete_without_run import Cancellation
 from jobjar.steering.moving import Left
 from jobjar.steering.steer import steer_rows
 from jobjar.steering.tasks import cancel_tasks

@@ -1,8 +1,9 @@
 """Let dependents go on, or cancel them, once their prerequisites have ended. Have batches stop that failed (fail_fast.py).
 
-Whoever folds an end may do this; the rename decides who does. A ledger keeps which dependents have to be looked at until somebody
-has (ledger/dependents.py). So after a kill the next worker, recovery or wait does the rest. Release: one rename from limbo to the
-category, then `moved` (released). Cancel: the way of recovery/cancelling.py.
+Any process that folds an end may do this; the rename decides which one does. ledger/judge_dependents.py decides what becomes of a
+dependent. A ledger keeps which dependents have to be looked at until somebody has (ledger/dependents.py). So after a kill the
+next worker, recovery or wait does the rest. Release: one rename from limbo to the category, then `moved` (released). Cancel: the
+way of recovery/cancelling.py.
 """
 
 from __future__ import annotations
@@ -16,17 +17,10 @@ from jobjar.errors import CannotUseJar
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
-from jobjar.ledger.dependents import (
-    CANCEL,
-    RELEASE,
-    End,
-    due_dependents,
-    forget_due,
-    has_due,
-    judge_dependent,
-)
+from jobjar.ledger.dependents import due_dependents, forget_due, has_due
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journal, fold_journals
+from jobjar.ledger.judge_dependents import CANCEL, RELEASE, End, judge_dependent
 from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take
 from jobjar.shared_disk.files import sync_directory
 from jobjar.steering.fail_fast import stop_failed_batches

@@ -21,7 +21,8 @@ from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
-from jobjar.ledger.dependents import cancelled_because_of, reason_again
+from jobjar.ledger.dependents import cancelled_because_of
+from jobjar.ledger.judge_dependents import reason_again
 from jobjar.selecting.arrays import Tasks, check_owner
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import patiently

@@ -17,8 +17,7 @@ from jobjar.journal.entries import MoreOfMove
 from jobjar.journal.submitted import HELD_BY, is_held_by_person
 from jobjar.ledger.ask_selected import DEPENDENT, HELD
 from jobjar.ledger.ask_steered import SteeredJob
-from jobjar.ledger.dependents import reason_after_hold
-from jobjar.stages.submit import make_category
+from jobjar.ledger.judge_dependents import reason_after_hold
 from jobjar.steering.moving import Left, Move, move_all
 from jobjar.steering.verb import Verb, explain_state
 
@@ -118,7 +117,7 @@ class Recategorize(Verb):
         return explain_state(known, self.states) or refuse_storing(known)
 
     def prepare(self, jar: Jar) -> None:
-        make_category(jar, self._category)
+        jar.make_category(self._category)
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         directory = f"unclaimed/{self._category}" if self._category else "unclaimed"
@@ -141,7 +140,7 @@ def move_to_categories(jar: Jar, jobs: Sequence[SteeredJob], reason: str, by: st
     for category in {known.job.category for known in jobs}:
         of_category = [known for known in jobs if known.job.category == category]
         try:
-            make_category(jar, category)
+            jar.make_category(category)
         except JarError as error:
             refused += [(known, str(error)) for known in of_category]
         else:

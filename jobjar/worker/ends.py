@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable
 
 from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.missing_file import let_file_go
 from jobjar.attempts.on_end import OnEnd
-from jobjar.attempts.own_file import let_file_go
 from jobjar.attempts.verdict import Verdict, count_failures, decide
 from jobjar.control import withdraw_cancel
 from jobjar.stages.complete import Ending, WhileRefused, complete, give_back_unrun

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from jobjar import control, roster
 from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
+from jobjar.attempts.missing_file import hold_file
 from jobjar.attempts.on_end import OnEnd
-from jobjar.attempts.own_file import hold_file
 from jobjar.attempts.workplace import Workplaces
 from jobjar.described.overlap import Overlap
 from jobjar.described.services import Services

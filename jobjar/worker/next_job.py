@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 
 from jobjar.access.refusals import explain_directory
+from jobjar.access.safe_jar import check_path_is_safe
 from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.host import node_name
-from jobjar.jar import check_path_is_safe
 from jobjar.ledger.ask_claiming import next_due
 from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection

@@ -223,7 +223,7 @@ def test_an_array_is_held_or_begins_later_and_that_counts_once(rig: Rig) -> None
     assert rig.show(held)["failed"] == 4
     rig.run("jobjar", "retry", "--failed", held)
     wait_for(rig, held, status=1)
-    assert "cancelled 1 waiting" in rig.run("jobjar", "cancel", later).stdout
+    assert "cancelled 1 array" in rig.run("jobjar", "cancel", later).stdout
     rig.stop_worker(worker)
     rig.assert_clean()
 

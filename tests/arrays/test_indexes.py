@@ -6,15 +6,8 @@ import itertools
 
 import pytest
 
-from jobjar.arrays.indexes import (
-    MOST_CHUNKS,
-    Indexes,
-    choose_size,
-    parse_array,
-    range_in_name,
-    split_evenly,
-    with_range,
-)
+from jobjar.arrays.chunk_size import MOST_CHUNKS, choose_size, split_evenly
+from jobjar.arrays.indexes import Indexes, parse_array, range_in_name, with_range
 from jobjar.job_file.names import id_in_name, identifier_in_name, is_own_name, make_name, priority_in_name
 
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from jobjar.batches import cancel, change as batch_change, commands, release, state as batch_state, waiting_jobs
+from jobjar.batches import cancel, change as batch_change, edit, release, state as batch_state, waiting_jobs
+from jobjar.batches.abort import AbortedBatch, abort_batch
 from jobjar.batches.change import discard, new_change, read_change, settle, take_batch, take_name
-from jobjar.batches.commands import AbortedBatch, abort_batch, edit_batch, read_submit_files, submit_batches
+from jobjar.batches.edit import edit_batch
 from jobjar.batches.state import read_batch
+from jobjar.batches.submit import read_submit_files, submit_batches
 from jobjar.batches.submit_file import parse_submit_file
+from jobjar.batches.unfinished import give_up
 from jobjar.errors import (
     BadChange,
     BadSubmitFile,
@@ -33,7 +36,7 @@ from jobjar.liveness import ProcessIdentity, this_process
 from jobjar.recovery.recover import recover_node
 from jobjar.reports.check import check_jar
 from jobjar.shared_disk.placeholder import new_placeholder
-from jobjar.stages import cancelled
+from jobjar.stages import complete_without_run
 from tests.rig import Rig, wait_until
 
 
@@ -134,12 +137,12 @@ def refuse(*words: object, **more: object) -> Any:
     raise OSError(28, "No space left on device", "/jar/file")
 
 
-@pytest.mark.parametrize("step", ["stage_chunk", "prepare", "commit"])
+@pytest.mark.parametrize("step", ["change.stage_chunk", "submit.prepare", "submit.commit"])
 def test_a_disk_that_refuses_before_the_commit_leaves_nothing(
     rig: Rig, jar: Jar, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(f"jobjar.batches.commands.{step}", refuse)
+        patch.setattr(f"jobjar.batches.{step}", refuse)
         with pytest.raises(SubmitFailed, match=r"/jar/file: No space left.*nothing of it is in the jar"):
             submit(jar, 'batch\nname = "wc"\nseeds = 1-3\nbatch\nname = "b"')
     assert os.listdir(rig.home / "batches") == []
@@ -185,7 +188,7 @@ def test_who_is_interrupted_before_the_commit_is_told_that_nothing_was_made(
     def interrupt(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobjar.batches.commands.commit", interrupt)
+    monkeypatch.setattr("jobjar.batches.submit.commit", interrupt)
     with pytest.raises(KeyboardInterrupt, match="was not made, and left nothing behind"):
         submit_seeds(jar, "1-3")
     assert_nothing_left(rig, jar)
@@ -287,7 +290,7 @@ class WholeSeconds:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
         monkeypatch.setattr("jobjar.jar.read_disk_clock", self.read)
-        monkeypatch.setattr(cancelled, "moved_time", lambda path, otherwise: float(int(self.now)))
+        monkeypatch.setattr(complete_without_run, "moved_time", lambda path, otherwise: float(int(self.now)))
 
     def read(self, path: str) -> float:
         self.now += 0.2
@@ -440,10 +443,10 @@ def test_a_process_that_was_given_up_and_lives_changes_nothing_any_more(
     elsewhere = this_process()._replace(node="elsewhere", boot_id="another")
     other = rig.open()
 
-    def give_up() -> None:
+    def be_given_up() -> None:
         patching.undo()
         assert settle(other, "wc") is (when == "after")
-        batch_change.give_up(other, "wc")
+        give_up(other, "wc")
         assert settle(other, "wc")
         if when == "beside another":
             take_batch(other, "wc")
@@ -451,20 +454,20 @@ def test_a_process_that_was_given_up_and_lives_changes_nothing_any_more(
     def commit_late(*words: Any) -> None:
         if when == "after":
             commit(*words)
-        give_up()
+        be_given_up()
         if when != "after":
             commit(*words)
 
     def rename_late(source: str, target: str, **directories: int) -> None:
         if target == "batch.json":
-            give_up()
+            be_given_up()
         rename(source, target, **directories)
 
     patching.setattr(batch_change, "this_process", lambda: elsewhere)
     if when.startswith("between"):
         patching.setattr(os, "rename", rename_late)
     else:
-        patching.setattr(commands, "commit", commit_late)
+        patching.setattr(edit, "commit", commit_late)
     if when == "after":
         assert edit_batch(jar, "wc", {"seeds": "1-3"}).jobs == 1
     else:

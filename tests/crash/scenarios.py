@@ -15,8 +15,8 @@ from jobjar import control, roster
 from jobjar.arrays.indexes import Indexes
 from jobjar.arrays.submit import Plan, submit_array
 from jobjar.attempts import limits
-from jobjar.batches import commands as batch
-from jobjar.batches.commands import submit_batches
+from jobjar.batches import abort, edit
+from jobjar.batches.submit import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.create import create_jar
 from jobjar.described import overlap as overlap
@@ -33,7 +33,7 @@ from jobjar.ledger.store import check_database
 from jobjar.liveness import process_start
 from jobjar.nightly import rotation
 from jobjar.nightly.night import run_nightly
-from jobjar.publishing import outputs, storage
+from jobjar.publishing import outputs, storage, underway
 from jobjar.recovery.recover import recover_node, set_aside
 from jobjar.reports.check import check_jar
 from jobjar.reports.refresh import refresh_ledger
@@ -107,14 +107,14 @@ def submit_batch(text: str, where: str = "batch") -> list[str]:
 
 def edit_batch(name: str, **changes: str) -> int:
     """batch_edit; returns how many jobs were submitted."""
-    return _with_jar(lambda jar: batch.edit_batch(jar, name, changes).jobs)
+    return _with_jar(lambda jar: edit.edit_batch(jar, name, changes).jobs)
 
 
 def abort_batch(name: str, restart: bool = False, kill: bool = False) -> list[int]:
     """abort_batch; returns how many jobs were cancelled and restarted."""
 
     def run(jar: Jar) -> list[int]:
-        done = batch.abort_batch(jar, name, restart, kill)
+        done = abort.abort_batch(jar, name, restart, kill)
         return [done.cancelled, done.restarted]
 
     return _with_jar(run)
@@ -342,16 +342,16 @@ def publish_outputs(directory: str, work: str) -> list[str]:
     """Publish what is in a working directory, as the attempt that `directory` is named for; returns the files' names."""
     uid = os.path.basename(os.path.dirname(directory))
     attempt, _, worker_uid = os.path.basename(directory).partition(".")
-    state = outputs.State(outputs.STORE, uid, "the.job", int(attempt), "rain.7", worker_uid, "", "succeeded", 0)
+    state = underway.State(underway.STORE, uid, "the.job", int(attempt), "rain.7", worker_uid, "", "succeeded", 0)
     return [file.name for file in outputs.publish(directory, work, state).files]
 
 
 def store_published(uid: str, store: str) -> list[str]:
     """Store what a job's attempt published; returns where the files are."""
     layout = Layout(os.environ["JJ_HOME"])
-    state = outputs.find_state(layout, uid)
+    state = underway.find_state(layout, uid)
     assert state is not None
-    published = outputs.finish_publishing(outputs.state_directory(layout, state))
+    published = outputs.finish_publishing(underway.state_directory(layout, state))
     return [
         storage.store_file(f"{published}/{file.name}", file, store, "run")["storage_hfn"].partition(":")[2]
         for file in state.files
@@ -360,7 +360,7 @@ def store_published(uid: str, store: str) -> list[str]:
 
 def remove_underway(uid: str) -> None:
     """Remove what a job's attempts kept in the jar."""
-    outputs.remove_underway(Layout(os.environ["JJ_HOME"]), uid)
+    underway.remove_underway(Layout(os.environ["JJ_HOME"]), uid)
 
 
 def set_limit(kind: str, name: str, count: int | None) -> None:

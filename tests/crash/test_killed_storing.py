@@ -10,14 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobjar.layout import Layout
-from jobjar.publishing.outputs import (
-    State,
-    attempt_directory,
-    find_state,
-    list_outputs,
-    make_attempt_directory,
-    write_state,
-)
+from jobjar.publishing.outputs import list_outputs
+from jobjar.publishing.underway import State, attempt_directory, find_state, make_attempt_directory, write_state
 from tests.crash.killer import AFTER, BEFORE, Plan
 from tests.crash.nursery import Answer, Nursery
 

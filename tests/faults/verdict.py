@@ -19,8 +19,8 @@ from jobjar.jar import open_jar
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import read_journal
 from jobjar.layout import name_in_place
-from jobjar.ledger.dependents import BECAUSE
 from jobjar.ledger.fold import journal_paths
+from jobjar.ledger.judge_dependents import BECAUSE
 from jobjar.ledger.rebuild import dump_ledger, rebuild_ledger
 from jobjar.ledger.store import driver
 from jobjar.shared_disk.listing import list_jars

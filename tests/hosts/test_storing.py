@@ -18,7 +18,8 @@ FILES = 20
 
 PUBLISH = """
 import os, sys
-from jobjar.publishing.outputs import STORE, State, attempt_directory, publish
+from jobjar.publishing.outputs import publish
+from jobjar.publishing.underway import STORE, State, attempt_directory
 from jobjar.layout import Layout
 home, round = sys.argv[1:]
 layout = Layout(home)
@@ -32,7 +33,8 @@ publish(attempt_directory(layout, state.job, 1, "w0rker"), work, state)
 """
 STORE = """
 import json, sys
-from jobjar.publishing.outputs import find_state, finish_publishing, state_directory
+from jobjar.publishing.outputs import finish_publishing
+from jobjar.publishing.underway import find_state, state_directory
 from jobjar.publishing.storage import store_file
 from jobjar.layout import Layout
 home, round = sys.argv[1:]

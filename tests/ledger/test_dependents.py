@@ -9,17 +9,9 @@ import pytest
 
 from jobjar.journal.read import Entry
 from jobjar.ledger.apply import apply_entries
-from jobjar.ledger.dependents import (
-    CANCEL,
-    RELEASE,
-    WAIT,
-    Judgement,
-    due_dependents,
-    forget_due,
-    has_due,
-    judge_dependent,
-)
+from jobjar.ledger.dependents import due_dependents, forget_due, has_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.judge_dependents import CANCEL, RELEASE, WAIT, Judgement, judge_dependent
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger
 from jobjar.ledger.store import driver

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobjar.attempts.limits import CATEGORY, set_limit
-from jobjar.batches.commands import edit_batch
+from jobjar.batches.edit import edit_batch
 from jobjar.errors import JarError
 from jobjar.job_file import names
 from jobjar.liveness import pid_namespace

@@ -232,7 +232,7 @@ def test_an_abortion_that_is_interrupted_says_what_is_left_to_do(rig: Rig, tmp_p
         _, told = process.communicate(timeout=60)
     finally:
         worker.send_signal(signal.SIGCONT)
-    assert told == "abort_batch: interrupted: the abortion of batch b is decided; recover_jobs finishes it\n"
+    assert told == "abort_batch: interrupted: the abort of batch b is decided; recover_jobs finishes it\n"
     assert process.returncode == 130
     wait_until(lambda: rig.names("completed"), "the job to be killed")
     rig.run("recover_jobs")

@@ -19,8 +19,8 @@ import pytest
 import jobjar
 from jobjar.errors import AmbiguousOutput, CannotGetOutput, UnknownBatch, UnknownJob, UnknownOutput
 from jobjar.host import node_name
-from jobjar.publishing.outputs import OutputFile
 from jobjar.publishing.storage import store_file
+from jobjar.publishing.underway import OutputFile
 from tests.rig import BIN, Rig
 
 CONTENT = b"\0\xff binary\n" * 100_000

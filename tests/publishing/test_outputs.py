@@ -16,20 +16,18 @@ import pytest
 
 from jobjar.errors import BadOutput
 from jobjar.layout import Layout
-from jobjar.publishing import outputs
-from jobjar.publishing.outputs import (
+from jobjar.publishing import underway
+from jobjar.publishing.outputs import finish_publishing, list_outputs, publish
+from jobjar.publishing.underway import (
     POLL,
     STORE,
     OutputFile,
     State,
     attempt_directory,
     find_state,
-    finish_publishing,
     forget_state,
-    list_outputs,
     make_attempt_directory,
     parse_state,
-    publish,
     remove_underway,
     state_directory,
     work_directory,
@@ -281,7 +279,7 @@ def test_a_disk_that_does_not_tell_is_not_taken_for_no_state(layout: Layout, mon
     def refuse(path: str, deadline_s: float | None = None) -> bytes:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr(outputs, "read_file", refuse)
+    monkeypatch.setattr(underway, "read_file", refuse)
     with pytest.raises(PermissionError):
         find_state(layout, "j0b")
 
@@ -318,7 +316,7 @@ def test_finding_no_state_costs_one_look(layout: Layout, monkeypatch: pytest.Mon
         looks.append(path)
         return disk.look(path)
 
-    monkeypatch.setattr(outputs, "look", look)
+    monkeypatch.setattr(underway, "look", look)
     monkeypatch.setattr(os, "listdir", pytest.fail)
     assert find_state(layout, "j0b") is None
     assert looks == [f"{layout.underway}/j0b"]
@@ -354,7 +352,8 @@ def test_what_a_job_made_unwritable_or_unreadable_is_published_and_removed(layou
     for path in (closed, working / "output", working):
         path.chmod(0o555)
     script = (
-        "import sys; from jobjar.publishing.outputs import *; from jobjar.layout import Layout; "
+        "import sys; from jobjar.publishing.outputs import *; from jobjar.publishing.underway import *; "
+        "from jobjar.layout import Layout; "
         f"layout = Layout({layout.home!r}); directory = attempt_directory(layout, 'j0b', 1, 'w0rker'); "
         f"state = parse_state(sys.stdin.buffer.read()); publish(directory, {str(working)!r}, state)"
     )
@@ -369,7 +368,7 @@ def test_what_a_job_made_unwritable_or_unreadable_is_published_and_removed(layou
         path.chmod(0o000)
     mode = os.stat(layout.underway).st_mode
     script = (
-        "from jobjar.publishing.outputs import *; from jobjar.layout import Layout; "
+        "from jobjar.publishing.outputs import *; from jobjar.publishing.underway import *; from jobjar.layout import Layout; "
         f"remove_underway(Layout({layout.home!r}), 'j0b')"
     )
     subprocess.run([*words, script], check=True, timeout=60)

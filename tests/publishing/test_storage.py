@@ -19,8 +19,9 @@ from jobjar.errors import CannotStore, PublishedChanged, StorageFailed, StorageT
 from jobjar.fetching import copying
 from jobjar.host import node_name
 from jobjar.publishing import storage
-from jobjar.publishing.outputs import OutputFile, list_outputs
+from jobjar.publishing.outputs import list_outputs
 from jobjar.publishing.storage import run_storage_software, storage_path, store_file
+from jobjar.publishing.underway import OutputFile
 from jobjar.shared_disk.files import look
 from tests.programs.spaces import SpaceRig
 from tests.rig import Rig

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.jar import Jar, open_jar
 from jobjar.ledger.fail_fast import rest_of_batch

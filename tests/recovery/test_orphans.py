@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jobjar.batches.commands import submit_batches
+from jobjar.batches.submit import submit_batches
 from jobjar.batches.submit_file import parse_submit_file
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.recovery.orphans import tidy_underway

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobjar.journal.append import Journal
-from jobjar.publishing.outputs import find_state
+from jobjar.publishing.underway import find_state
 from jobjar.shared_disk.clock import read_disk_clock
 from jobjar.shared_disk.contents import BATCH, STATE, WORKER, Unreadable, parse_document
 from jobjar.shared_disk.creating import open_shared, write_whole

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobjar.processes.command_for_ends import MOST_WAITING, EndCommand
+from jobjar.processes.command_queue import MOST_WAITING, EndCommand
 from tests.rig import Rig, wait_until
 
 

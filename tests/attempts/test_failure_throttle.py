@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobjar.attempts import claim_undone, throttle
+from jobjar.attempts import claim_undone, failure_throttle
 from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.verdict import Verdict
 from jobjar.ledger import ask_claiming
@@ -173,8 +173,8 @@ def test_a_batch_may_say_no_and_ten_is_the_default(site: Site) -> None:
 def test_the_ledger_is_asked_only_when_a_job_of_a_batch_failed_fast(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = count_calls(throttle, "newest_ends", monkeypatch)
-    told = count_calls(throttle, "fold_journals", monkeypatch)
+    asked = count_calls(failure_throttle, "newest_ends", monkeypatch)
+    told = count_calls(failure_throttle, "fold_journals", monkeypatch)
     submit_all(site.claimer.jar, [describe_command("false")] * 3)
     site.run(*fails(0, 1, 2))
     site.submit(9)
