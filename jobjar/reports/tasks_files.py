@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from jobjar.arrays.definition import Definition, read_definition
 from jobjar.attempts.own_output import find_where
-from jobjar.errors import CannotUseJar
 from jobjar.jar import Jar
+from jobjar.shared_disk.contents import Unreadable
 
 STREAMS = ("output", "error")
 
@@ -21,7 +21,7 @@ class TasksFiles:
         self._definition: Definition | None = None
         try:
             definition = read_definition(jar.layout, uid)
-        except CannotUseJar:
+        except (Unreadable, OSError):
             return  # it is archived, or was removed
         if definition.given is not None and (definition.given.output, definition.given.error) != (None, None):
             self._definition = definition

@@ -13,6 +13,7 @@ from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Watch
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
+from jobjar.shared_disk.contents import Unreadable
 from jobjar.stages.complete import WhileRefused
 from jobjar.stages.run import REFUSED_DELAY_S
 from jobjar.worker.ends import Ends
@@ -31,8 +32,11 @@ def work_chunk(
     layout, uid = workplaces.claimer.jar.layout, str(job.batch)
     try:
         try:
-            why = explain_unusable(layout, uid)
-            definition = read_definition(layout, uid) if why is None else None
+            why, definition = explain_unusable(layout, uid), None
+            if why is None:
+                definition = read_definition(layout, uid)
+        except Unreadable as error:  # changed since that look
+            why = f"its array {uid} is damaged: {error}"
         except OSError as error:
             # Others may read it, or this worker later. Meanwhile other jobs run.
             file = layout.batch(uid).file

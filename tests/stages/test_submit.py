@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobjar import jar as jar_module
 from jobjar.errors import BadAttribute, BadCategory, BadCommand, BadPriority, JarError, NotExecutable, SubmitFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import id_in_name, priority_in_name
@@ -142,7 +143,7 @@ def test_a_script_that_says_its_priority_and_category_alone_is_given_nothing(
     """They are in its name and its place: its entry need not be synced, and a worker has nothing to prepare."""
     made: list[str] = []
     durable: list[bool] = []
-    make: Any = vars(module)["make_directory"]
+    make: Any = vars(jar_module)["make_directory"]
     append: Any = Journal.append
 
     def note_directory(path: str, mode: int) -> None:
@@ -153,7 +154,7 @@ def test_a_script_that_says_its_priority_and_category_alone_is_given_nothing(
         durable.append(is_durable)
         append(self, entries, is_durable)
 
-    monkeypatch.setattr(module, "make_directory", note_directory)
+    monkeypatch.setattr(jar_module, "make_directory", note_directory)
     monkeypatch.setattr(Journal, "append", note_append)
     text = "#!/bin/sh\n#JJ priority = 7\n#JJ category = SOME\ntrue\n"
     name = submit(jar, describe_file(script(tmp_path / "job", text)))
