@@ -65,6 +65,7 @@ def test_a_running_task_is_cancelled_by_its_worker_and_the_rest_of_its_chunk_goe
     array = submit(rig, "--array", "1-6", "--chunk", "6", "--retries", "2", script)
     worker = rig.start_worker(**QUICK)
     wait_until(lambda: (tmp_path / "ran").exists() and ran(tmp_path) == [1, 2], "the second task")
+    wait_until(lambda: outcome(rig, array, 2) == ("running", None), "the first task's end in the ledger")
     done = rig.run("jobjar", "cancel", f"{array}[2,5]").stdout
     assert done == f"cancelled 1 waiting and 1 running tasks of {array}\n"
     wait_until(lambda: ran(tmp_path) == [1, 2, 3, 4], "the fourth task")
