@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from jobjar.access.refusals import explain_error
 from jobjar.batches.release import discard_staged, release_staged
 from jobjar.batches.state import move_json, open_batches, read_batch, read_json, write_json, write_json_in
 from jobjar.batches.waiting_jobs import CHUNK, cancel_batch, set_priority
@@ -308,7 +309,7 @@ def making(jar: Jar, change: Change, what: str, meter: Meter = SILENT) -> Iterat
                 raise
             reason = str(error)
             if isinstance(error, OSError):
-                reason = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+                reason = explain_error(error)
             if has_happened:
                 raise BatchUnfinished(name=change.batches[0], reason=reason) from error
             raise SubmitFailed(path=what, reason=reason) from error

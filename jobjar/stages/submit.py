@@ -9,7 +9,6 @@ held, or has prerequisites, stays in limbo: one append with `submitted` and its 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import stat
@@ -362,7 +361,9 @@ def _or_fail(submission: Submission, action: Callable[[], T]) -> T:
     try:
         return action()
     except OSError as error:
-        raise SubmitFailed(path=submission.what, reason=error.strerror or errno.errorcode[error.errno or 0]) from error
+        place = error.filename if isinstance(error.filename, str) else ""
+        reason = explain_at(error, place or os.curdir)
+        raise SubmitFailed(path=submission.what, reason=name_place(place, reason) if place else reason) from error
 
 
 def _move_to_unclaimed(jar: Jar, job: _Limbo, submitted: Entry) -> Entry:

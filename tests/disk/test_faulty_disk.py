@@ -137,10 +137,11 @@ def test_a_worker_and_its_job_outlive_a_server_that_is_away(
     away, faulty = go_away(rig, library, tmp_path)
     gate, runs, log = tmp_path / "gate", tmp_path / "runs", tmp_path / "log"
     os.mkfifo(gate)
-    names = [rig.submit(f"read line < '{gate}'; echo $JJ_JOB >> '{runs}'")]
+    started = tmp_path / "started"
+    names = [rig.submit(f"touch '{started}'; read line < '{gate}'; echo $JJ_JOB >> '{runs}'")]
     names += [rig.submit(f"echo $JJ_JOB >> '{runs}'") for _ in range(3)]
     worker = start_logged_worker(rig, log, **faulty)
-    wait_until(lambda: any((rig.home / "workers").glob("*/jobs/*")), "the claim of the first job")
+    wait_until(started.exists, "the start of the first job")
     away.touch()
     gate.write_text("on\n")
     # Who submits meanwhile waits too.

@@ -92,7 +92,7 @@ def test_a_journal_that_cannot_be_written_leaves_nothing_of_the_job(
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", full)
-        with pytest.raises(SubmitFailed, match=r"No space left.*nothing of it is in the jar"):
+        with pytest.raises(SubmitFailed, match=r"the disk is full.*nothing of it is in the jar"):
             submit(jar, describe_command("true"))
     assert rig.names("limbo") == rig.names("unclaimed") == []
 
