@@ -268,13 +268,15 @@ def test_recover_jobs_says_whom_it_watches_and_takes_back_what_does_not_move(
         claim(worker)
         os.utime(worker.paths.heartbeat, (1e9, 1e9))
     looks: list[int] = []
+    beating_now = [beating]
     look = Leases.look
 
     def look_while_they_beat(self: Leases) -> list[Holder]:
         looks.append(1)
-        os.utime(beating.paths.heartbeat)
         if len(looks) == 2:  # before it is asked whether the lease has run out, however late this comes
-            os.utime(slow.paths.heartbeat)
+            beating_now.append(slow)
+        for worker in beating_now:
+            os.utime(worker.paths.heartbeat)
         return look(self)
 
     monkeypatch.setattr(Leases, "look", look_while_they_beat)
