@@ -16,12 +16,12 @@ from pathlib import Path
 
 from measure import (
     alternate,
-    make_directory,
+    last_arrival,
     make_parser,
     median_ratio,
     parse,
     print_table,
-    running_workers,
+    release,
     shown,
     spread,
     temporary_jar,
@@ -54,23 +54,21 @@ def measure_tasks(directory: str, tasks: int, workers: int) -> float:
     """Tasks a second that `workers` workers run, from their release until the last chunk is in completed/."""
     with temporary_jar(directory) as home:
         submit(home, tasks)
-        pause_file = home / "workers" / "PAUSE_ALL"
-        pause_file.touch()
-        with running_workers(home, workers):
-            started_at = time.time()
-            pause_file.unlink()
-            (home / "workers" / ".go").touch()
+
+        def wait() -> float:
             while any(home.glob("unclaimed/*+*")) or any(home.glob("workers/*/jobs/*")):
                 time.sleep(LOOK_INTERVAL_S)
-            last = max(path.stat().st_ctime for path in (home / "completed").iterdir())
-        jar = open_jar(environment={"JJ_HOME": str(home), "JJ_CONFIG_FILE": os.devnull})
+            return last_arrival(home / "completed")
+
+        seconds = release(home, workers, wait)
+        jar = open_jar()
         with jar.ledger.writing() as connection:
             fold_journals(connection, jar.layout)
             succeeded = connection.execute("SELECT succeeded FROM array").fetchone()[0]
         jar.close()
         if succeeded != tasks:
             raise SystemExit(f"{succeeded} of {tasks} tasks succeeded")
-        return tasks / (last - started_at)
+        return tasks / seconds
 
 
 def ask(home: Path, *words: str) -> float:
@@ -117,7 +115,7 @@ def measure_large(directory: str, tasks: int) -> list[tuple[str, str, str]]:
         rows.append((f"{tasks:,} tasks submitted", shown(took_s, "s"), verdict(took_s, WANTED_SUBMIT_S, False)))
         rows.append(("files that this makes", f"{files:,}", verdict(files, WANTED_FILES, False)))
         ask(home, "jobjar", "rebuild")
-        jar = open_jar(environment={"JJ_HOME": str(home), "JJ_CONFIG_FILE": os.devnull})
+        jar = open_jar()
         database = Path(jar.ledger_home.database)
         lines = list(make_ends(jar, array))
         middle = len(lines) // 2
@@ -167,7 +165,6 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=1_000_000, help="tasks of the large array (default: 1,000,000)")
     parser.add_argument("--workers", type=int, default=2, help="workers, and processes of the floor (default: 2)")
     options = parse(parser)
-    make_directory(options.directory)
     values = alternate(
         options.rounds,
         {

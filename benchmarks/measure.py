@@ -118,6 +118,11 @@ def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[st
 
 def let_go(home: Path, workers: int, jobs: int) -> float:
     """Seconds from the release of `workers` waiting workers until `jobs` jobs are in completed/."""
+    return release(home, workers, lambda: wait_for_jobs(home / "completed", jobs))
+
+
+def release(home: Path, workers: int, wait: Callable[[], float]) -> float:
+    """Seconds from the release of `workers` waiting workers until the time that `wait()` returns."""
     pause_file = home / "workers" / "PAUSE_ALL"
     pause_file.touch()
     with running_workers(home, workers):
@@ -125,13 +130,18 @@ def let_go(home: Path, workers: int, jobs: int) -> float:
         pause_file.unlink()
         # A new file in the directory wakes its watchers. A removed file is only noticed within JJ_POLL_TIME.
         (home / "workers" / ".go").touch()
-        return wait_for_jobs(home / "completed", jobs) - started_at
+        return wait() - started_at
 
 
 def wait_for_jobs(completed: Path, jobs: int) -> float:
     """Wait until all jobs are there, without using much of a core; returns the time when the last one came."""
     while len(os.listdir(completed)) < jobs:
         time.sleep(LOOK_INTERVAL_S)
+    return last_arrival(completed)
+
+
+def last_arrival(completed: Path) -> float:
+    """The time when the last job came there."""
     with os.scandir(completed) as entries:
         return max(entry.stat().st_ctime for entry in entries)
 

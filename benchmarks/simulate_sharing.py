@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import time
 
-from measure import make_parser, parse, print_table, running_workers, shown, spread, temporary_jar, verdict
+from measure import make_parser, parse, print_table, release, shown, spread, temporary_jar, verdict
 
 from jobjar.arrays.chunk_size import choose_size
 from jobjar.arrays.sharing import HELD_S, count_to_give
@@ -108,15 +108,14 @@ def run_really(directory: str, lengths: list[float], workers: int) -> float:
     with temporary_jar(directory) as home:
         lines = home.parent / "lengths"
         lines.write_text("".join(f"{length:.4f}\n" for length in lengths))
-        (home / "workers" / "PAUSE_ALL").touch()
-        with running_workers(home, workers):
-            command = [f"{home}/bin/jobjar", "submit", "--each-line", str(lines), "--scratch", 'sleep "$1"']
-            array = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            started = time.perf_counter()
-            (home / "workers" / "PAUSE_ALL").unlink()
-            (home / "workers" / ".go").touch()
+        command = [f"{home}/bin/jobjar", "submit", "--each-line", str(lines), "--scratch", 'sleep "$1"']
+        array = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+        def wait() -> float:
             subprocess.run([f"{home}/bin/jobjar", "wait", array], check=True, stderr=subprocess.DEVNULL)
-            return time.perf_counter() - started
+            return time.time()
+
+        return release(home, workers, wait)
 
 
 def main() -> None:

@@ -48,6 +48,10 @@ _OFFSET_BYTES = 8
 _WRITTEN_TOGETHER = 1 << 16
 
 
+class Unusable(Exception):
+    """No task of an array can run before a person has mended something, with the reason."""
+
+
 class Definition(NamedTuple):
     """An array as workers need it. Times in seconds. None: the worker's setting counts."""
 
@@ -146,20 +150,22 @@ def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
     )
 
 
-def explain_unusable(layout: Layout, uid: str) -> str | None:
-    """Why no task of an array can run before a person has mended something; None if they can. Raises OSError while the disk, or
-    this user's rights, refuse it."""
+def read_usable(layout: Layout, uid: str) -> Definition:
+    """`read_definition` for a worker that is to run tasks. Raises Unusable if none can run before a person has mended something,
+    OSError while the disk, or this user's rights, refuse it."""
     paths = layout.batch(uid)
-    if look(paths.file) is None:
-        return f"its array {uid} is gone: somebody removed or moved {paths.path}"
     try:
         definition = read_definition(layout, uid)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unusable(f"its array {uid} is gone: somebody removed or moved {paths.path}") from error
     except (Unreadable, UnfitFile) as error:
         reason = error.strerror if isinstance(error, UnfitFile) else error
-        return f"its array {uid} is damaged: {paths.file}: {reason}"
+        raise Unusable(f"its array {uid} is damaged: {paths.file}: {reason}") from error
     needed = [paths.script, *([paths.entries, paths.entries_at] if definition.entries else [])]
     missing = next((path for path in needed if look(path) is None), None)
-    return None if missing is None else f"its array {uid} is damaged: {missing} is missing"
+    if missing is not None:
+        raise Unusable(f"its array {uid} is damaged: {missing} is missing")
+    return definition
 
 
 def is_array(said: Any) -> bool:

@@ -51,7 +51,8 @@ class OrdersHeard:
     def __init__(self, paths: BatchPaths, part: Indexes, life: int, is_network: bool) -> None:
         self._paths, self._part, self._life, self._is_network = paths, part, life, is_network
         self._read: set[str] = set()
-        self.orders: list[Order] = []
+        self._orders: list[Order] = []
+        self._taken = 0
 
     def look(self) -> bool:
         """Read new orders. Returns whether there is one for a task of the range."""
@@ -65,11 +66,17 @@ class OrdersHeard:
                 with contextlib.suppress(Unreadable, UnfitFile):  # logged once
                     order = Order(**read_document(f"{self._paths.orders}/{name}", ORDER))
                     if order.life >= self._life and any(self._part.within(*range_) for range_ in order.ranges):
-                        self.orders.append(order)
+                        self._orders.append(order)
                         is_new = True
                 self._read.add(name)
         return is_new
 
+    def take_new(self) -> list[Order]:
+        """The orders that came since the last call."""
+        new = self._orders[self._taken :]
+        self._taken += len(new)
+        return new
+
     def message_for(self, index: int) -> str | None:
         """Why a task is to be cancelled; None if it is not."""
-        return next((order.message for order in self.orders if order.names(index)), None)
+        return next((order.message for order in self._orders if order.names(index)), None)

@@ -85,7 +85,6 @@ class ChunkRun:
         is_network = self._claimer.jar.ledger_home.has_other_homes
         paths = self._claimer.jar.layout.batch(definition.uid)
         self._orders = OrdersHeard(paths, wanted, job.seed or 0, is_network)
-        self._heeded = 0  # of the orders
         self._queue = TaskQueue(wanted)
         # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
         self._began, self._has_leftovers = time.monotonic(), False
@@ -179,10 +178,9 @@ class ChunkRun:
 
     def _cancel_tasks(self, workplace: Workplace) -> None:
         """End the tasks that new orders name and that do not run."""
-        orders = self._orders.orders[self._heeded :]
+        orders = self._orders.take_new()
         if not orders:
             return
-        self._heeded += len(orders)
         for order in orders:
             for index in self._queue.end(order):
                 self._log.note(index, None, 0.0, self._log.end_of_output, CANCELLED, False, order.message)

@@ -343,7 +343,7 @@ class Ledger:
         try:
             return self._do_again_if_replaced(action)
         except (LedgerDiskFull, CannotUseJar, OSError) as error:
-            if self.is_private or not _is_full(error) or not (self._is_filling or most_is_wal(self.path)):
+            if self.is_private or not _says_disk_is_full(error) or not (self._is_filling or most_is_wal(self.path)):
                 raise
             is_told = isinstance(error, LedgerDiskFull) or not most_is_wal(self.path)
             why = "" if is_told else f" The disk is full, {format_wal(self.path)}."
@@ -377,7 +377,7 @@ class Ledger:
         return aside
 
 
-def _is_full(error: BaseException) -> bool:
+def _says_disk_is_full(error: BaseException) -> bool:
     """Whether an error says that the disk has no room, or that the user's quota of it is used up."""
     if isinstance(error, LedgerDiskFull):
         return True

@@ -211,7 +211,7 @@ def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
     """Wait for an array, print what its tasks wrote, and return the exit status."""
     from jobjar.ledger.ask_arrays import array_of
     from jobjar.programs.submit_array import wait_for_array
-    from jobjar.reports.arrays import format_array, read_output_of_tasks
+    from jobjar.reports.arrays import count_unsuccessful, format_array, read_output_of_tasks
     from jobjar.selecting.arrays import Tasks
 
     described = wait_for_array(jar, uid, program)
@@ -221,7 +221,7 @@ def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
         for _, piece in read_output_of_tasks(jar, Tasks(array, None)):
             sys.stdout.buffer.write(piece)
     sys.stdout.flush()
-    unsuccessful = int(sum(described[name] for name in ("failed", "cancelled", "not_run", "left")))
+    unsuccessful = count_unsuccessful(described)
     if unsuccessful:
         complain(
             program,

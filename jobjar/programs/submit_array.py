@@ -23,7 +23,7 @@ def submit_and_wait(
     """Submit the array that the options describe, print its id, and wait for it if they say so; returns the exit status. Raises
     UsageError and the errors of submit_array."""
     from jobjar.programs.command import complain
-    from jobjar.reports.arrays import format_array
+    from jobjar.reports.arrays import count_unsuccessful, format_array
 
     uid = _submit(jar, submission, options, parser)
     print(uid, flush=True)
@@ -31,7 +31,7 @@ def submit_and_wait(
         return 0
     described = wait_for_array(jar, uid, parser.prog)
     complain(parser.prog, format_array(described))
-    return 1 if any(described[name] for name in ("failed", "cancelled", "not_run", "left")) else 0
+    return 1 if count_unsuccessful(described) else 0
 
 
 def _submit(jar: Jar, submission: Submission, options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:

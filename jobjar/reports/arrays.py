@@ -202,6 +202,11 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
+def count_unsuccessful(described: dict[str, Any]) -> int:
+    """How many tasks of an array have not succeeded, whyever; of one that `describe_array` describes."""
+    return sum(described[name] for name in ("failed", "cancelled", "not_run", "left"))
+
+
 def format_array(described: dict[str, Any]) -> str:
     """An array in a sentence: `q5n4dt2sq77v: 812,331 of 1,000,000 tasks have ended, 14 of them failed; 3,200/s; 1 m left`."""
     ended = described["succeeded"] + described["failed"] + described["cancelled"]

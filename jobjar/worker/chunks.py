@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable
 
 from jobjar.access.refusals import explain_at
-from jobjar.arrays.definition import explain_unusable, read_definition
+from jobjar.arrays.definition import Unusable, read_usable
 from jobjar.arrays.indexes import range_in_name
 from jobjar.arrays.run_chunk import ChunkRun
 from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Watch
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
-from jobjar.shared_disk.contents import Unreadable
 from jobjar.stages.complete import WhileRefused
 from jobjar.stages.run import REFUSED_DELAY_S
 from jobjar.worker.ends import Ends
@@ -32,11 +31,14 @@ def work_chunk(
     layout, uid = workplaces.claimer.jar.layout, str(job.batch)
     try:
         try:
-            why, definition = explain_unusable(layout, uid), None
-            if why is None:
-                definition = read_definition(layout, uid)
-        except Unreadable as error:  # changed since that look
-            why = f"its array {uid} is damaged: {error}"
+            definition = read_usable(layout, uid)
+            named = range_in_name(job.name)
+            wanted = None if named is None else definition.indexes.within(*named)
+            if wanted is None:
+                raise Unusable(f"its name has no range of indexes of the array {uid}, which has {definition.indexes}")
+        except Unusable as why:
+            ends.complete(job, AttemptEnd(INTERRUPTED, message=f"held in limbo: {why}"), Verdict.hold(str(why)))
+            return
         except OSError as error:
             # Others may read it, or this worker later. Meanwhile other jobs run.
             file = layout.batch(uid).file
@@ -44,15 +46,6 @@ def work_chunk(
                 INTERRUPTED, message=f"{file}: {explain_at(error, file, os.R_OK)}", retry_after_s=REFUSED_DELAY_S
             )
             ends.complete(job, end, ends.decide(job, end))
-            return
-        named = range_in_name(job.name)
-        wanted = None if named is None or definition is None else definition.indexes.within(*named)
-        if definition is None or wanted is None:
-            why = (
-                why
-                or f"its name has no range of indexes of the array {uid}, which has {definition and definition.indexes}"
-            )
-            ends.complete(job, AttemptEnd(INTERRUPTED, message=f"held in limbo: {why}"), Verdict.hold(why))
             return
         run = ChunkRun(workplaces, job, definition, wanted, watch, refused)
         ended = run.run(disk_now, may_go_on)

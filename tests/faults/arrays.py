@@ -6,14 +6,13 @@ import contextlib
 import os
 import random
 import re
-import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.arrays.definition import read_definition
 from jobjar.arrays.indexes import range_in_name
-from jobjar.errors import JarError
-from tests.rig import BIN
+from jobjar.shared_disk.contents import Unreadable
+from tests.faults.steerer import call_verb
 
 if TYPE_CHECKING:
     from tests.faults.storm import Storm
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 VERBS = ("hold", "release", "retry")
 _CHUNK = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-z]{12}\+")
-_KILLED = 0.25  # of the calls
 _TASKS = (60, 200)
 # Of ten tasks one always fails, and one fails when it runs first; that one is tried again.
 _FAILS, _FAILS_FIRST = 3, 7
@@ -77,17 +75,7 @@ class Arrays:
             return
         verb, array = self.random.choice(VERBS), self.random.choice(self.submitted)
         node = self.random.choice(self.storm.nodes)
-        program = node.start(str(BIN / "jobjar"), verb, array)
-        if program is None:
-            return
-        if self.random.random() < _KILLED:
-            verb = f"{verb}, killed"
-            time.sleep(self.random.uniform(0.05, 1.0))
-            node.kill_programs_of(program)
-        said = node.finish(program, f"{verb} {array}")
-        self.counts[verb] += 1
-        if said.status not in (0, 1) and "killed" not in verb:
-            self.storm.note(f"{verb} of an array: {said.errors.strip()}")
+        call_verb(self.storm, node, self.random, self.counts, [verb, array], " of an array")
 
     # When all is healed
 
@@ -95,7 +83,7 @@ class Arrays:
         """All arrays that are there: each was submitted, whatever its submission said."""
         found = []
         for uid in sorted(os.listdir(self.storm.layout.batches)):
-            with contextlib.suppress(JarError):
+            with contextlib.suppress(Unreadable, OSError):
                 found.append(read_definition(self.storm.layout, uid).uid)
         return found
 

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.faults.nodes import Node
@@ -88,14 +89,22 @@ class Steerer:
         if verb in ("release", "retry"):
             self.let_go.update(words)
         node = self.random.choice(self.storm.nodes)
-        program = node.start(str(BIN / "jobjar"), *words)
-        if program is None:
-            return
-        if self.random.random() < _KILLED:
-            verb = f"{verb}, killed"
-            time.sleep(self.random.uniform(0.05, 1.0))
-            node.kill_programs_of(program)
-        said = node.finish(program, " ".join(words)[:200])
-        self.counts[verb] += 1
-        if said.status not in (0, 1) and "killed" not in verb:
-            self.storm.note(f"{verb}: {said.errors.strip()}")
+        call_verb(self.storm, node, self.random, self.counts, words)
+
+
+def call_verb(
+    storm: Storm, node: Node, rng: random.Random, counts: Counter[str], words: Sequence[str], what: str = ""
+) -> None:
+    """Do a verb to jobs or `what` on a node, if it is up; some calls are killed. Counts it."""
+    program = node.start(str(BIN / "jobjar"), *words)
+    if program is None:
+        return
+    verb = words[0]
+    if rng.random() < _KILLED:
+        verb = f"{verb}, killed"
+        time.sleep(rng.uniform(0.05, 1.0))
+        node.kill_programs_of(program)
+    said = node.finish(program, " ".join(words)[:200])
+    counts[verb] += 1
+    if said.status not in (0, 1) and "killed" not in verb:
+        storm.note(f"{verb}{what}: {said.errors.strip()}")
