@@ -13,7 +13,7 @@ QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --dura
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
-.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball packages clean
+.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball dist packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
@@ -23,6 +23,7 @@ help:
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
+	@echo "make dist        build/dist: the wheel and the sdist, checked"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 
 $(READY): setup.cfg pyproject.toml jobjar/version.py
@@ -85,6 +86,15 @@ bench: $(READY)
 # All that it needs is in $(VENV): no network is asked. Its times are those of the commit, so that it can be made again.
 tarball: $(READY)
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python release/make_tarball.py
+
+# The wheel and the sdist, as they would be published. Tools of their own, which the tests do not need.
+dist: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dist]'
+	@rm -rf build/dist
+	@$(BIN)/python -m build --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@$(BIN)/twine check --strict build/dist/*
+	@$(BIN)/check-wheel-contents build/dist/*.whl
+	@ls build/dist
 
 # None of them leaves a service running that was not: policy-rc.d forbids it while they are installed.
 packages:

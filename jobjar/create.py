@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import sys
 
@@ -22,6 +23,7 @@ from jobjar.shared_disk.creating import TEMPORARY, set_mode, write_whole
 from jobjar.shared_disk.files import read_file, replace_file, write_if_other
 from jobjar.shared_disk.leftovers import remove_leftovers
 from jobjar.shared_disk.regular import UnfitFile
+from jobjar.version import VERSION
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = f"{_HERE}/scripts"
@@ -29,6 +31,8 @@ CRONTABS = f"{_HERE}/crontabs"
 DOCUMENTS = f"{_HERE}/documents"
 # The placeholder for the jar's path in a crontab.
 NOT_FILLED_IN = "@JJ_HOME@"
+# The last line of each program of a jar begins with this, and ends with the version.
+_MADE_BY = "# Made by Job Jar "
 _SEARCHED = ("/usr/local/bin", "/usr/bin", "/bin")
 PROGRAMS = (
     "start_worker",
@@ -142,11 +146,21 @@ def _write_missing(path: str, text: str, mode: int) -> None:
         write_whole(path, os.fsencode(text), mode, is_exact=True)  # the text may contain a path
 
 
+def find_version_of_programs(layout: Layout) -> str | None:
+    """The version of Job Jar that wrote a jar's programs. None: there are none, or they do not say."""
+    try:
+        found = re.search(rf"(?m)^{_MADE_BY}(\S+)$", os.fsdecode(read_file(f"{layout.bin}/jobjar")))
+    except (OSError, UnfitFile):
+        return None
+    return None if found is None else found.group(1)
+
+
 def _write_program(path: str, name: str, mode: int, carries_library: bool) -> None:
     """Write a program. It runs with the Python that this package is installed for, or with the library that the jar carries."""
     with open(f"{SCRIPTS}/{name}", encoding="utf-8") as file:
         _, _, body = file.read().partition("\n")
     text = launch(body) if carries_library else f"#!{sys.executable}\n{body}"
+    text += f"{_MADE_BY}{VERSION}\n"
     try:
         if read_file(path) == os.fsencode(text):
             return
@@ -156,24 +170,32 @@ def _write_program(path: str, name: str, mode: int, carries_library: bool) -> No
 
 
 def _write_crontab(path: str, name: str, layout: Layout, mode: int, carries_library: bool) -> None:
-    """Write a crontab if there is none. The crontab of an unpacked jar still lacks the jar's path; fill it in."""
+    """Write a crontab, or a unit of systemd, if there is none. That of an unpacked jar still lacks the jar's path; fill it in."""
     # A jar with its own library does not name the virtual environment that the library came from, which may go away.
     python = f"{sys.base_prefix}/bin" if carries_library else os.path.dirname(sys.executable)
     try:
         text = os.fsdecode(read_file(path))
         if NOT_FILLED_IN in text:
-            replace_file(path, os.fsencode(text.replace(NOT_FILLED_IN, layout.home)), mode)
+            replace_file(path, os.fsencode(text.replace(NOT_FILLED_IN, _as_written_in(name, layout.home))), mode)
     except FileNotFoundError:
         _write_missing(path, fill_crontab(name, layout.home, python), mode)
 
 
 def fill_crontab(name: str, home: str, python: str = "") -> str:
-    """The crontab of this name, with the jar's path filled in. Its PATH has the jar's programs and the directory of a Python."""
+    """The crontab, or unit of systemd, of this name, with the jar's path filled in. Its PATH has the jar's programs and the
+    directory of a Python."""
     with open(f"{CRONTABS}/{name}", encoding="utf-8") as file:
         text = file.read()
     usual = [directory for directory in _SEARCHED if directory != python]
     search_path = ":".join((f"{home}/bin", *([python] if python else []), *usual))
-    return text.replace(NOT_FILLED_IN, home).replace("@PATH@", search_path)
+    return text.replace(NOT_FILLED_IN, _as_written_in(name, home)).replace("@PATH@", _as_written_in(name, search_path))
+
+
+def _as_written_in(name: str, path: str) -> str:
+    """A path as the file of this name wants it. A unit has it in double quotes, where % begins a specifier (systemd.unit(5))."""
+    if name.endswith(".cron"):
+        return path
+    return path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
 def sample_configuration() -> str:

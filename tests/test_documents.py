@@ -266,34 +266,6 @@ def test_the_first_session_of_the_readme_prints_what_it_shows(tmp_path: Path) ->
     assert without_particulars(result.stdout).splitlines() == without_particulars("\n".join(wanted)).splitlines()
 
 
-@pytest.mark.slow
-def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
-    tour = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-minute tour")[2].partition("\n## ")[0]
-    script = "set -e\n" + "\n".join(fenced_blocks(tour, "sh"))
-    rig = Rig(tmp_path / "jar", make=False)
-    environment = {name: value for name, value in rig.environment.items() if name != "JJ_HOME"}
-    environment["PATH"] = f"{BIN}:{environment['PATH']}"
-    try:
-        result = subprocess.run(
-            ["/bin/sh"],
-            input=script,
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert [line for line in result.stderr.splitlines() if not line.startswith("jobjar wait: ")] == []
-        printed = without_particulars(result.stdout.replace(str(tmp_path), "/tmp/tour")).splitlines()
-        for line in without_particulars("\n".join(fenced_blocks(tour, "text"))).splitlines():
-            # The worker may be killed before its job has a process.
-            if not line.startswith("…") and "orphaned session" not in line:
-                assert line in printed
-    finally:
-        rig.end_everything()
-
-
 def test_the_picture_of_a_jar_is_drawn_for_light_and_dark() -> None:
     file = ROOT / "docs" / "jar.svg"
     top = ElementTree.parse(file).getroot()
