@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.model.faults import Fault
 from tests.model.world import CATEGORIES, NODES, VERBS, World
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "9"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 SHM = Path("/dev/shm")
 

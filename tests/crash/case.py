@@ -18,7 +18,7 @@ from tests.crash.nursery import Answer, Nursery
 Step = Callable[["Case"], Any]
 
 # How many times one test of a usual run kills what it tests.
-MOST_DEATHS = 40
+MOST_DEATHS = 20
 
 
 class Case:

@@ -113,7 +113,7 @@ def job_row(entries: list[Entry]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(histories(), st.lists(st.randoms(use_true_random=False), min_size=3, max_size=3))
 def test_folding_gives_the_same_ledger_in_whatever_order_entries_come(
     entries: list[Entry], shuffles: list[random.Random]
@@ -127,7 +127,7 @@ def test_folding_gives_the_same_ledger_in_whatever_order_entries_come(
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(histories())
 def test_folding_entries_twice_changes_nothing(entries: list[Entry]) -> None:
     assert fold([*entries, *entries]) == fold(entries)
@@ -135,7 +135,7 @@ def test_folding_entries_twice_changes_nothing(entries: list[Entry]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(histories(), st.data())
 def test_journals_read_in_any_order_and_in_any_pieces_give_the_same_ledger(
     tmp_path_factory: pytest.TempPathFactory, entries: list[Entry], data: st.DataObject
@@ -166,7 +166,7 @@ def test_journals_read_in_any_order_and_in_any_pieces_give_the_same_ledger(
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(histories(), st.randoms(use_true_random=False), st.data())
 def test_folding_in_batches_of_any_size_gives_what_entries_one_at_a_time_give(
     entries: list[Entry], shuffle: random.Random, data: st.DataObject
