@@ -13,7 +13,7 @@ QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --dura
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
-.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball dist packages clean
+.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball dist docs packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
 	@echo "make dist        build/dist: the wheel and the sdist, checked"
+	@echo "make docs        build/docs: the pages as a site, with a reference of programs, settings, library, entries and tables"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 
 $(READY): setup.cfg pyproject.toml jobjar/version.py
@@ -86,6 +87,13 @@ bench: $(READY)
 # All that it needs is in $(VENV): no network is asked. Its times are those of the commit, so that it can be made again.
 tarball: $(READY)
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python release/make_tarball.py
+
+# The pages as a site, in build/docs. A warning, or a link that leads nowhere, is an error.
+docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@PYTHONPATH=. $(BIN)/python release/make_docs.py build/docs-source
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -j auto build/docs-source build/docs
+	@echo build/docs/index.html
 
 # The wheel and the sdist, as they would be published. Tools of their own, which the tests do not need.
 dist: $(READY)

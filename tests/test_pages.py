@@ -167,6 +167,11 @@ STAGES: dict[str, dict[str, Stage]] = {
             instead={"python3 -m venv ~/jobjar": ("mkdir -p ~/jobjar/bin; " + _INSTALLED % "~/jobjar/bin", _REGISTRY)}
         ),
     },
+    "tutorial.md": {
+        "count=$(jobjar submit": Stage(after="grep -q '21 total' report.txt"),
+        "ls part*.txt": Stage(after='test "$(jobjar output --all each | tr "\\n" " ")" = "1 2 3 4 5 6 "'),
+        "jobjar output --failed again": Stage(after='test $(jobjar output "again[5]") = 5'),
+    },
     "guide.md": {
         "cd /opt": Stage(before=f"{_THINGS}{_AS_ROOT}{BIN}/python {ROOT}/release/make_tarball.py /opt"),
         "jobjar-0_1_0/bin/stop_worker": Stage(
