@@ -26,6 +26,7 @@ class Cause(enum.StrEnum):
     # Of jobs that wait.
     ABORTED = "aborted"
     THROTTLED = "throttled"
+    FAILED_BATCH = "failed_batch"
     BEGINS_LATER = "begins_later"
     RETRIED_LATER = "retried_later"
     STORAGE = "storage"

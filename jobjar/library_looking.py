@@ -31,6 +31,7 @@ class JobFilters(TypedDict, total=False):
     outcome: Words
     category: Words
     batch: Words
+    array: Words
     submitter: Words
     name: Words
     since: Moment
@@ -47,6 +48,7 @@ def list_jobs(
     outcome: Words = None,
     category: Words = None,
     batch: Words = None,
+    array: Words = None,
     submitter: Words = None,
     name: Words = None,
     since: Moment = None,
@@ -72,6 +74,7 @@ def list_jobs(
         outcome=outcome,
         category=category,
         batch=batch,
+        array=array,
         submitter=submitter,
         name=name,
         since=since,

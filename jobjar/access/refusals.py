@@ -150,10 +150,10 @@ def explain_file(status: os.stat_result, user: str) -> str:
     return f"{user} may not read and run it: it {_belongs(status)}; `chmod a+rx` it, or `g+rx` in a jar of a group"
 
 
-def explain_directory(status: os.stat_result, user: str) -> str:
+def explain_directory(status: os.stat_result, user: str, path: str = "its directory") -> str:
     """Explain why a user cannot take jobs from a directory, and what to do."""
     return (
-        f"{user} may not take jobs from its directory: that {_belongs(status)}; `chmod g+rwxs` it in a jar of a group, "
+        f"{user} may not take jobs from {path}: that {_belongs(status)}; `chmod g+rwxs` it in a jar of a group, "
         "else start workers of that user"
     )
 

@@ -135,7 +135,7 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
             if len(workers) > 1:
                 # Other nodes may have claimed the first ones already; their entries are read a moment later.
                 wanted = min(_MOST, max(wanted, _FOR_EACH * len(workers)))
-        stopping = batches_to_stop(connection) if jar.has_due_dependents else frozenset()
+        stopping = frozenset(batches_to_stop(connection) if jar.has_due_dependents else ())
         claimer.closed_batches.renew(throttled_batches(connection), aborted_batches(connection) | stopping)
         passed_over.jobs.forget_old()
         passed_over.categories.forget_old()

@@ -10,6 +10,7 @@ its row, and an attempt that began and ended in the chunk is written once. Write
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from jobjar.job_file.names import priority_in_name
@@ -47,6 +48,11 @@ _STATE_OF_TOP = {"limbo": "limbo", "unclaimed": "unclaimed", "workers": "claimed
 _STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "removed"}
 
 _NOT_DELAYED = (0, None)
+# How the places of jobs that have ended begin.
+_HAVE_ENDED = ("completed", "archive")
+_COMMON_KINDS = frozenset(["moved", "ended", "submitted", "started"])
+# The row of a move (ADD_MOVE in precedence.py).
+_MOVE_ROW = itemgetter("job", "number", "moved_at", "to", "from", "reason", "by")
 # The values of the other columns (precedence.py) that most jobs have.
 _DEFAULTS = (None, None, None, "", None, None, 0, None, None)
 
@@ -55,8 +61,8 @@ class _Chunk:
     """The rows that a chunk of entries comes to. An invalid entry raises an error and adds nothing."""
 
     def __init__(self) -> None:
-        # By job, the latest move: its sort key, its entry, and the state that it leads to.
-        self.latest: dict[str, tuple[tuple[Any, ...], Entry, str]] = {}
+        # By job, the entry of its latest move.
+        self.latest: dict[str, Entry] = {}
         self.submissions: list[tuple[Any, ...]] = []
         self.moves: list[tuple[Any, ...]] = []
         self.claims: list[tuple[Any, ...]] = []
@@ -70,60 +76,73 @@ class _Chunk:
         self.variables: list[Entry] = []
         self.of_arrays: list[Entry] = []
 
-    def add(self, entry: Entry) -> None:
-        kind = entry["entry"]
-        if kind == "moved":
-            self._add_moved(entry)
-        elif kind == "ended":
-            get = entry.get
-            outcome = entry["outcome"]
-            is_final = 1 if get("final") and outcome != "lost" else 0
-            self.ends.append(
-                (entry["job"], entry["attempt"], entry["worker_uid"], entry["worker"], get("pid"), get("pid_started"),
-                 get("ended_at"), outcome, is_final, get("exit_status"), get("signal"), get("wall_time_s"),
-                 get("user_cpu_s"), get("system_cpu_s"), get("max_rss_kib"), get("output_file"), get("message"))
-            )  # fmt: skip
-        elif kind == "submitted":
-            self.submissions.append(_submission(entry["job"], entry["name"], entry, 0))
-            mark = entry.get("file")
-            if isinstance(mark, str):
-                self.file_marks.append((mark, entry["job"]))
-        elif kind == "started":
-            self.starts.append((*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]))
-        else:
-            if "array" in entry:
-                self.of_arrays.append(entry)
-            if kind in OTHER_KINDS:
-                self.others += rows_of_other(kind, entry)
-                if kind == "variables":
-                    self.variables.append(entry)
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add entries, a kind at a time. Raises one of `_NO_ENTRY` for an invalid one; a single one then adds nothing."""
+        kinds = [entry["entry"] for entry in entries]
+        there = set(kinds)
 
-    def _add_moved(self, entry: Entry) -> None:
-        uid, place, origin = entry["job"], entry["to"], entry["from"]
-        state = _STATE_OF_TOP[place.partition("/")[0]]
-        moved_at, number, reason, actor = entry["moved_at"], entry["number"], entry["reason"], entry["by"]
-        order = (number // LIFE, state == "completed", moved_at, number, state == "claimed", place)
-        is_found = reason == FOUND
-        if is_found or place == NOWHERE:
-            order = _found_order(entry, order)
-        latest = self.latest.get(uid)
-        found = entry.get("found")
-        submission = None if found is None else _submission(uid, name_in_place(place), found, max(number, 1))
-        is_latest = latest is None or order > latest[0] or (order == latest[0] and latest[1]["reason"] == FOUND)
-        if reason == "claimed" and "attempt" in entry:
-            self.claims.append((uid, entry["attempt"], entry["worker_uid"], actor, moved_at))
-        if is_latest:
-            self.latest[uid] = (order, entry, state)
-        if state == "removed":
-            self.removals.append((uid, number))
-        self.moves.append((uid, number, moved_at, place, origin, reason, actor))
-        if submission is not None:
-            self.submissions.append(submission)
-            self.origins.append(origin)
+        def of_kind(kind: str) -> Sequence[Entry]:
+            if len(there) == 1:
+                return entries
+            return [entry for entry, its in zip(entries, kinds, strict=True) if its == kind]
+
+        if "moved" in there:
+            self._add_moves(of_kind("moved"))
+        if "ended" in there:
+            self.ends += [_end_row(entry) for entry in of_kind("ended")]
+        if "submitted" in there:
+            said = of_kind("submitted")
+            self.submissions += [_submission(entry["job"], entry["name"], entry, 0) for entry in said]
+            marks = [(entry["file"], entry["job"]) for entry in said if "file" in entry]
+            self.file_marks += [(mark, uid) for mark, uid in marks if isinstance(mark, str)]
+        if "started" in there:
+            started = of_kind("started")
+            self.starts += [
+                (*attempt_key(entry), entry["worker"], entry["pid"], entry["pid_started"]) for entry in started
+            ]
+        if not there <= _COMMON_KINDS:
+            for kind, entry in zip(kinds, entries, strict=True):
+                if kind not in _COMMON_KINDS:
+                    self._add_other(kind, entry)
+
+    def _add_other(self, kind: str, entry: Entry) -> None:
+        if kind in OTHER_KINDS:
+            self.others += rows_of_other(kind, entry)
+            if kind == "variables":
+                self.variables.append(entry)
+        if "array" in entry:
+            self.of_arrays.append(entry)
+
+    def _add_moves(self, entries: Sequence[Entry]) -> None:
+        rows = [*map(_MOVE_ROW, entries)]
+        if not {row[3].partition("/")[0] for row in rows} <= _STATE_OF_TOP.keys():
+            raise ValueError("to is not in a jar")
+        claims = [
+            (row[0], entry["attempt"], entry["worker_uid"], row[6], row[2])
+            for row, entry in zip(rows, entries, strict=True)
+            if row[5] == "claimed" and "attempt" in entry
+        ]
+        found = [
+            (_submission(row[0], name_in_place(row[3]), entry["found"], max(row[1], 1)), row[4])
+            for row, entry in zip(rows, entries, strict=True)
+            if "found" in entry and entry["found"] is not None
+        ]
+        latest = self.latest
+        for row, entry in zip(rows, entries, strict=True):
+            if row[5] == FOUND or row[3] == NOWHERE:
+                _move_order(entry)  # it is invalid if it has none
+            before = latest.get(row[0])
+            if before is None or _is_later(entry, before):
+                latest[row[0]] = entry
+        self.moves += rows
+        self.claims += claims
+        self.submissions += [submission for submission, _ in found]
+        self.origins += [origin for _, origin in found]
+        self.removals += [row[:2] for row in rows if row[3] == NOWHERE]
 
     def write(self, connection: Connection) -> None:
         """Apply all rows to the ledger. Raises one of `_refusals` if one of the entries is invalid."""
-        rows = {uid: _job_row(*latest) for uid, latest in self.latest.items()}
+        rows = {uid: _job_row(entry) for uid, entry in self.latest.items()}
         self._check(list(rows.values()))
         self._forget_unnamed(connection)
         if self.submissions:
@@ -131,7 +150,7 @@ class _Chunk:
             if self.file_marks:
                 connection.executemany("INSERT OR IGNORE INTO file_mark VALUES (?, ?)", self.file_marks)
         if rows:
-            found = {uid for uid in rows if self.latest[uid][1]["reason"] == FOUND}
+            found = {uid for uid in rows if self.latest[uid]["reason"] == FOUND}
             _write_moves(connection, [row for uid, row in rows.items() if uid not in found])
             _write_found_moves(connection, [rows[uid] for uid in found])
         if self.moves:
@@ -221,33 +240,61 @@ def _write_found_moves(connection: Connection, rows: list[tuple[Any, ...]]) -> N
         connection.executemany(MOVE_FOUND_JOB, rows)
 
 
-def _found_order(entry: Entry, order: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The sort key of a move that was found. A removal is as late as the move before it, whenever it was noticed:
-    any later move shows that the file is there. Raises ValueError or KeyError if the entry is invalid."""
-    if type(entry.get("priority", 0)) is not int:
-        raise ValueError("priority cannot be that")
-    if entry["to"] != NOWHERE:
-        return order
-    if not is_time(entry["after"]):
-        raise ValueError("after cannot be that")
-    return (entry["number"] // LIFE, False, entry["after"], entry["number"], False, entry["from"])
+def _is_later(entry: Entry, other: Entry) -> bool:
+    """Whether a job's move is the later one of two, and a program's own entry of a move that was found too."""
+    if (
+        entry["number"] > other["number"]
+        and entry["moved_at"] >= other["moved_at"]
+        and not other["to"].startswith(_HAVE_ENDED)
+        and entry["to"] != NOWHERE
+        and other["to"] != NOWHERE
+    ):
+        return True  # what the sort keys say, in the time of a comparison: most moves come one after the other
+    order, known = _move_order(entry), _move_order(other)
+    return order > known or (order == known and other["reason"] == FOUND)
 
 
-def _job_row(order: tuple[Any, ...], entry: Entry, state: str) -> tuple[Any, ...]:
-    place = order[5]
+def _move_order(entry: Entry) -> tuple[Any, ...]:
+    """The sort key of a move among a job's moves. A removal is as late as the move before it, whenever it was noticed: any
+    later move shows that the file is there. Raises ValueError or KeyError if the entry of a move that was found is invalid."""
+    place, moved_at, number = entry["to"], entry["moved_at"], entry["number"]
+    if entry["reason"] == FOUND or place == NOWHERE:
+        if type(entry.get("priority", 0)) is not int:
+            raise ValueError("priority cannot be that")
+        if place == NOWHERE:
+            if not is_time(entry["after"]):
+                raise ValueError("after cannot be that")
+            return (number // LIFE, False, entry["after"], number, False, entry["from"])
+    state = _STATE_OF_TOP[place.partition("/")[0]]
+    return (number // LIFE, state == "completed", moved_at, number, state == "claimed", place)
+
+
+def _job_row(entry: Entry) -> tuple[Any, ...]:
+    _, _, moved_at, number, _, place = _move_order(entry)
     name = name_in_place(place)
     category = category_of_place(place)
     return (
         entry["job"],
         name,
-        state,
+        _STATE_OF_TOP[entry["to"].partition("/")[0]],
         place,
         entry.get("category", "") if category is None else category,
         entry["priority"] if entry["reason"] == FOUND and "priority" in entry else priority_in_name(name),
-        order[2],
-        order[3],
+        moved_at,
+        number,
         entry.get("not_before", 0),
         entry.get("held_reason"),
+    )
+
+
+def _end_row(entry: Entry) -> tuple[Any, ...]:
+    get = entry.get
+    outcome = entry["outcome"]
+    return (
+        *(entry["job"], entry["attempt"], entry["worker_uid"], entry["worker"], get("pid"), get("pid_started")),
+        *(get("ended_at"), outcome, 1 if get("final") and outcome != "lost" else 0, get("exit_status"), get("signal")),
+        *(get("wall_time_s"), get("user_cpu_s"), get("system_cpu_s"), get("max_rss_kib"), get("output_file")),
+        get("message"),
     )
 
 
@@ -277,7 +324,7 @@ KINDS = ("submitted", "moved", "started", "ended", "tasks", *OTHER_KINDS)
 def apply_entry(connection: Connection, entry: Entry) -> None:
     """Apply one entry. An entry of a kind that this version does not know changes nothing."""
     chunk = _Chunk()
-    chunk.add(entry)
+    chunk.add([entry])
     chunk.write(connection)
 
 
@@ -285,11 +332,15 @@ def apply_entries(connection: Connection, entries: Sequence[Entry]) -> int:
     """Apply entries; returns how many are invalid (they parse, but make no sense) and were skipped."""
     chunk = _Chunk()
     refused = 0
-    for entry in entries:
-        try:
-            chunk.add(entry)
-        except _NO_ENTRY:
-            refused += 1
+    try:
+        chunk.add(entries)
+    except _NO_ENTRY:
+        chunk = _Chunk()
+        for entry in entries:
+            try:
+                chunk.add([entry])
+            except _NO_ENTRY:
+                refused += 1
     connection.execute("SAVEPOINT chunk")
     try:
         chunk.write(connection)

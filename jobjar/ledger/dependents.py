@@ -20,6 +20,8 @@ from jobjar.job_file.prerequisites import (
     is_dependent,
     prerequisites_in,
 )
+from jobjar.journal.read import Entry
+from jobjar.layout import state_of_place
 from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.ask_claiming import IS_DEPENDENT
 from jobjar.ledger.driver import Connection
@@ -67,7 +69,7 @@ _ADD_DUE_DEPENDENTS = (
 def note_dependents(
     connection: Connection,
     submissions: Sequence[tuple[Any, ...]],
-    latest: Mapping[str, tuple[Any, ...]],
+    latest: Mapping[str, Entry],
     ends: Iterable[tuple[Any, ...]],
 ) -> None:
     """Write the prerequisites of new jobs, and note which dependents have to be looked at, after the other rows of a chunk of
@@ -86,8 +88,8 @@ def note_dependents(
         return
     due = {row[0] for row in prerequisites}
     ended = {end[0] for end in ends if end[8]}
-    for uid, (order, entry, *_) in latest.items():
-        if order[1]:
+    for uid, entry in latest.items():
+        if state_of_place(entry["to"]) == "completed":
             ended.add(uid)
         elif is_dependent(entry.get("held_reason")):
             due.add(uid)

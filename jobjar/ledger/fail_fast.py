@@ -70,16 +70,14 @@ def due_batches(connection: Connection) -> list[str]:
     return [name for (name,) in rows.fetchall()]
 
 
-def batches_to_stop(connection: Connection) -> frozenset[str]:
+def batches_to_stop(connection: Connection) -> dict[str, Failure]:
     """The batches that have failed, and of whose rest some jobs still wait: none of these is to be claimed any more."""
-    return frozenset(
-        name for name in due_batches(connection) if any(s != "claimed" for _, s in _rest(connection, name))
-    )
-
-
-def _rest(connection: Connection, name: str) -> list[tuple[int, str]]:
-    failure = last_failure(connection, name)
-    return [] if failure is None else rest_of_batch(connection, name, failure)
+    failures = ((name, last_failure(connection, name)) for name in due_batches(connection))
+    return {
+        name: failure
+        for name, failure in failures
+        if failure is not None and any(state != "claimed" for _, state in rest_of_batch(connection, name, failure))
+    }
 
 
 def forget_batch(connection: Connection, name: str) -> None:

@@ -59,6 +59,7 @@ def add_selection(parser: argparse.ArgumentParser, does: str | None = None) -> N
         ("outcome", "OUTCOME", f"jobs that ended so: {outcomes}"),
         ("category", "NAME", "jobs of a category ('': the uncategorized jobs)"),
         ("batch", "NAME", "jobs of a batch"),
+        ("array", "ARRAY", "an array, by its name, its id or the first letters of that"),
         ("submitter", "USER", whose),
         ("name", "GLOB", "jobs with a name, or an identifier (submit_job --id), that fits a pattern: 'train*'"),
         ("exit-status", "N", "jobs that ended with this exit status (1,2: with one of these)"),

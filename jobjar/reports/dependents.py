@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobjar.causes import Cause, Counted, Standing
+from jobjar.causes import Cause, Counted, Standing, split_line
 from jobjar.job_file.prerequisites import AFTER, AFTER_ANY, BATCH, Prerequisite
 from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.dependents import count_due, count_lost_prerequisites
@@ -17,18 +17,14 @@ _HOW = {AFTER: "has succeeded", AFTER_ANY: "has ended"}
 _STATES = {"limbo": "is in limbo", "unclaimed": "waits", "claimed": "runs"}
 
 
-def explain_dependent_job(connection: Connection, job: SelectedJob) -> list[Standing]:
-    """Every cause for which a dependent waits, what will not go on by itself first."""
+def explain_dependent_job(
+    connection: Connection, job: SelectedJob, unmoved: Callable[[], str | None] = lambda: None
+) -> list[Standing]:
+    """Every cause for which a dependent waits, what will not go on by itself first. `unmoved` says why jobs cannot be moved."""
     uid = str(job.uid)
     ends = list(ends_of_prerequisites(connection, uid, {}))
     if judge(ends)[0] != WAIT:
-        return [
-            Standing(
-                Cause.DEPENDENT,
-                "its prerequisites have ended",
-                "a worker goes on with it soon; `recover_jobs` does too",
-            )
-        ]
+        return [split_line(Cause.DEPENDENT, f"its prerequisites have ended{say_unmoved(unmoved())}")]
     open_ones = [(one, end) for one, end in ends if end.fulfils(one.kind) is None]
     found = [_explain_lost(uid, one, end) for one, end in open_ones if is_lost(one, end)]
     waits = [(one, end) for one, end in open_ones if not is_lost(one, end)]
@@ -89,8 +85,15 @@ def _do(uid: str) -> str:
     return f"`jobjar release {uid}` lets it run, `jobjar cancel {uid}` ends it"
 
 
-def count_dependents(connection: Connection, is_worker_there: bool) -> list[Counted]:
-    """The dependents of a jar that stand still."""
+def say_unmoved(unmoved: str | None) -> str:
+    """The end of a line about jobs that a worker is to move: that it does, or why it cannot."""
+    if unmoved is None:
+        return "; a worker does the rest soon, and `recover_jobs` does it too"
+    return f", and cannot be moved: {unmoved}"
+
+
+def count_dependents(connection: Connection, is_worker_there: bool, unmoved: str | None = None) -> list[Counted]:
+    """The dependents of a jar that stand still. `unmoved` says why jobs cannot be moved."""
     found = [
         Counted(
             Cause.LOST_PREREQUISITE,
@@ -100,10 +103,11 @@ def count_dependents(connection: Connection, is_worker_there: bool) -> list[Coun
         )
         for lost in count_lost_prerequisites(connection)
     ]
-    due = 0 if is_worker_there else count_due(connection)
+    due = 0 if is_worker_there and unmoved is None else count_due(connection)
     if due:
         why = f"{_jobs(due)} on what has ended, and nobody has let {'it' if due == 1 else 'them'} go on"
-        found.append(Counted(Cause.DEPENDENT, due, why, "a worker does that, or `recover_jobs`"))
+        do = f"they cannot be moved: {unmoved}" if unmoved else "a worker does that, or `recover_jobs`"
+        found.append(Counted(Cause.DEPENDENT, due, why, do))
     return found
 
 

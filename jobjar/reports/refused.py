@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 
 from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
-from jobjar.access.refusals import explain_directory, explain_file, explain_sticky
+from jobjar.access.refusals import explain_directory, explain_disk, explain_file, explain_forbidden, explain_sticky
 from jobjar.layout import Layout, category_of_place
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import is_job_file, look
@@ -83,6 +83,22 @@ class Refused:
 
 def _name(users: Iterable[User]) -> str:
     return " and ".join(user.name for user in users)
+
+
+def explain_unmoved(layout: Layout, running: Iterable[WorkerState]) -> str | None:
+    """Why jobs cannot be moved out of limbo, or to completed without a run, and what to do; None if nothing speaks against it.
+    It tries no write. Raises OSError."""
+    asking = [user_of(name) for name in sorted({worker.user for worker in running})]
+    for path in (layout.limbo, layout.completed):
+        trouble = explain_disk(path)
+        if trouble is not None:
+            return trouble
+        status = os.stat(path)
+        if asking and not any(user is None or may_take_from(path, status, user) for user in asking):
+            return explain_directory(status, _name(user for user in asking if user is not None), path)
+        if not asking and not os.access(path, os.W_OK | os.X_OK):
+            return explain_forbidden(path)
+    return None
 
 
 def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[str, str]]:

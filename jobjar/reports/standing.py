@@ -31,14 +31,15 @@ from jobjar.ledger.ask_jobs import run_before
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.ask_standing import given_of_job, has_moves, staging_since
+from jobjar.ledger.fail_fast import Failure, batches_to_stop
 from jobjar.ledger.large_looks import NOT_EXECUTABLE
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.recovery.others_processes import explain_left_running
-from jobjar.reports.dependents import explain_dependent_job
+from jobjar.reports.dependents import explain_dependent_job, say_unmoved
 from jobjar.reports.no_free_worker import explain_turn, explain_unasked
 from jobjar.reports.other_files import explain_unseen
-from jobjar.reports.refused import Refused
+from jobjar.reports.refused import Refused, explain_unmoved
 from jobjar.reports.returned import explain_return
 from jobjar.roster import WorkerState, list_workers, read_worker
 from jobjar.shared_disk.contents import LATEST
@@ -93,13 +94,23 @@ class Look:
         return {name: until for name, until in batches.items() if until > self.now}
 
     @cached_property
+    def failed(self) -> dict[str, Failure]:
+        """The batches that stop at a failure, and whose rest nobody has cancelled yet."""
+        return batches_to_stop(self.jar.ledger.connection)
+
+    @cached_property
+    def unmoved(self) -> str | None:
+        """Why dependents and the rest of failed batches cannot be moved, and what to do; None if nothing speaks against it."""
+        return explain_unmoved(self.jar.layout, self.heard)
+
+    @cached_property
     def disk(self) -> Standing | None:
         """That nothing can be written to the jar's disk, so that nobody can journal anything."""
         trouble = explain_disk(self.jar.layout.home)
         return None if trouble is None else split_line(Cause.DISK, trouble)
 
     def batch(self, name: str | None) -> list[Standing]:
-        """What keeps all jobs of a batch from being claimed: it is aborted, or throttled."""
+        """What keeps all jobs of a batch from being claimed: it is aborted, throttled, or to stop at a failure."""
         found = []
         if name in self.aborted:
             found.append(
@@ -110,6 +121,9 @@ class Look:
         if name is not None and name in self.throttled:
             until = f"its batch is throttled until {format_time(self.throttled[name])}, because its jobs failed fast"
             found.append(Standing(Cause.THROTTLED, until, f"`batch_status {name}` says how they failed"))
+        if name is not None and name in self.failed:
+            why = f"its batch {name} stops at its first failure ({self.failed[name].what}), and is not cancelled yet"
+            found.append(split_line(Cause.FAILED_BATCH, f"{why}{say_unmoved(self.unmoved)}"))
         return found
 
     def limit(self, key: str) -> Standing | None:
@@ -163,7 +177,7 @@ def find_standing(look_at: Look, job: SelectedJob) -> list[Standing]:
     """Every cause that keeps a job from running now, the first to be seen to first; [] if none does. What goes on by itself
     (causes.GOES_ON) is told by `find_turn`, but for a dependent, and for a job that is staged in behind another."""
     if job.is_dependent:
-        return explain_dependent_job(look_at.jar.ledger.connection, job)
+        return explain_dependent_job(look_at.jar.ledger.connection, job, lambda: look_at.unmoved)
     if job.state == "limbo":
         return [_explain_limbo(look_at.jar, job)]
     if job.state == "claimed":

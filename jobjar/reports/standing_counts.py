@@ -64,7 +64,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
         if row["free"] == 0:
             found += _count_limit(look_at, row["kind"], row["name"], waiting, has_ledger)
     if has_ledger:
-        found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard))
+        found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard), look_at.unmoved)
         found += _count_by_ledger(look_at)
         found += _count_returns(status["returned"])
     found += [
@@ -138,7 +138,7 @@ def _count_by_ledger(look_at: Look) -> list[Counted]:
     """Batches that wait, jobs that may not begin yet, and those that were left in limbo."""
     connection = look_at.jar.ledger.connection
     found = []
-    for name in sorted({*look_at.aborted, *look_at.throttled}):
+    for name in sorted({*look_at.aborted, *look_at.throttled, *look_at.failed}):
         jobs = count_of_batch(connection, name)
         if jobs:
             found += [

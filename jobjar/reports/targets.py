@@ -11,6 +11,7 @@ from jobjar.jar import Jar
 from jobjar.ledger import ask_awaited
 from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, PATTERN, Awaited
 from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.selecting.arrays import find_tasks
 from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.unknown import describe_unlisted, suggest_batch, suggest_target
 from jobjar.shared_disk.files import is_directory
@@ -54,8 +55,9 @@ def select(
         chosen.append(Awaited(BATCH, name))
     for word in map(as_text, words):
         found = _find_kinds(jar, word)
-        chosen += found
-        if not found:
+        tasks = None if found else find_tasks(jar, word)
+        chosen += found or ([Awaited(BATCH, tasks.array.uid)] if tasks is not None else [])
+        if not found and tasks is None:
             jobs.add(_find_one(jar, word))
     if since is not None and not chosen:
         raise UsageError(

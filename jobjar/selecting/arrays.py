@@ -1,18 +1,38 @@
-"""Read the words that name arrays and their tasks: `ARRAY`, `ARRAY[7]`, `ARRAY[1-10,17]`. Reads the ledger."""
+"""Read the words that name arrays and their tasks: `ARRAY`, `ARRAY[7]`, `ARRAY[1-10,17]`. Reads the ledger.
+
+ARRAY is an array's id, four letters or more of its beginning, or the array's name. `array:ARRAY`, as `--array` has it, can be no
+job.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobjar.errors import AmbiguousJob, OthersJob, UsageError
+from jobjar.errors import AmbiguousJob, OthersJob, UnknownArray, UsageError
 from jobjar.host import login
 from jobjar.jar import Jar
+from jobjar.job_file.names import identifier_in_name
 from jobjar.job_file.seeds import join_ranges, parse_seeds
-from jobjar.ledger.ask_arrays import ArrayRow, array_of, arrays_like, submission_of
+from jobjar.ledger.apply_tasks import OUTCOMES
+from jobjar.ledger.ask_arrays import (
+    ArrayRow,
+    all_arrays,
+    array_of,
+    arrays_like,
+    chunks_cut_short,
+    first_chunks,
+    numbers_that_ended,
+    submission_of,
+)
+from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.ledger.ask_selected import Filters, jobs_of_filters
+from jobjar.text import as_text
 
-_WORD = re.compile(r"([0-9a-z]{4,12})(?:\[([0-9,\s-]+)\])?")
+_WORD = re.compile(r"(.+?)(?:\[([0-9,\s-]+)\])?", re.DOTALL)
+_ID = re.compile(r"[0-9a-z]{4,12}")
+MARK = "array:"
 _ID_LETTERS = 12
 _MOST_RANGES = 8
 
@@ -34,16 +54,12 @@ def name_tasks(array: ArrayRow, ranges: Sequence[tuple[int, int]]) -> str:
 
 def find_tasks(jar: Jar, word: str) -> Tasks | None:
     """What a word names, if that is an array or tasks of one; None if it is not. Four letters of an array's id are enough. The
-    caller brings the ledger up to date. Raises AmbiguousJob, UsageError."""
-    found = _WORD.fullmatch(word)
-    if found is None:
-        return None
-    connection, beginning = jar.ledger.connection, found.group(1)
-    uids = [beginning] if len(beginning) == _ID_LETTERS else arrays_like(connection, beginning)
-    if len(uids) > 1:
-        raise AmbiguousJob(job=word, count=len(uids), ids=", ".join(uids))
-    array = array_of(connection, uids[0]) if uids else None
-    if array is None:
+    caller brings the ledger up to date. Raises AmbiguousJob, UnknownArray (only where the word can be no job), UsageError."""
+    found = _WORD.fullmatch(word.removeprefix(MARK))
+    array = None if found is None else _find_array(jar, word, as_text(found.group(1)))
+    if array is None or found is None:
+        if word.startswith(MARK):
+            raise UnknownArray(name=word.removeprefix(MARK), home=jar.layout.home)
         return None
     if found.group(2) is None:
         return Tasks(array, None)
@@ -59,6 +75,43 @@ def find_tasks(jar: Jar, word: str) -> Tasks | None:
         indexes = f"{array.first}-{array.last}" + (f":{array.step}" if array.step != 1 else "")
         raise UsageError(reason=f"{word}: the array's tasks have the indexes {indexes}")
     return Tasks(array, ranges)
+
+
+def _find_array(jar: Jar, word: str, title: str) -> ArrayRow | None:
+    connection = jar.ledger.connection
+    uids = []
+    if _ID.fullmatch(title):
+        uids = [title] if len(title) == _ID_LETTERS else arrays_like(connection, title)
+    array = array_of(connection, uids[0]) if len(uids) == 1 else None
+    if array is None and not uids[1:]:
+        uids = [
+            uid
+            for uid, name, submitter in first_chunks(connection, title)
+            if (identifier_in_name(name, submitter) or "").rpartition("+")[0] == title
+        ]
+        if len(uids) == 1 and not word.startswith(MARK):
+            uids += [str(job.uid or job.place) for job in find_jobs(jar.ledger, title)]
+        array = array_of(connection, uids[0]) if uids else None
+    if len(uids) > 1:
+        raise AmbiguousJob(job=word, count=len(uids), ids=", ".join(uids))
+    return array
+
+
+def failed_tasks(jar: Jar, filters: Filters, user: str) -> Iterator[Tasks]:
+    """The tasks that ended without success in arrays that filters mean: those of `user`, or of the submitters that are named. An
+    outcome and an exit status are of tasks; other filters fit an array if they fit one of its chunks."""
+    connection = jar.ledger.connection
+    asked = [OUTCOMES.index(outcome) for outcome in filters.outcomes if outcome in OUTCOMES]
+    rest = filters._replace(states=(), outcomes=(), exit_statuses=(), submitters=filters.submitters or (user,))
+    for array in all_arrays(connection):
+        if (filters.outcomes and not asked) or (filters.batches and array.uid not in filters.batches):
+            continue
+        is_narrow = bool(filters.outcomes or filters.exit_statuses)
+        numbers = numbers_that_ended(connection, array.id, asked, filters.exit_statuses)
+        if not numbers and (is_narrow or not chunks_cut_short(connection, array.uid)):
+            continue
+        if any(True for _ in jobs_of_filters(connection, rest._replace(batches=(array.uid,)), 1)):
+            yield Tasks(array, join_ranges((number, number) for number in numbers).ranges if is_narrow else None)
 
 
 def check_owner(jar: Jar, array: ArrayRow, submitters: Sequence[str]) -> None:

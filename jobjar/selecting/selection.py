@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jobjar.attempts.attempt import OUTCOMES
 from jobjar.errors import UsageError
 from jobjar.ledger.ask_selected import STATES, UNKNOWN, Filters
+from jobjar.selecting.arrays import MARK
 from jobjar.text import as_text
 from jobjar.units import format_moment, parse_moment
 
@@ -26,7 +27,7 @@ _WORDS = {
 }
 # Those whose values are of a fixed set; a comma separates several.
 _FIXED = {"state": tuple(STATES), "outcome": (*OUTCOMES, UNKNOWN)}
-FILTERS = (*_WORDS, "since", "until", "exit_status")
+FILTERS = (*_WORDS, "since", "until", "exit_status", "array")
 
 
 class Selection(NamedTuple):
@@ -73,10 +74,16 @@ def make_selection(words: str | Iterable[str] = (), is_all: bool = False, **filt
     values["exit_statuses"] = tuple(
         status for value in _several(filters.get("exit_status")) for status in _parse_statuses(value)
     )
+    arrays = _several(filters.get("array"))
+    if arrays and (words or is_all):
+        raise UsageError(
+            reason="--array names what is meant; leave it out, or leave out --all and the jobs that are named"
+        )
     values |= {name: _parse_time(name, filters.get(name)) for name in ("since", "until")}
     if None not in (values["since"], values["until"]) and values["since"] >= values["until"]:
         raise UsageError(reason="--since is not before --until, so no job can fit")
-    return Selection(tuple(_several(words)), Filters(**values), is_all)
+    named = (*_several(words), *(f"{MARK}{as_text(str(array))}" for array in arrays))
+    return Selection(named, Filters(**values), is_all)
 
 
 def _several(value: Any) -> list[Any]:

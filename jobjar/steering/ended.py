@@ -20,10 +20,11 @@ from jobjar.job_file.prerequisites import BATCH, JOB
 from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
+from jobjar.ledger.ask_selected import Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.dependents import cancelled_because_of
 from jobjar.ledger.judge_dependents import reason_again
-from jobjar.selecting.arrays import Tasks, check_owner
+from jobjar.selecting.arrays import Tasks, check_owner, failed_tasks
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.patience import patiently
 from jobjar.shared_disk.regular import open_directory_below
@@ -77,6 +78,9 @@ class Retry(Verb):
 
     def takes_tasks(self, tasks: Tasks) -> bool:
         return True
+
+    def tasks_of_filters(self, jar: Jar, filters: Filters) -> list[Tasks]:
+        return list(failed_tasks(jar, filters, self.by))
 
     def change_tasks(
         self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool

@@ -17,7 +17,7 @@ from jobjar.ledger.ask_selected import DEPENDENT, HELD, STATES, Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.fold import fold_journals
 from jobjar.meter import SILENT, Meter
-from jobjar.selecting.arrays import find_tasks
+from jobjar.selecting.arrays import Tasks, find_tasks
 from jobjar.selecting.named import is_pattern
 from jobjar.selecting.select import Selected, select_jobs_to_change
 from jobjar.selecting.selection import Selection
@@ -88,7 +88,15 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
         if not is_dry_run and steered.tasks:
             fold_and_settle(jar)
         return steered
-    selected = _select(jar, selection._replace(words=words), verb)
+    selection = selection._replace(words=words)
+    if not selection.words and not selection.is_empty:
+        selection = _steer_filtered(jar, selection, verb, is_dry_run, steered)
+    try:
+        selected = _select(jar, selection, verb)
+    except NothingSelected:
+        if not steered.tasks:
+            raise
+        selected = Selected([], [])
     steered.errors.extend(selected.errors)
     rows = [job.id for job in selected.jobs]
     return steer_rows(jar, rows, verb, is_dry_run, meter, steered)
@@ -106,12 +114,29 @@ def _steer_tasks(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool, s
                 reason = f"an array's tasks are steered together; name the array, {tasks.array.uid}"
                 raise NotSteered(job=word, done=verb.done, reason=reason)
             else:
-                done, errors = verb.change_tasks(jar, tasks, selection.filters.submitters, is_dry_run)
-                steered.errors.extend(errors)
-                steered.tasks.extend([done] if done.waiting or done.running or done.ended else [])
+                _change_tasks(jar, tasks, selection, verb, is_dry_run, steered)
         except JarError as error:
             steered.errors.append(error)
     return tuple(others)
+
+
+def _steer_filtered(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool, steered: Steered) -> Selection:
+    """Do it to the tasks of arrays that filters mean, if the verb is done to tasks. Returns what is left of the selection."""
+    found = verb.tasks_of_filters(jar, selection.filters)
+    if found is None:
+        return selection
+    for tasks in found:
+        try:
+            _change_tasks(jar, tasks, selection, verb, is_dry_run, steered)
+        except JarError as error:
+            steered.errors.append(error)
+    return selection._replace(filters=selection.filters._replace(without_chunks=True))
+
+
+def _change_tasks(jar: Jar, tasks: Tasks, selection: Selection, verb: Verb, is_dry_run: bool, steered: Steered) -> None:
+    done, errors = verb.change_tasks(jar, tasks, selection.filters.submitters, is_dry_run)
+    steered.errors.extend(errors)
+    steered.tasks.extend([done] if done.waiting or done.running or done.ended else [])
 
 
 def steer_rows(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jobjar.errors import JarError
 from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_selected import DEPENDENT, HELD
+from jobjar.ledger.ask_selected import DEPENDENT, HELD, Filters
 from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.selecting.arrays import Tasks
 from jobjar.steering.moving import Left
@@ -60,6 +60,10 @@ class Verb(ABC):
         """Do it to tasks; with `is_dry_run`, only say to how many. They are this user's, or of `submitters` if there are any.
         Returns what was done, and what was not. Raises JarError: nothing was done then."""
         raise NotImplementedError
+
+    def tasks_of_filters(self, jar: Jar, filters: Filters) -> list[Tasks] | None:
+        """The tasks of arrays that filters mean, for a verb that is done to tasks; None: their chunks are meant, as jobs."""
+        return None
 
     def follow(self, jar: Jar, jobs: Sequence[SteeredJob]) -> list[int]:
         """The jobs (by row) that it is to be done to as well, after it was done to `jobs`."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import jobjar
+from tests.programs.spaces import SpaceRig
 from tests.rig import Rig, wait_until
 
 BATCH = """
@@ -133,3 +137,49 @@ def test_the_first_failed_task_of_an_array_cancels_the_rest(rig: Rig, tmp_path: 
     assert refused.returncode == 2 and "--fail-fast is for arrays" in refused.stderr
     rig.stop_worker(worker)
     rig.assert_clean()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[SpaceRig]:
+    made = SpaceRig(tmp_path / "jar")
+    yield made
+    made.end_everything()
+
+
+@pytest.mark.root
+def test_a_failed_batch_whose_rest_cannot_be_cancelled_says_why(space: SpaceRig, tmp_path: Path) -> None:
+    command = f"until test -e {tmp_path}/go; do sleep 0.05; done; false"
+    (tmp_path / "fast").write_text(f'batch\nname = fast\nretries = 0\nseeds = 1-6\nrun_command = "{command}"\n')
+    space.run("submit_batch", "--fail-fast", str(tmp_path / "fast"))
+    first = find(space, "fast", "--sort", "name")[0]["id"]
+    dependent = space.run("jobjar", "submit", "--after-any", first, "true").stdout.strip()
+    limbo = f"{space.home}/limbo"
+    worker, log = space.start_worker(JJ_POLL_TIME="0.2"), tmp_path / "worker1.log"
+    wait_until(lambda: space.names("claimed"), "the first job")
+    space.mount_read_only(Path(limbo))
+    (tmp_path / "go").touch()
+    wait_until(lambda: "limbo/ is passed over" in log.read_text(), "the worker's word")
+    rest = space.names("unclaimed")
+    assert rest, "the worker must claim none of them any more"
+    refusal = f"the disk of {limbo} is mounted read-only here; mount that disk writable"
+
+    explained, waits = space.explain(rest[0], dependent)
+    cause = explained["causes"][0]
+    assert cause["cause"] == "failed_batch" and " stops at its first failure (" in cause["why"]
+    assert refusal in f"{cause['why']}; {explained['what_to_do'][0]}"
+    assert waits["causes"][0]["cause"] == "dependent" and waits["what_to_do"][0] == refusal.partition("; ")[2]
+    for counts in (
+        space.status(),
+        json.loads(space.run("batch_status", "--format", "json", "fast").stdout)["batches"][0],
+    ):
+        told = {row["cause"]: row["why"] for row in counts["standing"]}
+        assert (
+            told["failed_batch"].startswith(f"{len(rest)} jobs") and refusal.partition("; ")[0] in told["failed_batch"]
+        )
+    assert "dependent" in {row["cause"] for row in space.status()["standing"]}
+
+    space.unmount(Path(limbo))
+    wait_until(lambda: not space.names("unclaimed") and not space.names("limbo"), "the rest's end")
+    space.stop_worker(worker)
+    assert outcomes(space, "fast")["cancelled"] == len(rest)
+    space.assert_clean()
