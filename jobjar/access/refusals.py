@@ -164,6 +164,11 @@ def explain_sticky(status: os.stat_result, user: str) -> str:
     return f"{user} may not move it: it belongs to {owner}, and its directory has the sticky bit; `chmod -t` that directory"
 
 
+def explain_attribute(letter: str, path: str) -> str:
+    """Explain that nobody can move a file, or the files of a directory, because of its attribute (chattr(1)); and what to do."""
+    return f"nobody may move it: {path} has the attribute {letter}; `chattr -{letter}` that, as root"
+
+
 def explain_unlisted(place: str, status: os.stat_result) -> str:
     """Explain why a report leaves out the content of a directory."""
     return f"{place}/ was not looked into: {login()} may not list it, it {_belongs(status)}"

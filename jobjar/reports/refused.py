@@ -1,4 +1,4 @@
-"""Waiting jobs that no running worker may take, because of their owner or mode: for reports.
+"""Waiting jobs that no running worker may take, because of their owner, mode or attributes: for reports.
 
 Reads the status of directories and files in unclaimed/; writes nothing.
 """
@@ -9,11 +9,22 @@ import os
 from collections.abc import Iterable
 
 from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
-from jobjar.access.refusals import explain_directory, explain_disk, explain_file, explain_forbidden, explain_sticky
+from jobjar.access.refusals import (
+    explain_attribute,
+    explain_directory,
+    explain_disk,
+    explain_file,
+    explain_forbidden,
+    explain_sticky,
+)
 from jobjar.layout import Layout, category_of_place
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import is_job_file, look
+from jobjar.shared_disk.immutable import attribute_that_keeps
 from jobjar.shared_disk.listing import list_directories, list_directory
+
+# Of a larger directory no more files are asked for their attributes, each of which takes a look of its own.
+_MOST_ATTRIBUTES = 10_000
 
 
 class Refused:
@@ -39,6 +50,8 @@ class Refused:
         may_list = os.access(path, os.R_OK | os.X_OK)
         if asking and not self._may_enter[category]:
             self.found.append((f"unclaimed/{category}/", explain_directory(status, _name(asking))))
+        elif asking and (letter := attribute_that_keeps(path)) is not None:
+            self.found.append((f"unclaimed/{category}/", explain_attribute(letter, path)))
         elif not may_list:
             self.found.append((f"unclaimed/{category}/", explain_directory(status, this_user().name)))
         return may_list
@@ -47,7 +60,9 @@ class Refused:
         """Whether a running worker may take jobs from a category that was looked at before, so that its files matter."""
         return bool(self._may_enter.get(category))
 
-    def look_at_file(self, category: str, name: str, status: os.stat_result) -> None:
+    def look_at_file(
+        self, category: str, name: str, status: os.stat_result, looks_at_attributes: bool = True
+    ) -> None:
         """Look at a job file in a directory that was looked at before."""
         asking = self._may_enter.get(category, [])
         path = f"{self._layout.category_directory(category)}/{name}"
@@ -58,6 +73,8 @@ class Refused:
             self.found.append((shown, explain_file(status, _name(asking))))
         elif not any(may_move(status, self._directories[category], user) for user in asking):
             self.found.append((shown, explain_sticky(status, _name(asking))))
+        elif looks_at_attributes and (letter := attribute_that_keeps(path)) is not None:
+            self.found.append((shown, explain_attribute(letter, path)))
 
     def explain(self, place: str) -> str | None:
         """Why no running worker may take the job at a place; None if one may, or if none asks for it."""
@@ -107,7 +124,7 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
     for category in ["", *list_directories(layout.unclaimed)]:
         if not refused.look_at_directory(category) or not refused.is_asked_for(category):
             continue  # a million files need no look each if nobody could be refused
-        for entry in list_directory(layout.category_directory(category)):
+        for number, entry in enumerate(list_directory(layout.category_directory(category))):
             if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
                 continue
             try:
@@ -115,5 +132,5 @@ def find_refused(layout: Layout, running: Iterable[WorkerState]) -> list[tuple[s
             except FileNotFoundError:
                 continue  # claimed meanwhile
             if is_job_file(status):
-                refused.look_at_file(category, entry.name, status)
+                refused.look_at_file(category, entry.name, status, number < _MOST_ATTRIBUTES)
     return sorted(refused.found)

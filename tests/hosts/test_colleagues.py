@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,29 @@ def test_a_job_that_the_sticky_bit_of_its_directory_keeps_there_is_told(group: G
     path.parent.chmod(0o2775)
     wait_until(lambda: "theirs" in group.names("completed"), "the freed one")
     assert group.stop_worker(worker).count("is passed over") == 1
+
+
+def test_a_file_or_a_directory_that_nobody_may_change_is_named(group: GroupRig) -> None:
+    """`chattr +i` holds for root too. Not each file system has it."""
+    path = group.drop_by_colleague("theirs", 0o755, "LINUX")
+    if subprocess.run(["chattr", "+i", path], capture_output=True).returncode != 0:
+        pytest.skip(f"{path} cannot be made immutable on this file system")
+    worker = group.start_worker("LINUX")
+    try:
+        other = group.submit("true")
+        wait_until(lambda: group.names("completed") == [other], "the other")
+        reason = f"nobody may move it: {path} has the attribute i; `chattr -i` that, as root"
+        assert group.show("theirs")["waits_because"][0] == reason
+        assert f"unclaimed/LINUX/theirs is passed over: {reason}" in group.status()["warnings"]
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+    subprocess.run(["chattr", "+a", path.parent], check=True)
+    try:
+        assert group.show("theirs")["waits_because"][0].startswith(f"nobody may move it: {path.parent} has the attribute a;")
+    finally:
+        subprocess.run(["chattr", "-a", path.parent], check=True)
+    wait_until(lambda: "theirs" in group.names("completed"), "the freed one")
+    group.stop_worker(worker)
 
 
 def test_what_is_known_in_a_directory_is_not_gone_when_it_cannot_be_listed_any_more(group: GroupRig) -> None:
