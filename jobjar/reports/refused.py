@@ -60,9 +60,7 @@ class Refused:
         """Whether a running worker may take jobs from a category that was looked at before, so that its files matter."""
         return bool(self._may_enter.get(category))
 
-    def look_at_file(
-        self, category: str, name: str, status: os.stat_result, looks_at_attributes: bool = True
-    ) -> None:
+    def look_at_file(self, category: str, name: str, status: os.stat_result, looks_at_attributes: bool = True) -> None:
         """Look at a job file in a directory that was looked at before."""
         asking = self._may_enter.get(category, [])
         path = f"{self._layout.category_directory(category)}/{name}"

@@ -123,7 +123,9 @@ def test_a_file_or_a_directory_that_nobody_may_change_is_named(group: GroupRig) 
         subprocess.run(["chattr", "-i", path], check=True)
     subprocess.run(["chattr", "+a", path.parent], check=True)
     try:
-        assert group.show("theirs")["waits_because"][0].startswith(f"nobody may move it: {path.parent} has the attribute a;")
+        assert group.show("theirs")["waits_because"][0].startswith(
+            f"nobody may move it: {path.parent} has the attribute a;"
+        )
     finally:
         subprocess.run(["chattr", "-a", path.parent], check=True)
     wait_until(lambda: "theirs" in group.names("completed"), "the freed one")
