@@ -1,4 +1,4 @@
-"""Whether a file or directory may be changed by nobody, not even by root: `chattr +i` and `chattr +a` (statx(2)). Writes nothing."""
+"""Whether nobody may change a file or directory, not even root: `chattr +i` and `chattr +a` (statx(2)). Writes nothing."""
 
 from __future__ import annotations
 
