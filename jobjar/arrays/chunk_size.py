@@ -9,7 +9,7 @@ from jobjar.arrays.indexes import Indexes
 # An array makes no more files than this, unless it was told how many tasks a chunk has.
 MOST_CHUNKS = 1000
 # From twice so many tasks on, a chunk has several. With so many tasks of a chunk, its claim costs each of them little.
-_CHUNKS, _ENOUGH = 250, 16
+_CHUNKS, _ENOUGH = 250, 64
 
 
 def split_evenly(indexes: Indexes, size: int) -> Iterator[Indexes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
+from operator import floordiv, itemgetter
 from typing import Any, NamedTuple
 
 from jobjar.journal.read import Entry
@@ -27,8 +28,13 @@ _MINUTE_MS = 60_000
 # The columns of a row in an entry. The last three are left out where they have no value.
 _INDEX, _STATUS, _ENDED_MS, _WALL, _USER, _SYSTEM, _RSS, _LENGTH, _OUTCOME, _IS_RETRIED, _MESSAGE = range(11)
 _NEEDED = 8
+# The same of an end, which is a row of the table task.
+_number, _outcome, _time, _how = itemgetter(1), itemgetter(3), itemgetter(5), itemgetter(3, 4)
+_message, _all_but_message = itemgetter(13), itemgetter(slice(13))
 
 _ADD_TASK = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# To hand a None to the driver takes longer than to write the rest of a row, and few tasks have a message.
+_ADD_TASK_WITHOUT_MESSAGE = "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
 _ADD_ATTEMPT = "INSERT OR IGNORE INTO task_attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_OUTCOME = "INSERT INTO task_outcome VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks"
 _ADD_MINUTE = "INSERT INTO task_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks"
@@ -106,44 +112,70 @@ def apply_tasks(connection: Connection, entry: Entry) -> None:
     """Apply an entry `tasks`. Raises ValueError, TypeError, KeyError if it is invalid; then nothing of it is applied."""
     rows = entry["ended"]
     _check(entry, rows)
+    flat = _usual_values(rows)
+    if flat is None:
+        _check_rows(rows)
     array = _row_id(connection, "array", ("uid",), (entry["array"],))
     run = _know_run(connection, entry)
-    base_ms, life = entry["at_ms"], entry.get("life", 0)
-    ends = [row[_LENGTH] for row in rows]
-    offsets = list(accumulate(ends, initial=entry["offset"]))
     # Plain tuples of TaskRow's fields: most are only handed to the driver.
     final: list[tuple[Any, ...]] = []
     others: list[tuple[Any, ...]] = []
+    if flat is not None:
+        final = _usual_ends(flat, array, run, entry)
+    else:
+        _sort_ends(rows, array, run, entry, final, others)
+    if others:
+        connection.executemany(_ADD_ATTEMPT, others)
+    if final:
+        _write_final(connection, array, final)
+        if any(map(_outcome, final)):
+            connection.execute(ADD_DUE, {"name": entry["array"]})
+
+
+def _usual_values(rows: list[Any]) -> list[int] | None:
+    """All values of an entry's rows, one after the other, if the rows have numbers alone, as most have; else None. Each step is
+    one call for all rows: thousands of ends come in a second."""
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {_NEEDED}:
+        return None
+    flat = list(chain.from_iterable(rows))
+    if set(map(type, flat)) != {int} or max(flat) > MOST or min(flat) < -MOST:
+        return None
+    return flat if min(flat[_INDEX::_NEEDED]) >= 0 and min(flat[_LENGTH::_NEEDED]) >= 0 else None
+
+
+def _usual_ends(flat: list[int], array: int, run: int, entry: Entry) -> list[tuple[Any, ...]]:
+    """The ends that `_sort_ends` would find in these values."""
+    numbers, statuses, times, *usage, lengths = (flat[column::_NEEDED] for column in range(_NEEDED))
+    outcomes = [int(status != 0) for status in statuses] if any(statuses) else repeat(SUCCEEDED)
+    base_ms = entry["at_ms"]
+    ended_ms = [base_ms + time for time in times]
+    offsets = accumulate(lengths, initial=entry["offset"])
+    same = repeat(array), numbers, repeat(entry.get("life", 0)), outcomes, statuses, ended_ms
+    # One more offset than lengths: the other columns end first.
+    return list(zip(*same, *usage, repeat(run), offsets, lengths, repeat(None), strict=False))
+
+
+def _sort_ends(
+    rows: list[Any],
+    array: int,
+    run: int,
+    entry: Entry,
+    final: list[tuple[Any, ...]],
+    others: list[tuple[Any, ...]],
+) -> None:
+    """Add the final ends among an entry's rows to `final`, and those of tasks that are tried again to `others`."""
+    base_ms, life = entry["at_ms"], entry.get("life", 0)
+    offsets = accumulate((row[_LENGTH] for row in rows), initial=entry["offset"])
     for row, offset in zip(rows, offsets, strict=False):
         status = row[_STATUS]
+        outcome, is_retried, message = (*row[_NEEDED:], None, None, None)[:3]
         if len(row) == _NEEDED:
-            end = (
-                array,
-                row[0],
-                life,
-                int(status != 0),
-                status,
-                base_ms + row[2],
-                *row[3:7],
-                run,
-                offset,
-                row[7],
-                None,
-            )
-            final.append(end)
-            continue
-        outcome, is_retried, message = (*row[_NEEDED:], None, None)[:3]
+            outcome = int(status != 0)
         end = (array, row[0], life, outcome, status, base_ms + row[2], *row[3:7], run, offset, row[7], message)
         if is_retried:
             others.append(_as_attempt(TaskRow._make(end), 0))
         else:
             final.append(end)
-    if others:
-        connection.executemany(_ADD_ATTEMPT, others)
-    if final:
-        _write_final(connection, array, final)
-        if any(end[3] for end in final):
-            connection.execute(ADD_DUE, {"name": entry["array"]})
 
 
 def _check(entry: Entry, rows: Any) -> None:
@@ -162,6 +194,9 @@ def _check(entry: Entry, rows: Any) -> None:
     output = entry.get("output")
     if output is not None and not is_name(output):
         raise ValueError("output cannot be that")
+
+
+def _check_rows(rows: list[Any]) -> None:
     for row in rows:
         if type(row) is not list or not _NEEDED <= len(row) <= _MESSAGE + 1:
             raise ValueError("a task's end cannot be that")
@@ -216,7 +251,7 @@ def _as_attempt(end: TaskRow, is_final: int) -> tuple[Any, ...]:
 
 
 def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]]) -> None:
-    numbers = [end[1] for end in final]
+    numbers = list(map(_number, final))
     low, high, life = min(numbers), max(numbers), final[0][2]
     here = (array, low, high)
     added: list[tuple[Any, ...]] = []
@@ -232,13 +267,16 @@ def _write_final(connection: Connection, array: int, final: list[tuple[Any, ...]
         ).fetchone()
     )
     if is_new:
-        connection.executemany(_ADD_TASK, final)
+        if set(map(_message, final)) == {None}:
+            connection.executemany(_ADD_TASK_WITHOUT_MESSAGE, map(_all_but_message, final))
+        else:
+            connection.executemany(_ADD_TASK, final)
         added = final
     else:
         for end in final:
             _write_one(connection, TaskRow._make(end), added, gone)
     _count(connection, array, added, gone)
-    times = [end[5] for end in final]
+    times = list(map(_time, final))
     connection.execute(
         "UPDATE array SET first_ended_ms = min(coalesce(first_ended_ms, ?1), ?1), "
         "last_ended_ms = max(coalesce(last_ended_ms, 0), ?2) WHERE id = ?3",
@@ -264,11 +302,14 @@ def _count(
 
 
 def _count_hows(ends: Sequence[tuple[Any, ...]]) -> Counter[tuple[int, int]]:
-    return Counter((end[3], NO_STATUS if end[4] is None else end[4]) for end in ends)
+    counted = Counter(map(_how, ends))
+    return Counter(
+        {(outcome, NO_STATUS if status is None else status): count for (outcome, status), count in counted.items()}
+    )
 
 
 def _count_minutes(ends: Sequence[tuple[Any, ...]]) -> Counter[tuple[int, int]]:
-    return Counter((end[5] // _MINUTE_MS, end[3]) for end in ends)
+    return Counter(zip(map(floordiv, map(_time, ends), repeat(_MINUTE_MS)), map(_outcome, ends), strict=True))
 
 
 def _write_one(connection: Connection, end: TaskRow, added: list[tuple[Any, ...]], gone: list[tuple[Any, ...]]) -> None:
