@@ -27,6 +27,10 @@ def submit_and_wait(
 
     uid = _submit(jar, submission, options, parser)
     print(uid, flush=True)
+    if jar.has_new_dependents:
+        from jobjar.steering.dependents import fold_and_settle
+
+        fold_and_settle(jar)
     if not options.wait:
         return 0
     described = wait_for_array(jar, uid, parser.prog)

@@ -78,7 +78,7 @@ def retry_failed(array: str) -> int:
 
     def run(jar: Jar) -> int:
         try:
-            return retry_tasks(jar, array)
+            return len(retry_tasks(jar, array))
         except NotSteered:
             return 0
 
