@@ -172,6 +172,66 @@ def test_a_worker_that_is_killed_while_it_gives_the_rest_back_loses_no_task(
     )
 
 
+class OrderCase(ArrayCase):
+    """A jar with an array of which tasks are cancelled or killed: `named`, all of them or none. The others succeed."""
+
+    named: frozenset[int] = frozenset()
+
+    def assert_recovered_and_done(self) -> None:
+        self.mended.touch()
+        _, different = self.do_each("recover", "check")
+        assert different == [] and self.do("recover").result == []
+        self.do("work")
+        assert self.do_each("check", "recover") == [[], []]
+        [array] = self.do("look_at_tasks").result.values()
+        assert sorted(map(int, array["ends"])) == self.indexes
+        outcomes = {outcome for index, outcome in array["ends"].items() if int(index) in self.named}
+        assert len(outcomes) == 1 and outcomes <= {"cancelled", "killed", "succeeded"}
+        assert {outcome for index, outcome in array["ends"].items() if int(index) not in self.named} == {"succeeded"}
+        # What is cancelled while it waits never runs; and nothing does whose end is recorded.
+        is_cancelled = outcomes == {"cancelled"}
+        assert {int(index) for index in self.runs()} >= set(self.indexes) - (self.named if is_cancelled else set())
+        assert not (is_cancelled and self.runs().keys() & {str(index) for index in self.named - {3}})
+        assert {path.name.partition(".")[0] for path in (self.home / "limbo").rglob("*") if path.is_file()} <= {
+            "order",
+            "",
+        }
+
+
+def test_a_killed_cancellation_of_tasks_cancels_all_of_them_or_none(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    """One chunk has none left, another has."""
+
+    def prepare(case: Case) -> None:
+        assert isinstance(case, OrderCase)
+        case.named, case.may_cancel = frozenset((2, 4, *range(7, 13))), True
+        case.submit_tasks(6)
+        case.do("recover")
+
+    def words(case: Case) -> list[str]:
+        return [f"{os.listdir(case.home / 'batches')[0]}[2,4,7-12]"]
+
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, prepare, "steer", 5), make=OrderCase, verb="cancel", words=words
+    )
+    assert killed > 5
+
+
+@pytest.mark.parametrize(("order", "named"), [("cancel", (3, 5)), ("kill", (3,))])
+def test_a_worker_that_is_killed_while_it_obeys_an_order_about_a_task_leaves_each_with_one_end(
+    nursery: Nursery, template: Path, tmp_path: Path, order: str, named: tuple[int, ...]
+) -> None:
+    def prepare(case: Case) -> None:
+        assert isinstance(case, OrderCase)
+        case.named = frozenset(named)
+        case.submit_tasks(12, f"[ $1 != 3 ] || test -e {case.mended} || exec sleep 60")
+        case.do("recover")
+
+    killed = kill_everywhere(*(nursery, template, tmp_path, prepare, "work_while_told", 9), make=OrderCase, order=order)
+    assert killed > 5
+
+
 def test_a_killed_retry_opens_the_failed_tasks_once_or_not_at_all(
     nursery: Nursery, template: Path, tmp_path: Path
 ) -> None:
