@@ -28,6 +28,7 @@ NODE = st.sampled_from(NODES)
 CATEGORY = st.sampled_from(CATEGORIES)
 NUMBER = st.integers(0, 7)
 KILL = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 9))
+KILL_LATER = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 60))
 ATTRIBUTES = st.sampled_from(
     (
         *({}, {}, {"retries": "2"}, {"retries": "1", "retry_delay": "1h"}),
@@ -235,7 +236,7 @@ class ArrayMachine(RuleBasedStateMachine):
         if len(self.world.arrays()) < 3:
             self.world.submit_tasks(node, tasks, chunk, retries, after, fault)
 
-    @rule(number=NUMBER, count=st.integers(1, 6), has_idle=st.booleans(), fault=KILL)
+    @rule(number=NUMBER, count=st.integers(1, 6), has_idle=st.booleans(), fault=KILL_LATER)
     def run_tasks(self, number: int, count: int, has_idle: bool, fault: Fault | None) -> None:
         body = self.world.pick(number)
         if body is not None:
