@@ -114,7 +114,7 @@ def due_dependents(connection: Connection, limit: int) -> list[str]:
     query = f"SELECT what, target FROM dependents_due WHERE what IN ('job', 'batch', '{TASKS}')"
     for what, target in connection.execute(query).fetchall():
         if what == TASKS:
-            is_over = end_of_batch(connection, target, {}).is_ended
+            is_over = end_of_batch(connection, target, {}).outcome is not None
             due = [(_DEPENDENT, uid) for uid in due_of_tasks(connection, target, is_over)]
             connection.executemany(_ADD_DUE, due)
             connection.execute("DELETE FROM dependents_due WHERE what = ? AND target = ?", (what, target))

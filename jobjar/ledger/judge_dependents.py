@@ -33,6 +33,10 @@ _OUTCOME = (
     "(SELECT outcome FROM attempt WHERE job_uid = job.uid AND is_final = 1 "
     "ORDER BY number DESC, ended_at DESC, worker_uid DESC LIMIT 1)"
 )
+_REMOVED_CHUNK = (
+    "SELECT 1 FROM job WHERE batch = ? AND state = 'removed' "
+    "AND NOT EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1) LIMIT 1"
+)
 
 
 class End(NamedTuple):
@@ -137,6 +141,8 @@ def end_of_batch(connection: Connection, name: str, ended_batches: dict[str, End
         return End("unclaimed")
     array = array_of(connection, name)
     if array is not None:  # its tasks count, and not its chunks
+        if array.succeeded + array.failed != array.tasks and connection.execute(_REMOVED_CHUNK, (name,)).fetchone():
+            return End("completed")  # nobody knows what became of them; a listing that came late, perhaps
         return End("completed", SUCCEEDED if array.succeeded == array.tasks else "failed")
     if name not in ended_batches:
         ended = count_ended(connection, Awaited(JOBS_OF_BATCH, name))
@@ -153,7 +159,7 @@ def end_of_tasks(connection: Connection, target: str) -> End:
     if ended is None:
         return End(None)
     if not ended:
-        ended = end_of_batch(connection, target.partition("[")[0], {}).is_ended
+        ended = end_of_batch(connection, target.partition("[")[0], {}).outcome is not None
     return End("completed" if ended else "unclaimed")
 
 

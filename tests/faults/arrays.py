@@ -72,7 +72,7 @@ class Arrays:
         )
         words = ["--array", f"1-{tasks}{at_once if not large else ''}"]
         words += [] if large else ["--chunk", str(rng.choice((tasks, tasks // 4, 7)))]
-        words += ["--after-each", first] if first is not None and rng.random() < _FOLLOWS else []
+        words += ["--after-each", first] if first is not None and (large or rng.random() < _FOLLOWS) else []
         words += ["--retries", "1", "--retry-delay", rng.choice(("0", "0.3"))]
         words += [*(["--category", rng.choice(("SLOW", "OTHER"))] if rng.random() < 0.4 else []), script]
         said = rng.choice(self.storm.nodes).run("jobjar", "submit", *words)

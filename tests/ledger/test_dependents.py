@@ -200,3 +200,17 @@ def test_tasks_follow_their_partners_in_whatever_order_entries_are_folded(seed: 
     in_order = new_ledger()
     apply_entries(in_order, sorted(entries, key=lambda entry: str(entry)))
     assert dump_ledger(in_order) == dump_ledger(connection)
+
+
+def test_tasks_whose_chunk_seems_to_be_removed_are_waited_for() -> None:
+    first, second, indexes = "aaaaaaaaaaaa", "bbbbbbbbbbbb", {"first": 1, "last": 2, "step": 1}
+    connection = new_ledger()
+    apply_entries(connection, [*submitted("achunk000000", batch=first), batch(first, 11.0, array=indexes)])
+    given = {"after_each": [{"tasks": f"{first}[1-2]"}]}
+    apply_entries(connection, [batch(second, 11.0, array=indexes), *submitted("bchunk000000", given, batch=second)])
+    # A claimer did not find its file: another node has just moved it.
+    connection.execute("UPDATE job SET state = 'removed' WHERE uid = 'achunk000000'")
+    apply_entries(connection, [tasks(first, "achunk000000", (1, 0))])
+    assert {uid: one.word for uid, one in look(connection).items()} in ({}, {"bchunk000000": WAIT})
+    apply_entries(connection, [tasks(first, "achunk000000", (2, 0))])
+    assert {uid: one.word for uid, one in look(connection).items()} == {"bchunk000000": RELEASE}
