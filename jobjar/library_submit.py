@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from jobjar.errors import UsageError
 from jobjar.job_file.names import id_in_name
+from jobjar.job_file.prerequisites import KINDS
 from jobjar.library import current_jar, note_submitted
 from jobjar.stages import submit as stage
 from jobjar.typed_job import describe_copy, describe_script, describe_words
@@ -103,6 +104,10 @@ class TaskAttributes(TypedDict, total=False):
     env: Mapping[str, str | None] | None
     env_all: bool
     hold: bool
+    after: str | Sequence[str] | None
+    after_any: str | Sequence[str] | None
+    after_failed: str | Sequence[str] | None
+    after_each: str | Sequence[str] | None
     begin: str | float | datetime | None
     time_limit: str | float | None
     warn: str | None
@@ -133,8 +138,10 @@ def submit_array(
     A task finds its index or its entry as $1, and in JJ_ARRAY_INDEX and JJ_ENTRY; entries have indexes from 1 on. `limit` tasks
     run at once at most, over all workers. A worker claims `chunk` tasks together; without it the array has a thousand chunks at
     most. In the paths `output` and `error`, %a is the index and %A the array's id. Times, retries and signals are those of a
-    task; `hold`, `begin`, `priority` and `category` those of the array. All else is as for `jobjar.submit`.
-    Raises the errors of `jobjar.submit`, and UsageError for indexes and entries that cannot be; nothing is submitted then.
+    task; `hold`, `after`, `begin`, `priority` and `category` those of the array. `after_each` are ids of other arrays: each task
+    runs once their tasks with its index have succeeded, and is cancelled if one has not. All else is as for `jobjar.submit`.
+    Raises the errors of `jobjar.submit`, UsageError for indexes and entries that cannot be, and BadScript for tasks without
+    partners; nothing is submitted then.
     """
     from jobjar.arrays.submit import submit_array as submit_plan
 
@@ -142,8 +149,9 @@ def submit_array(
     unknown = sorted(given.keys() - TaskAttributes.__annotations__.keys())
     if unknown:
         raise UsageError(reason=f"the tasks of an array cannot be given {', '.join(unknown)}")
-    if isinstance(given.get("tag"), str):
-        given["tag"] = [given["tag"]]
+    for several in ("tag", *KINDS):
+        if isinstance(given.get(several), str):
+            given[several] = [given[several]]
     about = given.pop("priority", None), given.pop("category", None), given.pop("name", None), given
     submission = _describe(command, file, script, arguments, about)
     plan = _plan(submission, indexes, entries)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from tests.model.arrays import ArrayWorld
 from tests.model.faults import Fault
 from tests.model.world import CATEGORIES, NODES, VERBS, World
 
@@ -27,6 +28,7 @@ NODE = st.sampled_from(NODES)
 CATEGORY = st.sampled_from(CATEGORIES)
 NUMBER = st.integers(0, 7)
 KILL = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 9))
+KILL_LATER = st.none() | st.builds(Fault, st.sampled_from(("killed", "torn")), st.integers(0, 60))
 ATTRIBUTES = st.sampled_from(
     (
         *({}, {}, {"retries": "2"}, {"retries": "1", "retry_delay": "1h"}),
@@ -208,6 +210,71 @@ class Machine(RuleBasedStateMachine):
         self.is_sound = True
 
 
+class ArrayMachine(RuleBasedStateMachine):
+    """Arrays, whose tasks run in parts on several nodes, and of which some follow others."""
+
+    can_refuse = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="jobjar-model-", dir=SHM if os.access(SHM, os.W_OK) else None))
+        self.world = ArrayWorld(self.directory, self.can_refuse)
+        self.is_sound = True
+
+    @initialize()
+    def begin(self) -> None:
+        """An array, and a worker that holds its first chunk."""
+        self.world.submit_tasks(NODES[0], 6, 4, 0, 0, None)
+        self.world.start_worker(NODES[0], 1, None)
+        self.claim(0, True, None)
+
+    @rule(
+        node=NODE, tasks=st.sampled_from((6, 6, 3)), chunk=st.integers(1, 6), retries=st.integers(0, 1), after=NUMBER,
+        fault=KILL,
+    )  # fmt: skip
+    def submit_tasks(self, node: str, tasks: int, chunk: int, retries: int, after: int, fault: Fault | None) -> None:
+        if len(self.world.arrays()) < 3:
+            self.world.submit_tasks(node, tasks, chunk, retries, after, fault)
+
+    @rule(number=NUMBER, count=st.integers(1, 6), has_idle=st.booleans(), fault=KILL_LATER)
+    def run_tasks(self, number: int, count: int, has_idle: bool, fault: Fault | None) -> None:
+        body = self.world.pick(number)
+        if body is not None:
+            self.world.claim(body, True, None)
+            self.world.run_tasks(body, count, has_idle, fault)
+
+    @rule(number=NUMBER, count=st.integers(1, 6), node=NODE, at=NUMBER)
+    def run_tasks_while_it_is_taken_back(self, number: int, count: int, node: str, at: int) -> None:
+        body = self.world.pick(number)
+        if body is not None and body.node != node:
+            one = body
+            self.world.claim(body, True, None)
+            act = lambda: self.world.take_back(node, one)  # noqa: E731
+            self.world.run_tasks(body, count, True, Fault("between_pieces", 3 * at), act)
+
+    @rule(node=NODE, number=NUMBER, fault=KILL)
+    def retry_failed(self, node: str, number: int, fault: Fault | None) -> None:
+        self.world.retry_failed(node, number, fault)
+
+    @rule(node=NODE, number=NUMBER, first=st.integers(1, 6), fault=KILL)
+    def cancel_tasks(self, node: str, number: int, first: int, fault: Fault | None) -> None:
+        self.world.cancel_tasks(node, number, first, fault)
+
+    teardown = Machine.teardown
+    settle_dependents = Machine.settle_dependents
+    start_worker = Machine.start_worker
+    claim = Machine.claim
+    kill_worker = Machine.kill_worker
+    look_again = Machine.look_again
+    recover = Machine.recover
+    take_back = Machine.take_back
+    fold = Machine.fold
+    reconcile = Machine.reconcile
+    delete_ledger = Machine.delete_ledger
+    rebuild = Machine.rebuild
+    no_job_is_lost_and_ledgers_agree = Machine.no_job_is_lost_and_ledgers_agree
+
+
 class NetworkMachine(Machine):
     """On a disk whose renames always overwrite, as NFS."""
 
@@ -216,12 +283,14 @@ class NetworkMachine(Machine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # so that a failure can be made short
-@pytest.mark.parametrize("machine", [Machine, NetworkMachine])
-def test_a_jar_keeps_its_promise_whatever_happens_to_it(machine: type[Machine]) -> None:
+@pytest.mark.parametrize("machine", [Machine, NetworkMachine, ArrayMachine])
+def test_a_jar_keeps_its_promise_whatever_happens_to_it(machine: type[RuleBasedStateMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=EXAMPLES
+            if machine is not ArrayMachine
+            else EXAMPLES // 5,  # each ends with a run of all its tasks
             derandomize="MODEL_EXAMPLES" not in os.environ,  # what is found at random is for the long run
             stateful_step_count=STEPS,
             # To explain a failure takes longer than to find it: the steps say enough, and come before the time-out.

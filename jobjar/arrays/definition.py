@@ -32,6 +32,7 @@ from jobjar.shared_disk.contents import (
     Unreadable,
     is_count,
     is_flag,
+    is_name,
     is_time,
     read_document,
 )
@@ -181,6 +182,7 @@ def is_array(said: Any) -> bool:
         and is_count(said.get("retries", 0))
         and all(is_time(said.get(name, 0)) for name in ("retry_delay_s", "time_limit_s"))
         and are_lives(said.get("lives", []))
+        and all(is_name(uid) for uid in said.get("after_each", ()))
         and _has_chunks_like_jobs(said)
     )
 

@@ -14,36 +14,43 @@ from jobjar.access.refusals import explain_at
 from jobjar.arrays.chunk_size import choose_size
 from jobjar.arrays.definition import Definition, read_definition
 from jobjar.arrays.indexes import Indexes, range_in_name
-from jobjar.arrays.submit import make_chunk
+from jobjar.arrays.submit import NOTHING, make_chunk
 from jobjar.batches.change import commit, making, stage_jobs, take_batch
 from jobjar.batches.state import disk_now, read_batch
 from jobjar.errors import CannotUseJar, NotSteered
 from jobjar.jar import Jar
+from jobjar.job_file.prerequisites import AFTER_EACH, TASKS, Meant
 from jobjar.job_file.seeds import join_ranges
 from jobjar.ledger.ask_arrays import array_of, chunks_cut_short, ended_numbers, has_open_chunks, unsuccessful_numbers
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
+from jobjar.ledger.judge_dependents import end_of_batch
+from jobjar.ledger.partners import arrays_after, cancelled_after, open_partners
 from jobjar.shared_disk.contents import Unreadable
 from jobjar.stages.submit import Submission
 
 
-def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None, is_dry_run: bool = False) -> int:
-    """Run again what ended without success: of the whole array, or in these ranges of indexes. Returns how many tasks; with
-    `is_dry_run`, how many it would be.
+def retry_tasks(
+    jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = None, is_dry_run: bool = False
+) -> list[int]:
+    """Run again what ended without success: of the whole array, or in these ranges of indexes. A task waits for its partner in
+    another array (`after_each`) if that has not ended. Returns the indexes; with `is_dry_run`, those that it would be.
 
     Raises UnknownBatch, CannotUseJar, BatchBusy, NotSteered (there is none), SubmitFailed (nothing was changed), BatchUnfinished.
     """
     if is_dry_run:
-        return len(_find_again(jar, uid, ranges).wanted)
+        return _find_again(jar, uid, ranges).wanted
     change = take_batch(jar, uid)
     with making(jar, change, f"the retry of array {uid}"):
         state = read_batch(jar, uid)
         wanted, failed, breaks = _find_again(jar, uid, ranges)
         known = dict(state.data["array"])
+        waiting = _find_waiting(jar, known.get("after_each", ()), wanted)
+        breaks |= {after for before, after in itertools.pairwise(wanted) if (before in waiting) != (after in waiting)}
         life = 1 + max((one[0] for one in known.get("lives", [])), default=0)
         reopened = join_ranges((number, number) for number in wanted if number in failed).ranges
         known["lives"] = [*known.get("lives", []), *([life, first, last] for first, last in reopened)]
-        count = stage_jobs(jar, change, _chunks(known, uid, wanted, breaks, life))
+        count = stage_jobs(jar, change, _chunks(known, uid, wanted, breaks, life, waiting))
         changed = {
             "array": known,
             "is_aborted": False,
@@ -51,7 +58,31 @@ def retry_tasks(jar: Jar, uid: str, ranges: Sequence[tuple[int, int]] | None = N
             "changed_at": disk_now(jar, state.changed_at),
         }
         commit(jar, change, {**state.data, **changed})
-    return len(wanted)
+    if waiting:
+        jar.has_new_dependents = True
+    return wanted
+
+
+def find_dependents(jar: Jar, uid: str, numbers: Sequence[int]) -> dict[str, list[tuple[int, int]]]:
+    """The tasks of other arrays, as ranges, that were cancelled because of these tasks."""
+    connection = jar.ledger.connection
+    found = {array: cancelled_after(connection, array, uid) & set(numbers) for array in arrays_after(connection, uid)}
+    return {
+        array: list(join_ranges((number, number) for number in sorted(tasks)).ranges)
+        for array, tasks in found.items()
+        if tasks
+    }
+
+
+def _find_waiting(jar: Jar, arrays: Sequence[str], numbers: Sequence[int]) -> set[int]:
+    """Those of these tasks that have partners in these arrays which are still to run."""
+    connection = jar.ledger.connection
+    return {
+        number
+        for array in arrays
+        if not end_of_batch(connection, array, {}).is_ended
+        for number in open_partners(connection, array, numbers)
+    }
 
 
 class _Again(NamedTuple):
@@ -112,14 +143,19 @@ def _breaks(connection: Connection, array: int, indexes: Indexes, wanted: Sequen
 
 
 def _chunks(
-    known: Mapping[str, Any], uid: str, numbers: Sequence[int], breaks: set[int], life: int
+    known: Mapping[str, Any], uid: str, numbers: Sequence[int], breaks: set[int], life: int, waiting: set[int]
 ) -> Iterator[Submission]:
     size = choose_size(len(numbers))
+    each: Meant = {AFTER_EACH: [{TASKS: array} for array in known.get("after_each", ())]}
     some: list[int] = []
+
+    def chunk() -> Submission:
+        return make_chunk(known, uid, (some[0], some[-1]), life, awaited=each if some[0] in waiting else NOTHING)
+
     for number in numbers:
         if some and (len(some) == size or number in breaks):
-            yield make_chunk(known, uid, (some[0], some[-1]), life)
+            yield chunk()
             some = []
         some.append(number)
     if some:
-        yield make_chunk(known, uid, (some[0], some[-1]), life)
+        yield chunk()

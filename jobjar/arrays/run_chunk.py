@@ -56,6 +56,8 @@ from jobjar.stages.run import look_whether_told
 _SHORT_S = 0.01
 _REFUSED_PAUSE_S = 5.0
 _MOST_WARNINGS = 20
+# The number of the claim of a chunk that was neither held nor moved before. (It is 1 if its submission is not read yet.)
+_FIRST_CLAIM = 2
 
 
 class ChunkRun:
@@ -137,10 +139,10 @@ class ChunkRun:
         return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
 
     def _look_back(self) -> None:
-        """Find out what earlier attempts did, and who cancelled tasks. There is none before the first attempt of a chunk whose
-        tasks were not opened again."""
+        """Find out what earlier attempts did, and which tasks were cancelled. There is none before the first attempt of a chunk
+        that was claimed where it was submitted, and whose tasks were not opened again."""
         job = self.job
-        if self._orders.look() or job.attempt > 1 or job.seed:
+        if self._orders.look() or job.attempt > 1 or job.move_number > _FIRST_CLAIM or job.seed:
             jar = self._claimer.jar
             with jar.ledger.writing() as connection:
                 fold_journals(connection, jar.layout)

@@ -22,11 +22,13 @@ from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_head
 from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import check_identifier, new_id
+from jobjar.job_file.prerequisites import AFTER_EACH, KINDS, TASKS, Meant, lines_of_chunk
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import Submission
 
 _LONGEST_NOTES = 200
+NOTHING: Meant = {}
 
 
 class Plan(NamedTuple):
@@ -56,6 +58,15 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
     category = plan.submission.category or given.pop("category", "")
     priority = given.pop("priority", 0) if plan.submission.priority is None else plan.submission.priority
     given.pop("priority", None), given.pop("category", None)
+    indexes = plan.indexes
+    awaited: Meant = NOTHING
+    if any(kind in given for kind in KINDS):
+        from jobjar.selecting.prerequisite_words import settle_prerequisites_of_array
+
+        range_ = indexes.first, indexes.last, indexes.step
+        awaited = settle_prerequisites_of_array(jar, given, range_, plan.submission.what)
+    if not given:
+        attributes.pop("given", None)
     name = plan.submission.identifier or given.get("name")
     if name:
         check_identifier(name)
@@ -75,10 +86,13 @@ def submit_array(jar: Jar, plan: Plan, meter: Meter = SILENT) -> str:
             "name": name or "",
             "category": category,
             "priority": priority,
+            **({"after_each": [one[TASKS] for one in awaited[AFTER_EACH]]} if AFTER_EACH in awaited else {}),
         }
         lines = _lines_of_chunks(given)
         parts = ((some.first, some.last) for some in chunks)
-        stage_jobs(jar, change, meter.counted(make_chunk(known, uid, part, lines=lines) for part in parts))
+        stage_jobs(
+            jar, change, meter.counted(make_chunk(known, uid, part, lines=lines, awaited=awaited) for part in parts)
+        )
         if plan.at_once is not None:
             set_limit(jar, BATCH, uid, plan.at_once)
         now = disk_now(jar)
@@ -142,9 +156,17 @@ def chunk_script(uid: str, life: int = 0, lines: str = "") -> bytes:
     ).encode()
 
 
-def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: int = 0, lines: str = "") -> Submission:
+def make_chunk(
+    known: Mapping[str, Any],
+    uid: str,
+    part: tuple[int, int],
+    life: int = 0,
+    lines: str = "",
+    awaited: Meant = NOTHING,
+) -> Submission:
     """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
-    index, `lines` further `#JJ` lines."""
+    index, `lines` further `#JJ` lines, `awaited` what it waits for."""
+    lines += lines_of_chunk(awaited, part)
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
     category, priority = known.get("category", ""), known.get("priority", 0)
     return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)

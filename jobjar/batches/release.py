@@ -14,11 +14,11 @@ import os
 import re
 from typing import NamedTuple
 
-from jobjar.attempts.attempt import DESCRIBED
+from jobjar.attempts.attempt import CHUNK, DESCRIBED
 from jobjar.errors import BadAttribute
 from jobjar.jar import Jar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header, settle_attributes
-from jobjar.job_file.prerequisites import take_words
+from jobjar.job_file.prerequisites import meant_by_chunk, take_words
 from jobjar.journal.entries import submitted_entry
 from jobjar.journal.read import Entry
 from jobjar.journal.submitted import first_move_entry, held_entry, is_to_be_held
@@ -138,7 +138,9 @@ def _submitted_entry(job: _Leaving, by: str) -> Entry | None:
         return None
     try:
         attributes = settle_attributes(read_header(data, job.path), job.path, status)
-        take_words(attributes.get("given", {}))  # what a restart submits again waits for nothing
+        words = take_words(attributes.get("given", {}))  # what a restart submits again waits for nothing
+        if words and attributes.get("kind") == CHUNK:
+            attributes["given"] |= meant_by_chunk(words)
     except BadAttribute:
         attributes = {
             "kind": DESCRIBED

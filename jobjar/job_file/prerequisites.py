@@ -1,30 +1,37 @@
-"""What a job is to wait for: `after`, `after_any`, `after_failed`. Reads and writes nothing.
+"""What a job is to wait for: `after`, `after_any`, `after_failed`; the tasks of an array: `after_each`. Reads and writes nothing.
 
 A person gives words: jobs as any verb takes them, and batches. Journals have what they meant when the job was submitted: for each
-kind a list of objects with one field, `{"job": ID}` or `{"batch": NAME}`.
+kind a list of objects with one field, `{"job": ID}`, `{"batch": NAME}`, or `{"tasks": "ARRAY[FIRST-LAST]"}`. A chunk of an array
+has them in the `#JJ` lines of its file, for all chunks wait: as words that mean the same anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-# How a prerequisite has to end: with success, in any way, without success.
-AFTER, AFTER_ANY, AFTER_FAILED = "after", "after_any", "after_failed"
-KINDS = (AFTER, AFTER_ANY, AFTER_FAILED)
-JOB, BATCH = "job", "batch"
+# How a prerequisite has to end: with success, in any way, without success; each task by itself.
+AFTER, AFTER_ANY, AFTER_FAILED, AFTER_EACH = "after", "after_any", "after_failed", "after_each"
+KINDS = (AFTER, AFTER_ANY, AFTER_FAILED, AFTER_EACH)
+JOB, BATCH, TASKS = "job", "batch", "tasks"
+# `batch:NAME` is a batch, where a job has that name too.
+BATCH_MARK = f"{BATCH}:"
 # How the `held_reason` of a job in limbo begins that waits for prerequisites.
 DEPENDENT_ON = "dependent on "
-# More prerequisites of one job make its entry too long.
-MOST = 10_000
+# More prerequisites of one job make its entry too long. The thousand chunks of an array have the same ones.
+MOST, MOST_OF_ARRAY = 10_000, 100
+_TASKS = re.compile(r"([0-9a-z]{1,40})\[([0-9]{1,16})-([0-9]{1,16})\]")
 
 
 # What words meant, as journals have it.
 LookedUp = dict[str, dict[str, str]]
+Meant = Mapping[str, Sequence[Mapping[str, str]]]
 
 
 class Prerequisite(NamedTuple):
-    """`what` says of what `target` is the name: a job (its id), or a batch."""
+    """`what` says of what `target` is the name: a job (its id), a batch, or a range of an array's tasks."""
 
     kind: str
     what: str
@@ -33,7 +40,23 @@ class Prerequisite(NamedTuple):
     @property
     def title(self) -> str:
         """What to call it in a message."""
-        return self.target if self.what == JOB else f"{self.what} {self.target}"
+        return f"batch {self.target}" if self.what == BATCH else self.target
+
+
+def name_range(array: str, first: int, last: int) -> str:
+    """The name of a range of an array's tasks, as a prerequisite has it."""
+    return f"{array}[{first}-{last}]"
+
+
+def parse_range(target: str) -> tuple[str, int, int] | None:
+    """The array, and the first and the last index, of a range of tasks; None if it is none."""
+    found = _TASKS.fullmatch(target)
+    return None if found is None else (found.group(1), int(found.group(2)), int(found.group(3)))
+
+
+def array_of_target(what: str, target: str) -> tuple[str, str]:
+    """What a prerequisite waits for as a whole: of tasks the batch that their array is."""
+    return (BATCH, target.partition("[")[0]) if what == TASKS else (what, target)
 
 
 def is_dependent(held_reason: str | None) -> bool:
@@ -82,3 +105,27 @@ def are_prerequisites(value: Any) -> bool:
         return bool(prerequisites_in({AFTER: value}))
     except ValueError:
         return False
+
+
+def lines_of_chunk(meant: Meant, part: tuple[int, int]) -> str:
+    """The `#JJ` lines of a chunk that waits for these prerequisites: with the tasks `part` for those of its array's partners."""
+    lines = []
+    for kind in KINDS:
+        words = [_as_word(*pair, part) for one in meant.get(kind, ()) for pair in one.items()]
+        lines += [f"#JJ {kind} = {shlex.join(words)}\n"] if words else []
+    return "".join(lines)
+
+
+def _as_word(what: str, target: str, part: tuple[int, int]) -> str:
+    return name_range(target, *part) if what == TASKS else f"{BATCH_MARK}{target}" if what == BATCH else target
+
+
+def meant_by_chunk(words: Mapping[str, Iterable[str]]) -> dict[str, list[dict[str, str]]]:
+    """What the words in the `#JJ` lines of a chunk mean (`lines_of_chunk`)."""
+    return {kind: [_mean(kind, word) for word in said] for kind, said in words.items()}
+
+
+def _mean(kind: str, word: str) -> dict[str, str]:
+    if kind == AFTER_EACH:
+        return {TASKS: word}
+    return {BATCH: word.removeprefix(BATCH_MARK)} if word.startswith(BATCH_MARK) else {JOB: word}

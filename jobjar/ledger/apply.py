@@ -24,6 +24,7 @@ from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_
 from jobjar.ledger.dependents import note_dependents
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
+from jobjar.ledger.partners import note_arrays
 from jobjar.ledger.precedence import (
     ADD_JOB,
     ADD_MOVE,
@@ -160,7 +161,9 @@ class _Chunk:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
-        apply_of_arrays(connection, self.of_arrays)
+        if self.of_arrays:
+            apply_of_arrays(connection, self.of_arrays)
+            note_arrays(connection, self.of_arrays)
         thin_histories(connection, self.variables)
         if self.latest or self.ends or self.submissions:
             note_dependents(connection, self.submissions, self.latest, self.ends)

@@ -77,14 +77,14 @@ _BATCH_ORDER = (
     "submitted_at",
     "submitter",
 )
-_BATCH = f"""
+# Two statements and no upsert: an upsert would make `OR IGNORE` in the triggers of the table `OR ABORT`.
+_NEW_BATCH = """
 INSERT INTO batch (name, submitter, submitted_at, description, changed_at, is_aborted, jobs, notes, restarted_until)
 VALUES (:name, :submitter, :submitted_at, :description, :changed_at, :is_aborted, :jobs, :notes, :restarted_until)
-ON CONFLICT (name) DO UPDATE SET
-    submitter = excluded.submitter, submitted_at = excluded.submitted_at, description = excluded.description,
-    changed_at = excluded.changed_at, is_aborted = excluded.is_aborted, jobs = excluded.jobs, notes = excluded.notes,
-    restarted_until = excluded.restarted_until
-WHERE ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _BATCH_ORDER)})
+ON CONFLICT (name) DO NOTHING"""
+_BATCH = f"""
+UPDATE batch SET {", ".join(f"{name} = :{name}" for name in _BATCH_ORDER)} WHERE name = :name
+    AND ({", ".join(f"coalesce(:{name}, -1)" for name in _BATCH_ORDER)})
     > ({", ".join(f"coalesce({name}, -1)" for name in _BATCH_ORDER)})"""
 
 _THROTTLE = """
@@ -200,7 +200,8 @@ def _batch_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     row = {"name": entry["batch"], "description": entry["description"], "changed_at": entry["changed_at"]}
     optional = {name: entry.get(name) for name in ("submitter", "submitted_at", "jobs", "notes")}
     row["restarted_until"] = entry.get("restarted_until", 0.0)
-    rows = [(_BATCH, {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))})]
+    values = {**row, **optional, "is_aborted": int(bool(entry.get("is_aborted")))}
+    rows = [(_NEW_BATCH, values), (_BATCH, values)]
     # Ends of its jobs may have been read before this.
     return [*rows, (ADD_DUE, {"name": entry["batch"]})] if str(entry["description"]).startswith(SAID) else rows
 
@@ -221,7 +222,7 @@ def rows_of_other(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     and the like if the entry is invalid."""
     rows = OTHER_KINDS[kind](entry)
     for statement, row in rows:
-        check_row(row, is_name_a_path=statement in (_WORKER, _BATCH))
+        check_row(row, is_name_a_path=statement in (_WORKER, _NEW_BATCH, _BATCH))
     return rows
 
 

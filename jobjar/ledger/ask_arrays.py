@@ -262,6 +262,13 @@ def ends_of_tasks(
     return _task_ends(iter(connection.execute(query, (array, first, last))))
 
 
+def lengths_of_outputs(connection: Connection, array: int, first: int) -> Iterator[tuple[int, int]]:
+    """How much each task wrote that has ended, in bytes, from the index `first` on, by index."""
+    yield from connection.execute(
+        "SELECT number, length FROM task WHERE array = ? AND number >= ? ORDER BY number", (array, first)
+    )
+
+
 def other_ends_of_task(connection: Connection, array: int, number: int) -> list[TaskEnd]:
     """The ends of a task that do not stand, the earliest first."""
     return list(_task_ends(iter(connection.execute(f"{_OTHER_ENDS}number = ? ORDER BY ended_ms", (array, number)))))

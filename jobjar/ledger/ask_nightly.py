@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from jobjar.ledger.ask_claiming import IS_OPEN
 from jobjar.ledger.driver import Connection
 
 # A job's end is its last move to completed/, or, if that was not journaled, its last known move.
@@ -61,6 +63,29 @@ def arrays_without_files(connection: Connection, ended_before: float) -> list[st
         (ended_before * 1000,),
     )
     return [uid for (uid,) in rows]
+
+
+class OutputOfArray(NamedTuple):
+    """An output file of an array's tasks in the directory of a worker; whether the array has chunks that have not ended."""
+
+    array: str
+    is_open: bool
+    worker_id: str
+    output_file: str
+
+
+def outputs_of_arrays(connection: Connection, workers: Collection[str]) -> Iterator[OutputOfArray]:
+    """All output files of each array of which one of these workers, given by their ids, holds output."""
+    query = f"SELECT DISTINCT batch FROM job INDEXED BY job_chunk WHERE kind = 'chunk' AND {IS_OPEN}"
+    open_ones = {array for (array,) in connection.execute(query)}
+    rows = connection.execute(
+        "SELECT batch, worker_uid, output_file FROM chunk_run CROSS JOIN job ON job.uid = job_uid "
+        "WHERE output_file IS NOT NULL AND batch IS NOT NULL"
+    )
+    found: dict[str, list[OutputOfArray]] = {}
+    for array, worker, file in rows:
+        found.setdefault(array, []).append(OutputOfArray(array, array in open_ones, worker, file))
+    return (one for some in found.values() if any(one.worker_id in workers for one in some) for one in some)
 
 
 def checkpoint(connection: Connection) -> bool:

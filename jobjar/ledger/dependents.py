@@ -16,7 +16,9 @@ from jobjar.job_file.prerequisites import (
     AFTER_FAILED,
     BATCH,
     JOB,
+    TASKS,
     Prerequisite,
+    array_of_target,
     is_dependent,
     prerequisites_in,
 )
@@ -27,7 +29,6 @@ from jobjar.ledger.ask_claiming import IS_DEPENDENT
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fail_fast import note_failures
 from jobjar.ledger.judge_dependents import (
-    BECAUSE,
     IS_OPEN,
     SUCCEEDED,
     WAIT,
@@ -36,6 +37,7 @@ from jobjar.ledger.judge_dependents import (
     end_of_job,
     judge_dependent,
 )
+from jobjar.ledger.partners import BECAUSE, due_of_tasks, note_ended_tasks
 
 # What a row of dependents_due may name beside a job and a batch.
 _DEPENDENT = "dependent"
@@ -52,6 +54,8 @@ _ADD_DUE_OF_BATCH = (
     "INSERT OR IGNORE INTO dependents_due SELECT 'batch', batch FROM job WHERE uid = ?1 AND batch IS NOT NULL "
     "AND EXISTS (SELECT 1 FROM prerequisite WHERE target = job.batch AND what = 'batch')"
 )
+# A chunk may have ended with tasks that will not run any more.
+_ARRAY_OF_CHUNK = "SELECT batch FROM job WHERE uid = ? AND kind = 'chunk'"
 # A dependent of a thousand jobs is judged when the last of them has ended. Jobs end about in the order of their ids, so a search
 # from the last id on finds an open one soon.
 _OPEN_PREREQUISITE = (
@@ -98,6 +102,8 @@ def note_dependents(
     # Only its submission says of which batch a job is. That may be read after its end.
     of_batches = ended.union(row[0] for row in submissions if row[_BATCH] is not None)
     connection.executemany(_ADD_DUE_OF_BATCH, [(uid,) for uid in of_batches])
+    arrays = {row[0] for uid in of_batches if (row := connection.execute(_ARRAY_OF_CHUNK, (uid,)).fetchone())}
+    note_ended_tasks(connection, arrays)
 
 
 def has_due(connection: Connection) -> bool:
@@ -107,8 +113,14 @@ def has_due(connection: Connection) -> bool:
 
 def due_dependents(connection: Connection, limit: int) -> list[str]:
     """The ids of at most `limit` dependents that have to be looked at. They stay due until `forget_due`."""
-    query = "SELECT what, target FROM dependents_due WHERE what IN ('job', 'batch')"
+    query = f"SELECT what, target FROM dependents_due WHERE what IN ('job', 'batch', '{TASKS}')"
     for what, target in connection.execute(query).fetchall():
+        if what == TASKS:
+            is_over = end_of_batch(connection, target, {}).outcome is not None
+            due = [(_DEPENDENT, uid) for uid in due_of_tasks(connection, target, is_over)]
+            connection.executemany(_ADD_DUE, due)
+            connection.execute("DELETE FROM dependents_due WHERE what = ? AND target = ?", (what, target))
+            continue
         end = end_of_job(connection, target) if what == JOB else end_of_batch(connection, target, {})
         if end.is_ended:
             fits = "" if what != JOB else AFTER if end.outcome == SUCCEEDED else AFTER_FAILED
@@ -148,7 +160,10 @@ def count_due(connection: Connection) -> int:
     """How many dependents, of a thousand that have to be looked at, could go on or be cancelled now."""
     query = (
         "SELECT uid FROM dependent_report WHERE EXISTS (SELECT 1 FROM dependents_due WHERE what = 'dependent' AND target = uid) "
-        "OR EXISTS (SELECT 1 FROM prerequisite CROSS JOIN dependents_due USING (what, target) WHERE job_uid = uid) LIMIT 1000"
+        "OR EXISTS (SELECT 1 FROM prerequisite CROSS JOIN dependents_due USING (what, target) WHERE job_uid = uid) "
+        f"OR EXISTS (SELECT 1 FROM prerequisite AS one CROSS JOIN dependents_due AS due ON due.what = '{TASKS}' "
+        f"WHERE job_uid = uid AND one.what = '{TASKS}' AND one.target > due.target AND one.target < due.target || '\\') "
+        "LIMIT 1000"
     )
     batches: dict[str, End] = {}
     judged = [judge_dependent(connection, uid, batches) for (uid,) in connection.execute(query).fetchall()]
@@ -180,7 +195,7 @@ def leads_to_batch(connection: Connection, batch: str, prerequisites: Sequence[M
     seen: set[tuple[str, str]] = set()
     left = [pair for one in prerequisites for pair in one.items()]
     while left:
-        what, target = left.pop()
+        what, target = array_of_target(*left.pop())
         if (what, target) in seen:
             continue
         seen.add((what, target))

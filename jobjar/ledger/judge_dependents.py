@@ -5,14 +5,16 @@ Reads the ledger; writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from jobjar.job_file.prerequisites import (
     AFTER,
     AFTER_ANY,
+    AFTER_EACH,
     AFTER_FAILED,
     BATCH,
+    TASKS,
     Prerequisite,
     explain_dependent,
 )
@@ -20,11 +22,10 @@ from jobjar.ledger.ask_arrays import array_of
 from jobjar.ledger.ask_awaited import BATCH as JOBS_OF_BATCH, Awaited, count_ended, count_missing
 from jobjar.ledger.ask_claiming import IS_DEPENDENT
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.partners import BECAUSE, have_ended, tasks_without
 
 # What becomes of a dependent.
 RELEASE, CANCEL, WAIT = "release", "cancel", "wait"
-# How the message of an attempt begins that cancelled a job for the end of a prerequisite.
-BECAUSE = "its prerequisite "
 SUCCEEDED = "succeeded"
 _WORDS = {"timed_out": "timed out", "killed": "was killed", "cancelled": "was cancelled"}
 IS_OPEN = "state IN ('unclaimed', 'claimed', 'limbo')"
@@ -32,11 +33,15 @@ _OUTCOME = (
     "(SELECT outcome FROM attempt WHERE job_uid = job.uid AND is_final = 1 "
     "ORDER BY number DESC, ended_at DESC, worker_uid DESC LIMIT 1)"
 )
+_REMOVED_CHUNK = (
+    "SELECT 1 FROM job WHERE batch = ? AND state = 'removed' "
+    "AND NOT EXISTS (SELECT 1 FROM attempt WHERE job_uid = uid AND is_final = 1) LIMIT 1"
+)
 
 
 class End(NamedTuple):
     """What a prerequisite has come to. `state`: of a job as ledgers have it (None: nobody knows the job); of a batch `completed`
-    or `unclaimed`. `outcome`: how it ended, if that is recorded."""
+    or `unclaimed`, and so of a range of tasks. `outcome`: how it ended, if that is recorded."""
 
     state: str | None
     outcome: str | None = None
@@ -49,24 +54,39 @@ class End(NamedTuple):
         """Whether a dependent of this kind may run; None if that cannot be said yet."""
         if not self.is_ended:
             return None
-        if kind == AFTER_ANY:
+        if kind in (AFTER_ANY, AFTER_EACH):
             return True
         return None if self.outcome is None else (self.outcome == SUCCEEDED) == (kind == AFTER)
 
 
 class Judgement(NamedTuple):
-    """What becomes of a dependent: RELEASE, CANCEL with the message that says why, or WAIT. `row`: the ledger's."""
+    """What becomes of a dependent: RELEASE, CANCEL with the message that says why, or WAIT. `row`: the ledger's. `tasks`: those
+    of a chunk that are cancelled because their partners did not succeed, each with its message."""
 
     row: int
     word: str
     message: str = ""
+    tasks: Mapping[int, str] = {}
 
 
 def judge_dependent(connection: Connection, uid: str, ended_batches: dict[str, End]) -> Judgement | None:
     """What becomes of a job that waits for prerequisites; None if it does not. `ended_batches` keeps what was counted of batches
     that have ended."""
     row = connection.execute(f"SELECT id FROM job WHERE uid = ? AND {IS_DEPENDENT}", (uid,)).fetchone()
-    return None if row is None else Judgement(row[0], *judge(ends_of_prerequisites(connection, uid, ended_batches)))
+    return None if row is None else _judge(connection, uid, ended_batches, row[0])
+
+
+def _judge(connection: Connection, uid: str, ended_batches: dict[str, End], row: int = 0) -> Judgement:
+    ends = list(ends_of_prerequisites(connection, uid, ended_batches))
+    word, message = judge(ends)
+    if word != RELEASE or not any(one.what == TASKS for one, _ in ends):
+        return Judgement(row, word, message)
+    without = tasks_without(connection, uid)
+    if without is None:
+        return Judgement(row, WAIT)
+    if without.have_rest:
+        return Judgement(row, RELEASE, "", without.tasks)
+    return Judgement(row, CANCEL, f"{BECAUSE}{ends[-1][0].title} succeeded in none of its tasks", without.tasks)
 
 
 def judge(ends: Iterable[tuple[Prerequisite, End]]) -> tuple[str, str]:
@@ -101,7 +121,10 @@ def ends_of_prerequisites(
         "ORDER BY what, target, prerequisite.kind"
     )
     for kind, what, target, state, outcome in connection.execute(query, (uid,)).fetchall():
-        end = end_of_batch(connection, target, ended_batches) if what == BATCH else End(state, outcome)
+        if what == BATCH:
+            end = end_of_batch(connection, target, ended_batches)
+        else:
+            end = end_of_tasks(connection, target) if what == TASKS else End(state, outcome)
         yield Prerequisite(kind, what, target), end
 
 
@@ -118,6 +141,8 @@ def end_of_batch(connection: Connection, name: str, ended_batches: dict[str, End
         return End("unclaimed")
     array = array_of(connection, name)
     if array is not None:  # its tasks count, and not its chunks
+        if array.succeeded + array.failed != array.tasks and connection.execute(_REMOVED_CHUNK, (name,)).fetchone():
+            return End("completed")  # nobody knows what became of them; a listing that came late, perhaps
         return End("completed", SUCCEEDED if array.succeeded == array.tasks else "failed")
     if name not in ended_batches:
         ended = count_ended(connection, Awaited(JOBS_OF_BATCH, name))
@@ -128,6 +153,16 @@ def end_of_batch(connection: Connection, name: str, ended_batches: dict[str, End
     return ended_batches[name]
 
 
+def end_of_tasks(connection: Connection, target: str) -> End:
+    """What a range of an array's tasks has come to: it has ended once each task has, or will not run any more."""
+    ended = have_ended(connection, target)
+    if ended is None:
+        return End(None)
+    if not ended:
+        ended = end_of_batch(connection, target.partition("[")[0], {}).outcome is not None
+    return End("completed" if ended else "unclaimed")
+
+
 def reason_after_hold(connection: Connection, uid: str) -> str | None:
     """The `held_reason` of a job that is not held any more and waits for its prerequisites; None if they have ended as it wants,
     or if it was claimable before: then somebody has let it go on already."""
@@ -135,7 +170,8 @@ def reason_after_hold(connection: Connection, uid: str) -> str | None:
         "SELECT 1 FROM move CROSS JOIN job ON uid = job_uid WHERE job_uid = ? AND number / 1000000 = move_number / 1000000 "
         "AND destination GLOB 'unclaimed/*'"
     )
-    if _judge(connection, uid) == RELEASE or connection.execute(query, (uid,)).fetchone():
+    judged = _judge(connection, uid, {})
+    if (judged.word == RELEASE and not judged.tasks) or connection.execute(query, (uid,)).fetchone():
         return None
     return _reason(connection, uid)
 
@@ -143,11 +179,7 @@ def reason_after_hold(connection: Connection, uid: str) -> str | None:
 def reason_again(connection: Connection, uid: str, is_with_prerequisites: bool) -> str | None:
     """The `held_reason` of a job that ended, is to run again, and waits for its prerequisites: these run again too, or may still
     end as it wants. Else None."""
-    return _reason(connection, uid) if is_with_prerequisites or _judge(connection, uid) == WAIT else None
-
-
-def _judge(connection: Connection, uid: str) -> str:
-    return judge(ends_of_prerequisites(connection, uid, {}))[0]
+    return _reason(connection, uid) if is_with_prerequisites or _judge(connection, uid, {}).word == WAIT else None
 
 
 def _reason(connection: Connection, uid: str) -> str | None:

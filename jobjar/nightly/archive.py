@@ -2,7 +2,7 @@
 
 Old ones go to `archive/YYYY-MM-DD/completed/<name>` and `archive/YYYY-MM-DD/workers/<name>~<worker id>`, by the day on which
 they were archived. `jobjar show` and `jobjar output` find them there. JJ_KEEP_COMPLETED and JJ_KEEP_WORKERS say after which age
-they are deleted from the archive; nothing is deleted elsewhere. Ages are by the disk's clock.
+they are deleted from the archive (array_outputs.py: and with what); nothing is deleted elsewhere. Ages are by the disk's clock.
 
 A job's file is renamed, then the move is journaled, then the journal is folded. After a kill between these, reconciliation finds
 the file. A deletion is not journaled: the row becomes `removed` because there is no file, in a rebuilt ledger too. Only one
@@ -16,7 +16,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from jobjar.arrays.remove import remove_arrays
@@ -30,11 +30,12 @@ from jobjar.layout import WorkerPaths, archive_place, name_in_place
 from jobjar.ledger.ask_nightly import OldJob, archived_before, arrays_to_keep, completed_before
 from jobjar.ledger.fold import fold_journal
 from jobjar.ledger.removed import mark_removed
+from jobjar.nightly.array_outputs import ArrayOutputs
 from jobjar.roster import ASIDE, WorkerState, list_workers
 from jobjar.shared_disk.clock import disk_time
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.creating import make_directory_in
-from jobjar.shared_disk.files import list_if_there
+from jobjar.shared_disk.files import list_if_there, remove_file
 from jobjar.shared_disk.listing import list_directory, list_everything
 from jobjar.shared_disk.moves import move_to_free_name
 from jobjar.shared_disk.regular import UnfitFile, held_directory, pass_over
@@ -280,24 +281,46 @@ def _put_back(jar: Jar, workers: list[WorkerState]) -> None:
 
 
 def _delete_workers(jar: Jar, quiet_before: float, kept: Kept) -> None:
+    old: set[str] = set()
+    young = {worker.worker_id for worker in list_workers(jar.layout)}
+    for _, entry in _archived_workers(jar):
+        if not entry.name.startswith(_DOOMED):
+            (old if _quiet_since(WorkerPaths(entry.path)) < quiet_before else young).add(_id_in(entry.name))
+    outputs = ArrayOutputs(jar, old, young)
+    for directory, entry in _archived_workers(jar):
+        if _id_in(entry.name) not in outputs.kept:
+            _delete_worker(jar, directory, entry, _id_in(entry.name) in old, kept)
+            continue
+        held = held_directory(entry.path, "output", follow=not jar.is_for_group)
+        with contextlib.suppress(FileNotFoundError, UnfitFile), held as path:
+            for name in outputs.due(_id_in(entry.name)):
+                remove_file(f"{path}/{name}")
+
+
+def _archived_workers(jar: Jar) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The directories of workers in the archive, each with the path of the directory that it is in."""
     for date in _days(jar):
         try:
             with _held(jar, date, _WORKERS) as directory:
                 for entry in list(list_directory(directory)):
                     if entry.is_dir(follow_symlinks=False):  # a file there is none of ours
-                        _delete_worker(jar, entry, quiet_before, kept)
+                        yield directory, entry
         except UnfitFile as error:
             pass_over(error.filename, error.strerror)
         except FileNotFoundError:
             continue
 
 
-def _delete_worker(jar: Jar, entry: os.DirEntry[str], quiet_before: float, kept: Kept) -> None:
-    directory = os.path.dirname(entry.path)
+def _id_in(name: str) -> str:
+    """The worker's id in the name of its directory in the archive."""
+    return name.rpartition(ASIDE)[2]
+
+
+def _delete_worker(jar: Jar, directory: str, entry: os.DirEntry[str], is_old: bool, kept: Kept) -> None:
     doomed = f"{directory}/{_DOOMED}{entry.name}"
     if entry.name.startswith(_DOOMED):
         doomed = entry.path
-    elif _quiet_since(WorkerPaths(entry.path)) < quiet_before:
+    elif is_old:
         with contextlib.suppress(FileNotFoundError):
             os.rename(entry.path, doomed)
             kept.deleted_workers += 1

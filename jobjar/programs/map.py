@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jobjar.jar import Jar
     from jobjar.stages.submit import Submission
 
-_ABOUT = """Run a command for each of many arguments: submit an array, wait for it, print what its tasks wrote in the order of the
-arguments. The arguments stand behind ::: or in files behind ::::, a line each, or come from standard input. Several ::: are
+_ABOUT = """Run a command for each of many arguments: submit an array, wait for it, print what each task wrote once it has
+ended. The arguments stand behind ::: or in files behind ::::, a line each, or come from standard input. Several ::: are
 combined, all with all; :::+ and ::::+ give their arguments to those before, one to each. In the command {} is the argument, {.}
 without its extension, {/} without its directory, {//} its directory, {/.} without both, {#} the number of the task; {1} {2} {2.}
 … are the arguments of the first, the second source. Arguments are quoted for /bin/sh, and the command is not. Exit status: 0 all
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         "-k",
         "--keep-order",
         action="store_true",
-        help="print the output in the order of the arguments, which is so always",
+        help="print the output in the order of the arguments; otherwise each task's when it has ended",
     )
     add("--dry-run", action="store_true", help="print the commands, and submit nothing")
     add("--name", metavar="NAME", help="a name to find the array by")
@@ -118,7 +118,7 @@ def _map(options: argparse.Namespace, parser: argparse.ArgumentParser, program_p
     submission = _describe(options, commands.typed)
     with named_jar(options, program_path) as jar:
         uid = _submit(jar, submission, commands, at_once, chunk)
-        return _wait_and_print(jar, uid, options.output is None, program)
+        return _wait_and_print(jar, uid, options.output is None, options.keep_order, program)
 
 
 def _read_commands(words: list[str], program: str) -> _Commands:
@@ -207,20 +207,21 @@ def _submit(jar: Jar, submission: Submission, commands: _Commands, at_once: int 
         return submit_array(jar, plan, meter)
 
 
-def _wait_and_print(jar: Jar, uid: str, with_output: bool, program: str) -> int:
-    """Wait for an array, print what its tasks wrote, and return the exit status."""
-    from jobjar.ledger.ask_arrays import array_of
+def _wait_and_print(jar: Jar, uid: str, with_output: bool, in_order: bool, program: str) -> int:
+    """Wait for an array, print what each task wrote when it has ended, and return the exit status."""
     from jobjar.programs.submit_array import wait_for_array
-    from jobjar.reports.arrays import count_unsuccessful, format_array, read_output_of_tasks
-    from jobjar.selecting.arrays import Tasks
+    from jobjar.reports.arrays import count_unsuccessful, format_array
+    from jobjar.reports.ended_output import EndedOutput
 
-    described = wait_for_array(jar, uid, program)
-    array = array_of(jar.ledger.connection, uid)
-    assert array is not None
-    if with_output:
-        for _, piece in read_output_of_tasks(jar, Tasks(array, None)):
+    output = EndedOutput(jar, uid, in_order)
+
+    def print_new(is_last: bool = False) -> None:
+        for piece in output.read_new(is_last) if with_output else ():
             sys.stdout.buffer.write(piece)
-    sys.stdout.flush()
+        sys.stdout.flush()
+
+    described = wait_for_array(jar, uid, program, print_new)
+    print_new(is_last=True)
     unsuccessful = count_unsuccessful(described)
     if unsuccessful:
         complain(

@@ -123,10 +123,14 @@ class ShownWait:
         self._bar.update(progress.ended - self._bar.n)
         self._bar.refresh()
 
-    def log(self, line: str) -> None:
-        """Print a line for people beside the bar."""
+    def clear(self) -> None:
+        """Take the bar away, until it is shown again: something is to be printed."""
         if self._bar is not None:
             self._bar.clear()
+
+    def log(self, line: str) -> None:
+        """Print a line for people beside the bar."""
+        self.clear()
         self._log(line)
 
     def end(self) -> None:

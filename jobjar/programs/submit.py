@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             action="append",
             help=f"run it once this job or batch has {how}; may be repeated",
         )
+    add("--after-each", metavar="ARRAY", action="append", help="run each task of an array once the task of this array with "
+        "the same index has succeeded; may be repeated")  # fmt: skip
     add("--begin", metavar="TIME", help="do not begin before: +2h, 18:30, 2026-11-20T14:00")
     add("--time-limit", metavar="TIME", help="end it when it runs longer (90, 30m, 2h)")
     add("--warn", metavar="SIGNAL@TIME", help="send its process this signal so long before the time limit (USR1@60s)")
@@ -116,6 +118,7 @@ _ATTRIBUTES = (
         "after",
         "after_any",
         "after_failed",
+        "after_each",
         "begin",
     ),
     *("time_limit", "warn", "retries", "retry_delay", "retry_on", "no_retry_on", "job_runtime"),

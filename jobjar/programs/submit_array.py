@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobjar.arrays.definition import JSON, LINES
@@ -27,6 +28,10 @@ def submit_and_wait(
 
     uid = _submit(jar, submission, options, parser)
     print(uid, flush=True)
+    if jar.has_new_dependents:
+        from jobjar.steering.dependents import fold_and_settle
+
+        fold_and_settle(jar)
     if not options.wait:
         return 0
     described = wait_for_array(jar, uid, parser.prog)
@@ -78,8 +83,9 @@ def read_count(parser: argparse.ArgumentParser, option: str, text: str | None) -
     return None if text is None else int(text)
 
 
-def wait_for_array(jar: Jar, uid: str, program: str) -> dict[str, Any]:
-    """Wait until no task of an array is left to run; returns what `describe_array` says of it then."""
+def wait_for_array(jar: Jar, uid: str, program: str, on_look: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Wait until no task of an array is left to run; returns what `describe_array` says of it then. `on_look` is called about
+    once a second, when the ledger is up to date; it may print."""
     from jobjar.ledger.ask_arrays import array_of
     from jobjar.programs.command import complain
     from jobjar.programs.shown_meter import ShownWait
@@ -90,6 +96,8 @@ def wait_for_array(jar: Jar, uid: str, program: str) -> dict[str, Any]:
     shown = ShownWait(lambda line: complain(program, line), "tasks")
 
     def show(progress: Progress) -> None:
+        shown.clear()
+        on_look()
         array = array_of(jar.ledger.connection, uid)
         if array is not None and array.tasks:
             shown.show(Progress(array.tasks, array.succeeded + array.failed, array.failed, progress.running))

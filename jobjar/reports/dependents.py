@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobjar.causes import Cause, Counted, Standing, split_line
-from jobjar.job_file.prerequisites import AFTER, AFTER_ANY, BATCH, Prerequisite
+from jobjar.job_file.prerequisites import AFTER, AFTER_ANY, AFTER_EACH, BATCH, JOB, TASKS, Prerequisite
 from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.dependents import count_due, count_lost_prerequisites
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.judge_dependents import WAIT, End, ends_of_prerequisites, judge
 
 _SHOWN = 5
-_HOW = {AFTER: "has succeeded", AFTER_ANY: "has ended"}
+_HOW = {AFTER: "has succeeded", AFTER_ANY: "has ended", AFTER_EACH: "have ended"}
 _STATES = {"limbo": "is in limbo", "unclaimed": "waits", "claimed": "runs"}
 
 
@@ -31,8 +31,9 @@ def explain_dependent_job(
     if waits:
         one, end = waits[0]
         more = f", and {len(waits) - 1:,} more" if len(waits) > 1 else ""
-        state = "" if one.what == BATCH else f" ({_STATES.get(str(end.state), end.state)} now)"
-        why = f"it is to run once {one.title} {_HOW.get(one.kind, 'has ended without success')}{state}{more}"
+        state = "" if one.what != JOB else f" ({_STATES.get(str(end.state), end.state)} now)"
+        title = f"the tasks {one.title}" if one.what == TASKS else one.title
+        why = f"it is to run once {title} {_HOW.get(one.kind, 'has ended without success')}{state}{more}"
         do = f"`batch_status {one.target}`" if one.what == BATCH else f"`jobjar explain {one.target}`"
         found.append(Standing(Cause.DEPENDENT, why, f"{do} says what that waits for"))
     return found or [Standing(Cause.LOST_PREREQUISITE, f"it is {job.held_reason}, of which nothing is known", _do(uid))]
@@ -46,7 +47,7 @@ def describe_prerequisites(connection: Connection, uid: str) -> list[dict[str, A
         {
             "kind": one.kind,
             one.what: one.target,
-            "state": end.state if one.what != BATCH else None,
+            "state": end.state if one.what == JOB else None,
             "outcome": end.outcome,
         }
         for one, end in ends
@@ -58,7 +59,7 @@ def name_prerequisites(described: Sequence[Mapping[str, Any]]) -> str:
     """The same in words, the first of them."""
     words = []
     for one in described[:_SHOWN]:
-        name = one["job"] if "job" in one else f"batch {one.get('batch')}"
+        name = one.get("job") or one.get("tasks") or f"batch {one.get('batch')}"
         words.append(f"{one['kind'].replace('_', '-')} {name} ({one['outcome'] or one['state'] or 'not ended'})")
     more = len(described) - _SHOWN
     return ", ".join(words) + (f" and {more:,} more" if more > 0 else "")
@@ -66,8 +67,8 @@ def name_prerequisites(described: Sequence[Mapping[str, Any]]) -> str:
 
 def is_lost(prerequisite: Prerequisite, end: End) -> bool:
     """Whether a prerequisite will not end any more as far as anybody knows, or how it ended is not known."""
-    if prerequisite.what == BATCH:
-        return end.is_ended
+    if prerequisite.what != JOB:
+        return end.is_ended or (prerequisite.what == TASKS and end.state is None)
     return end.state in (None, "removed", "completed")
 
 

@@ -134,7 +134,11 @@ def _kinds(chunks: Sequence[OpenChunk]) -> list[list[OpenChunk]]:
     kinds: dict[_Kind, list[OpenChunk]] = {}
     for one in chunks:
         if one.chunk.state != "claimed":
-            kinds.setdefault((one.chunk.state, one.chunk.category, one.chunk.held_reason), []).append(one)
+            # Chunks that wait for ranges of one array differ in the range alone.
+            reason = (
+                (one.chunk.held_reason or "").partition("[")[0] if one.chunk.is_dependent else one.chunk.held_reason
+            )
+            kinds.setdefault((one.chunk.state, one.chunk.category, reason), []).append(one)
     return sorted(kinds.values(), key=len, reverse=True)
 
 

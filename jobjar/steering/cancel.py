@@ -61,10 +61,11 @@ class Cancel(Verb):
 
     def change_tasks(
         self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
-    ) -> tuple[SteeredTasks, list[JarError]]:
+    ) -> tuple[list[SteeredTasks], list[JarError]]:
         check_owner(jar, tasks.array, submitters)
         again = Cancel(self.by, self._reason)
-        return cancel_tasks(jar, tasks, self._reason, is_dry_run, lambda rows: steer_rows(jar, rows, again))
+        done, errors = cancel_tasks(jar, tasks, self._reason, is_dry_run, lambda rows: steer_rows(jar, rows, again))
+        return [done], errors
 
     def prepare(self, jar: Jar) -> None:
         try:

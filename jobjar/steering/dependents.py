@@ -3,19 +3,23 @@
 Any process that folds an end may do this; the rename decides which one does. ledger/judge_dependents.py decides what becomes of a
 dependent. A ledger keeps which dependents have to be looked at until somebody has (ledger/dependents.py). So after a kill the
 next worker, recovery or wait does the rest. Release: one rename from limbo to the category, then `moved` (released). Cancel: the
-way of recovery/cancelling.py.
+way of recovery/cancelling.py. The tasks of a chunk whose partners did not succeed are journaled as cancelled first: a kill in
+between leaves the chunk due, and a second end of a task stands no longer than its first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from jobjar.access.refusals import explain_at
+from jobjar.arrays.ending import cancelled_tasks
 from jobjar.errors import CannotUseJar
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
+from jobjar.journal.read import Entry
+from jobjar.ledger.ask_arrays import array_of, ended_numbers
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.dependents import due_dependents, forget_due, has_due
 from jobjar.ledger.driver import Connection
@@ -57,7 +61,7 @@ def settle_dependents(jar: Jar, by: str = "", between: Callable[[], None] = lamb
             stopped, is_stopping = stop_failed_batches(jar, connection, CHUNK, cancel, refused)
             cancelled += stopped
             uids = due_dependents(connection, CHUNK)
-            to_release, to_cancel = _judge(connection, uids, batches)
+            to_release, to_cancel = _judge(jar, connection, uids, batches, by)
             left = move_to_categories(jar, to_release, "released", by)
             undone = {known.job.row for known in left.missed} | {known.job.row for known, _ in left.refused}
             released += sum(known.job.row not in undone for known in to_release)
@@ -82,19 +86,37 @@ def fold_and_settle(jar: Jar) -> Settled:
 
 
 def _judge(
-    connection: Connection, uids: Sequence[str], batches: dict[str, End]
+    jar: Jar, connection: Connection, uids: Sequence[str], batches: dict[str, End], by: str
 ) -> tuple[list[SteeredJob], dict[str, list[SteeredJob]]]:
-    """The dependents to release, and those to cancel by the messages that say why."""
+    """The dependents to release, and those to cancel by the messages that say why. Journals the ends of the tasks that are
+    cancelled. Raises OSError."""
     release: list[int] = []
     cancel: dict[str, list[int]] = {}
+    tasks: dict[int, Mapping[int, str]] = {}
     for uid in uids:
         judged = judge_dependent(connection, uid, batches)
         if judged is not None and judged.word == RELEASE:
             release.append(judged.row)
         elif judged is not None and judged.word == CANCEL:
             cancel.setdefault(judged.message, []).append(judged.row)
+        if judged is not None and judged.tasks:
+            tasks[judged.row] = judged.tasks
+    if tasks:
+        entries = [entry for known in steered_jobs(connection, tasks) for entry in _end(connection, known, tasks, by)]
+        # The tasks have ended before anybody can claim their chunks.
+        jar.journal.append(entries, durable=True)
     by_message = {message: list(steered_jobs(connection, rows)) for message, rows in cancel.items()}
     return list(steered_jobs(connection, release)), by_message
+
+
+def _end(connection: Connection, known: SteeredJob, tasks: Mapping[int, Mapping[int, str]], by: str) -> Iterator[Entry]:
+    """The entries that end tasks of a chunk."""
+    array, messages = array_of(connection, str(known.job.batch)), tasks[known.job.row]
+    if array is None:
+        return iter(())
+    ended = ended_numbers(connection, array.id, min(messages), max(messages))
+    left = [(number, message) for number, message in messages.items() if number not in ended]
+    return cancelled_tasks(array.uid, by, str(known.job.uid), known.job.seed or 0, left)
 
 
 def _cancel(jar: Jar, by: str, refused: list[str], message: str, jobs: Sequence[SteeredJob]) -> int:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from jobjar.access.refusals import explain_at
-from jobjar.arrays.retry import retry_tasks
+from jobjar.arrays.retry import find_dependents, retry_tasks
 from jobjar.attempts.attempt import CRASHED, FAILED, KILLED, SUCCEEDED, TIMED_OUT
 from jobjar.batches.state import read_batch
 from jobjar.errors import JarError, UnknownBatch
@@ -20,6 +20,7 @@ from jobjar.job_file.prerequisites import BATCH, JOB
 from jobjar.journal.entries import MoreOfMove, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE
+from jobjar.ledger.ask_arrays import array_of
 from jobjar.ledger.ask_selected import Filters
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.dependents import cancelled_because_of
@@ -84,9 +85,27 @@ class Retry(Verb):
 
     def change_tasks(
         self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
-    ) -> tuple[SteeredTasks, list[JarError]]:
+    ) -> tuple[list[SteeredTasks], list[JarError]]:
         check_owner(jar, tasks.array, submitters)
-        return SteeredTasks(tasks.array.uid, ended=retry_tasks(jar, tasks.array.uid, tasks.ranges, is_dry_run)), []
+        uid = tasks.array.uid
+        numbers = retry_tasks(jar, uid, tasks.ranges, is_dry_run)
+        done, errors = [SteeredTasks(uid, ended=len(numbers))], list[JarError]()
+        for array, ranges in find_dependents(jar, uid, numbers).items() if self._with_dependents else ():
+            found = array_of(jar.ledger.connection, array)
+            if found is not None:
+                try:
+                    more, why_not = self.change_tasks(jar, Tasks(found, tuple(ranges)), submitters, is_dry_run)
+                    done, errors = done + more, errors + why_not
+                except JarError as error:
+                    errors.append(error)
+        return done, errors
+
+    def follow_tasks(self, jar: Jar, arrays: Sequence[str]) -> list[int]:
+        if not self._with_dependents:
+            return []
+        rows = cancelled_because_of(jar.ledger.connection, [(BATCH, array) for array in arrays])
+        self._dependents.update(rows)
+        return rows
 
     def change(self, jar: Jar, jobs: Sequence[SteeredJob]) -> Left:
         connection = jar.ledger.connection

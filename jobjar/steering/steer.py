@@ -85,6 +85,9 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
     steered = Steered([], [], [], {})
     words = _steer_tasks(jar, selection, verb, is_dry_run, steered)
     if selection.words and not words:
+        followed = verb.follow_tasks(jar, [tasks.array for tasks in steered.tasks])
+        if followed:
+            return steer_rows(jar, followed, verb, is_dry_run, meter, steered)
         if not is_dry_run and steered.tasks:
             fold_and_settle(jar)
         return steered
@@ -99,6 +102,7 @@ def steer(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool = False, 
         selected = Selected([], [])
     steered.errors.extend(selected.errors)
     rows = [job.id for job in selected.jobs]
+    rows += verb.follow_tasks(jar, [tasks.array for tasks in steered.tasks])
     return steer_rows(jar, rows, verb, is_dry_run, meter, steered)
 
 
@@ -136,7 +140,7 @@ def _steer_filtered(jar: Jar, selection: Selection, verb: Verb, is_dry_run: bool
 def _change_tasks(jar: Jar, tasks: Tasks, selection: Selection, verb: Verb, is_dry_run: bool, steered: Steered) -> None:
     done, errors = verb.change_tasks(jar, tasks, selection.filters.submitters, is_dry_run)
     steered.errors.extend(errors)
-    steered.tasks.extend([done] if done.waiting or done.running or done.ended else [])
+    steered.tasks.extend(one for one in done if one.waiting or one.running or one.ended)
 
 
 def steer_rows(

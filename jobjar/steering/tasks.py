@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jobjar import control
 from jobjar.access.refusals import explain_at
+from jobjar.arrays.ending import cancelled_tasks
 from jobjar.arrays.open_tasks import NOT_RUN, RUNNING, OpenChunk, OpenTasks, whole
 from jobjar.arrays.orders import Order, give_order
 from jobjar.attempts.attempt import CANCELLED
@@ -19,9 +20,8 @@ from jobjar.errors import CannotUseJar, JarError, NotRunning, NotSteered
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
-from jobjar.journal.entries import About, tasks_entry
+from jobjar.journal.read import Entry
 from jobjar.layout import worker_of_place
-from jobjar.ledger.apply_tasks import OUTCOMES
 from jobjar.ledger.ask_arrays import ArrayRow, latest_life, outcomes_in
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.fold import fold_journals
@@ -31,9 +31,8 @@ from jobjar.selecting.arrays import Tasks, name_tasks
 from jobjar.steering.verb import SteeredTasks
 
 _END_WITHIN_S, _LOOK_EVERY_S, _SHOWS_WITHIN_S = 10.0, 0.1, 1.0
-# So many ends are journaled in an entry, and so many entries together.
-_IN_ENTRY, _TOGETHER = 256, 40
-_CANCELLED = OUTCOMES.index(CANCELLED)
+# So many entries are journaled together.
+_TOGETHER = 40
 # The tasks that it was done to, and what it was not done to, with the reasons.
 Done = tuple[SteeredTasks, list[JarError]]
 
@@ -72,16 +71,9 @@ class _Cancelling:
             fold_journals(connection, self._jar.layout)
         return [one.chunk.row for one in of_chunks if next(tasks.not_ended([_bounds(one)]), None) is None]
 
-    def _entries(self, numbers: Sequence[int], life: int) -> Iterator[dict[str, object]]:
-        # Nobody attempted them: the order stands for the worker.
-        about = About(self._array.uid, 0, f"{self._by}@{node_name()}", self._name)
-        at_ms = time.time_ns() // 1_000_000
-        for begin in range(0, len(numbers), _IN_ENTRY):
-            ended = [
-                [number, None, 0, 0, 0, 0, 0, 0, _CANCELLED, 0, self._message]
-                for number in numbers[begin : begin + _IN_ENTRY]
-            ]
-            yield tasks_entry(about, self._array.uid, at_ms, 0, ended, life=life)
+    def _entries(self, numbers: Sequence[int], life: int) -> Iterator[Entry]:
+        by, tasks = f"{self._by}@{node_name()}", [(number, self._message) for number in numbers]
+        return cancelled_tasks(self._array.uid, by, self._name, life, tasks)
 
 
 def cancel_tasks(

@@ -56,14 +56,19 @@ class Verb(ABC):
 
     def change_tasks(
         self, jar: Jar, tasks: Tasks, submitters: Sequence[str], is_dry_run: bool
-    ) -> tuple[SteeredTasks, list[JarError]]:
-        """Do it to tasks; with `is_dry_run`, only say to how many. They are this user's, or of `submitters` if there are any.
-        Returns what was done, and what was not. Raises JarError: nothing was done then."""
+    ) -> tuple[list[SteeredTasks], list[JarError]]:
+        """Do it to tasks, and to tasks of other arrays that depend on them, if that is meant; with `is_dry_run`, only say to how
+        many. They are this user's, or of `submitters` if there are any. Returns what was done, and what was not. Raises JarError:
+        nothing was done then."""
         raise NotImplementedError
 
     def tasks_of_filters(self, jar: Jar, filters: Filters) -> list[Tasks] | None:
         """The tasks of arrays that filters mean, for a verb that is done to tasks; None: their chunks are meant, as jobs."""
         return None
+
+    def follow_tasks(self, jar: Jar, arrays: Sequence[str]) -> list[int]:
+        """The jobs (by row) that it is to be done to as well, after it was done to tasks of arrays."""
+        return []
 
     def follow(self, jar: Jar, jobs: Sequence[SteeredJob]) -> list[int]:
         """The jobs (by row) that it is to be done to as well, after it was done to `jobs`."""

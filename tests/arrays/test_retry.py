@@ -25,7 +25,7 @@ def test_a_retry_leaves_the_tasks_of_chunks_that_wait_alone(
     assert counts(rig, array)[:2] == (3, 3)
     mended.touch()
     monkeypatch.setattr(retry, "choose_size", lambda tasks: 8)  # as of thousands of tasks
-    assert retry.retry_tasks(rig.open(), array) == 3
+    assert len(retry.retry_tasks(rig.open(), array)) == 3
     rig.run_until_idle()
     assert counts(rig, array)[:2] == (6, 0)
     assert sorted((tmp_path / "ran").read_text().split()) == [*"112566778"]

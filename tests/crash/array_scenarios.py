@@ -8,12 +8,16 @@ from typing import Any
 
 from jobjar.arrays import run_chunk, task_log
 from jobjar.arrays.indexes import parse_array
+from jobjar.arrays.orders import Order, give_order
 from jobjar.arrays.retry import retry_tasks
 from jobjar.arrays.submit import Plan, submit_array
 from jobjar.arrays.world import World
+from jobjar.control import request_task_kill
 from jobjar.errors import NotSteered
 from jobjar.jar import Jar
-from jobjar.ledger.ask_arrays import array_of, ends_of_tasks, other_ends_of_task
+from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_arrays import array_of, ends_of_tasks, open_chunks, other_ends_of_task
+from jobjar.ledger.fold import fold_journals
 from jobjar.stages.submit import describe_command
 from jobjar.worker.loop import LOOKING, RAN, Worker
 from tests.crash import scenarios
@@ -78,7 +82,7 @@ def retry_failed(array: str) -> int:
 
     def run(jar: Jar) -> int:
         try:
-            return retry_tasks(jar, array)
+            return len(retry_tasks(jar, array))
         except NotSteered:
             return 0
 
@@ -105,3 +109,34 @@ def look_at_tasks() -> dict[str, Any]:
         return found
 
     return scenarios._with_jar(run)
+
+
+def work_while_told(order: str) -> int:
+    """`work_tasks`; while task 3 runs, somebody has it cancelled, and task 5 with it, or has it killed."""
+    os.environ["JJ_POLL_TIME"] = "0.01"
+    begin, told = World.start, list[int]()
+
+    def start(world: World, index: int, attempt: int, is_piped: bool) -> int:
+        pid = begin(world, index, attempt, is_piped)
+        if index == 3 and not told:
+            told.append(pid)
+            _tell(order)
+        return pid
+
+    World.start = start  # type: ignore[method-assign, assignment]
+    return work_tasks()
+
+
+def _tell(order: str) -> None:
+    def run(jar: Jar) -> None:
+        [uid] = os.listdir(jar.layout.batches)
+        if order == "cancel":
+            give_order(jar, uid, "anorder00000", Order([[3, 3], [5, 5]], 0, "cancelled by somebody"))
+            return
+        with jar.ledger.writing() as connection:
+            fold_journals(connection, jar.layout)
+            [chunk] = open_chunks(connection, uid, only_claimed=True)
+        worker, attempts = str(worker_of_place(chunk.place)), max(1, chunk.attempts)
+        request_task_kill(jar.layout, worker, str(chunk.uid), attempts, 3)
+
+    scenarios._with_jar(run)

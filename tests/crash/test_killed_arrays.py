@@ -53,14 +53,20 @@ class ArrayCase(Case):
         assert self.do_each("check", "recover") == [[], []]
         seen, found = self.do("look").result, self.do("look_at_tasks").result
         left = [place for place in seen["places"] if not place.startswith(("completed/", "archive/"))]
-        assert left == [] and os.listdir(self.home / "limbo") == []
+        assert left == []
+        # A call that was killed before it had said who cancels leaves its directory for a day.
+        assert {path.name.partition(".")[0] for path in (self.home / "limbo").rglob("*") if path.is_file()} <= {
+            "order",
+            "",
+        }
+        assert self.may_cancel or os.listdir(self.home / "limbo") == []
         assert [str(path) for path in (self.home / "workers").glob("*/sharing")] == []
         for uid in os.listdir(self.home / "batches"):
             assert sorted(os.listdir(self.home / "batches" / uid)) == ["array", "batch.json"]
             array = found[uid]
             assert sorted(map(int, array["ends"])) == self.indexes
             outcomes = Counter(array["ends"].values())
-            assert array["counts"] == [outcomes["succeeded"], outcomes["failed"]]
+            assert array["counts"] == [outcomes["succeeded"], outcomes["failed"] + outcomes["cancelled"]]
         again = {index for index in ended - self.opened if self.runs()[str(index)] != runs[str(index)]}
         assert not again, f"ran again after their ends were journaled: {sorted(again)}"
         if os.listdir(self.home / "batches"):
@@ -83,6 +89,23 @@ def an_array_of_two_chunks(case: Case) -> None:
     case.failing = {5}
     case.submit_tasks(6, retries="1", retry_delay="0")
     case.do("recover")
+
+
+def an_array_and_what_follows_it(case: Case) -> None:
+    """Task 5 fails, so that its partner in the other array is cancelled; another chunk is cancelled as a whole."""
+    assert isinstance(case, ArrayCase)
+    case.failing, case.may_cancel = {5, 11, 12}, True
+    first = case.submit_tasks(6)
+    case.do("submit_tasks", command="true", array="1-12", chunk=2, after_each=[first])
+    case.do("recover")
+
+
+def each_partner_has_the_end_that_it_should(case: Case) -> None:
+    ends = [Counter(array["ends"].values()) for array in case.do("look_at_tasks").result.values()]
+    assert sorted(map(dict, ends), key=str) == [
+        {"succeeded": 9, "cancelled": 3},
+        {"succeeded": 9, "failed": 3},
+    ]
 
 
 def an_array_that_failed(case: Case) -> None:
@@ -121,12 +144,16 @@ def test_a_killed_submission_is_wholly_in_or_not_at_all(nursery: Nursery, templa
         (an_array_of_two_chunks, "work_tasks", 17),
         (an_array, "work_and_share", 13),
         (an_array_that_was_being_shared, "recover", 7),
+        (an_array_and_what_follows_it, "work_tasks", 29),
     ],
 )
 def test_a_killed_worker_or_recovery_costs_no_task_and_no_end_that_was_journaled(
     nursery: Nursery, template: Path, tmp_path: Path, prepare: Step, scenario: str, step: int
 ) -> None:
-    assert kill_everywhere(nursery, template, tmp_path, prepare, scenario, step, make=ArrayCase) > 8
+    more: dict[str, Any] = {}
+    if prepare is an_array_and_what_follows_it:
+        more["then"] = each_partner_has_the_end_that_it_should
+    assert kill_everywhere(nursery, template, tmp_path, prepare, scenario, step, make=ArrayCase, **more) > 8
 
 
 @pytest.mark.parametrize("order", ["STOP", "PAUSE", "SIGTERM"])
@@ -143,6 +170,66 @@ def test_a_worker_that_is_killed_while_it_gives_the_rest_back_loses_no_task(
         )
         > 5
     )
+
+
+class OrderCase(ArrayCase):
+    """A jar with an array of which tasks are cancelled or killed: `named`, all of them or none. The others succeed."""
+
+    named: frozenset[int] = frozenset()
+
+    def assert_recovered_and_done(self) -> None:
+        self.mended.touch()
+        _, different = self.do_each("recover", "check")
+        assert different == [] and self.do("recover").result == []
+        self.do("work")
+        assert self.do_each("check", "recover") == [[], []]
+        [array] = self.do("look_at_tasks").result.values()
+        assert sorted(map(int, array["ends"])) == self.indexes
+        outcomes = {outcome for index, outcome in array["ends"].items() if int(index) in self.named}
+        assert len(outcomes) == 1 and outcomes <= {"cancelled", "killed", "succeeded"}
+        assert {outcome for index, outcome in array["ends"].items() if int(index) not in self.named} == {"succeeded"}
+        # What is cancelled while it waits never runs; and nothing does whose end is recorded.
+        is_cancelled = outcomes == {"cancelled"}
+        assert {int(index) for index in self.runs()} >= set(self.indexes) - (self.named if is_cancelled else set())
+        assert not (is_cancelled and self.runs().keys() & {str(index) for index in self.named - {3}})
+        assert {path.name.partition(".")[0] for path in (self.home / "limbo").rglob("*") if path.is_file()} <= {
+            "order",
+            "",
+        }
+
+
+def test_a_killed_cancellation_of_tasks_cancels_all_of_them_or_none(
+    nursery: Nursery, template: Path, tmp_path: Path
+) -> None:
+    """One chunk has none left, another has."""
+
+    def prepare(case: Case) -> None:
+        assert isinstance(case, OrderCase)
+        case.named, case.may_cancel = frozenset((2, 4, *range(7, 13))), True
+        case.submit_tasks(6)
+        case.do("recover")
+
+    def words(case: Case) -> list[str]:
+        return [f"{os.listdir(case.home / 'batches')[0]}[2,4,7-12]"]
+
+    killed = kill_everywhere(
+        *(nursery, template, tmp_path, prepare, "steer", 5), make=OrderCase, verb="cancel", words=words
+    )
+    assert killed > 5
+
+
+@pytest.mark.parametrize(("order", "named"), [("cancel", (3, 5)), ("kill", (3,))])
+def test_a_worker_that_is_killed_while_it_obeys_an_order_about_a_task_leaves_each_with_one_end(
+    nursery: Nursery, template: Path, tmp_path: Path, order: str, named: tuple[int, ...]
+) -> None:
+    def prepare(case: Case) -> None:
+        assert isinstance(case, OrderCase)
+        case.named = frozenset(named)
+        case.submit_tasks(12, f"[ $1 != 3 ] || test -e {case.mended} || exec sleep 60")
+        case.do("recover")
+
+    killed = kill_everywhere(*(nursery, template, tmp_path, prepare, "work_while_told", 9), make=OrderCase, order=order)
+    assert killed > 5
 
 
 def test_a_killed_retry_opens_the_failed_tasks_once_or_not_at_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.arrays.definition import read_definition
 from jobjar.arrays.indexes import range_in_name
+from jobjar.ledger.apply_tasks import OUTCOMES
 from jobjar.shared_disk.contents import Unreadable
 from tests.faults.steerer import call_verb
 
@@ -23,6 +25,9 @@ _CHUNK = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-z]{12}\+")
 _TASKS = (60, 200)
 # Of ten tasks one always fails, and one fails when it runs first; that one is tried again.
 _FAILS, _FAILS_FIRST = 3, 7
+_CANCELLED = OUTCOMES.index("cancelled")
+# How often an array follows an earlier one that is large enough.
+_FOLLOWS = 0.5
 
 
 class End(NamedTuple):
@@ -45,27 +50,38 @@ class Arrays:
         self.log = storm.directory / "tasks"
         self.marks = storm.directory / "marks"
         self.submitted: list[str] = []
+        # How many tasks each has; and which follows which.
+        self.sizes: dict[str, int] = {}
+        self.follows: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
     def prepare(self) -> None:
         self.log.touch()
         self.marks.mkdir()
 
-    def submit(self) -> None:
-        """Submit an array on some node; it may be refused, or its node be down."""
-        tasks, rng = self.random.randint(*_TASKS), self.random
+    def submit(self, large: int = 0) -> None:
+        """Submit an array on some node; it may be refused, or its node be down. One of `large` tasks has chunks of the usual
+        size. Some follow an earlier one, task by task."""
+        tasks, rng = large or self.random.randint(*_TASKS), self.random
+        first = next((uid for uid, count in rng.sample([*self.sizes.items()], len(self.sizes)) if count >= tasks), None)
         at_once = rng.choice(("", "", "%2", "%5"))
         mark = f'"{self.marks}/$JJ_ARRAY_ID.$1"'
         script = (
-            f'echo "$JJ_ARRAY_ID $1" >> "{self.log}"; sleep 0.0{rng.randint(1, 5)}; '
+            f'echo "$JJ_ARRAY_ID $1" >> "{self.log}"; {"" if large else f"sleep 0.0{rng.randint(1, 5)};"} '
             f"case $1 in *{_FAILS}) exit 3;; *{_FAILS_FIRST}) test -e {mark} || {{ touch {mark}; exit 4; }};; esac"
         )
-        words = ["--array", f"1-{tasks}{at_once}", "--chunk", str(rng.choice((tasks, tasks // 4, 7)))]
+        words = ["--array", f"1-{tasks}{at_once if not large else ''}"]
+        words += [] if large else ["--chunk", str(rng.choice((tasks, tasks // 4, 7)))]
+        words += ["--after-each", first] if first is not None and (large or rng.random() < _FOLLOWS) else []
         words += ["--retries", "1", "--retry-delay", rng.choice(("0", "0.3"))]
         words += [*(["--category", rng.choice(("SLOW", "OTHER"))] if rng.random() < 0.4 else []), script]
         said = rng.choice(self.storm.nodes).run("jobjar", "submit", *words)
         if said is not None and said.status == 0:
-            self.submitted.append(said.output.strip())
+            uid = said.output.strip()
+            self.submitted.append(uid)
+            self.sizes[uid] = tasks
+            if "--after-each" in words:
+                self.follows[uid] = str(first)
         elif said is not None:
             self.storm.note(f"submit --array: {said.errors.strip()}")
 
@@ -92,7 +108,9 @@ class Arrays:
         layout, node = self.storm.layout, self.storm.nodes[0]
         held = [name for name in os.listdir(layout.limbo) if _CHUNK.match(name) and range_in_name(name) is not None]
         if held:
-            node.run("jobjar", "release", *held)
+            said = node.run("jobjar", "list", "--chunks", "--state", "dependent", "--limit", "0", "--format", "json")
+            waiting = {job["name"] for job in json.loads(said.output)["jobs"]} if said is not None else set(held)
+            node.run("jobjar", "release", *[name for name in held if name not in waiting])
         if held or self._are_chunks_left():
             return False
         ends = read_ends(self.storm)
@@ -153,8 +171,11 @@ def judge_arrays(storm: Storm, ledger: Dump) -> tuple[dict[str, Any], list[str]]
             first = min(end[1:] for end in journaled if end.life == last)
             if (row[2], row[5]) != (last, first[0]):
                 undone.append(f"{task}: {row[2:6]} in the ledger, {last}, {first} in the journals")
-            if runs[(uid, str(index))] < len(set(journaled)):
+            if runs[(uid, str(index))] < len({end for end in journaled if end.outcome != _CANCELLED}):
                 unrun.append(task)
+            partner = ends[arrays.follows[uid]][index] if uid in arrays.follows else []
+            if row[3] == _CANCELLED and all(end.outcome == 0 for end in partner):
+                wrong.append(f"{task}: cancelled, though its partner did not fail")
             if (row[3] == 0) == (index % 10 == _FAILS) and row[3] in (0, 1) and index % 10 != _FAILS_FIRST:
                 wrong.append(f"{task}: outcome {row[3]}")
     lost += [uid for uid in arrays.submitted if uid not in uids]
@@ -170,6 +191,7 @@ def judge_arrays(storm: Storm, ledger: Dump) -> tuple[dict[str, Any], list[str]]
     ]
     counts = {
         "arrays": len(uids),
+        "arrays_that_follow": len(arrays.follows),
         "tasks": tasks,
         "tasks_lost": len(lost),
         "tasks_ended_twice": len(undone) + len(unrun),

@@ -1,6 +1,6 @@
 """`make faults`: every proof of the promise that takes minutes, one after the other, and the table of them.
 
-    python -m tests.faults.everything [--directory build/faults] [--seed N] [--jobs 5000] [--faults 500]
+    python -m tests.faults.everything [--directory build/faults] [--seed N] [--jobs 5000] [--faults 500] [--tasks 20000]
 
 Writes `result.json` and `table.md` into the directory. Exit status 0: every step held; 1: one did not, and its output
 was shown.
@@ -26,7 +26,7 @@ from tests.faults.verdict import versions
 
 ROOT = Path(__file__).parent.parent.parent
 # A storm of these takes some eight minutes, and all of it about twenty.
-JOBS, FAULTS = 5000, 500
+JOBS, FAULTS, TASKS = 5000, 500, 20_000
 PYTEST = [
     sys.executable,
     "-m",
@@ -59,11 +59,11 @@ def begin(what: str) -> None:
     print(f"== {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
-def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int) -> dict[str, Any] | None:
+def run_storm(directory: Path, homes: str, seed: int, jobs: int, faults: int, tasks: int) -> dict[str, Any] | None:
     """Run one storm; its result, or None where this host cannot run one."""
     path = directory / f"storm-{homes}.json"
     path.unlink(missing_ok=True)
-    words = ["--seed", str(seed), "--jobs", str(jobs), "--faults", str(faults), "--homes", homes]
+    words = ["--seed", str(seed), "--jobs", str(jobs), "--faults", str(faults), "--homes", homes, "--tasks", str(tasks)]
     begin(f"storm {' '.join(words)}")
     command = [sys.executable, "-m", "tests.faults.storm", *words, "--result", str(path)]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -81,6 +81,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--faults", type=int, default=FAULTS)
+    parser.add_argument("--tasks", type=int, default=TASKS)
     parser.add_argument("--no-crash", action="store_true", help="leave out the processes killed at each write")
     options = parser.parse_args(words)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -97,7 +98,14 @@ def main(words: list[str]) -> int:
     storms = []
     # All nodes at one ledger home is what the processes of one node are: a shorter one is enough of that.
     for homes, share in (("own", 1.0), ("jar", 0.2)):
-        storm = run_storm(options.directory, homes, seed, int(options.jobs * share), int(options.faults * share))
+        storm = run_storm(
+            options.directory,
+            homes,
+            seed,
+            int(options.jobs * share),
+            int(options.faults * share),
+            int(options.tasks * share),
+        )
         if storm is None:
             steps.append({"name": f"storm, homes: {homes}", "status": 0, "said": "cannot run on this host"})
         else:
@@ -118,7 +126,7 @@ def main(words: list[str]) -> int:
         "storms": storms,
         "steps": steps,
     }
-    if (options.jobs, options.faults) != (JOBS, FAULTS) or options.no_crash:
+    if (options.jobs, options.faults, options.tasks) != (JOBS, FAULTS, TASKS) or options.no_crash:
         result["command"] = f"python -m tests.faults.everything {' '.join(words)}"
     (options.directory / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = make_table(result)

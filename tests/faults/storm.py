@@ -55,6 +55,7 @@ class Storm:
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
         self.seed: int = options.seed
         self.jobs: int = options.jobs
+        self.large_array: int = options.tasks
         self.gap_s: float = options.gap
         self.lock_time_s: float = options.lock_time
         self.shared = options.homes == "jar"
@@ -169,13 +170,22 @@ class Storm:
                     self.note(f"no occasion for: {name}")
                     name = make_plan(rng, 1, self.shared)[0]
             self.counts[name] += 1
-            if number % _FAULTS_AN_ARRAY == 1:
+            if number == 1 and self.large_array:
+                self.spawn(partial(self._submit_large, self.large_array))
+            elif number % _FAULTS_AN_ARRAY == 1:
                 self.spawn(self.arrays.submit)
             elif number % 4 == 0:
                 self.spawn(self.arrays.steer)
             if number % 25 == 0:
                 completed = len(os.listdir(self.layout.completed))
                 self.say(f"{number} faults, {len(self.submitter.submitted)} submitted, {completed} completed")
+
+    def _submit_large(self, tasks: int) -> None:
+        """An array of so many tasks, as soon as a node takes it, and one that follows its first tenth."""
+        for count in (tasks, tasks // 10):
+            before = len(self.arrays.submitted)
+            while len(self.arrays.submitted) == before and not self._is_over.wait(0.5):
+                self.arrays.submit(count)
 
     def _wait_for_jobs(self) -> None:
         """Let the workers come after a little, so that the faults meet all of the jobs and not only the first."""
@@ -317,6 +327,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.storm", description=__doc__.partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--faults", type=int, default=500)
+    parser.add_argument("--tasks", type=int, default=0, help="an array of so many tasks besides (default: none)")
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier storm")
     parser.add_argument(
         "--homes", choices=("own", "jar"), default="own", help="a ledger home a node, or the jar's for all"
@@ -343,9 +354,8 @@ def main(words: list[str]) -> int:
         enter = ["unshare", "--pid", "--mount", "--propagation", "private", "--fork", "--mount-proc", "--kill-child"]
         me = [sys.executable, "-m", "tests.faults.storm", _INSIDE, "--seed", str(options.seed), *words]
         return subprocess.run([*enter, *me], check=False).returncode
-    print(
-        f"storm: seed {options.seed}, {options.jobs} jobs, {options.faults} faults, homes: {options.homes}", flush=True
-    )
+    size = f"{options.jobs} jobs, {options.tasks} tasks, {options.faults} faults"
+    print(f"storm: seed {options.seed}, {size}, homes: {options.homes}", flush=True)
     result = run_storm(options)
     if options.result is not None:
         options.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

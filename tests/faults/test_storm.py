@@ -50,7 +50,7 @@ def test_a_seed_repeats_a_plan_and_a_long_plan_has_every_kind_of_fault() -> None
 
 
 def make_storm(tmp_path: Path) -> Storm:
-    options = argparse.Namespace(seed=1, jobs=3, faults=0, gap=1.0, lock_time=1.0, homes="own")
+    options = argparse.Namespace(seed=1, jobs=3, tasks=0, faults=0, gap=1.0, lock_time=1.0, homes="own")
     storm = Storm(tmp_path, options)
     storm.submitter.submitted.update({"a.1": "succeeded", "b": "failed", "c": ""})
     storm.log.write_text("u1 1 w1 a.1\nu2 1 w2 b\nu2 2 w1 b\n")

@@ -20,7 +20,7 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import read_journal
 from jobjar.layout import name_in_place
 from jobjar.ledger.fold import journal_paths
-from jobjar.ledger.judge_dependents import BECAUSE
+from jobjar.ledger.partners import BECAUSE
 from jobjar.ledger.rebuild import dump_ledger, rebuild_ledger
 from jobjar.ledger.store import driver
 from jobjar.shared_disk.listing import list_jars

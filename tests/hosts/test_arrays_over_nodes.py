@@ -105,3 +105,36 @@ def test_a_part_that_a_node_which_is_gone_was_giving_away_is_taken_over_with_its
     ran = re.findall("snow ([0-9])", (tmp_path / "log").read_text())
     assert sorted(ran) == [str(index) for index in range(1, 10)]
     assert_each_ended_once((snow,), array, 9)
+
+
+def test_tasks_that_run_on_another_node_are_cancelled_and_killed_there(
+    rig: Rig, nodes: Callable[..., Node], tmp_path: Path
+) -> None:
+    rain, snow = nodes("rain"), nodes("snow")
+    script = f"echo $JJ_NODE $1 >> {tmp_path}/log; case $1 in 2|4) exec sleep 600;; esac"
+    array = rig.run("jobjar", "submit", "--array", "1-8", "--chunk", "6", script).stdout.strip()
+    first = rain.start_worker(JJ_POLL_TIME="0.1")
+
+    def runs(index: int) -> bool:
+        shown = json.loads(snow.run("jobjar", "show", "--format", "json", f"{array}[{index}]").stdout)
+        return bool(shown["state"] == "running")
+
+    wait_until(lambda: runs(2), "task 2 to run, as the other node sees it")
+    # One that runs, one that waits in its chunk, and the whole of a chunk that nobody holds.
+    cancelled = snow.run("jobjar", "cancel", f"{array}[2,5,7-8]").stdout
+    assert cancelled == f"cancelled 3 waiting and 1 running tasks of {array}\n"
+    wait_until(lambda: runs(4), "task 4")
+    assert snow.run("jobjar", "kill", f"{array}[4]").stdout.strip() == first
+    wait_until(lambda: show(snow, array)["left"] == 0, "all ends")
+    rain.stop_workers()
+    assert (tmp_path / "log").read_text().split() == [
+        word for index in (1, 2, 3, 4, 6) for word in ("rain", str(index))
+    ]
+    for node in (rain, snow):
+        ends = [
+            json.loads(node.run("jobjar", "show", "--format", "json", f"{array}[{index}]").stdout)["outcome"]
+            for index in range(1, 9)
+        ]
+        good, gone = "succeeded", "cancelled"
+        assert ends == [good, gone, good, "killed", gone, good, gone, gone]
+        assert node.run("jobjar", "check", check=False).returncode == 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hosts.rigs.moosefs import MooseFS, why_no_moosefs
-from tests.hosts.storm_of_two import Host, Machine, Storm
+from tests.hosts.storm_of_two import PATIENCE_S, Host, Machine, Storm
 from tests.others import NOBODY, by_user
 from tests.packing import INSTALL, pack, write_package
 from tests.rig import BIN, wait_until
@@ -77,6 +79,61 @@ def test_nothing_is_lost_when_the_server_goes_away_and_a_host_dies(
 def test_nothing_is_lost_of_a_thousand_jobs(storm: Storm, moosefs: MooseFS, tmp_path: Path) -> None:
     # Both hosts have one kernel and so one clock; clocks that differ are for test_nfs.py.
     run_storm(storm, moosefs, tmp_path, jobs=1000, stops=2)
+
+
+@pytest.mark.faults
+def test_each_index_of_twenty_thousand_ends_once(storm: Storm, moosefs: MooseFS, tmp_path: Path) -> None:
+    run_array(storm, moosefs, tmp_path, tasks=20_000)
+
+
+def run_array(storm: Storm, rig: MooseFS, tmp_path: Path, tasks: int) -> None:
+    """An array, and one that follows its first tenth, on three hosts: the server goes away, and two hosts die, one after the
+    other."""
+    hosts = [storm.first, storm.second, as_host(rig.start_host("hail"), rig, tmp_path)]
+    log = storm.log
+    words = f"1-{tasks}", f"echo $JJ_ARRAY_INDEX >> {log}/$JJ_WORKER; test $(($JJ_ARRAY_INDEX % 100)) -ne 7"
+    array = storm.first.run("jobjar", "submit", "--array", *words).strip()
+    after = ("--after-each", array, "--array", f"1-{tasks // 10}", f"echo after $JJ_ARRAY_INDEX >> {log}/$JJ_WORKER")
+    follower = storm.second.run("jobjar", "submit", *after).strip()
+
+    def show(uid: str) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(storm.second.run("jobjar", "show", "--format", "json", uid))
+        return shown
+
+    def ended(uid: str) -> int:
+        return sum(int(show(uid)[word]) for word in ("succeeded", "failed", "cancelled"))
+
+    try:
+        for host in hosts:
+            host.start_workers(3)
+        wait_until(lambda: ended(array) >= tasks // 10, "the first tenth", PATIENCE_S)
+        storm.server_goes_away(rig.stop_server, rig.start_server)
+        wait_until(lambda: ended(array) >= tasks // 4, "a quarter", PATIENCE_S)
+        for number, name in ((0, "rain"), (2, "hail")):
+            hosts[number].kill()
+            hosts[number] = as_host(rig.start_host(name), rig, tmp_path)
+            hosts[number].run("recover_jobs")
+            hosts[number].start_workers(3)
+        storm.first = hosts[0]
+        wait_until(lambda: ended(array) == tasks, "all ends", PATIENCE_S)
+        wait_until(lambda: ended(follower) == tasks // 10, "all ends of the tasks that follow", PATIENCE_S)
+        failed = tasks // 100
+        assert (show(array)["succeeded"], show(array)["failed"]) == (tasks - failed, failed)
+        assert (show(follower)["succeeded"], show(follower)["cancelled"]) == (tasks // 10 - failed // 10, failed // 10)
+    finally:
+        for host in hosts:
+            host.stop_workers()
+    ran = Counter(storm.second.run("sh", "-c", f"cat {log}/*").splitlines())
+    followed = [index for index in range(1, tasks // 10 + 1) if index % 100 != 7]
+    assert set(ran) == {*map(str, range(1, tasks + 1)), *(f"after {index}" for index in followed)}
+    # A host that dies costs the ends of its workers' last second.
+    print(f"{sum(count > 1 for count in ran.values())} tasks ran more than once")
+    shown = []
+    for host in hosts:
+        host.run("recover_jobs")
+        host.run("jobjar", "check")
+        shown.append([host.run("jobjar", "show", "--format", "json", uid) for uid in (array, follower)])
+    assert shown[0] == shown[1] == shown[2]
 
 
 LOCKS = re.compile(r"\b(flock|lockf)\(|F_(OFD_)?SETLKW?\b")

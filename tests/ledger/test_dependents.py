@@ -149,3 +149,68 @@ def test_prerequisites_that_are_none_make_an_entry_invalid(given: dict[str, Any]
     # What a later version may wait for is kept, and keeps the job waiting.
     apply_entries(connection, submitted("aaaaaaaaaaaa", {"after": [{"array": "x[1-7]"}]}))
     assert look(connection) == {} and connection.execute("SELECT count(*) FROM prerequisite").fetchone() == (1,)
+
+
+def batch(name: str, changed_at: float, **more: Any) -> Entry:
+    about = {"submitter": "ann", "submitted_at": 10.0, "description": "", "jobs": 1, "notes": None, "is_aborted": False}
+    return {"entry": "batch", "batch": name, **about, "restarted_until": 0.0, "changed_at": changed_at, **more}
+
+
+def test_a_batch_that_changes_again_before_anybody_looked_at_its_dependents_is_changed() -> None:
+    connection = new_ledger()
+    apply_entries(connection, [*submitted("aaaa00000000", batch="b"), batch("b", 11.0)])
+    apply_entries(connection, submitted("bbbb00000000", {"after": [{"batch": "b"}]}))
+    assert [apply_entries(connection, [batch("b", at)]) for at in (12.0, 13.0)] == [0, 0]
+    assert connection.execute("SELECT changed_at FROM batch").fetchall() == [(13.0,)]
+
+
+def tasks(array: str, chunk: str, *ends: tuple[int, int]) -> Entry:
+    run = {"job": chunk, "attempt": 1, "worker": "rain.7", "worker_uid": "wkr1"}
+    rows = [[number, status, number, 0, 0, 0, 0, 0] for number, status in ends]
+    return {"entry": "tasks", **run, "array": array, "at_ms": 20_000, "offset": 0, "ended": rows}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tasks_follow_their_partners_in_whatever_order_entries_are_folded(seed: int) -> None:
+    """Array `a` has four tasks, of which the second and the fourth fail; `b` follows it with three chunks."""
+    first, second = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+    indexes = {"first": 1, "last": 4, "step": 1}
+    chunks = {f"bchunk00000{part[0]}": part for part in ((1, 2), (3, 3), (4, 4))}
+    entries = [
+        *(entry for entry in submitted("achunk000000", batch=first)),
+        *ended("achunk000000", "succeeded"),
+        batch(first, 11.0, array=indexes),
+        batch(second, 11.0, array=indexes, jobs=3),
+        tasks(first, "achunk000000", (1, 0), (2, 3)),
+        tasks(first, "achunk000000", (3, 0), (4, -9)),
+    ]
+    for uid, part in chunks.items():
+        given = {"after_each": [{"tasks": f"{first}[{part[0]}-{part[1]}]"}]}
+        entries += submitted(uid, given, batch=second)
+    random.Random(seed).shuffle(entries)
+    connection, found = new_ledger(), dict[str, Judgement]()
+    cut = random.Random(seed).randrange(len(entries))
+    for some in (entries[:cut], entries[cut:]):
+        assert apply_entries(connection, some) == 0
+        found |= look(connection)
+    assert {uid: one.word for uid, one in found.items()} == dict(zip(chunks, (RELEASE, RELEASE, CANCEL), strict=True))
+    assert found["bchunk000001"].tasks == {2: f"its prerequisite {first}[2] failed"}
+    assert found["bchunk000004"].tasks == {4: f"its prerequisite {first}[4] failed"}
+    assert not found["bchunk000003"].tasks
+    in_order = new_ledger()
+    apply_entries(in_order, sorted(entries, key=lambda entry: str(entry)))
+    assert dump_ledger(in_order) == dump_ledger(connection)
+
+
+def test_tasks_whose_chunk_seems_to_be_removed_are_waited_for() -> None:
+    first, second, indexes = "aaaaaaaaaaaa", "bbbbbbbbbbbb", {"first": 1, "last": 2, "step": 1}
+    connection = new_ledger()
+    apply_entries(connection, [*submitted("achunk000000", batch=first), batch(first, 11.0, array=indexes)])
+    given = {"after_each": [{"tasks": f"{first}[1-2]"}]}
+    apply_entries(connection, [batch(second, 11.0, array=indexes), *submitted("bchunk000000", given, batch=second)])
+    # A claimer did not find its file: another node has just moved it.
+    connection.execute("UPDATE job SET state = 'removed' WHERE uid = 'achunk000000'")
+    apply_entries(connection, [tasks(first, "achunk000000", (1, 0))])
+    assert {uid: one.word for uid, one in look(connection).items()} in ({}, {"bchunk000000": WAIT})
+    apply_entries(connection, [tasks(first, "achunk000000", (2, 0))])
+    assert {uid: one.word for uid, one in look(connection).items()} == {"bchunk000000": RELEASE}

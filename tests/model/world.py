@@ -449,15 +449,19 @@ class World:
         found: dict[int, str] = {}
         places = {place for place in list_jars(self.layout) if os.path.lexists(self.layout.path(place))}
         for place in sorted(places | self._taken_places().keys()):
-            match = _KEY.search(Path(self.layout.path(place)).read_bytes())
-            if match is None:
+            key = self.key_of(self.layout.path(place))
+            if key is None:
                 # Half a copy, or what holds a name for a moment where a rename cannot refuse to overwrite.
                 assert not is_job_file(os.lstat(self.layout.path(place))), place
                 continue
-            key = int(match.group(1))
             assert key not in found, f"job {key} is at {found[key]} and at {place}"
             found[key] = place
         return found
+
+    def key_of(self, path: str) -> Any:
+        """Which job a file is; None: it is none."""
+        match = _KEY.search(Path(path).read_bytes())
+        return None if match is None else int(match.group(1))
 
     def _taken_places(self) -> dict[str, str]:
         """The files that cancellations have taken; for each the place that journals have for it."""

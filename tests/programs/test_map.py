@@ -149,16 +149,50 @@ def test_the_output_comes_in_order_and_the_exit_status_counts_the_failures(rig: 
     where = os.fsencode(tmp_path)
     expected = b"".join(b"<%s>\n<%d>\n<>\n%s\n" % (entry, number, where) for number, entry in enumerate(entries, 1))
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, b"")
-    some = rig.run("jobjar", "map", "echo {}; exit {}", ":::", "0", "1", "2", "0", check=False)
+    some = rig.run("jobjar", "map", "-k", "echo {}; exit {}", ":::", "0", "1", "2", "0", check=False)
     assert some.returncode == 2 and some.stdout == "0\n1\n2\n0\n"
     assert "2 of them failed" in some.stderr and "jobjar output" in some.stderr
     many = rig.run("jobjar", "map", "false", ":::", *map(str, range(150)), check=False)
     assert many.returncode == 101 and not many.stdout
-    said = rig.run("jobjar", "map", "echo {} > /dev/stderr", ":::", "x", "/dev/stdout")
+    said = rig.run("jobjar", "map", "-k", "echo {} > /dev/stderr", ":::", "x", "/dev/stdout")
     assert said.stdout == "x\n/dev/stdout\n"
     given = rig.run("jobjar", "map", "--env", "A=b c", "--", 'echo "$A" {}', ":::", "1")
     assert given.stdout == "b c 1\n"
     rig.stop_worker(worker)
+    rig.assert_clean()
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_a_task_wrote_is_printed_when_it_has_ended_or_when_those_before_it_have(
+    rig: Rig, tmp_path: Path, in_order: bool
+) -> None:
+    workers = [rig.start_worker(JJ_POLL_TIME="0.1") for _ in range(2)]
+    command = f"echo begin {{}}; until [ -e {tmp_path}/{{}} ]; do sleep 0.05; done; echo end {{}}"
+    words = [*(["-k"] if in_order else []), command, ":::", "a", "b", "c"]
+    (tmp_path / "b").touch()
+    with subprocess.Popen(
+        [BIN / "jobjar", "map", *words], env=rig.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed: list[list[str]] = []
+
+        def read_task() -> None:
+            assert process.stdout is not None
+            printed.extend(process.stdout.readline().split() for _ in range(2))
+
+        if not in_order:
+            read_task()  # while the first one runs: whole, and not mixed with another's
+        (tmp_path / "a").touch()
+        read_task()
+        if in_order:
+            read_task()
+        (tmp_path / "c").touch()
+        read_task()
+        assert process.wait(60) == 0
+    order = ["a", "b", "c"] if in_order else ["b", "a", "c"]
+    assert printed == [[word, name] for name in order for word in ("begin", "end")]
+    for worker in workers:
+        rig.stop_worker(worker)
     rig.assert_clean()
 
 
