@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobjar.units import LONGEST_S, parse_coming, parse_seconds
@@ -42,18 +44,34 @@ def add_end_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_limits(options: argparse.Namespace) -> Limits:
-    """The limits that the options give, which begin now."""
+def read_limits(options: argparse.Namespace, grace_time_s: float, warn: Callable[[str], None]) -> Limits:
+    """The limits that the options give, which begin now. Without a time in them, the allocation's end counts in which this
+    program runs: at that time nothing is to be left of a job that had `grace_time_s` to end."""
     from jobjar.worker.own_end import Limits
 
-    why = deadline = None
+    if options.for_s is None and options.until is None:
+        ends_at, why = _find_end_of_allocation(grace_time_s, warn)
+        return Limits(None, ends_at, options.max_jobs, options.idle_exit, why)
+
+    deadline = None
     if options.for_s is not None:
         from jobjar.units import format_seconds
 
         why, deadline = f"--for {format_seconds(options.for_s)}", time.monotonic() + options.for_s
-    elif options.until is not None:
+    else:
         why = f"--until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(options.until))}"
-    return Limits(deadline, options.until, options.max_jobs, options.idle_exit, why or "")
+    return Limits(deadline, options.until, options.max_jobs, options.idle_exit, why)
+
+
+def _find_end_of_allocation(grace_time_s: float, warn: Callable[[str], None]) -> tuple[float | None, str]:
+    from jobjar.worker.allocation import end_in_allocation, find_allocation
+
+    allocation = find_allocation(os.environ)
+    if allocation is None:
+        return None, ""
+    if not allocation.is_known:
+        warn(f"this is {allocation.name}, and nothing says when it ends: give --for or --until")
+    return end_in_allocation(allocation, grace_time_s), f"the end of {allocation.name} was near"
 
 
 def _parse_time(text: str) -> float:

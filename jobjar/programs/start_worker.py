@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
-        limits = read_limits(options) if predecessor is None else predecessor.limits
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
             jar.root_is_meant = options.as_root_for_group
@@ -49,6 +48,11 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 parser.error("--storage needs the storage classes whose files this worker is to store")
             categories = (
                 tuple(storage_category(name) for name in named) if options.storage else named or jar.settings.categories
+            )
+            limits = (
+                read_limits(options, jar.settings.grace_time_s, lambda text: complain(program, text))
+                if predecessor is None
+                else predecessor.limits
             )
             if predecessor is not None:
                 daemon.run_in_foreground(
