@@ -20,7 +20,7 @@ def add_end_options(parser: argparse.ArgumentParser) -> None:
     time_options.add_argument(
         "--for",
         dest="for_s",
-        type=_parse_time,
+        type=parse_some_time,
         metavar="TIME",
         help="end after this time (2h); a job whose time limit (else: job_runtime) is longer than what is left is not claimed",
     )
@@ -32,13 +32,13 @@ def add_end_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-jobs",
-        type=_parse_count,
+        type=parse_some,
         metavar="N",
         help="end after N jobs; a chunk of an array counts as one",
     )
     group.add_argument(
         "--idle-exit",
-        type=_parse_time,
+        type=parse_some_time,
         metavar="TIME",
         help="end after this time without a job (10m)",
     )
@@ -63,6 +63,18 @@ def read_limits(options: argparse.Namespace, grace_time_s: float, warn: Callable
     return Limits(deadline, options.until, options.max_jobs, options.idle_exit, why)
 
 
+def limits_as_words(limits: Limits, options: argparse.Namespace) -> list[str]:
+    """The options that give a worker on another host the same limits."""
+    words = []
+    if limits.ends_at is not None:
+        # Written with a zone, because the other host may be in another one.
+        words += ["--until", time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(limits.ends_at))]
+    elif options.for_s is not None:
+        words += ["--for", f"{options.for_s:f}"]
+    words += [] if limits.most_jobs is None else ["--max-jobs", str(limits.most_jobs)]
+    return words + ([] if limits.idle_exit_s is None else ["--idle-exit", f"{limits.idle_exit_s:f}"])
+
+
 def _find_end_of_allocation(grace_time_s: float, warn: Callable[[str], None]) -> tuple[float | None, str]:
     from jobjar.worker.allocation import end_in_allocation, find_allocation
 
@@ -74,7 +86,8 @@ def _find_end_of_allocation(grace_time_s: float, warn: Callable[[str], None]) ->
     return end_in_allocation(allocation, grace_time_s), f"the end of {allocation.name} was near"
 
 
-def _parse_time(text: str) -> float:
+def parse_some_time(text: str) -> float:
+    """Parse a time above 0. Raises ArgumentTypeError."""
     try:
         seconds = parse_seconds(text)
     except ValueError as error:
@@ -95,7 +108,8 @@ def _parse_until(text: str) -> float:
     return moment
 
 
-def _parse_count(text: str) -> int:
+def parse_some(text: str) -> int:
+    """Parse a number of 1 or more. Raises ArgumentTypeError."""
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 1 << 40:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
     return int(text)
