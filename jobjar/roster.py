@@ -56,6 +56,7 @@ class WorkerState(NamedTuple):
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
     ends_at: float | None = None  # when it ends by itself; None: it has no end
+    setup: str = ""  # the setup that it was started with
 
     @property
     def is_here(self) -> bool:
@@ -144,6 +145,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
             ends_at=data.get("ends_at"),
+            setup=data.get("setup", ""),
         )
     except OSError as error:
         if is_transient(error):
