@@ -35,6 +35,7 @@ class Cause(enum.StrEnum):
     NO_WORKER = "no_worker"
     STOP_ALL = "stop_all"
     STOPPING = "stopping"
+    NO_TIME_LEFT = "no_time_left"
     PAUSED = "paused"
     PAUSE_ALL = "pause_all"
     FAILURE_PAUSE = "failure_pause"

@@ -55,6 +55,8 @@ class WorkerState(NamedTuple):
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
+    ends_at: float | None = None  # when it ends by itself; None: it has no end
+    setup: str = ""  # the setup that it was started with
 
     @property
     def is_here(self) -> bool:
@@ -142,6 +144,8 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             pauses_until=float(data.get("pauses_until", 0.0)),
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
+            ends_at=data.get("ends_at"),
+            setup=data.get("setup", ""),
         )
     except OSError as error:
         if is_transient(error):

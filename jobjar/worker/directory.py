@@ -13,6 +13,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from jobjar.attempts.claimed_links import link_worker
 from jobjar.errors import NameTaken, WorkerFailed
@@ -66,8 +67,13 @@ def make_worker_directory(
     worker_id: str,
     categories: Sequence[str],
     is_storage: bool = False,
+    ends_at: float | None = None,
+    setup: str = "",
 ) -> None:
-    """Make a new worker's directory. Raises NameTaken if another worker took its name meanwhile, OSError."""
+    """Make a new worker's directory. `ends_at`: when it will end by itself, in UTC epoch seconds. `setup`: the one that it
+    was started with.
+
+    Raises NameTaken if another worker took its name meanwhile, OSError."""
     prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
     said = {
         "worker": paths.name,
@@ -86,7 +92,9 @@ def make_worker_directory(
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
-        text = json.dumps({**said, "is_storage": is_storage}, indent=1) + "\n"
+        more: dict[str, Any] = {"is_storage": is_storage, **({} if ends_at is None else {"ends_at": ends_at})}
+        more |= {"setup": setup} if setup else {}
+        text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)
         _take_name(jar, prepared, paths, worker_id)
