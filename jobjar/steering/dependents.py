@@ -18,6 +18,7 @@ from jobjar.arrays.ending import cancelled_tasks
 from jobjar.errors import CannotUseJar
 from jobjar.host import login, node_name
 from jobjar.jar import Jar
+from jobjar.job_file.names import new_id
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_arrays import array_of, ended_numbers
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
@@ -102,21 +103,25 @@ def _judge(
         if judged is not None and judged.tasks:
             tasks[judged.row] = judged.tasks
     if tasks:
-        entries = [entry for known in steered_jobs(connection, tasks) for entry in _end(connection, known, tasks, by)]
+        order = new_id()  # two nodes may do this at once: their entries are of two attempts
+        jobs = steered_jobs(connection, tasks)
+        entries = [entry for known in jobs for entry in _end(connection, known, tasks[known.job.row], by, order)]
         # The tasks have ended before anybody can claim their chunks.
         jar.journal.append(entries, durable=True)
     by_message = {message: list(steered_jobs(connection, rows)) for message, rows in cancel.items()}
     return list(steered_jobs(connection, release)), by_message
 
 
-def _end(connection: Connection, known: SteeredJob, tasks: Mapping[int, Mapping[int, str]], by: str) -> Iterator[Entry]:
+def _end(
+    connection: Connection, known: SteeredJob, messages: Mapping[int, str], by: str, order: str
+) -> Iterator[Entry]:
     """The entries that end tasks of a chunk."""
-    array, messages = array_of(connection, str(known.job.batch)), tasks[known.job.row]
+    array = array_of(connection, str(known.job.batch))
     if array is None:
         return iter(())
     ended = ended_numbers(connection, array.id, min(messages), max(messages))
     left = [(number, message) for number, message in messages.items() if number not in ended]
-    return cancelled_tasks(array.uid, by, str(known.job.uid), known.job.seed or 0, left)
+    return cancelled_tasks(array.uid, by, order, known.job.seed or 0, left)
 
 
 def _cancel(jar: Jar, by: str, refused: list[str], message: str, jobs: Sequence[SteeredJob]) -> int:
