@@ -18,11 +18,10 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
-from jobjar.ledger.apply_tasks import apply_of_arrays
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
-from jobjar.ledger.dependents import note_dependents
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import note_dependents
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
 from jobjar.ledger.precedence import (
     ADD_JOB,
@@ -160,7 +159,10 @@ class _Chunk:
         self._write_attempts(connection)
         for statement, values in self.others:
             connection.execute(statement, values)
-        apply_of_arrays(connection, self.of_arrays)
+        if self.of_arrays:
+            from jobjar.ledger.apply_tasks import apply_of_arrays  # who submits a job has no use for it
+
+            apply_of_arrays(connection, self.of_arrays)
         thin_histories(connection, self.variables)
         if self.latest or self.ends or self.submissions:
             note_dependents(connection, self.submissions, self.latest, self.ends)
