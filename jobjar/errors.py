@@ -229,10 +229,6 @@ class UnknownJob(JarError):
     template = "{job}: no job of this name or id in {home}; {hint}"
 
 
-class UnknownArray(JarError):
-    template = "{name}: no array of this name or id in {home}; `jobjar list` lists arrays"
-
-
 class UnknownBatchOrJob(UnknownJob):
     template = "{job}: no batch, and no job of this name or id, in {home}; `batch_status` lists batches; {hint}"
 

@@ -20,8 +20,8 @@ from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
 from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
-from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fail_fast import batches_to_stop
 from jobjar.ledger.fold import fold_journal, fold_journals, others_are_due
 from jobjar.ledger.home import LOCK_PATIENCE_S

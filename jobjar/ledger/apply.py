@@ -18,13 +18,11 @@ from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
 from jobjar.ledger.apply_others import OTHER_KINDS, attempt_key, rows_of_other, thin_histories
-from jobjar.ledger.apply_tasks import apply_of_arrays
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import count_new_jobs, forget_minutes, forget_minutes_of
-from jobjar.ledger.dependents import note_dependents
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import note_dependents
 from jobjar.ledger.entries import CLAIMS, ENDS, JOBS, MOVES, STARTS, SUBMISSIONS, check_rows, given_text
-from jobjar.ledger.partners import note_arrays
 from jobjar.ledger.precedence import (
     ADD_JOB,
     ADD_MOVE,
@@ -162,6 +160,10 @@ class _Chunk:
         for statement, values in self.others:
             connection.execute(statement, values)
         if self.of_arrays:
+            # Who submits a job has no use for these.
+            from jobjar.ledger.apply_tasks import apply_of_arrays
+            from jobjar.ledger.partners import note_arrays
+
             apply_of_arrays(connection, self.of_arrays)
             note_arrays(connection, self.of_arrays)
         thin_histories(connection, self.variables)

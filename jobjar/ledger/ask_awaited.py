@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobjar.ledger.ask_batch_jobs import COMPLETED_AT, IS_LATEST
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
 from jobjar.ledger.ask_claiming import IS_DEPENDENT, IS_HELD, IS_OPEN
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.precedence import IS_LATEST
 
 # Kinds of selections.
 ALL, CATEGORY, BATCH, PATTERN = "all", "category", "batch", "pattern"

@@ -14,11 +14,6 @@ COMPLETED_AT = (
     "CASE WHEN {job}.place GLOB 'completed/*' THEN {job}.moved_at ELSE coalesce((SELECT max(moved_at) FROM move "
     "WHERE job_uid = {job}.uid AND destination GLOB 'completed/*'), {job}.moved_at) END"
 )
-# Of the ends that completed a job, the latest. `end` is the attempt's name in the query.
-IS_LATEST = (
-    "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = {end}.job_uid AND later.is_final = 1 "
-    "AND (later.number, later.ended_at, later.worker_uid) > ({end}.number, {end}.ended_at, {end}.worker_uid))"
-)
 _COLUMNS = (
     "uid, name, place, category, priority, move_number, moved_at, "
     "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0)"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from jobjar.ledger.ask_batch_jobs import COMPLETED_AT, IS_LATEST
+from jobjar.ledger.ask_batch_jobs import COMPLETED_AT
 from jobjar.ledger.models import (
     BatchFailureReport,
     BatchOutcomeReport,
@@ -20,6 +20,7 @@ from jobjar.ledger.models import (
     Job,
     OpenJobReport,
 )
+from jobjar.ledger.precedence import IS_LATEST
 from jobjar.ledger.store import Ledger
 
 # The phases in open_job_report, in the order in which a job goes through them.

@@ -10,8 +10,8 @@ import time
 from typing import NamedTuple
 
 from jobjar.ledger.ask_awaited import count_missing
-from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.precedence import IS_LATEST
 from jobjar.ledger.removed import MISSED
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from jobjar.job_file.names import identifier_in_name
 from jobjar.job_file.prerequisites import is_dependent
-from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.ask_claiming import IS_DEPENDENT, IS_HELD
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.precedence import IS_LATEST
 
 # The words for states that a person may use, and the ledger's states that they mean. `dependent` are those of limbo that wait
 # for prerequisites, `held` the others with a reason.

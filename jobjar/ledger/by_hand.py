@@ -13,7 +13,7 @@ change. Killed between, the next fold has the entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar.errors import CannotUseJar
 from jobjar.host import node_name
@@ -22,11 +22,13 @@ from jobjar.journal.append import Journal
 from jobjar.journal.entries import LIFE, first_of_life, moved_entry
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, Layout, category_of_place, name_in_place, worker_of_place
-from jobjar.ledger.ask_claiming import Candidate
 from jobjar.ledger.difference import Difference
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.renamed import kept_priority
 from jobjar.shared_disk.clock import read_disk_clock
+
+if TYPE_CHECKING:
+    from jobjar.ledger.ask_claiming import Candidate
 
 # The reason and the actor of such a move. Nobody knows the person.
 FOUND, HAND = "found", "hand"

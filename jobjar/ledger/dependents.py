@@ -1,14 +1,12 @@
-"""Dependents: which jobs wait for which, and which of them have to be looked at. judge_dependents.py says what becomes of them.
-
-`note_dependents` is called by each fold; it costs a jar without dependents one look at an empty table for each chunk of entries.
-steering/dependents.py moves what is due. The functions take the driver's connection. Writes rows inside the caller's transaction.
+"""Dependents that have to be looked at: which they are, once folds have noted what ended (due.py). judge_dependents.py says what
+becomes of them, and steering/dependents.py moves them. The functions take the driver's connection. Writes rows inside the
+caller's transaction.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobjar.job_file.prerequisites import (
     AFTER,
@@ -19,15 +17,10 @@ from jobjar.job_file.prerequisites import (
     TASKS,
     Prerequisite,
     array_of_target,
-    is_dependent,
-    prerequisites_in,
 )
-from jobjar.journal.read import Entry
-from jobjar.layout import state_of_place
-from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.ask_claiming import IS_DEPENDENT
 from jobjar.ledger.driver import Connection
-from jobjar.ledger.fail_fast import note_failures
+from jobjar.ledger.due import ADD_DUE, DEPENDENT
 from jobjar.ledger.judge_dependents import (
     IS_OPEN,
     SUCCEEDED,
@@ -37,25 +30,9 @@ from jobjar.ledger.judge_dependents import (
     end_of_job,
     judge_dependent,
 )
-from jobjar.ledger.partners import BECAUSE, due_of_tasks, note_ended_tasks
+from jobjar.ledger.partners import BECAUSE, due_of_tasks
+from jobjar.ledger.precedence import IS_LATEST
 
-# What a row of dependents_due may name beside a job and a batch.
-_DEPENDENT = "dependent"
-# Where a row of a submission (`_submission` in apply.py) has the job's batch, and what else it was given.
-_BATCH, _GIVEN = 9, 13
-
-_ADD = "INSERT OR IGNORE INTO prerequisite (job_uid, what, target, kind) VALUES (?, ?, ?, ?)"
-_ADD_DUE = "INSERT OR IGNORE INTO dependents_due VALUES (?, ?)"
-_ADD_DUE_OF_JOB = (
-    "INSERT OR IGNORE INTO dependents_due SELECT 'job', ?1 "
-    "WHERE EXISTS (SELECT 1 FROM prerequisite WHERE target = ?1 AND what = 'job')"
-)
-_ADD_DUE_OF_BATCH = (
-    "INSERT OR IGNORE INTO dependents_due SELECT 'batch', batch FROM job WHERE uid = ?1 AND batch IS NOT NULL "
-    "AND EXISTS (SELECT 1 FROM prerequisite WHERE target = job.batch AND what = 'batch')"
-)
-# A chunk may have ended with tasks that will not run any more.
-_ARRAY_OF_CHUNK = "SELECT batch FROM job WHERE uid = ? AND kind = 'chunk'"
 # A dependent of a thousand jobs is judged when the last of them has ended. Jobs end about in the order of their ids, so a search
 # from the last id on finds an open one soon.
 _OPEN_PREREQUISITE = (
@@ -70,55 +47,14 @@ _ADD_DUE_DEPENDENTS = (
 )
 
 
-def note_dependents(
-    connection: Connection,
-    submissions: Sequence[tuple[Any, ...]],
-    latest: Mapping[str, Entry],
-    ends: Iterable[tuple[Any, ...]],
-) -> None:
-    """Write the prerequisites of new jobs, and note which dependents have to be looked at, after the other rows of a chunk of
-    entries (apply.py) were written; of batches that stop at their first failure too. Raises ValueError if what a job was given
-    is invalid."""
-    note_failures(connection, submissions, ends)
-    prerequisites = [
-        (row[0], one.what, one.target, one.kind)
-        for row in submissions
-        if row[_GIVEN] is not None
-        for one in prerequisites_in(json.loads(row[_GIVEN]))
-    ]
-    if prerequisites:
-        connection.executemany(_ADD, prerequisites)
-    elif connection.execute("SELECT 1 FROM prerequisite LIMIT 1").fetchone() is None:
-        return
-    due = {row[0] for row in prerequisites}
-    ended = {end[0] for end in ends if end[8]}
-    for uid, entry in latest.items():
-        if state_of_place(entry["to"]) == "completed":
-            ended.add(uid)
-        elif is_dependent(entry.get("held_reason")):
-            due.add(uid)
-    connection.executemany(_ADD_DUE, [(_DEPENDENT, uid) for uid in due])
-    connection.executemany(_ADD_DUE_OF_JOB, [(uid,) for uid in ended])
-    # Only its submission says of which batch a job is. That may be read after its end.
-    of_batches = ended.union(row[0] for row in submissions if row[_BATCH] is not None)
-    connection.executemany(_ADD_DUE_OF_BATCH, [(uid,) for uid in of_batches])
-    arrays = {row[0] for uid in of_batches if (row := connection.execute(_ARRAY_OF_CHUNK, (uid,)).fetchone())}
-    note_ended_tasks(connection, arrays)
-
-
-def has_due(connection: Connection) -> bool:
-    """Whether dependents have to be looked at, or batches that stop at their first failure."""
-    return connection.execute("SELECT 1 FROM dependents_due LIMIT 1").fetchone() is not None
-
-
 def due_dependents(connection: Connection, limit: int) -> list[str]:
     """The ids of at most `limit` dependents that have to be looked at. They stay due until `forget_due`."""
     query = f"SELECT what, target FROM dependents_due WHERE what IN ('job', 'batch', '{TASKS}')"
     for what, target in connection.execute(query).fetchall():
         if what == TASKS:
             is_over = end_of_batch(connection, target, {}).outcome is not None
-            due = [(_DEPENDENT, uid) for uid in due_of_tasks(connection, target, is_over)]
-            connection.executemany(_ADD_DUE, due)
+            due = [(DEPENDENT, uid) for uid in due_of_tasks(connection, target, is_over)]
+            connection.executemany(ADD_DUE, due)
             connection.execute("DELETE FROM dependents_due WHERE what = ? AND target = ?", (what, target))
             continue
         end = end_of_job(connection, target) if what == JOB else end_of_batch(connection, target, {})

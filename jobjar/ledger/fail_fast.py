@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobjar.journal.entries import LIFE
-from jobjar.ledger.ask_batch_jobs import IS_LATEST
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.precedence import IS_LATEST
 
 # A row of dependents_due with this word names a batch in which something may have failed.
 FAILURE = "failure"

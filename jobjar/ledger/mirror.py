@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from jobjar.errors import JarError, LedgerBusy, LedgerUnavailable
 from jobjar.journal.append import Journal
 from jobjar.layout import Layout
-from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection, quick_driver, quote_path
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fold import fold_journals, fold_piece, others_are_due
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import is_current

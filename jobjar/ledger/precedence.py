@@ -95,3 +95,8 @@ UPDATE attempt SET pid = ?4, pid_started = ?5 WHERE job_uid = ?1 AND number = ?2
 ADD_WHOLE_ATTEMPT = f"""
 INSERT OR IGNORE INTO attempt ({_END_COLUMNS}, started_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# Of the ends that completed a job, the latest. `end` is the attempt's name in the query.
+IS_LATEST = (
+    "NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.job_uid = {end}.job_uid AND later.is_final = 1 "
+    "AND (later.number, later.ended_at, later.worker_uid) > ({end}.number, {end}.ended_at, {end}.worker_uid))"
+)

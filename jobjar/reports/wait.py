@@ -25,7 +25,7 @@ from jobjar.ledger.ask_awaited import ALL, BATCH, CATEGORY, OpenJob
 from jobjar.ledger.ask_claiming import candidate_at
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.ask_near import categories_of_jobs
-from jobjar.ledger.dependents import has_due
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
 from jobjar.reports.jobs import explain_waiting

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobjar.errors import AmbiguousJob, OthersJob, UnknownArray, UsageError
+from jobjar.errors import AmbiguousJob, OthersJob, UnknownJob, UsageError
 from jobjar.host import login
 from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
@@ -54,12 +54,13 @@ def name_tasks(array: ArrayRow, ranges: Sequence[tuple[int, int]]) -> str:
 
 def find_tasks(jar: Jar, word: str) -> Tasks | None:
     """What a word names, if that is an array or tasks of one; None if it is not. Four letters of an array's id are enough. The
-    caller brings the ledger up to date. Raises AmbiguousJob, UnknownArray (only where the word can be no job), UsageError."""
+    caller brings the ledger up to date. Raises AmbiguousJob, UnknownJob (only where the word must be an array), UsageError."""
     found = _WORD.fullmatch(word.removeprefix(MARK))
     array = None if found is None else _find_array(jar, word, as_text(found.group(1)))
     if array is None or found is None:
         if word.startswith(MARK):
-            raise UnknownArray(name=word.removeprefix(MARK), home=jar.layout.home)
+            hint = "--array takes an array's name or id; `jobjar list` lists arrays"
+            raise UnknownJob(job=word.removeprefix(MARK), home=jar.layout.home, hint=hint)
         return None
     if found.group(2) is None:
         return Tasks(array, None)

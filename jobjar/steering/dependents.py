@@ -22,8 +22,9 @@ from jobjar.job_file.names import new_id
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_arrays import array_of, ended_numbers
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
-from jobjar.ledger.dependents import due_dependents, forget_due, has_due
+from jobjar.ledger.dependents import due_dependents, forget_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.ledger.judge_dependents import CANCEL, RELEASE, End, judge_dependent
 from jobjar.recovery.cancelling import begin_cancellation, complete_taken, end_cancellation, take

@@ -16,8 +16,8 @@ from jobjar.attempts.attempt import ClaimedJob, Claimer
 from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.host import node_name
 from jobjar.ledger.ask_claiming import next_due
-from jobjar.ledger.dependents import has_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fold import fold_journals, others_are_due
 from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.reconcile_file import scan_category

@@ -9,8 +9,9 @@ import pytest
 
 from jobjar.journal.read import Entry
 from jobjar.ledger.apply import apply_entries
-from jobjar.ledger.dependents import due_dependents, forget_due, has_due
+from jobjar.ledger.dependents import due_dependents, forget_due
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.judge_dependents import CANCEL, RELEASE, WAIT, Judgement, judge_dependent
 from jobjar.ledger.migrate import migrate
 from jobjar.ledger.rebuild import dump_ledger

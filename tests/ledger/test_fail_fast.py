@@ -9,8 +9,9 @@ import pytest
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.ledger.apply import apply_entries
-from jobjar.ledger.dependents import due_dependents, has_due
+from jobjar.ledger.dependents import due_dependents
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fail_fast import batches_to_stop, due_batches, last_failure, rest_of_batch
 from tests.ledger.test_dependents import ended, new_ledger, submitted
 

@@ -29,7 +29,7 @@ from jobjar.layout import CANCELLING, TAKEN_HELD, Layout, name_in_place
 from jobjar.ledger.ask_claiming import count_attempts
 from jobjar.ledger.by_hand import FOUND
 from jobjar.ledger.counts import find_wrong_counts
-from jobjar.ledger.dependents import has_due
+from jobjar.ledger.due import has_due
 from jobjar.ledger.fold import fold_journal, fold_journals, journal_paths
 from jobjar.ledger.judge_dependents import WAIT, judge_dependent
 from jobjar.ledger.looks import look_at_small

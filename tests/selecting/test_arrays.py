@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import jobjar
-from jobjar.errors import AmbiguousJob, UnknownArray, UsageError
+from jobjar.errors import AmbiguousJob, UnknownJob, UsageError
 from tests.rig import Rig
 
 
@@ -74,7 +74,7 @@ def test_an_array_is_named_by_its_name_in_every_verb_and_its_failed_tasks_by_fil
     assert rig.show(ended)["failed"] == 1 and rig.show(f"{ended}[3]")["outcome"] == "failed"
 
     # What is wrong is said.
-    with pytest.raises(UnknownArray, match="alone: no array of this name or id"):
+    with pytest.raises(UnknownJob, match=r"alone: .*--array takes an array"):
         jobjar.list_jobs(array="alone")
     with pytest.raises(UsageError, match="leave out"):
         jobjar.list_jobs("alone", array="train")
