@@ -7,13 +7,15 @@ PACKAGES := slurmctld slurmd slurm-client util-linux strace iproute2 kmod e2fspr
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux parallel
 BENCHMARKS := throughput bench_arrays bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
+PEERS := huey==2.5.3 jug==2.4.0
+
 # The tests that start no program (tests/quick.py); the names of those that take long all the same are shown.
 QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --durations-min=2
 
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
-.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench tarball dist docs packages clean
+.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench bench-peers tarball dist docs packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
@@ -25,6 +27,7 @@ help:
 	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
 	@echo "make dist        build/dist: the wheel and the sdist, checked"
 	@echo "make docs        build/docs: the pages as a site, with a reference of programs, settings, library, entries and tables"
+	@echo "make bench-peers measure beside xargs, GNU Parallel, Task Spooler, huey, jug and HyperQueue, as far as they are installed"
 	@echo "make bench       measure                   make packages     Debian packages for the tests of nodes and of network disks"
 
 $(READY): setup.cfg pyproject.toml jobjar/version.py
@@ -82,6 +85,14 @@ format: $(READY)
 
 bench: $(READY)
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --keep || exit 1; done
+	@rm -rf build/bench
+
+# huey and jug get a virtual environment of their own. `apt-get install parallel task-spooler` and HyperQueue's `hq` are the user's.
+bench-peers: $(READY)
+	@test -x build/peers/bin/jug -a -x build/peers/bin/huey_consumer || { $(PYTHON) -m venv build/peers && \
+	  build/peers/bin/python -m pip install --quiet --disable-pip-version-check $(PEERS); } || \
+	  echo "huey and jug cannot be installed; they are left out"
+	@$(BIN)/python benchmarks/bench_peers.py --keep
 	@rm -rf build/bench
 
 # All that it needs is in $(VENV): no network is asked. Its times are those of the commit, so that it can be made again.

@@ -149,13 +149,18 @@ def test_sql_is_spoken_in_the_ledger_only() -> None:
     assert {room(name) for name in spoken} == {"ledger"}
 
 
+# Lists of small things of one kind, which one looks up in one place.
+LISTS = ("jobjar.errors", "jobjar.settings.table")
+
+
 def test_a_module_says_what_it_is_for_and_is_of_readable_size() -> None:
     for name, tree in MODULES.items():
         if tree.body:
             assert ast.get_docstring(tree), name
         path = PACKAGE.parent / Path(*name.split("."))
         file = path.with_suffix(".py") if not path.is_dir() else path / "__init__.py"
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, f"{name} wants to be two modules"
+        most = 600 if name in LISTS else 400
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= most, f"{name} wants to be two modules"
 
 
 def test_no_error_is_caught_without_a_name() -> None:

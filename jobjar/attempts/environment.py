@@ -33,17 +33,18 @@ def environment_of_worker(claimer: Claimer) -> dict[bytes, bytes]:
 
 def environment_of_attempt(of_worker: Mapping[bytes, bytes], job: ClaimedJob, directory: str) -> dict[bytes, bytes]:
     """The environment of an attempt in `directory`: its worker's, and the variables of the job. The guide lists them all."""
-    own = {
-        b"JJ_JOB": job.name,
-        b"JJ_JOB_ID": job.uid,
-        b"JJ_JOB_FILE": job.path,
-        b"JJ_SCRATCH_DIR": directory,
-        b"JJ_PRIORITY": str(job.priority),
-        b"JJ_CATEGORY": job.category,
-        b"JJ_ATTEMPT": str(job.attempt),
-        b"JJ_SUBMITTER": job.submitter,
+    encode = os.fsencode
+    return {
+        **of_worker,
+        b"JJ_JOB": encode(job.name),
+        b"JJ_JOB_ID": encode(job.uid),
+        b"JJ_JOB_FILE": encode(job.path),
+        b"JJ_SCRATCH_DIR": encode(directory),
+        b"JJ_PRIORITY": b"%d" % job.priority,
+        b"JJ_CATEGORY": encode(job.category),
+        b"JJ_ATTEMPT": b"%d" % job.attempt,
+        b"JJ_SUBMITTER": encode(job.submitter),
     }
-    return {**of_worker, **{name: os.fsencode(value) for name, value in own.items()}}
 
 
 def add_given(environment: Mapping[bytes, bytes], given: Given) -> dict[bytes, bytes]:
