@@ -24,6 +24,8 @@ VERBS: dict[str, str] = {
     "pause_worker": "pause workers",
     "unpause_worker": "let paused workers go on",
     "check_workers": "start the workers that are missing on this node",
+    "pilots": "have workers submitted into a batch system where jobs wait",
+    "check_pilots": "submit the pilots that waiting jobs need, and look what became of others",
     "recover_jobs": "take back the jobs of dead workers",
     "system_status": "print what the jar is doing",
     "batch_status": "print how far batches are",
@@ -65,7 +67,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("list", "show", "explain", "history", "output", "wait", "stats", "top"),
         *("system_status", "batch_status", "list_outputs", "get_output"),
     ),
-    "Workers": ("start_worker", "stop_worker", "pause_worker", "unpause_worker", "check_workers", "workers"),
+    "Workers": (
+        *("start_worker", "stop_worker", "pause_worker", "unpause_worker", "check_workers", "workers"),
+        *("pilots", "check_pilots"),
+    ),
     "Upkeep": ("init", "config", "recover_jobs", "check", "rebuild", "doctor", "completion"),
 }
 
