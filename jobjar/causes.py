@@ -37,6 +37,7 @@ class Cause(enum.StrEnum):
     PILOTS_WAIT = "pilots_wait"
     STOP_ALL = "stop_all"
     STOPPING = "stopping"
+    NO_TIME_LEFT = "no_time_left"
     PAUSED = "paused"
     PAUSE_ALL = "pause_all"
     FAILURE_PAUSE = "failure_pause"

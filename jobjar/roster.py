@@ -56,6 +56,7 @@ class WorkerState(NamedTuple):
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
     pilot: str = ""  # the key of the pilot that it is (pilots/pilot.py)
+    ends_at: float | None = None  # when it ends by itself; None: it has no end
 
     @property
     def is_here(self) -> bool:
@@ -144,6 +145,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
             pilot=data.get("pilot", ""),
+            ends_at=data.get("ends_at"),
         )
     except OSError as error:
         if is_transient(error):

@@ -30,6 +30,7 @@ from jobjar.attempts.attempt import (
     LOST,
     SUCCEEDED,
     TIMED_OUT,
+    TOLD_TO_END,
     AttemptEnd,
     ClaimedJob,
     Watch,
@@ -37,6 +38,7 @@ from jobjar.attempts.attempt import (
 )
 from jobjar.attempts.missing_file import was_taken_back
 from jobjar.attempts.retry_delay import retry_time
+from jobjar.attempts.time_left import TaskTime
 from jobjar.attempts.verdict import Verdict, may_be_retried
 from jobjar.attempts.warning import send_warning, warning_time
 from jobjar.attempts.workplace import EMPTIED, Workplace, Workplaces
@@ -59,8 +61,7 @@ _MOST_WARNINGS = 20
 
 
 class ChunkRun:
-    """One attempt of a chunk. `may_go_on` says, between tasks, whether the worker may begin another; `share` may give a part of
-    the rest away: it takes the job and the indexes that have not begun, and returns what stays."""
+    """One attempt of a chunk."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class ChunkRun:
         paths = self._claimer.jar.layout.batch(definition.uid)
         self._orders = OrdersHeard(paths, wanted, job.seed or 0, is_network)
         self._queue = TaskQueue(wanted)
+        self._time = TaskTime(self._claimer.jar.layout, definition.uid, self._claimer.time_left)
         # When it began, by the monotonic clock, and whether a process of a task may still write into its directory.
         self._began, self._has_leftovers = time.monotonic(), False
         self._warnings: list[str] = []
@@ -96,7 +98,8 @@ class ChunkRun:
         self.has_failed = False  # one of its tasks, for good
 
     def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> ChunkEnd:
-        """Run the tasks. Raises CannotUseJar, LedgerError: nothing was run then."""
+        """Run the tasks. `may_go_on` says, between tasks, whether the worker may begin another. Raises CannotUseJar, LedgerError:
+        nothing was run then."""
         job = self.job
         self._look_back()
         try:
@@ -171,8 +174,12 @@ class ChunkRun:
                     self._orders.look()
                     self._share_rest(workplace, disk_now)
                 elif self._watch.is_told_to_end():
-                    raise LeftOff(INTERRUPTED, "its worker was told to end")
+                    raise LeftOff(INTERRUPTED, TOLD_TO_END)
                 self._cancel_tasks(workplace)
+                if self._queue.has_more and not self._time.is_left():
+                    raise LeftOff(
+                        INTERRUPTED, "its worker has not enough time left for another task; the rest goes back"
+                    )
         finally:
             world.close()
 
@@ -196,11 +203,13 @@ class ChunkRun:
             raise LeftOff(INTERRUPTED, "its worker was told to stop or to pause; the rest of its tasks goes back")
 
     def _share_rest(self, workplace: Workplace, disk_now: Callable[[], float], is_running: bool = False) -> None:
-        """Give half of the tasks that have not begun away, if there is an idle worker that would take them."""
-        count = count_to_give(self._queue.not_begun, is_running)
-        if not count or time.monotonic() - self._began < HELD_S:
+        """Give half of the tasks that have not begun away, if there is an idle worker that would take them; or all, while a task
+        runs after which there is no time for another."""
+        is_last = is_running and not self._time.is_left()
+        count = self._queue.not_begun if is_last else count_to_give(self._queue.not_begun, is_running)
+        if not count or (not is_last and time.monotonic() - self._began < HELD_S):
             return
-        if find_idle(self._claimer, self.job.category, disk_now()) is None:
+        if not is_last and find_idle(self._claimer, self.job.category, disk_now(), self._time.needed_s) is None:
             return
         if is_running:
             self._flush_before_waiting(workplace)

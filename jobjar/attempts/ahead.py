@@ -47,22 +47,25 @@ def _has_staging(claimer: Claimer, candidate: Candidate) -> bool:
         return False  # its claim reports what is wrong when its turn comes
 
 
-def find_idle(claimer: Claimer, category: str, now: float) -> str | None:
-    """The name of another worker that asks for a category and is idle; None if none is known. `now` is the disk's time."""
+def find_idle(claimer: Claimer, category: str, now: float, needed_s: float = 0.0) -> str | None:
+    """The name of another worker that asks for a category, is idle, and has so much time left; None if none is known. `now` is
+    the disk's time."""
     jar = claimer.jar
     try:
         with jar.ledger.writing(patience_s=0) as connection:
             fold_others_if_due(jar, connection, everything=jar.ledger.is_private)
             names = workers_without_jobs(connection, claimer.worker_id, _MOST)
-        return next((name for name in names if _waits_for_jobs(claimer, name, category, now)), None)
+        return next((name for name in names if _waits_for_jobs(claimer, name, category, now, needed_s)), None)
     except (LedgerError, OSError):
         return None  # the next look may find one
 
 
-def _waits_for_jobs(claimer: Claimer, name: str, category: str, now: float) -> bool:
+def _waits_for_jobs(claimer: Claimer, name: str, category: str, now: float, needed_s: float) -> bool:
     layout = claimer.jar.layout
     worker = read_worker(layout, name)
     if worker is None or not worker.is_running or not worker.asks_for(category) or worker.is_paused:
+        return False
+    if worker.ends_at is not None and worker.ends_at - now < needed_s:
         return False
     if os.path.lexists(worker.paths.stop_file) or os.path.lexists(layout.stop_all_file):
         return False

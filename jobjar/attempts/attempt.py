@@ -18,6 +18,7 @@ from jobjar.journal.read import Entry
 from jobjar.layout import WorkerPaths
 
 if TYPE_CHECKING:
+    from jobjar.attempts.time_left import TimeLeft
     from jobjar.job_file.description import Description
     from jobjar.job_file.given import Given
 
@@ -37,6 +38,8 @@ INTERRUPTED = "interrupted"
 LOST = "lost"
 # The run of a described job is over; its outputs wait for a storage worker.
 PUBLISHED = "published"
+# Why an attempt was interrupted, if nothing more is known.
+TOLD_TO_END = "its worker was told to end"
 OUTCOMES = (SUCCEEDED, FAILED, TIMED_OUT, KILLED, CANCELLED, CRASHED)
 # After these outcomes a job that has retries left runs again.
 RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
@@ -55,6 +58,8 @@ class Claimer:
         self.asked_at = 0.0
         # Whether a job that it claims now could not run at once, because its worker runs another.
         self.is_ahead = False
+        # Which jobs fit into the time that it has; None: it has no end of its own.
+        self.time_left: TimeLeft | None = None
         # How many links from claimed/ wait in the worker's directory to be removed (claimed_links.py).
         self.discarded_links = 0
         # How many claims succeeded, and how many found the job gone because another claimer was quicker.
@@ -143,7 +148,10 @@ def describe_end(end: AttemptEnd) -> str:
 class Watch(Protocol):
     """What may end an attempt early."""
 
-    interval_s: float
+    @property
+    def interval_s(self) -> float:
+        """How long to wait at most before `reason` is asked."""
+        ...
 
     def after_start(self) -> None:
         """Do work that need not precede the job's start. Called once, just after the start."""

@@ -83,6 +83,7 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
             and not claimer.tokens.is_used_up(candidate.category, candidate.batch)
             and not claimer.closed_batches.has(candidate.category, candidate.batch, now)
             and not (passed_over.jobs and _is_passed_over(claimer, candidate.place, candidate.category, now))
+            and (claimer.time_left is None or claimer.time_left.has_room_for(candidate))
         )
 
     return claimer.proposals.next(may_be_tried)
@@ -147,7 +148,8 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
                 closed = claimer.closed_batches.find(category, now)
                 limit = wanted - len(candidates)
                 passed = partial(_is_passed_over, claimer, category=category, now=now) if passed_over.jobs else None
-                candidates += claim_candidates(connection, category, now, limit, closed, passed)
+                time_left = () if claimer.time_left is None else claimer.time_left.left_and_fits()
+                candidates += claim_candidates(connection, category, now, limit, closed, passed, *time_left)
     proposals.renew(spread(candidates, workers, claimer.paths.name, now), _max_age_s(claimer))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from jobjar.access.access import may_run_here
 from jobjar.access.refusals import explain_directory, explain_file
-from jobjar.attempts.attempt import Claimer
+from jobjar.attempts.attempt import DESCRIBED, Claimer
 from jobjar.attempts.put_off import FileMark
 from jobjar.errors import BadAttribute, CannotUseJar
 from jobjar.job_file.attributes import HEADER_BYTES, read_header
@@ -64,6 +64,14 @@ def _read_batch(claimer: Claimer, place: str) -> str | None:
 
 def _mark(status: os.stat_result) -> FileMark:
     return FileMark(status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
+
+
+def has_time_for(claimer: Claimer, candidate: Candidate) -> bool:
+    """Whether a claimer with an end has time for a job of which only the file says how long it may take. The ledger left out all
+    others that do not fit."""
+    if claimer.time_left is None or not (candidate.kind == DESCRIBED or is_hand_made(candidate)):
+        return True
+    return claimer.time_left.has_room_by_file(candidate)
 
 
 def pass_over(claimer: Claimer, candidate: Candidate, took_s: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
+from jobjar.programs.end_options import add_end_options, read_limits
 
 if TYPE_CHECKING:
     from jobjar.worker.successor import Predecessor
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
+    add_end_options(parser)
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
+        limits = read_limits(options) if predecessor is None else predecessor.limits
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
             jar.root_is_meant = options.as_root_for_group
@@ -49,7 +52,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
             if predecessor is not None:
                 daemon.run_in_foreground(
-                    jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
+                    jar,
+                    categories,
+                    predecessor.is_logging,
+                    is_storage=options.storage,
+                    predecessor=predecessor,
+                    limits=limits,
                 )
                 return 0
 
@@ -60,12 +68,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     complain(program, paused)
 
             if options.foreground:
-                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage)
+                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage, limits=limits)
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            print_name(daemon.start_worker(jar, categories, options.storage))
+            print_name(daemon.start_worker(jar, categories, options.storage, limits))
         return 0
 
     return run(parser, argv, body)

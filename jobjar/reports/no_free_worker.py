@@ -12,6 +12,7 @@ from jobjar.causes import Cause, Standing
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import Layout
 from jobjar.roster import WorkerState
+from jobjar.units import format_seconds
 
 
 def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState]) -> Standing | None:
@@ -42,6 +43,21 @@ def explain_unasked(layout: Layout, category: str, running: Iterable[WorkerState
             Cause.STOPPING, f"{leaves} after the present job, and no other {who} is running", _starts(words)
         )
     return Standing(Cause.NO_WORKER, f"no {who} is running", _starts(words))
+
+
+def longest_left_s(category: str, running: Iterable[WorkerState], now: float) -> float | None:
+    """How many seconds the worker that ends last has left, of those that ask for a category; None if one has no end, or if none
+    claims its jobs anyway."""
+    asking = [one for one in running if one.asks_for(category) and not one.is_stopping and not one.is_paused]
+    ends = [one.ends_at for one in asking if one.ends_at is not None]
+    return max(ends) - now if ends and len(ends) == len(asking) else None
+
+
+def explain_short_time(category: str, needed_s: float, left_s: float) -> Standing:
+    """Explain that a job may take longer than any worker that asks for its category has left."""
+    _, words = _name_asking(category)
+    why = f"no running worker has enough time left: it may take {format_seconds(needed_s)}"
+    return Standing(Cause.NO_TIME_LEFT, f"{why}, and the last of them ends in {format_seconds(left_s)}", _starts(words))
 
 
 def explain_turn(category: str, running: Iterable[WorkerState], holding: Collection[str]) -> Standing | None:

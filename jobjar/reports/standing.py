@@ -17,6 +17,7 @@ from functools import cached_property
 from jobjar.access.refusals import explain_disk
 from jobjar.attempts.attempt import DESCRIBED
 from jobjar.attempts.limits import explain_limit, keys_of
+from jobjar.attempts.time_left import NeededTime
 from jobjar.causes import Cause, Standing, split_line
 from jobjar.errors import BadAttribute, JarError
 from jobjar.hearing import Hearing
@@ -26,7 +27,7 @@ from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.names import id_in_name
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_claiming import aborted_batches, throttled_batches, workers_with_jobs
+from jobjar.ledger.ask_claiming import aborted_batches, candidate_at, throttled_batches, workers_with_jobs
 from jobjar.ledger.ask_jobs import run_before
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.ask_selected import SelectedJob
@@ -36,7 +37,7 @@ from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD, UNKNOWN
 from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.dependents import explain_dependent_job
-from jobjar.reports.no_free_worker import explain_turn, explain_unasked
+from jobjar.reports.no_free_worker import explain_short_time, explain_turn, explain_unasked, longest_left_s
 from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.pilots_standing import explain_pilots
 from jobjar.reports.refused import Refused
@@ -124,6 +125,20 @@ class Look:
         if category not in self._unasked:
             self._unasked[category] = explain_unasked(self.jar.layout, category, self.heard)
         return self._unasked[category]
+
+    def left_s(self, category: str) -> float | None:
+        """How much time the workers that ask for a category have left, if all of them have an end."""
+        return longest_left_s(category, self.heard, self.now)
+
+    def short_time(self, job: SelectedJob) -> Standing | None:
+        """That no worker has the time that a job may take."""
+        left_s = self.left_s(job.category)
+        candidate = None if left_s is None else candidate_at(self.jar.ledger.connection, job.place)
+        if left_s is None or candidate is None:
+            return None
+        needed = NeededTime(self.jar.layout)
+        needed_s = needed.by_ledger(candidate) or needed.by_file(candidate)
+        return explain_short_time(job.category, needed_s, left_s) if needed_s > left_s else None
 
     def silent(self, category: str) -> list[Standing]:
         """The workers that ask for a category and may be gone, where no other claims its jobs."""
@@ -247,6 +262,7 @@ def _explain_waiting(look_at: Look, job: SelectedJob) -> list[Standing]:
             found += look_at.silent(job.category)
         limit_s = limit_of_job(jar.ledger.connection, job.id)
         add(lambda: explain_pilots(jar.ledger.connection, job.category, limit_s or 0.0))
+    add(lambda: look_at.short_time(job))
     add(lambda: look_at.disk)
     add(lambda: look_at.unsafe(job.category))
     add(lambda: look_at.unseen(os.path.dirname(job.place)))

@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobjar.attempts.limits import BATCH, CATEGORY, STORAGE, limit_key
+from jobjar.attempts.time_left import NeededTime
 from jobjar.causes import Cause, Counted, count_standing, split_line
 from jobjar.errors import JarError
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_claiming import heads_that_need_more
 from jobjar.ledger.ask_standing import (
     claimed_of_batch,
     count_begin_later,
@@ -26,6 +28,7 @@ from jobjar.ledger.ask_standing import (
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD
 from jobjar.reports.dependents import count_dependents
+from jobjar.reports.no_free_worker import explain_short_time
 from jobjar.reports.other_files import explain_unseen, find_other_files, known_categories
 from jobjar.reports.pilots_standing import count_pilots
 from jobjar.reports.standing import Look, explain_remedy, explain_stranded, format_time, is_of_storage
@@ -65,6 +68,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
         if row["free"] == 0:
             found += _count_limit(look_at, row["kind"], row["name"], waiting, has_ledger)
     if has_ledger:
+        found += _count_short_time(look_at, waiting)
         found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard))
         found += count_pilots(look_at.jar.ledger.connection, _select_unasked(look_at, waiting))
         found += _count_by_ledger(look_at)
@@ -103,6 +107,7 @@ def count_batch(look_at: Look, batch: Mapping[str, Any], waiting: Mapping[str, i
         key = limit_key(kind, category.removeprefix(STORAGE_CATEGORY) if kind == STORAGE else category)
         found += _ask(lambda key=key: look_at.limit(key), jobs, _jobs(jobs))  # type: ignore[misc]
     found += _count_unasked(look_at, waiting)
+    found += _count_short_time(look_at, waiting, name)
     found += _count_begin_later(look_at, name) if own else []
     found += _count_returns(batch["returned"], name)
     if any(phase not in ("waiting", "waiting_for_storage", "held", "limbo") for phase in batch["phases"]):
@@ -133,6 +138,23 @@ def _select_unasked(look_at: Look, waiting: Mapping[str, int]) -> dict[str, int]
     with contextlib.suppress(OSError):
         return {category: jobs for category, jobs in waiting.items() if look_at.unasked(category)}
     return {}
+
+
+def _count_short_time(look_at: Look, waiting: Mapping[str, int], batch: str | None = None) -> list[Counted]:
+    """The jobs that may take longer than any worker has left, among the first of each category that workers would look at."""
+    found = []
+    needed = NeededTime(look_at.jar.layout)
+    for category, jobs in waiting.items():
+        left_s = look_at.left_s(category) if jobs else None
+        if left_s is None:
+            continue
+        heads = heads_that_need_more(look_at.jar.ledger.connection, category, look_at.now, left_s)
+        long = [one for one in heads if batch in (None, one.batch) and needed.by_ledger(one) > left_s]
+        if long:
+            which = f"{_jobs(len(long))} of category {category}" if category else _jobs(len(long), "uncategorized ")
+            least_s = min(map(needed.by_ledger, long))
+            found.append(count_standing(explain_short_time(category, least_s, left_s), len(long), which))
+    return found
 
 
 def _count_limit(look_at: Look, kind: str, name: str, waiting: Mapping[str, int], has_ledger: bool) -> list[Counted]:

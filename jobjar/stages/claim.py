@@ -36,6 +36,7 @@ from jobjar.attempts.passed_over import (
     Refused,
     batch_of,
     forget,
+    has_time_for,
     is_hand_made,
     is_refused,
     is_unnamed,
@@ -128,7 +129,7 @@ def _claim_within_limits(
     started = time.monotonic()
     # Two kinds of jobs are looked at before they are moved: hand-made ones, which are read anyway, and those refused before.
     looks_at_file = is_hand_made(candidate) or candidate.place in claimer.refusals
-    if looks_at_file and is_refused(claimer, candidate, warn):
+    if (looks_at_file and is_refused(claimer, candidate, warn)) or not has_time_for(claimer, candidate):
         pass_over(claimer, candidate, time.monotonic() - started)
         return None
     batch = batch_of(claimer, candidate) if looks_at_file else candidate.batch

@@ -19,6 +19,7 @@ from jobjar.attempts.attempt import (
     LOST,
     SUCCEEDED,
     TIMED_OUT,
+    TOLD_TO_END,
     AttemptEnd,
     ClaimedJob,
     Claimer,
@@ -193,7 +194,7 @@ def explain_cause(cause: str | None, job: ClaimedJob) -> str | None:
     if cause == KILLED:
         return "killed on request"
     if cause == INTERRUPTED:
-        return "its worker was told to end"
+        return TOLD_TO_END
     if cause == LOST:
         return "ended when its worker saw that it had lost its lease"
     return None

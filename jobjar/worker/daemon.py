@@ -17,6 +17,7 @@ from jobjar.text import printable
 from jobjar.version import VERSION
 from jobjar.worker.failure_pause import RESTARTING
 from jobjar.worker.log import WorkerLog
+from jobjar.worker.own_end import NO_LIMITS, Limits
 from jobjar.worker.successor import Predecessor
 
 _READY = b"+"
@@ -31,18 +32,19 @@ def run_in_foreground(
     ready: Callable[[str], None] | None = None,
     is_storage: bool = False,
     predecessor: Predecessor | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> None:
     """Run a worker in this process until it leaves. With `to_log`, standard output and error go to its worker.log. A storage
     worker asks only these categories.
 
     `ready` is called with the worker's name once it has its directory. `predecessor` is the worker whose place in this process
-    it takes. Raises the errors of Worker.start, except NameTaken.
+    it takes, and `limits` when it ends by itself. Raises the errors of Worker.start, except NameTaken.
     """
     from jobjar.worker.loop import Worker
 
     worker_log = WorkerLog(puts_off=jar.ledger_home.has_other_homes)
     while True:
-        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor)
+        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor, limits)
         try:
             worker.start()
             break
@@ -70,13 +72,14 @@ def run_in_foreground(
         worker.finish(reason)
 
 
-def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> str:
-    """Start a worker (or a storage worker) in the background; returns its name. Raises WorkerFailed with its message."""
+def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False, limits: Limits = NO_LIMITS) -> str:
+    """Start a worker (or a storage worker) in the background; returns its name. `limits`: when it ends by itself.
+    Raises WorkerFailed with its message."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _become_daemon(jar, categories, writer, is_storage)
+        _become_daemon(jar, categories, writer, is_storage, limits)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
@@ -88,7 +91,7 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     return answer[1:].decode()
 
 
-def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool) -> None:
+def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool, limits: Limits) -> None:
     """Never returns: this process and the two that detaching makes exit here."""
     status = 1
     try:
@@ -108,7 +111,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
                 os.write(writer, _READY + name.encode())
                 os.close(writer)
 
-            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage)
+            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage, limits=limits)
         status = 0
     except (JarError, OSError, ImportError) as error:
         said = explain_unfit(error) if isinstance(error, ImportError) else str(error)

@@ -67,8 +67,11 @@ def make_worker_directory(
     worker_id: str,
     categories: Sequence[str],
     is_storage: bool = False,
+    ends_at: float | None = None,
 ) -> None:
-    """Make a new worker's directory. Raises NameTaken if another worker took its name meanwhile, OSError."""
+    """Make a new worker's directory. `ends_at`: when it will end by itself, in UTC epoch seconds.
+
+    Raises NameTaken if another worker took its name meanwhile, OSError."""
     prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
     said = {
         "worker": paths.name,
@@ -87,7 +90,12 @@ def make_worker_directory(
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
-        text = json.dumps({**said, "is_storage": is_storage, **_pilot_of_this_process()}, indent=1) + "\n"
+        more = {
+            "is_storage": is_storage,
+            **_pilot_of_this_process(),
+            **({} if ends_at is None else {"ends_at": ends_at}),
+        }
+        text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)
         _take_name(jar, prepared, paths, worker_id)

@@ -8,7 +8,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from jobjar.attempts.attempt import CANCELLED, INTERRUPTED, SUCCEEDED, AttemptEnd, ClaimedJob, Claimer, describe_end
+from jobjar.attempts.attempt import (
+    CANCELLED,
+    INTERRUPTED,
+    SUCCEEDED,
+    TOLD_TO_END,
+    AttemptEnd,
+    ClaimedJob,
+    Claimer,
+    describe_end,
+)
 from jobjar.attempts.missing_file import let_file_go
 from jobjar.attempts.on_end import OnEnd
 from jobjar.attempts.verdict import Verdict, count_failures, decide
@@ -36,6 +45,8 @@ class Ends:
         self._refused = refused
         self._log_later = log_later
         self._on_end = on_end
+        # Says why the time of the worker is over; None: it is not.
+        self.explain_own_end: Callable[[], str | None] = lambda: None
 
     def decide(self, job: ClaimedJob, end: AttemptEnd) -> Verdict:
         """What becomes of the job."""
@@ -43,7 +54,7 @@ class Ends:
 
     def complete(self, job: ClaimedJob, end: AttemptEnd, verdict: Verdict) -> bool:
         """Journal the end and move the job on. Returns whether the worker held the job until then."""
-        end = self._name_canceller(job, end)
+        end = self._name_ender(job, end)
         held = complete(self._claimer, Ending(job, end, verdict, self._disk_now()), self._refused)
         self._forget_cancel(job)
         self._note(job, end, verdict, held)
@@ -52,7 +63,7 @@ class Ends:
     def conclude(self, job: ClaimedJob, end: AttemptEnd) -> None:
         """`decide` and `complete` for a plain job. The worker then looks for its next job at once."""
         now = self._disk_now()
-        end = self._name_canceller(job, end)
+        end = self._name_ender(job, end)
         verdict = self._decide(job, end, now)
         held = complete(self._claimer, Ending(job, end, verdict, now), self._refused, is_next_near=True)
         let_file_go(self._claimer, job)
@@ -67,7 +78,11 @@ class Ends:
     def _decide(self, job: ClaimedJob, end: AttemptEnd, now: float) -> Verdict:
         return decide(job, end, count_failures(self._claimer.jar, job, end), now)
 
-    def _name_canceller(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
+    def _name_ender(self, job: ClaimedJob, end: AttemptEnd) -> AttemptEnd:
+        """Say who cancelled the job, or why its worker ended by itself."""
+        if end.outcome == INTERRUPTED and end.message in (None, TOLD_TO_END):
+            why = self.explain_own_end()
+            return end if why is None else end._replace(message=f"its worker ended: {why}")
         if end.outcome != CANCELLED:
             return end
         who, more = self._claimer.cancelled.get(job.uid, CANCELLED), (end.message or "").removeprefix(CANCELLED)

@@ -18,6 +18,7 @@ from jobjar.processes.ending import END_NOW
 from jobjar.processes.wake import DirectoryWatch, SignalFlags, wait_readable
 from jobjar.shared_disk.change_times import Looks
 from jobjar.worker.arrivals import Arrivals, Backoff
+from jobjar.worker.own_end import OwnEnd
 
 STOP_AFTER_JOB = signal.SIGUSR1
 # The signals that a worker takes as orders.
@@ -27,7 +28,15 @@ ORDERS = (*END_NOW, STOP_AFTER_JOB)
 class Listener:
     """The listener of one worker. `asked` are the directories that it takes jobs from."""
 
-    def __init__(self, jar: Jar, paths: WorkerPaths, asked: Sequence[str], disk_now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        jar: Jar,
+        paths: WorkerPaths,
+        asked: Sequence[str],
+        disk_now: Callable[[], float],
+        own_end: OwnEnd | None = None,
+    ) -> None:
+        self.own_end = own_end or OwnEnd()
         self._layout = jar.layout
         self._paths = paths
         self._poll_time_s = jar.settings.poll_time_s
@@ -49,7 +58,10 @@ class Listener:
         self.signals.close()
 
     def is_told_to_end(self) -> bool:
-        """Whether a signal asks this worker to end now."""
+        """Whether a signal asks this worker to end now, or its own time is over."""
+        return self.is_signalled_to_end() or self.own_end.is_over()
+
+    def is_signalled_to_end(self) -> bool:
         return not self.signals.raised.isdisjoint(END_NOW)
 
     def is_told_to_stop(self) -> bool:
@@ -69,7 +81,7 @@ class Listener:
 
     def pause(self) -> None:
         """Wait for a signal, or JJ_POLL_TIME at most. For times when nothing else can be listened to."""
-        wait_readable(self.signals.descriptors(), self._poll_time_s)
+        wait_readable(self.signals.descriptors(), self.own_end.nap_s(self._poll_time_s))
 
     def sleep(self, seconds: float, is_paused: bool, for_jobs: bool, is_over: Callable[[], bool]) -> None:
         """Sleep until an order comes, or (`for_jobs`) a submission since the last scan, or until `is_over()`. That is asked at
@@ -93,7 +105,7 @@ class Listener:
             descriptors = [*self.signals.descriptors(), *self._control_watch.descriptors()]
             if for_jobs:
                 descriptors += self.arrivals.descriptors()
-            wait_readable(descriptors, min(left_s, self._poll_time_s))
+            wait_readable(descriptors, self.own_end.nap_s(min(left_s, self._poll_time_s)))
             is_woken = self.take_wake() or not self._is_network
             if is_over() or (for_jobs and self.arrivals.any(interval_s)):
                 break

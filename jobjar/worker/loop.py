@@ -15,6 +15,7 @@ from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.missing_file import hold_file
 from jobjar.attempts.on_end import OnEnd
+from jobjar.attempts.time_left import TimeLeft
 from jobjar.attempts.workplace import Workplaces
 from jobjar.described.overlap import Overlap
 from jobjar.described.services import Services
@@ -36,6 +37,7 @@ from jobjar.worker.listener import ORDERS, Listener, spread_s
 from jobjar.worker.log import WorkerLog
 from jobjar.worker.more_jobs import MoreJobs
 from jobjar.worker.next_job import ClaimGivenUp, NextJob, asked_categories
+from jobjar.worker.own_end import NO_LIMITS, Limits, OwnEnd
 from jobjar.worker.preload import load_what_may_be_needed
 from jobjar.worker.pulse import Pulse, sync_journal
 from jobjar.worker.successor import Predecessor, begin_afresh, is_own_directory
@@ -67,6 +69,7 @@ class Worker:
         worker_log: WorkerLog | None = None,
         is_storage: bool = False,
         predecessor: Predecessor | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.jar = jar
         self.log = self.jar.log = log
@@ -87,7 +90,10 @@ class Worker:
         self._is_storage = is_storage
         self._pulse = Pulse(jar, self.paths, log)
         asked = [jar.layout.category_directory(category) for category in self.claimer.categories]
-        self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now)
+        self._own_end = OwnEnd(limits)
+        if self._own_end.has_time:
+            self.claimer.time_left = TimeLeft(jar.layout, self._own_end.left_s)
+        self._listener = Listener(jar, self.paths, asked, self._pulse.disk_now, self._own_end)
         self._leases = Leases(jar, self.claimer.worker_id, log, self.claimer.paths.name)
         self._next_job = NextJob(self.claimer, self._listener.arrivals, self._pulse.disk_now, log, self.is_told_to_end)
         self._workplaces: Workplaces | None = None
@@ -101,6 +107,7 @@ class Worker:
             self._pulse.also = self._on_end.turn
             self._leases.on_completed = self._on_end.note_recovered
         self._ends = Ends(self.claimer, self._failures, self._pulse.disk_now, self._refused, log_later, self._on_end)
+        self._ends.explain_own_end = self._own_end.explain_time
         self._overlap: Overlap | None = None
 
     # Beginning and end
@@ -121,7 +128,13 @@ class Worker:
                 end_pause(self.paths)
             else:
                 make_worker_directory(
-                    self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+                    self.jar,
+                    self.paths,
+                    self.identity,
+                    self.claimer.worker_id,
+                    self.categories,
+                    self._is_storage,
+                    self._own_end.ends_at(),
                 )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
@@ -135,6 +148,8 @@ class Worker:
 
     def finish(self, reason: str) -> None:
         """End the worker. Its directory stays, and records that it ended, and why."""
+        if reason in (ENDED, STOPPED) and not self._listener.is_signalled_to_end():
+            reason = self._own_end.explain() or reason
         self._pulse.stop()
         if self._overlap is not None:
             self._overlap.close()
@@ -206,6 +221,7 @@ class Worker:
         if self._listener.is_told_to_stop() or stopped:
             return STOPPED
         if paused:
+            self._own_end.note_work()
             sync_journal(self.jar.journal)
             self._clean_up()
             self._next_job.keep_up()
@@ -215,6 +231,8 @@ class Worker:
             self._clean_up()
             return RESTING if self._failures.left_s() > 0 else RESTARTING
         self._trouble.return_strays()
+        if self._own_end.has_claimed_enough(self.claimer.claims):
+            return STOPPED
         if self._on_end is not None:
             self._on_end.wait_for_room(self._watch.may_wait)
         try:
@@ -233,7 +251,8 @@ class Worker:
                 return LOOKING
             self._clean_up()
             return_strays(self.claimer, self.log)
-            return IDLE
+            return STOPPED if self._own_end.is_idle_for_long() else IDLE
+        self._own_end.note_work()
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
@@ -274,7 +293,7 @@ class Worker:
 
     def _may_go_on(self) -> bool:
         self._pulse.beat()
-        return self._after_work() == RAN
+        return self._after_work() == RAN and not self._own_end.has_claimed_enough(self.claimer.claims)
 
     def _after_work(self) -> str:
         if self.is_told_to_end():
@@ -289,7 +308,10 @@ class Worker:
         sync_journal(self.jar.journal)
         self._flush_log()
         jar, failures = self.jar, self._failures.in_a_row
-        said = Predecessor(self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant)
+        left = self._own_end.left_over(self.claimer.claims)
+        said = Predecessor(
+            self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant, left
+        )
         raised = self._listener.signals.raised
         begin_afresh(jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.log)
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
@@ -323,7 +345,7 @@ class Worker:
         if self._on_end is not None:
             self._on_end.look_now()
         if for_jobs:
-            seconds = self._next_job.sleep_s(seconds)
+            seconds = self._own_end.nap_s(self._next_job.sleep_s(seconds))
 
         def may_claim() -> bool:
             self._pulse.beat(is_idle=self._listener.arrivals.backoff.interval_s() >= self._pulse.interval_s)

@@ -22,11 +22,13 @@ from jobjar.settings.layers import home_of_library
 from jobjar.shared_disk.contents import WORKER, Unreadable, read_document
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.umask import return_umask
+from jobjar.worker.own_end import NO_LIMITS, Limits
 
 
 class Predecessor(NamedTuple):
     """The worker whose place a fresh one takes: its name and id, its failures in a row, whether its output goes to its
-    worker.log, the program that started it, and whether root may run others' jobs (`--as-root-for-group`)."""
+    worker.log, the program that started it, whether root may run others' jobs (`--as-root-for-group`), and what it left of its
+    limits."""
 
     name: str
     worker_id: str
@@ -34,11 +36,13 @@ class Predecessor(NamedTuple):
     is_logging: bool = False
     program_path: str | None = None
     root_is_meant: bool = False
+    limits: Limits = NO_LIMITS
 
 
 def read_predecessor(text: str) -> Predecessor:
     """Parse what `begin_afresh` passed to this program. Raises ValueError, TypeError."""
-    return Predecessor(**json.loads(text))
+    said = json.loads(text)
+    return Predecessor(**{**said, "limits": Limits(*said.get("limits", ()))})
 
 
 def begin_afresh(

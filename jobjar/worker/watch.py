@@ -27,7 +27,7 @@ class AttemptWatch:
         flush_log: Callable[[], None],
         settle_dependents: Callable[[], bool],
     ) -> None:
-        self.interval_s = claimer.jar.settings.poll_time_s
+        self._poll_time_s = claimer.jar.settings.poll_time_s
         self._claimer = claimer
         self._pulse = pulse
         self._listener = listener
@@ -35,6 +35,10 @@ class AttemptWatch:
         self._flush_log = flush_log
         self._settle_dependents = settle_dependents
         self._killed_task: int | None = None
+
+    @property
+    def interval_s(self) -> float:
+        return self._listener.own_end.nap_s(self._poll_time_s)
 
     def after_start(self) -> None:
         refresh(self._claimer, self._pulse.disk_now())
@@ -50,7 +54,7 @@ class AttemptWatch:
         self.take_wake()
         self._pulse.beat()
         self._flush_log()
-        self._claimer.jar.mirror(after_s=self.interval_s, with_others=True)
+        self._claimer.jar.mirror(after_s=self._poll_time_s, with_others=True)
         if self._claimer.jar.has_due_dependents:
             self._settle_dependents()
         if self.is_told_to_end():
