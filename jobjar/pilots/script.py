@@ -47,6 +47,7 @@ def make_script(jar: Jar, plan: Plan, pilot: Pilot, paths: PilotPaths) -> str:
         f"{plan.idle_exit_s:g}s",
         "--for",
         f"{plan.work_s:g}s",
+        *(["--as-root-for-group"] if jar.root_is_meant else []),
         *plan.categories,
     ]
     lines = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from jobjar.programs.command import complain, make_parser, named_jar, run
+from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run
 from jobjar.text import printable
 
 
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="print only what is wrong, and what a person has to see to"
     )
+    add_root_option(parser)
     parser.add_argument("queue", nargs="*", metavar="NAME", help="the pilots to look at (default: all)")
 
     def body(options: argparse.Namespace) -> int:
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                 print(printable(line), flush=True)
 
         with named_jar(options, program_path) as jar:
+            jar.root_is_meant = options.as_root_for_group
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             names = [find_queue(jar, name).name for name in options.queue] or None
