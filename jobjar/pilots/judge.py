@@ -57,6 +57,8 @@ def judge_pilot(
 
 def _judge_unlisted(pilot: Pilot, worker: WorkerState | None, hearing: Hearing, now: float, output: str) -> Pilot:
     if worker is None:
+        if pilot.message and pilot.state != INTENDED:
+            return _end(pilot, CANCELLED, now, None)  # a turn has cancelled it
         if now - pilot.since < LISTED_AFTER_S and pilot.state != RUNNING:
             return pilot
         if pilot.state == INTENDED:
