@@ -93,8 +93,8 @@ _DUMPS = {
     "task_minute": "SELECT minute, outcome, tasks FROM task_minute WHERE tasks <> 0 ORDER BY minute, outcome",
     "pilot_queue": "SELECT name, changed_at, system, plan, paused_at, paused_by, paused_why, failures, said, removed_at, is_gone "
     "FROM pilot_queue ORDER BY name",
-    "pilot": "SELECT name, revision, queue, number, state, intended_at, since, submitted_at, started_at, ended_at, system_id, word, "
-    "reason, on_node, worker, worker_id, end_reason, message FROM pilot ORDER BY name",
+    "pilot": "SELECT name, revision, queue, number, state, intended_at, since, submitted_at, started_at, ended_at, "
+    "system_id, word, reason, on_node, worker, worker_id, end_reason, message FROM pilot ORDER BY name",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

@@ -19,8 +19,8 @@ from jobjar.pilots.systems import CANCELLED, FAILED, FINISHED, OF_THE_MACHINERY,
 from jobjar.roster import WorkerState
 from jobjar.shared_disk.regular import open_regular
 
-# Ends that no system says: the submission was refused, or nobody ever saw the pilot; it waited for what does not come; the system
-# and its worker have both fallen silent.
+# Ends that no system says: the submission was refused; its process died before it; it waited for
+# what does not come; the system and its worker have both fallen silent.
 REFUSED, LOST, UNFIT, GONE = "refused", "lost", "unfit", "gone"
 # A pilot that a system does not list may be on its way into the list for so long.
 LISTED_AFTER_S = 60.0
@@ -62,8 +62,9 @@ def _judge_unlisted(pilot: Pilot, worker: WorkerState | None, hearing: Hearing, 
         if now - pilot.since < LISTED_AFTER_S and pilot.state != RUNNING:
             return pilot
         if pilot.state == INTENDED:
-            said = f": {pilot.message}" if pilot.message else ""
-            return _end(pilot, LOST, now, f"the batch system never knew it{said}")
+            if pilot.message:  # what was said when it was submitted
+                return _end(pilot, REFUSED, now, None)
+            return _end(pilot, LOST, now, "nobody submitted it")
         tail = read_tail(output)
         why = "the batch system does not know it any more, and no worker of it was seen"
         return _end(pilot, GONE, now, f"{why}: {tail}" if tail else why)
@@ -111,7 +112,7 @@ def read_tail(path: str) -> str:
 def is_failure(pilot: Pilot) -> bool:
     """Whether an ended pilot was no use for a reason that the next one may well share: it was refused, or never got as far as a
     worker. What the machinery does to a pilot that waits, or a person, does not count."""
-    if pilot.end_reason in (REFUSED, LOST, UNFIT):
+    if pilot.end_reason in (REFUSED, UNFIT):
         return True
     return pilot.worker is None and pilot.end_reason in (FAILED, FINISHED, GONE, TIMED_OUT)
 
