@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
+PACKAGES := slurmctld slurmd slurm-client util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux
 BENCHMARKS := throughput bench_arrays bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 

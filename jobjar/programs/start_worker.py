@@ -1,8 +1,9 @@
-"""start_worker: start one worker on this node, in the background unless told otherwise; print its name."""
+"""start_worker: start workers on this node or on others, in the background unless told otherwise; print their names."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
-from jobjar.programs.end_options import add_end_options, read_limits
+from jobjar.programs.end_options import add_end_options, limits_as_words, parse_some, parse_some_time, read_limits
 
 if TYPE_CHECKING:
+    from jobjar.jar import Jar
+    from jobjar.worker.own_end import Limits
     from jobjar.worker.successor import Predecessor
 
 
@@ -29,6 +32,20 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
     add_end_options(parser)
+    elsewhere = parser.add_argument_group("on other hosts, by ssh (keys only; JJ_SSH)")
+    elsewhere.add_argument(
+        "--on", metavar="HOST,...", help="start workers on these hosts, which have the jar at the same path"
+    )
+    elsewhere.add_argument(
+        "--per-host", type=parse_some, default=1, metavar="N", help="so many workers on each (default 1)"
+    )
+    elsewhere.add_argument(
+        "--ssh-timeout",
+        type=parse_some_time,
+        default=60.0,
+        metavar="TIME",
+        help="how long a host may take to answer (60s)",
+    )
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
@@ -39,7 +56,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         from jobjar.worker import daemon
 
         predecessor = _read_predecessor(parser, options.in_place_of)
-        limits = read_limits(options) if predecessor is None else predecessor.limits
+        if options.foreground and predecessor is None and (options.on is not None or options.per_host > 1):
+            parser.error("--foreground is for one worker on this node")
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
             jar.root_is_meant = options.as_root_for_group
@@ -57,9 +75,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     predecessor.is_logging,
                     is_storage=options.storage,
                     predecessor=predecessor,
-                    limits=limits,
+                    limits=predecessor.limits,
                 )
                 return 0
+            limits = read_limits(options, jar.settings.grace_time_s, lambda text: complain(program, text))
+            if options.on is not None:
+                return _start_elsewhere(parser, program, jar, options, limits)
 
             def print_name(name: str) -> None:
                 print(name, flush=True)
@@ -73,10 +94,37 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            print_name(daemon.start_worker(jar, categories, options.storage, limits))
+            for _ in range(options.per_host):
+                print_name(daemon.start_worker(jar, categories, options.storage, limits))
         return 0
 
     return run(parser, argv, body)
+
+
+def _start_elsewhere(
+    parser: argparse.ArgumentParser, program: str, jar: Jar, options: argparse.Namespace, limits: Limits
+) -> int:
+    """Start workers on other hosts, and tell each host's answer. Returns 0 if all were started, else 1."""
+    from jobjar.text import printable
+    from jobjar.worker.remote import parse_hosts, start_on
+
+    try:
+        hosts = parse_hosts(options.on)
+    except ValueError as error:
+        parser.error(f"--on: {error}")
+    words = limits_as_words(limits, options)
+    words += ["--storage"] if options.storage else []
+    words += ["--as-root-for-group"] if options.as_root_for_group else []
+    is_whole = True
+    for answer in start_on(jar, hosts, [*words, *options.category], options.per_host, options.ssh_timeout, os.environ):
+        for name in answer.workers:
+            print(name, flush=True)
+        if answer.trouble:
+            is_whole = False
+            complain(program, f"{answer.host}: {printable(answer.trouble)}")
+        elif answer.said:
+            complain(program, f"{answer.host}: {printable(answer.said)}")
+    return 0 if is_whole else 1
 
 
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:

@@ -67,6 +67,7 @@ class Settings:
     progress_time_s: float
     storage_path: str
     storage_software: str
+    ssh: str
     on_end: str
     input_cache: str
     input_cache_size: int

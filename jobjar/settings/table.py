@@ -190,6 +190,13 @@ TABLE: tuple[Setting, ...] = (
         "The longest that such a pause becomes, in seconds.",
     ),
     Setting(
+        "JJ_SSH",
+        "ssh",
+        parse_text,
+        "ssh",
+        "The words before a host's name with which `start_worker --on` reaches it, such as `ssh -F FILE`.",
+    ),
+    Setting(
         "JJ_ON_END",
         "on_end",
         parse_text,

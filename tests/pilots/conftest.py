@@ -6,24 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.pilots import slurm_rig
+from tests.hosts.rigs.slurm import Slurm, open_slurm, why_no_slurm
 from tests.rig import Rig
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[slurm_rig.Slurm]:
-    why = slurm_rig.why_not()
+def slurm() -> Iterator[Slurm]:
+    """Two nodes, n1 and n2; the partition `short` has a time limit of a minute."""
+    why = why_no_slurm()
     if why is not None:
         pytest.skip(why)
-    running = slurm_rig.Slurm()
-    yield running
-    running.close()
+    with open_slurm() as running:
+        running.run("scontrol", "create", "partition=short", "nodes=ALL", "maxtime=1")
+        yield running
 
 
 @pytest.fixture
-def cluster(rig: Rig, slurm: slurm_rig.Slurm) -> Iterator[Rig]:
+def cluster(rig: Rig, slurm: Slurm) -> Iterator[Rig]:
     """A jar whose programs find that Slurm; its pilots are cancelled in the end."""
     rig.environment |= slurm.environment
-    rig.environment["PATH"] = f"{rig.home}/bin:{slurm.environment['PATH']}"
+    rig.environment["PATH"] = f"{rig.home}/bin:{rig.environment['PATH']}:/usr/sbin"
     yield rig
-    slurm.run("scancel", "--full", "--me")
+    slurm.run("scancel", "--full", "--me", check=False)

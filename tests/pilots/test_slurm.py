@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections import Counter
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.pilots.slurm_rig import Slurm
+from tests.hosts.rigs.slurm import Slurm
 from tests.rig import Rig, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -19,6 +21,11 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 def check(rig: Rig) -> str:
     result = rig.run_forked("check_pilots")
     return result.stdout + result.stderr
+
+
+def states(slurm: Slurm) -> list[str]:
+    """The states of all pilots that Slurm knows."""
+    return slurm.run("squeue", "-h", "-t", "all", "-o", "%T").split()
 
 
 def add(rig: Rig, name: str, *words: str) -> None:
@@ -51,7 +58,7 @@ def turn_until(rig: Rig, condition: Any, what: str) -> None:
 
 def test_pilots_come_where_jobs_wait_and_go_by_themselves(cluster: Rig, slurm: Slurm) -> None:
     add(cluster, "night", "--time", "2m", "--max", "2", "--idle-exit", "1s", "--", "-p", "all")
-    assert check(cluster) == "" and slurm.jobs() == [], "no pilot without a job"
+    assert check(cluster) == "" and states(slurm) == [], "no pilot without a job"
     array = cluster.run("jobjar", "submit", "--array", "1-50", "true").stdout.strip()
     cluster.submit("-c", "OTHER", "true")
     for _ in range(10):
@@ -64,7 +71,7 @@ def test_pilots_come_where_jobs_wait_and_go_by_themselves(cluster: Rig, slurm: S
         for _ in range(2)
     ]
     said = "".join(process.communicate(timeout=60)[0] for process in both)
-    assert said.count("submitted") == 2 == len(slurm.jobs())
+    assert said.count("submitted") == 2 == len(states(slurm))
     turn_until(cluster, lambda: ends(cluster)["finished"] == 2, "the pilots to have gone")
     assert outcomes(cluster)["succeeded"] == 10
     cluster.run("jobjar", "wait", array)
@@ -74,7 +81,7 @@ def test_pilots_come_where_jobs_wait_and_go_by_themselves(cluster: Rig, slurm: S
     log = cluster.run("jobjar", "pilots", "log", "night", "1").stdout
     assert "succeeded" in log and "idle-exit" in log
     # The job of another category fits no pilot, and is told so; nothing is submitted for it.
-    assert check(cluster) == "" and len(slurm.jobs()) == 2
+    assert check(cluster) == "" and len(states(slurm)) == 2
     explained = json.loads(cluster.run_forked("jobjar", "explain", "--category", "OTHER", "--format", "json").stdout)
     assert "no_pilot_fits" in json.dumps(explained)
     assert "fit no pilot" in cluster.run_forked("system_status").stdout
@@ -107,7 +114,7 @@ def test_what_slurm_refuses_or_never_runs_pauses_the_pilots_and_is_quoted(cluste
     check(cluster)
     found = shown(cluster, "long")
     assert found["state"] == "paused" and "PartitionTimeLimit" in found["paused_why"]
-    wait_until(lambda: "PENDING" not in slurm.jobs(), "the pilot to be cancelled")
+    wait_until(lambda: "PENDING" not in states(slurm), "the pilot to be cancelled")
     cluster.run("jobjar", "check")
 
 
@@ -124,11 +131,12 @@ def test_a_pilot_that_slurm_ends_gives_its_job_back(cluster: Rig, slurm: Slurm) 
     turn_until(cluster, lambda: sum(bool(one["worker"]) for one in shown(cluster)["pilots"]) == 2, "two workers")
     wait_until(lambda: len(os.listdir(cluster.home / "claimed")) >= 2, "the jobs to run")
     first, second = shown(cluster)["pilots"]
-    slurm.stop("slurmctld")
+    controller = slurm.pid_of("slurmctld")
+    os.kill(controller, signal.SIGTERM)
+    wait_until(lambda: not psutil.pid_exists(controller), "the controller to be away")
     assert "cannot be asked now" in check(cluster)
     assert [one["state"] for one in shown(cluster)["pilots"]] == ["running", "running"]
-    slurm.start("slurmctld")
-    wait_until(lambda: slurm.jobs(), "the controller to be back")
+    slurm.up()
     slurm.run("scancel", first["system_id"])
     slurm.run("scontrol", "update", f"nodename={second['on_node']}", "state=down", "reason=test")
     for name in ("night", "brief"):
