@@ -42,18 +42,19 @@ def ends(rig: Rig) -> Counter[str]:
     return Counter(pilot["end_reason"] for pilot in shown(rig)["pilots"])
 
 
-def outcomes(rig: Rig) -> Counter[str]:
-    return Counter(job["outcome"] for job in json.loads(rig.run("jobjar", "list", "--format", "json").stdout)["jobs"])
+def outcomes(rig: Rig, most: int = 50) -> Counter[str]:
+    listed = rig.run("jobjar", "list", "--limit", str(most), "--format", "json").stdout
+    return Counter(job["outcome"] for job in json.loads(listed)["jobs"])
 
 
-def turn_until(rig: Rig, condition: Any, what: str) -> None:
+def turn_until(rig: Rig, condition: Any, what: str, timeout_s: float = 120) -> None:
     """Take turns, as cron does, until something holds."""
 
     def turn() -> bool:
         check(rig)
         return bool(condition())
 
-    wait_until(turn, what, timeout_s=120)
+    wait_until(turn, what, timeout_s)
 
 
 def test_pilots_come_where_jobs_wait_and_go_by_themselves(cluster: Rig, slurm: Slurm) -> None:
@@ -152,4 +153,23 @@ def test_a_pilot_that_slurm_ends_gives_its_job_back(cluster: Rig, slurm: Slurm) 
         cluster.run_forked("jobjar", "pilots", "resume", name)
     turn_until(cluster, lambda: outcomes(cluster)["succeeded"] == 3, "the jobs to be done")
     # They are not retried after failures: one that had counted as a failure would not have succeeded.
+    cluster.run("jobjar", "check")
+
+
+@pytest.mark.faults
+def test_200_jobs_and_an_array_of_20_000_tasks_are_drained(cluster: Rig, slurm: Slurm) -> None:
+    """The pilots come and go by themselves, some end by their time in the midst of work; each job and each task ends once."""
+    for number in range(200):
+        cluster.submit(f"sleep 0.{number % 3}")
+    array = cluster.run("jobjar", "submit", "--array", "1-20000", "true").stdout.strip()
+    add(cluster, "night", "--time", "1m", "--max", "4", "--idle-exit", "2s")
+    turn_until(cluster, lambda: outcomes(cluster, 1000)["succeeded"] == 200, "the jobs to be done", 300)
+    turn_until(
+        cluster, lambda: cluster.run("jobjar", "wait", "--timeout", "0", array, check=False).returncode == 0, array, 300
+    )
+    turn_until(cluster, lambda: not set(states(slurm)) & {"PENDING", "RUNNING"}, "the pilots to have gone", 120)
+    check(cluster)
+    found = shown(cluster)
+    assert found["failures_in_a_row"] == found["running"] == found["waiting"] == 0
+    assert len(states(slurm)) >= 4
     cluster.run("jobjar", "check")
