@@ -46,8 +46,9 @@ from jobjar.pilots.systems import Known, NoAnswer, NotSubmitted, Seen, System
 from jobjar.pilots.told import heal, tell_pilots, tell_queue
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.reports.standing import Look
-from jobjar.shared_disk.creating import temporary_path_of_node
-from jobjar.shared_disk.files import make_directory, rename, replace_file
+from jobjar.shared_disk.creating import temporary_of_nodes, temporary_path_of_node
+from jobjar.shared_disk.files import list_if_there, look, make_directory, rename, replace_file
+from jobjar.shared_disk.leftovers import find_leftovers
 from jobjar.shared_disk.moves import rename_directory
 from jobjar.shared_disk.soft_lock import release_soft_lock, renew_soft_lock, take_soft_lock
 from jobjar.shared_disk.trees import remove_tree
@@ -57,6 +58,7 @@ _ABANDONED_AFTER_S = 120.0
 # A refusal comes at once. What takes longer may have been a time-out, after which the system may still take the pilot.
 _AT_ONCE_S = 5.0
 _BY_TURN = "check_pilots"
+_DAY_S = 86_400.0
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 
@@ -97,6 +99,7 @@ class _Turn:
         pilots = open_pilots(self.paths)
         tell_queue(self.jar, self.queue)
         heal(self.jar, pilots)
+        self._discard_old()
         try:
             pilots = self._look(pilots)
             pilots = self._cancel_needless(pilots)
@@ -110,6 +113,19 @@ class _Turn:
         tell_queue(self.jar, self.queue)
         if self.queue.removed is not None and not numbers_in(self.paths.open):
             self._remove()
+
+    def _discard_old(self) -> None:
+        """Remove what a killed turn of this node left half-made, and ended pilots as old as the workers that are not kept."""
+        for name in find_leftovers(list_if_there(self.paths.open), rf"\.[0-9]+{temporary_of_nodes()}"):
+            remove_tree(f"{self.paths.open}/{name}")
+        kept_s = self.jar.settings.keep_workers_days * _DAY_S
+        # The highest number stays: the next pilot has the next.
+        for number in numbers_in(self.paths.ended)[:-1] if kept_s else ():
+            path = f"{self.paths.ended}/{number}"
+            status = look(path)
+            if status is not None and status.st_mtime > self.look_at.now - kept_s:
+                break
+            remove_tree(path)
 
     # Looking
 

@@ -69,6 +69,7 @@ def no_pilot_is_left(case: Case) -> None:
         case.do("take_turn", path=str(system_of(case)), listed_after_s=0.0)
     seen = case.do("look_at_pilots").result
     assert live(case) == [] and seen["files"] == seen["ledger"] == {}
+    assert seen["others"] == []
     assert case.do("check").result == []
 
 
