@@ -88,7 +88,7 @@ def test_pilots_come_where_jobs_wait_and_go_by_themselves(cluster: Rig, slurm: S
     assert "fit no pilot" in cluster.run_forked("system_status").stdout
     cluster.run("jobjar", "pilots", "remove", "night")
     assert json.loads(cluster.run_forked("jobjar", "pilots", "list", "--format", "json").stdout) == []
-    cluster.run("jobjar", "check")
+    cluster.assert_clean()
 
 
 def test_what_slurm_refuses_or_never_runs_pauses_the_pilots_and_is_quoted(cluster: Rig, slurm: Slurm) -> None:
@@ -116,7 +116,7 @@ def test_what_slurm_refuses_or_never_runs_pauses_the_pilots_and_is_quoted(cluste
     found = shown(cluster, "long")
     assert found["state"] == "paused" and "PartitionTimeLimit" in found["paused_why"]
     wait_until(lambda: "PENDING" not in states(slurm), "the pilot to be cancelled")
-    cluster.run("jobjar", "check")
+    cluster.assert_clean()
 
 
 def test_a_pilot_that_slurm_ends_gives_its_job_back(cluster: Rig, slurm: Slurm) -> None:
@@ -153,7 +153,7 @@ def test_a_pilot_that_slurm_ends_gives_its_job_back(cluster: Rig, slurm: Slurm) 
         cluster.run_forked("jobjar", "pilots", "resume", name)
     turn_until(cluster, lambda: outcomes(cluster)["succeeded"] == 3, "the jobs to be done")
     # They are not retried after failures: one that had counted as a failure would not have succeeded.
-    cluster.run("jobjar", "check")
+    cluster.assert_clean()
 
 
 @pytest.mark.faults
@@ -172,4 +172,4 @@ def test_200_jobs_and_an_array_of_20_000_tasks_are_drained(cluster: Rig, slurm: 
     found = shown(cluster)
     assert found["failures_in_a_row"] == found["running"] == found["waiting"] == 0
     assert len(states(slurm)) >= 4
-    cluster.run("jobjar", "check")
+    cluster.assert_clean()

@@ -89,7 +89,7 @@ def test_pilots_run_what_waits_on_each_system(rig: Rig, system: str) -> None:
     rig.run_forked("jobjar", "cancel", "--state", "waiting")
     turn_until(rig, lambda: ends(rig) == ["finished", "refused", "cancelled"], "the pilot to be cancelled")
     assert show(rig)["state"] == "active"
-    rig.run_forked("jobjar", "check")
+    rig.assert_clean()
 
 
 def test_a_job_says_why_no_pilot_begins_for_it(rig: Rig) -> None:
