@@ -42,8 +42,8 @@ def judge_pilot(
         "reason": seen.reason or None,
         "on_node": seen.node or pilot.on_node,
     }
-    if pilot.submitted_at is None:
-        known["submitted_at"] = now
+    if pilot.state == INTENDED:
+        known |= {"submitted_at": now, "message": None}  # what its submission said was wrong
     state = {systems.WAITING: WAITING, systems.RUNNING: RUNNING, systems.ENDED: ENDED}[seen.state]
     if state == ENDED:
         end = FINISHED if seen.end == FAILED and worker is not None and worker.ended else seen.end
@@ -81,13 +81,13 @@ def end_pilot(pilot: Pilot, reason: str, now: float, message: str | None) -> Pil
 
 
 def _end(pilot: Pilot, reason: str, now: float, message: str | None) -> Pilot:
-    return pilot.changed(state=ENDED, since=now, ended_at=now, end_reason=reason, message=message or pilot.message)
+    return pilot.changed(state=ENDED, since=now, ended_at=now, end_reason=reason, message=pilot.message or message)
 
 
 def _explain_end(pilot: Pilot, seen: Seen, output: str) -> str | None:
-    """For people: the system's word, why, and the last lines that a pilot without a worker wrote."""
+    """For people: why, and of a pilot without a worker the system's word and the last lines that it wrote."""
     if seen.end in OF_THE_MACHINERY:
-        return None if pilot.message else f"{seen.word} {seen.reason}".strip()
+        return seen.reason or None
     if pilot.worker is not None:
         return None
     tail = read_tail(output)

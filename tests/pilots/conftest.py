@@ -21,10 +21,15 @@ def slurm() -> Iterator[Slurm]:
         yield running
 
 
+def prepare(rig: Rig, slurm: Slurm) -> Rig:
+    """Have the programs of a jar find that Slurm."""
+    rig.environment |= slurm.environment
+    rig.environment["PATH"] = f"{rig.home}/bin:{rig.environment['PATH']}:/usr/sbin"
+    return rig
+
+
 @pytest.fixture
 def cluster(rig: Rig, slurm: Slurm) -> Iterator[Rig]:
     """A jar whose programs find that Slurm; its pilots are cancelled in the end."""
-    rig.environment |= slurm.environment
-    rig.environment["PATH"] = f"{rig.home}/bin:{rig.environment['PATH']}:/usr/sbin"
-    yield rig
+    yield prepare(rig, slurm)
     slurm.run("scancel", "--full", "--me", check=False)

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.hosts.rigs.slurm import Slurm
+from tests.hosts.rigs.slurm import Slurm, open_slurm
+from tests.pilots.conftest import prepare
 from tests.rig import Rig, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -121,6 +122,16 @@ def test_what_slurm_refuses_or_never_runs_pauses_the_pilots_and_is_quoted(cluste
 
 def test_a_pilot_that_slurm_ends_gives_its_job_back(cluster: Rig, slurm: Slurm) -> None:
     """It reaches its time limit, is cancelled, or its node fails. Meanwhile the controller is away."""
+    end_pilots(cluster, slurm)
+
+
+@pytest.mark.faults
+def test_it_does_so_too_where_slurm_tracks_processes_by_cgroups(rig: Rig) -> None:
+    with open_slurm(PROCTRACK="cgroup") as slurm:
+        end_pilots(prepare(rig, slurm), slurm)
+
+
+def end_pilots(cluster: Rig, slurm: Slurm) -> None:
     go_on = cluster.home.parent / "go"
     for category in ("NIGHT", "NIGHT", "BRIEF"):
         cluster.submit("-c", category, f"until test -e {go_on}; do sleep 0.1; done")
