@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# Host names that many machines have.
+NAMES_OF_MANY = ("localhost", "localhost.localdomain", "(none)")
+
 
 def login() -> str:
     """Return the login of the user that this process runs as; the uid if there is no login."""

@@ -59,6 +59,11 @@ def pid_namespace() -> str:
     return str(os.stat("/proc/self/ns/pid").st_ino) if sys.platform == "linux" else "0"
 
 
+def is_first_namespace() -> bool:
+    """Whether this is the machine itself, and no container with process ids of its own."""
+    return pid_namespace() in _FIRST_NAMESPACE
+
+
 def sees_processes() -> bool:
     """Whether /proc shows this process's own PID namespace. After `unshare --pid` without `--mount-proc` it still shows another
     one, where the same ids belong to other processes."""
@@ -193,7 +198,7 @@ def is_here(process: ProcessIdentity) -> bool:
     if process.boot_id != boot_id():
         return is_namesake
     is_near = process.pid_namespace == pid_namespace() or (
-        not process.pid_namespace and is_namesake and pid_namespace() in _FIRST_NAMESPACE
+        not process.pid_namespace and is_namesake and is_first_namespace()
     )
     return is_near and sees_processes()
 

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator
 
 from jobjar.doctor.findings import DANGER, FINE, NOTE, WARNING, Finding
+from jobjar.doctor.node_name import look_at_changes
 from jobjar.errors import BadCategory
-from jobjar.host import node_name
+from jobjar.host import NAMES_OF_MANY, node_name
 from jobjar.jar import Jar
 from jobjar.job_file.names import check_category
 from jobjar.liveness import boot_id
@@ -24,11 +25,11 @@ GROUP = "node"
 FEWEST_OPEN_FILES = 256
 FEWEST_PROCESSES_A_WORKER = 32
 FEWEST_INOTIFY_INSTANCES_A_WORKER = 2
-_NAMES_OF_MANY = ("localhost", "localhost.localdomain", "(none)")
 
 
 def look_at_node(jar: Jar) -> Iterator[Finding]:
     yield look_at_name()
+    yield from look_at_changes(jar)
     yield look_at_boot_id()
     yield from look_at_limits(jar)
     yield look_at_inotify(jar)
@@ -40,9 +41,9 @@ def look_at_name() -> Finding:
     """Whether the host name is usable: it is part of the workers' names, and the node's implicit category."""
     name = node_name()
     check = "host name"
-    if not name or name in _NAMES_OF_MANY:
+    if not name or name in NAMES_OF_MANY:
         meaning = "other nodes are called so too: each would take the other's workers for its own, and their jobs back"
-        return Finding(GROUP, check, DANGER, name or "empty", meaning, "hostnamectl set-hostname NAME")
+        return Finding(GROUP, check, DANGER, name or "empty", meaning, "hostnamectl set-hostname NAME, or set JJ_NODE")
     try:
         check_category(name)
         reason = f"it has {ASIDE!r}, which marks what was set aside" if ASIDE in name else ""

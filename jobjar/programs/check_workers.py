@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.control import explain_paused_start
+        from jobjar.doctor.node_name import note_name
         from jobjar.worker import daemon
 
         if options.storage != bool(options.storage_class):
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             jar.check_who_runs_jobs()
             classes = tuple(storage_category(check_category(name)) for name in options.storage_class)
             started = daemon.check_workers(jar, classes or jar.settings.categories, options.storage)
+            said = note_name(jar) if started else None
+            if said:
+                complain(program, said)
             for name in started:
                 print(name)
             paused = explain_paused_start(jar.layout) if started else None

@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             if options.on is not None:
                 return _start_elsewhere(parser, program, jar, options, limits)
 
+            _warn_of_name(program, jar)
+
             def print_name(name: str) -> None:
                 print(name, flush=True)
                 paused = explain_paused_start(jar.layout)
@@ -125,6 +127,14 @@ def _start_elsewhere(
         elif answer.said:
             complain(program, f"{answer.host}: {printable(answer.said)}")
     return 0 if is_whole else 1
+
+
+def _warn_of_name(program: str, jar: Jar) -> None:
+    from jobjar.doctor.node_name import note_name
+
+    said = note_name(jar)
+    if said:
+        complain(program, said)
 
 
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:

@@ -55,4 +55,12 @@ def test_a_worker_in_an_allocation_ends_before_it_and_its_own_option_wins(
     slurm.run(*words, "-w", "n2", str(script), environment=environment)
     wait_until(lambda: rig.show(long)["state"] == "completed", "the job that fits into --for")
     wait_until(lambda: all("ended_at" in one for one in workers_of(rig).values()), "the end of both")
+    # Two nodes of one name are two nodes: none takes the other's worker for its own.
+    environment |= {"JJ_NODE": "same", "OPTIONS": ""}
+    for node in ("n1", "n2"):
+        slurm.run(*words, "-w", node, str(script), environment=environment)
+    wait_until(lambda: sum(one["node"] == "same" for one in workers_of(rig).values()) == 2, "both")
+    wait_until(lambda: all("ended_at" in one for one in workers_of(rig).values()), "the end of both")
+    ends = {one["end_reason"].rpartition(" ")[2] for one in workers_of(rig).values() if one["node"] == "same"}
+    assert ends == {"(--idle-exit)"}
     rig.assert_clean()

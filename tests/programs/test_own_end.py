@@ -118,7 +118,7 @@ def test_a_worker_gives_back_what_it_has_no_time_for_of_a_chunk(rig: Rig, tmp_pa
         capture_output=True,
     )
     [left] = rig.names("unclaimed")
-    assert left.endswith("+3-6.0") and len(rig.names("completed")) == is_long
+    assert left.endswith("+3-6.0") and (len(rig.names("completed")) == 1 or not is_long)
     assert sorted(path.name for path in begun.iterdir()) == ["1", "2"]
     assert [one["cause"] for one in rig.status()["standing"]] == ["no_worker"]
     rig.run_until_idle()
